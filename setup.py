@@ -1,0 +1,36 @@
+"""Installs the package ``kaleidobert`` with one console command of the same name."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+VERSION = re.search(r'__version__ = "(.+?)"', (HERE / "kaleidobert/__init__.py").read_text()).group(1)
+
+setup(
+    name="kaleidobert",
+    version=VERSION,
+    description="Kaleido-BERT: vision-language pre-training for fashion, on TensorFlow and Keras 3",
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="MIT",
+    packages=find_packages(include=["kaleidobert", "kaleidobert.*"]),
+    python_requires=">=3.11",
+    install_requires=[
+        "tensorflow>=2.21,<2.22",
+        "keras>=3.15,<3.16",
+        "numpy>=2.0",
+        "scipy>=1.13",
+        "scikit-learn>=1.5",
+        "pillow>=11",
+        "matplotlib>=3.9",
+        "pyyaml>=6",
+        "tqdm>=4.66",
+        "tensorboard>=2.20",
+        "tokenizers>=0.20",
+        "sentencepiece>=0.2",
+    ],
+    extras_require={"gpu": ["tensorflow[and-cuda]>=2.21,<2.22"], "jax": ["jax>=0.10"], "test": ["pytest>=8", "ruff>=0.9"]},
+    entry_points={"console_scripts": ["kaleidobert=kaleidobert.app_zoo.cli:main"]},
+)
