@@ -1,0 +1,245 @@
+"""The configuration of every command as frozen dataclasses; config_files.py reads them from YAML and dotted words."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from kaleidobert.config_files import differences, dump, load, to_dict
+from kaleidobert.levels import KALEIDO, KaleidoLevel
+
+__all__ = ["differences", "dump", "load", "to_dict", "SynthesizeConfig", "RecordsConfig", "PretrainConfig", "ClassifyConfig",
+           "RetrieveConfig", "InspectConfig"]
+
+
+# --- records: from pictures and texts to the feature bank -------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Which column of the catalogue holds what; empty = the catalogue has no such column."""
+
+    id: str
+    image: str
+    text: tuple[str, ...]
+    group: str = ""
+    view: tuple[str, ...] = ()  # what tells the pictures of one product apart; several columns are joined by "-"
+    split: str = ""
+    labels: dict[str, str] = field(default_factory=dict)  # label name: column
+    mask: str = ""
+    parts: str = ""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A catalogue: a CSV or JSONL table and a folder of pictures."""
+
+    table: Path
+    columns: Columns
+    images: Path | None = None  # pictures are named relative to it; default: the table's folder
+    text_separator: str = ". "
+    val_fraction: float = 0.1  # share of the groups that go to "val" where the table has no split column
+    limit: int = 0  # read only so many pictures; 0 = all
+
+
+@dataclass(frozen=True)
+class Foreground:
+    """How the product is told from its background."""
+
+    method: Literal["border", "none", "masks"] = "border"
+    tolerance: float = 12.0  # largest colour distance (of 255, root mean square over channels) that is still background
+    margin: float = 0.03  # of the box's longer side, added on every side
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """The picture encoder: what turns a patch into a feature vector."""
+
+    name: Literal["pixels", "mobilenet_v2", "resnet50"] = "pixels"
+    size: int = 26  # side in pixels to which every patch is resized
+    weights: Path | None = None  # a weights file; default: ImageNet weights fetched by Keras
+    batch_size: int = 64  # pictures whose patches are encoded together
+
+
+@dataclass(frozen=True)
+class Text:
+    """How text becomes word pieces."""
+
+    tokenizer: Literal["wordpiece", "sentencepiece"] = "wordpiece"
+    vocabulary: Path | None = None  # vocab.txt or a SentencePiece model; default: trained on the training split
+    vocabulary_size: int = 8000  # of a trained vocabulary
+    length: int = 64
+
+
+@dataclass(frozen=True)
+class RecordsConfig:
+    """``kaleidobert records``"""
+
+    bank: Path
+    source: Source
+    foreground: Foreground = Foreground()
+    encoder: Encoder = Encoder()
+    text: Text = Text()
+    levels: tuple[KaleidoLevel, ...] = KALEIDO
+    shard_size: int = 256  # pictures per shard: the unit of work, of progress and of resuming
+    workers: int = 0  # processes; 0 = one per core
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class SynthesizeConfig:
+    """``kaleidobert synthesize``"""
+
+    catalogue: Path
+    num_products: int = 600
+    views: int = 2
+    size: int = 192
+    clutter: float = 0.25  # share of pictures with a cluttered background
+    val_fraction: float = 0.15
+    workers: int = 0
+    seed: int = 0
+
+
+# --- training ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Data:
+    """Which bank, and what it must have been made with."""
+
+    bank: Path
+    encoder: str = ""  # refuse a bank of another encoder; empty = any
+    train_split: str = "train"
+    val_split: str = "val"
+    train_share: float = 1.0  # use only this share of the training groups, drawn from the seed
+
+
+@dataclass(frozen=True)
+class Model:
+    """Sizes of the network; vocabulary, feature size and levels follow from the bank."""
+
+    hidden_size: int = 768
+    num_layers: int = 12
+    num_heads: int = 12
+    intermediate_size: int = 3072
+    max_positions: int = 512
+    dropout: float = 0.1
+    attention_dropout: float = 0.1
+    initializer_range: float = 0.02
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How examples are spoiled (SPEC section 7)."""
+
+    masking: Literal["random", "alignment"] = "random"
+    mask_rate: float = 0.15
+    max_masked: int = 10
+    negative_share: float = 0.5  # of the examples get the text of another product
+    negatives_same_subcategory: float = 0.5  # of the negatives come from the same subcategory
+    subcategory: str = "subcategory"  # the label that says what is a subcategory
+    losses_on_negatives: Literal["itm-only", "all"] = "itm-only"
+
+
+@dataclass(frozen=True)
+class Losses:
+    """The seven losses; the weights of the image tasks are in the level table."""
+
+    mlm_weight: float = 1.0
+    itm_weight: float = 1.0
+    feature_target: Literal["per-patch", "joint"] = "per-patch"  # joint: grey as released, softmax over all masked patches
+
+
+@dataclass(frozen=True)
+class Train:
+    """Optimiser, schedule, bookkeeping."""
+
+    epochs: float = 25.0
+    batch_size: int = 64
+    learning_rate: float = 1e-4
+    warmup_steps: int = 0  # 0 = the first warmup_share of all steps
+    warmup_share: float = 0.1
+    weight_decay: float = 0.0
+    beta_1: float = 0.9
+    beta_2: float = 0.98
+    epsilon: float = 1e-6
+    clip_norm: float = 1.0
+    save_every: int = 500  # steps between checkpoints, beside the one after every epoch
+    max_val_examples: int = 0  # per evaluation; 0 = the whole validation split
+    precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class PretrainConfig:
+    """``kaleidobert pretrain``"""
+
+    run: Path
+    data: Data
+    levels: tuple[KaleidoLevel, ...] = KALEIDO
+    model: Model = Model()
+    sampling: Sampling = Sampling()
+    losses: Losses = Losses()
+    train: Train = Train()
+    init: Path | None = None  # start from this checkpoint instead of random weights
+
+
+@dataclass(frozen=True)
+class ClassifyConfig:
+    """``kaleidobert classify``: train and evaluate a classifier of one label column."""
+
+    run: Path
+    data: Data
+    label: str
+    modality: Literal["both", "image", "text"] = "both"
+    init: Path | None = None  # the pre-trained checkpoint; refused without one unless from_scratch
+    from_scratch: bool = False
+    levels: tuple[KaleidoLevel, ...] = KALEIDO
+    model: Model = Model()
+    head_dropout: float = 0.1
+    baselines: bool = True  # linear models on the same features and texts beside the result
+    train: Train = Train(epochs=20, learning_rate=2e-5)
+
+
+@dataclass(frozen=True)
+class Matching:
+    """Fine-tuning of the matching task before retrieval; epochs 0 = the head of pre-training as it is."""
+
+    epochs: float = 0.0
+    head: Literal["plain", "product"] = "plain"
+    objective: Literal["pair", "list"] = "pair"  # list: softmax over a picture's right text and its negatives
+    negatives: int = 3  # per example
+    negatives_same_subcategory: float = 0.5
+
+
+@dataclass(frozen=True)
+class RetrieveConfig:
+    """``kaleidobert retrieve``: rank fixed candidate lists by the matching head."""
+
+    run: Path
+    data: Data
+    direction: Literal["i2t", "t2i"]
+    init: Path | None = None
+    from_scratch: bool = False
+    levels: tuple[KaleidoLevel, ...] = KALEIDO
+    model: Model = Model()
+    matching: Matching = Matching()
+    train: Train = Train(learning_rate=2e-5)
+    num_candidates: int = 101
+    max_queries: int = 1000
+    candidates_seed: int = 0
+    subcategory: str = "subcategory"
+    baselines: bool = True
+    predict_batch_size: int = 256
+
+
+@dataclass(frozen=True)
+class InspectConfig:
+    """``kaleidobert inspect``: one page per chosen picture."""
+
+    run: Path
+    data: Data
+    checkpoint: Path | None = None
+    products: tuple[str, ...] = ()  # image ids; empty = `count` drawn from the seed
+    count: int = 6
+    sampling: Sampling = Sampling()
+    seed: int = 0
