@@ -1,0 +1,5 @@
+"""Where products come from and how they are stored and drawn.
+
+products: the Product contract and reading pictures. catalogue: CSV/JSONL tables. synthetic, drawn: the drawn catalogue.
+bank: the feature bank. bank_builder: making one. sampler: pre-training batches. task_samplers: fine-tuning batches.
+"""

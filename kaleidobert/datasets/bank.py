@@ -1,0 +1,153 @@
+"""The feature bank: float16 shards as memory maps beside a small table; random rows cost a copy, no decoding.
+
+    bank/index.json            spec, levels, encoder, vocabulary, source, file sizes and checksums
+         features-00000.npy    f16[rows, V, F], all views of all patches
+         boxes.npy             f32[N, P, 5]
+         token_ids.npy         i32[N, T]      token_words.npy  i16[N, T]
+         table.jsonl           ids, text, labels, picture path, foreground box: one line per picture
+         left_out.jsonl        what was not taken, with the reason
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kaleidobert import files, specs
+from kaleidobert import levels as kaleido
+from kaleidobert.errors import UserError
+from kaleidobert.levels import KaleidoLevel
+from kaleidobert.preprocessors import tokenization
+
+FORMAT = 1
+REMAKE = "delete the folder and make it again with `kaleidobert records`"
+
+
+class Bank:
+    """An opened bank. Raises UserError where a file is missing, truncated or does not fit the index.
+
+    levels, feature_size (F), text_length (T), encoder (name), size (N); token_ids, token_words, boxes: arrays over all N rows;
+    table: list of N dicts with image_id, product_id, group, view, split, image_path, text, labels, box, fallback.
+    """
+
+    def __init__(self, folder: str | Path):
+        self.folder = Path(folder)
+        if not (self.folder / "index.json").is_file():
+            raise UserError("there is no finished bank", str(self.folder), "a folder made by `kaleidobert records`",
+                            "set data.bank, or run `kaleidobert records` (again: it continues where it stopped)")
+        self.index: dict[str, Any] = files.read_json(self.folder / "index.json")
+        if self.index.get("format") != FORMAT:
+            raise UserError(f"the bank has format {self.index.get('format')}", str(self.folder), f"format {FORMAT}", REMAKE)
+        self.levels = tuple(KaleidoLevel(**row) for row in self.index["levels"])
+        self.encoder: str = self.index["encoder"]["name"]
+        self.feature_size: int = self.index["encoder"]["feature_size"]
+        self.text_length: int = self.index["text"]["length"]
+        self.vocabulary = tokenization.Vocabulary(**{**self.index["text"]["vocabulary"],
+                                                     "ordinary": tuple(self.index["text"]["vocabulary"]["ordinary"])})
+        self.size: int = self.index["size"]
+        self._check_sizes()
+        self.token_ids = self._array("token_ids.npy")
+        self.token_words = self._array("token_words.npy")
+        self.boxes = self._array("boxes.npy")
+        self._shards = [self._array(name, mapped=True) for name in self.index["shards"]]
+        self._starts = np.cumsum([0] + [len(shard) for shard in self._shards])
+        self._vectors = [shard.reshape(-1, self.feature_size) for shard in self._shards]
+        row = {"token_ids": self.token_ids[0], "token_words": self.token_words[0], "boxes": self.boxes[0],
+               "vectors": self._shards[0][0]}
+        specs.check(row, specs.record(self.levels, self.text_length, self.feature_size), str(self.folder))
+
+    @cached_property
+    def table(self) -> list[dict[str, Any]]:
+        """One dict per row."""
+        with open(self.folder / "table.jsonl", encoding="utf-8") as file:
+            return [json.loads(line) for line in file]
+
+    def rows(self, split: str) -> np.ndarray:
+        """i64[n]: the rows of a split; UserError where it has none."""
+        rows = np.flatnonzero([row["split"] == split for row in self.table])
+        if not len(rows):
+            known = sorted({row["split"] for row in self.table})
+            raise UserError(f"the split {split!r} is empty", str(self.folder), f"one of {known}", "set data.train_split or "
+                            "data.val_split, or give the catalogue a split column")
+        return rows
+
+    def column(self, name: str) -> np.ndarray:
+        """str[N]: a label column or one of the ids; UserError names the labels that exist."""
+        if name in ("image_id", "product_id", "group", "text", "view", "split"):
+            return np.array([row[name] for row in self.table])
+        if name not in self.index["labels"]:
+            raise UserError(f"the bank has no label {name!r}", str(self.folder), f"one of {self.index['labels']}",
+                            "map the column under source.columns.labels and make the bank again")
+        return np.array([row["labels"][name] for row in self.table])
+
+    def tokenizer(self) -> tokenization.Tokenizer:
+        """The tokenizer that made token_ids."""
+        path = self.folder / self.index["text"]["file"]
+        return tokenization.SentencePiece(path) if path.suffix == ".model" else tokenization.WordPiece.read(path)
+
+    def gather(self, rows: np.ndarray, vectors: np.ndarray) -> np.ndarray:
+        """f16[..., F]: vector ``vectors`` of row ``rows``, element by element (same shapes)."""
+        shard = np.searchsorted(self._starts, rows, "right") - 1
+        flat = (rows - self._starts[shard]) * kaleido.num_vectors(self.levels) + vectors
+        out = np.empty((*rows.shape, self.feature_size), np.float16)
+        if len(self._vectors) == 1:
+            return np.take(self._vectors[0], flat, axis=0, out=out)
+        for number in np.unique(shard):
+            chosen = shard == number
+            out[chosen] = self._vectors[number][flat[chosen]]
+        return out
+
+    def require(self, levels: tuple[KaleidoLevel, ...], encoder: str) -> None:
+        """UserError where the bank was made with other grids, pretexts or another encoder than a run asks for."""
+        mine = [(level.name, level.grid, level.pretext) for level in self.levels]
+        asked = [(level.name, level.grid, level.pretext) for level in levels]
+        if mine != asked:
+            raise UserError(f"the bank was made with levels {_show(mine)}", str(self.folder), _show(asked),
+                            "set the same levels, or make a bank with these")
+        if encoder and encoder != self.encoder:
+            raise UserError(f"the bank was made with the encoder {self.encoder!r}", str(self.folder), repr(encoder),
+                            "set data.encoder to it, or make a bank with the other one")
+
+    def verify(self) -> None:
+        """Read every file and compare its SHA-256 with the index; UserError names the first that differs."""
+        for name, entry in self.index["files"].items():
+            if sha256(self.folder / name) != entry["sha256"]:
+                raise UserError("the content does not fit the checksum in index.json", str(self.folder / name), fix=REMAKE)
+
+    def _check_sizes(self) -> None:
+        for name, entry in self.index["files"].items():
+            path = self.folder / name
+            size = path.stat().st_size if path.is_file() else None
+            if size != entry["bytes"]:
+                found = "is missing" if size is None else f"has {size:,} bytes"
+                raise UserError(f"{found}", str(path), f"{entry['bytes']:,} bytes", REMAKE)
+
+    def _array(self, name: str, mapped: bool = False) -> np.ndarray:
+        try:
+            return np.load(self.folder / name, mmap_mode="r" if mapped else None, allow_pickle=False)
+        except ValueError as error:
+            raise UserError(f"not a numpy array ({error})", str(self.folder / name), fix=REMAKE) from None
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file's content, in hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def describe(bank: Bank) -> Mapping[str, Any]:
+    """Sizes for people and for results.json."""
+    splits: dict[str, int] = {}
+    for row in bank.table:
+        splits[row["split"]] = splits.get(row["split"], 0) + 1
+    return {"folder": str(bank.folder), "pictures": bank.size, "splits": splits, "encoder": bank.encoder,
+            "feature_size": bank.feature_size, "patches": kaleido.num_patches(bank.levels), "text_length": bank.text_length,
+            "vocabulary": bank.vocabulary.size, "labels": bank.index["labels"], "fingerprint": bank.index["fingerprint"]}
+
+
+def _show(levels: list[tuple[str, int, str]]) -> str:
+    return ", ".join(f"{name} {grid}x{grid} {pretext}" for name, grid, pretext in levels)

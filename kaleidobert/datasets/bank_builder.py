@@ -1,0 +1,194 @@
+"""Making a bank: shard by shard, over several processes, to be interrupted and continued at any moment.
+
+A shard is written when all its pictures are encoded, its notes (ids, boxes, faults) last; a shard with notes is never made
+again. The index is written when every shard has its notes.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kaleidobert import configs, files
+from kaleidobert import levels as kaleido
+from kaleidobert.configs import RecordsConfig
+from kaleidobert.datasets.bank import FORMAT, sha256
+from kaleidobert.datasets.products import Product
+from kaleidobert.errors import UserError
+from kaleidobert.preprocessors import features, foreground, tokenization
+
+_ENCODERS: dict[str, features.Encode] = {}  # one network per worker process, not one per shard
+
+
+def fingerprint(config: RecordsConfig, products: Sequence[Product]) -> str:
+    """What decides the content of the shards: products, foreground, encoder, levels; not paths, workers or text settings."""
+    encoder = {**configs.to_dict(config.encoder), "batch_size": None}
+    encoder["weights"] = sha256(config.encoder.weights) if config.encoder.weights else "imagenet"
+    parts = {"foreground": configs.to_dict(config.foreground), "encoder": encoder, "shard_size": config.shard_size,
+             "levels": configs.to_dict(config.levels),
+             "products": [[p.image_id, p.product_id, p.group, p.split, p.text, dict(p.labels)] for p in products]}
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def claim(config: RecordsConfig, products: Sequence[Product]) -> str:
+    """The fingerprint, written into the bank's folder; UserError where the folder belongs to another bank."""
+    mark, path = fingerprint(config, products), config.bank / "work.json"
+    if path.is_file():
+        if files.read_json(path)["fingerprint"] != mark:
+            raise UserError("the folder holds another bank (other products, encoder, levels or foreground)", str(config.bank),
+                            fix="choose another folder with bank=..., or delete this one")
+    elif config.bank.is_dir() and any(config.bank.iterdir()):
+        raise UserError("the folder is not empty and holds no bank", str(config.bank), fix="choose another folder with bank=...")
+    else:
+        files.write_json(path, {"fingerprint": mark})
+    return mark
+
+
+def build_shards(config: RecordsConfig, products: Sequence[Product], build_encoder: Any) -> Iterator[int]:
+    """Make the shards that are not there yet; yields the number of pictures done, shard by shard.
+
+    build_encoder: picklable, encoder configuration -> object with ``encode``; called once in every process.
+    """
+    size = config.shard_size
+    shards = [(number, products[start : start + size]) for number, start in enumerate(range(0, len(products), size))]
+    todo = []
+    for number, part in shards:
+        if _notes_path(config.bank, number).is_file():
+            yield len(part)
+        else:
+            todo.append((number, part))
+    workers = min(config.workers or os.cpu_count() or 1, len(todo))
+    if workers <= 1:
+        for number, part in todo:
+            yield build_shard(config, number, part, build_encoder)
+        return
+    # spawn: a process forked after TensorFlow started its threads hangs
+    with ProcessPoolExecutor(workers, get_context("spawn"), _limit_threads, (workers,)) as pool:
+        futures = [pool.submit(build_shard, config, number, part, build_encoder) for number, part in todo]
+        try:
+            for future in as_completed(futures):
+                yield future.result()
+        except BrokenProcessPool:
+            raise UserError("a worker process died, most often for lack of memory", str(config.bank),
+                            fix="run the same command again (finished shards are kept), with fewer workers=...") from None
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def build_shard(config: RecordsConfig, number: int, products: Sequence[Product], build_encoder: Any) -> int:
+    """Encode the pictures of one shard and write its features and notes; returns the number of pictures looked at."""
+    key = str(config.encoder)
+    if key not in _ENCODERS:
+        _ENCODERS[key] = build_encoder(config.encoder).encode
+    kept, notes, arrays = [], [], []
+    for start in range(0, len(products), config.encoder.batch_size):
+        cuts = []
+        for product in products[start : start + config.encoder.batch_size]:
+            try:
+                cuts.append((product, _cut(product, config)))
+            except UserError as error:
+                notes.append({"image_id": product.image_id, "where": product.image_path, "reason": str(error)})
+        if not cuts:
+            continue
+        vectors, faults = features.encode([cut for _, cut in cuts], _ENCODERS[key])
+        for (product, cut), row, fault in zip(cuts, vectors, faults):
+            if fault:
+                notes.append({"image_id": product.image_id, "where": product.image_path, "reason": fault})
+            else:
+                arrays.append(row)
+                kept.append({**_row(product), "box": list(cut.box), "fallback": cut.fallback, "boxes": cut.boxes.tolist()})
+    if arrays:
+        with files.atomic(config.bank / f"features-{number:05d}.npy") as file:
+            np.save(file, np.stack(arrays))
+    files.write_json(_notes_path(config.bank, number), {"kept": kept, "left_out": notes})
+    return len(products)
+
+
+def finish(config: RecordsConfig, products: Sequence[Product], left_out: list[dict], mark: str) -> dict[str, Any]:
+    """Tokenize the texts and write table and index; returns the index. UserError where no picture could be used."""
+    size, folder = config.shard_size, config.bank
+    numbers = range((len(products) + size - 1) // size)
+    notes = [files.read_json(_notes_path(folder, number)) for number in numbers]
+    rows = [row for note in notes for row in note["kept"]]
+    left_out = left_out + [row for note in notes for row in note["left_out"]]
+    files.write_text(folder / "left_out.jsonl", "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in left_out))
+    if not rows:
+        raise UserError(f"none of {len(products)} pictures could be used, the first because: {left_out[0]['reason']}",
+                        str(folder / "left_out.jsonl"))
+    boxes = np.array([row.pop("boxes") for row in rows], np.float32)
+    tokenizer = _tokenizer(config, rows)
+    token_ids, token_words = tokenizer.encode([row["text"] for row in rows], config.text.length)
+    for name, array in (("boxes", boxes), ("token_ids", token_ids), ("token_words", token_words)):
+        with files.atomic(folder / f"{name}.npy") as file:
+            np.save(file, array)
+    files.write_text(folder / "table.jsonl", "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    shards = [f"features-{number:05d}.npy" for number in numbers if notes[number]["kept"]]
+    feature_size = int(np.load(folder / shards[0], mmap_mode="r").shape[-1])
+    text_file = tokenizer.save(folder).name
+    names = [*shards, "boxes.npy", "token_ids.npy", "token_words.npy", "table.jsonl", "left_out.jsonl", text_file]
+    index = {
+        "format": FORMAT, "size": len(rows), "left_out": len(left_out), "levels": configs.to_dict(config.levels),
+        "patches": kaleido.num_patches(config.levels), "vectors": kaleido.num_vectors(config.levels),
+        "encoder": {"name": encoder_name(config.encoder), "feature_size": feature_size},
+        "text": {"length": config.text.length, "file": text_file, "vocabulary": asdict(tokenizer.vocabulary)},
+        "labels": list(config.source.columns.labels), "fingerprint": mark, "source": str(config.source.table), "shards": shards,
+        "files": {name: {"bytes": (folder / name).stat().st_size, "sha256": sha256(folder / name)} for name in names},
+    }
+    files.write_json(folder / "index.json", index)
+    return index
+
+
+def encoder_name(config: configs.Encoder) -> str:
+    """The name by which a bank remembers its encoder, such as mobilenet_v2-96."""
+    return f"{config.name}-{config.size}"
+
+
+def _tokenizer(config: RecordsConfig, rows: list[dict]) -> tokenization.Tokenizer:
+    if config.text.tokenizer == "sentencepiece":
+        if config.text.vocabulary is None:
+            raise UserError("text.vocabulary is empty", "text.tokenizer: sentencepiece", "a SentencePiece .model file")
+        return tokenization.SentencePiece(config.text.vocabulary)
+    if config.text.vocabulary is not None:
+        return tokenization.WordPiece.read(config.text.vocabulary)
+    return tokenization.train([row["text"] for row in rows if row["split"] == "train"], config.text.vocabulary_size)
+
+
+def _cut(product: Product, config: RecordsConfig) -> features.Cut:
+    image = product.load_image()
+    segment = None
+    if config.foreground.method == "border":
+        segment = partial(foreground.border_mask, tolerance=config.foreground.tolerance)
+    elif config.foreground.method == "masks":
+        if product.load_mask is None:
+            raise UserError("no mask is given", product.image_id, "a mask picture", "map source.columns.mask")
+        mask = product.load_mask()
+        if mask.shape != image.shape[:2]:
+            raise UserError(f"the mask is {mask.shape[1]} x {mask.shape[0]}", product.image_id,
+                            f"the picture's size, {image.shape[1]} x {image.shape[0]}")
+        segment = lambda _: mask  # noqa: E731
+    return features.cut(image, foreground.find(image, segment, config.foreground.margin), config.levels, config.encoder.size)
+
+
+def _row(product: Product) -> dict[str, Any]:
+    names = ("image_id", "product_id", "group", "view", "split", "image_path", "text")
+    parts = [{"word": part.word, "box": list(part.box)} for part in product.parts]
+    return {**{name: getattr(product, name) for name in names}, "labels": dict(product.labels), "parts": parts}
+
+
+def _notes_path(folder: Path, number: int) -> Path:
+    return folder / "shards" / f"{number:05d}.json"
+
+
+def _limit_threads(workers: int) -> None:
+    """Share the cores among the workers; must run before TensorFlow is imported in this process."""
+    threads = str(max(1, (os.cpu_count() or 1) // workers))
+    os.environ.update(TF_NUM_INTRAOP_THREADS=threads, TF_NUM_INTEROP_THREADS="1", OMP_NUM_THREADS=threads)

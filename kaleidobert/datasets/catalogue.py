@@ -1,0 +1,146 @@
+"""A catalogue of products: a CSV or JSONL table beside a folder of pictures."""
+
+import csv
+import difflib
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kaleidobert.configs import Columns, Source
+from kaleidobert.datasets.products import Part, Product, read_image
+from kaleidobert.errors import UserError
+
+LeftOut = dict[str, str]  # image_id, where, reason
+
+
+def read(source: Source) -> tuple[list[Product], list[LeftOut]]:
+    """All pictures of the catalogue in the order of its table, and the rows that cannot be used, each with its reason.
+
+    Rows without an id, with a repeated id or without text are left out; pictures are not opened here. Raises UserError where
+    the table is missing, empty, malformed or lacks a mapped column.
+    """
+    products, left_out, seen = [], [], {}
+    for where, row in _rows(source.table, source.columns):
+        product = _product(row, source)
+        reason = _fault(product, seen, source.columns)
+        if reason:
+            left_out.append({"image_id": product.image_id, "where": where, "reason": reason})
+            continue
+        seen[product.image_id] = where
+        products.append(product)
+        if source.limit and len(products) >= source.limit:
+            break
+    if not products:
+        reasons = f" ({left_out[0]['reason']})" if left_out else ""
+        raise UserError(f"no usable row{reasons}", str(source.table), "at least one row with id, picture and text")
+    return products, left_out
+
+
+def read_mask(path: Path) -> np.ndarray:
+    """A foreground mask, bool[h, w]: True where the picture file is brighter than half."""
+    return read_image(path)[..., 0] > 127
+
+
+def split_of(group: str, val_fraction: float) -> str:
+    """"val" for the given share of all groups, "train" for the others: a fixed function of the group's name."""
+    draw = int.from_bytes(hashlib.sha256(group.encode()).digest()[:8], "big") / 2**64
+    return "val" if draw < val_fraction else "train"
+
+
+def _product(row: Mapping[str, Any], source: Source) -> Product:
+    columns = source.columns
+    folder = source.images or source.table.parent
+    product_id, view = _text(row, columns.id), "-".join(filter(None, (_text(row, column) for column in columns.view)))
+    group = _text(row, columns.group) or product_id
+    image_path = _text(row, columns.image)
+    mask: Callable | None = None
+    if _text(row, columns.mask):
+        mask = partial(read_mask, folder / _text(row, columns.mask))
+    pieces = [_text(row, column) for column in columns.text]
+    return Product(
+        product_id=product_id,
+        group=group,
+        view=view,
+        split=_text(row, columns.split) if columns.split else split_of(group, source.val_fraction),
+        image_id=f"{product_id}/{view}" if view else product_id,
+        image_path=str(folder / image_path) if image_path else "",
+        text=source.text_separator.join(piece.rstrip(". ") if i < len(pieces) - 1 else piece
+                                        for i, piece in enumerate(p for p in pieces if p)).strip(),
+        labels={name: _text(row, column) for name, column in columns.labels.items()},
+        load_image=partial(read_image, folder / image_path),
+        load_mask=mask,
+        parts=tuple(Part(part["word"], tuple(part["box"])) for part in row.get(columns.parts) or ()) if columns.parts else (),
+    )
+
+
+def _fault(product: Product, seen: Mapping[str, str], columns: Columns) -> str:
+    if not product.product_id:
+        return f"no id in column {columns.id!r}"
+    if not product.image_path:
+        return f"no picture in column {columns.image!r}"
+    if not product.split:
+        return f"no split in column {columns.split!r}"
+    if product.image_id in seen:
+        return f"the id was used before, in {seen[product.image_id]}; pictures of one product are told apart by columns.view"
+    if not product.text:
+        return f"no text in {', '.join(repr(column) for column in columns.text)}"
+    return ""
+
+
+def _text(row: Mapping[str, Any], column: str) -> str:
+    value = row.get(column) if column else None
+    return "" if value is None else " ".join(str(value).split())
+
+
+def _rows(table: Path, columns: Columns) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    if not table.is_file():
+        raise UserError("there is no such table", str(table), "a .csv, .tsv or .jsonl file", "set source.table")
+    reader = _jsonl_rows(table) if table.suffix.lower() in (".jsonl", ".ndjson", ".json") else _csv_rows(table)
+    wanted = [columns.id, columns.image, *columns.text, columns.group, *columns.view, columns.split, columns.mask, columns.parts,
+              *columns.labels.values()]
+    checked = False
+    try:
+        for line, row in reader:
+            if not checked:
+                for column in filter(None, wanted):
+                    if column not in row:
+                        near = difflib.get_close_matches(column, list(row), 1, 0.5)
+                        raise UserError(f"there is no column {column!r}", str(table), f"one of {', '.join(row)}",
+                                        f"did you mean {near[0]!r}?" if near else "correct source.columns")
+                checked = True
+            yield f"{table.name}, line {line}", row
+    except UnicodeDecodeError as error:
+        raise UserError(f"not UTF-8 text ({error})", str(table), fix="save the table as UTF-8") from None
+
+
+def _csv_rows(table: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    csv.field_size_limit(10_000_000)  # descriptions can be long; the default limit is 128 KiB
+    with open(table, encoding="utf-8-sig", newline="") as file:
+        reader = csv.DictReader(file, delimiter="\t" if table.suffix.lower() == ".tsv" else ",")
+        try:
+            for row in reader:
+                if None in row or None in row.values():
+                    raise UserError(f"line {reader.line_num} has another number of columns than the header", str(table),
+                                    f"{len(reader.fieldnames or ())} columns", "quote texts that hold the separator")
+                yield reader.line_num, row
+        except csv.Error as error:
+            raise UserError(f"line {reader.line_num} is not valid CSV ({error})", str(table)) from None
+
+
+def _jsonl_rows(table: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    with open(table, encoding="utf-8") as file:
+        for number, line in enumerate(file, 1):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+            except json.JSONDecodeError as error:
+                raise UserError(f"line {number} is not valid JSON ({error})", str(table)) from None
+            if not isinstance(row, dict):
+                raise UserError(f"line {number} holds a {type(row).__name__}", str(table), "an object with the columns as keys")
+            yield number, row

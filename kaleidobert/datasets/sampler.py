@@ -1,0 +1,164 @@
+"""Bank -> batches. Sampling is STATELESS: the batch is a pure function of (seed, step), so that the same run gives the same
+batches whatever the number of workers, replicas or restarts, and resuming needs only the step.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from kaleidobert.configs import Sampling
+from kaleidobert.datasets.bank import Bank
+from kaleidobert.errors import UserError
+from kaleidobert.levels import KaleidoLevel
+from kaleidobert.preprocessors import examples, masking, pretexts
+from kaleidobert.preprocessors.examples import Arrays
+
+ORDER, EXAMPLES, VALIDATION = range(3)  # independent random streams of one seed
+
+
+def generator(seed: int, stream: int, step: int) -> np.random.Generator:
+    """A counter-based generator: its draws depend on these three numbers only."""
+    key = np.random.SeedSequence([seed, stream]).generate_state(2, np.uint64)
+    return np.random.Generator(np.random.Philox(key=key, counter=[0, 0, 0, step]))
+
+
+class Order:
+    """Rows in the order of training: every epoch a new permutation, batches run on across epochs."""
+
+    def __init__(self, rows: np.ndarray, batch_size: int, seed: int):
+        if batch_size < 1:
+            raise UserError(f"train.batch_size is {batch_size}", "sampler", "at least 1")
+        self.rows, self.batch_size, self._seed = rows, batch_size, seed
+        self._permutation = lru_cache(2)(lambda epoch: generator(seed, ORDER, epoch).permutation(rows))
+
+    def batch(self, step: int) -> np.ndarray:
+        """i64[batch_size]: the rows of a step, 0-based."""
+        first = step * self.batch_size
+        positions = np.arange(first, first + self.batch_size)
+        epochs, places = np.divmod(positions, len(self.rows))
+        return np.concatenate([self._permutation(int(epoch))[places[epochs == epoch]] for epoch in np.unique(epochs)])
+
+
+class Partners:
+    """Other products for a row: texts for negatives, donors for camouflage. Never the row's own product, group or text."""
+
+    def __init__(self, bank: Bank, rows: np.ndarray, subcategory: str):
+        self.rows = rows
+        _, self._group = np.unique(bank.column("group"), return_inverse=True)
+        texts = [" ".join(text.lower().split()) for text in bank.column("text")]
+        _, self._text = np.unique(texts, return_inverse=True)
+        _, self._kind = np.unique(bank.column(subcategory), return_inverse=True)
+        order = rows[np.argsort(self._kind[rows], kind="stable")]
+        kinds = self._kind[order]
+        self._by_kind = order
+        self._first = np.searchsorted(kinds, np.arange(self._kind.max() + 1), "left")
+        self._last = np.searchsorted(kinds, np.arange(self._kind.max() + 1), "right")
+
+    def draw(self, rows: np.ndarray, same_kind: np.ndarray, rng: np.random.Generator, tries: int = 8) -> np.ndarray:
+        """i64[B]: a row of another product with another text, from the same subcategory where same_kind[b]; the row itself
+        where none was found (all texts equal, say). A subcategory without another product is left for the whole split."""
+        found = rows.copy()
+        for attempt in range(2 * tries):
+            place = rng.random(len(rows))
+            kind = self._kind[rows]
+            low, high = self._first[kind], self._last[kind]
+            inside = self._by_kind[np.minimum(low + (place * (high - low)).astype(np.int64), len(self._by_kind) - 1)]
+            anywhere = self.rows[(place * len(self.rows)).astype(np.int64)]
+            drawn = np.where(same_kind & (attempt < tries), inside, anywhere)
+            missing = found == rows
+            fits = (self._group[drawn] != self._group[rows]) & (self._text[drawn] != self._text[rows])
+            found = np.where(missing & fits, drawn, found)
+            if not (found == rows).any():
+                break
+        return found
+
+
+@dataclass(frozen=True)
+class Draw:
+    """How B examples were spoiled: bank rows of pictures, texts and camouflage donors, what is masked, which stored vector
+    stands in which slot (by level), and the token ids after replacement. A text of another row is a negative."""
+
+    rows: np.ndarray
+    text_rows: np.ndarray
+    donors: np.ndarray
+    masks: masking.MaskPlan
+    spoiled: dict[str, pretexts.Spoiled]
+    token_ids: np.ndarray
+
+
+class PretrainSampler:
+    """Pre-training batches: (inputs, targets, weights) as specs.inputs and specs.targets describe them.
+
+    batch(step) spoils the step's rows anew; validation(step) spoils the split in its own order, the same way every time.
+    """
+
+    def __init__(self, bank: Bank, rows: np.ndarray, levels: Sequence[KaleidoLevel], sampling: Sampling, batch_size: int, seed: int):
+        if sampling.masking == "alignment":
+            raise UserError("the bank holds no alignment", str(bank.folder), fix="set sampling.masking=random")
+        self._bank, self._levels, self._sampling, self._seed = bank, tuple(levels), sampling, seed
+        self.order = Order(rows, batch_size, seed)
+        self._partners = Partners(bank, rows, sampling.subcategory)
+
+    def batch(self, step: int) -> tuple[Arrays, Arrays, Arrays]:
+        """The training batch of a step, a pure function of (seed, step)."""
+        return self.examples(self.order.batch(step), generator(self._seed, EXAMPLES, step))
+
+    def validation(self, step: int) -> tuple[Arrays, Arrays, Arrays] | None:
+        """The step-th part of the split in its own order, the last one smaller; None behind the end."""
+        size = self.order.batch_size
+        rows = self.order.rows[step * size : (step + 1) * size]
+        return self.examples(rows, generator(self._seed, VALIDATION, step)) if len(rows) else None
+
+    def examples(self, rows: np.ndarray, rng: np.random.Generator) -> tuple[Arrays, Arrays, Arrays]:
+        """Spoiled examples of the given rows."""
+        return self.assemble(self.draw(rows, rng))
+
+    def draw(self, rows: np.ndarray, rng: np.random.Generator) -> Draw:
+        """Everything that is left to chance; reads no feature."""
+        bank, sampling, batch = self._bank, self._sampling, len(rows)
+        negative = rng.random(batch) < sampling.negative_share
+        same = rng.random(batch) < sampling.negatives_same_subcategory
+        text_rows = np.where(negative, self._partners.draw(rows, same, rng), rows)
+        donors = self._partners.draw(rows, np.zeros(batch, bool), rng)
+        token_ids, vocabulary = bank.token_ids[text_rows], bank.vocabulary
+        special = np.isin(token_ids, (vocabulary.pad, vocabulary.start, vocabulary.end))
+        quota = (sampling.mask_rate, sampling.max_masked)
+        masks = masking.plan(sampling.masking, ~special, None, self._levels, quota, rng)
+        none = np.zeros((batch, 0), np.int32)
+        spoiled = {level.name: pretexts.spoil(level, masks.patches.get(level.name, none), rng) for level in self._levels}
+        replaced = masking.replace(token_ids, masks, vocabulary.mask, vocabulary.ordinary, rng)
+        return Draw(rows, text_rows, donors, masks, spoiled, replaced)
+
+    def assemble(self, draw: Draw) -> tuple[Arrays, Arrays, Arrays]:
+        """The examples of a draw."""
+        bank, rows, masks = self._bank, draw.rows, draw.masks
+        token_ids, match = bank.token_ids[draw.text_rows], draw.text_rows == rows
+        inputs, targets = examples.pretraining(rows, draw.donors, masks.patches, draw.spoiled, self._levels, bank.gather)
+        inputs |= {**examples.text(token_ids, bank.vocabulary.pad), "token_ids": draw.token_ids}
+        inputs |= {"patch_boxes": bank.boxes[rows], "masked_tokens": masks.tokens}
+        targets |= {"mlm": np.take_along_axis(token_ids, masks.tokens, 1), "itm": match.astype(np.int32)}
+        counts = np.ones(len(rows), np.float32) if self._sampling.losses_on_negatives == "all" else match.astype(np.float32)
+        weights = {level.name: counts for level in self._levels}
+        weights |= {"mlm": masks.token_weights * counts[:, None], "itm": np.ones(len(rows), np.float32)}
+        return inputs, targets, weights
+
+
+def clean_batch(bank: Bank, rows: np.ndarray, text_rows: np.ndarray | None = None) -> Arrays:
+    """Model inputs of unspoiled pictures with their own texts, or with those of ``text_rows``."""
+    token_ids = bank.token_ids[rows if text_rows is None else text_rows]
+    picture = examples.clean(rows, bank.levels, bank.gather)
+    return {**examples.text(token_ids, bank.vocabulary.pad), **picture, "patch_boxes": bank.boxes[rows]}
+
+
+def share_of_groups(bank: Bank, rows: np.ndarray, share: float, seed: int) -> np.ndarray:
+    """The rows of a share of the groups, drawn from the seed: few labels, without near-duplicates of the left-out ones."""
+    if not 0 < share <= 1:
+        raise UserError(f"data.train_share is {share}", "sampler", "a share above 0 and at most 1")
+    if share == 1:
+        return rows
+    groups = np.unique(bank.column("group")[rows])
+    kept = generator(seed, ORDER, 0).permutation(groups)[: max(1, round(share * len(groups)))]
+    return rows[np.isin(bank.column("group")[rows], kept)]
+

@@ -1,0 +1,75 @@
+"""Batches of unspoiled examples for fine-tuning: labels and matching. Stateless, as sampler.py."""
+
+import numpy as np
+
+from kaleidobert.configs import Matching
+from kaleidobert.datasets.bank import Bank
+from kaleidobert.datasets.sampler import EXAMPLES, Order, Partners, clean_batch, generator
+from kaleidobert.errors import UserError
+from kaleidobert.preprocessors import examples
+from kaleidobert.preprocessors.examples import Arrays
+
+
+def label_ids(bank: Bank, label: str, train_rows: np.ndarray) -> tuple[np.ndarray, list[str]]:
+    """(i32[N], class names): the classes are those of the training rows, in alphabetical order; -1 for any other value.
+
+    Raises UserError where training has fewer than two classes.
+    """
+    column = bank.column(label)
+    names = sorted({str(value) for value in column[train_rows] if value})
+    if len(names) < 2:
+        raise UserError(f"{label!r} has {len(names)} class(es) in the training split: {names}", str(bank.folder), "at least two",
+                        "choose another label")
+    numbers = {name: number for number, name in enumerate(names)}
+    return np.array([numbers.get(str(value), -1) for value in column], np.int32), names
+
+
+def modality_inputs(bank: Bank, rows: np.ndarray, modality: str) -> Arrays:
+    """Model inputs of the rows with both sides, the picture alone ("image") or the text alone ("text")."""
+    inputs = clean_batch(bank, rows)
+    vocabulary = bank.vocabulary
+    if modality == "image":
+        return examples.without_text(inputs, vocabulary.start, vocabulary.end, vocabulary.pad)
+    return examples.without_picture(inputs) if modality == "text" else inputs
+
+
+class LabelSampler:
+    """batch(step) -> inputs, {"label": i32[B]}, {"label": f32[B]} (all ones)."""
+
+    def __init__(self, bank: Bank, rows: np.ndarray, labels: np.ndarray, modality: str, batch_size: int, seed: int):
+        self._bank, self._labels, self._modality = bank, labels, modality
+        self.order = Order(rows, batch_size, seed)
+
+    def batch(self, step: int) -> tuple[Arrays, Arrays, Arrays]:
+        rows = self.order.batch(step)
+        inputs = modality_inputs(self._bank, rows, self._modality)
+        return inputs, {"label": self._labels[rows]}, {"label": np.ones(len(rows), np.float32)}
+
+
+class MatchSampler:
+    """Matching examples: every picture with its text and with texts or pictures of other products.
+
+    A batch of B products has B * (1 + negatives) pairs, product by product, the right pair first; of every second product the
+    picture is replaced instead of the text, so that both directions of retrieval are learnt. targets {"itm": i32[pairs]}.
+    """
+
+    def __init__(self, bank: Bank, rows: np.ndarray, subcategory: str, matching: Matching, batch_size: int, seed: int):
+        if matching.negatives < 1:
+            raise UserError(f"matching.negatives is {matching.negatives}", "sampler", "at least 1")
+        self._bank, self._matching, self._seed = bank, matching, seed
+        self.order = Order(rows, batch_size, seed)
+        self._partners = Partners(bank, rows, subcategory)
+
+    def batch(self, step: int) -> tuple[Arrays, Arrays, Arrays]:
+        rows, rng = self.order.batch(step), generator(self._seed, EXAMPLES, step)
+        count = self._matching.negatives
+        repeated = np.repeat(rows, count)
+        same = rng.random(len(repeated)) < self._matching.negatives_same_subcategory
+        others = self._partners.draw(repeated, same, rng).reshape(-1, count)
+        pictures, texts = np.repeat(rows[:, None], count + 1, 1), np.repeat(rows[:, None], count + 1, 1)
+        swap = np.arange(len(rows)) % 2 == 1
+        texts[~swap, 1:] = others[~swap]
+        pictures[swap, 1:] = others[swap]
+        match = (pictures == texts).astype(np.int32).ravel()
+        inputs = clean_batch(self._bank, pictures.ravel(), texts.ravel())
+        return inputs, {"itm": match}, {"itm": np.ones(match.shape, np.float32)}

@@ -1,0 +1,56 @@
+"""KPG, the Kaleido Patch Generator: a box is split into the patches of every level (paper, section 3.1).
+
+Tiling is exact: on each level every pixel of the box belongs to exactly one patch.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image
+
+from kaleidobert.errors import UserError
+from kaleidobert.levels import KaleidoLevel
+from kaleidobert.preprocessors.foreground import Box
+
+
+def edges(start: int, stop: int, grid: int) -> np.ndarray:
+    """i64[grid + 1]: pixel borders that split start..stop into ``grid`` stretches, equal to within a pixel.
+
+    >>> edges(0, 10, 4).tolist()
+    [0, 2, 5, 8, 10]
+    """
+    return np.rint(np.linspace(start, stop, grid + 1)).astype(np.int64)
+
+
+def tiles(box: Box, grid: int) -> np.ndarray:
+    """i64[grid * grid, 4]: x1, y1, x2, y2 of each patch, row by row."""
+    x, y = edges(box[0], box[2], grid), edges(box[1], box[3], grid)
+    return np.array([(x[j], y[i], x[j + 1], y[i + 1]) for i in range(grid) for j in range(grid)])
+
+
+def boxes(box: Box, width: int, height: int, levels: Sequence[KaleidoLevel]) -> np.ndarray:
+    """f32[P, 5]: x1, x2, y1, y2 as shares of the picture, and the product of the two sides."""
+    x1, y1, x2, y2 = np.concatenate([tiles(box, level.grid) for level in levels]).T.astype(np.float64)
+    x1, x2, y1, y2 = x1 / width, x2 / width, y1 / height, y2 / height
+    return np.stack([x1, x2, y1, y2, (x2 - x1) * (y2 - y1)], 1).astype(np.float32)
+
+
+def enlarge(box: Box, width: int, height: int, levels: Sequence[KaleidoLevel]) -> Box:
+    """The box, grown inside the picture until every patch has at least one pixel; UserError if the picture is too small."""
+    side = max(level.grid for level in levels)
+    if min(width, height) < side:
+        raise UserError(f"the picture is {width} x {height} pixels", "patches", f"at least {side} x {side}")
+    x1, y1, x2, y2 = box
+    x1, y1 = min(x1, width - side), min(y1, height - side)
+    return x1, y1, max(x2, x1 + side), max(y2, y1 + side)
+
+
+def cut(image: np.ndarray, box: Box, levels: Sequence[KaleidoLevel], size: int) -> dict[str, np.ndarray]:
+    """{level name: uint8[grid * grid, size, size, 3]}: the patches of uint8[h, w, 3], resized (bilinear, antialiased)."""
+    picture = Image.fromarray(image)
+    cuts = {}
+    for level in levels:
+        # crop first: a resize with box= lets the filter read the neighbours' pixels, and jigsaw would be solved by seams
+        parts = [picture.crop(tile).resize((size, size), Image.Resampling.BILINEAR) for tile in tiles(box, level.grid).tolist()]
+        cuts[level.name] = np.stack([np.asarray(part) for part in parts])
+    return cuts

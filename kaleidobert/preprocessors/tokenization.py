@@ -1,0 +1,185 @@
+"""Text to word pieces: bert-base-uncased WordPiece, a WordPiece vocabulary trained on the corpus, or a SentencePiece model."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from tokenizers import Tokenizer as FastTokenizer
+from tokenizers import decoders, models, normalizers, pre_tokenizers
+
+from kaleidobert.errors import UserError
+
+SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """size, the ids of the special pieces, and the ids that may replace a masked token at random."""
+
+    size: int
+    pad: int
+    unknown: int
+    start: int
+    end: int
+    mask: int
+    ordinary: tuple[int, int]  # first and one-past-last id of the pieces that are no special ones
+
+
+class Tokenizer(Protocol):
+    """What every tokenizer offers; see WordPiece."""
+
+    vocabulary: Vocabulary
+
+    def encode(self, texts: Sequence[str], length: int) -> tuple[np.ndarray, np.ndarray]: ...
+
+    def pieces(self, ids: Iterable[int]) -> list[str]: ...
+
+    def save(self, folder: Path) -> Path: ...
+
+
+class WordPiece:
+    """bert-base-uncased: lower case, accents stripped, punctuation and CJK split, greedy longest match."""
+
+    def __init__(self, pieces: Sequence[str], where: str = "vocabulary"):
+        self._pieces = list(pieces)
+        ids = {piece: i for i, piece in enumerate(self._pieces)}
+        missing = [piece for piece in SPECIAL if piece not in ids]
+        if missing or len(ids) < len(self._pieces):
+            double = [piece for piece, count in Counter(self._pieces).items() if count > 1][:3]
+            raise UserError(f"lacks {missing}, holds twice {double}", where, f"one piece per line, with {', '.join(SPECIAL)}")
+        first = 1 + max(i for piece, i in ids.items() if piece in SPECIAL or piece.startswith("[unused"))
+        first = first if first < len(ids) else max(ids[piece] for piece in SPECIAL) + 1
+        self.vocabulary = Vocabulary(len(ids), *(ids[piece] for piece in SPECIAL), (min(first, len(ids) - 1), len(ids)))
+        self._fast = _wordpiece_pipeline(models.WordPiece(ids, unk_token="[UNK]", max_input_chars_per_word=200))
+
+    @classmethod
+    def read(cls, path: Path) -> "WordPiece":
+        """From a vocab.txt; UserError where it is missing or lacks the special pieces."""
+        try:
+            lines = path.read_text(encoding="utf-8").split("\n")
+        except FileNotFoundError:
+            raise UserError("there is no such vocabulary", str(path), "a vocab.txt", "correct text.vocabulary, or leave it empty "
+                            "to train one on the corpus") from None
+        except UnicodeDecodeError as error:
+            raise UserError(f"not UTF-8 text ({error})", str(path), "a vocab.txt") from None
+        return cls([line.rstrip("\r") for line in (lines[:-1] if lines[-1] == "" else lines)], str(path))
+
+    def encode(self, texts: Sequence[str], length: int) -> tuple[np.ndarray, np.ndarray]:
+        """(ids i32[N, T], words i16[N, T]): [CLS] text [SEP] cut to ``length``, padded; words = index of the piece's word,
+        -1 for special pieces and padding."""
+        encodings = self._fast.encode_batch(list(texts), add_special_tokens=False)
+        return pack([e.ids for e in encodings], [_words(e) for e in encodings], self.vocabulary, length)
+
+    def pieces(self, ids: Iterable[int]) -> list[str]:
+        """The pieces as text, "##" where a piece continues a word."""
+        return [self._pieces[i] for i in ids]
+
+    def save(self, folder: Path) -> Path:
+        """Write vocab.txt into the folder."""
+        from kaleidobert.files import write_text
+
+        write_text(folder / "vocab.txt", "\n".join(self._pieces) + "\n")
+        return folder / "vocab.txt"
+
+
+class SentencePiece:
+    """A SentencePiece model; special pieces that it lacks are added behind its own."""
+
+    def __init__(self, path: Path):
+        import sentencepiece
+
+        if not path.is_file():
+            raise UserError("there is no such SentencePiece model", str(path), "a .model file", "correct text.vocabulary")
+        try:
+            self._model = sentencepiece.SentencePieceProcessor(model_file=str(path))
+        except (RuntimeError, OSError) as error:
+            raise UserError(f"not a SentencePiece model ({error})", str(path)) from None
+        self._path, own = path, self._model.get_piece_size()
+        self._extra: list[str] = []
+        ids = []
+        for piece, fallback in zip(SPECIAL, (self._model.pad_id(), self._model.unk_id(), -1, -1, -1)):
+            known = self._model.piece_to_id(piece)
+            if self._model.id_to_piece(known) != piece:
+                known = fallback
+            if known < 0:
+                known = own + len(self._extra)
+                self._extra.append(piece)
+            ids.append(known)
+        first = 1 + max([i for i in range(min(own, 16)) if self._model.is_control(i) or self._model.is_unknown(i)], default=-1)
+        self.vocabulary = Vocabulary(own + len(self._extra), *ids, (first, own))
+
+    def encode(self, texts: Sequence[str], length: int) -> tuple[np.ndarray, np.ndarray]:
+        """As WordPiece.encode; a word starts at a piece with the meta symbol."""
+        ids = self._model.encode(list(texts))
+        words = [list(np.cumsum([self._model.id_to_piece(i).startswith("\u2581") for i in row]) - 1) for row in ids]
+        return pack(ids, [[max(0, int(w)) for w in row] for row in words], self.vocabulary, length)
+
+    def pieces(self, ids: Iterable[int]) -> list[str]:
+        """The pieces as text, the meta symbol where a word starts."""
+        own = self._model.get_piece_size()
+        return [self._model.id_to_piece(int(i)) if i < own else self._extra[i - own] for i in ids]
+
+    def save(self, folder: Path) -> Path:
+        """Copy the model into the folder."""
+        from kaleidobert.files import atomic
+
+        with atomic(folder / "sentencepiece.model") as file:
+            file.write(self._path.read_bytes())
+        return folder / "sentencepiece.model"
+
+
+def pack(ids: Sequence[Sequence[int]], words: Sequence[Sequence[int]], vocabulary: Vocabulary,
+         length: int) -> tuple[np.ndarray, np.ndarray]:
+    """[CLS] ids [SEP] and padding as i32[N, T]; the words beside it as i16[N, T]. UserError if length < 3."""
+    if length < 3:
+        raise UserError(f"text.length is {length}", "text", "at least 3: [CLS], one piece, [SEP]")
+    packed = np.full((len(ids), length), vocabulary.pad, np.int32)
+    owners = np.full((len(ids), length), -1, np.int16)
+    for row, (pieces, owner) in enumerate(zip(ids, words)):
+        count = min(len(pieces), length - 2)
+        packed[row, : count + 2] = [vocabulary.start, *pieces[:count], vocabulary.end]
+        owners[row, 1 : count + 1] = owner[:count]
+    return packed, owners
+
+
+def train(texts: Sequence[str], size: int) -> WordPiece:
+    """A WordPiece vocabulary of at most ``size`` pieces from the texts, the same one every time.
+
+    Characters first, then whole words by falling frequency (ties in alphabetical order); rarer words are spelt from the words'
+    own most frequent beginnings and endings. UserError where the texts hold no word.
+    """
+    # not trainers.WordPieceTrainer: it numbers pieces of equal frequency differently in every process
+    pipeline = _wordpiece_pipeline(models.WordPiece({"[UNK]": 0}, unk_token="[UNK]"))
+    words: Counter[str] = Counter()
+    for text in texts:
+        normal = pipeline.normalizer.normalize_str(text)
+        words.update(word for word, _ in pipeline.pre_tokenizer.pre_tokenize_str(normal))
+    if not words:
+        raise UserError("the texts hold no word", "vocabulary", "texts to train the vocabulary on")
+    letters = sorted({c for word in words for c in word})
+    parts: Counter[str] = Counter()
+    for word, count in words.items():
+        parts[word] += 2 * count * len(word)  # a whole word saves more pieces than its parts
+        for cut in range(2, len(word) - 1):
+            parts[word[:cut]] += count * cut // 2
+            parts["##" + word[cut:]] += count * (len(word) - cut) // 2
+    pieces = [*SPECIAL, *letters, *("##" + c for c in letters)]
+    taken = set(pieces)
+    ranked = sorted(parts, key=lambda piece: (-parts[piece], piece))
+    pieces += [piece for piece in ranked if piece not in taken and parts[piece] >= 4][: max(0, size - len(pieces))]
+    return WordPiece(pieces)
+
+
+def _wordpiece_pipeline(model: models.WordPiece) -> FastTokenizer:
+    fast = FastTokenizer(model)
+    fast.normalizer = normalizers.BertNormalizer(lowercase=True, strip_accents=True, handle_chinese_chars=True, clean_text=True)
+    fast.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    fast.decoder = decoders.WordPiece(prefix="##")
+    return fast
+
+
+def _words(encoding) -> list[int]:
+    return [-1 if word is None else word for word in encoding.word_ids]
