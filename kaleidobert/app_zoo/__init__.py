@@ -1,0 +1,1 @@
+"""One module per command; cli is the console command."""

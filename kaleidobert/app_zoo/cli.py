@@ -1,0 +1,86 @@
+"""The console command ``kaleidobert``: one subcommand per module of app_zoo, each a YAML file and dotted words."""
+
+import argparse
+import dataclasses
+import importlib
+import os
+import sys
+import typing
+
+from kaleidobert import __version__, configs
+from kaleidobert.errors import UserError
+
+# name: (configuration class, one line)
+COMMANDS = {
+    "synthesize": (configs.SynthesizeConfig, "draw a catalogue of garments, shoes and bags with masks and part boxes"),
+    "records": (configs.RecordsConfig, "make the feature bank of a catalogue: foreground, patches, features, tokens"),
+    "pretrain": (configs.PretrainConfig, "pre-train on a bank with the seven tasks"),
+    "classify": (configs.ClassifyConfig, "train and evaluate a classifier of one label column"),
+    "retrieve": (configs.RetrieveConfig, "rank candidate texts for pictures (i2t) or pictures for texts (t2i)"),
+    "inspect": (configs.InspectConfig, "draw pages: patches, tokens, what was spoiled, predictions beside the truth"),
+}
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line; every subcommand lists its keys and defaults in --help."""
+    main_parser = argparse.ArgumentParser("kaleidobert", description="Vision-language pre-training for fashion.")
+    main_parser.add_argument("--version", action="version", version=f"kaleidobert {__version__}")
+    commands = main_parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, (kind, line) in COMMANDS.items():
+        command = commands.add_parser(
+            name, help=line, description=line[0].upper() + line[1:] + ".", formatter_class=argparse.RawDescriptionHelpFormatter,
+            epilog=f"keys and defaults (* = must be set):\n{_keys(kind)}\n\nexample: kaleidobert {name} configs/"
+                   f"{EXAMPLES.get(name, name)}.yaml {EXAMPLE_WORDS.get(name, '')}".rstrip())
+        command.add_argument("words", nargs="*", metavar="CONFIG.yaml key=value",
+                             help="a configuration file, then overrides such as train.batch_size=32")
+        command.add_argument("--dry-run", action="store_true", help="resolve the configuration, check inputs, print sizes; do nothing")
+    return main_parser
+
+
+EXAMPLES = {"synthesize": "quickstart/synthesize", "classify": "cat", "retrieve": "i2t", "inspect": "quickstart/inspect"}
+EXAMPLE_WORDS = {"synthesize": "num_products=600", "pretrain": "train.batch_size=32", "classify": "modality=image"}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a command; returns the exit status: 0 done, 2 a mistake explained on standard error, 130 interrupted."""
+    first, *rest = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    options = parser().parse_args([first, *sorted(rest, key=lambda word: not word.startswith("-"))])  # flags may stand anywhere
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's start-up chatter hides our own lines
+    path, *words = options.words or [None]
+    if path is not None and "=" in path:  # no file, only words
+        path, words = None, [path, *words]
+    try:
+        config = configs.load(COMMANDS[options.command][0], path, words)
+        app = importlib.import_module(f"kaleidobert.app_zoo.{options.command}")
+        if options.dry_run:
+            print(configs.dump(config))
+            app.dry_run(config)
+        else:
+            app.run(config)
+        return 0
+    except UserError as error:
+        print(f"kaleidobert {options.command}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"\nkaleidobert {options.command}: interrupted; the same command continues where it stopped", file=sys.stderr)
+        return 130
+
+
+def _keys(kind, prefix: str = "  ") -> str:
+    lines = []
+    hints = typing.get_type_hints(kind)
+    for field in dataclasses.fields(kind):
+        hint = hints[field.name]
+        if dataclasses.is_dataclass(hint):
+            lines += [f"{prefix}{field.name}:", _keys(hint, prefix + "  ")]
+            continue
+        required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+        value = "*" if required else configs.to_dict(field.default if field.default is not dataclasses.MISSING else {})
+        shown = "the five kaleido levels" if field.name == "levels" else "" if value in (None, "", [], {}) else value
+        choices = f"  # {' | '.join(map(str, typing.get_args(hint)))}" if typing.get_origin(hint) is typing.Literal else ""
+        lines.append(f"{prefix}{field.name}: {shown}{choices}".rstrip())
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,96 @@
+"""The model that a command starts from: a checkpoint that fits the bank, or random weights where that was asked for."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from kaleidobert import configs
+from kaleidobert.datasets.bank import Bank
+from kaleidobert.engines import optimizers
+from kaleidobert.errors import UserError
+from kaleidobert.model_zoo import checkpoints
+
+NO_CHECKPOINT = UserError("no pre-trained checkpoint is named", "init", "the best.npz of a pre-training run",
+                          "set init=..., or from_scratch=true to start from random weights")
+
+
+def backbone_config(bank: Bank, levels: tuple, model: configs.Model, train: configs.Train) -> dict[str, Any]:
+    """The backbone's arguments: sizes from the configuration; vocabulary, features and text length from the bank."""
+    return {**configs.to_dict(model), "levels": configs.to_dict(levels), "feature_size": bank.feature_size,
+            "vocabulary_size": bank.vocabulary.size, "text_length": bank.text_length, "seed": train.seed,
+            "precision": train.precision}
+
+
+def start(make: Callable[[dict[str, Any]], keras.Model], config: Any, bank: Bank) -> keras.Model:
+    """A model on the backbone of ``config.init``, or with random weights where ``config.from_scratch`` says so.
+
+    make: backbone arguments -> model. Raises UserError where a checkpoint is needed and none is named, or where it does not
+    fit the bank or the sizes of the configuration.
+    """
+    arguments = backbone_config(bank, config.levels, config.model, config.train)
+    if config.init is None:
+        if not config.from_scratch:
+            raise NO_CHECKPOINT
+        return make(arguments)
+    meta = require(config.init, arguments)
+    # box inputs, dropout and so on are the checkpoint's; precision and seed are this run's
+    model = make({**meta_backbone(meta), "seed": config.train.seed, "precision": config.train.precision})
+    fresh = checkpoints.transfer(config.init, model)
+    print(f"weights from {config.init}" + (f"; new: {', '.join(fresh)}" if fresh else ""))
+    return model
+
+
+def check_start(config: Any, bank: Bank) -> None:
+    """What ``start`` would refuse, without building a model."""
+    arguments = backbone_config(bank, config.levels, config.model, config.train)
+    if config.init is not None:
+        require(config.init, arguments)
+    elif not config.from_scratch:
+        raise NO_CHECKPOINT
+
+
+def require(path: Path, arguments: dict[str, Any]) -> dict[str, Any]:
+    """The meta of a checkpoint whose sizes fit; UserError lists every size that differs, ours (+) and the checkpoint's (-)."""
+    meta = checkpoints.load_meta(path)
+    have = meta_backbone(meta)
+    free = ("seed", "precision", "dropout", "attention_dropout", "initializer_range", "patch_type_vocabulary_size", "levels")
+    lines = [f"- {key} {have.get(key)} + {value}" for key, value in arguments.items() if key not in free and have.get(key) != value]
+    tables = [[(row["name"], row["grid"], row["pretext"]) for row in table] for table in (have["levels"], arguments["levels"])]
+    if tables[0] != tables[1]:
+        lines.append(f"- levels {tables[0]} + {tables[1]}")
+    if lines:
+        raise UserError(f"the checkpoint (-) does not fit the configuration and the bank (+): {'; '.join(lines)}", str(path),
+                        fix="set the model's sizes as in the config.yaml of the run that made it, and use a bank with the same "
+                        "encoder, vocabulary and levels")
+    return meta
+
+
+def meta_backbone(meta: dict[str, Any]) -> dict[str, Any]:
+    """The backbone's arguments out of a checkpoint's meta."""
+    return dict(meta["config"].get("backbone", meta["config"]))
+
+
+def schedule(train: configs.Train, num_examples: int) -> tuple[keras.optimizers.Optimizer, int]:
+    """(optimizer, total steps) of a training configuration."""
+    total, warmup = optimizers.steps(num_examples, train.epochs, train.batch_size, train.warmup_steps, train.warmup_share)
+    rate = optimizers.WarmupLinearDecay(train.learning_rate, total, warmup)
+    return optimizers.adam(rate, train.weight_decay, train.beta_1, train.beta_2, train.epsilon), total
+
+
+def with_epochs(train: configs.Train, epochs: float) -> configs.Train:
+    """The same training settings for another number of epochs."""
+    return replace(train, epochs=epochs)
+
+
+def num_parameters(arguments: dict[str, Any]) -> int:
+    """Weights of a backbone with these arguments; builds no variable."""
+    a, levels = arguments, arguments["levels"]
+    hidden, rows = a["hidden_size"], max(6, len(levels) + 1)
+    text = (a["vocabulary_size"] + a["max_positions"] + 2) * hidden + 2 * hidden
+    patches = len(levels) * (a["feature_size"] + rows + 2) * hidden + 5 * hidden
+    block = 4 * (hidden + 1) * hidden + (2 * a["intermediate_size"] + 5) * hidden + a["intermediate_size"]
+    return text + patches + a["num_layers"] * block + (hidden + 1) * hidden
+

@@ -1,0 +1,112 @@
+"""``kaleidobert pretrain``: the seven tasks on a bank (paper, section 3)."""
+
+import numpy as np
+
+from kaleidobert import levels as kaleido
+from kaleidobert.app_zoo import models
+from kaleidobert.configs import PretrainConfig
+from kaleidobert.datasets.bank import Bank, describe, sha256
+from kaleidobert.datasets.sampler import PretrainSampler, share_of_groups
+from kaleidobert.engines import steps
+from kaleidobert.engines.runs import Run, check_folder
+from kaleidobert.engines.trainer import Goal, Schedule, Trainer
+from kaleidobert.evaluators import plots, tasks
+from kaleidobert.losses import tasks as losses
+from kaleidobert.model_zoo import checkpoints
+from kaleidobert.model_zoo.kaleidobert import pretrainer
+
+
+def dry_run(config: PretrainConfig) -> None:
+    """Check the bank and the configuration, print sizes and the number of steps."""
+    check_folder(config.run, config)
+    bank, rows, _ = _open(config)
+    _, total = models.schedule(config.train, len(rows))
+    arguments = models.backbone_config(bank, config.levels, config.model, config.train)
+    print(f"{len(rows):,} pictures to train on, {total:,} steps of {config.train.batch_size}; "
+          f"{models.num_parameters(arguments):,} parameters in the backbone; about "
+          f"{16 * models.num_parameters(arguments) / 1e9:.1f} GB for weights, gradients and optimiser")
+
+
+def run(config: PretrainConfig) -> None:
+    """Train, evaluate after every epoch, write the run folder."""
+    bank, rows, val_rows = _open(config)
+    folder = Run(config.run, config)
+    model = pretrainer(models.backbone_config(bank, config.levels, config.model, config.train))
+    if config.init is not None:
+        fresh = checkpoints.transfer(config.init, model)
+        print(f"weights from {config.init}" + (f"; new: {', '.join(fresh)}" if fresh else ""))
+    optimizer, total = models.schedule(config.train, len(rows))
+    settings = (config.sampling, config.train.batch_size, config.train.seed)
+    sampler = PretrainSampler(bank, rows, config.levels, *settings)
+    validation = PretrainSampler(bank, val_rows, config.levels, *settings)
+    by_task = losses.for_tasks(config.levels, config.losses.feature_target, config.losses.mlm_weight, config.losses.itm_weight)
+
+    def loss(outputs, targets, weights):
+        value, parts = losses.total(by_task, outputs, targets, weights)
+        return {"total": value, **parts}
+
+    trainer = Trainer(folder, model, optimizer, model.describe())
+    epoch = max(1, len(rows) // config.train.batch_size)
+    goal = Goal(evaluator(model, validation, config.levels), "total_loss", higher_is_better=False)
+    trainer.fit(sampler.batch, loss, goal, Schedule(total, epoch, config.train.save_every), config.train.clip_norm)
+
+    rows_of_metrics = folder.metrics()
+    plots.loss_curves(rows_of_metrics, config.run / "losses.png")
+    final = {name.removeprefix("val/"): value for name, value in rows_of_metrics[-1].items() if name.startswith("val/")}
+    baselines = baseline(bank, rows, validation, config.levels)
+    folder.results({"task": "pretrain", "metrics": final, "baselines": baselines, "steps": total, "bank": describe(bank),
+                    "checkpoint_sha256": sha256(folder.best)}, config)
+    _table(final, baselines)
+    print(f"run folder: {config.run}\n  weights: {folder.best} (best), {folder.last} (last)\n  curves: {config.run / 'losses.png'}")
+
+
+def evaluator(model, sampler: PretrainSampler, levels):
+    """A function () -> {metric: value} over the sampler's split, spoiled the same way every time."""
+    forward = steps.forward(model)
+
+    def evaluate() -> dict[str, float]:
+        parts, step = [], 0
+        while (batch := sampler.validation(step)) is not None:
+            inputs, targets, weights = batch
+            parts.append(tasks.sums(forward(inputs), targets, weights, levels))
+            step += 1
+        values = tasks.means(parts)
+        values["total_loss"] = sum(value for name, value in values.items() if name.endswith(("_loss", "_kl")))
+        return values
+
+    return evaluate
+
+
+def baseline(bank: Bank, rows: np.ndarray, sampler: PretrainSampler, levels) -> dict[str, float]:
+    """What each metric is worth without looking: chance, and for "feature" levels the KL of the best constant answer,
+    which is the mean of the softmaxed features of (at most) 500 training pictures."""
+    starts, constants = kaleido.vector_slices(levels), {}
+    sample = rows[:: max(1, len(rows) // 500)]
+    for level in kaleido.feature_levels(levels):
+        grid = np.repeat(sample[:, None], level.num_patches, 1)
+        place = np.broadcast_to(starts[level.name].start + np.arange(level.num_patches), grid.shape)
+        constants[level.name] = tasks.mean_distribution(bank.gather(grid, place))
+    parts, step = [], 0
+    while (batch := sampler.validation(step)) is not None:
+        parts.append({f"{name}_kl": tasks.constant_kl(constant, batch[1][name], batch[2][name])
+                      for name, constant in constants.items()})
+        step += 1
+    return {**tasks.chance(levels, bank.vocabulary.size), **tasks.means(parts)}
+
+
+def _open(config: PretrainConfig):
+    kaleido.check(config.levels)
+    bank = Bank(config.data.bank)
+    bank.require(config.levels, config.data.encoder)
+    rows = share_of_groups(bank, bank.rows(config.data.train_split), config.data.train_share, config.train.seed)
+    val_rows = bank.rows(config.data.val_split)
+    if config.train.max_val_examples:
+        val_rows = val_rows[: config.train.max_val_examples]
+    return bank, rows, val_rows
+
+
+def _table(metrics: dict[str, float], baselines: dict[str, float]) -> None:
+    print(f"{'metric':24s} {'value':>9s} {'without looking':>16s}")
+    for name, value in metrics.items():
+        other = f"{baselines[name]:16.4f}" if name in baselines else ""
+        print(f"{name:24s} {value:9.4f} {other}")

@@ -1,0 +1,35 @@
+"""Prediction: batches in, outputs out, with progress."""
+
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+
+import keras
+import numpy as np
+from tqdm import tqdm
+
+from kaleidobert.engines import steps
+
+
+def prefetch(make, numbers: Iterable[int]):
+    """Yield make(n) for each number, the next one computed in a thread meanwhile; ends early where make returns None."""
+    with ThreadPoolExecutor(1) as pool:
+        waiting = None
+        for number in numbers:
+            waiting, ready = pool.submit(make, number), waiting
+            if ready is not None:
+                value = ready.result()
+                if value is None:
+                    return
+                yield value
+        if waiting is not None and (value := waiting.result()) is not None:
+            yield value
+
+
+def predict(model: keras.Model, make_inputs, rows: np.ndarray, batch_size: int, title: str = "") -> dict[str, np.ndarray]:
+    """The model's outputs for all rows, concatenated; make_inputs(rows of a batch) -> inputs."""
+    run, parts = steps.forward(model), []
+    starts = range(0, len(rows), batch_size)
+    batches = prefetch(lambda number: make_inputs(rows[starts[number] : starts[number] + batch_size]), range(len(starts)))
+    for inputs in tqdm(batches, desc=title, total=len(starts), unit="batch", disable=not title, leave=False):
+        parts.append(run(inputs))
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

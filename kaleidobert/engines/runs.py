@@ -1,0 +1,91 @@
+"""The run folder: what a run writes and where it lies.
+
+    run/config.yaml      the resolved configuration; a folder with another one is refused
+        metrics.jsonl    one line per logged step or evaluation
+        results.json     the outcome
+        tensorboard/     the same scalars for TensorBoard
+        last.npz         weights and optimiser state: the point from which the run resumes
+        best.npz         the weights with the best validation result so far
+        losses.png       loss curves per task
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import keras
+import yaml
+
+import kaleidobert
+from kaleidobert import configs, files
+from kaleidobert.errors import UserError
+
+
+class Run:
+    """A claimed run folder. Raises UserError where it holds another run or cannot be written."""
+
+    def __init__(self, folder: Path, config: Any):
+        self.folder = folder
+        self.last, self.best = folder / "last.npz", folder / "best.npz"
+        self._metrics, self._writer = folder / "metrics.jsonl", None
+        check_folder(folder, config)
+        if not (folder / "config.yaml").is_file():
+            files.write_text(folder / "config.yaml", configs.dump(config))
+
+    def rewind(self, step: int) -> list[dict[str, Any]]:
+        """Drop the metrics after ``step`` (they will be made again) and return the others."""
+        rows = [row for row in read_metrics(self._metrics) if row["step"] <= step]
+        files.write_text(self._metrics, "".join(json.dumps(row) + "\n" for row in rows))
+        return rows
+
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        """Append scalars to metrics.jsonl and TensorBoard."""
+        row = {"step": step, **{name: float(value) for name, value in values.items()}}
+        try:
+            with open(self._metrics, "a", encoding="utf-8") as file:
+                file.write(json.dumps(row) + "\n")
+        except OSError as error:
+            raise UserError(f"cannot write ({error.strerror})", str(self._metrics),
+                            fix="make room and run the same command again: it continues from last.npz") from error
+        if self._writer is None:
+            from tensorboard.summary import Writer  # here: it takes a second to import; needs no TensorFlow
+
+            self._writer = Writer(str(self.folder / "tensorboard"))
+        for name, value in row.items():
+            if name != "step":
+                self._writer.add_scalar(name, value, step)
+        self._writer.flush()
+
+    def results(self, values: Mapping[str, Any], config: Any) -> None:
+        """Write results.json: values, versions and the resolved configuration."""
+        versions = {"kaleidobert": kaleidobert.__version__, "keras": keras.__version__, "backend": keras.backend.backend()}
+        files.write_json(self.folder / "results.json", {**values, "versions": versions, "config": configs.to_dict(config)})
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """All rows of metrics.jsonl."""
+        return read_metrics(self._metrics)
+
+
+def check_folder(folder: Path, config: Any) -> None:
+    """UserError where the folder holds a run with another configuration, or something that is no run."""
+    path = folder / "config.yaml"
+    if path.is_file():
+        changed = configs.differences(yaml.safe_load(path.read_text(encoding="utf-8")) or {}, configs.to_dict(config))
+        if changed:
+            raise UserError(f"the folder holds another run ({'; '.join(changed[:5])})", str(folder), "the same configuration",
+                            "choose another folder with run=..., or delete this one")
+    elif folder.is_dir() and any(folder.iterdir()):
+        raise UserError("the folder is not empty and holds no run", str(folder), fix="choose another folder with run=...")
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The rows of a metrics.jsonl; a last line cut off by a crash is ignored."""
+    rows = []
+    if path.is_file():
+        for line in path.read_text(encoding="utf-8").splitlines():
+            try:
+                rows.append(json.loads(line))
+            except json.JSONDecodeError:
+                break
+    return rows

@@ -1,0 +1,94 @@
+"""The training loop: one for all tasks. A run that is killed at any step and started again ends with the same weights, bit
+for bit, as one that was not: batches are a function of the step, and a checkpoint holds weights, dropout seeds and optimiser.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+from tqdm import tqdm
+
+from kaleidobert.engines import steps
+from kaleidobert.engines.predictor import prefetch
+from kaleidobert.engines.runs import Run
+from kaleidobert.errors import UserError
+from kaleidobert.model_zoo import checkpoints
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """total steps, steps between evaluations (an epoch), between checkpoints, and between logged lines."""
+
+    total: int
+    epoch: int
+    save: int
+    log: int = 20
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What is evaluated after every epoch: evaluate() -> {metric: value}; the best value of ``metric`` is kept in best.npz."""
+
+    evaluate: Callable[[], Mapping[str, float]]
+    metric: str
+    higher_is_better: bool
+
+
+class Trainer:
+    """Trains ``model`` on batch(step) -> (inputs, targets, weights), resuming from run.last where it exists."""
+
+    def __init__(self, run: Run, model: keras.Model, optimizer: keras.optimizers.Optimizer, meta: Mapping[str, Any]):
+        self.run, self.model, self.optimizer, self._meta = run, model, optimizer, dict(meta)
+        self.step, self.best = 0, None
+        optimizer.build(model.trainable_variables)
+
+    def fit(self, batch: Callable[[int], tuple], loss: steps.LossFunction, goal: Goal, schedule: Schedule,
+            clip_norm: float) -> None:
+        """Train to schedule.total steps. Raises UserError where a loss is not finite; what was saved before stays."""
+        self._resume()
+        update = steps.train_step(self.model, loss, self.optimizer, clip_norm)
+        sums: list[Mapping[str, float]] = []
+        with tqdm(total=schedule.total, initial=self.step, unit="step", desc=self.run.folder.name) as bar:
+            for inputs, targets, weights in prefetch(batch, range(self.step, schedule.total)):
+                losses = update(inputs, targets, weights)
+                self.step += 1
+                if not np.isfinite(losses["total"]):
+                    raise UserError(f"the loss of step {self.step} is not finite ({_show(losses)})", str(self.run.folder),
+                                    fix="look at the bank for broken features (`kaleidobert inspect`), or lower train.learning_rate")
+                sums.append(losses)
+                bar.update()
+                # before every checkpoint too: a resumed run then logs the same lines as an uninterrupted one
+                if self.step % schedule.log == 0 or self._ends_epoch(schedule) or self.step % schedule.save == 0:
+                    means = {f"train/{name}": float(np.mean([row[name] for row in sums])) for name in sums[0]}
+                    self.run.log(self.step, means)
+                    bar.set_postfix_str(f"loss {means['train/total']:.4f}")
+                    sums = []
+                self._after(goal, schedule, bar)
+
+    def _after(self, goal: Goal, schedule: Schedule, bar: tqdm) -> None:
+        if self._ends_epoch(schedule):
+            values = dict(goal.evaluate())
+            self.run.log(self.step, {f"val/{name}": value for name, value in values.items()})
+            value = float(values[goal.metric])
+            bar.write(f"step {self.step}: {goal.metric} {value:.4f}")
+            if self.best is None or (value > self.best if goal.higher_is_better else value < self.best):
+                self.best = value
+                checkpoints.save(self.run.best, self.model, None, {**self._meta, "step": self.step, goal.metric: value})
+        if self._ends_epoch(schedule) or self.step % schedule.save == 0:
+            checkpoints.save(self.run.last, self.model, self.optimizer, {**self._meta, "step": self.step, "best": self.best})
+
+    def _ends_epoch(self, schedule: Schedule) -> bool:
+        return self.step % schedule.epoch == 0 or self.step == schedule.total
+
+    def _resume(self) -> None:
+        if self.run.last.is_file():
+            meta = checkpoints.restore(self.run.last, self.model, self.optimizer)
+            self.step, self.best = meta["step"], meta["best"]
+            print(f"resuming {self.run.folder} at step {self.step}")
+        self.run.rewind(self.step)
+
+
+def _show(losses: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {float(value):.4g}" for name, value in losses.items())
