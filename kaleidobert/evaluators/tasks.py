@@ -1,0 +1,141 @@
+"""The metrics of pre-training as sums that add up over batches, and what one gets without a model.
+
+Names are the task's own: mlm_loss, rotation_accuracy, grey_kl. A "class" level has accuracy and loss, a "feature" level the
+KL divergence per patch (paper, section 3.3): softmax over the F features on both sides, KL(target || prediction), mean over
+patches and batch. Letters as in specs.py; k masked patches of a level, V words of the vocabulary.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from math import log
+
+import numpy as np
+
+from kaleidobert.errors import UserError
+from kaleidobert.levels import KaleidoLevel
+
+Arrays = Mapping[str, np.ndarray]
+Sums = dict[str, tuple[float, float]]
+CHUNK = 4096  # feature vectors turned into float64 at a time
+CLASS_CHUNK = 512  # rows of logits at a time: V is large
+
+
+def sums(outputs: Arrays, targets: Arrays, weights: Arrays, levels: Sequence[KaleidoLevel]) -> Sums:
+    """{metric: (weighted sum, sum of weights)} of one batch; add batches up with ``means``.
+
+    outputs: logits mlm [B, M, V], itm [B, 2], each class level [B, C], each feature level [B, k, F]; any float type.
+    targets: mlm [B, M], itm [B], each class level [B] int; each feature level [B, k, F].
+    weights: mlm [B, M], the others [B]; an example of weight 0 does not count.
+    Raises UserError where a task is missing or its arrays do not fit together.
+
+    >>> one = {"itm": np.array([[0.0, 0.0], [-50.0, 50.0]]), "mlm": np.zeros((2, 1, 4))}
+    >>> sums(one, {"itm": np.array([1, 1]), "mlm": np.zeros((2, 1), int)}, {"itm": np.ones(2), "mlm": np.zeros((2, 1))}, ())
+    {'mlm_accuracy': (0.0, 0.0), 'mlm_loss': (0.0, 0.0), 'itm_accuracy': (1.5, 2.0), 'itm_loss': (0.6931471805599453, 2.0)}
+    """
+    result: Sums = {}
+    answers = {"mlm": "class", "itm": "class"} | {level.name: level.answer for level in levels}
+    for name, answer in answers.items():
+        for side, arrays in (("outputs", outputs), ("targets", targets), ("weights", weights)):
+            if name not in arrays:
+                raise UserError(f"there is no {name!r} in the {side}", "task metrics", f"all of {', '.join(answers)}")
+        arguments = np.asarray(outputs[name]), np.asarray(targets[name]), np.asarray(weights[name], np.float64)
+        result |= _class_sums(name, *arguments) if answer == "class" else _feature_sums(name, *arguments)
+    return result
+
+
+def means(batches: Iterable[Sums]) -> dict[str, float]:
+    """Weighted means over all batches; a metric whose weights add up to 0 has no mean and is left out."""
+    total: Sums = {}
+    for batch in batches:
+        for name, (value, weight) in batch.items():
+            before = total.get(name, (0.0, 0.0))
+            total[name] = before[0] + value, before[1] + weight
+    return {name: value / weight for name, (value, weight) in total.items() if weight > 0}
+
+
+def chance(levels: Sequence[KaleidoLevel], vocab_size: int = 0) -> dict[str, float]:
+    """Accuracy and cross-entropy of a uniform guess, by metric; mlm where the vocabulary's size is given."""
+    classes = ({"mlm": vocab_size} if vocab_size else {}) | {"itm": 2}
+    classes |= {level.name: level.num_classes for level in levels if level.answer == "class"}
+    return {f"{name}_{metric}": value for name, count in classes.items()
+            for metric, value in (("accuracy", 1 / count), ("loss", log(count)))}
+
+
+def mean_feature_kl(mean_feature: np.ndarray, targets: np.ndarray, weights: np.ndarray) -> tuple[float, float]:
+    """(weighted sum, sum of weights) of the KL when every patch is answered by softmax(mean_feature).
+
+    mean_feature: f32[F], the training set's mean. targets [B, k, F], weights [B]. ``constant_kl`` is the stronger baseline.
+    """
+    return _kl_sums(_log_softmax(np.asarray(mean_feature)[None])[0], targets, weights)
+
+
+def constant_kl(distribution: np.ndarray, targets: np.ndarray, weights: np.ndarray) -> tuple[float, float]:
+    """The same when every patch is answered by one distribution f64[F]; the one of ``mean_distribution`` is the best there is."""
+    with np.errstate(divide="ignore"):  # log 0 = -inf: a feature that was ruled out and occurs costs infinitely much
+        return _kl_sums(np.log(np.asarray(distribution, np.float64)), targets, weights)
+
+
+def mean_distribution(features: np.ndarray) -> np.ndarray:
+    """features [..., F] -> f64[F]: the mean of their softmaxes, the constant that minimises the mean KL(target || constant)."""
+    rows = features.reshape(-1, features.shape[-1])
+    if not len(rows):
+        raise UserError("there are no features", "the mean distribution", "at least one feature vector")
+    parts = (np.exp(_log_softmax(rows[start:start + CHUNK])).sum(axis=0) for start in range(0, len(rows), CHUNK))
+    return sum(parts) / len(rows)
+
+
+def _class_sums(name: str, logits: np.ndarray, targets: np.ndarray, weights: np.ndarray) -> Sums:
+    if targets.shape != logits.shape[:-1] or weights.shape != targets.shape:
+        raise _misfit(name, logits, targets, weights, "[..., C], [...], [...]")
+    if targets.size and not 0 <= targets.min() <= targets.max() < logits.shape[-1]:
+        raise UserError(f"targets run from {targets.min()} to {targets.max()}", f"task {name!r}", f"0 to {logits.shape[-1] - 1}")
+    used = weights > 0
+    logits, targets, weights = logits[used], targets[used].astype(np.int64), weights[used]  # [N, C], [N], [N]
+    hits = loss = 0.0
+    for start in range(0, len(targets), CLASS_CHUNK):
+        part = slice(start, start + CLASS_CHUNK)
+        row_hits, row_loss = _hits_and_losses(logits[part], targets[part])
+        hits, loss = hits + float(weights[part] @ row_hits), loss + float(weights[part] @ row_loss)
+    weight = float(weights.sum())
+    return {f"{name}_accuracy": (hits, weight), f"{name}_loss": (loss, weight)}
+
+
+def _hits_and_losses(logits: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """logits [N, C], targets [N] -> f64[N] each. Equal top logits share the hit: a constant answer has the accuracy of chance."""
+    logits = logits.astype(np.float32)
+    top = logits.max(axis=-1)
+    own = np.take_along_axis(logits, targets[:, None], axis=-1)[:, 0]
+    with np.errstate(invalid="ignore"):  # NaN logits give a NaN loss, which is for the trainer to stop at
+        hits = (own >= top) / np.maximum((logits == top[:, None]).sum(axis=-1), 1)
+        rest = np.exp(logits - top[:, None]).sum(axis=-1, dtype=np.float64)
+        return hits, np.log(rest) + (top.astype(np.float64) - own)
+
+
+def _feature_sums(name: str, logits: np.ndarray, targets: np.ndarray, weights: np.ndarray) -> Sums:
+    if logits.ndim != 3 or targets.shape != logits.shape or weights.shape != logits.shape[:1]:
+        raise _misfit(name, logits, targets, weights, "[B, k, F], [B, k, F], [B]")
+    used = weights > 0
+    return {f"{name}_kl": _kl_sums(_log_softmax(logits[used]), targets[used], weights[used])}
+
+
+def _kl_sums(log_predicted: np.ndarray, targets: np.ndarray, weights: np.ndarray) -> tuple[float, float]:
+    """log_predicted [B, k, F] or [F], targets [B, k, F], weights [B]."""
+    log_target = _log_softmax(np.asarray(targets))
+    target = np.exp(log_target)
+    with np.errstate(invalid="ignore"):
+        terms = np.where(target > 0, target * (log_target - log_predicted), 0.0)  # 0 log 0 = 0
+    kl = terms.sum(axis=-1)  # [B, k]
+    weights = np.asarray(weights, np.float64)
+    return float(weights @ kl.sum(axis=-1)), float(weights.sum() * kl.shape[-1])
+
+
+def _log_softmax(values: np.ndarray) -> np.ndarray:
+    """Over the last axis, in float64."""
+    shifted = values.astype(np.float64)
+    shifted -= shifted.max(axis=-1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+
+
+def _misfit(name: str, logits: np.ndarray, targets: np.ndarray, weights: np.ndarray, expected: str) -> UserError:
+    shapes = ", ".join(f"{side} {list(array.shape)}" for side, array in
+                       (("logits", logits), ("targets", targets), ("weights", weights)))
+    return UserError(shapes, f"task {name!r}", expected)
