@@ -101,6 +101,11 @@ class Bank:
             out[chosen] = self._vectors[number][flat[chosen]]
         return out
 
+    @property
+    def identity(self) -> dict[str, str]:
+        """What a model trained on this bank depends on beyond sizes: written into checkpoints, compared when one is loaded."""
+        return {"encoder": self.encoder, "vocabulary_sha256": self.index["files"][self.index["text"]["file"]]["sha256"]}
+
     def require(self, levels: tuple[KaleidoLevel, ...], encoder: str) -> None:
         """UserError where the bank was made with other grids, pretexts or another encoder than a run asks for."""
         mine = [(level.name, level.grid, level.pretext) for level in self.levels]
@@ -146,7 +151,7 @@ def describe(bank: Bank) -> Mapping[str, Any]:
         splits[row["split"]] = splits.get(row["split"], 0) + 1
     return {"folder": str(bank.folder), "pictures": bank.size, "splits": splits, "encoder": bank.encoder,
             "feature_size": bank.feature_size, "patches": kaleido.num_patches(bank.levels), "text_length": bank.text_length,
-            "vocabulary": bank.vocabulary.size, "labels": bank.index["labels"], "fingerprint": bank.index["fingerprint"]}
+            "vocabulary": bank.vocabulary.size, "labels": bank.index["labels"], "sha256": sha256(bank.folder / "index.json")}
 
 
 def _show(levels: list[tuple[str, int, str]]) -> str:

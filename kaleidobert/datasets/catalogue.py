@@ -52,6 +52,21 @@ def split_of(group: str, val_fraction: float) -> str:
     return "val" if draw < val_fraction else "train"
 
 
+def jsonl_rows(table: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    """(line number, row) of a file with one JSON object per line; UserError names the line that is none."""
+    with open(table, encoding="utf-8") as file:
+        for number, line in enumerate(file, 1):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+            except json.JSONDecodeError as error:
+                raise UserError(f"line {number} is not valid JSON ({error})", str(table)) from None
+            if not isinstance(row, dict):
+                raise UserError(f"line {number} holds a {type(row).__name__}", str(table), "an object with the columns as keys")
+            yield number, row
+
+
 def _product(row: Mapping[str, Any], source: Source) -> Product:
     columns = source.columns
     folder = source.images or source.table.parent
@@ -100,7 +115,7 @@ def _text(row: Mapping[str, Any], column: str) -> str:
 def _rows(table: Path, columns: Columns) -> Iterator[tuple[str, Mapping[str, Any]]]:
     if not table.is_file():
         raise UserError("there is no such table", str(table), "a .csv, .tsv or .jsonl file", "set source.table")
-    reader = _jsonl_rows(table) if table.suffix.lower() in (".jsonl", ".ndjson", ".json") else _csv_rows(table)
+    reader = jsonl_rows(table) if table.suffix.lower() in (".jsonl", ".ndjson", ".json") else _csv_rows(table)
     wanted = [columns.id, columns.image, *columns.text, columns.group, *columns.view, columns.split, columns.mask, columns.parts,
               *columns.labels.values()]
     checked = False
@@ -130,17 +145,3 @@ def _csv_rows(table: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
                 yield reader.line_num, row
         except csv.Error as error:
             raise UserError(f"line {reader.line_num} is not valid CSV ({error})", str(table)) from None
-
-
-def _jsonl_rows(table: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    with open(table, encoding="utf-8") as file:
-        for number, line in enumerate(file, 1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise UserError(f"line {number} is not valid JSON ({error})", str(table)) from None
-            if not isinstance(row, dict):
-                raise UserError(f"line {number} holds a {type(row).__name__}", str(table), "an object with the columns as keys")
-            yield number, row
