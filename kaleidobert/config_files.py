@@ -154,6 +154,9 @@ def _build_dataclass(kind: Any, tree: Any, key: str, default: Any = dataclasses.
             raise UserError(f"unknown key {_join(key, name)!r}", _origin(tree[name]),
                             f"one of {', '.join(names)}", f"did you mean {_join(key, near[0])!r}?" if near else "")
     values = {}
+    # `key:` with nothing behind it means the default, unless None is a value of its own
+    tree = {name: item for name, item in tree.items()
+            if not (isinstance(item, _Leaf) and item.value is None) or type(None) in typing.get_args(hints[name])}
     for field in dataclasses.fields(kind):
         if field.name in tree and dataclasses.is_dataclass(hints[field.name]):  # keys not set keep the section's own defaults
             values[field.name] = _build_dataclass(hints[field.name], tree[field.name], _join(key, field.name), field.default)

@@ -202,9 +202,8 @@ class ClassifyConfig:
 
 @dataclass(frozen=True)
 class Matching:
-    """Fine-tuning of the matching task before retrieval; epochs 0 = the head of pre-training as it is."""
+    """Fine-tuning of the matching task before retrieval; train.epochs 0 = the head of pre-training as it is."""
 
-    epochs: float = 0.0
     head: Literal["plain", "product"] = "plain"
     objective: Literal["pair", "list"] = "pair"  # list: softmax over a picture's right text and its negatives
     negatives: int = 3  # per example
@@ -223,7 +222,7 @@ class RetrieveConfig:
     levels: tuple[KaleidoLevel, ...] = KALEIDO
     model: Model = Model()
     matching: Matching = Matching()
-    train: Train = Train(learning_rate=2e-5)
+    train: Train = Train(epochs=0, learning_rate=2e-5)
     num_candidates: int = 101
     max_queries: int = 1000
     candidates_seed: int = 0
@@ -238,8 +237,9 @@ class InspectConfig:
 
     run: Path
     data: Data
-    checkpoint: Path | None = None
-    products: tuple[str, ...] = ()  # image ids; empty = `count` drawn from the seed
+    checkpoint: Path | None = None  # of a pre-training run: its answers beside the truth
+    products: tuple[str, ...] = ()  # image ids; empty = `count` of data.val_split, drawn from the seed
     count: int = 6
+    source: Source | None = None  # the bank's catalogue: shows its masks; finds pictures that lie elsewhere now
     sampling: Sampling = Sampling()
     seed: int = 0

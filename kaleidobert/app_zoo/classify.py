@@ -40,7 +40,7 @@ def run(config: ClassifyConfig) -> None:
     sampler = LabelSampler(bank, rows, labels, config.modality, config.train.batch_size, config.train.seed)
 
     def loss(outputs, targets, weights):
-        return {"total": ops.mean(cross_entropy(outputs["label"], targets["label"]) * weights["label"])}
+        return {"loss": ops.mean(cross_entropy(outputs["label"], targets["label"]) * weights["label"])}
 
     def guess() -> np.ndarray:
         logits = predict(model, lambda part: modality_inputs(bank, part, config.modality), val_rows, config.train.batch_size)
@@ -51,7 +51,7 @@ def run(config: ClassifyConfig) -> None:
         print(f"{len(unknown)} value(s) of {config.label!r} occur in {config.data.val_split!r} only and count as wrong: "
               f"{', '.join(unknown[:8])}")
 
-    trainer = Trainer(folder, model, optimizer, {**model.describe(), "label": config.label, "classes": names})
+    trainer = Trainer(folder, model, optimizer, {**model.describe(), **bank.identity, "label": config.label, "classes": names})
     goal = Goal(lambda: {"accuracy": float((guess() == labels[val_rows]).mean())}, "accuracy", higher_is_better=True)
     epoch = max(1, len(rows) // config.train.batch_size)
     trainer.fit(sampler.batch, loss, goal, Schedule(total, epoch, config.train.save_every), config.train.clip_norm)

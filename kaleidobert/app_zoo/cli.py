@@ -5,6 +5,7 @@ import dataclasses
 import importlib
 import os
 import sys
+import tempfile
 import typing
 
 from kaleidobert import __version__, configs
@@ -51,7 +52,7 @@ def main(arguments: list[str] | None = None) -> int:
         path, words = None, [path, *words]
     try:
         config = configs.load(COMMANDS[options.command][0], path, words)
-        app = importlib.import_module(f"kaleidobert.app_zoo.{options.command}")
+        app = _quietly(lambda: importlib.import_module(f"kaleidobert.app_zoo.{options.command}"))
         if options.dry_run:
             print(configs.dump(config))
             app.dry_run(config)
@@ -64,6 +65,26 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"\nkaleidobert {options.command}: interrupted; the same command continues where it stopped", file=sys.stderr)
         return 130
+
+
+def _quietly(load):
+    """Call load() with standard error held back: importing TensorFlow writes warnings there that no setting silences.
+
+    What was held back is shown after all where load() fails.
+    """
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), 2)
+        try:
+            return load()
+        except BaseException:
+            held.seek(0)
+            os.write(kept, held.read())
+            raise
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
 
 
 def _keys(kind, prefix: str = "  ") -> str:

@@ -1,7 +1,6 @@
 """The model that a command starts from: a checkpoint that fits the bank, or random weights where that was asked for."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +34,7 @@ def start(make: Callable[[dict[str, Any]], keras.Model], config: Any, bank: Bank
         if not config.from_scratch:
             raise NO_CHECKPOINT
         return make(arguments)
-    meta = require(config.init, arguments)
+    meta = require(config.init, arguments, bank)
     # box inputs, dropout and so on are the checkpoint's; precision and seed are this run's
     model = make({**meta_backbone(meta), "seed": config.train.seed, "precision": config.train.precision})
     fresh = checkpoints.transfer(config.init, model)
@@ -47,13 +46,13 @@ def check_start(config: Any, bank: Bank) -> None:
     """What ``start`` would refuse, without building a model."""
     arguments = backbone_config(bank, config.levels, config.model, config.train)
     if config.init is not None:
-        require(config.init, arguments)
+        require(config.init, arguments, bank)
     elif not config.from_scratch:
         raise NO_CHECKPOINT
 
 
-def require(path: Path, arguments: dict[str, Any]) -> dict[str, Any]:
-    """The meta of a checkpoint whose sizes fit; UserError lists every size that differs, ours (+) and the checkpoint's (-)."""
+def require(path: Path, arguments: dict[str, Any], bank: Bank) -> dict[str, Any]:
+    """The meta of a checkpoint that fits; UserError lists every size, encoder and vocabulary that differs: its own (-), ours (+)."""
     meta = checkpoints.load_meta(path)
     have = meta_backbone(meta)
     free = ("seed", "precision", "dropout", "attention_dropout", "initializer_range", "patch_type_vocabulary_size", "levels")
@@ -61,6 +60,7 @@ def require(path: Path, arguments: dict[str, Any]) -> dict[str, Any]:
     tables = [[(row["name"], row["grid"], row["pretext"]) for row in table] for table in (have["levels"], arguments["levels"])]
     if tables[0] != tables[1]:
         lines.append(f"- levels {tables[0]} + {tables[1]}")
+    lines += [f"- {key} {meta[key]} + {value}" for key, value in bank.identity.items() if meta.get(key, value) != value]
     if lines:
         raise UserError(f"the checkpoint (-) does not fit the configuration and the bank (+): {'; '.join(lines)}", str(path),
                         fix="set the model's sizes as in the config.yaml of the run that made it, and use a bank with the same "
@@ -78,11 +78,6 @@ def schedule(train: configs.Train, num_examples: int) -> tuple[keras.optimizers.
     total, warmup = optimizers.steps(num_examples, train.epochs, train.batch_size, train.warmup_steps, train.warmup_share)
     rate = optimizers.WarmupLinearDecay(train.learning_rate, total, warmup)
     return optimizers.adam(rate, train.weight_decay, train.beta_1, train.beta_2, train.epsilon), total
-
-
-def with_epochs(train: configs.Train, epochs: float) -> configs.Train:
-    """The same training settings for another number of epochs."""
-    return replace(train, epochs=epochs)
 
 
 def num_parameters(arguments: dict[str, Any]) -> int:

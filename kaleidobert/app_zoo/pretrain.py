@@ -41,27 +41,33 @@ def run(config: PretrainConfig) -> None:
     validation = PretrainSampler(bank, val_rows, config.levels, *settings)
     by_task = losses.for_tasks(config.levels, config.losses.feature_target, config.losses.mlm_weight, config.losses.itm_weight)
 
-    def loss(outputs, targets, weights):
-        value, parts = losses.total(by_task, outputs, targets, weights)
-        return {"total": value, **parts}
+    kinds = {task: "loss" for task in by_task} | {level.name: "kl" for level in kaleido.feature_levels(config.levels)}
 
-    trainer = Trainer(folder, model, optimizer, model.describe())
+    def loss(outputs, targets, weights):
+        values = losses.total(by_task, outputs, targets, weights)
+        return {"loss": values["total"], **{f"{task}_{kind}": values[task] for task, kind in kinds.items()}}
+
+    trainer = Trainer(folder, model, optimizer, {**model.describe(), **bank.identity})
     epoch = max(1, len(rows) // config.train.batch_size)
-    goal = Goal(evaluator(model, validation, config.levels), "total_loss", higher_is_better=False)
+    shares = {f"{task}_{kind}": by_task[task].share for task, kind in kinds.items()}
+    goal = Goal(evaluator(model, validation, config.levels, shares), "loss", higher_is_better=False)
     trainer.fit(sampler.batch, loss, goal, Schedule(total, epoch, config.train.save_every), config.train.clip_norm)
 
     rows_of_metrics = folder.metrics()
-    plots.loss_curves(rows_of_metrics, config.run / "losses.png")
-    final = {name.removeprefix("val/"): value for name, value in rows_of_metrics[-1].items() if name.startswith("val/")}
+    final = {name: value for name, value in rows_of_metrics[-1].items() if name not in ("step", "split")}
     baselines = baseline(bank, rows, validation, config.levels)
+    plots.loss_curves(rows_of_metrics, config.run / "losses.png", baselines)
     folder.results({"task": "pretrain", "metrics": final, "baselines": baselines, "steps": total, "bank": describe(bank),
                     "checkpoint_sha256": sha256(folder.best)}, config)
     _table(final, baselines)
     print(f"run folder: {config.run}\n  weights: {folder.best} (best), {folder.last} (last)\n  curves: {config.run / 'losses.png'}")
 
 
-def evaluator(model, sampler: PretrainSampler, levels):
-    """A function () -> {metric: value} over the sampler's split, spoiled the same way every time."""
+def evaluator(model, sampler: PretrainSampler, levels, shares: dict[str, float]):
+    """A function () -> {metric: value} over the sampler's split, spoiled the same way every time.
+
+    "loss" is the sum of the tasks' losses, each times its share; the feature tasks count per patch, as in the paper.
+    """
     forward = steps.forward(model)
 
     def evaluate() -> dict[str, float]:
@@ -71,7 +77,7 @@ def evaluator(model, sampler: PretrainSampler, levels):
             parts.append(tasks.sums(forward(inputs), targets, weights, levels))
             step += 1
         values = tasks.means(parts)
-        values["total_loss"] = sum(value for name, value in values.items() if name.endswith(("_loss", "_kl")))
+        values["loss"] = sum(share * values.get(name, 0.0) for name, share in shares.items())
         return values
 
     return evaluate

@@ -36,18 +36,18 @@ def dry_run(config: RetrieveConfig) -> None:
 def run(config: RetrieveConfig) -> None:
     """Fine-tune the matching task where asked for, score the lists, write the run folder."""
     bank, rows, val_rows = _open(config)
-    if config.from_scratch and not config.matching.epochs:
-        raise UserError("there is nothing to rank with: random weights and no training", "matching.epochs", "more than 0, or init=...")
+    if config.from_scratch and not config.train.epochs:
+        raise UserError("there is nothing to rank with: random weights and no training", "train.epochs", "more than 0, or init=...")
     folder = Run(config.run, config)
     model = models.start(lambda arguments: matcher(arguments, config.matching.head), config, bank)
-    if config.matching.epochs:
+    if config.train.epochs:
         _finetune(config, folder, model, bank, rows)
         checkpoints.restore(folder.best, model)
     elif config.matching.head != "plain":
         raise UserError(f"the head {config.matching.head!r} is new and has not been trained", "matching.head", "plain",
-                        "set matching.epochs")
+                        "set train.epochs")
     else:
-        checkpoints.save(folder.best, model)
+        checkpoints.save(folder.best, model, None, bank.identity)
     lists, records = build_lists(bank, val_rows, config, config.max_queries)
     candidates.save(lists, records.ids, config.run / "candidates.jsonl")
     scores = score(model, bank, val_rows, lists, config.predict_batch_size, config.direction)
@@ -108,20 +108,20 @@ def _finetune(config: RetrieveConfig, folder: Run, model, bank: Bank, rows: np.n
     kept = np.setdiff1d(rows, held)
     if not len(kept):
         raise UserError("too few groups to hold any out", str(bank.folder), "at least two groups in the training split")
-    optimizer, total = models.schedule(models.with_epochs(train, config.matching.epochs), len(kept))
+    optimizer, total = models.schedule(train, len(kept))
     sampler = MatchSampler(bank, kept, config.subcategory, config.matching, train.batch_size, train.seed)
     lists, _ = build_lists(bank, held, config, HELD_QUERIES)
     objective = matching.OBJECTIVES[config.matching.objective]
 
     def loss(outputs, targets, weights):
-        return {"total": objective(outputs["itm"], targets["itm"], 1 + config.matching.negatives)}
+        return {"loss": objective(outputs["itm"], targets["itm"], 1 + config.matching.negatives)}
 
     def ranks() -> dict[str, float]:
         scores = score(model, bank, held, lists, config.predict_batch_size, "")
         report = retrieval.report(scores, lists.relevant, lists.valid, np.random.Generator(np.random.Philox(0)), resamples=10)
         return {name: report[name]["value"] for name in ("mrr", "rank@1", "rank@5", "rank@10")}
 
-    trainer = Trainer(folder, model, optimizer, model.describe())
+    trainer = Trainer(folder, model, optimizer, {**model.describe(), **bank.identity})
     epoch = max(1, len(kept) // train.batch_size)
     trainer.fit(sampler.batch, loss, Goal(ranks, "mrr", True), Schedule(total, epoch, train.save_every), train.clip_norm)
     plots.loss_curves(folder.metrics(), config.run / "losses.png")

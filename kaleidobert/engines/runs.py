@@ -1,7 +1,7 @@
 """The run folder: what a run writes and where it lies.
 
     run/config.yaml      the resolved configuration; a folder with another one is refused
-        metrics.jsonl    one line per logged step or evaluation
+        metrics.jsonl    one line per logged step (split train: means since the line before) or evaluation (split val)
         results.json     the outcome
         tensorboard/     the same scalars for TensorBoard
         last.npz         weights and optimiser state: the point from which the run resumes
@@ -39,12 +39,12 @@ class Run:
         files.write_text(self._metrics, "".join(json.dumps(row) + "\n" for row in rows))
         return rows
 
-    def log(self, step: int, values: Mapping[str, float]) -> None:
+    def log(self, step: int, split: str, values: Mapping[str, float]) -> None:
         """Append scalars to metrics.jsonl and TensorBoard."""
-        row = {"step": step, **{name: float(value) for name, value in values.items()}}
+        numbers = {name: float(value) for name, value in values.items()}
         try:
             with open(self._metrics, "a", encoding="utf-8") as file:
-                file.write(json.dumps(row) + "\n")
+                file.write(json.dumps({"step": step, "split": split, **numbers}) + "\n")
         except OSError as error:
             raise UserError(f"cannot write ({error.strerror})", str(self._metrics),
                             fix="make room and run the same command again: it continues from last.npz") from error
@@ -52,9 +52,8 @@ class Run:
             from tensorboard.summary import Writer  # here: it takes a second to import; needs no TensorFlow
 
             self._writer = Writer(str(self.folder / "tensorboard"))
-        for name, value in row.items():
-            if name != "step":
-                self._writer.add_scalar(name, value, step)
+        for name, value in numbers.items():
+            self._writer.add_scalar(f"{split}/{name}", value, step)
         self._writer.flush()
 
     def results(self, values: Mapping[str, Any], config: Any) -> None:

@@ -10,12 +10,12 @@ from keras import ops
 from kaleidobert.engines.optimizers import clip_by_global_norm
 
 Arrays = Mapping[str, np.ndarray]
-LossFunction = Callable[[Mapping[str, Any], Arrays, Arrays], dict[str, Any]]  # outputs, targets, weights -> {"total": ..., task: ...}
+LossFunction = Callable[[Mapping[str, Any], Arrays, Arrays], dict[str, Any]]  # outputs, targets, weights -> {"loss": total, ...}
 
 
 def train_step(model: keras.Model, loss: LossFunction, optimizer: keras.optimizers.Optimizer,
                clip_norm: float) -> Callable[[Arrays, Arrays, Arrays], dict[str, np.ndarray]]:
-    """A function (inputs, targets, weights) -> {"total": loss, task: loss, "gradient_norm": norm} that updates the model.
+    """A function (inputs, targets, weights) -> the losses and "gradient_norm" that updates the model.
 
     Gradients are clipped by their global norm. The optimizer must have been built.
     """
@@ -52,7 +52,7 @@ def _tensorflow_step(model, loss, optimizer, clip_norm):
     def step(inputs, targets, weights):
         with tf.GradientTape() as tape:
             losses = loss(model(inputs, training=True), targets, weights)
-            scaled = optimizer.scale_loss(losses["total"])
+            scaled = optimizer.scale_loss(losses["loss"])
         gradients = tape.gradient(scaled, [v.value for v in model.trainable_variables])
         return _update(model, optimizer, losses, [tf.convert_to_tensor(g) if g is not None else None for g in gradients], clip_norm)
 
@@ -79,7 +79,7 @@ def _jax_step(model, loss, optimizer, clip_norm):
     def objective(trained, other, inputs, targets, weights, optimizer_state):
         outputs, other = model.stateless_call(trained, other, inputs, training=True)
         losses = loss(outputs, targets, weights)
-        return losses["total"], (losses, other)
+        return losses["loss"], (losses, other)
 
     @jax.jit
     def step(trained, other, state, inputs, targets, weights):

@@ -54,23 +54,23 @@ class Trainer:
             for inputs, targets, weights in prefetch(batch, range(self.step, schedule.total)):
                 losses = update(inputs, targets, weights)
                 self.step += 1
-                if not np.isfinite(losses["total"]):
+                if not np.isfinite(losses["loss"]):
                     raise UserError(f"the loss of step {self.step} is not finite ({_show(losses)})", str(self.run.folder),
                                     fix="look at the bank for broken features (`kaleidobert inspect`), or lower train.learning_rate")
                 sums.append(losses)
                 bar.update()
                 # before every checkpoint too: a resumed run then logs the same lines as an uninterrupted one
                 if self.step % schedule.log == 0 or self._ends_epoch(schedule) or self.step % schedule.save == 0:
-                    means = {f"train/{name}": float(np.mean([row[name] for row in sums])) for name in sums[0]}
-                    self.run.log(self.step, means)
-                    bar.set_postfix_str(f"loss {means['train/total']:.4f}")
+                    means = {name: float(np.mean([row[name] for row in sums])) for name in sums[0]}
+                    self.run.log(self.step, "train", means)
+                    bar.set_postfix_str(f"loss {means['loss']:.4f}")
                     sums = []
                 self._after(goal, schedule, bar)
 
     def _after(self, goal: Goal, schedule: Schedule, bar: tqdm) -> None:
         if self._ends_epoch(schedule):
             values = dict(goal.evaluate())
-            self.run.log(self.step, {f"val/{name}": value for name, value in values.items()})
+            self.run.log(self.step, "val", values)
             value = float(values[goal.metric])
             bar.write(f"step {self.step}: {goal.metric} {value:.4f}")
             if self.best is None or (value > self.best if goal.higher_is_better else value < self.best):

@@ -5,6 +5,7 @@ predictions or scores, so that classification.py and retrieval.py count them lik
 chosen on a held-out tenth of the training records, whole groups at a time; the same seed gives the same result.
 """
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -119,11 +120,17 @@ def _logistic(train: Any, labels: np.ndarray, rows: Any, strengths: Sequence[flo
 
 def _logistic_fits(train: Any, labels: np.ndarray, strengths: Sequence[float]) -> Iterator[Callable[[Any], np.ndarray]]:
     """A prediction function per strength C, to be used before the next one is asked for: a fit begins where the last ended."""
+    from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
+    from threadpoolctl import threadpool_limits
 
     model = LogisticRegression(max_iter=MAX_ITERATIONS, tol=1e-3, warm_start=True)
     for strength in strengths:
-        yield model.set_params(C=strength).fit(train, labels).predict
+        # one thread: on a busy machine several wait for each other in every tiny product, ten times slower
+        with threadpool_limits(1), warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)  # MAX_ITERATIONS is a choice; held-out rows judge the fit
+            model.set_params(C=strength).fit(train, labels)
+        yield model.predict
 
 
 def _ridge_options(features: np.ndarray, texts: Sequence[str], alphas: Sequence[float]) -> Iterator[RidgeMatcher]:

@@ -1,0 +1,111 @@
+"""Configurations: bases, words, paths, and refusals that name key, file and the nearest valid name."""
+
+import ast
+import dataclasses
+import typing
+from pathlib import Path
+
+import pytest
+
+from kaleidobert import configs
+from kaleidobert.app_zoo.cli import COMMANDS
+from kaleidobert.errors import UserError
+
+ROOT = Path(__file__).resolve().parents[1]
+PATTERNS = {"synthesize": "synthesize", "records": "records", "pretrain": "pretrain", "pretrain_released": "pretrain",
+            "cat": "classify", "subcat": "classify", "i2t": "retrieve", "t2i": "retrieve", "inspect": "inspect"}
+
+
+@pytest.fixture
+def written(tmp_path):
+    def write(text, name="run.yaml"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        return path
+    return write
+
+
+PRETRAIN = "run: runs/a\ndata: {bank: bank}\n"
+
+
+def test_words_win_over_the_file_and_the_file_over_its_base(written):
+    written(PRETRAIN + "train: {epochs: 3, batch_size: 4}\n", "base.yaml")
+    path = written("base: base.yaml\ntrain: {batch_size: 8}\n")
+    config = configs.load(configs.PretrainConfig, path, ["train.learning_rate=1e-3"])
+    assert (config.train.epochs, config.train.batch_size, config.train.learning_rate) == (3, 8, 1e-3)
+
+
+def test_sections_keep_the_defaults_of_their_command(written):
+    path = written("run: a\ndata: {bank: b}\nlabel: c\ntrain: {batch_size: 8}\n")
+    assert configs.load(configs.ClassifyConfig, path).train.learning_rate == 2e-5
+
+
+def test_relative_paths_start_at_the_holder_of_configs_or_at_the_current_folder(written, tmp_path, monkeypatch):
+    path = written(PRETRAIN, "project/configs/deep/run.yaml")
+    monkeypatch.chdir(tmp_path)
+    config = configs.load(configs.PretrainConfig, path, ["data.bank=here/bank"])
+    assert config.run == tmp_path / "project/runs/a"
+    assert config.data.bank == tmp_path / "here/bank"
+
+
+@pytest.mark.parametrize("text, words, message", [
+    (PRETRAIN + "trian: {}\n", [], "unknown key 'trian'.*did you mean 'train'"),
+    (PRETRAIN, ["train.batchsize=3"], "unknown key 'train.batchsize'.*did you mean 'train.batch_size'"),
+    (PRETRAIN, ["train.batch_size=many"], "train.batch_size is 'many'.*a whole number"),
+    (PRETRAIN, ["train.batch_size=1.5"], "a whole number"),
+    (PRETRAIN, ["train.precision=float"], "one of float32, mixed_bfloat16"),
+    (PRETRAIN, ["train=3"], "keys of Train"),
+    (PRETRAIN, ["batch"], "is not an override"),
+    (PRETRAIN, ["levels=[{name: a, grid: 1, pretext: rotate, masked: 1}]"], r"unknown key 'levels\[0\].masked'"),
+    ("run: a\n", [], "'data' is not set"),
+    ("run: a\ndata: {}\n", [], "'data.bank' is not set"),
+    ("run: [\n", [], "not valid YAML"),
+    ("- 1\n", [], "expected: keys and values"),
+    ("base: run.yaml\n", [], "circle"),
+])
+def test_refusals(written, text, words, message):
+    with pytest.raises(UserError, match=message):
+        configs.load(configs.PretrainConfig, written(text), words)
+
+
+def test_missing_file(tmp_path):
+    with pytest.raises(UserError, match="no such configuration file"):
+        configs.load(configs.PretrainConfig, tmp_path / "no.yaml")
+
+
+def test_dump_and_load_agree(written):
+    config = configs.load(configs.PretrainConfig, written(PRETRAIN), ["train.epochs=2"])
+    assert configs.load(configs.PretrainConfig, written(configs.dump(config), "again.yaml")) == config
+    other = dataclasses.replace(config, train=dataclasses.replace(config.train, epochs=5.0))
+    assert configs.differences(configs.to_dict(config), configs.to_dict(other)) == ["train.epochs: 2.0 -> 5.0"]
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").rglob("*.yaml")), ids=lambda p: str(p.relative_to(ROOT / "configs")))
+def test_every_named_config_loads_and_opens_with_its_command(path):
+    command = PATTERNS[path.stem]
+    assert path.read_text().startswith(f"# kaleidobert {command} configs/{path.relative_to(ROOT / 'configs')}")
+    configs.load(COMMANDS[command][0], path)
+
+
+def test_every_field_is_read_somewhere():
+    read = set()
+    for path in (ROOT / "kaleidobert").rglob("*.py"):
+        tree = ast.parse(path.read_text())
+        read |= {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    # fields that reach a constructor as keywords, by way of to_dict
+    spread = {field.name for field in dataclasses.fields(configs.Model)}
+    unread = [f"{kind.__name__}.{field.name}" for kind in _sections() for field in dataclasses.fields(kind)
+              if field.name not in read | spread]
+    assert not unread
+
+
+def _sections():
+    found, waiting = [], [kind for kind, _ in COMMANDS.values()]
+    while waiting:
+        kind = waiting.pop()
+        if dataclasses.is_dataclass(kind) and kind not in found:
+            found.append(kind)
+            hints = typing.get_type_hints(kind).values()
+            waiting += [part for hint in hints for part in (hint, *typing.get_args(hint)) if isinstance(part, type)]
+    return found

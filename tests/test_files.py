@@ -1,0 +1,58 @@
+"""Atomic writes: a reader never sees half a file, and a full disk is one clear message."""
+
+import builtins
+import errno
+import pickle
+
+import pytest
+
+from kaleidobert import files
+from kaleidobert.errors import UserError
+
+
+def test_an_interrupted_write_leaves_what_was_there(tmp_path):
+    path = tmp_path / "a.txt"
+    files.write_text(path, "old")
+    with pytest.raises(KeyboardInterrupt), files.atomic(path) as file:
+        file.write(b"new, but only ha")
+        raise KeyboardInterrupt
+    assert path.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_a_full_disk_is_explained_and_nothing_is_lost(tmp_path, monkeypatch):
+    path = tmp_path / "a.txt"
+    files.write_text(path, "old")
+    real = builtins.open
+
+    class Full:
+        def __init__(self, file):
+            self.file = file
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *error):
+            self.file.close()
+
+        def write(self, data):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(builtins, "open", lambda name, *a, **k: Full(real(name, *a, **k)) if str(name).endswith(".tmp")
+                        else real(name, *a, **k))
+    with pytest.raises(UserError, match="no space left.*free some space"):
+        files.write_text(path, "new")
+    monkeypatch.undo()
+    assert path.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_broken_json_names_the_file(tmp_path):
+    (tmp_path / "a.json").write_text('{"a": ')
+    with pytest.raises(UserError, match="a.json: not valid JSON"):
+        files.read_json(tmp_path / "a.json")
+
+
+def test_errors_survive_a_process_boundary():
+    error = pickle.loads(pickle.dumps(UserError("what", "where", "this", "so")))
+    assert str(error) == "where: what; expected: this; to fix: so"
