@@ -1,0 +1,79 @@
+"""Catalogues: CSV, TSV and JSONL, column mapping, what is left out and what is refused."""
+
+import json
+
+import pytest
+
+from kaleidobert.configs import Columns, Source
+from kaleidobert.datasets import catalogue
+from kaleidobert.errors import UserError
+
+COLUMNS = Columns("id", "picture", ("title", "description"), group="family", view=("side",), split="part",
+                  labels={"category": "kind"})
+HEAD = "id,picture,title,description,family,side,part,kind\n"
+
+
+def source(tmp_path, text, name="table.csv", columns=COLUMNS, **options):
+    (tmp_path / name).write_text(text, encoding="utf-8")
+    return Source(tmp_path / name, columns, **options)
+
+
+def test_a_row_becomes_a_product(tmp_path):
+    table = HEAD + 'a,pics/a.jpg,"Red tie.","Made of  silk,\nlong",f1,front,train,Ties\na,pics/b.jpg,Red tie,,f1,back,train,Ties\n'
+    (one, two), left_out = catalogue.read(source(tmp_path, table))
+    assert not left_out
+    assert (one.image_id, one.product_id, one.group, one.view, one.split) == ("a/front", "a", "f1", "front", "train")
+    assert one.text == "Red tie. Made of silk, long" and two.text == "Red tie"
+    assert one.labels == {"category": "Ties"}
+    assert one.image_path == str(tmp_path / "pics/a.jpg")
+
+
+def test_jsonl_and_tsv_hold_the_same(tmp_path):
+    row = {"id": "a", "picture": "a.jpg", "title": "Tie", "description": None, "family": 7, "side": "", "part": "val", "kind": "T"}
+    (one,), _ = catalogue.read(source(tmp_path, json.dumps(row) + "\n\n", "table.jsonl"))
+    (two,), _ = catalogue.read(source(tmp_path, HEAD.replace(",", "\t") + "a\ta.jpg\tTie\t\t7\t\tval\tT\n", "table.tsv"))
+    assert (one.image_id, one.text, one.group, one.split) == (two.image_id, two.text, two.group, two.split) == ("a", "Tie", "7", "val")
+
+
+def test_rows_that_cannot_be_used_are_left_out_with_the_reason(tmp_path):
+    rows = ["a,a.jpg,Tie,,f,,train,T", "a,b.jpg,Tie,,f,,train,T", ",c.jpg,Tie,,f,,train,T", "d,,Tie,,f,,train,T", "e,e.jpg,,,f,,train,T",
+            "f,f.jpg,Tie,,f,,,T"]
+    products, left_out = catalogue.read(source(tmp_path, HEAD + "\n".join(rows) + "\n"))
+    assert [product.image_id for product in products] == ["a"]
+    reasons = [row["reason"] for row in left_out]
+    for reason, words in zip(reasons, ("used before, in table.csv, line 2", "no id", "no picture", "no text", "no split")):
+        assert words in reason
+    assert left_out[0]["where"] == "table.csv, line 3"
+
+
+def test_without_a_split_column_groups_are_split_by_a_hash(tmp_path):
+    columns = Columns("id", "picture", ("title",), group="family")
+    rows = "".join(f"p{i},a.jpg,Tie,,f{i // 2},,,T\n" for i in range(2000))
+    products, _ = catalogue.read(source(tmp_path, HEAD + rows, columns=columns, val_fraction=0.2))
+    splits = {}
+    for product in products:
+        assert splits.setdefault(product.group, product.split) == product.split
+    assert 0.15 < sum(split == "val" for split in splits.values()) / len(splits) < 0.25
+
+
+@pytest.mark.parametrize("text, words", [
+    ("id,picture,titel,description,family,side,part,kind\na,b,c,d,e,f,g,h\n", "no column 'title'.*did you mean 'titel'"),
+    (HEAD + "a,b\n", "line 2 has another number of columns"),
+    (HEAD, "no usable row"),
+    (HEAD + ",,,,,,,\n", r"no usable row \(no id"),
+])
+def test_refused_tables(tmp_path, text, words):
+    with pytest.raises(UserError, match=words):
+        catalogue.read(source(tmp_path, text))
+
+
+def test_broken_jsonl_names_the_line(tmp_path):
+    with pytest.raises(UserError, match="line 2 is not valid JSON"):
+        catalogue.read(source(tmp_path, '{"id": "a", "picture": "b"}\n{"id": \n', "t.jsonl", Columns("id", "picture", ())))
+    with pytest.raises(UserError, match="no such table"):
+        catalogue.read(Source(tmp_path / "no.csv", COLUMNS))
+
+
+def test_limit(tmp_path):
+    rows = "".join(f"p{i},a.jpg,Tie,,f,,train,T\n" for i in range(9))
+    assert len(catalogue.read(source(tmp_path, HEAD + rows, limit=4))[0]) == 4
