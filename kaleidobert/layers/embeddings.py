@@ -1,0 +1,99 @@
+"""How tokens and patches enter the sequence (paper, section 3.4; details as released)."""
+
+import keras
+import numpy as np
+from keras import ops
+
+from kaleidobert.layers.dropout import Dropout, seed_for, truncated_normal
+
+NORM_EPSILON = 1e-12  # as released, in every LayerNorm
+
+
+class TextEmbedding(keras.layers.Layer):
+    """Word + position + segment embedding, LayerNorm, dropout: token_ids, segment_ids int[B, T] -> [B, T, H].
+
+    ``word_embeddings`` [V, H] is shared with the head that predicts masked tokens.
+    """
+
+    def __init__(self, vocabulary_size: int, max_positions: int, type_vocabulary_size: int, hidden_size: int,
+                 dropout: float, initializer_range: float, seed: int, **kwargs):
+        super().__init__(**kwargs)
+        self.vocabulary_size = vocabulary_size
+        self.max_positions = max_positions
+        self.type_vocabulary_size = type_vocabulary_size
+        self.hidden_size = hidden_size
+        self.initializer_range = initializer_range
+        self.seed = seed
+        self.layer_norm = keras.layers.LayerNormalization(epsilon=NORM_EPSILON, dtype=self.dtype_policy, name="layer_norm")
+        self.dropout = Dropout(dropout, seed_for(seed, "dropout"), dtype=self.dtype_policy, name="dropout")
+
+    def build(self, token_ids_shape: tuple, segment_ids_shape: tuple) -> None:
+        sizes = {"word_embeddings": self.vocabulary_size, "position_embeddings": self.max_positions,
+                 "token_type_embeddings": self.type_vocabulary_size}
+        for name, rows in sizes.items():
+            initializer = truncated_normal(self.initializer_range, self.seed, name)
+            setattr(self, name, self.add_weight((rows, self.hidden_size), initializer, name=name))
+        embedded_shape = (*token_ids_shape, self.hidden_size)
+        self.layer_norm.build(embedded_shape)
+        self.dropout.build(embedded_shape)
+
+    def call(self, token_ids, segment_ids, training=False):
+        embedded = ops.take(self.word_embeddings, token_ids, axis=0)  # [B, T, H]
+        # by matrix product: the gradient of a gather would add all B*T rows into two, one after another
+        segments = ops.one_hot(segment_ids, self.type_vocabulary_size, dtype=self.compute_dtype)
+        embedded = embedded + ops.matmul(segments, self.token_type_embeddings)
+        embedded = embedded + ops.expand_dims(self.position_embeddings[: token_ids.shape[1]], 0)
+        return self.dropout(self.layer_norm(embedded), training=training)
+
+    def compute_output_shape(self, token_ids_shape: tuple, segment_ids_shape: tuple) -> tuple:
+        return (*token_ids_shape, self.hidden_size)
+
+
+class PatchEmbedding(keras.layers.Layer):
+    """One level's patches: projector(dropout(features)) + type row + box, LayerNorm, dropout.
+
+    patches: the level's slice of the patch axis. type_row: the only row of the level's type table that it reads; as
+    released, a row beyond the table is a zero vector. Takes features [B, P, F] and the boxes already multiplied by the
+    matrix that all levels share [B, P, H]; returns [B, n, H]. The sum is float32 whatever the precision: released boxes
+    are raw pixels and areas, for which half precision is too coarse.
+    """
+
+    def __init__(self, patches: slice, type_row: int, type_vocabulary_size: int, hidden_size: int, dropout: float,
+                 initializer_range: float, seed: int, **kwargs):
+        super().__init__(autocast=False, **kwargs)
+        self.patches = patches
+        self.type_row = type_row
+        self.type_vocabulary_size = type_vocabulary_size
+        self.hidden_size = hidden_size
+        self.initializer_range = initializer_range
+        self.seed = seed
+        policy = self.dtype_policy
+        self.feature_dropout = Dropout(dropout, seed_for(seed, "feature_dropout"), dtype=policy, name="feature_dropout")
+        self.projector = keras.layers.Dense(
+            hidden_size, use_bias=False, kernel_initializer=truncated_normal(initializer_range, seed, "projector"),
+            dtype=policy, name="projector")
+        self.layer_norm = keras.layers.LayerNormalization(epsilon=NORM_EPSILON, dtype="float32", name="layer_norm")
+        self.dropout = Dropout(dropout, seed_for(seed, "dropout"), dtype=policy, name="dropout")
+
+    def build(self, features_shape: tuple, boxes_shape: tuple) -> None:
+        count = self.patches.stop - self.patches.start
+        initializer = truncated_normal(self.initializer_range, self.seed, "type_embeddings")
+        self.type_embeddings = self.add_weight((self.type_vocabulary_size, self.hidden_size), initializer,
+                                               name="type_embeddings")
+        features, embedded = (features_shape[0], count, features_shape[-1]), (features_shape[0], count, self.hidden_size)
+        self.feature_dropout.build(features)
+        self.projector.build(features)
+        self.layer_norm.build(embedded)
+        self.dropout.build(embedded)
+
+    def call(self, features, boxes, training=False):
+        features = self.feature_dropout(features[:, self.patches], training=training)  # [B, n, F]
+        projected = ops.cast(self.projector(features), "float32")  # [B, n, H]
+        # by product with a constant: a row that the table lacks is zero, and every table has a gradient
+        row = np.eye(1, self.type_vocabulary_size, self.type_row, dtype="float32")
+        type_vector = ops.matmul(row, self.type_embeddings)  # [1, H]
+        embedded = projected + type_vector + ops.cast(boxes[:, self.patches], "float32")
+        return self.dropout(self.layer_norm(embedded), training=training)
+
+    def compute_output_shape(self, features_shape: tuple, boxes_shape: tuple) -> tuple:
+        return (features_shape[0], self.patches.stop - self.patches.start, self.hidden_size)

@@ -1,0 +1,6 @@
+"""Losses as pure functions of keras.ops, one value per element; tasks.py reduces them.
+
+classification.py  cross_entropy
+divergence.py      kl: between a predicted and a true feature
+tasks.py           Loss, for_tasks, total: the losses of pre-training by task name
+"""

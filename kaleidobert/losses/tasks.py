@@ -1,0 +1,82 @@
+"""The losses of pre-training by task name: masked tokens, matching, and one per level (paper, section 3.3)."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from keras import ops
+
+from kaleidobert.errors import UserError
+from kaleidobert.levels import KaleidoLevel
+from kaleidobert.losses.classification import cross_entropy
+from kaleidobert.losses.divergence import kl
+
+TOKEN_EPSILON = 1e-5  # as released: mlm = sum(w * loss) / (sum(w) + 1e-5)
+SMALLEST_SUM = 1e-12  # a batch in which no example counts has loss 0
+FEATURE_TARGETS = ("per-patch", "joint")
+
+
+@dataclass(frozen=True)
+class Loss:
+    """A weighted mean: sum(weights * elements(logits, target)) / denominator(weights).
+
+    elements gives one value per weight. share: the task's factor in the total. added: is added to the sum of weights;
+    where it is 0 the sum is kept from being 0. Numerator and denominator are public because over several replicas or
+    micro-batches the means of parts are not the mean of the whole: divide by the denominator of the whole batch there.
+    """
+
+    elements: Callable[[Any, Any], Any]
+    share: float = 1.0
+    added: float = 0.0
+
+    def numerator(self, logits, target, weights):
+        return ops.sum(ops.cast(weights, "float32") * self.elements(logits, target))
+
+    def denominator(self, weights):
+        count = ops.sum(ops.cast(weights, "float32"))
+        return count + self.added if self.added else ops.maximum(count, SMALLEST_SUM)
+
+    def __call__(self, logits, target, weights):
+        return self.numerator(logits, target, weights) / self.denominator(weights)
+
+
+def for_tasks(levels: Sequence[KaleidoLevel], feature_target: str = "per-patch", mlm_weight: float = 1.0,
+              itm_weight: float = 1.0) -> dict[str, Loss]:
+    """{task: Loss}: mlm, itm, then the levels; a level's share is its ``weight``.
+
+    feature_target: "per-patch" as in the paper, or "joint" as released, where grey levels softmax all their targets at
+    once (divergence.kl). Weights are [B, M] for mlm and [B] for the others; with all of them 1 every value is the
+    release's. Raises UserError for another feature_target, and for a level called "total".
+    """
+    if any(level.name == "total" for level in levels):
+        raise UserError("a level is called 'total', as is the sum of the losses", "losses", "another name")
+    if feature_target not in FEATURE_TARGETS:
+        raise UserError(f"feature_target is {feature_target!r}", "losses", " or ".join(FEATURE_TARGETS))
+    losses = {"mlm": Loss(cross_entropy, mlm_weight, TOKEN_EPSILON), "itm": Loss(cross_entropy, itm_weight)}
+    for level in levels:
+        joint = feature_target == "joint" and level.pretext == "grey"
+        elements = partial(_patches, joint=joint) if level.answer == "feature" else cross_entropy
+        losses[level.name] = Loss(elements, level.weight)
+    return losses
+
+
+def denominators(losses: Mapping[str, Loss], weights: Mapping[str, Any]) -> dict[str, Any]:
+    """{task: what its numerator is divided by}; needs no model, so it can be known for a whole batch in advance."""
+    return {task: loss.denominator(weights[task]) for task, loss in losses.items()}
+
+
+def total(losses: Mapping[str, Loss], outputs: Mapping[str, Any], targets: Mapping[str, Any], weights: Mapping[str, Any],
+          over: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """{task: loss, ..., "total": sum of share * loss}, float32 scalars.
+
+    over: denominators of a larger batch of which this is a part; the values of its parts then add up to its own.
+    """
+    over = denominators(losses, weights) if over is None else over
+    values = {task: loss.numerator(outputs[task], targets[task], weights[task]) / over[task]
+              for task, loss in losses.items()}
+    return values | {"total": sum(losses[task].share * value for task, value in values.items())}
+
+
+def _patches(logits, features, joint: bool):
+    return ops.mean(kl(logits, features, joint), axis=-1)  # [B]: k is the same for all, so the mean over B is that over B*k

@@ -1,0 +1,9 @@
+"""Networks and their files.
+
+backbone.py       Backbone: text and patches in one sequence, one encoder over both
+kaleidobert.py    Pretrainer, Classifier, Matcher: heads on top of the backbone; rebuild: the model a checkpoint describes
+checkpoints.py    save, load_meta, restore, transfer: named arrays, exact or refused
+released.py       the released TensorFlow 1 checkpoint: name map and import
+tf_checkpoint.py  the reader behind it, numpy only
+encoders.py       picture encoders: a patch becomes a feature vector
+"""

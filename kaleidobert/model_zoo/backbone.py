@@ -1,0 +1,143 @@
+"""The backbone of Kaleido-BERT (paper, section 3): text and patches in one sequence, one encoder over both.
+
+Every layer is named, so that a variable has the same path in every task and in every process.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from difflib import get_close_matches
+from inspect import signature
+from typing import Any
+
+import keras
+
+from kaleidobert import levels as kaleido
+from kaleidobert.errors import UserError
+from kaleidobert.layers.dropout import seed_for, truncated_normal
+from kaleidobert.layers.embeddings import PatchEmbedding, TextEmbedding
+from kaleidobert.layers.encoder import AttentionMask, EncoderBlock, Pooler
+from kaleidobert.levels import KALEIDO, KaleidoLevel
+
+RELEASED_TYPE_ROWS = 6  # rows of a released type table; a longer level table gets longer ones
+
+
+class KaleidoModel(keras.Model):
+    """What the four models share: inputs are picked by name, and a checkpoint can tell what it holds."""
+
+    kind = ""
+
+    def __call__(self, inputs, *args, **kwargs):
+        """Reads the inputs it declares from the dict and ignores others, as Keras would mix them up.
+
+        Raises UserError where one is missing.
+        """
+        missing = [name for name in self.input if name not in inputs]
+        if missing:
+            raise UserError(f"there is no {', '.join(missing)}", f"inputs of the {self.kind}", ", ".join(self.input))
+        return super().__call__({name: inputs[name] for name in self.input}, *args, **kwargs)
+
+    def describe(self) -> dict[str, Any]:
+        """kind, config, and identity: what weights mean beyond their names and shapes. JSON-able."""
+        backbone = getattr(self, "backbone", self)
+        levels = [[level.name, level.grid, level.pretext] for level in backbone.levels]
+        return {"kind": self.kind, "config": self.get_config(), "identity": {"num_heads": backbone.num_heads, "levels": levels}}
+
+
+class Backbone(KaleidoModel):
+    """Embeddings, encoder and pooler: {"sequence": [B, T+P, H], "pooled": [B, H]}.
+
+    Inputs: token_ids, segment_ids, token_mask int or bool [B, T]; patch_features [B, P, F], spoiled already;
+    patch_boxes [B, P, 5]. The order in the sequence is text, then the levels in the order of their table.
+    patch_type_vocabulary_size: rows of each level's type table; level k reads row k, counted from 1; 0 = enough of them.
+    precision: a Keras dtype policy; None = Keras's global one. seed: of start weights and dropout.
+    Raises UserError for sizes that do not fit together.
+    """
+
+    kind = "backbone"
+
+    def __init__(self, levels: Sequence[KaleidoLevel] = KALEIDO, feature_size: int = 2048, vocabulary_size: int = 30522,
+                 text_length: int = 64, hidden_size: int = 768, num_layers: int = 12, num_heads: int = 12,
+                 intermediate_size: int = 3072, max_positions: int = 512, type_vocabulary_size: int = 2,
+                 patch_type_vocabulary_size: int = 0, dropout: float = 0.1, attention_dropout: float = 0.1,
+                 initializer_range: float = 0.02, seed: int = 0, precision: str | None = None):
+        levels = kaleido.check(levels)
+        _check_sizes(text_length, max_positions, hidden_size, num_heads)
+        type_rows = patch_type_vocabulary_size or max(RELEASED_TYPE_ROWS, len(levels) + 1)
+        policy = keras.dtype_policies.get(precision or keras.config.dtype_policy())
+
+        # --- Layers ---
+        def seeded(layer, *sizes, name):
+            return layer(*sizes, initializer_range, seed_for(seed, name), dtype=policy, name=name)
+
+        text_embedding = seeded(TextEmbedding, vocabulary_size, max_positions, type_vocabulary_size, hidden_size, dropout,
+                                name="text_embedding")
+        box_projection = keras.layers.Dense(  # float32 as in PatchEmbedding
+            hidden_size, use_bias=False, kernel_initializer=truncated_normal(initializer_range, seed, "box_projection"),
+            dtype="float32", name="box_projection")
+        slices = kaleido.patch_slices(levels)
+        patch_embeddings = [seeded(PatchEmbedding, slices[level.name], row, type_rows, hidden_size, dropout,
+                                   name=f"patches_{level.name}") for row, level in enumerate(levels, start=1)]
+        blocks = [seeded(EncoderBlock, num_heads, intermediate_size, dropout, attention_dropout, name=f"encoder_{index}")
+                  for index in range(num_layers)]
+
+        # --- Functional Model ---
+        inputs = _inputs(kaleido.num_patches(levels), text_length, feature_size)
+        boxes = box_projection(inputs["patch_boxes"])  # [B, P, H]
+        parts = [text_embedding(inputs["token_ids"], inputs["segment_ids"])]
+        parts += [embedding(inputs["patch_features"], boxes) for embedding in patch_embeddings]
+        hidden = keras.layers.Concatenate(axis=1, dtype=policy, name="sequence_embedding")(parts)  # [B, T+P, H]
+        mask = AttentionMask(kaleido.num_patches(levels), dtype=policy, name="attention_mask")(inputs["token_mask"])
+        for block in blocks:
+            hidden = block(hidden, mask)
+        pooled = seeded(Pooler, name="pooler")(hidden)
+        super().__init__(inputs=inputs, outputs={"sequence": hidden, "pooled": pooled}, name=self.kind)
+
+        # --- Config ---
+        self.levels, self.feature_size, self.vocabulary_size = levels, feature_size, vocabulary_size
+        self.text_length, self.hidden_size, self.num_layers, self.num_heads = text_length, hidden_size, num_layers, num_heads
+        self.intermediate_size, self.max_positions = intermediate_size, max_positions
+        self.type_vocabulary_size, self.patch_type_vocabulary_size = type_vocabulary_size, type_rows
+        self.dropout, self.attention_dropout, self.initializer_range = dropout, attention_dropout, initializer_range
+        self.seed, self.precision = seed, policy.name
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments, JSON-able."""
+        config = {name: getattr(self, name) for name in signature(Backbone).parameters}
+        return config | {"levels": [asdict(level) for level in self.levels]}
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any], custom_objects=None) -> "Backbone":
+        """From the constructor's arguments; levels as KaleidoLevel or as dicts. Raises UserError for an unknown key."""
+        known = list(signature(Backbone).parameters)
+        for key in config:
+            if key not in known:
+                near = get_close_matches(key, known, 1)
+                raise UserError(f"unknown key {key!r}", "the backbone's configuration", near[0] if near else ", ".join(known))
+        levels = [level if isinstance(level, KaleidoLevel) else KaleidoLevel(**level)
+                  for level in config.get("levels", KALEIDO)]
+        return cls(**(dict(config) | {"levels": levels}))
+
+    @property
+    def num_patches(self) -> int:
+        return kaleido.num_patches(self.levels)
+
+    def declare_inputs(self) -> dict[str, keras.KerasTensor]:
+        """Fresh symbolic inputs of a model on top of this one."""
+        return _inputs(self.num_patches, self.text_length, self.feature_size)
+
+
+def _inputs(num_patches: int, text_length: int, feature_size: int) -> dict[str, keras.KerasTensor]:
+    inputs = {name: keras.Input((text_length,), dtype="int32", name=name)
+              for name in ("token_ids", "segment_ids", "token_mask")}
+    # Keras converts what it is fed to these types: float32 loses nothing of float16 banks or of released float32 files
+    inputs["patch_features"] = keras.Input((num_patches, feature_size), dtype="float32", name="patch_features")
+    inputs["patch_boxes"] = keras.Input((num_patches, 5), dtype="float32", name="patch_boxes")
+    return inputs
+
+
+def _check_sizes(text_length: int, max_positions: int, hidden_size: int, num_heads: int) -> None:
+    if not 1 <= text_length <= max_positions:
+        raise UserError(f"text_length is {text_length}", "the backbone", f"1 to max_positions, which is {max_positions}")
+    if num_heads < 1 or hidden_size % num_heads:
+        raise UserError(f"hidden_size {hidden_size} does not divide into {num_heads} heads", "the backbone",
+                        "a multiple of num_heads")

@@ -1,0 +1,171 @@
+"""Checkpoints: one .npz of named arrays. Loading is exact or refused; nothing ever stays at its start value unnoticed.
+
+Entries: "model/<variable path>" (weights and the states of the dropout generators), "optimizer/<variable path>", and
+"__meta__", a JSON text: what the model is (KaleidoModel.describe) and what the caller adds, such as the step. No entry is
+pickled, so reading a checkpoint executes nothing; the same file serves every backend.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from kaleidobert.errors import UserError
+from kaleidobert.files import atomic
+
+FORMAT = 1
+META = "__meta__"
+GENERATOR = "/seed_generator_state"  # how the path of a dropout generator's state ends
+HEAD = "head_"  # how the path of a task's own variable begins
+
+Arrays = dict[str, np.ndarray]
+
+
+def save(path: str | Path, model: keras.Model, optimizer: keras.optimizers.Optimizer | None = None,
+         meta: Mapping[str, Any] | None = None) -> None:
+    """Write model, optimizer and meta; the file appears complete or not at all.
+
+    The optimizer must have been built. Raises UserError where the disk is full or the folder cannot be written.
+    """
+    header = {"format": FORMAT} | (model.describe() if hasattr(model, "describe") else {}) | dict(meta or {})
+    arrays, narrow = {}, []
+    for name, variable in _named(model, optimizer).items():
+        array = np.asarray(variable)
+        if array.dtype.name == "bfloat16":  # numpy has no such type: keep the bits
+            array, narrow = array.view(np.uint16), [*narrow, name]
+        arrays[name] = array
+    header["bfloat16"] = narrow
+    with atomic(path) as file:
+        np.savez(file, **{META: np.array(json.dumps(header))}, **arrays)
+
+
+def load_meta(path: str | Path) -> dict[str, Any]:
+    """The meta of a checkpoint; raises UserError where the file is missing, cut off or no checkpoint."""
+    return _read(path, lambda name: False)[0]
+
+
+def restore(path: str | Path, model: keras.Model, optimizer: keras.optimizers.Optimizer | None = None,
+            only: str = "all") -> dict[str, Any]:
+    """Load a checkpoint of the same kind of model and return its meta.
+
+    only: "all" = the file and the model must hold exactly the same variables, dropout generators included; with an
+    optimizer (built) the same goes for its variables, without one those of the file are passed over. "backbone" = only the
+    weights of model.backbone (or of the model, if it is one); the rest of file and model is left alone.
+    Nothing is changed unless everything fits. Raises UserError that lists what is missing (-) and unexpected (+).
+    """
+    if only not in ("all", "backbone"):
+        raise UserError(f"only is {only!r}", "restore", "all or backbone")
+    if only == "backbone":
+        backbone = getattr(model, "backbone", model)
+        wanted = {f"model/{weight.path}": weight for weight in backbone.weights}
+        meta, arrays = _read(path, lambda name: name in wanted)
+    else:
+        wanted = _named(model, optimizer)
+        meta, arrays = _read(path, lambda name: name.startswith("model/") or optimizer is not None)
+        if hasattr(model, "kind") and meta.get("kind", model.kind) != model.kind:
+            raise UserError(f"holds a {meta['kind']}", str(path), f"a {model.kind}", "start from it instead of resuming it")
+        if optimizer is not None and not any(name.startswith("optimizer/") for name in arrays):
+            raise UserError("holds weights but no optimizer", str(path), "a checkpoint of an unfinished run",
+                            "resume from the run's last checkpoint, or start from these weights")
+    _check_identity(path, meta, model)
+    fit(wanted, arrays, str(path))
+    _assign(wanted, arrays)
+    return meta
+
+
+def transfer(path: str | Path, model: keras.Model) -> list[str]:
+    """Start ``model`` from a checkpoint of another task; returns the paths of the variables left at their start values.
+
+    Every weight of the backbone must be there. Heads (variables whose path begins with "head_") that only the file has are
+    passed over; heads that only the model has stay fresh and are returned; a head that both have is loaded. Dropout
+    generators stay as they are. Nothing is changed unless everything fits. Raises UserError that lists what does not (-, +).
+    """
+    wanted = {f"model/{weight.path}": weight for weight in model.weights}
+    meta, arrays = _read(path, lambda name: name.startswith("model/") and not name.endswith(GENERATOR))
+    _check_identity(path, meta, model)
+    present = {_top(name) for name in arrays}
+    fresh = {name for name in set(wanted) - set(arrays) if _is_head(name) and _top(name) not in present}
+    needed = {_top(name) for name in wanted}
+    passed = {name for name in set(arrays) - set(wanted) if _is_head(name) and _top(name) not in needed}
+    loaded = {name: variable for name, variable in wanted.items() if name not in fresh}
+    arrays = {name: array for name, array in arrays.items() if name not in passed}
+    fit(loaded, arrays, str(path))
+    _assign(loaded, arrays)
+    return sorted(name.removeprefix("model/") for name in fresh)
+
+
+def fit(wanted: Mapping[str, Any], found: Mapping[str, Any], where: str, fix: str = "") -> None:
+    """Raises UserError unless both hold the same names with the same shapes; lists "- wanted" and "+ found"."""
+    kinds = {name: (tuple(value.shape), _kind(value)) for name, value in wanted.items()}
+    others = {name: (tuple(value.shape), _kind(value)) for name, value in found.items()}
+    lines = [f"- {name} {kinds[name][1]}{list(kinds[name][0])}" for name in kinds if others.get(name) != kinds[name]]
+    lines += [f"+ {name} {others[name][1]}{list(others[name][0])}" for name in others if others[name] != kinds.get(name)]
+    if lines:
+        lines.sort(key=lambda line: (line[2:].split()[0], line[0] == "+"))
+        listing = "".join(f"\n  {line}" for line in lines)
+        raise UserError(f"the variables do not fit:{listing}\n(-: expected, +: found)", where, fix=fix)
+
+
+def _named(model: keras.Model, optimizer: keras.optimizers.Optimizer | None) -> dict[str, keras.Variable]:
+    named = {}
+    for prefix, owner in (("model", model), ("optimizer", optimizer)):
+        for variable in owner.variables if owner is not None else ():
+            name = f"{prefix}/{variable.path}"
+            if name in named:
+                raise ValueError(f"two variables are called {name}: give their layers different names")
+            named[name] = variable
+    return named
+
+
+def _assign(variables: Mapping[str, keras.Variable], arrays: Arrays) -> None:
+    for name, variable in variables.items():
+        variable.assign(arrays[name])
+
+
+def _read(path: str | Path, wants: Callable[[str], bool]) -> tuple[dict[str, Any], Arrays]:
+    """The meta and the arrays whose names are wanted, complete and checked against the file's own checksums."""
+    where = str(path)
+    try:
+        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as file:
+            meta = json.loads(str(file[META]))
+            arrays = {name: file[name] for name in file.files if name != META and wants(name)}
+    except FileNotFoundError:
+        raise UserError("there is no such checkpoint", where) from None
+    except IsADirectoryError:
+        raise UserError("this is a folder", where, "a checkpoint file (.npz)") from None
+    except Exception as error:  # zipfile, zlib, numpy and json raise many kinds over a damaged file
+        raise UserError(f"cannot be read ({error})", where, "a complete checkpoint (.npz)", "use an earlier one") from error
+    if not isinstance(meta, dict) or meta.get("format") != FORMAT:
+        raise UserError("is not in this program's format", where, f"format {FORMAT}")
+    for name in set(meta.get("bfloat16", ())) & set(arrays):
+        import ml_dtypes  # comes with either backend; needed for pure bfloat16 models only
+
+        arrays[name] = arrays[name].view(ml_dtypes.bfloat16)
+    return meta, arrays
+
+
+def _check_identity(path: str | Path, meta: Mapping[str, Any], model: keras.Model) -> None:
+    """Refuse weights that would fit by name and shape and yet mean something else, such as another number of heads."""
+    theirs = meta.get("identity")
+    ours = model.describe()["identity"] if hasattr(model, "describe") else None
+    if theirs and ours and theirs != ours:
+        differing = [key for key in ours if theirs.get(key) != ours[key]]
+        raise UserError("; ".join(f"{key} is {theirs.get(key)}" for key in differing), str(path),
+                        "; ".join(f"{key} {ours[key]}" for key in differing), "build the model as the checkpoint says")
+
+
+def _kind(value: Any) -> str:
+    """float, int: precision may change between file and model, the kind of number may not."""
+    name = str(value.dtype)
+    return "float" if "float" in name else "int" if "int" in name else name
+
+
+def _top(name: str) -> str:
+    return name.removeprefix("model/").split("/")[0]
+
+
+def _is_head(name: str) -> bool:
+    return _top(name).startswith(HEAD)
