@@ -1,0 +1,10 @@
+"""Programs that time the expensive parts against a floor measured in the same run; see README.md.
+
+training_step.py  the seven losses, gradients, clipping, Adam, against matrix products
+prediction.py     a batch of the matching task, against matrix products
+sampler.py        a spoiled and masked batch from a bank in the page cache, against copying memory
+floors.py         interleaved timing, floors, ratios
+report.py         the arguments and the printed tables that all share
+flops.py          the products of the network, counted from its sizes
+random_bank.py    the sizes, and a bank of random features
+"""
