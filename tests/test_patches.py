@@ -40,7 +40,7 @@ def test_noise_of_jpeg_is_no_foreground():
 
 
 @pytest.mark.parametrize("image", [np.full((30, 40, 3), 255, np.uint8),
-                                   np.random.default_rng(0).integers(0, 255, (30, 40, 3)).astype(np.uint8)], ids=["empty", "no plain border"])
+                                   np.random.default_rng(0).integers(0, 255, (30, 40, 3)).astype(np.uint8)], ids=["empty", "no plain edge"])
 def test_a_picture_without_a_foreground_falls_back_and_says_so(image):
     found = foreground.find(image, foreground.border_mask)
     assert found.box == (0, 0, 40, 30) and found.fallback == "no foreground found" and found.mask.all()

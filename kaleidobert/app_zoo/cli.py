@@ -22,19 +22,27 @@ COMMANDS = {
 }
 
 
+class _Wide(argparse.RawDescriptionHelpFormatter):
+    """Keeps the lists of keys as they are and gives the names of the commands room."""
+
+    def __init__(self, prog: str):
+        super().__init__(prog, max_help_position=30, width=120)
+
+
 def parser() -> argparse.ArgumentParser:
     """The command line; every subcommand lists its keys and defaults in --help."""
-    main_parser = argparse.ArgumentParser("kaleidobert", description="Vision-language pre-training for fashion.")
+    main_parser = argparse.ArgumentParser("kaleidobert", description="Vision-language pre-training for fashion.", formatter_class=_Wide)
     main_parser.add_argument("--version", action="version", version=f"kaleidobert {__version__}")
     commands = main_parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, (kind, line) in COMMANDS.items():
         command = commands.add_parser(
-            name, help=line, description=line[0].upper() + line[1:] + ".", formatter_class=argparse.RawDescriptionHelpFormatter,
+            name, help=line, description=line[0].upper() + line[1:] + ".", formatter_class=_Wide,
             epilog=f"keys and defaults (* = must be set):\n{_keys(kind)}\n\nexample: kaleidobert {name} configs/"
                    f"{EXAMPLES.get(name, name)}.yaml {EXAMPLE_WORDS.get(name, '')}".rstrip())
         command.add_argument("words", nargs="*", metavar="CONFIG.yaml key=value",
                              help="a configuration file, then overrides such as train.batch_size=32")
-        command.add_argument("--dry-run", action="store_true", help="resolve the configuration, check inputs, print sizes; do nothing")
+        command.add_argument("--dry-run", action="store_true",
+                             help="resolve the configuration, check inputs, print sizes; do nothing")
     return main_parser
 
 
@@ -87,19 +95,23 @@ def _quietly(load):
             os.close(kept)
 
 
-def _keys(kind, prefix: str = "  ") -> str:
+def _keys(kind, prefix: str = "  ", section=None) -> str:
+    """One line per key with its default; section: an instance whose values are the defaults."""
     lines = []
     hints = typing.get_type_hints(kind)
     for field in dataclasses.fields(kind):
         hint = hints[field.name]
+        default = getattr(section, field.name) if section is not None else field.default
+        if field.default_factory is not dataclasses.MISSING:
+            default = field.default_factory()
         if dataclasses.is_dataclass(hint):
-            lines += [f"{prefix}{field.name}:", _keys(hint, prefix + "  ")]
+            lines += [f"{prefix}{field.name}:", _keys(hint, prefix + "  ", None if default is dataclasses.MISSING else default)]
             continue
-        required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
-        value = "*" if required else configs.to_dict(field.default if field.default is not dataclasses.MISSING else {})
-        shown = "the five kaleido levels" if field.name == "levels" else "" if value in (None, "", [], {}) else value
+        value = "*" if default is dataclasses.MISSING else configs.to_dict(default)
+        value = "the five kaleido levels" if field.name == "levels" else "" if value in (None, "", [], {}) else value
+        value = str(value).lower() if isinstance(value, bool) else value
         choices = f"  # {' | '.join(map(str, typing.get_args(hint)))}" if typing.get_origin(hint) is typing.Literal else ""
-        lines.append(f"{prefix}{field.name}: {shown}{choices}".rstrip())
+        lines.append(f"{prefix}{field.name}: {value}{choices}".rstrip())
     return "\n".join(lines)
 
 

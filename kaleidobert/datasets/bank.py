@@ -93,9 +93,9 @@ class Bank:
         """f16[..., F]: vector ``vectors`` of row ``rows``, element by element (same shapes)."""
         shard = np.searchsorted(self._starts, rows, "right") - 1
         flat = (rows - self._starts[shard]) * kaleido.num_vectors(self.levels) + vectors
-        out = np.empty((*rows.shape, self.feature_size), np.float16)
         if len(self._vectors) == 1:
-            return np.take(self._vectors[0], flat, axis=0, out=out)
+            return np.asarray(self._vectors[0][flat])
+        out = np.empty((*rows.shape, self.feature_size), np.float16)
         for number in np.unique(shard):
             chosen = shard == number
             out[chosen] = self._vectors[number][flat[chosen]]
