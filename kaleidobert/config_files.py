@@ -23,6 +23,22 @@ from kaleidobert.errors import UserError
 C = TypeVar("C")
 
 
+Limits = dict[str, tuple[float, ...]]  # name: (least,) or (least, most)
+
+
+class Checked:
+    """Base of sections with numbers: raises UserError where one lies outside its ``limits``, or is NaN."""
+
+    limits: typing.ClassVar[Limits] = {}
+
+    def __post_init__(self) -> None:
+        for name, (least, *most) in self.limits.items():
+            value = getattr(self, name)
+            if not least <= value <= (most[0] if most else float("inf")):
+                raise UserError(f"{name} is {value}", f"section {type(self).__name__}",
+                                f"{least:g} to {most[0]:g}" if most else f"at least {least:g}")
+
+
 @dataclasses.dataclass(frozen=True)
 class _Leaf:
     """A value with the place that it came from and the folder at which its relative paths start."""

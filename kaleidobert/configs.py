@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
-from kaleidobert.config_files import differences, dump, load, to_dict
+from kaleidobert.config_files import Checked, Limits, differences, dump, load, to_dict
 from kaleidobert.levels import KALEIDO, KaleidoLevel
 
 __all__ = ["differences", "dump", "load", "to_dict", "SynthesizeConfig", "RecordsConfig", "PretrainConfig", "ClassifyConfig",
@@ -17,7 +17,6 @@ __all__ = ["differences", "dump", "load", "to_dict", "SynthesizeConfig", "Record
 @dataclass(frozen=True)
 class Columns:
     """Which column of the catalogue holds what; empty = the catalogue has no such column."""
-
     id: str
     image: str
     text: tuple[str, ...]
@@ -32,7 +31,6 @@ class Columns:
 @dataclass(frozen=True)
 class Source:
     """A catalogue: a CSV or JSONL table and a folder of pictures."""
-
     table: Path
     columns: Columns
     images: Path | None = None  # pictures are named relative to it; default: the table's folder
@@ -44,7 +42,6 @@ class Source:
 @dataclass(frozen=True)
 class Foreground:
     """How the product is told from its background."""
-
     method: Literal["border", "none", "masks"] = "border"
     tolerance: float = 12.0  # largest colour distance (of 255, root mean square over channels) that is still background
     margin: float = 0.03  # of the box's longer side, added on every side
@@ -53,7 +50,6 @@ class Foreground:
 @dataclass(frozen=True)
 class Encoder:
     """The picture encoder: what turns a patch into a feature vector."""
-
     name: Literal["pixels", "mobilenet_v2", "resnet50"] = "pixels"
     size: int = 26  # side in pixels to which every patch is resized
     weights: Path | None = None  # a weights file; default: ImageNet weights fetched by Keras
@@ -63,7 +59,6 @@ class Encoder:
 @dataclass(frozen=True)
 class Text:
     """How text becomes word pieces."""
-
     tokenizer: Literal["wordpiece", "sentencepiece"] = "wordpiece"
     vocabulary: Path | None = None  # vocab.txt or a SentencePiece model; default: trained on the training split
     vocabulary_size: int = 8000  # of a trained vocabulary
@@ -73,7 +68,6 @@ class Text:
 @dataclass(frozen=True)
 class RecordsConfig:
     """``kaleidobert records``"""
-
     bank: Path
     source: Source
     foreground: Foreground = Foreground()
@@ -82,13 +76,11 @@ class RecordsConfig:
     levels: tuple[KaleidoLevel, ...] = KALEIDO
     shard_size: int = 256  # pictures per shard: the unit of work, of progress and of resuming
     workers: int = 0  # processes; 0 = one per core
-    seed: int = 0
 
 
 @dataclass(frozen=True)
 class SynthesizeConfig:
     """``kaleidobert synthesize``"""
-
     catalogue: Path
     num_products: int = 600
     views: int = 2
@@ -105,7 +97,6 @@ class SynthesizeConfig:
 @dataclass(frozen=True)
 class Data:
     """Which bank, and what it must have been made with."""
-
     bank: Path
     encoder: str = ""  # refuse a bank of another encoder; empty = any
     train_split: str = "train"
@@ -114,9 +105,8 @@ class Data:
 
 
 @dataclass(frozen=True)
-class Model:
+class Model(Checked):
     """Sizes of the network; vocabulary, feature size and levels follow from the bank."""
-
     hidden_size: int = 768
     num_layers: int = 12
     num_heads: int = 12
@@ -126,11 +116,14 @@ class Model:
     attention_dropout: float = 0.1
     initializer_range: float = 0.02
 
+    limits: ClassVar[Limits] = {
+        "hidden_size": (1,), "num_layers": (1,), "num_heads": (1,), "intermediate_size": (1,), "max_positions": (1,),
+        "dropout": (0, 0.99), "attention_dropout": (0, 0.99), "initializer_range": (1e-6, 10)}
+
 
 @dataclass(frozen=True)
-class Sampling:
+class Sampling(Checked):
     """How examples are spoiled (SPEC section 7)."""
-
     masking: Literal["random", "alignment"] = "random"
     mask_rate: float = 0.15
     max_masked: int = 10
@@ -139,20 +132,22 @@ class Sampling:
     subcategory: str = "subcategory"  # the label that says what is a subcategory
     losses_on_negatives: Literal["itm-only", "all"] = "itm-only"
 
+    limits: ClassVar[Limits] = {"mask_rate": (0, 1), "negative_share": (0, 1), "negatives_same_subcategory": (0, 1), "max_masked": (1,)}
+
 
 @dataclass(frozen=True)
-class Losses:
+class Losses(Checked):
     """The seven losses; the weights of the image tasks are in the level table."""
-
     mlm_weight: float = 1.0
     itm_weight: float = 1.0
     feature_target: Literal["per-patch", "joint"] = "per-patch"  # joint: grey as released, softmax over all masked patches
 
+    limits: ClassVar[Limits] = {"mlm_weight": (0,), "itm_weight": (0,)}
+
 
 @dataclass(frozen=True)
-class Train:
+class Train(Checked):
     """Optimiser, schedule, bookkeeping."""
-
     epochs: float = 25.0
     batch_size: int = 64
     learning_rate: float = 1e-4
@@ -164,15 +159,17 @@ class Train:
     epsilon: float = 1e-6
     clip_norm: float = 1.0
     save_every: int = 500  # steps between checkpoints, beside the one after every epoch
-    max_val_examples: int = 0  # per evaluation; 0 = the whole validation split
-    precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
+    precision: Literal["float32", "mixed_bfloat16"] = "float32"
     seed: int = 0
+
+    limits: ClassVar[Limits] = {
+        "epochs": (0,), "learning_rate": (0,), "warmup_steps": (0,), "weight_decay": (0,), "clip_norm": (0,), "seed": (0,),
+        "warmup_share": (0, 1), "beta_1": (0, 1), "beta_2": (0, 1), "batch_size": (1,), "save_every": (1,), "epsilon": (1e-12,)}
 
 
 @dataclass(frozen=True)
 class PretrainConfig:
     """``kaleidobert pretrain``"""
-
     run: Path
     data: Data
     levels: tuple[KaleidoLevel, ...] = KALEIDO
@@ -186,7 +183,6 @@ class PretrainConfig:
 @dataclass(frozen=True)
 class ClassifyConfig:
     """``kaleidobert classify``: train and evaluate a classifier of one label column."""
-
     run: Path
     data: Data
     label: str
@@ -201,19 +197,20 @@ class ClassifyConfig:
 
 
 @dataclass(frozen=True)
-class Matching:
+class Matching(Checked):
     """Fine-tuning of the matching task before retrieval; train.epochs 0 = the head of pre-training as it is."""
-
-    head: Literal["plain", "product"] = "plain"
-    objective: Literal["pair", "list"] = "pair"  # list: softmax over a picture's right text and its negatives
+    head: Literal["plain", "product", "contrast"] = "plain"
+    objective: Literal["pair", "list", "contrast"] = "pair"  # list: softmax over a right pair and its negatives; contrast: both
+    # that and a softmax over all texts and pictures of the batch, for which the head must be "contrast"
     negatives: int = 3  # per example
     negatives_same_subcategory: float = 0.5
+
+    limits: ClassVar[Limits] = {"negatives": (1,), "negatives_same_subcategory": (0, 1)}
 
 
 @dataclass(frozen=True)
 class RetrieveConfig:
     """``kaleidobert retrieve``: rank fixed candidate lists by the matching head."""
-
     run: Path
     data: Data
     direction: Literal["i2t", "t2i"]
@@ -226,6 +223,7 @@ class RetrieveConfig:
     num_candidates: int = 101
     max_queries: int = 1000
     candidates_seed: int = 0
+    candidates: Path | None = None  # lists of an earlier run (its candidates.jsonl) instead of new ones
     subcategory: str = "subcategory"
     baselines: bool = True
     predict_batch_size: int = 256
@@ -234,7 +232,6 @@ class RetrieveConfig:
 @dataclass(frozen=True)
 class InspectConfig:
     """``kaleidobert inspect``: one page per chosen picture."""
-
     run: Path
     data: Data
     checkpoint: Path | None = None  # of a pre-training run: its answers beside the truth

@@ -1,17 +1,18 @@
-# source scripts/environment.sh EXTRAS: makes and enters .venv unless a virtual environment is active, and installs the package
-# with the given extras ("" or "[test]") where it is not installed yet. Expects to be in the project's root.
-if [ -z "${VIRTUAL_ENV:-}" ] && [ -z "${CONDA_PREFIX:-}" ]; then
-  if [ ! -x .venv/bin/python ]; then
+# source scripts/environment.sh EXTRAS: enters the project's .venv unless a virtual environment is active (conda's base is none),
+# makes it where it is missing, and installs the package with the given extras ("" or "[test]") where that was not done yet.
+project="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
+if [ -z "${VIRTUAL_ENV:-}" ] && { [ -z "${CONDA_PREFIX:-}" ] || [ "${CONDA_DEFAULT_ENV:-}" = base ]; }; then
+  if [ ! -x "$project/.venv/bin/python" ]; then
     python="$(command -v python3.11 || command -v python3)"
-    echo "making a virtual environment in .venv with $python"
-    "$python" -m venv .venv
+    echo "making a virtual environment in $project/.venv with $python"
+    "$python" -m venv "$project/.venv"
   fi
-  source .venv/bin/activate
+  source "$project/.venv/bin/activate"
 fi
-stamp="$(python -c 'import sys; print(sys.prefix)')/.kaleidobert-$(echo "$PWD $1 $(cksum < setup.py)" | cksum | cut -d' ' -f1)"
+stamp="$(python -c 'import sys; print(sys.prefix)')/.kaleidobert-$(echo "$project $1 $(cksum < "$project/setup.py")" | cksum | cut -d' ' -f1)"
 if [ ! -e "$stamp" ]; then
-  echo "installing the package (once)"
-  python -m pip install --quiet --editable ".$1"
+  echo "installing the package into $(python -c 'import sys; print(sys.prefix)') (once)"
+  python -m pip install --quiet --editable "$project$1"
   touch "$stamp"
 fi
 export TF_CPP_MIN_LOG_LEVEL="${TF_CPP_MIN_LOG_LEVEL:-2}"

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# scripts/run_cat.sh [CONFIG.yaml] [key=value ...]: kaleidobert with configs/cat.yaml unless another file is named.
+# scripts/run_cat.sh [CONFIG.yaml] [key=value ...]: kaleidobert classify with configs/cat.yaml unless another file is named.
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
+source "$root/scripts/environment.sh" ""
 config="$root/configs/cat.yaml"
 case "${1:-}" in *.yaml | *.yml) config="$1"; shift ;; esac
 exec kaleidobert classify "$config" "$@"

@@ -77,3 +77,17 @@ def test_broken_jsonl_names_the_line(tmp_path):
 def test_limit(tmp_path):
     rows = "".join(f"p{i},a.jpg,Tie,,f,,train,T\n" for i in range(9))
     assert len(catalogue.read(source(tmp_path, HEAD + rows, limit=4))[0]) == 4
+
+
+@pytest.mark.parametrize("rows, words", [
+    (["a,a.jpg,Tie,,f,front,train,T", "b,b.jpg,Tie,,f,front,val,T"], "the group 'f' is in 'train' .a/front. and in 'val' .b/front."),
+    (["a,a.jpg,Tie,,f,front,train,T", "a,b.jpg,Tie,,g,back,train,T"], "the product 'a' is in the groups 'f' and 'g'"),
+])
+def test_groups_that_leak_into_the_evaluation_are_refused(tmp_path, rows, words):
+    with pytest.raises(UserError, match=words):
+        catalogue.read(source(tmp_path, HEAD + "\n".join(rows) + "\n"))
+
+
+def test_a_lone_title_keeps_its_full_stop(tmp_path):
+    (one,), _ = catalogue.read(source(tmp_path, HEAD + "a,a.jpg,Tee.,,f,,train,T\n"))
+    assert one.text == "Tee."

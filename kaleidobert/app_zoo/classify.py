@@ -12,9 +12,11 @@ from kaleidobert.configs import ClassifyConfig
 from kaleidobert.datasets.bank import Bank, describe, sha256
 from kaleidobert.datasets.sampler import clean_batch, share_of_groups
 from kaleidobert.datasets.task_samplers import LabelSampler, label_ids, modality_inputs
+from kaleidobert.engines import steps
 from kaleidobert.engines.predictor import predict
 from kaleidobert.engines.runs import Run, check_folder
 from kaleidobert.engines.trainer import Goal, Schedule, Trainer
+from kaleidobert.errors import UserError
 from kaleidobert.evaluators import baselines, classification, plots
 from kaleidobert.losses.classification import cross_entropy
 from kaleidobert.model_zoo import checkpoints
@@ -32,18 +34,20 @@ def dry_run(config: ClassifyConfig) -> None:
 
 
 def run(config: ClassifyConfig) -> None:
-    """Train, keep the weights with the best accuracy, evaluate them, write the run folder."""
+    """Train, evaluate the weights of the last epoch (nothing is chosen on the validation split), write the run folder."""
+    check_folder(config.run, config)
     bank, rows, val_rows, labels, names = _open(config)
-    folder = Run(config.run, config)
     model = models.start(lambda arguments: classifier(arguments, len(names), config.head_dropout), config, bank)
     optimizer, total = models.schedule(config.train, len(rows))
     sampler = LabelSampler(bank, rows, labels, config.modality, config.train.batch_size, config.train.seed)
+    forward = steps.forward(model)
+    folder = Run(config.run, config)  # claimed when nothing is left to refuse
 
     def loss(outputs, targets, weights):
         return {"loss": ops.mean(cross_entropy(outputs["label"], targets["label"]) * weights["label"])}
 
     def guess() -> np.ndarray:
-        logits = predict(model, lambda part: modality_inputs(bank, part, config.modality), val_rows, config.train.batch_size)
+        logits = predict(forward, lambda part: modality_inputs(bank, part, config.modality), val_rows, config.train.batch_size)
         return logits["label"].argmax(1)
 
     unknown = [str(value) for value in np.unique(bank.column(config.label)[val_rows][labels[val_rows] < 0])]
@@ -51,18 +55,17 @@ def run(config: ClassifyConfig) -> None:
         print(f"{len(unknown)} value(s) of {config.label!r} occur in {config.data.val_split!r} only and count as wrong: "
               f"{', '.join(unknown[:8])}")
 
-    trainer = Trainer(folder, model, optimizer, {**model.describe(), **bank.identity, "label": config.label, "classes": names})
-    goal = Goal(lambda: {"accuracy": float((guess() == labels[val_rows]).mean())}, "accuracy", higher_is_better=True)
-    epoch = max(1, len(rows) // config.train.batch_size)
-    trainer.fit(sampler.batch, loss, goal, Schedule(total, epoch, config.train.save_every), config.train.clip_norm)
+    trainer = Trainer(folder, model, optimizer, {**models.origin(model, bank), "label": config.label, "classes": names})
+    goal = Goal(lambda: {"accuracy": float((guess() == labels[val_rows]).mean())}, "accuracy", higher_is_better=None)
+    trainer.fit(sampler.batch, loss, goal, Schedule(total, config.train.epochs, config.train.save_every), config.train.clip_norm)
     checkpoints.restore(folder.best, model)
     plots.loss_curves(folder.metrics(), config.run / "losses.png")
     report, compared = evaluate(config, bank, (rows, val_rows), (labels, names, unknown), guess())
     folder.results({"task": "classify", "label": config.label, "modality": config.modality, "metrics": report,
                     "baselines": compared, "steps": total, "bank": describe(bank),
                     "checkpoint_sha256": sha256(folder.best)}, config)
-    accuracy, f1 = report["accuracy"], report["macro_f1_all"]
-    print(f"{config.label} ({config.modality}): accuracy {accuracy['value']:.4f} [{accuracy['low']:.4f}, {accuracy['high']:.4f}], "
+    hits, f1 = report["accuracy"], report["macro_f1_all"]
+    print(f"{config.label} ({config.modality}): accuracy {hits['value']:.4f} [{hits['low']:.4f}, {hits['high']:.4f}], "
           f"macro-F1 {f1['value']:.4f}; majority class {report['chance']:.4f}"
           + "".join(f"; {name} {value:.4f}" for name, value in compared.items()))
     print(f"run folder: {config.run}\n  weights: {folder.best}\n  pictures: losses.png, confusion.png; classes.csv")
@@ -90,6 +93,8 @@ def evaluate(config: ClassifyConfig, bank: Bank, parts: tuple, classes: tuple, g
     groups = bank.column("group")[rows]
     if config.baselines and config.modality != "text":
         mean = picture_features(bank, np.concatenate([rows, val_rows]))
+        nearest = baselines.nearest_neighbours(mean[: len(rows)], labels[rows], mean[len(rows):])
+        compared["nearest_neighbours_image"] = float((nearest == truth).mean())
         answers = baselines.logistic_regression(mean[: len(rows)], labels[rows], mean[len(rows):], config.train.seed, groups)
         compared["logistic_regression_image"] = float((answers == truth).mean())
     if config.baselines and config.modality != "image":
@@ -115,8 +120,9 @@ def _open(config: ClassifyConfig):
     labels, names = label_ids(bank, config.label, rows)
     rows = rows[labels[rows] >= 0]  # pictures without a label
     val_rows = val_rows[bank.column(config.label)[val_rows] != ""]
-    if config.train.max_val_examples:
-        val_rows = val_rows[: config.train.max_val_examples]
+    if not len(val_rows):
+        raise UserError(f"no picture of {config.data.val_split!r} has a {config.label!r}", str(bank.folder),
+                        fix="choose another label or data.val_split")
     return bank, rows, val_rows, labels, names
 
 

@@ -1,5 +1,7 @@
 """The model that a command starts from: a checkpoint that fits the bank, or random weights where that was asked for."""
 
+import hashlib
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,8 @@ from kaleidobert.model_zoo import checkpoints
 
 NO_CHECKPOINT = UserError("no pre-trained checkpoint is named", "init", "the best.npz of a pre-training run",
                           "set init=..., or from_scratch=true to start from random weights")
+# what a checkpoint may have been made with otherwise
+OF_THIS_RUN = ("seed", "precision", "dropout", "attention_dropout", "initializer_range")
 
 
 def backbone_config(bank: Bank, levels: tuple, model: configs.Model, train: configs.Train) -> dict[str, Any]:
@@ -26,37 +30,42 @@ def backbone_config(bank: Bank, levels: tuple, model: configs.Model, train: conf
 def start(make: Callable[[dict[str, Any]], keras.Model], config: Any, bank: Bank) -> keras.Model:
     """A model on the backbone of ``config.init``, or with random weights where ``config.from_scratch`` says so.
 
-    make: backbone arguments -> model. Raises UserError where a checkpoint is needed and none is named, or where it does not
-    fit the bank or the sizes of the configuration.
+    make: backbone arguments -> model. Raises UserError where check_start does, and where a head would be used untrained.
     """
+    check_start(config, bank)
     arguments = backbone_config(bank, config.levels, config.model, config.train)
     if config.init is None:
-        if not config.from_scratch:
-            raise NO_CHECKPOINT
         return make(arguments)
-    meta = require(config.init, arguments, bank)
-    # box inputs, dropout and so on are the checkpoint's; precision and seed are this run's
-    model = make({**meta_backbone(meta), "seed": config.train.seed, "precision": config.train.precision})
+    own = {name: arguments[name] for name in OF_THIS_RUN}
+    model = make({**meta_backbone(checkpoints.load_meta(config.init)), **own})
     fresh = checkpoints.transfer(config.init, model)
+    if fresh and not config.train.epochs:
+        raise UserError(f"the checkpoint has no trained {', '.join(fresh)}", str(config.init), "one, as train.epochs is 0",
+                        "set train.epochs, or name the best.npz of a run that trained it")
     print(f"weights from {config.init}" + (f"; new: {', '.join(fresh)}" if fresh else ""))
     return model
 
 
 def check_start(config: Any, bank: Bank) -> None:
-    """What ``start`` would refuse, without building a model."""
-    arguments = backbone_config(bank, config.levels, config.model, config.train)
-    if config.init is not None:
-        require(config.init, arguments, bank)
-    elif not config.from_scratch:
+    """UserError where a checkpoint is needed and none is named, or where it does not fit; builds no model."""
+    if config.init is None and not config.from_scratch:
         raise NO_CHECKPOINT
+    if config.init is not None and config.from_scratch:
+        raise UserError("a checkpoint is named and random weights are asked for", "init, from_scratch", "one of the two",
+                        "empty init (init=), or set from_scratch=false")
+    if config.init is None and not config.train.epochs:
+        raise UserError("random weights and no training", "from_scratch, train.epochs", "epochs above 0, or init=...")
+    if config.init is not None:
+        require(config.init, backbone_config(bank, config.levels, config.model, config.train), bank)
 
 
 def require(path: Path, arguments: dict[str, Any], bank: Bank) -> dict[str, Any]:
-    """The meta of a checkpoint that fits; UserError lists every size, encoder and vocabulary that differs: its own (-), ours (+)."""
+    """The meta of a checkpoint that fits; UserError lists which sizes, levels, encoder, vocabulary differ: - its + ours."""
     meta = checkpoints.load_meta(path)
     have = meta_backbone(meta)
-    free = ("seed", "precision", "dropout", "attention_dropout", "initializer_range", "patch_type_vocabulary_size", "levels")
-    lines = [f"- {key} {have.get(key)} + {value}" for key, value in arguments.items() if key not in free and have.get(key) != value]
+    free = (*OF_THIS_RUN, "levels")
+    lines = [f"- {key} {have.get(key)} + {value}" for key, value in arguments.items()
+             if key not in free and have.get(key) != value]
     tables = [[(row["name"], row["grid"], row["pretext"]) for row in table] for table in (have["levels"], arguments["levels"])]
     if tables[0] != tables[1]:
         lines.append(f"- levels {tables[0]} + {tables[1]}")
@@ -69,12 +78,22 @@ def require(path: Path, arguments: dict[str, Any], bank: Bank) -> dict[str, Any]
 
 
 def meta_backbone(meta: dict[str, Any]) -> dict[str, Any]:
-    """The backbone's arguments out of a checkpoint's meta."""
+    """The backbone's arguments out of a checkpoint's meta; UserError where it holds no model of ours."""
+    if "config" not in meta:
+        raise UserError("the checkpoint does not say what model it holds", "init", "the best.npz of a run")
     return dict(meta["config"].get("backbone", meta["config"]))
 
 
+def origin(model: keras.Model, bank: Bank) -> dict[str, Any]:
+    """What the checkpoints of a run remember: the model, what it depends on in a bank, and the bank's very content."""
+    files = json.dumps(bank.index["files"], sort_keys=True)
+    return {**model.describe(), **bank.identity, "bank_sha256": hashlib.sha256(files.encode()).hexdigest()}
+
+
 def schedule(train: configs.Train, num_examples: int) -> tuple[keras.optimizers.Optimizer, int]:
-    """(optimizer, total steps) of a training configuration."""
+    """(optimizer, total steps) of a training configuration; UserError where its numbers make no sense."""
+    if not train.epochs:
+        raise UserError("train.epochs is 0", "the schedule", "more than 0: this command trains")
     total, warmup = optimizers.steps(num_examples, train.epochs, train.batch_size, train.warmup_steps, train.warmup_share)
     rate = optimizers.WarmupLinearDecay(train.learning_rate, total, warmup)
     return optimizers.adam(rate, train.weight_decay, train.beta_1, train.beta_2, train.epsilon), total

@@ -21,6 +21,7 @@ def dry_run(config: PretrainConfig) -> None:
     check_folder(config.run, config)
     bank, rows, _ = _open(config)
     _, total = models.schedule(config.train, len(rows))
+    PretrainSampler(bank, rows, config.levels, config.sampling, config.train.batch_size, config.train.seed)
     arguments = models.backbone_config(bank, config.levels, config.model, config.train)
     print(f"{len(rows):,} pictures to train on, {total:,} steps of {config.train.batch_size}; "
           f"{models.num_parameters(arguments):,} parameters in the backbone; about "
@@ -29,8 +30,8 @@ def dry_run(config: PretrainConfig) -> None:
 
 def run(config: PretrainConfig) -> None:
     """Train, evaluate after every epoch, write the run folder."""
+    check_folder(config.run, config)
     bank, rows, val_rows = _open(config)
-    folder = Run(config.run, config)
     model = pretrainer(models.backbone_config(bank, config.levels, config.model, config.train))
     if config.init is not None:
         fresh = checkpoints.transfer(config.init, model)
@@ -42,25 +43,30 @@ def run(config: PretrainConfig) -> None:
     by_task = losses.for_tasks(config.levels, config.losses.feature_target, config.losses.mlm_weight, config.losses.itm_weight)
 
     kinds = {task: "loss" for task in by_task} | {level.name: "kl" for level in kaleido.feature_levels(config.levels)}
+    if config.losses.feature_target == "joint":  # another quantity than the KL per patch that validation reports
+        kinds |= {level.name: "joint_kl" for level in config.levels if level.pretext == "grey"}
 
     def loss(outputs, targets, weights):
         values = losses.total(by_task, outputs, targets, weights)
         return {"loss": values["total"], **{f"{task}_{kind}": values[task] for task, kind in kinds.items()}}
 
-    trainer = Trainer(folder, model, optimizer, {**model.describe(), **bank.identity})
-    epoch = max(1, len(rows) // config.train.batch_size)
-    shares = {f"{task}_{kind}": by_task[task].share for task, kind in kinds.items()}
+    folder = Run(config.run, config)  # claimed when nothing is left to refuse
+    trainer = Trainer(folder, model, optimizer, models.origin(model, bank))
+    shares = {f"{task}_{kind.removeprefix('joint_')}": by_task[task].share for task, kind in kinds.items()}
     goal = Goal(evaluator(model, validation, config.levels, shares), "loss", higher_is_better=False)
-    trainer.fit(sampler.batch, loss, goal, Schedule(total, epoch, config.train.save_every), config.train.clip_norm)
+    trainer.fit(sampler.batch, loss, goal, Schedule(total, config.train.epochs, config.train.save_every), config.train.clip_norm)
 
     rows_of_metrics = folder.metrics()
-    final = {name: value for name, value in rows_of_metrics[-1].items() if name not in ("step", "split")}
+    chosen = checkpoints.load_meta(folder.best)["step"]
+    row = next(row for row in rows_of_metrics if row["split"] == "val" and row["step"] == chosen)
+    final = {name: value for name, value in row.items() if name not in ("step", "split")}
     baselines = baseline(bank, rows, validation, config.levels)
     plots.loss_curves(rows_of_metrics, config.run / "losses.png", baselines)
-    folder.results({"task": "pretrain", "metrics": final, "baselines": baselines, "steps": total, "bank": describe(bank),
-                    "checkpoint_sha256": sha256(folder.best)}, config)
+    folder.results({"task": "pretrain", "metrics": final, "baselines": baselines, "steps": total, "best_step": chosen,
+                    "bank": describe(bank), "checkpoint_sha256": sha256(folder.best)}, config)
     _table(final, baselines)
-    print(f"run folder: {config.run}\n  weights: {folder.best} (best), {folder.last} (last)\n  curves: {config.run / 'losses.png'}")
+    print(f"run folder: {config.run}\n  weights: {folder.best} (best, step {chosen}), {folder.last} (last)\n"
+          f"  curves: {config.run / 'losses.png'}")
 
 
 def evaluator(model, sampler: PretrainSampler, levels, shares: dict[str, float]):
@@ -104,11 +110,10 @@ def _open(config: PretrainConfig):
     kaleido.check(config.levels)
     bank = Bank(config.data.bank)
     bank.require(config.levels, config.data.encoder)
+    if config.init is not None:
+        models.require(config.init, models.backbone_config(bank, config.levels, config.model, config.train), bank)
     rows = share_of_groups(bank, bank.rows(config.data.train_split), config.data.train_share, config.train.seed)
-    val_rows = bank.rows(config.data.val_split)
-    if config.train.max_val_examples:
-        val_rows = val_rows[: config.train.max_val_examples]
-    return bank, rows, val_rows
+    return bank, rows, bank.rows(config.data.val_split)
 
 
 def _table(metrics: dict[str, float], baselines: dict[str, float]) -> None:

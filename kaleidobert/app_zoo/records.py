@@ -15,10 +15,11 @@ from kaleidobert.model_zoo import encoders
 def dry_run(config: RecordsConfig) -> None:
     """Check the table and the configuration, print sizes."""
     products, left_out = _read(config)
-    encoder = encoders.build(config.encoder)
-    bytes_per_picture = num_vectors(config.levels) * encoder.feature_size * 2
+    bank_builder.check(config, products)
+    size = encoders.feature_size(config.encoder)
+    bytes_per_picture = num_vectors(config.levels) * size * 2
     print(f"{len(products):,} pictures, {num_patches(config.levels)} patches, {num_vectors(config.levels)} vectors of "
-          f"{encoder.feature_size} each: {len(products) * bytes_per_picture / 1e9:.2f} GB in {config.bank}")
+          f"{size} each: {len(products) * bytes_per_picture / 1e9:.2f} GB in {config.bank}")
     print(f"{len(left_out):,} rows cannot be used{': ' + left_out[0]['reason'] if left_out else ''}")
 
 
@@ -38,11 +39,15 @@ def run(config: RecordsConfig) -> None:
     for reason, count in fallbacks.items():
         print(f"{count:,} pictures taken whole: {reason}")
     if index["left_out"]:
-        print(f"{index['left_out']:,} left out; the reasons are in {config.bank / 'left_out.jsonl'}")
+        print(f"{index['left_out']:,} left out; the reasons are in {config.bank / 'left_out.jsonl'}\n"
+              "  to take them in once they are mended, delete the bank and make it again")
 
 
 def _read(config: RecordsConfig):
     check(config.levels)
-    if config.shard_size < 1 or config.encoder.batch_size < 1:
-        raise UserError(f"shard_size is {config.shard_size}, encoder.batch_size {config.encoder.batch_size}", "records", "at least 1")
+    sizes = {"shard_size": config.shard_size, "encoder.batch_size": config.encoder.batch_size}
+    for name, value in sizes.items():
+        if value < 1:
+            raise UserError(f"{name} is {value}", "records", "at least 1")
+    encoders.feature_size(config.encoder)
     return catalogue.read(config.source)

@@ -11,6 +11,7 @@ from kaleidobert.configs import RetrieveConfig
 from kaleidobert.datasets.bank import Bank, describe, sha256
 from kaleidobert.datasets.sampler import clean_batch, share_of_groups
 from kaleidobert.datasets.task_samplers import MatchSampler
+from kaleidobert.engines import steps
 from kaleidobert.engines.predictor import predict
 from kaleidobert.engines.runs import Run, check_folder
 from kaleidobert.engines.trainer import Goal, Schedule, Trainer
@@ -20,7 +21,7 @@ from kaleidobert.losses import matching
 from kaleidobert.model_zoo import checkpoints
 from kaleidobert.model_zoo.kaleidobert import matcher
 
-HELD_QUERIES = 100  # of the validation lists' kind, used to choose the best epoch of fine-tuning
+HELD_QUERIES, HELD_CANDIDATES = 100, 21  # small lists over held-out training groups, to choose the best epoch of fine-tuning
 
 
 def dry_run(config: RetrieveConfig) -> None:
@@ -28,29 +29,26 @@ def dry_run(config: RetrieveConfig) -> None:
     check_folder(config.run, config)
     bank, rows, val_rows = _open(config)
     models.check_start(config, bank)
-    lists, records = build_lists(bank, val_rows, config, config.max_queries)
+    lists, records = _test_lists(bank, val_rows, config)
     print(f"{len(rows):,} pictures to train on; lists: {json.dumps(candidates.summary(lists, records))}; "
           f"{lists.valid.sum():,} pairs to score")
 
 
 def run(config: RetrieveConfig) -> None:
     """Fine-tune the matching task where asked for, score the lists, write the run folder."""
+    check_folder(config.run, config)
     bank, rows, val_rows = _open(config)
-    if config.from_scratch and not config.train.epochs:
-        raise UserError("there is nothing to rank with: random weights and no training", "train.epochs", "more than 0, or init=...")
-    folder = Run(config.run, config)
     model = models.start(lambda arguments: matcher(arguments, config.matching.head), config, bank)
+    lists, records = _test_lists(bank, val_rows, config)
+    forward = steps.forward(model)
     if config.train.epochs:
-        _finetune(config, folder, model, bank, rows)
+        folder = _finetune(config, model, forward, bank, rows)
         checkpoints.restore(folder.best, model)
-    elif config.matching.head != "plain":
-        raise UserError(f"the head {config.matching.head!r} is new and has not been trained", "matching.head", "plain",
-                        "set train.epochs")
     else:
-        checkpoints.save(folder.best, model, None, bank.identity)
-    lists, records = build_lists(bank, val_rows, config, config.max_queries)
+        folder = Run(config.run, config)
+        checkpoints.save(folder.best, model, None, models.origin(model, bank))
     candidates.save(lists, records.ids, config.run / "candidates.jsonl")
-    scores = score(model, bank, val_rows, lists, config.predict_batch_size, config.direction)
+    scores = score(forward, bank, val_rows, lists, config.predict_batch_size, config.direction)
     report, compared = evaluate(config, bank, (rows, val_rows), (lists, records), scores)
     _write_scores(config, lists, records, scores)
     folder.results({"task": "retrieve", "direction": config.direction, "protocol": "kaleido", "metrics": report,
@@ -64,19 +62,30 @@ def run(config: RetrieveConfig) -> None:
     print(f"run folder: {config.run}\n  scores.jsonl, candidates.jsonl (sha256 {lists.sha256[:12]}), ranks.png, results.json")
 
 
-def build_lists(bank: Bank, rows: np.ndarray, config: RetrieveConfig, max_queries: int):
+def build_lists(bank: Bank, rows: np.ndarray, config: RetrieveConfig, max_queries: int, length: int):
     """(candidate lists, the records that they were drawn from) over the given rows of the bank."""
     names = ("image_id", "product_id", "group", config.subcategory, "text")
     records = candidates.Records(*[bank.column(name)[rows].tolist() for name in names])
-    return candidates.build(records, config.direction, config.candidates_seed, max_queries, config.num_candidates), records
+    return candidates.build(records, config.direction, config.candidates_seed, max_queries, length), records
 
 
-def score(model, bank: Bank, rows: np.ndarray, lists: candidates.CandidateLists, batch_size: int, title: str) -> np.ndarray:
-    """f32[Q, L]: logit[1] of the matching head for every pair of the lists, -inf for padding."""
+def _test_lists(bank: Bank, rows: np.ndarray, config: RetrieveConfig):
+    """The lists to report on: drawn from the seed, or those of an earlier run, whose hash must fit."""
+    lists, records = build_lists(bank, rows, config, config.max_queries, config.num_candidates)
+    if config.candidates is not None:
+        lists = candidates.load(config.candidates, records.ids)
+        if lists.direction != config.direction:
+            raise UserError(f"the lists are for {lists.direction}", str(config.candidates), config.direction)
+    return lists, records
+
+
+def score(forward, bank: Bank, rows: np.ndarray, lists: candidates.CandidateLists, batch_size: int, title: str) -> np.ndarray:
+    """f32[Q, L]: logit[1] of the matching head for every pair of the lists, -inf for padding. forward: steps.forward(model)."""
     query, place = np.nonzero(lists.valid)
     asked, answer = rows[lists.queries[query]], rows[lists.candidates[query, place]]
     pictures, texts = (asked, answer) if lists.direction == "i2t" else (answer, asked)
-    logits = predict(model, lambda part: clean_batch(bank, pictures[part], texts[part]), np.arange(len(query)), batch_size, title)
+    pairs = np.arange(len(query))
+    logits = predict(forward, lambda part: clean_batch(bank, pictures[part], texts[part]), pairs, batch_size, title)
     scores = np.full(lists.candidates.shape, -np.inf, np.float32)
     scores[query, place] = logits["itm"][:, 1]
     return scores
@@ -87,7 +96,8 @@ def evaluate(config: RetrieveConfig, bank: Bank, parts: tuple, drawn: tuple, sco
     (rows, val_rows), (lists, records) = parts, drawn
     rng = np.random.Generator(np.random.Philox(config.candidates_seed))
     report = retrieval.report(scores, lists.relevant, lists.valid, rng)
-    plots.rank_histogram(retrieval.standing(scores, lists.relevant, lists.valid).ranks(), config.run / "ranks.png")
+    plots.rank_histogram(retrieval.standing(scores, lists.relevant, lists.valid).ranks(), config.run / "ranks.png",
+                         lists.candidates.shape[1])
     others = {"subcategory_oracle": retrieval.subcategory_oracle(records.subcategories, lists.queries, lists.candidates)}
     if config.baselines:
         texts, groups = bank.column("text"), bank.column("group")
@@ -101,33 +111,41 @@ def evaluate(config: RetrieveConfig, bank: Bank, parts: tuple, drawn: tuple, sco
     return report, compared
 
 
-def _finetune(config: RetrieveConfig, folder: Run, model, bank: Bank, rows: np.ndarray) -> None:
-    """Train the matching task; the best epoch is chosen on lists over held-out training groups."""
-    train = config.train
-    held = share_of_groups(bank, rows, 0.1, train.seed + 1)
+def _finetune(config: RetrieveConfig, model, forward, bank: Bank, rows: np.ndarray) -> Run:
+    """Train the matching task in the run folder; the best epoch is chosen on lists over held-out training groups."""
+    train, groups = config.train, len(np.unique(bank.column("group")[rows]))
+    if groups < 4:
+        raise UserError(f"the training split has {groups} group(s)", str(bank.folder), "at least 4: two to train on and two that "
+                        "are held out to choose the best epoch", "use a larger data.train_share, or set train.epochs=0")
+    held = share_of_groups(bank, rows, max(0.1, 2 / groups), train.seed + 1)
     kept = np.setdiff1d(rows, held)
-    if not len(kept):
-        raise UserError("too few groups to hold any out", str(bank.folder), "at least two groups in the training split")
     optimizer, total = models.schedule(train, len(kept))
     sampler = MatchSampler(bank, kept, config.subcategory, config.matching, train.batch_size, train.seed)
-    lists, _ = build_lists(bank, held, config, HELD_QUERIES)
+    lists, _ = build_lists(bank, held, config, HELD_QUERIES, HELD_CANDIDATES)
     objective = matching.OBJECTIVES[config.matching.objective]
+    if config.matching.objective == "contrast" and config.matching.head != "contrast":
+        raise UserError(f"the head {config.matching.head!r} has no sides to contrast", "matching.objective", "list or pair",
+                        "set matching.head=contrast")
+    folder = Run(config.run, config)  # claimed when nothing is left to refuse
 
     def loss(outputs, targets, weights):
-        return {"loss": objective(outputs["itm"], targets["itm"], 1 + config.matching.negatives)}
+        return {"loss": objective(outputs, targets, 1 + config.matching.negatives)}
 
     def ranks() -> dict[str, float]:
-        scores = score(model, bank, held, lists, config.predict_batch_size, "")
+        scores = score(forward, bank, held, lists, config.predict_batch_size, "")
         report = retrieval.report(scores, lists.relevant, lists.valid, np.random.Generator(np.random.Philox(0)), resamples=10)
         return {name: report[name]["value"] for name in ("mrr", "rank@1", "rank@5", "rank@10")}
 
-    trainer = Trainer(folder, model, optimizer, {**model.describe(), **bank.identity})
-    epoch = max(1, len(kept) // train.batch_size)
-    trainer.fit(sampler.batch, loss, Goal(ranks, "mrr", True), Schedule(total, epoch, train.save_every), train.clip_norm)
+    trainer = Trainer(folder, model, optimizer, models.origin(model, bank))
+    trainer.fit(sampler.batch, loss, Goal(ranks, "mrr", True), Schedule(total, train.epochs, train.save_every), train.clip_norm)
     plots.loss_curves(folder.metrics(), config.run / "losses.png")
+    return folder
 
 
 def _open(config: RetrieveConfig):
+    for name, least in (("num_candidates", 2), ("max_queries", 1), ("predict_batch_size", 1)):
+        if getattr(config, name) < least:
+            raise UserError(f"{name} is {getattr(config, name)}", "retrieve", f"at least {least}")
     bank = Bank(config.data.bank)
     bank.require(config.levels, config.data.encoder)
     rows = share_of_groups(bank, bank.rows(config.data.train_split), config.data.train_share, config.train.seed)
@@ -140,5 +158,5 @@ def _write_scores(config: RetrieveConfig, lists, records, scores: np.ndarray) ->
         used = row >= 0
         lines.append(json.dumps({"query": records.ids[query], "candidates": [records.ids[i] for i in row[used]],
                                  "relevant": right[used].astype(int).tolist(),
-                                 "scores": [round(float(value), 6) for value in values[used]]}))
+                                 "scores": [float(f"{value:.9g}") for value in values[used]]}))  # exact: ties must stay ties
     files.write_text(config.run / "scores.jsonl", "\n".join(lines) + "\n")

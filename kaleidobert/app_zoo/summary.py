@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from kaleidobert import files
+from kaleidobert.evaluators import retrieval
 
 PICTURES = ("losses.png", "confusion.png", "ranks.png", "sheet.png", "index.html")
 
@@ -28,7 +29,16 @@ def show(folder: Path) -> str:
     for run, metric, value, chance in table(folder):
         task, _, name = metric.rpartition(" ")
         lines.append(f"{run:10s} {task:34s} {name:12s} {value:8.3f} {'' if chance is None else f'{chance:.3f}':>8s}")
+    total = sum_of_ranks(folder)
+    lines += [f"{'':10s} {'SumR: both directions, three ranks':34s} {'':12s} {total:8.1f}"] if total is not None else []
     return "\n".join([*lines, "", "pictures:", *(f"  {path}" for path in pictures(folder))])
+
+
+def sum_of_ranks(folder: Path) -> float | None:
+    """SumR where the folder has one retrieval run in each direction."""
+    results = [files.read_json(path) for path in folder.rglob("results.json")]
+    runs = {result["direction"]: result["metrics"] for result in results if result.get("task") == "retrieve"}
+    return retrieval.sum_of_ranks(runs["i2t"], runs["t2i"]) if set(runs) == {"i2t", "t2i"} else None
 
 
 def _rows(result: dict[str, Any], run: str) -> list[tuple[str, str, float, float | None]]:

@@ -77,7 +77,9 @@ class Bank:
 
     def column(self, name: str) -> np.ndarray:
         """str[N]: a label column or one of the ids; UserError names the labels that exist."""
-        if name in ("image_id", "product_id", "group", "text", "view", "split"):
+        if name == "text":  # as objects: an array of fixed width would be as wide as the longest text
+            return np.array([row[name] for row in self.table], object)
+        if name in ("image_id", "product_id", "group", "view", "split"):
             return np.array([row[name] for row in self.table])
         if name not in self.index["labels"]:
             raise UserError(f"the bank has no label {name!r}", str(self.folder), f"one of {self.index['labels']}",
@@ -104,7 +106,9 @@ class Bank:
     @property
     def identity(self) -> dict[str, str]:
         """What a model trained on this bank depends on beyond sizes: written into checkpoints, compared when one is loaded."""
-        return {"encoder": self.encoder, "vocabulary_sha256": self.index["files"][self.index["text"]["file"]]["sha256"]}
+        vocabulary = self.index["files"][self.index["text"]["file"]]
+        return {"encoder": self.encoder, "encoder_weights": self.index["encoder"]["weights"],
+                "vocabulary_sha256": vocabulary["sha256"]}
 
     def require(self, levels: tuple[KaleidoLevel, ...], encoder: str) -> None:
         """UserError where the bank was made with other grids, pretexts or another encoder than a run asks for."""
@@ -134,6 +138,9 @@ class Bank:
     def _array(self, name: str, mapped: bool = False) -> np.ndarray:
         try:
             return np.load(self.folder / name, mmap_mode="r" if mapped else None, allow_pickle=False)
+        except OSError as error:
+            raise UserError(f"cannot be opened ({error.strerror})", str(self.folder / name),
+                            fix="raise the limit of open files (ulimit -n), or make the bank with a larger shard_size") from None
         except ValueError as error:
             raise UserError(f"not a numpy array ({error})", str(self.folder / name), fix=REMAKE) from None
 

@@ -14,6 +14,7 @@ from dataclasses import asdict
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -27,29 +28,49 @@ from kaleidobert.errors import UserError
 from kaleidobert.preprocessors import features, foreground, tokenization
 
 _ENCODERS: dict[str, features.Encode] = {}  # one network per worker process, not one per shard
+TRAIN = "train"  # the split on which the vocabulary is trained
+LEFTOVER = ".*.tmp"  # what files.atomic leaves behind where the process was killed
 
 
 def fingerprint(config: RecordsConfig, products: Sequence[Product]) -> str:
     """What decides the content of the shards: products, foreground, encoder, levels; not paths, workers or text settings."""
-    encoder = {**configs.to_dict(config.encoder), "batch_size": None}
-    encoder["weights"] = sha256(config.encoder.weights) if config.encoder.weights else "imagenet"
+    encoder = {"name": encoder_name(config.encoder), "weights": _weights(config.encoder)}
     parts = {"foreground": configs.to_dict(config.foreground), "encoder": encoder, "shard_size": config.shard_size,
              "levels": configs.to_dict(config.levels),
              "products": [[p.image_id, p.product_id, p.group, p.split, p.text, dict(p.labels)] for p in products]}
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def claim(config: RecordsConfig, products: Sequence[Product]) -> str:
-    """The fingerprint, written into the bank's folder; UserError where the folder belongs to another bank."""
+def check(config: RecordsConfig, products: Sequence[Product]) -> str:
+    """The fingerprint; UserError for what would be refused after all pictures are encoded, and where the folder belongs to
+    another bank. Writes nothing."""
+    if config.text.length < 3:
+        raise UserError(f"text.length is {config.text.length}", "records", "at least 3: [CLS], one piece, [SEP]")
+    if config.text.vocabulary is not None or config.text.tokenizer == "sentencepiece":
+        _tokenizer(config, ())
+    elif not any(product.split == TRAIN for product in products):
+        raise UserError(f"no picture is in the split {TRAIN!r}, on which the vocabulary is trained", str(config.source.table),
+                        f"{TRAIN!r} beside {sorted({product.split for product in products})[:8]}",
+                        "correct the catalogue's split column, or name a text.vocabulary")
     mark, path = fingerprint(config, products), config.bank / "work.json"
     if path.is_file():
         if files.read_json(path)["fingerprint"] != mark:
             raise UserError("the folder holds another bank (other products, encoder, levels or foreground)", str(config.bank),
                             fix="choose another folder with bank=..., or delete this one")
-    elif config.bank.is_dir() and any(config.bank.iterdir()):
+    elif config.bank.exists() and not config.bank.is_dir():
+        raise UserError("this is a file", str(config.bank), "a folder", "choose another folder with bank=...")
+    elif config.bank.is_dir() and any(not entry.match(LEFTOVER) for entry in config.bank.iterdir()):
         raise UserError("the folder is not empty and holds no bank", str(config.bank), fix="choose another folder with bank=...")
-    else:
-        files.write_json(path, {"fingerprint": mark})
+    return mark
+
+
+def claim(config: RecordsConfig, products: Sequence[Product]) -> str:
+    """Check, clear away what a killed run left half written, and write the fingerprint, which is returned, into the folder."""
+    mark = check(config, products)
+    for path in config.bank.rglob(LEFTOVER):
+        path.unlink()
+    if not (config.bank / "work.json").is_file():
+        files.write_json(config.bank / "work.json", {"fingerprint": mark})
     return mark
 
 
@@ -62,7 +83,7 @@ def build_shards(config: RecordsConfig, products: Sequence[Product], build_encod
     shards = [(number, products[start : start + size]) for number, start in enumerate(range(0, len(products), size))]
     todo = []
     for number, part in shards:
-        if _notes_path(config.bank, number).is_file():
+        if _is_done(config.bank, number):
             yield len(part)
         else:
             todo.append((number, part))
@@ -107,39 +128,43 @@ def build_shard(config: RecordsConfig, number: int, products: Sequence[Product],
                 arrays.append(row)
                 kept.append({**_row(product), "box": list(cut.box), "fallback": cut.fallback, "boxes": cut.boxes.tolist()})
     if arrays:
-        with files.atomic(config.bank / f"features-{number:05d}.npy") as file:
-            np.save(file, np.stack(arrays))
+        _save(_features_path(config.bank, number), np.stack(arrays))
     files.write_json(_notes_path(config.bank, number), {"kept": kept, "left_out": notes})
     return len(products)
 
 
 def finish(config: RecordsConfig, products: Sequence[Product], left_out: list[dict], mark: str) -> dict[str, Any]:
-    """Tokenize the texts and write table and index; returns the index. UserError where no picture could be used."""
+    """Tokenize the texts and write table and index; returns the index. UserError where no picture could be used.
+
+    Shards serve any text settings. The old index goes first: a bank whose tokens are half rewritten must not open.
+    """
     size, folder = config.shard_size, config.bank
+    (folder / "index.json").unlink(missing_ok=True)
     numbers = range((len(products) + size - 1) // size)
     notes = [files.read_json(_notes_path(folder, number)) for number in numbers]
     rows = [row for note in notes for row in note["kept"]]
-    left_out = left_out + [row for note in notes for row in note["left_out"]]
+    faults = [row for note in notes for row in note["left_out"]]
+    left_out = left_out + faults
     files.write_text(folder / "left_out.jsonl", "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in left_out))
     if not rows:
-        raise UserError(f"none of {len(products)} pictures could be used, the first because: {left_out[0]['reason']}",
-                        str(folder / "left_out.jsonl"))
+        raise UserError(f"none of {len(products)} pictures could be used (the first: {faults[0]['reason']})",
+                        str(folder / "left_out.jsonl"), fix="correct the files or source.images and run the same command again")
     boxes = np.array([row.pop("boxes") for row in rows], np.float32)
     tokenizer = _tokenizer(config, rows)
     token_ids, token_words = tokenizer.encode([row["text"] for row in rows], config.text.length)
     for name, array in (("boxes", boxes), ("token_ids", token_ids), ("token_words", token_words)):
-        with files.atomic(folder / f"{name}.npy") as file:
-            np.save(file, array)
+        _save(folder / f"{name}.npy", array)
     files.write_text(folder / "table.jsonl", "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
-    shards = [f"features-{number:05d}.npy" for number in numbers if notes[number]["kept"]]
+    shards = [_features_path(folder, number).name for number in numbers if notes[number]["kept"]]
     feature_size = int(np.load(folder / shards[0], mmap_mode="r").shape[-1])
     text_file = tokenizer.save(folder).name
     names = [*shards, "boxes.npy", "token_ids.npy", "token_words.npy", "table.jsonl", "left_out.jsonl", text_file]
     index = {
         "format": FORMAT, "size": len(rows), "left_out": len(left_out), "levels": configs.to_dict(config.levels),
         "patches": kaleido.num_patches(config.levels), "vectors": kaleido.num_vectors(config.levels),
-        "encoder": {"name": encoder_name(config.encoder), "feature_size": feature_size},
+        "encoder": {"name": encoder_name(config.encoder), "weights": _weights(config.encoder), "feature_size": feature_size},
         "text": {"length": config.text.length, "file": text_file, "vocabulary": asdict(tokenizer.vocabulary)},
+        "config": configs.to_dict(config),
         "labels": list(config.source.columns.labels), "fingerprint": mark, "source": str(config.source.table), "shards": shards,
         "files": {name: {"bytes": (folder / name).stat().st_size, "sha256": sha256(folder / name)} for name in names},
     }
@@ -152,6 +177,11 @@ def encoder_name(config: configs.Encoder) -> str:
     return f"{config.name}-{config.size}"
 
 
+def _weights(config: configs.Encoder) -> str:
+    """Which weights the encoder has: the SHA-256 of a file, "imagenet" for what Keras fetches, "" for none."""
+    return "" if config.name == "pixels" else sha256(config.weights) if config.weights else "imagenet"
+
+
 def _tokenizer(config: RecordsConfig, rows: list[dict]) -> tokenization.Tokenizer:
     if config.text.tokenizer == "sentencepiece":
         if config.text.vocabulary is None:
@@ -159,7 +189,7 @@ def _tokenizer(config: RecordsConfig, rows: list[dict]) -> tokenization.Tokenize
         return tokenization.SentencePiece(config.text.vocabulary)
     if config.text.vocabulary is not None:
         return tokenization.WordPiece.read(config.text.vocabulary)
-    return tokenization.train([row["text"] for row in rows if row["split"] == "train"], config.text.vocabulary_size)
+    return tokenization.train([row["text"] for row in rows if row["split"] == TRAIN], config.text.vocabulary_size)
 
 
 def _cut(product: Product, config: RecordsConfig) -> features.Cut:
@@ -186,6 +216,21 @@ def _row(product: Product) -> dict[str, Any]:
 
 def _notes_path(folder: Path, number: int) -> Path:
     return folder / "shards" / f"{number:05d}.json"
+
+
+def _features_path(folder: Path, number: int) -> Path:
+    return folder / f"features-{number:05d}.npy"
+
+
+def _is_done(folder: Path, number: int) -> bool:
+    """A shard of which nothing could be used is tried again: its pictures may be in place by now."""
+    return _notes_path(folder, number).is_file() and _features_path(folder, number).is_file()
+
+
+def _save(path: Path, array: np.ndarray) -> None:
+    with files.atomic(path) as file:
+        # only its write method: into a real file numpy writes past Python, and a full disk is an error without a number
+        np.save(SimpleNamespace(write=file.write), array)
 
 
 def _limit_threads(workers: int) -> None:

@@ -26,7 +26,7 @@ def read(source: Source) -> tuple[list[Product], list[LeftOut]]:
     """
     products, left_out, seen = [], [], {}
     for where, row in _rows(source.table, source.columns):
-        product = _product(row, source)
+        product = _product(row, source, where)
         reason = _fault(product, seen, source.columns)
         if reason:
             left_out.append({"image_id": product.image_id, "where": where, "reason": reason})
@@ -35,10 +35,26 @@ def read(source: Source) -> tuple[list[Product], list[LeftOut]]:
         products.append(product)
         if source.limit and len(products) >= source.limit:
             break
+    _check_groups(products, str(source.table))
     if not products:
         reasons = f" ({left_out[0]['reason']})" if left_out else ""
         raise UserError(f"no usable row{reasons}", str(source.table), "at least one row with id, picture and text")
     return products, left_out
+
+
+def _check_groups(products: list[Product], where: str) -> None:
+    """A group in two splits, or a product in two groups, would leak training products into the evaluation."""
+    splits: dict[str, Product] = {}
+    groups: dict[str, Product] = {}
+    for product in products:
+        first = splits.setdefault(product.group, product)
+        if first.split != product.split:
+            raise UserError(f"the group {product.group!r} is in {first.split!r} ({first.image_id}) and in {product.split!r} "
+                            f"({product.image_id})", where, "all pictures of a group in one split", "correct the split column")
+        first = groups.setdefault(product.product_id, product)
+        if first.group != product.group:
+            raise UserError(f"the product {product.product_id!r} is in the groups {first.group!r} and {product.group!r}", where,
+                            "one group per product", "correct the group column")
 
 
 def read_mask(path: Path) -> np.ndarray:
@@ -67,7 +83,7 @@ def jsonl_rows(table: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
             yield number, row
 
 
-def _product(row: Mapping[str, Any], source: Source) -> Product:
+def _product(row: Mapping[str, Any], source: Source, where: str) -> Product:
     columns = source.columns
     folder = source.images or source.table.parent
     product_id, view = _text(row, columns.id), "-".join(filter(None, (_text(row, column) for column in columns.view)))
@@ -76,7 +92,7 @@ def _product(row: Mapping[str, Any], source: Source) -> Product:
     mask: Callable | None = None
     if _text(row, columns.mask):
         mask = partial(read_mask, folder / _text(row, columns.mask))
-    pieces = [_text(row, column) for column in columns.text]
+    pieces = [piece for piece in (_text(row, column) for column in columns.text) if piece]
     return Product(
         product_id=product_id,
         group=group,
@@ -84,13 +100,20 @@ def _product(row: Mapping[str, Any], source: Source) -> Product:
         split=_text(row, columns.split) if columns.split else split_of(group, source.val_fraction),
         image_id=f"{product_id}/{view}" if view else product_id,
         image_path=str(folder / image_path) if image_path else "",
-        text=source.text_separator.join(piece.rstrip(". ") if i < len(pieces) - 1 else piece
-                                        for i, piece in enumerate(p for p in pieces if p)).strip(),
+        text=source.text_separator.join([piece.rstrip(". ") for piece in pieces[:-1]] + pieces[-1:]),
         labels={name: _text(row, column) for name, column in columns.labels.items()},
         load_image=partial(read_image, folder / image_path),
         load_mask=mask,
-        parts=tuple(Part(part["word"], tuple(part["box"])) for part in row.get(columns.parts) or ()) if columns.parts else (),
+        parts=_parts(row.get(columns.parts), columns.parts, where) if columns.parts else (),
     )
+
+
+def _parts(value: Any, column: str, where: str) -> tuple[Part, ...]:
+    try:
+        return tuple(Part(str(part["word"]), tuple(float(edge) for edge in part["box"])) for part in value or ())
+    except (TypeError, KeyError, ValueError):
+        raise UserError(f"column {column!r} holds no list of parts", where, '[{"word": "collar", "box": [x1, y1, x2, y2]}, ...]',
+                        "a JSONL table, or leave source.columns.parts empty") from None
 
 
 def _fault(product: Product, seen: Mapping[str, str], columns: Columns) -> str:

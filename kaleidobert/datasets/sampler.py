@@ -56,6 +56,10 @@ class Partners:
         self._first = np.searchsorted(kinds, np.arange(self._kind.max() + 1), "left")
         self._last = np.searchsorted(kinds, np.arange(self._kind.max() + 1), "right")
 
+    def related(self, rows: np.ndarray, others: np.ndarray) -> np.ndarray:
+        """bool, of the shapes' broadcast: the same group or the same text, so that one is no negative of the other."""
+        return (self._group[rows] == self._group[others]) | (self._text[rows] == self._text[others])
+
     def draw(self, rows: np.ndarray, same_kind: np.ndarray, rng: np.random.Generator, tries: int = 8) -> np.ndarray:
         """i64[B]: a row of another product with another text, from the same subcategory where same_kind[b]; the row itself
         where none was found (all texts equal, say). A subcategory without another product is left for the whole split."""
@@ -68,8 +72,7 @@ class Partners:
             anywhere = self.rows[(place * len(self.rows)).astype(np.int64)]
             drawn = np.where(same_kind & (attempt < tries), inside, anywhere)
             missing = found == rows
-            fits = (self._group[drawn] != self._group[rows]) & (self._text[drawn] != self._text[rows])
-            found = np.where(missing & fits, drawn, found)
+            found = np.where(missing & ~self.related(drawn, rows), drawn, found)
             if not (found == rows).any():
                 break
         return found

@@ -50,7 +50,7 @@ class MatchSampler:
     """Matching examples: every picture with its text and with texts or pictures of other products.
 
     A batch of B products has B * (1 + negatives) pairs, product by product, the right pair first; of every second product the
-    picture is replaced instead of the text, so that both directions of retrieval are learnt. targets {"itm": i32[pairs]}.
+    picture is replaced instead of the text, so that both directions of retrieval are learnt. targets: as losses/matching.py reads them.
     """
 
     def __init__(self, bank: Bank, rows: np.ndarray, subcategory: str, matching: Matching, batch_size: int, seed: int):
@@ -72,4 +72,8 @@ class MatchSampler:
         pictures[swap, 1:] = others[swap]
         match = (pictures == texts).astype(np.int32).ravel()
         inputs = clean_batch(self._bank, pictures.ravel(), texts.ravel())
-        return inputs, {"itm": match}, {"itm": np.ones(match.shape, np.float32)}
+        own = np.arange(match.size) == (count + 1) * np.arange(len(rows))[:, None]  # the right pair of each list
+        targets = {"itm": match}
+        for name, side in (("open_texts", texts), ("open_pictures", pictures)):
+            targets[name] = (own | ~self._partners.related(rows[:, None], side.ravel())).astype(np.float32)
+        return inputs, targets, {"itm": np.ones(match.shape, np.float32)}

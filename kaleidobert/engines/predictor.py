@@ -1,9 +1,8 @@
 """Prediction: batches in, outputs out, with progress."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 
-import keras
 import numpy as np
 from tqdm import tqdm
 
@@ -25,11 +24,20 @@ def prefetch(make, numbers: Iterable[int]):
             yield value
 
 
-def predict(model: keras.Model, make_inputs, rows: np.ndarray, batch_size: int, title: str = "") -> dict[str, np.ndarray]:
-    """The model's outputs for all rows, concatenated; make_inputs(rows of a batch) -> inputs."""
-    run, parts = steps.forward(model), []
+def predict(forward: Callable[[steps.Arrays], dict[str, np.ndarray]], make_inputs: Callable[[np.ndarray], steps.Arrays],
+            rows: np.ndarray, batch_size: int, title: str = "") -> dict[str, np.ndarray]:
+    """The model's outputs for all rows, at least one, concatenated; make_inputs(rows of a batch) -> inputs.
+
+    forward: steps.forward(model), made once per model, for it compiles anew each time. Raises UserError where an output is
+    not finite.
+    """
+    parts = []
     starts = range(0, len(rows), batch_size)
     batches = prefetch(lambda number: make_inputs(rows[starts[number] : starts[number] + batch_size]), range(len(starts)))
     for inputs in tqdm(batches, desc=title, total=len(starts), unit="batch", disable=not title, leave=False):
-        parts.append(run(inputs))
+        outputs = forward(inputs)
+        for name, array in outputs.items():
+            if not np.isfinite(array).all():
+                raise steps.not_finite(f"the model's answer {name!r}", title or "prediction", inputs)
+        parts.append(outputs)
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

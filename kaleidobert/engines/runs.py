@@ -21,6 +21,8 @@ import kaleidobert
 from kaleidobert import configs, files
 from kaleidobert.errors import UserError
 
+LEFTOVER = ".*.tmp"  # what files.atomic leaves behind where the process was killed
+
 
 class Run:
     """A claimed run folder. Raises UserError where it holds another run or cannot be written."""
@@ -30,6 +32,8 @@ class Run:
         self.last, self.best = folder / "last.npz", folder / "best.npz"
         self._metrics, self._writer = folder / "metrics.jsonl", None
         check_folder(folder, config)
+        for path in folder.glob(LEFTOVER):
+            path.unlink()
         if not (folder / "config.yaml").is_file():
             files.write_text(folder / "config.yaml", configs.dump(config))
 
@@ -45,16 +49,16 @@ class Run:
         try:
             with open(self._metrics, "a", encoding="utf-8") as file:
                 file.write(json.dumps({"step": step, "split": split, **numbers}) + "\n")
-        except OSError as error:
-            raise UserError(f"cannot write ({error.strerror})", str(self._metrics),
-                            fix="make room and run the same command again: it continues from last.npz") from error
-        if self._writer is None:
-            from tensorboard.summary import Writer  # here: it takes a second to import; needs no TensorFlow
+            if self._writer is None:
+                from tensorboard.summary import Writer  # here: it takes a second to import; needs no TensorFlow
 
-            self._writer = Writer(str(self.folder / "tensorboard"))
-        for name, value in numbers.items():
-            self._writer.add_scalar(f"{split}/{name}", value, step)
-        self._writer.flush()
+                self._writer = Writer(str(self.folder / "tensorboard"))
+            for name, value in numbers.items():
+                self._writer.add_scalar(f"{split}/{name}", value, step)
+            self._writer.flush()
+        except OSError as error:
+            raise UserError(f"metrics cannot be written ({error.strerror or error})", str(self.folder),
+                            fix="make room and run the same command again: it continues from last.npz") from error
 
     def results(self, values: Mapping[str, Any], config: Any) -> None:
         """Write results.json: values, versions and the resolved configuration."""
@@ -74,7 +78,9 @@ def check_folder(folder: Path, config: Any) -> None:
         if changed:
             raise UserError(f"the folder holds another run ({'; '.join(changed[:5])})", str(folder), "the same configuration",
                             "choose another folder with run=..., or delete this one")
-    elif folder.is_dir() and any(folder.iterdir()):
+    elif folder.exists() and not folder.is_dir():
+        raise UserError("this is a file", str(folder), "a folder", "choose another folder with run=...")
+    elif folder.is_dir() and any(not path.match(LEFTOVER) for path in folder.iterdir()):
         raise UserError("the folder is not empty and holds no run", str(folder), fix="choose another folder with run=...")
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from keras import ops
 
 from kaleidobert.engines.optimizers import clip_by_global_norm
+from kaleidobert.errors import UserError
 
 Arrays = Mapping[str, np.ndarray]
 LossFunction = Callable[[Mapping[str, Any], Arrays, Arrays], dict[str, Any]]  # outputs, targets, weights -> {"loss": total, ...}
@@ -28,14 +29,15 @@ def forward(model: keras.Model) -> Callable[[Arrays], dict[str, np.ndarray]]:
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
-        compiled = tf.function(lambda inputs: model(inputs, training=False), reduce_retracing=True)
+        compiled = tf.function(lambda inputs: model(inputs, training=False), reduce_retracing=True, autograph=False)
     else:
         import jax
 
         stateless = jax.jit(lambda trained, other, inputs: model.stateless_call(trained, other, inputs, training=False)[0])
 
         def compiled(inputs):
-            return stateless([v.value for v in model.trainable_variables], [v.value for v in model.non_trainable_variables], inputs)
+            groups = (model.trainable_variables, model.non_trainable_variables)
+            return stateless(*[[v.value for v in group] for group in groups], inputs)
 
     def run(inputs: Arrays) -> dict[str, np.ndarray]:
         outputs = compiled({name: ops.convert_to_tensor(array) for name, array in inputs.items()})
@@ -44,17 +46,28 @@ def forward(model: keras.Model) -> Callable[[Arrays], dict[str, np.ndarray]]:
     return run
 
 
+def not_finite(what: str, where: str, batch: Arrays) -> UserError:
+    """The error for NaN or infinite numbers out of a batch: it blames the bank where the batch holds such numbers already."""
+    broken = [name for name, array in batch.items() if not np.isfinite(array).all()]
+    if broken:
+        return UserError(f"{what} is not finite, nor is what was read from the bank ({', '.join(broken)})", where,
+                         "a bank without NaN or infinite numbers",
+                         "delete the bank (data.bank), make it again with `kaleidobert records`, and run the same command again")
+    return UserError(f"{what} is not finite although the bank's features are: training has diverged", where,
+                     fix="start another run (run=...) with a lower train.learning_rate or train.precision=float32")
+
+
 def _tensorflow_step(model, loss, optimizer, clip_norm):
     import tensorflow as tf
 
-    # XLA pays on GPUs; on CPUs it is no faster and loses bfloat16
-    @tf.function(jit_compile=bool(tf.config.list_physical_devices("GPU")), reduce_retracing=True)
+    # XLA pays on GPUs; on CPUs the small networks of a laptop ran 4 times slower under it
+    @tf.function(jit_compile=bool(tf.config.list_physical_devices("GPU")), reduce_retracing=True, autograph=False)
     def step(inputs, targets, weights):
         with tf.GradientTape() as tape:
             losses = loss(model(inputs, training=True), targets, weights)
             scaled = optimizer.scale_loss(losses["loss"])
         gradients = tape.gradient(scaled, [v.value for v in model.trainable_variables])
-        return _update(model, optimizer, losses, [tf.convert_to_tensor(g) if g is not None else None for g in gradients], clip_norm)
+        return _update(model, optimizer, losses, gradients, clip_norm)
 
     def run(inputs, targets, weights):
         batch = [{name: tf.convert_to_tensor(array) for name, array in part.items()} for part in (inputs, targets, weights)]
@@ -67,23 +80,21 @@ def _update(model, optimizer, losses, gradients, clip_norm):
     """Clip and apply; variables without a gradient (heads of other tasks) are left alone."""
     pairs = [(g, v) for g, v in zip(gradients, model.trainable_variables) if g is not None]
     clipped, norm = clip_by_global_norm([g for g, _ in pairs], clip_norm)
-    chosen = {id(v): g for g, (_, v) in zip(clipped, pairs)}
-    variables = [v for _, v in pairs]
-    optimizer.apply([chosen[id(v)] for v in variables], variables)
+    optimizer.apply(clipped, [v for _, v in pairs])
     return {**losses, "gradient_norm": norm}
 
 
 def _jax_step(model, loss, optimizer, clip_norm):
     import jax
 
-    def objective(trained, other, inputs, targets, weights, optimizer_state):
+    def objective(trained, other, inputs, targets, weights):
         outputs, other = model.stateless_call(trained, other, inputs, training=True)
         losses = loss(outputs, targets, weights)
         return losses["loss"], (losses, other)
 
     @jax.jit
     def step(trained, other, state, inputs, targets, weights):
-        gradients, (losses, other) = jax.grad(objective, has_aux=True)(trained, other, inputs, targets, weights, state)
+        gradients, (losses, other) = jax.grad(objective, has_aux=True)(trained, other, inputs, targets, weights)
         clipped, norm = clip_by_global_norm(gradients, clip_norm)
         trained, state = optimizer.stateless_apply(state, clipped, trained)
         return trained, other, state, {**losses, "gradient_norm": norm}

@@ -4,6 +4,7 @@ for bit, as one that was not: batches are a function of the step, and a checkpoi
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from math import ceil
 from typing import Any
 
 import keras
@@ -19,21 +20,34 @@ from kaleidobert.model_zoo import checkpoints
 
 @dataclass(frozen=True)
 class Schedule:
-    """total steps, steps between evaluations (an epoch), between checkpoints, and between logged lines."""
+    """total steps, epochs (an evaluation after each), steps between checkpoints and between logged lines."""
 
     total: int
-    epoch: int
+    epochs: float
     save: int
     log: int = 20
+
+    @property
+    def epoch(self) -> int:
+        """Steps between two evaluations."""
+        return max(1, ceil(self.total / self.epochs))
 
 
 @dataclass(frozen=True)
 class Goal:
-    """What is evaluated after every epoch: evaluate() -> {metric: value}; the best value of ``metric`` is kept in best.npz."""
+    """What is evaluated after every epoch: evaluate() -> {metric: value}; the weights with the best ``metric`` go to best.npz.
+
+    higher_is_better None: best.npz holds the latest weights, and the evaluation chooses nothing. So it must be where the same
+    examples are reported on afterwards.
+    """
 
     evaluate: Callable[[], Mapping[str, float]]
     metric: str
-    higher_is_better: bool
+    higher_is_better: bool | None
+
+    def improves(self, value: float, best: float) -> bool:
+        """Whether weights of this value replace those of the other."""
+        return True if self.higher_is_better is None else value > best if self.higher_is_better else value < best
 
 
 class Trainer:
@@ -46,7 +60,8 @@ class Trainer:
 
     def fit(self, batch: Callable[[int], tuple], loss: steps.LossFunction, goal: Goal, schedule: Schedule,
             clip_norm: float) -> None:
-        """Train to schedule.total steps. Raises UserError where a loss is not finite; what was saved before stays."""
+        """Train to schedule.total steps. Raises UserError where a loss, the gradient or a result is not finite (what was saved
+        before stays) and where run.last was made with another model or bank."""
         self._resume()
         update = steps.train_step(self.model, loss, self.optimizer, clip_norm)
         sums: list[Mapping[str, float]] = []
@@ -54,9 +69,10 @@ class Trainer:
             for inputs, targets, weights in prefetch(batch, range(self.step, schedule.total)):
                 losses = update(inputs, targets, weights)
                 self.step += 1
-                if not np.isfinite(losses["loss"]):
-                    raise UserError(f"the loss of step {self.step} is not finite ({_show(losses)})", str(self.run.folder),
-                                    fix="look at the bank for broken features (`kaleidobert inspect`), or lower train.learning_rate")
+                # of the gradient too: the weights are broken then, and must not reach a checkpoint
+                if not all(np.isfinite(value) for value in losses.values()):
+                    name = "gradient" if np.isfinite(losses["loss"]) else "loss"
+                    raise steps.not_finite(f"the {name} of step {self.step}", str(self.run.folder), {**inputs, **targets})
                 sums.append(losses)
                 bar.update()
                 # before every checkpoint too: a resumed run then logs the same lines as an uninterrupted one
@@ -72,8 +88,12 @@ class Trainer:
             values = dict(goal.evaluate())
             self.run.log(self.step, "val", values)
             value = float(values[goal.metric])
+            if not np.isfinite(value):
+                raise UserError(f"{goal.metric} of the evaluation after step {self.step} is {value}", str(self.run.folder),
+                                fix="make the bank again with `kaleidobert records` if data.val_split holds broken features; "
+                                "else start another run (run=...) with a lower train.learning_rate")
             bar.write(f"step {self.step}: {goal.metric} {value:.4f}")
-            if self.best is None or (value > self.best if goal.higher_is_better else value < self.best):
+            if self.best is None or goal.improves(value, self.best):
                 self.best = value
                 checkpoints.save(self.run.best, self.model, None, {**self._meta, "step": self.step, goal.metric: value})
         if self._ends_epoch(schedule) or self.step % schedule.save == 0:
@@ -85,10 +105,10 @@ class Trainer:
     def _resume(self) -> None:
         if self.run.last.is_file():
             meta = checkpoints.restore(self.run.last, self.model, self.optimizer)
+            changed = [name for name, value in self._meta.items() if meta.get(name) != value]
+            if changed:
+                raise UserError(f"the run began with another {', '.join(changed)}", str(self.run.last),
+                                fix="put the bank back as it was, or choose another folder with run=...")
             self.step, self.best = meta["step"], meta["best"]
             print(f"resuming {self.run.folder} at step {self.step}")
         self.run.rewind(self.step)
-
-
-def _show(losses: Mapping[str, float]) -> str:
-    return ", ".join(f"{name} {float(value):.4g}" for name, value in losses.items())

@@ -60,16 +60,9 @@ def chance(levels: Sequence[KaleidoLevel], vocab_size: int = 0) -> dict[str, flo
             for metric, value in (("accuracy", 1 / count), ("loss", log(count)))}
 
 
-def mean_feature_kl(mean_feature: np.ndarray, targets: np.ndarray, weights: np.ndarray) -> tuple[float, float]:
-    """(weighted sum, sum of weights) of the KL when every patch is answered by softmax(mean_feature).
-
-    mean_feature: f32[F], the training set's mean. targets [B, k, F], weights [B]. ``constant_kl`` is the stronger baseline.
-    """
-    return _kl_sums(_log_softmax(np.asarray(mean_feature)[None])[0], targets, weights)
-
-
 def constant_kl(distribution: np.ndarray, targets: np.ndarray, weights: np.ndarray) -> tuple[float, float]:
-    """The same when every patch is answered by one distribution f64[F]; the one of ``mean_distribution`` is the best there is."""
+    """(weighted sum, sum of weights) of the KL when every patch is answered by one distribution f64[F]; ``mean_distribution`` gives
+    the best there is. targets [B, k, F], weights [B]."""
     with np.errstate(divide="ignore"):  # log 0 = -inf: a feature that was ruled out and occurs costs infinitely much
         return _kl_sums(np.log(np.asarray(distribution, np.float64)), targets, weights)
 

@@ -44,7 +44,7 @@ class KaleidoModel(keras.Model):
 
 
 class Backbone(KaleidoModel):
-    """Embeddings, encoder and pooler: {"sequence": [B, T+P, H], "pooled": [B, H]}.
+    """Embeddings, encoder and pooler: {"embedded", "sequence": [B, T+P, H] before and after the encoder, "pooled": [B, H]}.
 
     Inputs: token_ids, segment_ids, token_mask int or bool [B, T]; patch_features [B, P, F], spoiled already;
     patch_boxes [B, P, 5]. The order in the sequence is text, then the levels in the order of their table.
@@ -85,12 +85,13 @@ class Backbone(KaleidoModel):
         boxes = box_projection(inputs["patch_boxes"])  # [B, P, H]
         parts = [text_embedding(inputs["token_ids"], inputs["segment_ids"])]
         parts += [embedding(inputs["patch_features"], boxes) for embedding in patch_embeddings]
-        hidden = keras.layers.Concatenate(axis=1, dtype=policy, name="sequence_embedding")(parts)  # [B, T+P, H]
+        embedded = hidden = keras.layers.Concatenate(axis=1, dtype=policy, name="sequence_embedding")(parts)  # [B, T+P, H]
         mask = AttentionMask(kaleido.num_patches(levels), dtype=policy, name="attention_mask")(inputs["token_mask"])
         for block in blocks:
             hidden = block(hidden, mask)
         pooled = seeded(Pooler, name="pooler")(hidden)
-        super().__init__(inputs=inputs, outputs={"sequence": hidden, "pooled": pooled}, name=self.kind)
+        super().__init__(inputs=inputs, outputs={"embedded": embedded, "sequence": hidden, "pooled": pooled},
+                         name=self.kind)
 
         # --- Config ---
         self.levels, self.feature_size, self.vocabulary_size = levels, feature_size, vocabulary_size

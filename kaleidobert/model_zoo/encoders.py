@@ -23,15 +23,21 @@ class PictureEncoder:
 def build(config: configs.Encoder) -> PictureEncoder:
     """The encoder that the configuration names.
 
-    Raises UserError where its weights are missing, do not fit or cannot be fetched.
+    Raises UserError where feature_size does, and where its weights do not fit or cannot be fetched.
     """
-    if config.size < 1:
-        raise UserError(f"encoder.size is {config.size}", "encoder", "at least 1 pixel")
-    if config.name == "pixels":
-        return PictureEncoder(f"pixels-{config.size}", 3 * config.size**2, _pixels)
-    if config.size < MIN_NETWORK_SIZE:
-        raise UserError(f"encoder.size is {config.size}", config.name, f"at least {MIN_NETWORK_SIZE} pixels")
-    return _network(config)
+    size = feature_size(config)
+    return PictureEncoder(f"pixels-{config.size}", size, _pixels) if config.name == "pixels" else _network(config)
+
+
+def feature_size(config: configs.Encoder) -> int:
+    """F of an encoder, without building it; UserError where its patches are too small or its weights file is missing."""
+    least = 1 if config.name == "pixels" else MIN_NETWORK_SIZE
+    if config.size < least:
+        raise UserError(f"encoder.size is {config.size}", config.name, f"at least {least} pixels")
+    if config.name != "pixels" and config.weights is not None and not config.weights.is_file():
+        raise UserError("there is no such weights file", str(config.weights), "a Keras weights file without the top",
+                        "correct encoder.weights, or leave it empty to fetch the ImageNet weights")
+    return {"pixels": 3 * config.size**2, "mobilenet_v2": 1280, "resnet50": 2048}[config.name]
 
 
 def _pixels(patches: np.ndarray) -> np.ndarray:
@@ -41,9 +47,6 @@ def _pixels(patches: np.ndarray) -> np.ndarray:
 def _network(config: configs.Encoder) -> PictureEncoder:
     import keras  # here: reading a catalogue or training from a bank needs no picture network
 
-    if config.weights is not None and not config.weights.is_file():
-        raise UserError("there is no such weights file", str(config.weights), "a Keras weights file without the top",
-                        "correct encoder.weights, or leave it empty to fetch the ImageNet weights")
     builders = {"mobilenet_v2": (keras.applications.MobileNetV2, keras.applications.mobilenet_v2.preprocess_input),
                 "resnet50": (keras.applications.ResNet50, keras.applications.resnet50.preprocess_input)}
     make, prepare = builders[config.name]

@@ -8,11 +8,14 @@ from typing import Any
 
 import keras
 
+from kaleidobert import levels as kaleido
 from kaleidobert.errors import UserError
+from kaleidobert.layers.contrast import ContrastHead
 from kaleidobert.layers.dropout import Dropout, seed_for, truncated_normal
 from kaleidobert.layers.heads import LevelClassHead, LevelFeatureHead, MaskedTokenHead, ProductHead
 from kaleidobert.model_zoo.backbone import Backbone, KaleidoModel
 
+MATCHING_HEADS = ("plain", "product", "contrast")
 NEW_HEAD_RANGE = 0.01  # standard deviation of a fine-tuning head's start weights, as released
 
 
@@ -98,26 +101,39 @@ class Classifier(TaskModel):
 class Matcher(TaskModel):
     """Does the text belong to the picture: {"itm": logits [B, 2]}, column 1 = yes.
 
-    head: "plain", that of pre-training; "product", one of our own (heads.ProductHead). Raises UserError for another.
+    head: "plain", that of pre-training; two of our own: "product" (heads.ProductHead) and "contrast" (contrast.ContrastHead),
+    which also answers "text_side" and "picture_side" [B, H]. Raises UserError for another.
     """
 
     kind = "matcher"
     options = ("head",)
 
     def __init__(self, backbone: Backbone, head: str = "plain"):
-        if head not in ("plain", "product"):
-            raise UserError(f"unknown head {head!r}", "the matcher", "plain or product")
+        if head not in MATCHING_HEADS:
+            raise UserError(f"unknown head {head!r}", "the matcher", " or ".join(MATCHING_HEADS))
 
         # --- Layers ---
-        itm_head = _two_way(backbone) if head == "plain" else ProductHead(
-            backbone.initializer_range, seed_for(backbone.seed, "head_product"), dtype=backbone.precision, name="head_product")
+        settings = (backbone.initializer_range, seed_for(backbone.seed, f"head_{head}"))
+        if head == "plain":
+            layer = _two_way(backbone)
+        elif head == "product":
+            layer = ProductHead(*settings, dtype=backbone.precision, name="head_product")
+        else:
+            slices = kaleido.patch_slices(backbone.levels).values()
+            layer = ContrastHead(slices, *settings, dtype=backbone.precision, name="head_contrast")
 
         # --- Functional Model ---
         inputs = backbone.declare_inputs()
         hidden = backbone(inputs)
-        both = (hidden["sequence"], hidden["pooled"], inputs["token_mask"])
-        outputs = {"itm": itm_head(hidden["pooled"]) if head == "plain" else itm_head(*both)}
-        super().__init__(inputs=inputs, outputs=outputs, name=self.kind)
+        sides = {}
+        if head == "plain":
+            logits = layer(hidden["pooled"])
+        elif head == "product":
+            logits = layer(hidden["sequence"], hidden["pooled"], inputs["token_mask"])
+        else:
+            logits, *both = layer(hidden["embedded"], hidden["sequence"], hidden["pooled"], inputs["token_mask"])
+            sides = dict(zip(("text_side", "picture_side"), both))
+        super().__init__(inputs=inputs, outputs={"itm": logits, **sides}, name=self.kind)
 
         # --- Config ---
         self.backbone, self.head = backbone, head
