@@ -1,0 +1,102 @@
+"""Shared by the tests of the commands: tiny configurations, and a command line called in this process."""
+
+import contextlib
+import io
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from kaleidobert import configs
+from kaleidobert.app_zoo import cli
+from kaleidobert.datasets.bank import Bank
+from tests.tiny import COLUMNS
+
+SIZES = configs.Model(hidden_size=16, num_layers=1, num_heads=2, intermediate_size=16, max_positions=16)
+TRAIN = configs.Train(epochs=2, batch_size=10, learning_rate=1e-2, save_every=2)
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a command left: its exit status and what it printed."""
+
+    status: int
+    out: str
+    err: str
+
+
+def call(name: str, config, *words: str) -> Done:
+    """A command line in this process, its configuration as a YAML file beside the folder that it writes."""
+    target = Path(getattr(config, "run", None) or getattr(config, "bank", None) or config.catalogue)
+    path = target.with_name(f"{name}-{target.name}.yaml")
+    path.write_text(configs.dump(config), encoding="utf-8")
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        status = cli.main([name, str(path), *words])
+    return Done(status, out.getvalue(), err.getvalue())
+
+
+def results(run: Path) -> dict:
+    """results.json, which must be JSON in the strict sense: no NaN, no Infinity."""
+    return json.loads((run / "results.json").read_text(), parse_constant=pytest.fail)
+
+
+class World:
+    """A folder with a catalogue, its bank where ``bank`` is given, and configurations of the commands over them."""
+
+    def __init__(self, folder: Path, levels, bank: Bank | None = None):
+        self.folder, self.levels, self.bank, self.data = folder, levels, bank, configs.Data(folder / "bank")
+        self.source = configs.Source(folder / "catalogue/table.jsonl", COLUMNS)
+        self.best = folder / "pretrain/best.npz"
+
+    def pretrain(self, run: str = "pretrain", **changes) -> configs.PretrainConfig:
+        options = {"data": self.data, "levels": self.levels, "model": SIZES, "train": TRAIN} | changes
+        return configs.PretrainConfig(self.folder / run, **options)
+
+    def classify(self, run: str = "classify", **changes) -> configs.ClassifyConfig:
+        options = {"data": self.data, "levels": self.levels, "model": SIZES, "train": TRAIN, "init": self.best,
+                   "label": "category", "baselines": False} | changes
+        return configs.ClassifyConfig(self.folder / run, **options)
+
+    def retrieve(self, run: str = "retrieve", epochs: float = 0, **changes) -> configs.RetrieveConfig:
+        options = {"data": self.data, "levels": self.levels, "model": SIZES, "init": self.best, "direction": "i2t",
+                   "train": replace(TRAIN, epochs=epochs, batch_size=6), "baselines": False, "num_candidates": 5,
+                   "predict_batch_size": 40} | changes
+        return configs.RetrieveConfig(self.folder / run, **options)
+
+    def records(self, bank: str = "made", **changes) -> configs.RecordsConfig:
+        options = {"source": self.source, "encoder": configs.Encoder("pixels", 4), "text": configs.Text(length=12), "workers": 1,
+                   "levels": self.levels} | changes
+        return configs.RecordsConfig(self.folder / bank, **options)
+
+    def inspect(self, run: str = "pages", **changes) -> configs.InspectConfig:
+        return configs.InspectConfig(self.folder / run, self.data, self.best, **{"count": 1} | changes)
+
+    def synthesize(self, catalogue: str = "drawn") -> configs.SynthesizeConfig:
+        return configs.SynthesizeConfig(self.folder / catalogue, num_products=10, views=1, size=48, workers=1)
+
+    def all(self) -> dict:
+        """A configuration of every command, into folders that no test fills."""
+        made = {name: getattr(self, name)(f"dry-{name}") for name in cli.COMMANDS}
+        assert made.keys() == cli.COMMANDS.keys()
+        return made
+
+
+def refused(done: Done, *words: str) -> str:
+    """The one message of a command that refused, without a traceback; asserts that it holds the words (patterns)."""
+    messages = [line for line in done.err.splitlines() if line.startswith("kaleidobert ")]
+    assert done.status == 2 and len(messages) == 1 and "Traceback" not in done.err + done.out, done.err
+    text = done.err[done.err.index("kaleidobert ") :]
+    for word in words:
+        assert re.search(word, text), text
+    return text
+
+
+def edit(source: configs.Source, change: Callable[[list[dict]], object]) -> None:
+    """Change the rows of a catalogue."""
+    rows = [json.loads(line) for line in source.table.read_text().splitlines()]
+    change(rows)
+    source.table.write_text("".join(json.dumps(row) + "\n" for row in rows))
