@@ -182,7 +182,11 @@ def _build_dataclass(kind: Any, tree: Any, key: str, default: Any = dataclasses.
         if required and field.name not in values and default is dataclasses.MISSING:
             raise UserError(f"{_join(key, field.name)!r} is not set", _origin(tree) or "the configuration",
                             _describe(hints[field.name]), f"add it to the YAML file or say {_join(key, field.name)}=...")
-    return kind(**values) if default is dataclasses.MISSING else dataclasses.replace(default, **values)
+    try:
+        return kind(**values) if default is dataclasses.MISSING else dataclasses.replace(default, **values)
+    except UserError as error:  # the section knows what is wrong, not where it was said
+        raise UserError(f"{key}: {error.what}" if key else error.what, _origin(tree) or error.where, error.expected,
+                        error.fix) from None
 
 
 def _scalar(kind: Any, leaf: _Leaf, key: str) -> Any:

@@ -15,4 +15,4 @@ if [ ! -e "$stamp" ]; then
   python -m pip install --quiet --editable "$project$1"
   touch "$stamp"
 fi
-export TF_CPP_MIN_LOG_LEVEL="${TF_CPP_MIN_LOG_LEVEL:-2}"
+export TF_CPP_MIN_LOG_LEVEL="${TF_CPP_MIN_LOG_LEVEL:-3}"

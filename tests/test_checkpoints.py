@@ -53,6 +53,14 @@ def test_a_restored_run_continues_bit_by_bit(tmp_path):
     assert same(state(model), state(again)) and same(state(optimizer), state(fresh))
 
 
+def test_equal_runs_have_equal_files(tmp_path):
+    for name in ("one.npz", "two.npz"):
+        model, optimizer = trainer()
+        train(model, optimizer, 1)
+        checkpoints.save(tmp_path / name, model, optimizer, {"step": 1})
+    assert (tmp_path / "one.npz").read_bytes() == (tmp_path / "two.npz").read_bytes()
+
+
 def test_meta_rebuilds_the_model(tmp_path):
     model, _ = trainer(seed=4)
     checkpoints.save(tmp_path / "a.npz", model, meta={"step": 7})

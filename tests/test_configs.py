@@ -109,3 +109,15 @@ def _sections():
             hints = typing.get_type_hints(kind).values()
             waiting += [part for hint in hints for part in (hint, *typing.get_args(hint)) if isinstance(part, type)]
     return found
+
+
+@pytest.mark.parametrize("word, message", [
+    ("train.batch_size=0", "command line, 'train.batch_size=0': train: batch_size is 0; expected: at least 1"),
+    ("train.learning_rate=.nan", "learning_rate is nan"),
+    ("model.dropout=1.5", "model: dropout is 1.5; expected: 0 to 0.99"),
+    ("sampling.mask_rate=-1", "mask_rate is -1.0; expected: 0 to 1"),
+    ("levels=[{name: a, grid: 0, pretext: rotate}]", r"levels\[0\]: grid is 0"),
+])
+def test_numbers_out_of_range_name_the_key(written, word, message):
+    with pytest.raises(UserError, match=message):
+        configs.load(configs.PretrainConfig, written(PRETRAIN), [word])

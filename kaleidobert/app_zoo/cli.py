@@ -54,7 +54,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run a command; returns the exit status: 0 done, 2 a mistake explained on standard error, 130 interrupted."""
     first, *rest = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     options = parser().parse_args([first, *sorted(rest, key=lambda word: not word.startswith("-"))])  # flags may stand anywhere
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's start-up chatter hides our own lines
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's start-up chatter hides our own lines
     path, *words = options.words or [None]
     if path is not None and "=" in path:  # no file, only words
         path, words = None, [path, *words]

@@ -42,8 +42,14 @@ def start(make: Callable[[dict[str, Any]], keras.Model], config: Any, bank: Bank
     if fresh and not config.train.epochs:
         raise UserError(f"the checkpoint has no trained {', '.join(fresh)}", str(config.init), "one, as train.epochs is 0",
                         "set train.epochs, or name the best.npz of a run that trained it")
-    print(f"weights from {config.init}" + (f"; new: {', '.join(fresh)}" if fresh else ""))
+    tell(config.init, fresh)
     return model
+
+
+def tell(init: Path, fresh: list[str]) -> None:
+    """Say where the weights come from, and which layers keep their start values."""
+    layers = sorted({name.split("/")[0] for name in fresh})
+    print(f"weights from {init}" + (f"; new: {', '.join(layers)}" if layers else ""))
 
 
 def check_start(config: Any, bank: Bank) -> None:

@@ -35,7 +35,7 @@ def run(config: PretrainConfig) -> None:
     model = pretrainer(models.backbone_config(bank, config.levels, config.model, config.train))
     if config.init is not None:
         fresh = checkpoints.transfer(config.init, model)
-        print(f"weights from {config.init}" + (f"; new: {', '.join(fresh)}" if fresh else ""))
+        models.tell(config.init, fresh)
     optimizer, total = models.schedule(config.train, len(rows))
     settings = (config.sampling, config.train.batch_size, config.train.seed)
     sampler = PretrainSampler(bank, rows, config.levels, *settings)

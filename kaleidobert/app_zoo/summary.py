@@ -7,7 +7,7 @@ from typing import Any
 from kaleidobert import files
 from kaleidobert.evaluators import retrieval
 
-PICTURES = ("losses.png", "confusion.png", "ranks.png", "sheet.png", "index.html")
+PICTURES = ("sheet.png", "losses.png", "confusion.png", "ranks.png", "index.html")
 
 
 def table(folder: Path) -> list[tuple[str, str, float, float | None]]:
@@ -20,7 +20,7 @@ def table(folder: Path) -> list[tuple[str, str, float, float | None]]:
 
 def pictures(folder: Path) -> list[Path]:
     """Pictures and pages below the folder."""
-    return sorted(path for name in PICTURES for path in folder.rglob(name))
+    return [path for name in PICTURES for path in sorted(folder.rglob(name))]
 
 
 def show(folder: Path) -> str:

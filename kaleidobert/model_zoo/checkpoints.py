@@ -6,6 +6,7 @@ pickled, so reading a checkpoint executes nothing; the same file serves every ba
 """
 
 import json
+import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -38,8 +39,11 @@ def save(path: str | Path, model: keras.Model, optimizer: keras.optimizers.Optim
             array, narrow = array.view(np.uint16), [*narrow, name]
         arrays[name] = array
     header["bfloat16"] = narrow
-    with atomic(path) as file:
-        np.savez(file, **{META: np.array(json.dumps(header))}, **arrays)
+    with atomic(path) as file, zipfile.ZipFile(file, "w") as archive:
+        for name, array in {META: np.array(json.dumps(header)), **arrays}.items():
+            # not np.savez: it stores the time of day, and equal runs would have unequal checksums
+            with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as entry:
+                np.lib.format.write_array(entry, array, allow_pickle=False)
 
 
 def load_meta(path: str | Path) -> dict[str, Any]:
