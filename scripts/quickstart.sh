@@ -18,7 +18,7 @@ if [ "${1:-}" = --reduced ]; then
       records) echo "bank=$runs/bank source.table=$runs/catalogue/products.jsonl encoder.size=8" ;;
       pretrain) echo "run=$runs/pretrain data.bank=$runs/bank train.epochs=2" ;;
       t2i) echo "run=$runs/t2i data.bank=$runs/bank init=$runs/i2t/best.npz" ;;
-      inspect) echo "run=$runs/pages data.bank=$runs/bank checkpoint=$runs/pretrain/best.npz count=2" ;;
+      inspect) echo "run=$runs/pages data.bank=$runs/bank checkpoint=$runs/pretrain/best.npz source.table=$runs/catalogue/products.jsonl count=2" ;;
       *) echo "run=$runs/$1 data.bank=$runs/bank init=$runs/pretrain/best.npz train.epochs=1" ;;
     esac
   }
