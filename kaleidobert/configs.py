@@ -36,6 +36,7 @@ class Model(Checked):
     dropout: float = 0.1
     attention_dropout: float = 0.1
     initializer_range: float = 0.02
+    standardise_features: bool = False  # bring every feature to mean 0 and spread 1, as measured on the bank
 
     limits: ClassVar[Limits] = {
         "hidden_size": (1,), "num_layers": (1,), "num_heads": (1,), "intermediate_size": (1,), "max_positions": (1,),
@@ -102,6 +103,15 @@ class PretrainConfig:
 
 
 @dataclass(frozen=True)
+class Noise(Checked):
+    """What fine-tuning hides of its examples, at random: it keeps a small catalogue from being learnt by heart."""
+    patches: float = 0.0  # probability of a patch's features being set to zero
+    tokens: float = 0.0  # probability of a word piece being replaced by [MASK]
+
+    limits: ClassVar[Limits] = {"patches": (0, 1), "tokens": (0, 1)}
+
+
+@dataclass(frozen=True)
 class ClassifyConfig:
     """``kaleidobert classify``: train and evaluate a classifier of one label column."""
     run: Path
@@ -113,6 +123,7 @@ class ClassifyConfig:
     levels: tuple[KaleidoLevel, ...] = KALEIDO
     model: Model = Model()
     head_dropout: float = 0.1
+    noise: Noise = Noise()
     baselines: bool = True  # linear models on the same features and texts beside the result
     train: Train = Train(epochs=20, learning_rate=2e-5)
 

@@ -39,7 +39,7 @@ def run(config: ClassifyConfig) -> None:
     bank, rows, val_rows, labels, names = _open(config)
     model = models.start(lambda arguments: classifier(arguments, len(names), config.head_dropout), config, bank)
     optimizer, total = models.schedule(config.train, len(rows))
-    sampler = LabelSampler(bank, rows, labels, config.modality, config.train.batch_size, config.train.seed)
+    sampler = LabelSampler(bank, rows, labels, config.modality, config.noise, config.train.batch_size, config.train.seed)
     forward = steps.forward(model)
     folder = Run(config.run, config)  # claimed when nothing is left to refuse
 

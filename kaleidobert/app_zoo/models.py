@@ -10,6 +10,7 @@ import keras
 
 from kaleidobert import configs
 from kaleidobert.datasets.bank import Bank
+from kaleidobert.datasets.sampler import clean_batch
 from kaleidobert.engines import optimizers
 from kaleidobert.errors import UserError
 from kaleidobert.model_zoo import checkpoints
@@ -35,7 +36,9 @@ def start(make: Callable[[dict[str, Any]], keras.Model], config: Any, bank: Bank
     check_start(config, bank)
     arguments = backbone_config(bank, config.levels, config.model, config.train)
     if config.init is None:
-        return make(arguments)
+        model = make(arguments)
+        adapt(model, bank, config.data.train_split)
+        return model
     own = {name: arguments[name] for name in OF_THIS_RUN}
     model = make({**meta_backbone(checkpoints.load_meta(config.init)), **own})
     fresh = checkpoints.transfer(config.init, model)
@@ -44,6 +47,13 @@ def start(make: Callable[[dict[str, Any]], keras.Model], config: Any, bank: Bank
                         "set train.epochs, or name the best.npz of a run that trained it")
     tell(config.init, fresh)
     return model
+
+
+def adapt(model: keras.Model, bank: Bank, split: str) -> None:
+    """Fit a fresh model's scale of features to (at most) 500 pictures of the split."""
+    rows = bank.rows(split)
+    sample = rows[:: max(1, len(rows) // 500)]
+    model.backbone.adapt_features(clean_batch(bank, sample)["patch_features"])
 
 
 def tell(init: Path, fresh: list[str]) -> None:

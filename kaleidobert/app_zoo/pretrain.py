@@ -33,7 +33,9 @@ def run(config: PretrainConfig) -> None:
     check_folder(config.run, config)
     bank, rows, val_rows = _open(config)
     model = pretrainer(models.backbone_config(bank, config.levels, config.model, config.train))
-    if config.init is not None:
+    if config.init is None:
+        models.adapt(model, bank, config.data.train_split)
+    else:
         fresh = checkpoints.transfer(config.init, model)
         models.tell(config.init, fresh)
     optimizer, total = models.schedule(config.train, len(rows))

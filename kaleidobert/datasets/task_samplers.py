@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from kaleidobert.configs import Matching
+from kaleidobert.configs import Matching, Noise
 from kaleidobert.datasets.bank import Bank
 from kaleidobert.datasets.sampler import EXAMPLES, Order, Partners, clean_batch, generator
 from kaleidobert.errors import UserError
@@ -34,15 +34,20 @@ def modality_inputs(bank: Bank, rows: np.ndarray, modality: str) -> Arrays:
 
 
 class LabelSampler:
-    """batch(step) -> inputs, {"label": i32[B]}, {"label": f32[B]} (all ones)."""
+    """batch(step) -> inputs, {"label": i32[B]}, {"label": f32[B]} (all ones).
 
-    def __init__(self, bank: Bank, rows: np.ndarray, labels: np.ndarray, modality: str, batch_size: int, seed: int):
-        self._bank, self._labels, self._modality = bank, labels, modality
+    noise: how much of the inputs is hidden, anew in every batch, so that a small catalogue is not learnt by heart.
+    """
+
+    def __init__(self, bank: Bank, rows: np.ndarray, labels: np.ndarray, modality: str, noise: Noise, batch_size: int, seed: int):
+        self._bank, self._labels, self._modality, self._noise, self._seed = bank, labels, modality, noise, seed
         self.order = Order(rows, batch_size, seed)
 
     def batch(self, step: int) -> tuple[Arrays, Arrays, Arrays]:
         rows = self.order.batch(step)
         inputs = modality_inputs(self._bank, rows, self._modality)
+        rng = generator(self._seed, EXAMPLES, step)
+        inputs = examples.hide(inputs, self._noise.patches, self._noise.tokens, self._bank.vocabulary.mask, rng)
         return inputs, {"label": self._labels[rows]}, {"label": np.ones(len(rows), np.float32)}
 
 

@@ -49,6 +49,35 @@ class TextEmbedding(keras.layers.Layer):
         return (*token_ids_shape, self.hidden_size)
 
 
+class FeatureScale(keras.layers.Layer):
+    """(features - mean) * scale, per feature, in float32: [..., F] -> [..., F]. Not trained; starts as the identity.
+
+    Features after a ReLU have a mean of about the size of their spread, the same for every patch; a small network trained from
+    random weights spends its first epochs on getting rid of it (ours; neither in the paper nor in the release).
+    """
+
+    def __init__(self, **kwargs):
+        super().__init__(autocast=False, trainable=False, **kwargs)
+
+    def build(self, features_shape: tuple) -> None:
+        size = features_shape[-1:]
+        self.mean = self.add_weight(size, "zeros", dtype="float32", trainable=False, name="mean")
+        self.scale = self.add_weight(size, "ones", dtype="float32", trainable=False, name="scale")
+
+    def adapt(self, features: np.ndarray) -> None:
+        """Set mean and scale from a sample [..., F], so that every feature has mean 0 and a spread of about 1."""
+        sample = features.reshape(-1, features.shape[-1]).astype(np.float32)
+        spread = sample.std(0)
+        self.mean.assign(sample.mean(0))
+        self.scale.assign(1 / (spread + max(0.05 * float(spread.mean()), 1e-6)))  # hardly used features are not blown up
+
+    def call(self, features):
+        return (ops.cast(features, "float32") - self.mean) * self.scale
+
+    def compute_output_shape(self, features_shape: tuple) -> tuple:
+        return features_shape
+
+
 class PatchEmbedding(keras.layers.Layer):
     """One level's patches: projector(dropout(features)) + type row + box, LayerNorm, dropout.
 

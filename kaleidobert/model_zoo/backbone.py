@@ -10,11 +10,12 @@ from inspect import signature
 from typing import Any
 
 import keras
+import numpy as np
 
 from kaleidobert import levels as kaleido
 from kaleidobert.errors import UserError
 from kaleidobert.layers.dropout import seed_for, truncated_normal
-from kaleidobert.layers.embeddings import PatchEmbedding, TextEmbedding
+from kaleidobert.layers.embeddings import FeatureScale, PatchEmbedding, TextEmbedding
 from kaleidobert.layers.encoder import AttentionMask, EncoderBlock, Pooler
 from kaleidobert.levels import KALEIDO, KaleidoLevel
 
@@ -49,6 +50,7 @@ class Backbone(KaleidoModel):
     Inputs: token_ids, segment_ids, token_mask int or bool [B, T]; patch_features [B, P, F], spoiled already;
     patch_boxes [B, P, 5]. The order in the sequence is text, then the levels in the order of their table.
     patch_type_vocabulary_size: rows of each level's type table; level k reads row k, counted from 1; 0 = enough of them.
+    standardise_features: features pass through FeatureScale first; adapt_features sets it from a sample.
     precision: a Keras dtype policy; None = Keras's global one. seed: of start weights and dropout.
     Raises UserError for sizes that do not fit together.
     """
@@ -59,7 +61,7 @@ class Backbone(KaleidoModel):
                  text_length: int = 64, hidden_size: int = 768, num_layers: int = 12, num_heads: int = 12,
                  intermediate_size: int = 3072, max_positions: int = 512, type_vocabulary_size: int = 2,
                  patch_type_vocabulary_size: int = 0, dropout: float = 0.1, attention_dropout: float = 0.1,
-                 initializer_range: float = 0.02, seed: int = 0, precision: str | None = None):
+                 initializer_range: float = 0.02, standardise_features: bool = False, seed: int = 0, precision: str | None = None):
         levels = kaleido.check(levels)
         _check_sizes(text_length, max_positions, hidden_size, num_heads)
         type_rows = patch_type_vocabulary_size or max(RELEASED_TYPE_ROWS, len(levels) + 1)
@@ -83,8 +85,11 @@ class Backbone(KaleidoModel):
         # --- Functional Model ---
         inputs = _inputs(kaleido.num_patches(levels), text_length, feature_size)
         boxes = box_projection(inputs["patch_boxes"])  # [B, P, H]
+        features = inputs["patch_features"]
+        if standardise_features:
+            features = FeatureScale(name="feature_scale")(features)
         parts = [text_embedding(inputs["token_ids"], inputs["segment_ids"])]
-        parts += [embedding(inputs["patch_features"], boxes) for embedding in patch_embeddings]
+        parts += [embedding(features, boxes) for embedding in patch_embeddings]
         embedded = hidden = keras.layers.Concatenate(axis=1, dtype=policy, name="sequence_embedding")(parts)  # [B, T+P, H]
         mask = AttentionMask(kaleido.num_patches(levels), dtype=policy, name="attention_mask")(inputs["token_mask"])
         for block in blocks:
@@ -99,7 +104,7 @@ class Backbone(KaleidoModel):
         self.intermediate_size, self.max_positions = intermediate_size, max_positions
         self.type_vocabulary_size, self.patch_type_vocabulary_size = type_vocabulary_size, type_rows
         self.dropout, self.attention_dropout, self.initializer_range = dropout, attention_dropout, initializer_range
-        self.seed, self.precision = seed, policy.name
+        self.standardise_features, self.seed, self.precision = standardise_features, seed, policy.name
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments, JSON-able."""
@@ -117,6 +122,11 @@ class Backbone(KaleidoModel):
         levels = [level if isinstance(level, KaleidoLevel) else KaleidoLevel(**level)
                   for level in config.get("levels", KALEIDO)]
         return cls(**(dict(config) | {"levels": levels}))
+
+    def adapt_features(self, features: np.ndarray) -> None:
+        """Set the scale of the features from a sample [..., F] of them; does nothing unless ``standardise_features``."""
+        if self.standardise_features:
+            self.get_layer("feature_scale").adapt(features)
 
     @property
     def num_patches(self) -> int:

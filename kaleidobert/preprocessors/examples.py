@@ -62,3 +62,18 @@ def without_text(arrays: Arrays, start: int, end: int, pad: int) -> Arrays:
 def without_picture(arrays: Arrays) -> Arrays:
     """The same example with features and boxes of zero. For models that see the text only."""
     return {**arrays, "patch_features": np.zeros_like(arrays["patch_features"]), "patch_boxes": np.zeros_like(arrays["patch_boxes"])}
+
+
+def hide(arrays: Arrays, patches: float, tokens: float, mask_id: int, rng: np.random.Generator) -> Arrays:
+    """The same examples with random patches blank (features of zero) and random word pieces replaced by [MASK].
+
+    patches, tokens: the probability of each patch and of each piece; the first piece, [CLS], and padding stay.
+    """
+    features, token_ids = arrays["patch_features"], arrays["token_ids"]
+    if patches:
+        features = np.where(rng.random(features.shape[:2])[..., None] < patches, np.zeros((), features.dtype), features)
+    if tokens:
+        hidden = (rng.random(token_ids.shape) < tokens) & arrays["token_mask"]
+        hidden[:, 0] = False
+        token_ids = np.where(hidden, np.int32(mask_id), token_ids)
+    return {**arrays, "patch_features": features, "token_ids": token_ids}
