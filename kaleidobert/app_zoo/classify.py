@@ -21,6 +21,7 @@ from kaleidobert.evaluators import baselines, classification, plots
 from kaleidobert.losses.classification import cross_entropy
 from kaleidobert.model_zoo import checkpoints
 from kaleidobert.model_zoo.kaleidobert import classifier
+from kaleidobert.preprocessors.examples import EMPTY_TEXT
 
 
 def dry_run(config: ClassifyConfig) -> None:
@@ -37,7 +38,8 @@ def run(config: ClassifyConfig) -> None:
     """Train, evaluate the weights of the last epoch (nothing is chosen on the validation split), write the run folder."""
     check_folder(config.run, config)
     bank, rows, val_rows, labels, names = _open(config)
-    model = models.start(lambda arguments: classifier(arguments, len(names), config.head_dropout), config, bank)
+    short = {"text_length": EMPTY_TEXT} if config.modality == "image" else {}
+    model = models.start(lambda arguments: classifier({**arguments, **short}, len(names), config.head_dropout), config, bank)
     optimizer, total = models.schedule(config.train, len(rows))
     sampler = LabelSampler(bank, rows, labels, config.modality, config.noise, config.train.batch_size, config.train.seed)
     forward = steps.forward(model)

@@ -18,7 +18,7 @@ from kaleidobert.model_zoo import checkpoints
 NO_CHECKPOINT = UserError("no pre-trained checkpoint is named", "init", "the best.npz of a pre-training run",
                           "set init=..., or from_scratch=true to start from random weights")
 # what a checkpoint may have been made with otherwise
-OF_THIS_RUN = ("seed", "precision", "dropout", "attention_dropout", "initializer_range")
+OF_THIS_RUN = ("seed", "precision", "dropout", "attention_dropout", "initializer_range", "text_length")
 
 
 def backbone_config(bank: Bank, levels: tuple, model: configs.Model, train: configs.Train) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from kaleidobert.preprocessors.pretexts import Spoiled
 
 Gather = Callable[[np.ndarray, np.ndarray], np.ndarray]  # rows, vectors (same shape) -> f16[..., F]
 Arrays = dict[str, np.ndarray]
+EMPTY_TEXT = 2  # pieces of an empty text: [CLS] [SEP]
 
 
 def text(token_ids: np.ndarray, pad: int) -> Arrays:
@@ -53,9 +54,8 @@ def clean(rows: np.ndarray, levels: Sequence[KaleidoLevel], gather: Gather) -> A
 
 
 def without_text(arrays: Arrays, start: int, end: int, pad: int) -> Arrays:
-    """The same example with an empty text: [CLS] [SEP]. For models that see the picture only."""
-    token_ids = np.full_like(arrays["token_ids"], pad)
-    token_ids[:, 0], token_ids[:, 1] = start, end
+    """The same example with the empty text [CLS] [SEP], of length 2. For models that see the picture only."""
+    token_ids = np.tile(np.array([start, end], arrays["token_ids"].dtype), (len(arrays["token_ids"]), 1))
     return {**arrays, **text(token_ids, pad)}
 
 
