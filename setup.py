@@ -16,6 +16,7 @@ setup(
     long_description_content_type="text/markdown",
     license="MIT",
     packages=find_packages(include=["kaleidobert", "kaleidobert.*"]),
+    package_data={"kaleidobert.model_zoo": ["weights/*.npz"]},
     python_requires=">=3.11",
     install_requires=[
         "tensorflow>=2.21,<2.22",
@@ -31,6 +32,6 @@ setup(
         "tokenizers>=0.20",
         "sentencepiece>=0.2",
     ],
-    extras_require={"gpu": ["tensorflow[and-cuda]>=2.21,<2.22"], "jax": ["jax>=0.10"], "test": ["pytest>=8", "ruff>=0.9"]},
+    extras_require={"gpu": ["tensorflow[and-cuda]>=2.21,<2.22"], "jax": ["jax>=0.10"], "test": ["pytest>=8", "hypothesis>=6", "ruff>=0.9"]},
     entry_points={"console_scripts": ["kaleidobert=kaleidobert.app_zoo.cli:main"]},
 )

@@ -5,11 +5,24 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from kaleidobert.config_files import Checked, Limits, differences, dump, load, to_dict
-from kaleidobert.configs_data import Columns, Encoder, Foreground, RecordsConfig, Source, SynthesizeConfig, Text
+from kaleidobert.configs_data import (
+    Captioner,
+    Columns,
+    Decoding,
+    Encoder,
+    Foreground,
+    Grid,
+    RecordsConfig,
+    Regions,
+    Source,
+    SynthesizeConfig,
+    Text,
+)
 from kaleidobert.levels import KALEIDO, KaleidoLevel
 
 __all__ = ["differences", "dump", "load", "to_dict", "Columns", "Encoder", "Foreground", "Source", "Text", "SynthesizeConfig",
-           "RecordsConfig", "PretrainConfig", "ClassifyConfig", "RetrieveConfig", "InspectConfig"]
+           "RecordsConfig", "Grid", "Captioner", "Decoding", "Regions", "AlignConfig", "TrainForegroundConfig", "PretrainConfig",
+           "ClassifyConfig", "RetrieveConfig", "InspectConfig"]
 
 
 # --- training ---------------------------------------------------------------------------------------------------------
@@ -46,9 +59,10 @@ class Model(Checked):
 @dataclass(frozen=True)
 class Sampling(Checked):
     """How examples are spoiled (SPEC section 7)."""
-    masking: Literal["random", "alignment"] = "random"
+    masking: Literal["random", "alignment"] = "alignment"  # alignment: AGM, for which `kaleidobert align` must have run
     mask_rate: float = 0.15
     max_masked: int = 10
+    whole_word: bool = False  # mask all pieces of a word together, as far as the quota allows
     negative_share: float = 0.5  # of the examples get the text of another product
     negatives_same_subcategory: float = 0.5  # of the negatives come from the same subcategory
     subcategory: str = "subcategory"  # the label that says what is a subcategory
@@ -87,6 +101,39 @@ class Train(Checked):
     limits: ClassVar[Limits] = {
         "epochs": (0,), "learning_rate": (0,), "warmup_steps": (0,), "weight_decay": (0,), "clip_norm": (0,), "seed": (0,),
         "warmup_share": (0, 1), "beta_1": (0, 1), "beta_2": (0, 1), "batch_size": (1,), "save_every": (1,), "epsilon": (1e-12,)}
+
+
+@dataclass(frozen=True)
+class AlignConfig:
+    """``kaleidobert align``: train a captioner, and link the words of every text to patches by where it looked for them."""
+    run: Path
+    data: Data
+    mode: Literal["generated", "forced"] = "generated"  # maps of words that it wrote itself (the paper), or of the text's own
+    grid: Grid = Grid()
+    captioner: Captioner = Captioner()
+    train: Train = Train(epochs=30, learning_rate=1e-3, beta_2=0.999, clip_norm=5.0)
+    decoding: Decoding = Decoding()
+    regions: Regions = Regions()
+    subcategory: str = "subcategory"  # the label of the baseline "most frequent caption of the predicted subcategory"
+    baselines: bool = True
+    keep_maps: bool = True  # write the words' maps into the run folder
+    predict_batch_size: int = 64
+
+
+@dataclass(frozen=True)
+class TrainForegroundConfig(Checked):
+    """``kaleidobert train-foreground``: the foreground network, trained on drawn scenes."""
+    run: Path
+    scenes: int = 6000  # drawn for the training
+    held_out: int = 240  # drawn for the test: other products, other families of backgrounds
+    size: int = 128  # pixels to which every picture is squeezed for the network
+    channels: tuple[int, ...] = (16, 32, 64, 96)  # at 1/2, 1/4, ... of the size
+    train: Train = Train(epochs=8, batch_size=16, learning_rate=3e-3, warmup_share=0.05, weight_decay=1e-4, beta_2=0.99, epsilon=1e-7)
+    average: float = 0.99  # momentum of the running average of the weights
+    install: bool = False  # put the weights into the package
+    workers: int = 0  # processes that draw; 0 = one per core
+
+    limits: ClassVar[Limits] = {"scenes": (1,), "held_out": (1,), "size": (16,), "average": (0, 0.9999)}
 
 
 @dataclass(frozen=True)
@@ -170,5 +217,6 @@ class InspectConfig:
     products: tuple[str, ...] = ()  # image ids; empty = `count` of data.val_split, drawn from the seed
     count: int = 6
     source: Source | None = None  # the bank's catalogue: shows its masks; finds pictures that lie elsewhere now
-    sampling: Sampling = Sampling()
+    maps: Path | None = None  # folder of an align run's mode, such as runs/align/generated: shows where the captioner looked
+    sampling: Sampling = Sampling(masking="random")  # so that a bank without alignment can be looked at
     seed: int = 0

@@ -1,10 +1,13 @@
-"""The configuration of the commands that make data, re-exported by configs.py: synthesize, records."""
+"""The configuration of the commands that make data, re-exported by configs.py: synthesize, records, and the parts of align."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
+from kaleidobert.config_files import Checked, Limits
 from kaleidobert.levels import KALEIDO, KaleidoLevel
+
+FOREGROUND_WEIGHTS = Path(__file__).parent / "model_zoo" / "weights" / "foreground_net.npz"  # part of the package
 
 
 @dataclass(frozen=True)
@@ -35,8 +38,9 @@ class Source:
 @dataclass(frozen=True)
 class Foreground:
     """How the product is told from its background."""
-    method: Literal["border", "none", "masks"] = "border"
-    tolerance: float = 12.0  # largest colour distance (of 255, root mean square over channels) that is still background
+    method: Literal["network", "border", "none", "masks"] = "border"
+    weights: Path = FOREGROUND_WEIGHTS  # of the network
+    tolerance: float = 12.0  # border: largest colour distance (of 255, root mean square over channels) that is still background
     margin: float = 0.03  # of the box's longer side, added on every side
 
 
@@ -82,3 +86,56 @@ class SynthesizeConfig:
     val_fraction: float = 0.15
     workers: int = 0
     seed: int = 0
+
+
+@dataclass(frozen=True)
+class Grid(Checked):
+    """What the captioner sees: a grid of features of the foreground box."""
+    network: Literal["small", "mobilenet_v2", "resnet50"] = "mobilenet_v2"  # small: trained along with the captioner
+    size: int = 224  # pixels to which the box is resized; small has 8 pixels per cell, the others 16
+    weights: Path | None = None  # of mobilenet_v2 and resnet50; default: ImageNet weights fetched by Keras
+    channels: int = 96  # features of small
+    augment: bool = True  # small only: mirror and move the pictures while training
+    keep: bool = False  # keep the pictures or features on disk when all is done
+
+    limits: ClassVar[Limits] = {"channels": (1,)}
+
+
+@dataclass(frozen=True)
+class Captioner(Checked):
+    """Show, Attend and Tell."""
+    hidden_size: int = 256
+    embedding_size: int = 128
+    attention_size: int = 64
+    context_size: int = 128
+    dropout: float = 0.3
+    query: Literal["state", "word"] = "word"  # what decides where to look: the LSTM's state, or the word before as well
+    start: Literal["mean", "zero"] = "mean"  # the LSTM's first state: from the mean of all cells, or nothing
+    positions: bool = True  # cells know where they lie
+    coverage: float = 1.0  # weight of the doubly stochastic penalty
+    grounding: float = 1.0  # weight of holding attention to the cells that speak for the next piece; 0 = as in the paper
+    min_count: int = 2  # word pieces that are rarer in the training texts are unknown
+    patience: int = 4  # training ends after so many epochs without a better perplexity on data.val_split; 0 = never
+
+    limits: ClassVar[Limits] = {"hidden_size": (1,), "embedding_size": (1,), "attention_size": (1,), "context_size": (1,),
+                                "dropout": (0, 0.99), "coverage": (0,), "grounding": (0,), "min_count": (1,), "patience": (0,)}
+
+
+@dataclass(frozen=True)
+class Decoding(Checked):
+    """How captions are written."""
+    beam: int = 3  # captions followed at a time; 1 = greedy
+    length_penalty: float = 0.7  # log-likelihoods are divided by length to this power
+    max_length: int = 0  # pieces; 0 = as many as a text of the bank has at most
+
+    limits: ClassVar[Limits] = {"beam": (1,), "length_penalty": (0,), "max_length": (0,)}
+
+
+@dataclass(frozen=True)
+class Regions(Checked):
+    """How the map of a word becomes links to patches."""
+    threshold: float = 0.5  # a word's region: where its map reaches this share of its maximum
+    share: float = 0.5  # a patch is linked where it has this share of the strength of its level's best
+    most: int = 2  # patches per word and level
+
+    limits: ClassVar[Limits] = {"threshold": (0, 1), "share": (0, 1), "most": (1,)}

@@ -15,6 +15,8 @@ from kaleidobert.errors import UserError
 COMMANDS = {
     "synthesize": (configs.SynthesizeConfig, "draw a catalogue of garments, shoes and bags with masks and part boxes"),
     "records": (configs.RecordsConfig, "make the feature bank of a catalogue: foreground, patches, features, tokens"),
+    "train-foreground": (configs.TrainForegroundConfig, "train the network that finds the foreground, on drawn scenes alone"),
+    "align": (configs.AlignConfig, "train a captioner and link words to patches by its attention"),
     "pretrain": (configs.PretrainConfig, "pre-train on a bank with the seven tasks"),
     "classify": (configs.ClassifyConfig, "train and evaluate a classifier of one label column"),
     "retrieve": (configs.RetrieveConfig, "rank candidate texts for pictures (i2t) or pictures for texts (t2i)"),
@@ -46,8 +48,10 @@ def parser() -> argparse.ArgumentParser:
     return main_parser
 
 
-EXAMPLES = {"synthesize": "quickstart/synthesize", "classify": "cat", "retrieve": "i2t", "inspect": "quickstart/inspect"}
-EXAMPLE_WORDS = {"synthesize": "num_products=600", "pretrain": "train.batch_size=32", "classify": "modality=image"}
+EXAMPLES = {"synthesize": "quickstart/synthesize", "train-foreground": "train_foreground", "classify": "cat", "retrieve": "i2t",
+            "inspect": "quickstart/inspect"}
+EXAMPLE_WORDS = {"synthesize": "num_products=600", "train-foreground": "install=true", "align": "mode=forced",
+                 "pretrain": "train.batch_size=32", "classify": "modality=image"}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -60,7 +64,7 @@ def main(arguments: list[str] | None = None) -> int:
         path, words = None, [path, *words]
     try:
         config = configs.load(COMMANDS[options.command][0], path, words)
-        app = _quietly(lambda: importlib.import_module(f"kaleidobert.app_zoo.{options.command}"))
+        app = _quietly(lambda: importlib.import_module(f"kaleidobert.app_zoo.{options.command.replace('-', '_')}"))
         if options.dry_run:
             print(configs.dump(config))
             app.dry_run(config)

@@ -9,7 +9,7 @@ from kaleidobert.datasets import bank_builder, catalogue
 from kaleidobert.datasets.bank import Bank, describe
 from kaleidobert.errors import UserError
 from kaleidobert.levels import check, num_patches, num_vectors
-from kaleidobert.model_zoo import encoders
+from kaleidobert.model_zoo import encoders, foreground_net
 
 
 def dry_run(config: RecordsConfig) -> None:
@@ -28,7 +28,7 @@ def run(config: RecordsConfig) -> None:
     products, left_out = _read(config)
     mark = bank_builder.claim(config, products)
     with tqdm(total=len(products), unit="picture", desc="records") as bar:
-        for count in bank_builder.build_shards(config, products, encoders.build):
+        for count in bank_builder.build_shards(config, products, encoders.build, foreground_net.build):
             bar.update(count)
     index = bank_builder.finish(config, products, left_out, mark)
     bank = Bank(config.bank)

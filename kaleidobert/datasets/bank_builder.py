@@ -11,7 +11,6 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict
-from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,10 +21,11 @@ import numpy as np
 from kaleidobert import configs, files
 from kaleidobert import levels as kaleido
 from kaleidobert.configs import RecordsConfig
+from kaleidobert.datasets import cutting
 from kaleidobert.datasets.bank import FORMAT, sha256
 from kaleidobert.datasets.products import Product
 from kaleidobert.errors import UserError
-from kaleidobert.preprocessors import features, foreground, tokenization
+from kaleidobert.preprocessors import features, tokenization
 
 _ENCODERS: dict[str, features.Encode] = {}  # one network per worker process, not one per shard
 TRAIN = "train"  # the split on which the vocabulary is trained
@@ -35,7 +35,7 @@ LEFTOVER = ".*.tmp"  # what files.atomic leaves behind where the process was kil
 def fingerprint(config: RecordsConfig, products: Sequence[Product]) -> str:
     """What decides the content of the shards: products, foreground, encoder, levels; not paths, workers or text settings."""
     encoder = {"name": encoder_name(config.encoder), "weights": _weights(config.encoder)}
-    parts = {"foreground": configs.to_dict(config.foreground), "encoder": encoder, "shard_size": config.shard_size,
+    parts = {"foreground": cutting.identity(config.foreground), "encoder": encoder, "shard_size": config.shard_size,
              "levels": configs.to_dict(config.levels),
              "products": [[p.image_id, p.product_id, p.group, p.split, p.text, dict(p.labels)] for p in products]}
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
@@ -74,10 +74,11 @@ def claim(config: RecordsConfig, products: Sequence[Product]) -> str:
     return mark
 
 
-def build_shards(config: RecordsConfig, products: Sequence[Product], build_encoder: Any) -> Iterator[int]:
+def build_shards(config: RecordsConfig, products: Sequence[Product], build_encoder: Any, build_network: Any = None) -> Iterator[int]:
     """Make the shards that are not there yet; yields the number of pictures done, shard by shard.
 
-    build_encoder: picklable, encoder configuration -> object with ``encode``; called once in every process.
+    build_encoder: picklable, encoder configuration -> object with ``encode``; build_network: picklable, path of weights -> what
+    foreground.network_mask calls, for foreground.method network; both are called once in every process.
     """
     size = config.shard_size
     shards = [(number, products[start : start + size]) for number, start in enumerate(range(0, len(products), size))]
@@ -90,11 +91,11 @@ def build_shards(config: RecordsConfig, products: Sequence[Product], build_encod
     workers = min(config.workers or os.cpu_count() or 1, len(todo))
     if workers <= 1:
         for number, part in todo:
-            yield build_shard(config, number, part, build_encoder)
+            yield build_shard(config, number, part, build_encoder, build_network)
         return
     # spawn: a process forked after TensorFlow started its threads hangs
     with ProcessPoolExecutor(workers, get_context("spawn"), _limit_threads, (workers,)) as pool:
-        futures = [pool.submit(build_shard, config, number, part, build_encoder) for number, part in todo]
+        futures = [pool.submit(build_shard, config, number, part, build_encoder, build_network) for number, part in todo]
         try:
             for future in as_completed(futures):
                 yield future.result()
@@ -105,17 +106,18 @@ def build_shards(config: RecordsConfig, products: Sequence[Product], build_encod
             pool.shutdown(cancel_futures=True)
 
 
-def build_shard(config: RecordsConfig, number: int, products: Sequence[Product], build_encoder: Any) -> int:
+def build_shard(config: RecordsConfig, number: int, products: Sequence[Product], build_encoder: Any, build_network: Any = None) -> int:
     """Encode the pictures of one shard and write its features and notes; returns the number of pictures looked at."""
     key = str(config.encoder)
     if key not in _ENCODERS:
         _ENCODERS[key] = build_encoder(config.encoder).encode
+    segment = cutting.segmenter(config.foreground, build_network)
     kept, notes, arrays = [], [], []
     for start in range(0, len(products), config.encoder.batch_size):
         cuts = []
         for product in products[start : start + config.encoder.batch_size]:
             try:
-                cuts.append((product, _cut(product, config)))
+                cuts.append((product, cutting.cut(product, config, segment)))
             except UserError as error:
                 notes.append({"image_id": product.image_id, "where": product.image_path, "reason": str(error)})
         if not cuts:
@@ -190,22 +192,6 @@ def _tokenizer(config: RecordsConfig, rows: list[dict]) -> tokenization.Tokenize
     if config.text.vocabulary is not None:
         return tokenization.WordPiece.read(config.text.vocabulary)
     return tokenization.train([row["text"] for row in rows if row["split"] == TRAIN], config.text.vocabulary_size)
-
-
-def _cut(product: Product, config: RecordsConfig) -> features.Cut:
-    image = product.load_image()
-    segment = None
-    if config.foreground.method == "border":
-        segment = partial(foreground.border_mask, tolerance=config.foreground.tolerance)
-    elif config.foreground.method == "masks":
-        if product.load_mask is None:
-            raise UserError("no mask is given", product.image_id, "a mask picture", "map source.columns.mask")
-        mask = product.load_mask()
-        if mask.shape != image.shape[:2]:
-            raise UserError(f"the mask is {mask.shape[1]} x {mask.shape[0]}", product.image_id,
-                            f"the picture's size, {image.shape[1]} x {image.shape[0]}")
-        segment = lambda _: mask  # noqa: E731
-    return features.cut(image, foreground.find(image, segment, config.foreground.margin), config.levels, config.encoder.size)
 
 
 def _row(product: Product) -> dict[str, Any]:

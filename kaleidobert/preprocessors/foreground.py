@@ -6,8 +6,10 @@ take its place.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
+from PIL import Image
 from scipy import ndimage
 
 Box = tuple[int, int, int, int]  # x1, y1, x2, y2 in pixels, x2 and y2 exclusive
@@ -15,6 +17,8 @@ Box = tuple[int, int, int, int]  # x1, y1, x2, y2 in pixels, x2 and y2 exclusive
 MIN_SHARE = 0.01  # of the picture: a smaller foreground is dust, not a product
 MIN_COMPONENT = 0.02  # of the largest component: smaller ones are specks; a pair of shoes is two components
 MIN_BORDER = 0.5  # of the border must be of one colour, else the picture has no plain background
+REFINED = 320  # longest side in pixels at which a network's answer is fitted to the picture's edges
+GUIDE_RADIUS, GUIDE_SOFTNESS = 0.015, 0.002  # of the guided filter: share of the longer side, variance that counts as an edge
 
 
 @dataclass(frozen=True)
@@ -69,6 +73,56 @@ def border_mask(image: np.ndarray, tolerance: float = 12.0) -> np.ndarray:
     labels, _ = ndimage.label(plain)
     reached = np.unique(labels[edge & plain])
     return clean(~np.isin(labels, reached[reached > 0]))
+
+
+def channels(pictures: np.ndarray) -> np.ndarray:
+    """What the foreground network sees of uint8[..., s, s, 3]: f32[..., s, s, 4], colours and distance to the border's colour.
+
+    The distance is logarithmic: a white product on white differs from the border by few grey levels.
+    """
+    pixels = pictures.astype(np.float32)
+    edge = np.concatenate([pixels[..., :2, :, :], pixels[..., -2:, :, :], np.swapaxes(pixels[..., :, :2, :], -3, -2),
+                           np.swapaxes(pixels[..., :, -2:, :], -3, -2)], axis=-3)
+    colour = np.median(edge.reshape(*edge.shape[:-3], -1, 3), axis=-2)[..., None, None, :]
+    distance = np.sqrt(np.mean((pixels - colour) ** 2, axis=-1, keepdims=True))
+    return np.concatenate([pixels / 127.5 - 1, np.log1p(distance) * (2 / np.log(256)) - 1], axis=-1, dtype=np.float32)
+
+
+def network_mask(image: np.ndarray, predict: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """bool[h, w] from a network: predict f32[1, s, s, 4] -> probabilities f32[1, s, s], s its attribute ``size``."""
+    side, longest = predict.size, max(image.shape[:2])
+    picture = Image.fromarray(image)
+    small = np.asarray(picture.resize((side, side), Image.Resampling.BILINEAR, reducing_gap=3.0))
+    likely = Image.fromarray(np.asarray(predict(channels(small)[None])[0], np.float32))
+    if longest > REFINED:
+        picture.thumbnail((REFINED, REFINED), Image.Resampling.BILINEAR)
+    likely = np.asarray(likely.resize(picture.size, Image.Resampling.BILINEAR))
+    likely = refine(likely, np.asarray(picture))
+    if longest > REFINED:
+        likely = np.asarray(Image.fromarray(likely).resize(image.shape[1::-1], Image.Resampling.BILINEAR))
+    return clean(ndimage.binary_fill_holes(likely >= 0.5))
+
+
+def refine(likely: np.ndarray, image: np.ndarray) -> np.ndarray:
+    """Probabilities f32[h, w] moved to the edges of uint8[h, w, 3], by a guided filter (He et al., 2013).
+
+    The guide is the logarithmic distance to the colour of the surest background.
+    """
+    away = (1 - likely) ** 2 + 1e-6
+    pixels = image.astype(np.float32)
+    colour = (pixels * away[:, :, None]).sum((0, 1)) / away.sum()
+    guide = np.log1p(np.sqrt(np.mean((pixels - colour) ** 2, axis=2))) / np.log(256)
+    size = 2 * max(2, round(GUIDE_RADIUS * max(likely.shape))) + 1
+    mean = partial(ndimage.uniform_filter, size=size, mode="nearest")
+    about, level = mean(guide), mean(likely)
+    slope = (mean(guide * likely) - about * level) / (mean(guide * guide) - about * about + GUIDE_SOFTNESS)
+    return mean(slope) * guide + mean(level - slope * about)
+
+
+def overlap(found: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Intersection over union of masks bool[..., h, w]; 1 where both are empty."""
+    union = (found | truth).sum((-2, -1))
+    return np.where(union == 0, 1.0, (found & truth).sum((-2, -1)) / np.maximum(union, 1))
 
 
 def clean(mask: np.ndarray) -> np.ndarray:

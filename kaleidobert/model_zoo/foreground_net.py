@@ -1,0 +1,113 @@
+"""The foreground network: a small U-Net that says of every pixel how likely it belongs to the product.
+
+Trained by ``kaleidobert train-foreground`` on drawn scenes alone. Its weights file holds float16 arrays and a JSON header and
+is read without pickle, so that it cannot execute anything.
+"""
+
+import json
+import zipfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import keras
+import numpy as np
+from keras import layers, ops
+
+from kaleidobert.configs_data import FOREGROUND_WEIGHTS
+from kaleidobert.errors import UserError
+from kaleidobert.files import atomic
+from kaleidobert.model_zoo import checkpoints
+
+REMAKE = "make them with: kaleidobert train-foreground configs/train_foreground.yaml"
+HEADER, FORMAT = "__header__", 1
+INPUTS = 4  # red, green, blue, distance to the border's colour
+
+
+def network(channels: Sequence[int], size: int) -> keras.Model:
+    """f32[B, size, size, 4] -> logits f32[B, size, size, 1].
+
+    channels: at 1/2, 1/4, ... of the size; nothing is computed at full size but the first and the last convolution.
+    Raises UserError where size does not halve evenly for each of them.
+    """
+    # --- Layers
+    if len(channels) < 2 or min(channels) < 1 or size % 2 ** len(channels) or size < 2 ** (len(channels) + 1):
+        raise UserError(f"channels {list(channels)} do not go with size {size}", "foreground network",
+                        "at least two numbers of channels, and a size that halves evenly for each")
+    image = keras.Input((size, size, INPUTS), name="image")
+
+    # --- Functional Model
+    x, skips = image, []
+    for depth, width in enumerate(channels):
+        x = _block(x, width, f"down{depth}", kernel=3 if depth else 4, stride=2)
+        x = layers.Add(name=f"add{depth}")([x, _block(x, width, f"block{depth}")])
+        skips.append(x)
+    # what the whole picture is like, for every place of it
+    context = layers.Dense(channels[-1], name="context")(layers.GlobalAveragePooling2D(keepdims=True, name="pool")(x))
+    x = layers.Add(name="add_context")([_block(x, channels[-1], "bottom"), context])
+    for depth in range(len(channels) - 2, -1, -1):
+        x = layers.Conv2D(channels[depth], 1, name=f"narrow{depth}")(x)
+        x = layers.UpSampling2D(2, interpolation="nearest", name=f"up{depth}")(x)
+        x = _block(layers.Concatenate(name=f"join{depth}")([x, skips[depth]]), channels[depth], f"merge{depth}")
+    return keras.Model(image, layers.Conv2DTranspose(1, 4, strides=2, padding="same", name="logit")(x), name="foreground_net")
+
+
+def _block(x, width: int, name: str, kernel: int = 3, stride: int = 1):
+    # plain convolutions: on CPUs depthwise ones take as long for a ninth of the products
+    x = layers.Conv2D(width, kernel, strides=stride, padding="same", use_bias=False, name=f"{name}_conv")(x)
+    return layers.ReLU(name=f"{name}_relu")(layers.BatchNormalization(momentum=0.95, name=f"{name}_norm")(x))
+
+
+def save(path: str | Path, model: keras.Model) -> None:
+    """Write the weights as float16; the same weights give the same bytes. Raises UserError where it cannot be written."""
+    widths = [layer.filters for layer in model.layers if layer.name.startswith("down") and layer.name.endswith("conv")]
+    header = {"format": FORMAT, "size": model.input_shape[1], "channels": widths}
+    arrays = {variable.path: np.asarray(variable).astype(np.float16) for variable in model.variables if "seed" not in variable.path}
+    with atomic(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, array in {HEADER: np.array(json.dumps(header)), **arrays}.items():
+            with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w") as entry:  # ZipInfo: without the time of day
+                np.lib.format.write_array(entry, array, allow_pickle=False)
+
+
+def load(path: str | Path = FOREGROUND_WEIGHTS) -> keras.Model:
+    """The network with the weights of a file, the package's own by default.
+
+    Raises UserError where the file is missing, cut off, or holds another network.
+    """
+    path = Path(path)
+    try:
+        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as file:
+            header = json.loads(str(file[HEADER]))
+            arrays = {name: file[name] for name in file.files if name != HEADER}
+        if header["format"] != FORMAT:
+            raise ValueError(f"format {header['format']}")
+        model = network(header["channels"], header["size"])
+    except FileNotFoundError:
+        raise UserError("the weights of the foreground network are not there", str(path),
+                        fix=f"{REMAKE}, or use foreground.method=border") from None
+    except UserError:
+        raise
+    except Exception as error:  # zipfile, zlib, numpy and json raise many kinds over a damaged file
+        raise UserError(f"the weights of the foreground network cannot be read ({error})", str(path),
+                        "a complete file", f"{REMAKE}, or use foreground.method=border") from error
+    wanted = {variable.path: variable for variable in model.variables if "seed" not in variable.path}
+    checkpoints.fit(wanted, arrays, str(path), REMAKE)
+    for name, variable in wanted.items():
+        variable.assign(arrays[name].astype(np.float32))
+    return model
+
+
+def predictor(model: keras.Model) -> Callable[[np.ndarray], np.ndarray]:
+    """f32[B, size, size, 4] -> probabilities f32[B, size, size]; ``size`` is an attribute of the callable."""
+    outputs = keras.Model(model.input, ops.sigmoid(model.output)[..., 0])
+    outputs.compile(jit_compile=False)  # XLA convolutions are several times slower on CPUs
+
+    def predict(inputs: np.ndarray) -> np.ndarray:
+        return np.asarray(outputs.predict_on_batch(inputs))
+
+    predict.size = int(model.input_shape[1])
+    return predict
+
+
+def build(path: str | Path = FOREGROUND_WEIGHTS) -> Callable[[np.ndarray], np.ndarray]:
+    """The predictor with the weights of a file; UserError as ``load``."""
+    return predictor(load(path))

@@ -1,0 +1,99 @@
+"""``kaleidobert train-foreground``: a tiny training from end to end, resumed, repeated, refused."""
+
+import numpy as np
+import pytest
+
+from kaleidobert.app_zoo import train_foreground
+from kaleidobert.datasets import scene_files
+from kaleidobert.datasets.drawn import scenes
+from kaleidobert.engines.trainer import Trainer
+from kaleidobert.losses.segmentation import cross_entropy_and_dice
+from kaleidobert.model_zoo import foreground_net
+from tests.apps_data import World, call, refused, results
+from tests.tables import TWO
+
+
+@pytest.fixture
+def world(tmp_path):
+    return World(tmp_path, TWO)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    world = World(tmp_path_factory.mktemp("whole"), TWO)
+    done = call("train-foreground", world.train_foreground())
+    assert done.status == 0, done.err
+    return world.folder / "foreground", done
+
+
+def test_a_run_leaves_weights_figures_and_says_where(trained):
+    folder, done = trained
+    values = results(folder)
+    assert 0 <= values["overlap"] <= 1 and values["families"].keys() == {"catalogue", "curtain", "pebbles", "lights"}
+    assert values["bytes"] == (folder / "foreground_net.npz").stat().st_size and str(folder / "foreground_net.npz") in done.out
+    assert foreground_net.load(folder / "foreground_net.npz").count_params() == values["parameters"]
+
+
+def test_an_interrupted_run_ends_with_the_same_weights(trained, world, monkeypatch):
+    after = Trainer._after
+
+    def interrupted(self, *arguments):
+        after(self, *arguments)
+        if self.step == 3:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_after", interrupted)
+        assert call("train-foreground", world.train_foreground()).status == 130
+    assert not (world.folder / "foreground/foreground_net.npz").exists()
+    done = call("train-foreground", world.train_foreground())
+    assert done.status == 0 and "resuming" in done.out
+    assert (world.folder / "foreground/foreground_net.npz").read_bytes() == (trained[0] / "foreground_net.npz").read_bytes()
+
+
+def test_a_finished_run_is_installed_by_the_same_command(trained, monkeypatch, tmp_path):
+    target, config = tmp_path / "weights/net.npz", World(trained[0].parent, TWO).train_foreground(install=True)
+    monkeypatch.setattr(train_foreground, "FOREGROUND_WEIGHTS", target)
+    done = call("train-foreground", config)
+    assert done.status == 0 and f"installed as {target}" in done.out
+    assert target.read_bytes() == (trained[0] / "foreground_net.npz").read_bytes()
+
+
+def test_a_dry_run_draws_nothing_and_prints_sizes(world):
+    done = call("train-foreground", world.train_foreground(), "--dry-run")
+    assert done.status == 0 and "parameters" in done.out and "10 pictures" in done.out and not (world.folder / "foreground").exists()
+
+
+@pytest.mark.parametrize("changes, message", [({"channels": (4, 6, 8), "size": 20}, "do not go with size 20")])
+def test_impossible_sizes_are_refused(world, changes, message):
+    refused(call("train-foreground", world.train_foreground(**changes)), message)
+
+
+def test_batches_are_a_function_of_the_step_and_see_every_scene_once_an_epoch(world):
+    config = world.train_foreground()
+    marks = np.arange(6, dtype=np.uint8)[:, None, None, None]
+    train = scene_files.Scenes(np.broadcast_to(marks * 40, (6, 16, 16, 3)), np.broadcast_to(marks[..., 0] % 2 > 0, (6, 16, 16)))
+    first, again = (train_foreground.batch(train, config, 5) for _ in range(2))
+    assert all(np.array_equal(first[part][name], again[part][name]) for part in (0, 1) for name in first[part])
+    shown = [train_foreground.batch(train, config, step)[1]["foreground"].mean() for step in (0, 1)]  # 3 of 6 are all foreground
+    assert first[0]["image"].shape == (3, 16, 16, 4) and sum(shown) * 3 == 3
+
+
+def test_scenes_are_drawn_once_and_the_same_by_any_number_of_workers(tmp_path, monkeypatch):
+    monkeypatch.setattr(scene_files, "SHARD", 2)
+    assert sum(scene_files.draw(tmp_path / "a", "train", 3, 5, 16, workers=1)) == 5
+    monkeypatch.setattr(scenes, "split", None)  # nothing is drawn a second time
+    assert list(scene_files.draw(tmp_path / "a", "train", 3, 5, 16, workers=1)) == [5]
+    monkeypatch.undo()
+    monkeypatch.setattr(scene_files, "SHARD", 2)
+    assert sum(scene_files.draw(tmp_path / "b", "train", 3, 5, 16, workers=2)) == 5
+    one, other = (scene_files.read(tmp_path / name, "train") for name in "ab")
+    assert len(one.images) == 5 and np.array_equal(one.images, other.images) and np.array_equal(one.masks, other.masks)
+
+
+def test_the_loss_prefers_the_truth_and_counts_small_things():
+    truth = np.zeros((1, 8, 8, 1), np.float32)
+    truth[0, 3, 3] = 1
+    right, nothing, wrong = (np.asarray(cross_entropy_and_dice(truth, 20 * (x - 0.5)))[0]
+                             for x in (truth, np.zeros_like(truth), 1 - truth))
+    assert right < 0.01 < 0.5 < nothing < wrong and np.isfinite(wrong)
