@@ -2,7 +2,9 @@
 
 training_step.py  the seven losses, gradients, clipping, Adam, against matrix products
 prediction.py     a batch of the matching task, against matrix products
+masking.py        the mask plan of a batch, against random masking and copying the alignment
 sampler.py        a spoiled and masked batch from a bank in the page cache, against copying memory
+foreground.py     overlap of the foreground with the truth on drawn scenes, and with the colour threshold on real pictures
 floors.py         interleaved timing, floors, ratios
 report.py         the arguments and the printed tables that all share
 flops.py          the products of the network, counted from its sizes

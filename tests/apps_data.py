@@ -17,6 +17,9 @@ from tests.tiny import COLUMNS
 
 SIZES = configs.Model(hidden_size=16, num_layers=1, num_heads=2, intermediate_size=16, max_positions=16)
 TRAIN = configs.Train(epochs=2, batch_size=10, learning_rate=1e-2, save_every=2)
+RANDOM = configs.Sampling(masking="random")  # for banks without alignment
+
+CAPTIONER = configs.Captioner(hidden_size=8, embedding_size=6, attention_size=4, context_size=6, min_count=1)
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,7 @@ class World:
         self.best = folder / "pretrain/best.npz"
 
     def pretrain(self, run: str = "pretrain", **changes) -> configs.PretrainConfig:
-        options = {"data": self.data, "levels": self.levels, "model": SIZES, "train": TRAIN} | changes
+        options = {"data": self.data, "levels": self.levels, "model": SIZES, "train": TRAIN, "sampling": RANDOM} | changes
         return configs.PretrainConfig(self.folder / run, **options)
 
     def classify(self, run: str = "classify", **changes) -> configs.ClassifyConfig:
@@ -69,8 +72,13 @@ class World:
 
     def records(self, bank: str = "made", **changes) -> configs.RecordsConfig:
         options = {"source": self.source, "encoder": configs.Encoder("pixels", 4), "text": configs.Text(length=12), "workers": 1,
-                   "levels": self.levels} | changes
+                   "levels": self.levels, "foreground": configs.Foreground("border")} | changes
         return configs.RecordsConfig(self.folder / bank, **options)
+
+    def align(self, run: str = "align", **changes) -> configs.AlignConfig:
+        options = {"grid": configs.Grid("small", 16, channels=4), "train": TRAIN, "captioner": CAPTIONER,
+                   "decoding": configs.Decoding(2, max_length=4)} | changes
+        return configs.AlignConfig(self.folder / run, self.data, **options)
 
     def inspect(self, run: str = "pages", **changes) -> configs.InspectConfig:
         return configs.InspectConfig(self.folder / run, self.data, self.best, **{"count": 1} | changes)
@@ -78,9 +86,14 @@ class World:
     def synthesize(self, catalogue: str = "drawn") -> configs.SynthesizeConfig:
         return configs.SynthesizeConfig(self.folder / catalogue, num_products=10, views=1, size=48, workers=1)
 
+    def train_foreground(self, run: str = "foreground", **changes) -> configs.TrainForegroundConfig:
+        options = {"scenes": 6, "held_out": 4, "size": 16, "channels": (4, 6), "workers": 1,
+                   "train": replace(TRAIN, batch_size=3)} | changes
+        return configs.TrainForegroundConfig(self.folder / run, **options)
+
     def all(self) -> dict:
         """A configuration of every command, into folders that no test fills."""
-        made = {name: getattr(self, name)(f"dry-{name}") for name in cli.COMMANDS}
+        made = {name: getattr(self, name.replace("-", "_"))(f"dry-{name}") for name in cli.COMMANDS}
         assert made.keys() == cli.COMMANDS.keys()
         return made
 

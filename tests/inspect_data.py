@@ -49,7 +49,8 @@ class World:
         return Photo(entry["image_id"], read_image(entry["image_path"]), tuple(entry["box"]))
 
     def sampler(self, **sampling) -> PretrainSampler:
-        return PretrainSampler(self.bank, np.arange(self.bank.size), self.levels, configs.Sampling(**sampling), 1, 0)
+        options = configs.Sampling(**{"masking": "random"} | sampling)
+        return PretrainSampler(self.bank, np.arange(self.bank.size), self.levels, options, 1, 0)
 
     def page(self, row: int, outputs=None, **sampling):
         """(content of a page, draw, targets); outputs: a function of draw and targets that stands for the model."""

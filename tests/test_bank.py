@@ -22,7 +22,8 @@ from tests.tiny import COLUMNS, tiny_catalogue
 
 
 def build(folder: Path, source: configs.Source, levels=TWO, shard_size: int = 7, **changes) -> Bank:
-    options = {"encoder": configs.Encoder("pixels", 4, batch_size=3), "text": configs.Text(length=12), "workers": 1} | changes
+    options = {"encoder": configs.Encoder("pixels", 4, batch_size=3), "text": configs.Text(length=12), "workers": 1,
+               "foreground": configs.Foreground("border")} | changes
     config = configs.RecordsConfig(folder, source, levels=levels, shard_size=shard_size, **options)
     products, left_out = catalogue.read(source)
     mark = bank_builder.claim(config, products)

@@ -12,8 +12,10 @@ from kaleidobert.app_zoo.cli import COMMANDS
 from kaleidobert.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
-PATTERNS = {"synthesize": "synthesize", "records": "records", "pretrain": "pretrain", "pretrain_released": "pretrain",
-            "cat": "classify", "subcat": "classify", "i2t": "retrieve", "t2i": "retrieve", "inspect": "inspect"}
+PATTERNS = {"synthesize": "synthesize", "records": "records", "align": "align", "pretrain": "pretrain",
+            "pretrain_released": "pretrain",
+            "cat": "classify", "subcat": "classify", "i2t": "retrieve", "t2i": "retrieve", "inspect": "inspect",
+            "train_foreground": "train-foreground"}
 
 
 @pytest.fixture

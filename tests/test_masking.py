@@ -6,6 +6,7 @@ import pytest
 from kaleidobert.errors import UserError
 from kaleidobert.levels import KALEIDO
 from kaleidobert.preprocessors import masking
+from kaleidobert.preprocessors.masking import Quota
 from tests.tables import TABLES
 
 
@@ -18,11 +19,20 @@ def maskable(lengths, width=64):
     return (places >= 1) & (places <= np.asarray(lengths)[:, None])
 
 
+def single(allowed):
+    """token_words where every piece is a word."""
+    return np.where(allowed, np.arange(allowed.shape[1]), -1).astype(np.int16)
+
+
+def random_plan(allowed, levels=KALEIDO, words=None, whole_word=False):
+    return masking.plan("random", allowed, single(allowed) if words is None else words, None, levels, Quota(0.15, 10, whole_word), rng())
+
+
 @pytest.mark.parametrize("levels", TABLES.values(), ids=TABLES)
 def test_quotas_and_uniqueness(levels):
     lengths = np.arange(0, 63)
     allowed = maskable(lengths)
-    plan = masking.plan("random", allowed, None, levels, (0.15, 10), rng())
+    plan = random_plan(allowed, levels)
     used = plan.token_weights > 0
     assert (used.sum(1) == np.minimum(np.clip(np.rint(0.15 * lengths), 1, 10), lengths)).all()
     for row, (positions, weight) in enumerate(zip(plan.tokens, used)):
@@ -37,7 +47,7 @@ def test_quotas_and_uniqueness(levels):
 
 
 def test_every_token_and_patch_is_equally_likely():
-    plan = masking.plan("random", maskable(np.full(20_000, 20), 24), None, KALEIDO, (0.15, 10), rng())
+    plan = random_plan(maskable(np.full(20_000, 20), 24))
     counts = np.bincount(plan.tokens[plan.token_weights > 0], minlength=24)[1:21]
     expected = 20_000 * 3 / 20
     assert ((counts - expected) ** 2 / expected).sum() < 43.8  # chi-square, 19 degrees of freedom, p = .001
@@ -49,7 +59,7 @@ def test_every_token_and_patch_is_equally_likely():
 def test_replacement_is_80_10_10_and_touches_nothing_else():
     ids = np.tile(np.arange(1000, 1064), (20_000, 1)).astype(np.int32)
     allowed = maskable(np.full(20_000, 60))
-    plan = masking.plan("random", allowed, None, KALEIDO, (0.15, 10), rng())
+    plan = random_plan(allowed)
     replaced = masking.replace(ids, plan, 103, (2000, 30_000), rng(1))
     chosen = np.zeros(ids.shape, bool)
     rows, slots = np.nonzero(plan.token_weights)
@@ -60,5 +70,26 @@ def test_replacement_is_80_10_10_and_touches_nothing_else():
 
 
 def test_unknown_policy():
-    with pytest.raises(UserError, match="policy 'best' is not available.*random"):
-        masking.plan("best", maskable([3]), None, KALEIDO, (0.15, 10), rng())
+    with pytest.raises(UserError, match="policy 'best' is not available.*random, alignment"):
+        masking.plan("best", maskable([3]), single(maskable([3])), None, KALEIDO, Quota(), rng())
+    with pytest.raises(UserError, match="there is no alignment"):
+        masking.plan("alignment", maskable([3]), single(maskable([3])), None, KALEIDO, Quota(), rng())
+
+
+def test_whole_words_are_masked_together_but_for_the_last_one():
+    allowed = maskable(np.full(5000, 40))
+    words = np.where(allowed, np.cumsum(rng(5).random(allowed.shape) < 0.6, axis=1), -1).astype(np.int16)
+    plan = random_plan(allowed, words=words, whole_word=True)
+    loose = random_plan(allowed, words=words)
+    assert (plan.token_weights == loose.token_weights).all()  # the quota is the same
+    partly, masked_words = np.zeros(5000, int), []
+    for row in range(5000):
+        chosen = np.zeros(64, bool)
+        chosen[plan.tokens[row, plan.token_weights[row] > 0]] = True
+        for word in np.unique(words[row, chosen]):
+            partly[row] += not chosen[words[row] == word].all()
+            masked_words.append((words[row] == word).sum())
+    assert partly.max() <= 1 and 0.1 < partly.mean() < 0.9
+    # long words are not preferred: the words that are begun are a sample of all words but for the edge
+    lengths = np.concatenate([np.unique(row[row >= 0], return_counts=True)[1] for row in words])
+    assert abs(np.mean(masked_words) / lengths.mean() - 1) < 0.1

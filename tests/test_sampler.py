@@ -8,7 +8,7 @@ import pytest
 from kaleidobert import levels as kaleido
 from kaleidobert import specs
 from kaleidobert.configs import Matching, Sampling
-from kaleidobert.datasets import sampler, task_samplers
+from kaleidobert.datasets import alignments, sampler, task_samplers
 from kaleidobert.datasets.sampler import PretrainSampler
 from kaleidobert.errors import UserError
 from kaleidobert.levels import KALEIDO
@@ -25,7 +25,7 @@ def bank(tmp_path_factory):
 
 
 def make(bank, split="train", batch=16, seed=3, **options):
-    return PretrainSampler(bank, bank.rows(split), bank.levels, Sampling(**options), batch, seed)
+    return PretrainSampler(bank, bank.rows(split), bank.levels, Sampling(**{"masking": "random"} | options), batch, seed)
 
 
 @pytest.mark.parametrize("levels", TABLES.values(), ids=TABLES)
@@ -161,10 +161,40 @@ def test_without_any_other_text_there_are_no_negatives(bank, monkeypatch):
 
 
 def test_alignment_is_refused_until_the_bank_has_one(bank):
-    with pytest.raises(UserError, match="holds no alignment.*masking=random"):
+    with pytest.raises(UserError, match="holds no alignment.*run `kaleidobert align`.*masking=random"):
         make(bank, masking="alignment")
     with pytest.raises(UserError, match="batch_size is 0"):
         make(bank, batch=0)
+
+
+def test_alignment_guides_matching_pairs_and_no_others(tmp_path):
+    """One word of every text is linked to one patch of every masked level: the two are never masked together, and half of the
+    matching pairs mask the word; a negative masks both like any other token and patch."""
+    bank = tiny_bank(tmp_path, num_products=60)
+    strengths = np.zeros((bank.size, bank.text_length, 55), np.float16)
+    strengths[:, 1, [5, 14, 30]] = 0.5  # the first piece, which is a word: a colour
+    alignments.write(bank, [strengths], ({} for _ in range(bank.size)), mode="test", settings={})
+    samples = make(bank, batch=2000, masking="alignment")
+    draw = samples.draw(samples.order.batch(0), np.random.Generator(np.random.Philox(5)))
+    word = ((draw.masks.tokens == 1) & (draw.masks.token_weights > 0)).any(1)
+    patch = np.stack([(draw.masks.patches[name] == 0).any(1) for name in ("camouflage", "grey", "blank")], 1)
+    negative = draw.text_rows != draw.rows
+    assert not (word & patch.any(1))[~negative].any() and (word | patch.all(1))[~negative].all()
+    assert abs(word[~negative].mean() - 0.5) < 0.05
+    assert word[negative].mean() < 0.35 and abs(patch[negative, 0].mean() - 1 / 9) < 0.03 and (word & patch.any(1))[negative].any()
+    for first, again in zip(samples.batch(3), make(bank, batch=2000, masking="alignment").batch(3)):
+        assert all((first[name] == again[name]).all() for name in first)
+
+
+def test_whole_words_can_be_asked_for(bank):
+    samples = make(bank, batch=400, whole_word=True, mask_rate=0.4)
+    draw = samples.draw(samples.order.batch(0), np.random.Generator(np.random.Philox(6)))
+    words, partly = bank.token_words[draw.text_rows], np.zeros(400, int)
+    for row in range(400):
+        chosen = np.zeros(bank.text_length, bool)
+        chosen[draw.masks.tokens[row, draw.masks.token_weights[row] > 0]] = True
+        partly[row] = sum(not chosen[words[row] == word].all() for word in np.unique(words[row, chosen]))
+    assert partly.max() <= 1
 
 
 def test_a_share_of_the_training_data_is_whole_groups(bank):

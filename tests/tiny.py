@@ -50,7 +50,7 @@ def tiny_catalogue(folder: Path, num_products: int = 24) -> configs.Source:
 
 def make_bank(folder: Path, source: configs.Source, levels: tuple[KaleidoLevel, ...] = KALEIDO, text_length: int = 16) -> Bank:
     """The opened bank of a catalogue, with the pixels encoder (F = 192)."""
-    config = configs.RecordsConfig(folder, source, encoder=configs.Encoder("pixels", 8), levels=levels,
+    config = configs.RecordsConfig(folder, source, configs.Foreground("border"), encoder=configs.Encoder("pixels", 8), levels=levels,
                                    text=configs.Text(length=text_length), workers=1)
     products, left_out = catalogue.read(source)
     mark = bank_builder.claim(config, products)

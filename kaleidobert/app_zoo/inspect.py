@@ -2,9 +2,9 @@
 
 import difflib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from kaleidobert import files
 from kaleidobert import levels as kaleido
-from kaleidobert.app_zoo import inspect_examples, models, pages, pages_png
+from kaleidobert.app_zoo import inspect_alignment, inspect_examples, models, pages, pages_alignment, pages_png
 from kaleidobert.app_zoo.inspect_content import Page
 from kaleidobert.app_zoo.inspect_examples import Example, Photo
 from kaleidobert.configs import InspectConfig
@@ -40,6 +40,7 @@ def dry_run(config: InspectConfig) -> None:
     photos = _photos(config, bank)
     for row in rows:
         photos(row)
+    _alignment(config, bank)
     print(f"{len(rows)} pages in {config.run}, {kaleido.num_patches(levels)} patches each: "
           f"{', '.join(bank.table[row]['image_id'] for row in rows[:8])}{', ...' if len(rows) > 8 else ''}")
 
@@ -50,7 +51,7 @@ def run(config: InspectConfig) -> None:
     photos = _photos(config, bank)
     for row in rows:  # a picture that is missing is said before the first page is drawn
         photos(row)
-    forward = _forward(config.checkpoint)
+    aligned, forward = _alignment(config, bank), _forward(config.checkpoint)
     constants = _without_looking(config, bank, levels) if forward else {}
     folder = Run(config.run, config)
     settings = (("bank", str(bank.folder)), ("encoder", bank.encoder), ("masking", config.sampling.masking),
@@ -62,16 +63,26 @@ def run(config: InspectConfig) -> None:
         if split not in samplers:
             samplers[split] = PretrainSampler(bank, bank.rows(split), levels, config.sampling, 1, config.seed)
         page = _page(bank, levels, row, (samplers[split], photos), (forward, constants), config.seed)
-        page = replace(page, name=f"{number:02d}-{file_name(page.image_id)}")
-        files.write_text(config.run / f"{page.name}.html", pages.page(page, settings))
-        with files.atomic(config.run / f"{page.name}.png") as file:
-            pages_png.page(page, settings).save(file, "PNG")
+        shown = inspect_alignment.build(aligned, levels, row, photos(row), config.sampling, config.seed) if aligned else None
+        page = replace(page, name=f"{number:02d}-{file_name(page.image_id)}", aligned=shown)
+        _write(config.run, page, settings)
         content.append(pages.thumbnail(page))
-    files.write_text(config.run / "index.html", pages.index(content, settings))
-    folder.results({"task": "inspect", "pages": [_result(page) for page in content]}, config)
+    corpus = inspect_alignment.corpus(aligned, levels, config.run / "alignment.png") if aligned else None
+    files.write_text(config.run / "index.html", pages.index(content, settings, pages_alignment.corpus(corpus) if corpus else ""))
+    result = {"task": "inspect", "pages": [_result(page) for page in content]}
+    folder.results({**result, "alignment": corpus.statistics} if corpus else result, config)
     print(f"{len(content)} pages in {config.run}\n  open this: {(config.run / 'index.html').absolute()}\n"
           f"  as pictures: {config.run.absolute()}/{content[0].name}.png{', ...' if len(content) > 1 else ''}\n"
           f"  as numbers: {config.run.absolute()}/results.json")
+
+
+def _write(folder: Path, page: Page, settings: Sequence[tuple[str, str]]) -> None:
+    """Write a page as HTML and PNG."""
+    aligned = page.aligned
+    files.write_text(folder / f"{page.name}.html", pages.page(page, settings, pages_alignment.html(aligned) if aligned else ""))
+    with files.atomic(folder / f"{page.name}.png") as file:
+        draw = partial(pages_alignment.draw, aligned=aligned) if aligned else None
+        pages_png.page(page, settings, draw).save(file, "PNG")
 
 
 def file_name(image_id: str) -> str:
@@ -150,6 +161,15 @@ def _photos(config: InspectConfig, bank: Bank) -> Callable[[int], Photo]:
         return Photo(entry["image_id"], image, tuple(entry["box"]), mask)
 
     return load
+
+
+def _alignment(config: InspectConfig, bank: Bank) -> inspect_alignment.Alignment | None:
+    """The bank's alignment, None where it has none. Raises UserError for one that does not fit, and for maps without one."""
+    if bank.alignment is not None:
+        return inspect_alignment.Alignment(bank, config.maps)
+    if config.maps is not None:
+        raise UserError("the bank holds no alignment", str(bank.folder), fix="run `kaleidobert align` for it, or leave maps out")
+    return None
 
 
 def _forward(checkpoint: Path | None) -> Callable | None:

@@ -4,7 +4,9 @@ and pages_png.py.
 Patches and places are counted from 1, as people count; labels from 0, as the model does.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from PIL import Image
 
@@ -68,6 +70,36 @@ class Token:
 
 
 @dataclass(frozen=True)
+class Plan:
+    """What a masking policy would hide of a picture and its own text."""
+
+    title: str
+    note: str
+    tokens: tuple[Token, ...]
+    shown: tuple[Shown, ...]
+
+
+@dataclass(frozen=True)
+class Aligned:
+    """What the bank's alignment says of a picture. caption: what the captioner wrote; maps: where it looked, word by word;
+    links: the words and their patches, level by level; plans: Alignment Guided Masking beside random masking."""
+
+    caption: str
+    note: str
+    maps: tuple[Shown, ...]
+    links: tuple[Shown, ...]
+    plans: tuple[Plan, ...]
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """The alignment of a whole bank: statistics as evaluators.alignment makes them, and the same as a picture."""
+
+    statistics: Mapping[str, Any]
+    shown: Shown
+
+
+@dataclass(frozen=True)
 class Page:
     """Everything about one picture. name: of its files, without ending."""
 
@@ -81,6 +113,7 @@ class Page:
     negative: str  # the text that the example got instead of its own; "" = its own
     match: Card
     levels: tuple[Card, ...]
+    aligned: Aligned | None = None
 
     @property
     def asked(self) -> tuple[Token, ...]:

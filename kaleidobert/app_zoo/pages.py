@@ -41,7 +41,7 @@ p { margin: .25rem 0 }
 figure { margin: 0; max-width: 100% }
 figure img { display: block; max-width: 100%; height: auto }
 .big img { width: 300px } .grids { display: flex; flex-wrap: wrap; gap: .8rem; align-items: flex-start }
-.grids figure img { width: var(--w) }
+.grids figure img { width: var(--w, 100%) }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .15rem .9rem; margin: .4rem 0 }
 dt { color: var(--grey) } dd { margin: 0; overflow-wrap: anywhere }
 .note { color: var(--orange); font-weight: 600 }
@@ -82,9 +82,9 @@ blockquote { margin: .3rem 0; padding-left: .8rem; border-left: 3px solid var(--
 """
 
 
-def page(content: Page, settings: Sequence[tuple[str, str]]) -> str:
-    """The HTML of one page. settings: (name, value) of what it was made with."""
-    figures = "".join(_figure(shown, "big") for shown in content.shown)
+def page(content: Page, settings: Sequence[tuple[str, str]], sections: str = "") -> str:
+    """The HTML of one page. settings: (name, value) of what it was made with; sections: HTML of what comes last."""
+    figures = "".join(figure(shown, "big") for shown in content.shown)
     note = f'<p class="note">{escape(content.note)}</p>' if content.note else ""
     body = f"""<p class="small screen"><a href="index.html">All pictures</a></p>
 <h1>{escape(content.image_id)}</h1>
@@ -95,12 +95,14 @@ def page(content: Page, settings: Sequence[tuple[str, str]]) -> str:
 {_card(content.match)}
 <h2>Patches</h2><p class="lead">{PATCH_LEAD}</p>
 {''.join(_card(card) for card in content.levels)}
+{sections}
 <footer>{f'<p>{KL}</p>' if any(card.measures for card in content.levels) else ''}{_facts(settings)}</footer>"""
     return _document(content.image_id, body)
 
 
-def index(pages: Sequence[Page], settings: Sequence[tuple[str, str]]) -> str:
-    """The HTML of index.html: a table of all pages (see ``thumbnail``) with links to <name>.html and <name>.png."""
+def index(pages: Sequence[Page], settings: Sequence[tuple[str, str]], sections: str = "") -> str:
+    """The HTML of index.html: a table of all pages (see ``thumbnail``) with links to <name>.html and <name>.png; sections: HTML
+    of what comes behind it."""
     model = any(content.match.guesses for content in pages)
     names = [card.name for card in pages[0].levels] if model else []
     header = "".join(f"<th>{escape(name)}</th>" for name in
@@ -111,7 +113,7 @@ def index(pages: Sequence[Page], settings: Sequence[tuple[str, str]]) -> str:
     body = f"""<h1>Inspected pictures</h1>
 <p class="lead">Pictures with their texts as the pre-training sees them: cut, spoiled{', answered by the model' if model else ''}.
 A page each.</p>
-<div class="card scroll"><table><tr>{header}</tr>{rows}</table></div>{legend}<footer>{_facts(settings)}</footer>"""
+<div class="card scroll"><table><tr>{header}</tr>{rows}</table></div>{legend}{sections}<footer>{_facts(settings)}</footer>"""
     return _document("Inspected pictures", body)
 
 
@@ -119,7 +121,8 @@ def thumbnail(content: Page) -> Page:
     """The page with one small picture: all that the index needs, so that a thousand pages fit into memory."""
     image = content.shown[0].image.copy()
     image.thumbnail((THUMBNAIL, THUMBNAIL))
-    return replace(content, shown=(Shown("", image),), levels=tuple(replace(card, shown=()) for card in content.levels))
+    return replace(content, shown=(Shown("", image),), aligned=None,
+                   levels=tuple(replace(card, shown=()) for card in content.levels))
 
 
 def percent(share: float) -> str:
@@ -190,7 +193,7 @@ def _asked(token: Token) -> str:
 
 def _card(card: Card) -> str:
     result = f'<span class="{"right" if card.right else "wrong"}">{verdict(card)}</span>' if card.right is not None else ""
-    figures = "".join(_figure(shown, "") for shown in card.shown)
+    figures = "".join(figure(shown, "") for shown in card.shown)
     grids = f'<div class="grids">{figures}</div>' if figures else ""
     return f"""<section class="card">{grids}<div class="words"><div class="head"><h3>{escape(card.title)}</h3>{result}</div>
 <p>{escape(card.question)}</p><p class="answer">Truth: <b>{escape(card.answer)}</b></p>
@@ -218,7 +221,8 @@ def _measures(card: Card) -> str:
     return f"<table>{header}{''.join(rows)}</table>" if rows else ""
 
 
-def _figure(shown: Shown, kind: str) -> str:
+def figure(shown: Shown, kind: str) -> str:
+    """A picture and its caption; kind: its CSS class, "" = one of several grids."""
     style = "" if kind else f' style="--w:{round(0.6 * shown.image.width)}px"'
     return (f'<figure class="{kind}"{style}>{_image(shown.image, shown.caption)}'
             f"<figcaption>{escape(shown.caption)}</figcaption></figure>")

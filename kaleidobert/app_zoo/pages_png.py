@@ -3,7 +3,7 @@
 The letters are DejaVu's: scripts that it lacks, such as Chinese, show as boxes here and rightly in the HTML page.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from PIL import Image, ImageDraw
 
@@ -92,25 +92,27 @@ def wrap(text: str, letters, width: float) -> list[str]:
     return lines
 
 
-def page(content: Page, settings: Sequence[tuple[str, str]]) -> Image.Image:
-    """The picture of one page, 1440 pixels wide. settings: (name, value) of what it was made with."""
+def page(content: Page, settings: Sequence[tuple[str, str]], sections: Callable[[Sheet, int], int] | None = None) -> Image.Image:
+    """The picture of one page, 1440 pixels wide. settings: (name, value) of what it was made with; sections: draws what comes
+    last from a y on and returns the y below."""
     sheet = Sheet(WIDTH)
     y = sheet.text((EDGE, EDGE), content.image_id, WIDTH - 2 * EDGE, 32, bold=True)
     y = sheet.text((EDGE, y + 4), content.text, WIDTH - 2 * EDGE) + 14
-    y = _on_card(sheet, y, lambda sheet, y: _about(sheet, y, content))
-    y = _heading(sheet, y, "Text", pages.TEXT_LEAD)
-    y = _on_card(sheet, y, lambda sheet, y: _tokens(sheet, y, content))
-    y = _on_card(sheet, y, lambda sheet, y: _card(sheet, y, content.match))
-    y = _heading(sheet, y, "Patches", pages.PATCH_LEAD)
+    y = on_card(sheet, y, lambda sheet, y: _about(sheet, y, content))
+    y = heading(sheet, y, "Text", pages.TEXT_LEAD)
+    y = on_card(sheet, y, lambda sheet, y: _tokens(sheet, y, content))
+    y = on_card(sheet, y, lambda sheet, y: _card(sheet, y, content.match))
+    y = heading(sheet, y, "Patches", pages.PATCH_LEAD)
     for card in content.levels:
-        y = _on_card(sheet, y, lambda sheet, y, card=card: _card(sheet, y, card))
+        y = on_card(sheet, y, lambda sheet, y, card=card: _card(sheet, y, card))
+    y = sections(sheet, y) if sections else y
     if any(card.measures for card in content.levels):
         y = sheet.text((EDGE, y), pages.KL, WIDTH - 2 * EDGE, SMALL, fill=GREY) + 8
     line = "   ".join(f"{name}: {value}" for name, value in settings)
     return sheet.fit(sheet.text((EDGE, y), line, WIDTH - 2 * EDGE, SMALL, fill=GREY) + EDGE)
 
 
-def _on_card(sheet: Sheet, y: int, draw) -> int:
+def on_card(sheet: Sheet, y: int, draw) -> int:
     """Draw twice: once to learn the height, then on the white card of that height."""
     bottom = y + draw(Sheet(WIDTH), PAD) + PAD
     sheet.need(bottom + PAD)
@@ -119,7 +121,8 @@ def _on_card(sheet: Sheet, y: int, draw) -> int:
     return bottom + 16
 
 
-def _heading(sheet: Sheet, y: int, words: str, lead: str) -> int:
+def heading(sheet: Sheet, y: int, words: str, lead: str) -> int:
+    """A heading and the line below it."""
     y = sheet.text((EDGE, y + 16), words, WIDTH, 26, bold=True)
     return sheet.text((EDGE, y), lead, WIDTH - 2 * EDGE, SMALL, fill=GREY) + 10
 

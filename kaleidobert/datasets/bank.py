@@ -6,6 +6,7 @@
          token_ids.npy         i32[N, T]      token_words.npy  i16[N, T]
          table.jsonl           ids, text, labels, picture path, foreground box: one line per picture
          left_out.jsonl        what was not taken, with the reason
+         alignment.*           added by `kaleidobert align`, see alignments.py
 """
 
 import hashlib
@@ -66,6 +67,25 @@ class Bank:
         with open(self.folder / "table.jsonl", encoding="utf-8") as file:
             return [json.loads(line) for line in file]
 
+    @cached_property
+    def alignment(self) -> np.ndarray | None:
+        """f16[N, T, P] as a memory map, None where `kaleidobert align` was not run; raises as alignments.info does."""
+        from kaleidobert.datasets import alignments  # which imports this module
+
+        return alignments.strengths(self)
+
+    @cached_property
+    def alignment_info(self) -> dict[str, Any] | None:
+        """The content of alignment.json; None and raises as ``alignment``."""
+        from kaleidobert.datasets import alignments
+
+        return alignments.info(self)
+
+    def forget_alignment(self) -> None:
+        """Look for the alignment anew when it is next asked for."""
+        self.__dict__.pop("alignment", None)
+        self.__dict__.pop("alignment_info", None)
+
     def rows(self, split: str) -> np.ndarray:
         """i64[n]: the rows of a split; UserError where it has none."""
         rows = np.flatnonzero([row["split"] == split for row in self.table])
@@ -122,10 +142,13 @@ class Bank:
                             "set data.encoder to it, or make a bank with the other one")
 
     def verify(self) -> None:
-        """Read every file and compare its SHA-256 with the index; UserError names the first that differs."""
+        """Read every file, an alignment's too, and compare its SHA-256; UserError names the first that differs."""
+        from kaleidobert.datasets import alignments
+
         for name, entry in self.index["files"].items():
             if sha256(self.folder / name) != entry["sha256"]:
                 raise UserError("the content does not fit the checksum in index.json", str(self.folder / name), fix=REMAKE)
+        alignments.verify(self)
 
     def _check_sizes(self) -> None:
         for name, entry in self.index["files"].items():

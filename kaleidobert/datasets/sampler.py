@@ -98,8 +98,9 @@ class PretrainSampler:
     """
 
     def __init__(self, bank: Bank, rows: np.ndarray, levels: Sequence[KaleidoLevel], sampling: Sampling, batch_size: int, seed: int):
-        if sampling.masking == "alignment":
-            raise UserError("the bank holds no alignment", str(bank.folder), fix="set sampling.masking=random")
+        if sampling.masking == "alignment" and bank.alignment is None:
+            raise UserError("the bank holds no alignment, which sampling.masking=alignment needs", str(bank.folder), fix="run "
+                            "`kaleidobert align` for this bank first, see configs/align.yaml, or set sampling.masking=random")
         self._bank, self._levels, self._sampling, self._seed = bank, tuple(levels), sampling, seed
         self.order = Order(rows, batch_size, seed)
         self._partners = Partners(bank, rows, sampling.subcategory)
@@ -127,12 +128,19 @@ class PretrainSampler:
         donors = self._partners.draw(rows, np.zeros(batch, bool), rng)
         token_ids, vocabulary = bank.token_ids[text_rows], bank.vocabulary
         special = np.isin(token_ids, (vocabulary.pad, vocabulary.start, vocabulary.end))
-        quota = (sampling.mask_rate, sampling.max_masked)
-        masks = masking.plan(sampling.masking, ~special, None, self._levels, quota, rng)
+        quota = masking.Quota(sampling.mask_rate, sampling.max_masked, sampling.whole_word)
+        alignment = self._alignment(rows, text_rows) if sampling.masking == "alignment" else None
+        masks = masking.plan(sampling.masking, ~special, bank.token_words[text_rows], alignment, self._levels, quota, rng)
         none = np.zeros((batch, 0), np.int32)
         spoiled = {level.name: pretexts.spoil(level, masks.patches.get(level.name, none), rng) for level in self._levels}
         replaced = masking.replace(token_ids, masks, vocabulary.mask, vocabulary.ordinary, rng)
         return Draw(rows, text_rows, donors, masks, spoiled, replaced)
+
+    def _alignment(self, rows: np.ndarray, text_rows: np.ndarray) -> np.ndarray:
+        """f16[B, T, P]; zeros for negatives: no word of another product's text belongs to a patch."""
+        alignment = self._bank.alignment[rows]
+        alignment[text_rows != rows] = 0
+        return alignment
 
     def assemble(self, draw: Draw) -> tuple[Arrays, Arrays, Arrays]:
         """The examples of a draw."""

@@ -34,9 +34,9 @@ def loss_curves(rows: Iterable[Mapping[str, Any]], path: str | Path, chance: Map
     if not curves:
         raise UserError("no row holds a loss", str(path), "rows with step, split and names that end in _loss or _kl")
     columns = min(COLUMNS, len(curves))
-    figure, axes = _figure(3.9 * columns, 2.7 * ceil(len(curves) / columns) + 0.45, ceil(len(curves) / columns), columns)
+    figure, axes = panels(3.9 * columns, 2.7 * ceil(len(curves) / columns) + 0.45, ceil(len(curves) / columns), columns)
     for axis, (name, splits) in zip(axes, curves.items()):
-        _plain(axis, title=_title(name))
+        plain(axis, title=_title(name))
         if "train" in splits:
             steps, values = splits["train"]
             if len(steps) * SMOOTH >= 2:  # else there is nothing to smooth
@@ -52,7 +52,7 @@ def loss_curves(rows: Iterable[Mapping[str, Any]], path: str | Path, chance: Map
     figure.supxlabel("step", color=MUTED, fontsize=10)
     lines = {label: line for axis in axes[:len(curves)] for line, label in zip(*axis.get_legend_handles_labels())}
     figure.legend(lines.values(), lines.keys(), loc="outside upper left", ncols=len(lines), frameon=False)
-    _save(figure, path)
+    save(figure, path)
 
 
 def confusion(matrix: np.ndarray, names: Sequence[str], path: str | Path) -> None:
@@ -66,7 +66,7 @@ def confusion(matrix: np.ndarray, names: Sequence[str], path: str | Path) -> Non
     if matrix.shape != (count, count) or not count:
         raise UserError(f"{count} names, matrix {list(matrix.shape)}", str(path), "one row and one column per name")
     side = max(3.2, (0.24 if count <= MAX_COUNTED else 0.165) * count)
-    figure, (axis,) = _figure(side + 2.4, side + 1.7, 1, 1)
+    figure, (axis,) = panels(side + 2.4, side + 1.7, 1, 1)
     support = matrix.sum(axis=1, keepdims=True)
     shares = np.ma.masked_where(np.broadcast_to(support == 0, matrix.shape), matrix / np.maximum(support, 1))
     axis.set_facecolor("#EEEEEE")
@@ -93,7 +93,7 @@ def confusion(matrix: np.ndarray, names: Sequence[str], path: str | Path) -> Non
         for row, column in np.argwhere(matrix):
             axis.text(column, row, matrix[row, column], ha="center", va="center", fontsize=6.5,
                       color="white" if shares[row, column] > 0.4 else "black")
-    _save(figure, path)
+    save(figure, path)
 
 
 def rank_histogram(ranks: np.ndarray, path: str | Path, length: int = 101) -> None:
@@ -108,8 +108,8 @@ def rank_histogram(ranks: np.ndarray, path: str | Path, length: int = 101) -> No
                         f"at least one, from 1 to {length}")
     shares = np.bincount(np.ceil(ranks).astype(np.int64), minlength=length + 1)[1:] / len(ranks)
     places, within = np.arange(1, length + 1), shares.cumsum()
-    figure, (left, right) = _figure(9.6, 3.5, 1, 2)
-    _plain(left, title=f"Rank of the right candidate, {len(ranks):,} queries")
+    figure, (left, right) = panels(9.6, 3.5, 1, 2)
+    plain(left, title=f"Rank of the right candidate, {len(ranks):,} queries")
     left.bar(places, shares, width=0.85 if length <= 200 else 1.0, color=TRAIN)
     left.axhline(1 / length, color=MUTED, linewidth=1, linestyle=(0, (4, 3)))
     median = float(np.median(ranks))
@@ -121,7 +121,7 @@ def rank_histogram(ranks: np.ndarray, path: str | Path, length: int = 101) -> No
                   color=MUTED, fontsize=9)
     _percent(left, "rank", "queries")
     left.set_xlim(0, length + 1)
-    _plain(right, title="Right candidate within the first K")
+    plain(right, title="Right candidate within the first K")
     right.step(places, within, where="post", color=TRAIN, linewidth=1.8)
     right.plot(places, places / length, color=MUTED, linewidth=1, linestyle=(0, (4, 3)))
     right.annotate("chance", (length * 0.62, 0.62), xytext=(6, -9), textcoords="offset points", color=MUTED, fontsize=9)
@@ -138,10 +138,11 @@ def rank_histogram(ranks: np.ndarray, path: str | Path, length: int = 101) -> No
     right.set_xticks([], minor=True)
     right.set_ylim(0, 1.03)
     _percent(right, "K (logarithmic)", "queries")
-    _save(figure, path)
+    save(figure, path)
 
 
-def _figure(width: float, height: float, rows: int, columns: int) -> tuple[Any, list[Any]]:
+def panels(width: float, height: float, rows: int, columns: int) -> tuple[Any, list[Any]]:
+    """(matplotlib figure of so many inches, its axes row by row)."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -150,12 +151,14 @@ def _figure(width: float, height: float, rows: int, columns: int) -> tuple[Any, 
     return figure, list(figure.subplots(rows, columns, squeeze=False).ravel())
 
 
-def _save(figure: Any, path: str | Path) -> None:
+def save(figure: Any, path: str | Path) -> None:
+    """Write a figure as PNG, complete or not at all."""
     with files.atomic(path) as file:
         figure.canvas.print_png(file)
 
 
-def _plain(axis: Any, title: str) -> None:
+def plain(axis: Any, title: str) -> None:
+    """The look that all panels share."""
     axis.set_title(title, loc="left", fontsize=10)
     axis.spines[["top", "right"]].set_visible(False)
     axis.spines[["left", "bottom"]].set_color(MUTED)

@@ -1,0 +1,233 @@
+"""How well alignments find the parts that words name, where the parts' boxes are known, and what a corpus's alignment is like.
+
+Pointing game: the peak of a word's map lies in a box of the part; without the tolerance that some papers allow. Patch hits:
+the share of the word's linked patches of a level that hit the part; a patch hits where its centre lies in a box or a box's
+centre lies in the patch, so that parts smaller than a patch and larger ones can both be hit. Beside each stand
+    chance    a point of the frame, or a patch of the level, drawn uniformly (expected value)
+    centre    the frame's centre, or the patches nearest to it
+    place     the point or patch that hits the same word's parts most often in training rows. Stricter than the mean position:
+              it is chosen by the truth, which the captioner never sees, and lies on one sleeve instead of between two
+    mean      the mean position of the same word's parts in training rows, or the patches nearest to it
+Positions are shares of the whole picture, x1, x2, y1, y2 as everywhere. Letters: N sightings, K boxes, P patches.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from kaleidobert import levels as kaleido
+from kaleidobert.errors import UserError
+from kaleidobert.levels import KaleidoLevel
+
+POINTS = 49  # per side of the frame: the raster of chance and place; odd, so that the middle is one of them
+METHODS = ("found", "chance", "centre", "mean", "place")
+BLOCK = 512  # rows in memory at a time
+RESAMPLES, INTERVAL = 1000, (2.5, 97.5)
+NEAR = 1e-6  # patches of even grids lie equally near to the centre
+
+
+@dataclass(frozen=True)
+class Sightings:
+    """Words that name a part of a picture, one per word and picture. rows i64[N]: of the bank; words: str[N], lower case; boxes
+    f64[N, K, 4]: the parts' boxes, NaN where there are fewer; frames f64[N, 4]: the foreground; patches f64[N, P, 5]."""
+
+    rows: np.ndarray
+    words: np.ndarray
+    boxes: np.ndarray
+    frames: np.ndarray
+    patches: np.ndarray
+
+
+def sightings(rows: Sequence[int], table: Sequence[Mapping[str, Any]], boxes: np.ndarray) -> Sightings:
+    """Of the given rows of a bank: table, its lines with "box" and "parts" in pixels; boxes f32[N, P, 5], those of all rows.
+
+    Raises UserError where no picture has a described part.
+    """
+    found = []
+    for row in rows:
+        x1, x2, y1, y2 = frame = frames(boxes[row])
+        left, top, right, bottom = table[row]["box"]
+        by_word: dict[str, list] = {}
+        for part in table[row]["parts"]:
+            (a, b, c, d), wide, high = part["box"], (x2 - x1) / (right - left), (y2 - y1) / (bottom - top)
+            by_word.setdefault(part["word"].lower(), []).append(
+                (x1 + (a - left) * wide, x1 + (c - left) * wide, y1 + (b - top) * high, y1 + (d - top) * high))
+        found += [(row, word, places, frame) for word, places in by_word.items()]
+    if not found:
+        raise UserError("no picture has described parts", "evaluation of the alignment", "a catalogue with a column of parts",
+                        "map source.columns.parts and make the bank again")
+    padded = np.full((len(found), max(len(places) for _, _, places, _ in found), 4), np.nan)
+    for place, (_, _, places, _) in zip(padded, found):
+        place[: len(places)] = places
+    rows = np.array([row for row, *_ in found])
+    return Sightings(rows, np.array([word for _, word, *_ in found]), padded, np.array([frame for *_, frame in found]),
+                     boxes[rows].astype(np.float64))
+
+
+def frames(boxes: np.ndarray) -> np.ndarray:
+    """f64[..., 4]: the region that patches [..., P, 5] tile: the foreground's box."""
+    boxes = boxes.astype(np.float64)
+    return np.stack([boxes[..., 0].min(-1), boxes[..., 1].max(-1), boxes[..., 2].min(-1), boxes[..., 3].max(-1)], -1)
+
+
+def peaks(maps: np.ndarray, frames: np.ndarray) -> np.ndarray:
+    """f64[N, 2]: x, y of the centre of the highest cell of maps [N, G, G] over their frames; NaN where a map is NaN."""
+    grid = maps.shape[-1]
+    flat = maps.reshape(len(maps), -1)
+    row, column = np.divmod(np.where(np.isnan(flat), -1, flat).argmax(1), grid)
+    share = (np.stack([column, row], 1) + 0.5) / grid
+    low, high = frames[:, [0, 2]], frames[:, [1, 3]]
+    return np.where(np.isnan(flat).any(1)[:, None], np.nan, low + share * (high - low))
+
+
+def inside(points: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+    """bool[N, Q]: whether points [N, Q, 2] lie in a box of [N, K, 4]."""
+    x, y = points[..., 0, None], points[..., 1, None]
+    x1, x2, y1, y2 = boxes.transpose(2, 0, 1)[:, :, None]
+    return ((x >= x1) & (x < x2) & (y >= y1) & (y < y2)).any(-1)
+
+
+def patch_hits(found: Sightings) -> np.ndarray:
+    """bool[N, P]: whether a patch hits the sighting's part."""
+    centres = (found.patches[..., [0, 2]] + found.patches[..., [1, 3]]) / 2
+    middles = (found.boxes[..., [0, 2]] + found.boxes[..., [1, 3]]) / 2  # [N, K, 2]
+    hit = inside(centres, found.boxes)
+    for k in range(middles.shape[1]):
+        x, y = middles[:, k, None, 0], middles[:, k, None, 1]
+        x1, x2, y1, y2 = found.patches.transpose(2, 0, 1)[:4]
+        hit |= (x >= x1) & (x < x2) & (y >= y1) & (y < y2)
+    return hit
+
+
+def scores(test: Sightings, train: Sightings, peaks: np.ndarray, links: np.ndarray, levels: Sequence[KaleidoLevel]
+           ) -> dict[str, dict[str, np.ndarray]]:
+    """{"pointing" or level: {one of METHODS: f64[N]}}, 0..1 for each sighting of ``test``, for levels with num_masked > 0.
+
+    peaks f64[N, 2]; links [N, P]: strengths of the sighting's word. A word without a link on a level hits nothing there.
+    """
+    raster = (np.stack(np.meshgrid(np.arange(POINTS), np.arange(POINTS), indexing="xy"), -1).reshape(-1, 2) + 0.5) / POINTS
+    hit, known = (inside(x.frames[:, None, [0, 2]] + raster * (x.frames[:, None, [1, 3]] - x.frames[:, None, [0, 2]]), x.boxes)
+                  for x in (test, train))
+    centre = ((test.frames[:, [0, 2]] + test.frames[:, [1, 3]]) / 2)[:, None]
+    middle = np.broadcast_to((np.abs(raster - 0.5) < 1e-9).all(1), hit.shape)
+    mean = _mean_position(test, train)
+    result = {"pointing": {
+        "found": inside(peaks[:, None], test.boxes)[:, 0], "chance": hit.mean(1), "centre": inside(centre, test.boxes)[:, 0],
+        "mean": inside(mean, test.boxes)[:, 0], "place": _at_place(hit, test.words, known, train.words, middle)}}
+    hits, known = patch_hits(test), patch_hits(train)
+    from_centre, from_mean = (np.hypot(*((test.patches[..., [0, 2]] + test.patches[..., [1, 3]]) / 2 - point).transpose(2, 0, 1))
+                              for point in (centre, mean))
+    for level, part in zip(levels, kaleido.patch_slices(levels).values()):
+        if level.num_masked:
+            linked, (middle, usual) = links[:, part] > 0, (_nearest(far[:, part]) for far in (from_centre, from_mean))
+            place = _at_place(hits[:, part], test.words, known[:, part], train.words, middle)
+            result[level.name] = {"found": _mean(hits[:, part], linked), "chance": hits[:, part].mean(1),
+                                  "centre": _mean(hits[:, part], middle), "mean": _mean(hits[:, part], usual), "place": place}
+    return {name: {method: values.astype(np.float64) for method, values in row.items()} for name, row in result.items()}
+
+
+def summary(scores: Mapping[str, Mapping[str, np.ndarray]], found: Sightings, rng: np.random.Generator, resamples: int = RESAMPLES
+            ) -> dict[str, Any]:
+    """{measure: {method: {value, low, high}, "words": {word: {"count", method: mean}}}}.
+
+    value: the mean over words of each word's mean over its sightings, so that frequent words do not decide it. low, high: 95%
+    interval by bootstrap over pictures, for the words of one picture are not independent.
+    """
+    names, word = np.unique(found.words, return_inverse=True)
+    pictures, picture = np.unique(found.rows, return_inverse=True)
+    drawn = rng.multinomial(len(pictures), np.full(len(pictures), 1 / len(pictures)), resamples).astype(np.float64)
+    each = np.zeros((len(pictures), len(names)))
+    np.add.at(each, (picture, word), 1)
+    counts, result = drawn @ each, {}
+    for measure, by_method in scores.items():
+        words = {name: {"count": int(count)} for name, count in zip(names.tolist(), each.sum(0))}
+        result[measure] = {}
+        for method, values in by_method.items():
+            sums = np.zeros_like(each)
+            np.add.at(sums, (picture, word), values)
+            means = sums.sum(0) / each.sum(0)
+            # a word that a resample left out has no mean there
+            spread = np.nanmean(np.where(counts > 0, drawn @ sums / np.maximum(counts, 1), np.nan), 1)
+            low, high = np.percentile(spread, INTERVAL)
+            result[measure][method] = {"value": float(means.mean()), "low": float(low), "high": float(high)}
+            for name, mean in zip(names.tolist(), means):
+                words[name][method] = float(mean)
+        result[measure]["words"] = words
+    return result
+
+
+def statistics(strengths: np.ndarray, token_words: np.ndarray, words: Sequence[Sequence[str]], levels: Sequence[KaleidoLevel],
+               counted: Callable[[Sequence[str]], np.ndarray] | None = None, least: int = 5, top: int = 20) -> dict[str, Any]:
+    """What a corpus's alignment is like, as JSON can hold it.
+
+    strengths f16[N, T, P]; token_words i16[N, T]; words: those of each row's text, by token_words. Shares of tokens, words and
+    rows with a link; patches_per_word: {level: [words with 0, 1, ... patches]} of the linked ones; patch_use: {level: share of
+    the level's links by patch}; most, least: [word, occurrences, share of them aligned], of words that occur ``least`` times or
+    more and, where ``counted`` is given, that it counts (a function of a list of words).
+    """
+    masked = {level.name: part for level, part in zip(levels, kaleido.patch_slices(levels).values()) if level.num_masked}
+    totals, seen, aligned = np.zeros(6, np.int64), Counter(), Counter()
+    use = {name: np.zeros(part.stop - part.start, np.int64) for name, part in masked.items()}
+    per_word = {name: np.zeros(part.stop - part.start + 1, np.int64) for name, part in masked.items()}
+    for start in range(0, len(strengths), BLOCK):
+        rows = slice(start, start + BLOCK)
+        linked, owners = np.asarray(strengths[rows]) > 0, token_words[rows]
+        heads = owners >= 0
+        hit = linked.any(2) & heads
+        totals[:2] += heads.sum(), hit.sum()
+        heads[:, 1:] &= owners[:, 1:] != owners[:, :-1]
+        totals[2:] += heads.sum(), (heads & hit).sum(), len(heads), hit.any(1).sum()
+        for name, part in masked.items():
+            patches = linked[..., part][heads & hit]
+            use[name] += patches.sum(0)
+            per_word[name] += np.bincount(patches.sum(1), minlength=len(per_word[name]))
+        for row, token in zip(*np.nonzero(heads)):
+            word = words[start + row][owners[row, token]].lower()
+            seen[word] += 1
+            aligned[word] += int(hit[row, token])
+    names = [word for word in seen if seen[word] >= least]
+    names = [word for word, keep in zip(names, counted(names) if counted and names else [True] * len(names)) if keep]
+    ranked = sorted(names, key=lambda word: (-aligned[word] / seen[word], -seen[word], word))
+    rate = [[word, seen[word], aligned[word] / seen[word]] for word in ranked]
+    share = totals[1::2] / np.maximum(totals[::2], 1)
+    return {"tokens": int(totals[0]), "words": int(totals[2]), "rows": int(totals[4]),
+            **{f"aligned_{name}_share": float(value) for name, value in zip(("tokens", "words", "rows"), share)},
+            "patches_per_word": {name: np.trim_zeros(counts, "b").tolist() for name, counts in per_word.items()},
+            "patch_use": {name: (counts / max(1, counts.sum())).tolist() for name, counts in use.items()},
+            "most": rate[:top], "least": rate[::-1][:top]}
+
+
+def _nearest(far: np.ndarray) -> np.ndarray:
+    """bool[N, Q]: the smallest of the distances f64[N, Q], all of them where several are equal."""
+    return far <= far.min(1, keepdims=True) + NEAR
+
+
+def _mean_position(test: Sightings, train: Sightings) -> np.ndarray:
+    """f64[N, 1, 2]: where the same word's parts lie on the average of the training rows, by shares of the foreground's box; its
+    centre for a word that was never seen."""
+    low, side = train.frames[:, [0, 2]], train.frames[:, [1, 3]] - train.frames[:, [0, 2]]
+    middles = np.nanmean((train.boxes[..., [0, 2]] + train.boxes[..., [1, 3]]) / 2, axis=1)
+    shares = (middles - low) / side
+    means = {word: shares[train.words == word].mean(0) for word in np.unique(train.words)}
+    share = np.array([means.get(word, np.array([0.5, 0.5])) for word in test.words])
+    return (test.frames[:, [0, 2]] + share * (test.frames[:, [1, 3]] - test.frames[:, [0, 2]]))[:, None]
+
+
+def _mean(hits: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+    """f64[N]: the share of hits among the chosen ones, 0 where none is chosen."""
+    return (hits & chosen).sum(1) / np.maximum(chosen.sum(1), 1)
+
+
+def _at_place(hits: np.ndarray, words: np.ndarray, known: np.ndarray, known_words: np.ndarray, middle: np.ndarray) -> np.ndarray:
+    """f64[N]: hits [N, Q] at the place q where the word's ``known`` hits most, the mean over equally good ones; in the middle
+    (bool[N, Q]) for a word that was never seen."""
+    result = np.zeros(len(hits))
+    for word in np.unique(words):
+        seen, rows = known[known_words == word], words == word
+        often = seen.sum(0)
+        best = middle[rows] if not often.any() else np.broadcast_to(often == often.max(), (rows.sum(), len(often)))
+        result[rows] = _mean(hits[rows], best)
+    return result

@@ -1,0 +1,127 @@
+"""AAG, the second half: attention maps of words become strengths between tokens and patches (paper, section 3.2).
+
+A word of the product's own text that the captioner also wrote has a map: where the captioner looked while it wrote the word.
+The map's high-attention region links the word to the patches that the region overlaps most. Only levels of which patches are
+masked get links (levels 3, 4 and 5 of the paper's table): a link is there to be masked.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
+
+from kaleidobert import levels as kaleido
+from kaleidobert.errors import UserError
+from kaleidobert.levels import KaleidoLevel
+
+# stop words of ordinary English that name things of a picture here: a garment, a place on it, its make
+NOT_STOP_WORDS = frozenset({"back", "bottom", "detail", "front", "full", "side", "thick", "thin", "top"})
+STOP_WORDS = ENGLISH_STOP_WORDS - NOT_STOP_WORDS
+FINER = 4  # map cells are divided by so many on each side, with bilinear interpolation, before the region is cut out
+IDEOGRAPHS = 0x2E80  # from here on one character can be a word
+TIE = 1e-5  # of the best: closer strengths are equal, so that rounding decides nothing
+
+
+def content(words: Sequence[str]) -> np.ndarray:
+    """bool[len(words)]: True where a word can be seen: no stop word, number, punctuation or single letter.
+
+    >>> content(["A", "V-neck", "top", "with", "2", "buttons", "."]).tolist()
+    [False, True, True, False, False, True, False]
+    """
+    return np.array([_is_content(word.lower()) for word in words], bool)
+
+
+def _is_content(word: str) -> bool:
+    long_enough = len(word) > 1 or (len(word) == 1 and ord(word) >= IDEOGRAPHS)
+    return long_enough and word not in STOP_WORDS and any(letter.isalpha() for letter in word)
+
+
+def align(token_words: np.ndarray, maps: np.ndarray, has_map: np.ndarray, *, boxes: np.ndarray, frames: np.ndarray,
+          levels: Sequence[KaleidoLevel], threshold: float = 0.5, share: float = 0.5, most: int = 2) -> np.ndarray:
+    """f16[B, T, P]: how strongly each token is linked to each patch, 0 = not at all (paper, section 3.2).
+
+    token_words i16[B, T]: index of each piece's word, -1 for special pieces and padding; all pieces of a word share a row.
+    maps f32[B, W, G, G]: attention of word w, rows from top to bottom; has_map bool[B, W]: whether the word has one. A word
+    beyond W has none. boxes f32[B, P, 5]: as patches.boxes gives them; frames f32[B, 4]: x1, x2, y1, y2 of the region that
+    the maps cover, both as shares of the whole picture.
+
+    A word's region is where its map, refined by bilinear interpolation, reaches ``threshold`` of its maximum. The strength of
+    a patch is the share of the region's attention that falls into it, by exact areas. On each level with num_masked > 0, at
+    most ``most`` patches are kept, those with at least ``share`` of the best one's strength; of equal ones the first.
+    Raises UserError where shapes do not fit each other or a map holds negative or infinite numbers.
+    """
+    _check(token_words, maps, has_map, boxes, frames, levels)
+    if not maps.shape[1]:
+        return np.zeros((*token_words.shape, boxes.shape[1]), np.float16)
+    region = _regions(maps, has_map, threshold)
+    strengths = _overlap(region, boxes, frames)
+    kept = np.zeros_like(strengths)
+    for level, part in zip(levels, kaleido.patch_slices(levels).values()):
+        if level.num_masked:
+            kept[..., part] = _best(strengths[..., part], share, most)
+    words = np.clip(token_words.astype(np.int64), 0, maps.shape[1] - 1)
+    known = (token_words >= 0) & (token_words < maps.shape[1])
+    return np.where(known[..., None], np.take_along_axis(kept, words[..., None], 1), 0).astype(np.float16)
+
+
+def refine(maps: np.ndarray) -> np.ndarray:
+    """f32[..., FINER * G, FINER * G]: maps [..., G, G] with every cell divided, interpolated bilinearly between the centres of
+    the cells; beyond the outermost centres the value stays."""
+    grid = maps.shape[-1]
+    centres = np.clip((np.arange(grid * FINER) + 0.5) / FINER - 0.5, 0, grid - 1)
+    # row i: the weights of the cells in fine cell i, 1 - distance for the two nearest ones
+    weights = np.maximum(0, 1 - np.abs(centres[:, None] - np.arange(grid))).astype(np.float32)
+    return weights @ maps.astype(np.float32) @ weights.T
+
+
+def _regions(maps: np.ndarray, has_map: np.ndarray, threshold: float) -> np.ndarray:
+    """f32[B, W, g, g]: the attention inside each word's region, of sum 1; 0 everywhere where a word has no map."""
+    fine = np.where(has_map[..., None, None], refine(maps), 0)
+    top = fine.max((2, 3), keepdims=True, initial=0)
+    inside = np.where((fine >= threshold * top) & (top > 0), fine, 0)
+    return inside / np.maximum(inside.sum((2, 3), keepdims=True), np.finfo(np.float32).tiny)
+
+
+def _overlap(region: np.ndarray, boxes: np.ndarray, frames: np.ndarray) -> np.ndarray:
+    """f32[B, W, P]: the share of each region that lies in each patch. Cells and patches are upright rectangles, so that the
+    covered share of a cell is the product of the covered shares of its sides."""
+    cells = region.shape[-1]
+    across = _covered(boxes[..., 0], boxes[..., 1], frames[:, 0], frames[:, 1], cells)  # [B, P, g]
+    down = _covered(boxes[..., 2], boxes[..., 3], frames[:, 2], frames[:, 3], cells)
+    columns = region @ across.transpose(0, 2, 1)[:, None]  # [B, W, g rows, P]
+    return np.einsum("bwyp,bpy->bwp", columns, down)
+
+
+def _covered(low: np.ndarray, high: np.ndarray, start: np.ndarray, stop: np.ndarray, cells: int) -> np.ndarray:
+    """f32[B, P, cells]: the share of each cell's side, start..stop [B] divided equally, that low..high [B, P] covers."""
+    side = ((stop - start) / cells)[:, None, None]
+    borders = start[:, None, None] + side * np.arange(cells + 1)
+    common = np.minimum(high[..., None], borders[..., 1:]) - np.maximum(low[..., None], borders[..., :-1])
+    return (np.maximum(common, 0) / side).astype(np.float32)
+
+
+def _best(strengths: np.ndarray, share: float, most: int) -> np.ndarray:
+    """The strengths [B, W, n] of one level with all but the strongest set to 0."""
+    best = strengths.max(-1, keepdims=True)
+    steps = np.rint(strengths / np.maximum(TIE * best, np.finfo(np.float32).tiny))
+    order = np.argsort(-steps, axis=-1, kind="stable")
+    rank = np.empty_like(order)
+    np.put_along_axis(rank, order, np.broadcast_to(np.arange(order.shape[-1]), order.shape), -1)
+    return np.where((rank < most) & (strengths >= share * (1 - TIE) * best), strengths, 0)
+
+
+def _check(token_words: np.ndarray, maps: np.ndarray, has_map: np.ndarray, boxes: np.ndarray, frames: np.ndarray,
+           levels: Sequence[KaleidoLevel]) -> None:
+    batch, words = maps.shape[:2] if maps.ndim == 4 else (-1, -1)
+    found = {"token_words": token_words.shape[:1], "maps": maps.shape, "has_map": has_map.shape, "boxes": boxes.shape,
+             "frames": frames.shape}
+    fits = {"token_words": (batch,), "maps": (batch, words, *maps.shape[-1:] * 2), "has_map": (batch, words),
+            "boxes": (batch, kaleido.num_patches(levels), 5), "frames": (batch, 4)}
+    for name, shape in found.items():
+        if shape != fits[name]:
+            raise UserError(f"{name} has shape {list(shape)}", "alignment", f"{list(fits[name])}, as maps is {list(maps.shape)}")
+    shown = maps[has_map]
+    if not (np.isfinite(shown).all() and (shown >= 0).all()):
+        raise UserError("a map holds negative or infinite numbers", "alignment", "attention, at least 0")
+    if not ((frames[:, 1] > frames[:, 0]) & (frames[:, 3] > frames[:, 2])).all():
+        raise UserError("a frame is empty", "alignment", "x1 < x2 and y1 < y2")

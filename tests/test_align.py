@@ -1,0 +1,171 @@
+"""kaleidobert align: links in the bank, both modes, resuming, texts that say nothing, what it refuses."""
+
+import json
+
+import numpy as np
+import pytest
+
+from kaleidobert import configs
+from kaleidobert.app_zoo import align as app
+from kaleidobert.app_zoo import align_words
+from kaleidobert.app_zoo.align_captioner import CaptionerRun
+from kaleidobert.datasets import alignments, grid_pictures
+from kaleidobert.datasets.bank import Bank
+from kaleidobert.datasets.caption_sampler import END, PAD, START, UNKNOWN, CaptionSampler, Pieces, augment
+from tests import tables
+from tests.apps_data import World, call, edit, refused, results
+from tests.tiny import make_bank, tiny_bank, tiny_catalogue
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory) -> World:
+    folder = tmp_path_factory.mktemp("align")
+    return World(folder, tables.KALEIDO, tiny_bank(folder))
+
+
+@pytest.fixture(scope="module")
+def done(world):
+    config = world.align(grid=configs.Grid("small", 16, channels=4, keep=True))
+    return config, call("align", config, "mode=forced")
+
+
+def test_forced_mode_aligns_every_content_word(world, done):
+    config, outcome = done
+    assert outcome.status == 0, outcome.err
+    bank, place = Bank(world.data.bank), config.run / "forced"
+    strengths, outcomes = alignments.strengths(bank), results(place)
+    counts = outcomes["alignment"]
+    assert counts["words_with_map"] == counts["content_words"] > 0 and counts["pictures_without_alignment"] == 0
+    assert strengths.shape == (bank.size, bank.text_length, 55) and not strengths[bank.token_words < 0].any()
+    assert outcomes["metrics"]["perplexity"] > 1 and set(outcomes["baselines"]) == {"nearest_picture", "commonest_of_subcategory"}
+    words = [json.loads(line) for line in (place / "words.jsonl").read_text().splitlines()]
+    maps = np.load(place / "maps.npy")
+    assert maps.shape[0] == len(words) == bank.size and maps.shape[2:] == (2, 2)
+    for row, entry in enumerate(words):
+        assert entry["words"] == " ".join(entry["words"]).split()
+        np.testing.assert_allclose(maps[row].sum((1, 2))[: len(entry["words"])], entry["has_map"], atol=5e-3)
+    first = np.flatnonzero(words[0]["has_map"])[0]
+    pieces = bank.token_words[0] == first
+    assert (strengths[0][pieces].sum(1) > 0).all()
+    assert (strengths[0][pieces] == strengths[0][pieces][0]).all()  # pieces of one word share their alignment
+    assert "captions of" in outcome.out and str(place) in outcome.out
+
+
+def test_another_mode_trains_nothing_anew(world, done):
+    config, _ = done
+    before = (config.run / "captioner/best.npz").stat().st_mtime_ns
+    outcome = call("align", config, "mode=generated", "keep_maps=false")
+    assert outcome.status == 0, outcome.err
+    assert (config.run / "captioner/best.npz").stat().st_mtime_ns == before
+    assert (config.run / "forced/results.json").is_file() and not (config.run / "generated/maps.npy").exists()
+    assert alignments.info(Bank(world.data.bank))["mode"] == "generated"
+    assert len(alignments.captions(Bank(world.data.bank))) == Bank(world.data.bank).size
+
+
+def test_an_interrupted_alignment_goes_on_with_equal_strengths(world, done, monkeypatch):
+    config, _ = done
+    monkeypatch.setattr(app, "PART", 7)
+    call("align", config, "mode=forced", "regions.most=1")  # in parts of 7
+    whole = np.array(alignments.strengths(Bank(world.data.bank)))
+    honest, calls = app._align, []
+
+    def break_off(*arguments):
+        calls.append(arguments)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return honest(*arguments)
+
+    (config.run / "forced/work.json").unlink()  # begin afresh
+    monkeypatch.setattr(app, "_align", break_off)
+    assert call("align", config, "mode=forced", "regions.most=1").status == 130
+    monkeypatch.setattr(app, "_align", lambda *arguments: calls.append(arguments) or honest(*arguments))
+    again = call("align", config, "mode=forced", "regions.most=1")
+    assert again.status == 0 and len(calls) == 3 + -(-world.bank.size // 7) - 2  # two parts were kept
+    np.testing.assert_array_equal(alignments.strengths(Bank(world.data.bank)), whole)
+
+
+def test_refusals(world, done):
+    config, _ = done
+    refused(call("align", config, "captioner.hidden_size=9"), "another run.*hidden_size: 8 -> 9")
+    refused(call("align", config, "run=" + str(world.folder / "catalogue")), "not empty")
+    refused(call("align", config, f"run={world.folder / 'a'}", "train.precision=mixed_bfloat16"), "float32")
+    refused(call("align", config, f"run={world.folder / 'b'}", "grid.size=20"), "a multiple of 8")
+    other = ("grid.network=resnet50", "grid.weights=none.h5", "grid.size=32")
+    refused(call("align", config, f"run={world.folder / 'c'}", *other), "no such weights")
+
+
+@pytest.mark.parametrize("levels", [tables.TWO, tables.SIX], ids=["two", "six"])
+def test_other_levels_and_texts_that_say_nothing(tmp_path, levels):
+    source = tiny_catalogue(tmp_path / "catalogue", 12)
+    edit(source, lambda rows: [row.update(text=text) for row, text in zip(rows, ("and the 3 .", "of"))])
+    world = World(tmp_path, levels, make_bank(tmp_path / "bank", source, levels))
+    outcome = call("align", world.align(), "mode=forced", "baselines=false")
+    assert outcome.status == 0, outcome.err
+    strengths, counts = alignments.strengths(Bank(tmp_path / "bank")), results(tmp_path / "align/forced")["alignment"]
+    assert not strengths[:2].any() and strengths[2:].any((1, 2)).all()
+    assert (counts["pictures_without_content_word"], counts["pictures_without_alignment"]) == (2, 2)
+    assert "no link at all" in outcome.out and not (tmp_path / "align/captioner/grids").exists()
+
+
+def test_no_text_anywhere_is_said(tmp_path):
+    source = tiny_catalogue(tmp_path / "catalogue", 12)
+    bank = make_bank(tmp_path / "bank", source)
+    bank.token_words[:] = -1
+    np.save(tmp_path / "bank/token_words.npy", bank.token_words)
+    refused(call("align", World(tmp_path, tables.KALEIDO).align()), "no picture of 'train' has a text", "map source.columns.text")
+
+
+def test_batches_are_a_function_of_the_step_and_cover_every_picture(world):
+    bank = world.bank
+    for _ in grid_pictures.make(bank, 16, world.folder / "grids", lambda: np.asarray, {}):
+        pass
+    rows = bank.rows("train")
+    pieces, grids = Pieces(bank, rows, 2), grid_pictures.Grids(bank, world.folder / "grids")
+    first, second = (CaptionSampler(bank, grids, pieces, rows, 5, 3, True) for _ in range(2))
+    second.batch(9)
+    for name, array in first.batch(2)[0].items():
+        np.testing.assert_array_equal(array, second.batch(2)[0][name])
+    assert set(np.concatenate(first._order(0))) == set(rows) and first.batches_per_epoch == -(-len(rows) // 5)
+    inputs, targets, weights = first.examples(rows[:3])
+    assert (inputs["pieces"][:, 0] == START).all() and inputs["picture"].shape == (3, 16, 16, 3)
+    np.testing.assert_array_equal(inputs["pieces"][:, 1:], targets["pieces"][:, :-1])
+    assert (targets["pieces"][weights["pieces"] == 0] == PAD).all() and ((targets["pieces"] == END).sum(1) == 1).all()
+    assert pieces.bank_ids[UNKNOWN] == bank.vocabulary.unknown
+
+
+def test_a_picture_is_its_foreground_box(world):
+    row = world.bank.table[0]
+    x1, y1, x2, y2 = row["box"]
+    assert grid_pictures.cut(row, 16).shape == (16, 16, 3)
+    width, height = 40, 52
+    np.testing.assert_allclose(grid_pictures.frames(world.bank, np.array([0]))[0], [x1 / width, x2 / width, y1 / height, y2 / height],
+                               atol=1e-3)
+
+
+def test_augmented_pictures_keep_their_shape_and_are_moved_or_mirrored():
+    pictures = np.arange(4 * 28 * 28 * 3, dtype=np.uint8).reshape(4, 28, 28, 3)
+    out = augment(pictures, np.random.Generator(np.random.Philox(0)))
+    assert out.shape == pictures.shape and (out != pictures).any((1, 2, 3)).all()
+
+
+def test_words_of_pieces():
+    assert [tuple(word) for word in align_words.join(["polo", "shirt", "##s", ".", "col", "##lar"])] == [
+        ("polo", [0]), ("shirts", [1, 2]), (".", [3]), ("collar", [4, 5])]
+    assert [word.text for word in align_words.join(["\u2581red", "\u2581ba", "g"])] == ["red", "bag"]
+
+
+def test_maps_of_words():
+    words = [align_words.Word("red", [1]), align_words.Word("the", [2]), align_words.Word("bags", [3, 4]), align_words.Word("hat", [5])]
+    alpha = np.eye(5, 6, dtype=np.float32)
+    maps, known = align_words.forced_maps(words, alpha)
+    assert known.tolist() == [True, False, True, True]
+    np.testing.assert_allclose(maps[2], [0, 0, 0.5, 0.5, 0, 0])  # pieces 3 and 4 are predicted by the third and fourth map
+    caption = align_words.join(["bag", "##s", "red", "bags"])
+    maps, known = align_words.generated_maps(words, caption, alpha)
+    assert known.tolist() == [True, False, True, False]
+    np.testing.assert_allclose(maps[2], [0.25, 0.25, 0, 0.5, 0, 0])
+
+
+def test_rows_without_text_are_no_lesson(world):
+    run = CaptionerRun(world.align("other"), world.bank)
+    assert len(run.rows.train) == len(world.bank.rows("train"))

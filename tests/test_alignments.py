@@ -1,0 +1,123 @@
+"""Alignments in a bank's folder: what is read is what was written, and one that does not fit the bank is refused."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from kaleidobert import levels as kaleido
+from kaleidobert.datasets import alignments
+from kaleidobert.datasets.bank import Bank
+from kaleidobert.errors import UserError
+from tests.tables import TABLES, TWO
+from tests.tiny import tiny_bank
+
+
+@pytest.fixture(scope="module")
+def bank(tmp_path_factory):
+    return tiny_bank(tmp_path_factory.mktemp("bank"), TWO)
+
+
+@pytest.fixture
+def copy(tmp_path, bank):
+    shutil.copytree(bank.folder, tmp_path / "bank")
+    return Bank(tmp_path / "bank")
+
+
+def example(bank, seed=0):
+    rng = np.random.default_rng(seed)
+    shape = (bank.size, bank.text_length, kaleido.num_patches(bank.levels))
+    return (rng.random(shape) * (rng.random(shape) < 0.2)).astype(np.float16)
+
+
+def write(bank, strengths=None, **changes):
+    strengths = example(bank) if strengths is None else strengths
+    words = {"blocks": [strengths[:5], strengths[5:]], "captions": ({"caption": f"n° {row}"} for row in range(bank.size)),
+             "mode": "attention", "settings": {"threshold": 0.5}, "captioner": "abc", "statistics": lambda s: {"links": int((s > 0).sum())}}
+    return alignments.write(bank, **words | changes)
+
+
+def edit(bank, **changes):
+    path = bank.folder / "alignment.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    return Bank(bank.folder)
+
+
+@pytest.mark.parametrize("levels", TABLES.values(), ids=TABLES)
+def test_what_is_read_is_what_was_written(tmp_path, levels):
+    bank = tiny_bank(tmp_path, levels)
+    assert bank.alignment is None and bank.alignment_info is None and alignments.captions(bank) == []
+    strengths = example(bank)
+    info = write(bank, strengths)
+    for opened in (bank, Bank(bank.folder)):  # the one that was open before, too
+        assert isinstance(opened.alignment, np.memmap) and opened.alignment.dtype == np.float16
+        assert (opened.alignment == strengths).all() and opened.alignment_info == info
+        opened.verify()
+    assert (np.load(bank.folder / "alignment.npy") == strengths).all()
+    assert [row["caption"] for row in alignments.captions(bank)] == [f"n° {row}" for row in range(bank.size)]
+    assert info["statistics"] == {"links": int((strengths > 0).sum())}
+    assert (info["mode"], info["settings"], info["captioner_sha256"]) == ("attention", {"threshold": 0.5}, "abc")
+    again = write(bank, example(bank, 1))
+    assert (bank.alignment == example(bank, 1)).all() and again["files"] != info["files"]
+
+
+def test_an_interrupted_write_leaves_no_alignment(copy):
+    write(copy)
+
+    def broken():
+        yield example(copy)[:3]
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write(copy, blocks=broken())
+    assert Bank(copy.folder).alignment is None and not list(copy.folder.glob(".*.tmp"))
+
+
+@pytest.mark.parametrize("changes, message", [
+    ({"blocks": []}, "0 rows in the blocks of strengths"),
+    ({"captions": [{}]}, "1 rows in the captions"),
+    ({"blocks": [np.zeros((3, 2, 5), np.float16)]}, r"float16\[3, 2, 5\].*float16\[n, 16, 5\]"),
+    ({"blocks": [np.full((32, 16, 5), np.nan, np.float16)]}, "finite and at least 0"),
+])
+def test_what_does_not_fit_the_bank_is_not_written(copy, changes, message):
+    with pytest.raises(UserError, match=message):
+        write(copy, **changes)
+    assert Bank(copy.folder).alignment is None
+
+
+@pytest.mark.parametrize("changes, message", [
+    ({"format": 0}, "another format.*format 1"),
+    ({"levels": [{"name": "whole", "grid": 3, "pretext": "rotate"}]}, "made with levels whole 3x3 rotate.*expected: whole 1x1 rotate"),
+    ({"vocabulary_sha256": "x"}, "another vocabulary"),
+    ({"size": 7}, "has 7 rows of 16 tokens and 5 patches.*expected: 32 rows"),
+    ({"made_for": {}}, "other texts or boxes"),
+])
+def test_an_alignment_made_for_something_else_is_refused(copy, changes, message):
+    write(copy)
+    stale = edit(copy, **changes)
+    for ask in (lambda: stale.alignment, lambda: stale.alignment_info, lambda: alignments.captions(stale), stale.verify):
+        with pytest.raises(UserError, match=f"{message}.*kaleidobert align"):
+            ask()
+
+
+def test_damaged_files_are_refused(copy):
+    write(copy)
+    path, whole = copy.folder / "alignment.npy", (copy.folder / "alignment.npy").read_bytes()
+    path.write_bytes(whole[:-7])
+    with pytest.raises(UserError, match="alignment.npy: has .*kaleidobert align"):
+        _ = Bank(copy.folder).alignment
+    path.unlink()
+    with pytest.raises(UserError, match="alignment.npy: is missing"):
+        _ = Bank(copy.folder).alignment
+    path.write_bytes(whole[:-7] + b"changed")
+    with pytest.raises(UserError, match="checksum in alignment.json"):
+        Bank(copy.folder).verify()
+    path.write_bytes(b"x" * len(whole))
+    with pytest.raises(UserError, match="not a numpy array"):
+        _ = Bank(copy.folder).alignment
+    rows = np.load(copy.folder / "token_words.npy")
+    np.save(path, np.zeros((len(rows) - 1, 16, 5), np.float16))
+    bank = edit(copy, files={"alignment.npy": {"bytes": path.stat().st_size, "sha256": ""}})
+    with pytest.raises(UserError, match=r"float16\[31, 16, 5\].*float16\[32, 16, 5\]"):
+        _ = bank.alignment
