@@ -38,12 +38,13 @@ class Goal:
     """What is evaluated after every epoch: evaluate() -> {metric: value}; the weights with the best ``metric`` go to best.npz.
 
     higher_is_better None: best.npz holds the latest weights, and the evaluation chooses nothing. So it must be where the same
-    examples are reported on afterwards.
+    examples are reported on afterwards. patience: training ends after so many evaluations without a better one; 0 = never.
     """
 
     evaluate: Callable[[], Mapping[str, float]]
     metric: str
     higher_is_better: bool | None
+    patience: int = 0
 
     def improves(self, value: float, best: float) -> bool:
         """Whether weights of this value replace those of the other."""
@@ -55,7 +56,7 @@ class Trainer:
 
     def __init__(self, run: Run, model: keras.Model, optimizer: keras.optimizers.Optimizer, meta: Mapping[str, Any]):
         self.run, self.model, self.optimizer, self._meta = run, model, optimizer, dict(meta)
-        self.step, self.best = 0, None
+        self.step, self.best, self.stale = 0, None, 0  # stale: evaluations since the best one
         optimizer.build(model.trainable_variables)
 
     def fit(self, batch: Callable[[int], tuple], loss: steps.LossFunction, goal: Goal, schedule: Schedule,
@@ -66,7 +67,8 @@ class Trainer:
         update = steps.train_step(self.model, loss, self.optimizer, clip_norm)
         sums: list[Mapping[str, float]] = []
         with tqdm(total=schedule.total, initial=self.step, unit="step", desc=self.run.folder.name) as bar:
-            for inputs, targets, weights in prefetch(batch, range(self.step, schedule.total)):
+            todo = () if self._gave_up(goal) else range(self.step, schedule.total)
+            for inputs, targets, weights in prefetch(batch, todo):
                 losses = update(inputs, targets, weights)
                 self.step += 1
                 # of the gradient too: the weights are broken then, and must not reach a checkpoint
@@ -82,6 +84,8 @@ class Trainer:
                     bar.set_postfix_str(f"loss {means['loss']:.4f}")
                     sums = []
                 self._after(goal, schedule, bar)
+                if self._gave_up(goal):
+                    break
 
     def _after(self, goal: Goal, schedule: Schedule, bar: tqdm) -> None:
         if self._ends_epoch(schedule):
@@ -93,11 +97,16 @@ class Trainer:
                                 fix="make the bank again with `kaleidobert records` if data.val_split holds broken features; "
                                 "else start another run (run=...) with a lower train.learning_rate")
             bar.write(f"step {self.step}: {goal.metric} {value:.4f}")
+            self.stale += 1
             if self.best is None or goal.improves(value, self.best):
-                self.best = value
+                self.best, self.stale = value, 0
                 checkpoints.save(self.run.best, self.model, None, {**self._meta, "step": self.step, goal.metric: value})
         if self._ends_epoch(schedule) or self.step % schedule.save == 0:
-            checkpoints.save(self.run.last, self.model, self.optimizer, {**self._meta, "step": self.step, "best": self.best})
+            meta = {**self._meta, "step": self.step, "best": self.best, "stale": self.stale}
+            checkpoints.save(self.run.last, self.model, self.optimizer, meta)
+
+    def _gave_up(self, goal: Goal) -> bool:
+        return 0 < goal.patience <= self.stale
 
     def _ends_epoch(self, schedule: Schedule) -> bool:
         return self.step % schedule.epoch == 0 or self.step == schedule.total
@@ -109,6 +118,6 @@ class Trainer:
             if changed:
                 raise UserError(f"the run began with another {', '.join(changed)}", str(self.run.last),
                                 fix="put the bank back as it was, or choose another folder with run=...")
-            self.step, self.best = meta["step"], meta["best"]
+            self.step, self.best, self.stale = meta["step"], meta["best"], meta.get("stale", 0)
             print(f"resuming {self.run.folder} at step {self.step}")
         self.run.rewind(self.step)

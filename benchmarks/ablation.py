@@ -1,0 +1,138 @@
+"""Does it help? Saliency against the whole picture, Alignment Guided Masking against random masking: same data, same steps, seeds.
+
+    python -m benchmarks.ablation runs/ablation --configs configs/quickstart --seeds 0 1 2
+
+makes a bank per foreground, aligns it, and for every variant and seed pre-trains, fine-tunes and evaluates with the commands of
+the package (paper, table 4). A step whose results exist is not run again, so the program can be interrupted and continued.
+"""
+
+import argparse
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from benchmarks import report
+from kaleidobert import files
+
+VARIANTS = {  # name: (foreground.method, sampling.masking)
+    "saliency, AGM": ("network", "alignment"), "saliency, random": ("network", "random"),
+    "whole picture, AGM": ("none", "alignment"), "whole picture, random": ("none", "random")}
+METRICS = ("mlm aligned", "mlm unaligned", "itm", "subcategory", "i2t rank@1", "i2t rank@5", "i2t rank@10", "t2i rank@1",
+           "t2i rank@5", "t2i rank@10")
+MASK_DRAWS = 5  # times that every validation text is masked for the accuracy on masked words
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The program; returns the exit status."""
+    parser = argparse.ArgumentParser("python -m benchmarks.ablation", description=__doc__.split("\n")[0])
+    parser.add_argument("folder", type=Path, help="where banks and runs go")
+    parser.add_argument("--configs", type=Path, default=Path("configs/quickstart"), help="folder of the YAML files; default: quickstart")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
+    for name in ("records", "align", "pretrain", "subcat", "i2t"):
+        parser.add_argument(f"--{name}", nargs="+", default=[], metavar="KEY=VALUE", help=f"further words for {name}")
+    parser.add_argument("--banks", nargs="+", default=[], metavar="METHOD=FOLDER", help="aligned banks that exist already")
+    return report.guarded(run, parser.parse_args(arguments))
+
+
+def run(options: argparse.Namespace) -> dict[str, Any]:
+    """Run what is missing, print the table, write results.json."""
+    banks = dict(word.split("=", 1) for word in options.banks)
+    for method in sorted({VARIANTS[name][0] for name in options.variants} - set(banks)):
+        banks[method] = str(options.folder / method / "bank")
+        command(options, "records", "records", options.folder / method / "bank", [f"foreground.method={method}"], "index.json")
+        command(options, "align", "align", options.folder / method / "align", [f"data.bank={banks[method]}"])
+    found: dict[str, dict[str, list[float]]] = {}
+    for seed in options.seeds:
+        for name in options.variants:
+            values = measure(options, name, seed, banks[VARIANTS[name][0]])
+            for metric, value in values.items():
+                found.setdefault(name, {}).setdefault(metric, []).append(value)
+    result = {"machine": report.machine(), "seeds": options.seeds, "variants": found}
+    files.write_json(options.folder / "results.json", result)
+    print(markdown(found))
+    print(f"every figure: {options.folder / 'results.json'}")
+    return result
+
+
+def command(options: argparse.Namespace, verb: str, config: str, folder: Path, words: Sequence[str], done: str = "results.json") -> None:
+    """Run one command of the package into ``folder`` unless its result is there."""
+    if (folder / done).is_file():
+        return
+    own = [f"bank={folder}"] if verb == "records" else [f"run={folder}"]
+    further = getattr(options, config, [])
+    full = [sys.executable, "-m", "kaleidobert.app_zoo.cli", verb, str(options.configs / f"{config}.yaml"), *own, *words, *further]
+    print("+", *full[2:], flush=True)
+    subprocess.run(full, check=True)
+
+
+def measure(options: argparse.Namespace, name: str, seed: int, bank: str) -> dict[str, float]:
+    """Pre-train, fine-tune and evaluate one variant with one seed."""
+    folder = options.folder / name.replace(", ", "_").replace(" ", "_") / str(seed)
+    words = [f"data.bank={bank}", f"train.seed={seed}"]
+    start = f"init={folder / 'pretrain' / 'best.npz'}"
+    command(options, "pretrain", "pretrain", folder / "pretrain", [*words, f"sampling.masking={VARIANTS[name][1]}"])
+    command(options, "classify", "subcat", folder / "subcat", [*words, start, "baselines=false"])
+    command(options, "retrieve", "i2t", folder / "i2t", [*words, start, "baselines=false"])
+    command(options, "retrieve", "t2i", folder / "t2i", [*words, f"init={folder / 'i2t' / 'best.npz'}", "baselines=false"])
+    values = masked_words(folder / "pretrain" / "best.npz", Path(bank))
+    values["itm"] = files.read_json(folder / "pretrain" / "results.json")["metrics"]["itm_accuracy"]
+    values["subcategory"] = files.read_json(folder / "subcat" / "results.json")["metrics"]["accuracy"]["value"]
+    for direction in ("i2t", "t2i"):
+        metrics = files.read_json(folder / direction / "results.json")["metrics"]
+        values |= {f"{direction} {rank}": metrics[rank]["value"] for rank in ("rank@1", "rank@5", "rank@10")}
+    return values
+
+
+def masked_words(checkpoint: Path, folder: Path) -> dict[str, float]:
+    """Accuracy on masked word pieces of matching validation texts, apart for pieces that are aligned to a patch and others.
+
+    Masked at random, the same pieces for every variant on the same bank, with the picture untouched except by the pretexts.
+    """
+    from kaleidobert.configs import Sampling
+    from kaleidobert.datasets.bank import Bank
+    from kaleidobert.datasets.sampler import PretrainSampler
+    from kaleidobert.engines import steps
+    from kaleidobert.model_zoo import checkpoints
+    from kaleidobert.model_zoo.kaleidobert import rebuild
+
+    bank = Bank(folder)
+    model = rebuild(checkpoints.load_meta(checkpoint), precision="float32")
+    checkpoints.restore(checkpoint, model)
+    forward = steps.forward(model)
+    linked = (bank.alignment > 0).any(-1)  # [N, T]
+    right, kinds = [], []
+    for draw in range(MASK_DRAWS):
+        sampler = PretrainSampler(bank, bank.rows("val"), bank.levels, Sampling(masking="random", negative_share=0.0), 64, draw)
+        step = 0
+        while (batch := sampler.validation(step)) is not None:
+            inputs, targets, weights = batch
+            rows = sampler.order.rows[step * 64 : (step + 1) * 64]
+            hit = np.asarray(forward(inputs)["mlm"]).argmax(-1) == targets["mlm"]
+            used = weights["mlm"] > 0
+            right.append(hit[used])
+            kinds.append(np.take_along_axis(linked[rows], inputs["masked_tokens"], 1)[used])
+            step += 1
+    hits, aligned = np.concatenate(right), np.concatenate(kinds)
+    return {"mlm aligned": float(hits[aligned].mean()), "mlm unaligned": float(hits[~aligned].mean())}
+
+
+def markdown(found: dict[str, dict[str, list[float]]]) -> str:
+    """A table: the mean over the seeds and, with several, the 95% interval of the mean (Student's t)."""
+    lines = ["| | " + " | ".join(found) + " |", "|---|" + "---:|" * len(found)]
+    for metric in METRICS:
+        cells = []
+        for values in (np.array(found[name][metric]) for name in found):
+            error = stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else None
+            cells.append(f"{values.mean():.3f}" + (f" ± {error:.3f}" if error is not None else ""))
+        lines.append(f"| {metric} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,160 @@
+"""``kaleidobert align``: the Attention-based Alignment Generator (paper, section 3.2): a captioner trained on the bank's own
+texts shows for every word where it looked; words of the text are linked to the patches there, and the links go into the bank.
+
+    run/captioner/            the captioner's run folder; kept when mode, decoding or regions change
+        generated/, forced/   per mode: config.yaml, part-*.npz (the unit of work and of resuming), results.json, captions.csv,
+                              maps.npy f16[N, W, G, G], words.jsonl {image_id, words, has_map, frame}, parts.png where the
+                              catalogue knows where the described parts are
+"""
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from kaleidobert import configs, files
+from kaleidobert.app_zoo import align_parts, align_words
+from kaleidobert.app_zoo.align_captioner import CaptionerRun, folder, settings
+from kaleidobert.app_zoo.align_report import evaluate, statistics, tell
+from kaleidobert.configs import AlignConfig
+from kaleidobert.datasets import alignments, grid_pictures
+from kaleidobert.datasets.bank import Bank, sha256
+from kaleidobert.engines.runs import check_folder
+from kaleidobert.errors import UserError
+from kaleidobert.preprocessors import alignment
+
+PART = 256  # pictures per part
+
+
+def dry_run(config: AlignConfig) -> None:
+    """Check bank and folder, print sizes."""
+    captioner = _open(config)
+    rows, bank = captioner.rows, captioner.bank
+    print(f"{len(rows.train):,} texts to learn from, {len(rows.val):,} to evaluate, {captioner.pieces.size:,} word pieces; grids of "
+          f"{captioner.cells} x {captioner.cells} cells of {captioner.feature_size} features ({config.grid.network}); "
+          f"{bank.size:,} pictures to align, mode {config.mode}")
+
+
+def run(config: AlignConfig) -> None:
+    """Train the captioner, or load it; caption and align every picture; store the links in the bank; write results."""
+    captioner = _open(config)
+    bank, place = captioner.bank, config.run / config.mode
+    captioner.look()
+    captioner.train()
+    checkpoint = sha256(folder(config) / "best.npz")
+    _claim(place, config, checkpoint)
+    with tqdm(total=bank.size, unit="picture", desc=f"align ({config.mode})") as bar:
+        for count in _make_parts(captioner, place):
+            bar.update(count)
+    notes = [note for part in range(_num_parts(bank)) for note in files.read_json(_notes(place, part))]
+    info = alignments.write(bank, (np.load(_arrays(place, part))["strengths"] for part in range(_num_parts(bank))), notes,
+                            mode=config.mode, captioner=checkpoint, statistics=lambda strengths: statistics(bank, strengths, notes),
+                            settings={name: configs.to_dict(getattr(config, name)) for name in ("decoding", "regions")})
+    parts = {}
+    if config.keep_maps:
+        _keep_maps(bank, place, notes)
+        parts = align_parts.evaluate(bank, place, notes, (config.data.train_split, config.data.val_split), config.train.seed)
+    report = evaluate(captioner, notes, place)
+    files.write_json(place / "results.json", {"task": "align", "mode": config.mode, **report, "alignment": info["statistics"],
+                                              "parts": parts, "checkpoint_sha256": checkpoint, "config": configs.to_dict(config)})
+    for part in range(_num_parts(bank)):
+        _arrays(place, part).unlink()
+        _notes(place, part).unlink()
+    if not config.grid.keep:
+        shutil.rmtree(folder(config) / "grids")
+    align_parts.tell(parts)
+    tell(config, report, info["statistics"], place)
+
+
+def _open(config: AlignConfig) -> CaptionerRun:
+    if config.train.precision != "float32":
+        raise UserError(f"train.precision is {config.train.precision}", "align", "float32: the captioner is small")
+    if config.predict_batch_size < 1 or not 0 < config.train.epochs:
+        raise UserError(f"predict_batch_size is {config.predict_batch_size}, train.epochs {config.train.epochs}", "align", "more than 0")
+    if config.run.is_dir() and not (folder(config) / "config.yaml").is_file():
+        check_folder(config.run, settings(config))  # refuses a folder that holds something else
+    bank = Bank(config.data.bank)
+    bank.require(bank.levels, config.data.encoder)
+    return CaptionerRun(config, bank)
+
+
+def _claim(place: Path, config: AlignConfig, checkpoint: str) -> None:
+    """Keep the parts of an interrupted run with the same settings and captioner; others go."""
+    work = {"captioner": checkpoint, "bank": str(config.data.bank),
+            **{name: configs.to_dict(getattr(config, name)) for name in ("mode", "decoding", "regions", "predict_batch_size")}}
+    if not (place / "work.json").is_file() or files.read_json(place / "work.json") != work:
+        shutil.rmtree(place, ignore_errors=True)
+        files.write_json(place / "work.json", work)
+    for path in place.glob(".*.tmp"):
+        path.unlink()
+    files.write_text(place / "config.yaml", configs.dump(config))
+
+
+def _make_parts(captioner: CaptionerRun, place: Path) -> Iterator[int]:
+    """Make the parts that are not there yet; yields the number of pictures done. The notes come last: they say it is whole."""
+    bank, write = captioner.bank, captioner.writer()
+    most_words = max(1, int(bank.token_words.max()) + 1)
+    for part in range(_num_parts(bank)):
+        rows = np.arange(part * PART, min(bank.size, (part + 1) * PART))
+        if not _notes(place, part).is_file():
+            found = [_align(captioner, write, chunk, most_words)
+                     for chunk in np.array_split(rows, -(-len(rows) // captioner.config.predict_batch_size))]
+            arrays = {name: np.concatenate([each[0][name] for each in found]) for name in found[0][0]}
+            with files.atomic(_arrays(place, part)) as file:
+                np.savez(file, **arrays)
+            files.write_json(_notes(place, part), [note for each in found for note in each[1]])
+        yield len(rows)
+
+
+def _align(captioner: CaptionerRun, write: Any, rows: np.ndarray, most_words: int) -> tuple[dict[str, np.ndarray], list[dict]]:
+    """({"strengths" [n, T, P], "maps" [n, W, G, G]}, notes) of some rows."""
+    bank, config, tokenizer, cells = captioner.bank, captioner.config, captioner.tokenizer, captioner.cells
+    maps, known = np.zeros((len(rows), most_words, cells**2), np.float32), np.zeros((len(rows), most_words), bool)
+    captions, notes = write(rows), []
+    scores = captioner.score(rows) if config.mode == "forced" else None
+    frames = grid_pictures.frames(bank, rows)
+    for number, (row, caption) in enumerate(zip(rows, captions)):
+        words = align_words.text_words(bank, tokenizer.pieces(bank.token_ids[row]), row)
+        written = align_words.join(tokenizer.pieces(captioner.pieces.bank_ids[caption.pieces]))
+        if scores is not None:
+            own = align_words.forced_maps(words, scores[number][1])
+        else:
+            own = align_words.generated_maps(words, written, caption.alpha)
+        maps[number, : len(words)], known[number, : len(words)] = own
+        entry = bank.table[row]
+        notes.append({"image_id": entry["image_id"], "caption": " ".join(word.text for word in written),
+                      "words": [word.text for word in words], "has_map": own[1].tolist(),
+                      "frame": [round(float(side), 5) for side in frames[number]], "log_likelihood": round(caption.score, 4)})
+    maps = maps.reshape(len(rows), most_words, cells, cells)
+    options = config.regions
+    strengths = alignment.align(bank.token_words[rows], maps, known, boxes=bank.boxes[rows], frames=frames, levels=bank.levels,
+                                threshold=options.threshold, share=options.share, most=options.most)
+    return {"strengths": strengths, "maps": maps.astype(np.float16)}, notes
+
+
+def _keep_maps(bank: Bank, place: Path, notes: list[dict]) -> None:
+    first = np.load(_arrays(place, 0))["maps"]
+    with files.atomic(place / "maps.npy") as file:
+        header = {"descr": "<f2", "fortran_order": False, "shape": (bank.size, *first.shape[1:])}
+        np.lib.format.write_array_header_1_0(SimpleNamespace(write=file.write), header)
+        for part in range(_num_parts(bank)):
+            file.write(np.ascontiguousarray(np.load(_arrays(place, part))["maps"], "<f2").tobytes())
+    files.write_text(place / "words.jsonl", "".join(json.dumps(
+        {name: note[name] for name in ("image_id", "words", "has_map", "frame")}, ensure_ascii=False) + "\n" for note in notes))
+
+
+def _num_parts(bank: Bank) -> int:
+    return -(-bank.size // PART)
+
+
+def _arrays(place: Path, part: int) -> Path:
+    return place / f"part-{part:05d}.npz"
+
+
+def _notes(place: Path, part: int) -> Path:
+    return place / f"part-{part:05d}.json"

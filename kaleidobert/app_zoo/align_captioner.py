@@ -1,0 +1,149 @@
+"""The captioner of ``kaleidobert align``: what it sees, its training, and its use on rows of a bank."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from kaleidobert import configs
+from kaleidobert.app_zoo import models
+from kaleidobert.configs import AlignConfig
+from kaleidobert.datasets import grid_pictures
+from kaleidobert.datasets.bank import Bank, sha256
+from kaleidobert.datasets.caption_sampler import CaptionSampler, Pieces
+from kaleidobert.datasets.sampler import share_of_groups
+from kaleidobert.engines import steps
+from kaleidobert.engines.predictor import prefetch
+from kaleidobert.engines.runs import Run, check_folder
+from kaleidobert.engines.trainer import Goal, Schedule, Trainer
+from kaleidobert.errors import UserError
+from kaleidobert.evaluators import plots
+from kaleidobert.losses import captioning
+from kaleidobert.model_zoo import checkpoints, grid_encoders
+from kaleidobert.model_zoo.caption_decoder import Caption, Scorer, Writer, best
+from kaleidobert.model_zoo.show_attend_tell import ShowAttendTell
+
+
+def settings(config: AlignConfig) -> dict[str, Any]:
+    """The part of the configuration on which the captioner's weights depend: another mode or beam needs no other captioner."""
+    parts = {name: configs.to_dict(getattr(config, name)) for name in ("data", "grid", "captioner", "train")}
+    parts["grid"].pop("keep")
+    return parts
+
+
+def folder(config: AlignConfig) -> Path:
+    """The run folder of the captioner, inside that of the command."""
+    return config.run / "captioner"
+
+
+@dataclass
+class Rows:
+    """Training rows, without those whose text says nothing, and validation rows, likewise."""
+
+    train: np.ndarray
+    val: np.ndarray
+
+
+def split_rows(config: AlignConfig, bank: Bank) -> Rows:
+    """The rows to learn from and to evaluate on; UserError where a split holds no text."""
+    train = share_of_groups(bank, bank.rows(config.data.train_split), config.data.train_share, config.train.seed)
+    parts = {config.data.train_split: train, config.data.val_split: bank.rows(config.data.val_split)}
+    for name, rows in parts.items():
+        parts[name] = rows[(bank.token_words[rows] >= 0).any(1)]
+        if not len(parts[name]):
+            raise UserError(f"no picture of {name!r} has a text", str(bank.folder), "texts to learn captions from",
+                            "map source.columns.text and make the bank again")
+    return Rows(*parts.values())
+
+
+class CaptionerRun:
+    """A captioner over a bank: ``train`` it, or load it where it is trained already; then score, write.
+
+    Raises UserError where its folder holds a captioner with other settings.
+    """
+
+    def __init__(self, config: AlignConfig, bank: Bank):
+        check_folder(folder(config), settings(config))
+        self.config, self.bank, self.rows = config, bank, split_rows(config, bank)
+        self.pieces = Pieces(bank, self.rows.train, config.captioner.min_count)
+        self.cells, self.feature_size = grid_encoders.describe(config.grid)
+        self.tokenizer, self.model, self.grids = bank.tokenizer(), None, None
+
+    def look(self) -> None:
+        """Make the grids of all pictures, as far as they are not there yet."""
+        grid = self.config.grid
+        place = folder(self.config) / "grids"
+        Run(folder(self.config), settings(self.config))
+        source = {"network": grid.network, "weights": sha256(grid.weights) if grid.weights else ""}
+        frozen = grid.network != "small"
+        with tqdm(total=self.bank.size, unit="picture", desc="grids") as bar:
+            for count in grid_pictures.make(self.bank, grid.size, place, lambda: grid_encoders.build(grid).encode if frozen else np.asarray,
+                                            source):
+                bar.update(count)
+        self.grids = grid_pictures.Grids(self.bank, place)
+
+    def build(self) -> ShowAttendTell:
+        """A captioner with fresh weights."""
+        options, grid = self.config.captioner, self.config.grid
+        model = ShowAttendTell(self.pieces.size, self.feature_size, self.cells, grid.size if grid.network == "small" else 0,
+                               options.hidden_size, options.embedding_size, options.attention_size, options.context_size,
+                               options.dropout, options.query, options.start, options.positions, options.grounding > 0,
+                               self.config.train.seed)
+        model.start_from(*self.pieces.frequencies(self.bank.token_ids[self.rows.train]))
+        return model
+
+    def train(self) -> None:
+        """Train, or load what was trained; the weights with the best perplexity on the validation split stay."""
+        config, run = self.config, Run(folder(self.config), settings(self.config))
+        self.model = self.build()
+        self._score, options = steps.forward(Scorer(self.model)), config.captioner
+        sampler = self.sampler(self.rows.train, config.grid.augment and config.grid.network == "small")
+        optimizer, total = models.schedule(config.train, len(sampler.rows))
+
+        def loss(outputs, targets, weights):
+            pieces, weights = targets["pieces"], weights["pieces"]
+            parts = {"cross_entropy": captioning.cross_entropy(outputs["logits"], pieces, weights),
+                     "coverage": captioning.coverage(outputs["alpha"], weights)}
+            total = parts["cross_entropy"] + options.coverage * parts["coverage"]
+            if options.grounding:
+                parts["evidence"], parts["grounding"] = captioning.grounding(outputs, pieces, weights)
+                total = total + options.grounding * (parts["evidence"] + parts["grounding"])
+            return {"loss": total, **parts}
+
+        trainer = Trainer(run, self.model, optimizer, models.origin(self.model, self.bank))
+        goal = Goal(lambda: {"perplexity": self.perplexity(self.rows.val)}, "perplexity", False, config.captioner.patience)
+        trainer.fit(sampler.batch, loss, goal, Schedule(total, config.train.epochs, config.train.save_every), config.train.clip_norm)
+        checkpoints.restore(run.best, self.model)
+        plots.loss_curves(run.metrics(), run.folder / "losses.png")
+
+    def sampler(self, rows: np.ndarray, augment: bool = False) -> CaptionSampler:
+        """Batches of rows with text."""
+        train = self.config.train
+        return CaptionSampler(self.bank, self.grids, self.pieces, rows, train.batch_size, train.seed, augment)
+
+    def score(self, rows: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+        """(log-likelihood f32[L], alpha f32[L, N]) of the L pieces, the end included, of each row's own text."""
+        sampler, found, size = self.sampler(self.rows.train), [], self.config.predict_batch_size
+        for inputs, targets, weights in prefetch(lambda start: sampler.examples(rows[start : start + size]), range(0, len(rows), size)):
+            outputs = self._score({**inputs, "following": targets["pieces"]})
+            for row, length in enumerate(weights["pieces"].sum(1).astype(int)):
+                found.append((outputs["log_likelihood"][row, :length], outputs["alpha"][row, :length]))
+        return found
+
+    def perplexity(self, rows: np.ndarray) -> float:
+        """exp of the mean cross-entropy of the rows' pieces, ends included."""
+        by_length = rows[np.argsort((self.bank.token_words[rows] >= 0).sum(1), kind="stable")]  # less padding
+        return float(np.exp(-np.concatenate([likelihood for likelihood, _ in self.score(by_length)]).mean()))
+
+    def writer(self) -> Any:
+        """rows -> their captions, by beam search."""
+        decoding = self.config.decoding
+        write = steps.forward(Writer(self.model, decoding.beam, decoding.max_length or self.bank.text_length - 1))
+
+        def captions(rows: np.ndarray) -> list[Caption]:
+            pictures = self.grids.gather(rows)
+            return best(write({"picture" if pictures.ndim == 4 else "grid": pictures}), decoding.length_penalty)
+
+        return captions

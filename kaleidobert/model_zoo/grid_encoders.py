@@ -1,0 +1,69 @@
+"""Frozen networks that turn a picture into a grid of features for the captioner: their last layer of 14 x 14 cells at 224 pixels."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from kaleidobert import configs
+from kaleidobert.errors import UserError
+
+STRIDE = {"small": 8, "mobilenet_v2": 16, "resnet50": 16}  # pixels per cell
+LAYERS = {"mobilenet_v2": "block_13_expand_relu", "resnet50": "conv4_block6_out"}
+FEATURES = {"mobilenet_v2": 576, "resnet50": 1024}
+CHUNK = 32  # pictures that go through the network together
+
+
+@dataclass(frozen=True)
+class GridNetwork:
+    """grid: cells on a side; feature_size: F; encode: uint8[N, s, s, 3] -> f16[N, grid * grid, F], None = trained along."""
+
+    grid: int
+    feature_size: int
+    encode: Callable[[np.ndarray], np.ndarray] | None
+
+
+def describe(config: configs.Grid) -> tuple[int, int]:
+    """(cells on a side, F) without building a network. Raises UserError for a size that makes no whole cells, and for a weights
+    file that is not there."""
+    stride = STRIDE[config.network]
+    if config.size < stride or config.size % stride:
+        raise UserError(f"grid.size is {config.size}", config.network, f"a multiple of {stride}, such as {14 * stride}")
+    if config.network != "small" and config.weights is not None and not config.weights.is_file():
+        raise UserError("there is no such weights file", str(config.weights), "a Keras weights file without the top",
+                        "correct grid.weights, or leave it empty to fetch the ImageNet weights")
+    return config.size // stride, FEATURES.get(config.network, config.channels)
+
+
+def build(config: configs.Grid) -> GridNetwork:
+    """The network that the configuration names. Raises UserError where ``describe`` does, or the weights do not fit."""
+    grid, feature_size = describe(config)
+    return GridNetwork(grid, feature_size, None if config.network == "small" else _frozen(config))
+
+
+def _frozen(config: configs.Grid) -> Callable[[np.ndarray], np.ndarray]:
+    import keras  # here: `small` needs none of these
+
+    make, prepare = {"mobilenet_v2": (keras.applications.MobileNetV2, keras.applications.mobilenet_v2.preprocess_input),
+                     "resnet50": (keras.applications.ResNet50, keras.applications.resnet50.preprocess_input)}[config.network]
+    weights = str(config.weights) if config.weights else "imagenet"
+    try:
+        # built at 224, as the weights do not depend on the size; fully convolutional, so that other sizes are a new input
+        network = make(include_top=False, weights=weights, input_shape=(224, 224, 3))
+        if config.size != 224:
+            resized = make(include_top=False, weights=None, input_shape=(config.size, config.size, 3))
+            resized.set_weights(network.get_weights())
+            network = resized
+        model = keras.Model(network.input, network.get_layer(LAYERS[config.network]).output)
+    except Exception as error:  # a download that fails and a file that does not fit raise many kinds
+        raise UserError(f"the weights of {config.network} cannot be loaded ({' '.join(str(error).split())[:200]})", weights,
+                        "ImageNet weights without the top", "give a fitting file as grid.weights, or use grid.network=small"
+                        ) from error
+    model.trainable = False
+    model.compile(jit_compile=False)  # XLA convolutions are several times slower on CPUs
+
+    def encode(pictures: np.ndarray) -> np.ndarray:
+        parts = [model.predict_on_batch(prepare(pictures[i : i + CHUNK].astype(np.float32))) for i in range(0, len(pictures), CHUNK)]
+        return np.concatenate(parts).reshape(len(pictures), -1, parts[0].shape[-1]).astype(np.float16)
+
+    return encode
