@@ -19,9 +19,9 @@ from scipy import stats
 from benchmarks import report
 from kaleidobert import files
 
-VARIANTS = {  # name: (foreground.method, sampling.masking)
-    "saliency, AGM": ("network", "alignment"), "saliency, random": ("network", "random"),
-    "whole picture, AGM": ("none", "alignment"), "whole picture, random": ("none", "random")}
+VARIANTS = {  # name: (is the foreground cut out, sampling.masking)
+    "saliency-agm": (True, "alignment"), "saliency-random": (True, "random"),
+    "whole-agm": (False, "alignment"), "whole-random": (False, "random")}
 METRICS = ("mlm aligned", "mlm unaligned", "itm", "subcategory", "i2t rank@1", "i2t rank@5", "i2t rank@10", "t2i rank@1",
            "t2i rank@5", "t2i rank@10")
 MASK_DRAWS = 5  # times that every validation text is masked for the accuracy on masked words
@@ -34,6 +34,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--configs", type=Path, default=Path("configs/quickstart"), help="folder of the YAML files; default: quickstart")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
+    parser.add_argument("--saliency", choices=("border", "network", "masks"), default="border", help="foreground.method; default: border")
     for name in ("records", "align", "pretrain", "subcat", "i2t"):
         parser.add_argument(f"--{name}", nargs="+", default=[], metavar="KEY=VALUE", help=f"further words for {name}")
     parser.add_argument("--banks", nargs="+", default=[], metavar="METHOD=FOLDER", help="aligned banks that exist already")
@@ -42,15 +43,17 @@ def main(arguments: list[str] | None = None) -> int:
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
     """Run what is missing, print the table, write results.json."""
+    methods = {name: options.saliency if VARIANTS[name][0] else "none" for name in options.variants}
     banks = dict(word.split("=", 1) for word in options.banks)
-    for method in sorted({VARIANTS[name][0] for name in options.variants} - set(banks)):
+    for method in sorted(set(methods.values()) - set(banks)):
         banks[method] = str(options.folder / method / "bank")
-        command(options, "records", "records", options.folder / method / "bank", [f"foreground.method={method}"], "index.json")
-        command(options, "align", "align", options.folder / method / "align", [f"data.bank={banks[method]}"])
+        bank = Path(banks[method])
+        command(options, "records", "records", bank, [f"foreground.method={method}"], bank / "index.json")
+        command(options, "align", "align", options.folder / method / "align", [f"data.bank={bank}"], bank / "alignment.json")
     found: dict[str, dict[str, list[float]]] = {}
     for seed in options.seeds:
         for name in options.variants:
-            values = measure(options, name, seed, banks[VARIANTS[name][0]])
+            values = measure(options, name, seed, banks[methods[name]])
             for metric, value in values.items():
                 found.setdefault(name, {}).setdefault(metric, []).append(value)
     result = {"machine": report.machine(), "seeds": options.seeds, "variants": found}
@@ -60,9 +63,9 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     return result
 
 
-def command(options: argparse.Namespace, verb: str, config: str, folder: Path, words: Sequence[str], done: str = "results.json") -> None:
-    """Run one command of the package into ``folder`` unless its result is there."""
-    if (folder / done).is_file():
+def command(options: argparse.Namespace, verb: str, config: str, folder: Path, words: Sequence[str], done: Path | None = None) -> None:
+    """Run one command of the package into ``folder`` unless its result, ``done`` or results.json, is there."""
+    if (done or folder / "results.json").is_file():
         return
     own = [f"bank={folder}"] if verb == "records" else [f"run={folder}"]
     further = getattr(options, config, [])
@@ -73,7 +76,7 @@ def command(options: argparse.Namespace, verb: str, config: str, folder: Path, w
 
 def measure(options: argparse.Namespace, name: str, seed: int, bank: str) -> dict[str, float]:
     """Pre-train, fine-tune and evaluate one variant with one seed."""
-    folder = options.folder / name.replace(", ", "_").replace(" ", "_") / str(seed)
+    folder = options.folder / name / str(seed)
     words = [f"data.bank={bank}", f"train.seed={seed}"]
     start = f"init={folder / 'pretrain' / 'best.npz'}"
     command(options, "pretrain", "pretrain", folder / "pretrain", [*words, f"sampling.masking={VARIANTS[name][1]}"])
