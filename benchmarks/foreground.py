@@ -30,6 +30,7 @@ from kaleidobert.preprocessors import foreground
 
 SEED = 1_000_001  # no training and no test of a training has it
 WHITE, SHARE = 240, 0.9  # a border pixel is white from here on; so many must be
+AREAS = (0.0, 0.05, 0.1, 0.2, 0.4, 1.0)  # of the picture, covered by the product
 SHEET = (8, 150)  # pictures in a row of a contact sheet, pixels of each
 Segment = Callable[[np.ndarray], np.ndarray]
 
@@ -39,7 +40,8 @@ def main(arguments: list[str] | None = None) -> int:
     made = argparse.ArgumentParser("python -m benchmarks.foreground", description=__doc__,
                                    formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument("--scenes", type=report.positive, default=240, help="held-out drawn scenes; default: 240")
-    made.add_argument("--size", type=report.positive, default=192, help="their size in pixels; default: 192")
+    made.add_argument("--goods", type=report.positive, default=80, help="the same with small goods in the products' place; default: 80")
+    made.add_argument("--size", type=report.positive, default=192, help="size of both in pixels; default: 192")
     made.add_argument("--weights", type=Path, default=FOREGROUND_WEIGHTS, help="of the network; default: the package's")
     made.add_argument("--deeplab", type=Path, metavar="FILE", help="a quantised DeepLab .tflite as a third method")
     made.add_argument("--catalogue", type=Path, metavar="TABLE", help="CSV of real pictures")
@@ -66,23 +68,33 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def drawn(methods: dict[str, Segment], options: argparse.Namespace) -> dict[str, Any]:
-    """Overlap with the truth on scenes whose products and families of backgrounds no training has."""
+    """Overlap with the truth on scenes whose products and families of backgrounds no training has: in all, by family, by the area
+    of the product; and on small goods."""
     names = list(HELD_OUT)
-    made = [scenes.scene(SEED, index, options.size, names[index % len(names)]) for index in range(options.scenes)]
+    made, small = ([scenes.scene(SEED, index, options.size, names[index % len(names)], goods) for index in range(count)]
+                   for goods, count in ((False, options.scenes), (True, options.goods)))
+    area = np.array([one.mask.mean() for one in made])
+    inside = {f"{low:.0%} to {high:.0%}": rows for low, high in zip(AREAS, AREAS[1:]) if (rows := (area >= low) & (area < high)).any()}
     print(f"## {options.scenes} held-out drawn scenes of {options.size} pixels\n\n| method | mean IoU | " + " | ".join(names)
-          + " | share >= .9 | ms a picture |\n|---|" + "---:|" * (len(names) + 3))
+          + " | share >= .9 | small goods | ms a picture |\n|---|" + "---:|" * (len(names) + 4))
     found = {}
     for name, segment in methods.items():
         start = time.process_time()
         values = np.array([float(foreground.overlap(segment(one.image), one.mask)) for one in made])
         spent = (time.process_time() - start) / len(made)
+        goods = float(np.mean([foreground.overlap(segment(one.image), one.mask) for one in small]))
         families = {family: float(values[k :: len(names)].mean()) for k, family in enumerate(names)}
-        found[name] = {"iou": float(values.mean()), **families, "at_least_0.9": float((values >= 0.9).mean()), "ms": 1e3 * spent}
+        found[name] = {"iou": float(values.mean()), **families, "at_least_0.9": float((values >= 0.9).mean()), "goods": goods,
+                       "areas": {key: float(values[rows].mean()) for key, rows in inside.items()}, "ms": 1e3 * spent}
         print(f"| {name} | {values.mean():.3f} | " + " | ".join(f"{v:.3f}" for v in families.values())
-              + f" | {(values >= 0.9).mean():.1%} | {1e3 * spent:.1f} |")
+              + f" | {(values >= 0.9).mean():.1%} | {goods:.3f} | {1e3 * spent:.1f} |")
+    print("\n| area of the product | scenes | " + " | ".join(found) + " |\n|---|" + "---:|" * (len(found) + 1))
+    for key, rows in inside.items():
+        print(f"| {key} | {rows.sum()} | " + " | ".join(f"{row['areas'][key]:.3f}" for row in found.values()) + " |")
     if options.sheets:
         for name, segment in methods.items():
             sheet(options.sheets / f"drawn-{name}.png", [(one.image, segment(one.image)) for one in made[:64]])
+            sheet(options.sheets / f"goods-{name}.png", [(one.image, segment(one.image)) for one in small[:64]])
     return found
 
 

@@ -124,16 +124,21 @@ class AlignConfig:
 class TrainForegroundConfig(Checked):
     """``kaleidobert train-foreground``: the foreground network, trained on drawn scenes."""
     run: Path
-    scenes: int = 6000  # drawn for the training
+    foregrounds: int = 6000  # drawn for the training
+    backgrounds: int = 5000  # drawn for the training
+    scenes: int = 20000  # put together of them in an epoch, every one new
     held_out: int = 240  # drawn for the test: other products, other families of backgrounds
-    size: int = 128  # pixels to which every picture is squeezed for the network
-    channels: tuple[int, ...] = (16, 32, 64, 96)  # at 1/2, 1/4, ... of the size
-    train: Train = Train(epochs=8, batch_size=16, learning_rate=3e-3, warmup_share=0.05, weight_decay=1e-4, beta_2=0.99, epsilon=1e-7)
-    average: float = 0.99  # momentum of the running average of the weights
+    goods: int = 80  # drawn for the test too: small things that no drawn catalogue has, such as watches
+    size: int = 160  # pixels to which every picture is squeezed for the network
+    channels: tuple[int, ...] = (16, 32, 48, 64, 96)  # at 1/2, 1/4, ... of the size
+    train: Train = Train(epochs=11, batch_size=16, learning_rate=3e-3, warmup_share=0.05, weight_decay=1e-4, beta_2=0.99, epsilon=1e-7,
+                         precision="mixed_bfloat16")
+    average: float = 0.998  # momentum of the running average of the weights
     install: bool = False  # put the weights into the package
     workers: int = 0  # processes that draw; 0 = one per core
 
-    limits: ClassVar[Limits] = {"scenes": (1,), "held_out": (1,), "size": (16,), "average": (0, 0.9999)}
+    limits: ClassVar[Limits] = {"foregrounds": (1,), "backgrounds": (1,), "scenes": (1,), "held_out": (1,), "goods": (1,), "size": (16,),
+                              "average": (0, 0.9999)}
 
 
 @dataclass(frozen=True)

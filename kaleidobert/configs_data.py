@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from kaleidobert.config_files import Checked, Limits
+from kaleidobert.errors import UserError
 from kaleidobert.levels import KALEIDO, KaleidoLevel
 
 FOREGROUND_WEIGHTS = Path(__file__).parent / "model_zoo" / "weights" / "foreground_net.npz"  # part of the package
@@ -38,7 +39,7 @@ class Source:
 @dataclass(frozen=True)
 class Foreground:
     """How the product is told from its background."""
-    method: Literal["network", "border", "none", "masks"] = "border"
+    method: Literal["network", "border", "none", "masks"] = "network"
     weights: Path = FOREGROUND_WEIGHTS  # of the network
     tolerance: float = 12.0  # border: largest colour distance (of 255, root mean square over channels) that is still background
     margin: float = 0.03  # of the box's longer side, added on every side
@@ -113,12 +114,18 @@ class Captioner(Checked):
     start: Literal["mean", "zero"] = "mean"  # the LSTM's first state: from the mean of all cells, or nothing
     positions: bool = True  # cells know where they lie
     coverage: float = 1.0  # weight of the doubly stochastic penalty
-    grounding: float = 1.0  # weight of holding attention to the cells that speak for the next piece; 0 = as in the paper
+    grounding: float = 1.0  # weight of what ties words to places (datasets.companions), for query=word; 0 = as in the paper
     min_count: int = 2  # word pieces that are rarer in the training texts are unknown
     patience: int = 4  # training ends after so many epochs without a better perplexity on data.val_split; 0 = never
 
     limits: ClassVar[Limits] = {"hidden_size": (1,), "embedding_size": (1,), "attention_size": (1,), "context_size": (1,),
                                 "dropout": (0, 0.99), "coverage": (0,), "grounding": (0,), "min_count": (1,), "patience": (0,)}
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.grounding and self.query != "word":
+            raise UserError(f"grounding is {self.grounding} and query is {self.query}", "section Captioner",
+                            "query word, for grounding ties words to places", "set captioner.grounding=0 as in the paper, or query=word")
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ class Done:
 
 def call(name: str, config, *words: str) -> Done:
     """A command line in this process, its configuration as a YAML file beside the folder that it writes."""
-    target = Path(getattr(config, "run", None) or getattr(config, "bank", None) or config.catalogue)
+    target = Path(getattr(config, "run", None) or getattr(config, "bank", None) or getattr(config, "into", None) or config.catalogue)
     path = target.with_name(f"{name}-{target.name}.yaml")
     path.write_text(configs.dump(config), encoding="utf-8")
     out, err = io.StringIO(), io.StringIO()
@@ -86,9 +86,13 @@ class World:
     def synthesize(self, catalogue: str = "drawn") -> configs.SynthesizeConfig:
         return configs.SynthesizeConfig(self.folder / catalogue, num_products=10, views=1, size=48, workers=1)
 
+    def fetch(self, into: str = "fetched", **changes) -> configs.FetchConfig:
+        manifest = Path(__file__).resolve().parents[1] / "dataset/manifest.json"
+        return configs.FetchConfig(manifest, self.folder / into, **changes)
+
     def train_foreground(self, run: str = "foreground", **changes) -> configs.TrainForegroundConfig:
-        options = {"scenes": 6, "held_out": 4, "size": 16, "channels": (4, 6), "workers": 1,
-                   "train": replace(TRAIN, batch_size=3)} | changes
+        options = {"foregrounds": 5, "backgrounds": 4, "scenes": 6, "held_out": 4, "goods": 2, "size": 16, "channels": (4, 6),
+                   "workers": 1, "train": replace(TRAIN, batch_size=3)} | changes
         return configs.TrainForegroundConfig(self.folder / run, **options)
 
     def all(self) -> dict:

@@ -120,7 +120,29 @@ def test_refining_moves_an_edge_to_where_the_picture_has_it():
     truth = np.zeros((60, 60), bool)
     truth[:, 30:] = True
     assert iou(foreground.refine(likely, image) >= 0.5, truth) > iou(likely >= 0.5, truth) and \
-        iou(foreground.refine(likely, image) >= 0.5, truth) > 0.96
+        iou(foreground.refine(likely, image) >= 0.5, truth) > 0.98
+
+
+def test_the_second_look_is_a_mirrored_one_at_what_the_first_found():
+    looks = []
+
+    def predict(inputs):
+        looks.append(inputs[0, :, :, 0] < 0)
+        return looks[-1][None].astype(np.float32)
+
+    predict.size = 32
+    image = np.full((120, 90, 3), 255, np.uint8)
+    truth = np.zeros((120, 90), bool)
+    truth[60:90, 10:30] = truth[80:90, 30:50] = True  # an L
+    image[truth] = (20, 30, 60)
+    assert iou(foreground.network_mask(image, predict), truth) > 0.95
+    first, second = looks
+    assert first[:, :16].sum() > 5 * first[:, 16:].sum() and second.mean() > 3 * first.mean()
+    rows = np.flatnonzero(second.any(1))
+    high, foot = second[rows[2]], second[rows[-3]]  # the L's upright is on the right now
+    assert np.flatnonzero(high)[0] > np.flatnonzero(foot)[0] + 5 and abs(np.flatnonzero(high)[-1] - np.flatnonzero(foot)[-1]) <= 1
+    looks.clear()
+    assert not foreground.network_mask(np.full((50, 40, 3), 255, np.uint8), predict).any() and len(looks) == 1
 
 
 def test_the_distance_channel_is_that_to_the_borders_colour():

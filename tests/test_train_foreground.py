@@ -5,7 +5,7 @@ import pytest
 
 from kaleidobert.app_zoo import train_foreground
 from kaleidobert.datasets import scene_files
-from kaleidobert.datasets.drawn import scenes
+from kaleidobert.datasets.drawn import recomposition, scenes
 from kaleidobert.engines.trainer import Trainer
 from kaleidobert.losses.segmentation import cross_entropy_and_dice
 from kaleidobert.model_zoo import foreground_net
@@ -30,6 +30,7 @@ def test_a_run_leaves_weights_figures_and_says_where(trained):
     folder, done = trained
     values = results(folder)
     assert 0 <= values["overlap"] <= 1 and values["families"].keys() == {"catalogue", "curtain", "pebbles", "lights"}
+    assert 0 <= values["goods"]["overlap"] <= 1 and sum(row["scenes"] for row in values["areas"].values()) == 4
     assert values["bytes"] == (folder / "foreground_net.npz").stat().st_size and str(folder / "foreground_net.npz") in done.out
     assert foreground_net.load(folder / "foreground_net.npz").count_params() == values["parameters"]
 
@@ -61,7 +62,7 @@ def test_a_finished_run_is_installed_by_the_same_command(trained, monkeypatch, t
 
 def test_a_dry_run_draws_nothing_and_prints_sizes(world):
     done = call("train-foreground", world.train_foreground(), "--dry-run")
-    assert done.status == 0 and "parameters" in done.out and "10 pictures" in done.out and not (world.folder / "foreground").exists()
+    assert done.status == 0 and "parameters" in done.out and "15 pictures" in done.out and not (world.folder / "foreground").exists()
 
 
 @pytest.mark.parametrize("changes, message", [({"channels": (4, 6, 8), "size": 20}, "do not go with size 20")])
@@ -69,26 +70,34 @@ def test_impossible_sizes_are_refused(world, changes, message):
     refused(call("train-foreground", world.train_foreground(**changes)), message)
 
 
-def test_batches_are_a_function_of_the_step_and_see_every_scene_once_an_epoch(world):
+def test_batches_are_a_function_of_the_step_and_never_the_same(world):
     config = world.train_foreground()
-    marks = np.arange(6, dtype=np.uint8)[:, None, None, None]
-    train = scene_files.Scenes(np.broadcast_to(marks * 40, (6, 16, 16, 3)), np.broadcast_to(marks[..., 0] % 2 > 0, (6, 16, 16)))
-    first, again = (train_foreground.batch(train, config, 5) for _ in range(2))
+    parts = scenes.foregrounds(0, 0, 5, 16), recomposition.backgrounds(0, 0, 4, 16)
+    first, again, other = (train_foreground.batch(*parts, config, step) for step in (5, 5, 6))
+    assert first[0]["image"].shape == (3, 16, 16, 4) and first[1]["foreground"].shape == (3, 16, 16, 1)
     assert all(np.array_equal(first[part][name], again[part][name]) for part in (0, 1) for name in first[part])
-    shown = [train_foreground.batch(train, config, step)[1]["foreground"].mean() for step in (0, 1)]  # 3 of 6 are all foreground
-    assert first[0]["image"].shape == (3, 16, 16, 4) and sum(shown) * 3 == 3
+    assert not np.array_equal(first[0]["image"], other[0]["image"])
 
 
-def test_scenes_are_drawn_once_and_the_same_by_any_number_of_workers(tmp_path, monkeypatch):
+@pytest.mark.parametrize("part", scene_files.PARTS)
+def test_parts_are_drawn_once_and_the_same_by_any_number_of_workers(part, tmp_path, monkeypatch):
     monkeypatch.setattr(scene_files, "SHARD", 2)
-    assert sum(scene_files.draw(tmp_path / "a", "train", 3, 5, 16, workers=1)) == 5
-    monkeypatch.setattr(scenes, "split", None)  # nothing is drawn a second time
-    assert list(scene_files.draw(tmp_path / "a", "train", 3, 5, 16, workers=1)) == [5]
-    monkeypatch.undo()
-    monkeypatch.setattr(scene_files, "SHARD", 2)
-    assert sum(scene_files.draw(tmp_path / "b", "train", 3, 5, 16, workers=2)) == 5
-    one, other = (scene_files.read(tmp_path / name, "train") for name in "ab")
-    assert len(one.images) == 5 and np.array_equal(one.images, other.images) and np.array_equal(one.masks, other.masks)
+    assert sum(scene_files.draw(tmp_path / "a", part, 3, 5, 16, workers=1)) == 5
+    with monkeypatch.context() as patch:
+        patch.setattr(scene_files, "PARTS", {})  # nothing is drawn a second time
+        assert list(scene_files.draw(tmp_path / "a", part, 3, 5, 16, workers=1)) == [5]
+    assert sum(scene_files.draw(tmp_path / "b", part, 3, 5, 16, workers=2)) == 5
+    one, other = (scene_files.Stock(tmp_path / name, part) for name in "ab")
+    assert len(one) == len(other) == 5 and all(np.array_equal(one[k], other[k]) for k in range(5))
+    if part in ("test", "goods"):
+        whole = scene_files.read(tmp_path / "a", part)
+        assert np.array_equal(whole.images[4], one[4][..., :3]) and np.array_equal(whole.masks[4], one[4][..., 3] > 0)
+
+
+def test_half_precision_keeps_the_logits_exact():
+    model = foreground_net.network((4, 6), 16, "mixed_bfloat16")
+    assert model.get_layer("merge0_conv").compute_dtype == "bfloat16" and model.output.dtype == "float32"
+    assert all(variable.dtype == "float32" for variable in model.variables)
 
 
 def test_the_loss_prefers_the_truth_and_counts_small_things():

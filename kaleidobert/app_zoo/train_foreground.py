@@ -1,6 +1,6 @@
 """``kaleidobert train-foreground``: train the foreground network on drawn scenes, and nothing else.
 
-    run/scenes/               the drawn scenes, made once
+    run/scenes/               drawn once: foregrounds and backgrounds, of which every step puts new scenes together, and the tests
         foreground_net.npz    the network's weights, float16; with install: true also copied into the package
         results.json          overlap on held-out products before backgrounds of families that the training does not have
 """
@@ -17,37 +17,44 @@ from kaleidobert import files
 from kaleidobert.configs import TrainForegroundConfig
 from kaleidobert.configs_data import FOREGROUND_WEIGHTS
 from kaleidobert.datasets import scene_files
+from kaleidobert.datasets.drawn import recomposition
+from kaleidobert.datasets.drawn.scenes import ROOM
 from kaleidobert.datasets.drawn.surroundings import HELD_OUT
-from kaleidobert.datasets.scene_files import Scenes
+from kaleidobert.datasets.scene_files import Scenes, Stock
 from kaleidobert.engines import runs
 from kaleidobert.engines.trainer import Goal, Schedule, Trainer
 from kaleidobert.losses.segmentation import cross_entropy_and_dice
 from kaleidobert.model_zoo import foreground_net
 from kaleidobert.preprocessors import foreground
 
-TEST = 1  # added to the seed for the held-out scenes: other products
+TEST, GOODS = 1, 2  # added to the seed for the held-out scenes: other products
+AREAS = (0.0, 0.05, 0.1, 0.2, 0.4, 1.0)  # of the picture, covered by the product: results are given for each range
 
 
 def dry_run(config: TrainForegroundConfig) -> None:
     """Check the configuration and print sizes."""
     runs.check_folder(config.run, _work(config))
     model = foreground_net.network(config.channels, config.size)
-    total = config.scenes + config.held_out
-    print(f"{model.count_params():,} parameters; {_steps(config):,} steps of {config.train.batch_size}; {total:,} pictures to draw, "
-          f"{total * config.size**2 * 4 / 1e6:.0f} MB in {config.run / 'scenes'}")
+    whole, parts = config.held_out + config.goods, 4 * config.foregrounds + 3 * config.backgrounds
+    stored = config.size**2 * 4 * whole + round(config.size * ROOM) ** 2 * parts
+    print(f"{model.count_params():,} parameters; {_steps(config):,} steps of {config.train.batch_size}; "
+          f"{whole + config.foregrounds + config.backgrounds:,} pictures to draw, {stored / 1e6:.0f} MB in {config.run / 'scenes'}")
 
 
 def run(config: TrainForegroundConfig) -> None:
     """Draw, train, evaluate; an interrupted run continues where it stopped."""
     keras.utils.set_random_seed(config.train.seed)
-    model = foreground_net.network(config.channels, config.size)
+    model = foreground_net.network(config.channels, config.size, config.train.precision)
     folder = runs.Run(config.run, _work(config))
-    train = _draw(config, "train", config.scenes, 0)
-    test = _draw(config, "test", config.held_out, TEST, tuple(HELD_OUT))
+    for part, count, shift in (("foregrounds", config.foregrounds, 0), ("backgrounds", config.backgrounds, 0),
+                               ("test", config.held_out, TEST), ("goods", config.goods, GOODS)):
+        _draw(config, part, count, shift)
+    products, behind = (Stock(config.run / "scenes", part) for part in ("foregrounds", "backgrounds"))
+    test, goods = (scene_files.read(config.run / "scenes", part) for part in ("test", "goods"))
     trained = keras.Model({"image": model.input}, {"foreground": model.output})
     total = _steps(config)
     optimizer = _optimizer(config, total)
-    trainer = Trainer(folder, trained, optimizer, {"scenes": config.scenes})
+    trainer = Trainer(folder, trained, optimizer, {"foregrounds": len(products), "backgrounds": len(behind)})
 
     def loss(outputs, targets, weights):
         return {"loss": ops.mean(cross_entropy_and_dice(targets["foreground"], outputs["foreground"]))}
@@ -57,16 +64,17 @@ def run(config: TrainForegroundConfig) -> None:
 
     # what is reported is measured on the same scenes, so nothing is chosen by them: the last weights stay
     goal, schedule = Goal(evaluate, "overlap", None), Schedule(total, config.train.epochs, config.train.save_every)
-    trainer.fit(lambda step: batch(train, config, step), loss, goal, schedule, config.train.clip_norm)
+    trainer.fit(lambda step: batch(products, behind, config, step), loss, goal, schedule, config.train.clip_norm)
     optimizer.finalize_variable_values(trained.trainable_variables)
     path = config.run / "foreground_net.npz"
     foreground_net.save(path, model)
-    values = results(path, test)
+    values = results(path, test, goods)
     folder.results({**values, "parameters": model.count_params(), "bytes": path.stat().st_size}, config)
     if config.install:
         install(path)
     families = ", ".join(f"{name} {value:.3f}" for name, value in values["families"].items())
-    print(f"overlap on {config.held_out} held-out scenes: {values['overlap']:.3f} ({families})\n"
+    print(f"overlap on {config.held_out} held-out scenes: {values['overlap']:.3f} ({families}); of small goods "
+          f"{values['goods']['overlap']:.3f}\n"
           f"  weights: {path} ({path.stat().st_size / 1e6:.2f} MB)\n  figures: {config.run / 'results.json'}")
     if config.install:
         print(f"  installed as {FOREGROUND_WEIGHTS}")
@@ -80,21 +88,11 @@ def install(weights: Path) -> None:
         file.write(weights.read_bytes())
 
 
-def batch(train: Scenes, config: TrainForegroundConfig, step: int) -> tuple[dict, dict, dict]:
-    """Inputs, targets and weights of one step: a pure function of it. Mirrored, and in other colours, at random."""
-    size, count = config.train.batch_size, len(train.images)
-    places = np.arange(step * size, (step + 1) * size)
-    orders = {epoch: _generator(config, epoch, 0).permutation(count) for epoch in set((places // count).tolist())}
-    rows = np.array([orders[place // count][place % count] for place in places.tolist()])
-    rng = _generator(config, step, 1)
-    images, masks = train.images[rows].astype(np.float32), train.masks[rows]
-    for k in range(size):
-        if rng.random() < 0.5:
-            images[k], masks[k] = images[k, :, ::-1], masks[k, :, ::-1]
-        if rng.random() < 0.3:
-            images[k] = images[k][:, :, rng.permutation(3)]
-        if rng.random() < 0.3:
-            images[k] = 255 * (images[k] / 255) ** rng.uniform(0.75, 1.35)
+def batch(products: Stock, behind: Stock, config: TrainForegroundConfig, step: int) -> tuple[dict, dict, dict]:
+    """Inputs, targets and weights of one step: new scenes, a pure function of the step."""
+    rng = np.random.Generator(np.random.Philox(key=np.array([config.train.seed, step], np.uint64), counter=[0, 0, 0, 1]))
+    made = [recomposition.recompose(products, behind, config.size, rng) for _ in range(config.train.batch_size)]
+    images, masks = (np.stack(part) for part in zip(*made))
     return {"image": foreground.channels(images)}, {"foreground": masks[..., None]}, {}
 
 
@@ -104,23 +102,29 @@ def overlaps(predict, test: Scenes) -> np.ndarray:
     return foreground.overlap(found, test.masks)
 
 
-def results(weights: Path, test: Scenes) -> dict:
-    """Mean overlap of the written weights on the held-out scenes, in all and by family of backgrounds, the raw network's and
-    that of the whole segmenter."""
-    predict = foreground_net.build(weights)
-    raw = overlaps(predict, test)
-    whole = np.array([foreground.overlap(foreground.network_mask(image, predict), mask) for image, mask in zip(test.images, test.masks)])
-    names = list(HELD_OUT)
-    return {"overlap": float(whole.mean()), "families": {name: float(whole[k :: len(names)].mean()) for k, name in enumerate(names)},
-            "at_least_0.9": float((whole >= 0.9).mean()), "overlap_of_the_raw_network": float(raw.mean())}
+def results(weights: Path, test: Scenes, goods: Scenes) -> dict:
+    """Mean overlap of the written weights on the held-out scenes: the whole segmenter's, in all, by family of backgrounds and by
+    the area of the product, and the raw network's; and that on small goods."""
+    predict, names = foreground_net.build(weights), list(HELD_OUT)
+
+    def measure(scenes: Scenes) -> np.ndarray:
+        found = [foreground.network_mask(image, predict) for image in scenes.images]
+        return foreground.overlap(np.stack(found), scenes.masks)
+
+    whole, small, area = measure(test), measure(goods), test.masks.mean((1, 2))
+    inside = {f"{low:.0%} to {high:.0%}": (area >= low) & (area < high) for low, high in zip(AREAS, AREAS[1:])}
+    return {"overlap": float(whole.mean()), "at_least_0.9": float((whole >= 0.9).mean()),
+            "families": {name: float(whole[k :: len(names)].mean()) for k, name in enumerate(names) if k < len(whole)},
+            "areas": {name: {"scenes": int(rows.sum()), "overlap": float(whole[rows].mean())}
+                      for name, rows in inside.items() if rows.any()},
+            "overlap_of_the_raw_network": float(overlaps(predict, test).mean()),
+            "goods": {"scenes": len(small), "overlap": float(small.mean())}}
 
 
-def _draw(config: TrainForegroundConfig, part: str, count: int, shift: int, held_out: tuple[str, ...] = ()) -> Scenes:
-    with tqdm(total=count, unit="scene", desc=f"{part} scenes") as bar:
-        seed = config.train.seed + shift
-        for number in scene_files.draw(config.run / "scenes", part, seed, count, config.size, held_out, config.workers):
+def _draw(config: TrainForegroundConfig, part: str, count: int, shift: int) -> None:
+    with tqdm(total=count, unit="picture", desc=part) as bar:
+        for number in scene_files.draw(config.run / "scenes", part, config.train.seed + shift, count, config.size, config.workers):
             bar.update(number)
-    return scene_files.read(config.run / "scenes", part)
 
 
 def _optimizer(config: TrainForegroundConfig, total: int) -> keras.optimizers.Optimizer:
@@ -140,6 +144,3 @@ def _work(config: TrainForegroundConfig) -> TrainForegroundConfig:
 def _steps(config: TrainForegroundConfig) -> int:
     return max(1, int(config.scenes * config.train.epochs / config.train.batch_size))
 
-
-def _generator(config: TrainForegroundConfig, number: int, purpose: int) -> np.random.Generator:
-    return np.random.Generator(np.random.Philox(key=np.array([config.train.seed, number], np.uint64), counter=[0, 0, 0, purpose]))

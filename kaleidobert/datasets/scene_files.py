@@ -1,12 +1,14 @@
-"""The drawn scenes of the foreground network as files: drawn by worker processes, kept, and read again.
+"""What the foreground network is trained and tested on as files: drawn by worker processes, kept, and read again.
 
-A file holds SHARD scenes, uint8[N, s, s, 4]: red, green, blue, and 1 where there is foreground.
+A file holds SHARD pictures of a part, uint8[N, s, s, C]: foregrounds and backgrounds, which the training puts together, and the
+whole scenes of the tests (PARTS).
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,9 +16,12 @@ from types import SimpleNamespace
 import numpy as np
 
 from kaleidobert import files
-from kaleidobert.datasets.drawn import scenes
+from kaleidobert.datasets.drawn import recomposition, scenes
 
 SHARD = 100
+PARTS: dict[str, Callable[[int, int, int, int], np.ndarray]] = {  # seed, start, count, size -> pictures
+    "foregrounds": scenes.foregrounds, "backgrounds": recomposition.backgrounds, "test": scenes.split,
+    "goods": partial(scenes.split, goods=True)}
 
 
 @dataclass(frozen=True)
@@ -27,15 +32,26 @@ class Scenes:
     masks: np.ndarray
 
 
-def draw(folder: Path, part: str, seed: int, count: int, size: int, held_out: tuple[str, ...] = (), workers: int = 0) -> Iterator[int]:
-    """Draw the files of a part that are not there yet; yields numbers of scenes as they are done.
+class Stock(Sequence):
+    """The pictures of a part, left on disk until they are asked for."""
 
-    held_out: families of surroundings.HELD_OUT that take turns, () for those of the training. workers: 0 = one per core.
-    """
-    tasks = [(folder / f"{part}-{start:06d}.npy", seed, min(SHARD, count - start), size, start, held_out)
+    def __init__(self, folder: Path, part: str):
+        self._files = [np.load(path, mmap_mode="r", allow_pickle=False) for path in _paths(folder, part)]
+        self._shard = len(self._files[0])
+
+    def __len__(self) -> int:
+        return self._shard * (len(self._files) - 1) + len(self._files[-1])
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        return np.asarray(self._files[index // self._shard][index % self._shard])
+
+
+def draw(folder: Path, part: str, seed: int, count: int, size: int, workers: int = 0) -> Iterator[int]:
+    """Draw the files of a part that are not there yet; yields numbers of pictures as they are done. workers: 0 = one per core."""
+    tasks = [(folder / f"{part}-{start:06d}.npy", part, seed, start, min(SHARD, count - start), size)
              for start in range(0, count, SHARD)]
     todo = [task for task in tasks if not task[0].is_file()]
-    yield sum(task[2] for task in tasks) - sum(task[2] for task in todo)
+    yield sum(task[4] for task in tasks) - sum(task[4] for task in todo)
     workers = min(workers or os.cpu_count() or 1, len(todo))
     if workers <= 1:
         yield from map(_draw_some, todo)
@@ -49,15 +65,19 @@ def draw(folder: Path, part: str, seed: int, count: int, size: int, held_out: tu
 
 
 def read(folder: Path, part: str) -> Scenes:
-    """All scenes of a part, in the order of their numbers."""
-    together = np.concatenate([np.load(path, allow_pickle=False) for path in sorted(folder.glob(f"{part}-*.npy"))])
+    """All whole scenes of a part, in the order of their numbers."""
+    together = np.concatenate([np.load(path, allow_pickle=False) for path in _paths(folder, part)])
     return Scenes(together[..., :3], together[..., 3] > 0)
 
 
+def _paths(folder: Path, part: str) -> list[Path]:
+    return sorted(folder.glob(f"{part}-*.npy"))
+
+
 def _draw_some(task: tuple) -> int:
-    path, seed, count, size, start, held_out = task
-    images, masks = scenes.split(seed, count, size, start, held_out)
+    path, part, seed, start, count, size = task
+    made = PARTS[part](seed, start, count, size)
     with files.atomic(path) as file:
         # only its write method: into a real file numpy writes past Python, and a full disk is an error without a number
-        np.save(SimpleNamespace(write=file.write), np.concatenate([images, masks[..., None].astype(np.uint8)], axis=-1), allow_pickle=False)
+        np.save(SimpleNamespace(write=file.write), made, allow_pickle=False)
     return count

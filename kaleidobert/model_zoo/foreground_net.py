@@ -23,10 +23,11 @@ HEADER, FORMAT = "__header__", 1
 INPUTS = 4  # red, green, blue, distance to the border's colour
 
 
-def network(channels: Sequence[int], size: int) -> keras.Model:
+def network(channels: Sequence[int], size: int, precision: str = "float32") -> keras.Model:
     """f32[B, size, size, 4] -> logits f32[B, size, size, 1].
 
     channels: at 1/2, 1/4, ... of the size; nothing is computed at full size but the first and the last convolution.
+    precision: a Keras dtype policy; the logits are float32 whatever it is.
     Raises UserError where size does not halve evenly for each of them.
     """
     # --- Layers
@@ -35,26 +36,29 @@ def network(channels: Sequence[int], size: int) -> keras.Model:
                         "at least two numbers of channels, and a size that halves evenly for each")
     image = keras.Input((size, size, INPUTS), name="image")
 
+    def block(x, width: int, name: str, kernel: int = 3, stride: int = 1):
+        # plain convolutions: on CPUs depthwise ones take as long for a ninth of the products
+        x = layers.Conv2D(width, kernel, strides=stride, padding="same", use_bias=False, dtype=precision, name=f"{name}_conv")(x)
+        x = layers.BatchNormalization(momentum=0.95, dtype=precision, name=f"{name}_norm")(x)
+        return layers.ReLU(dtype=precision, name=f"{name}_relu")(x)
+
     # --- Functional Model
     x, skips = image, []
     for depth, width in enumerate(channels):
-        x = _block(x, width, f"down{depth}", kernel=3 if depth else 4, stride=2)
-        x = layers.Add(name=f"add{depth}")([x, _block(x, width, f"block{depth}")])
+        x = block(x, width, f"down{depth}", kernel=3 if depth else 4, stride=2)
+        x = layers.Add(dtype=precision, name=f"add{depth}")([x, block(x, width, f"block{depth}")])
         skips.append(x)
     # what the whole picture is like, for every place of it
-    context = layers.Dense(channels[-1], name="context")(layers.GlobalAveragePooling2D(keepdims=True, name="pool")(x))
-    x = layers.Add(name="add_context")([_block(x, channels[-1], "bottom"), context])
+    pooled = layers.GlobalAveragePooling2D(keepdims=True, dtype=precision, name="pool")(x)
+    context = layers.Dense(channels[-1], dtype=precision, name="context")(pooled)
+    x = layers.Add(dtype=precision, name="add_context")([block(x, channels[-1], "bottom"), context])
     for depth in range(len(channels) - 2, -1, -1):
-        x = layers.Conv2D(channels[depth], 1, name=f"narrow{depth}")(x)
-        x = layers.UpSampling2D(2, interpolation="nearest", name=f"up{depth}")(x)
-        x = _block(layers.Concatenate(name=f"join{depth}")([x, skips[depth]]), channels[depth], f"merge{depth}")
-    return keras.Model(image, layers.Conv2DTranspose(1, 4, strides=2, padding="same", name="logit")(x), name="foreground_net")
-
-
-def _block(x, width: int, name: str, kernel: int = 3, stride: int = 1):
-    # plain convolutions: on CPUs depthwise ones take as long for a ninth of the products
-    x = layers.Conv2D(width, kernel, strides=stride, padding="same", use_bias=False, name=f"{name}_conv")(x)
-    return layers.ReLU(name=f"{name}_relu")(layers.BatchNormalization(momentum=0.95, name=f"{name}_norm")(x))
+        x = layers.Conv2D(channels[depth], 1, dtype=precision, name=f"narrow{depth}")(x)
+        x = layers.UpSampling2D(2, interpolation="nearest", dtype=precision, name=f"up{depth}")(x)
+        x = layers.Concatenate(dtype=precision, name=f"join{depth}")([x, skips[depth]])
+        x = block(x, channels[depth], f"merge{depth}")
+    logit = layers.Conv2DTranspose(1, 4, strides=2, padding="same", dtype="float32", name="logit")
+    return keras.Model(image, logit(x), name="foreground_net")
 
 
 def save(path: str | Path, model: keras.Model) -> None:

@@ -42,11 +42,6 @@ def ramp(size: int, first: np.ndarray, second: np.ndarray, rng: np.random.Genera
     return first + share[:, :, None] * (second - first)
 
 
-def white(size: int, rng: np.random.Generator) -> np.ndarray:
-    """The shop's white, now and then not quite white."""
-    return np.full((size, size, 3), 255 if rng.random() < 0.6 else rng.uniform(236, 255), np.float32)
-
-
 def studio(size: int, rng: np.random.Generator) -> np.ndarray:
     """A plain backdrop of one colour with uneven light."""
     kind = rng.random()
@@ -144,7 +139,6 @@ def scatter(size: int, rng: np.random.Generator) -> np.ndarray:
 
 
 PLAIN: tuple[Family, ...] = (studio, marble, wood, wall, clouds)
-SHOP: tuple[Family, ...] = (white, white, studio)
 TRAINING: tuple[Family, ...] = (studio, marble, wood, wall, clouds, floor, floor, leaves, room, scatter, scatter)
 
 
