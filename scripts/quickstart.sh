@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# scripts/quickstart.sh [--reduced]: installs the package and runs everything on a drawn catalogue: synthesize, records, pretrain,
-# classify (category, subcategory), retrieve (i2t, t2i), inspect; ends with a table. Results lie in runs/quickstart.
+# scripts/quickstart.sh [--reduced]: installs the package and runs everything on a drawn catalogue: synthesize, records,
+# align, pretrain, classify (category, subcategory), retrieve (i2t, t2i), inspect; ends with a table. Results lie in runs/quickstart.
 # --reduced: fewer products and steps, into runs/quickstart_reduced (what the tests run).
 set -euo pipefail
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
@@ -16,9 +16,10 @@ if [ "${1:-}" = --reduced ]; then
     case "$1" in
       synthesize) echo "catalogue=$runs/catalogue num_products=60 size=96" ;;
       records) echo "bank=$runs/bank source.table=$runs/catalogue/products.jsonl encoder.size=8" ;;
+      align) echo "run=$runs/align data.bank=$runs/bank train.epochs=1 decoding.beam=1" ;;
       pretrain) echo "run=$runs/pretrain data.bank=$runs/bank train.epochs=2" ;;
       t2i) echo "run=$runs/t2i data.bank=$runs/bank init=$runs/i2t/best.npz" ;;
-      inspect) echo "run=$runs/pages data.bank=$runs/bank checkpoint=$runs/pretrain/best.npz source.table=$runs/catalogue/products.jsonl count=2" ;;
+      inspect) echo "run=$runs/pages data.bank=$runs/bank checkpoint=$runs/pretrain/best.npz maps=$runs/align/forced source.table=$runs/catalogue/products.jsonl count=2" ;;
       *) echo "run=$runs/$1 data.bank=$runs/bank init=$runs/pretrain/best.npz train.epochs=1" ;;
     esac
   }
@@ -31,6 +32,7 @@ step() { # step NAME COMMAND
 }
 step synthesize synthesize
 step records records
+step align align
 step pretrain pretrain
 step cat classify
 step subcat classify

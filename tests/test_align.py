@@ -12,6 +12,7 @@ from kaleidobert.app_zoo.align_captioner import CaptionerRun
 from kaleidobert.datasets import alignments, grid_pictures
 from kaleidobert.datasets.bank import Bank
 from kaleidobert.datasets.caption_sampler import END, PAD, START, UNKNOWN, CaptionSampler, Pieces, augment
+from kaleidobert.errors import UserError
 from tests import tables
 from tests.apps_data import World, call, edit, refused, results
 from tests.tiny import make_bank, tiny_bank, tiny_catalogue
@@ -157,13 +158,24 @@ def test_words_of_pieces():
 def test_maps_of_words():
     words = [align_words.Word("red", [1]), align_words.Word("the", [2]), align_words.Word("bags", [3, 4]), align_words.Word("hat", [5])]
     alpha = np.eye(5, 6, dtype=np.float32)
-    maps, known = align_words.forced_maps(words, alpha)
+    maps, known = align_words.forced_maps(words, alpha, after=False)
     assert known.tolist() == [True, False, True, True]
-    np.testing.assert_allclose(maps[2], [0, 0, 0.5, 0.5, 0, 0])  # pieces 3 and 4 are predicted by the third and fourth map
+    np.testing.assert_allclose(maps[2], [0, 0, 0.5, 0.5, 0, 0])  # pieces 3 and 4 are told from rows 2 and 3
+    after, known = align_words.forced_maps(words, alpha, after=True)
+    assert known.tolist() == [True, False, True, False]  # no row was left that had read the last piece
+    np.testing.assert_allclose(after[2], [0, 0, 0, 0.5, 0.5, 0])
     caption = align_words.join(["bag", "##s", "red", "bags"])
-    maps, known = align_words.generated_maps(words, caption, alpha)
+    maps, known = align_words.generated_maps(words, caption, alpha, after=False)
     assert known.tolist() == [True, False, True, False]
     np.testing.assert_allclose(maps[2], [0.25, 0.25, 0, 0.5, 0, 0])
+    maps, _ = align_words.generated_maps(words, caption, alpha, after=True)
+    np.testing.assert_allclose(maps[[0, 2]], [[0, 0, 0, 1, 0, 0], [0, 0.25, 0.25, 0, 0.5, 0]])
+
+
+def test_grounding_asks_words_where_they_lie():
+    with pytest.raises(UserError, match="grounding is 1.0 and query is state.*captioner.grounding=0"):
+        configs.Captioner(query="state")
+    assert configs.Captioner(query="state", grounding=0).grounding == 0
 
 
 def test_rows_without_text_are_no_lesson(world):

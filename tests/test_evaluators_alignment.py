@@ -114,6 +114,8 @@ def test_the_summary_is_a_mean_over_words_with_intervals_over_pictures():
     result = alignment.summary({"pointing": {"found": values, "chance": 0 * values + 0.2}}, found, rng())["pointing"]
     assert result["found"]["value"] == pytest.approx((0.5 + 0.25) / 2) and result["chance"]["value"] == pytest.approx(0.2)
     assert result["found"]["low"] < 0.3 and result["found"]["high"] > 0.5 and result["chance"]["low"] == pytest.approx(0.2)
+    pooled = result["found"]["sightings"]
+    assert pooled["value"] == pytest.approx(19 / 40) and 0.25 < pooled["low"] < 0.4 < 0.55 < pooled["high"] < 0.7
     assert result["words"]["seldom"] == {"count": 4, "found": 0.25, "chance": pytest.approx(0.2)}
     # ten sightings in one picture say no more than one
     together = alignment.Sightings(np.repeat(np.arange(4), 10), np.full(40, "w"), found.boxes, found.frames, found.patches)

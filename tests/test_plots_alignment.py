@@ -31,6 +31,7 @@ def test_corpus(tmp_path, levels):
 
 def test_located(tmp_path):
     values = {method: {"value": 0.1 * n, "low": 0.05 * n, "high": 0.15 * n} for n, method in enumerate(alignment.METHODS, 1)}
+    values = {method: {**row, "sightings": row} for method, row in values.items()}
     plots_alignment.located({"pointing": {**values, "words": {}}, "grey": {**values, "words": {}}}, tmp_path / "b.png")
     picture = opened(tmp_path / "b.png")
     assert all(has_colour(picture, colour) for colour in plots_alignment.METHOD_COLOURS.values())

@@ -14,7 +14,7 @@ from kaleidobert.model_zoo.show_attend_tell import ShowAttendTell
 
 SIZES = {"vocabulary_size": 12, "feature_size": 5, "grid": 3, "hidden_size": 8, "embedding_size": 6, "attention_size": 4,
          "context_size": 7, "dropout": 0.0}
-VARIANTS = [{}, {"query": "state"}, {"start": "zero", "positions": False}, {"grounded": True}]
+VARIANTS = [{}, {"query": "state"}, {"start": "zero", "positions": False}, {"told": 3}]
 
 
 def captioner(spread: float = 0.6, **changes) -> ShowAttendTell:
@@ -49,7 +49,8 @@ def test_teacher_forcing_is_the_steps_one_by_one(changes):
     state = (memory.h, memory.c)
     for step in range(given["pieces"].shape[1]):
         embedded = model.embedding(given["pieces"][:, step : step + 1])
-        *state, context, alpha = model.step(memory, tuple(state), model.feed(embedded))
+        feed = model.feed(embedded, given["pieces"][:, step : step + 1])
+        *state, context, alpha = model.step(memory, tuple(state), feed)
         logits = model.logits(embedded, state[0], context)
         np.testing.assert_allclose(logits[:, 0], outputs["logits"][:, step], rtol=1e-4, atol=1e-5)
         np.testing.assert_allclose(alpha[:, 0], outputs["alpha"][:, step], rtol=1e-4, atol=1e-6)
@@ -58,7 +59,8 @@ def test_teacher_forcing_is_the_steps_one_by_one(changes):
 def test_the_context_is_gated_attention():
     model, given = captioner(), inputs(1)
     memory = model.look(given)
-    _, _, context, alpha = model.step(memory, (memory.h, memory.c), model.feed(model.embedding(given["pieces"][:, :1])))
+    feed = model.feed(model.embedding(given["pieces"][:, :1]), given["pieces"][:, :1])
+    _, _, context, alpha = model.step(memory, (memory.h, memory.c), feed)
     kernel, bias = (np.asarray(weight) for weight in model.gate.weights)
     gate = 1 / (1 + np.exp(-(np.asarray(memory.h) @ kernel + bias)))
     np.testing.assert_allclose(context, gate * (np.asarray(alpha) @ np.asarray(memory.values)), rtol=1e-4)
@@ -94,7 +96,8 @@ def score(model, given, captions, length) -> np.ndarray:
     pieces = np.concatenate([np.full((len(captions), 1), START, np.int32), following[:, :-1]], 1)
     outputs = steps.forward(Scorer(model))({"grid": given["grid"], "pieces": pieces, "following": following})
     for row, caption in enumerate(captions):
-        np.testing.assert_allclose(caption.alpha, outputs["alpha"][row, : len(caption.pieces)], rtol=1e-3, atol=1e-5)
+        rows = min(len(caption.pieces) + 1, length)
+        np.testing.assert_allclose(caption.alpha[:rows], outputs["alpha"][row, :rows], rtol=1e-3, atol=1e-5)
     return np.where(following > 0, outputs["log_likelihood"], 0).sum(1)
 
 
@@ -111,12 +114,11 @@ def test_a_wider_beam_finds_likelier_captions_and_tells_their_likelihood_and_map
     assert totals[1] > totals[0]
 
 
-def train(model, batch, number: int, coverage: float = 0.0, grounding: float = 0.0) -> dict:
+def train(model, batch, number: int, grounding: float = 0.0) -> dict:
     def loss(outputs, targets, weights):
-        entropy = captioning.cross_entropy(outputs["logits"], targets["pieces"], weights["pieces"])
-        total = entropy + coverage * captioning.coverage(outputs["alpha"], weights["pieces"])
+        total = entropy = captioning.cross_entropy(outputs["logits"], targets["pieces"], weights["pieces"])
         if grounding:
-            total = total + grounding * sum(captioning.grounding(outputs, targets["pieces"], weights["pieces"]))
+            total = total + grounding * sum(captioning.telling(outputs, targets, weights))
         return {"loss": total, "cross_entropy": entropy}
 
     optimizer = optimizers.adam(2e-2)
@@ -144,11 +146,48 @@ def test_learns_captions_by_heart_and_writes_them():
     assert [caption.pieces for caption in captions] == [[5 + row, 10, 5 + row] for row in range(4)]
 
 
-def test_grounding_makes_attention_look_at_the_cell_that_tells_the_word():
-    model, batch = ShowAttendTell(**SIZES, grounded=True, positions=False), lesson()
-    train(model, batch, 200, grounding=1.0)
-    alpha = steps.forward(model)(batch[0])["alpha"]  # also the second time, when the words before give it away
-    assert [alpha[row, 2].argmax() for row in range(4)] == [0, 2, 4, 6] and (alpha[np.arange(4), 2, 2 * np.arange(4)] > 0.5).all()
+def riddle(rows: int = 64) -> tuple:
+    """Somewhere in each picture lies a mark of one of two kinds, on cell 2 or 6, and somewhere else one of two others, on cell 1 or 5;
+    the text says of piece 10 which kind the first is (5, 6), and of piece 11 the same of the second (7, 8); a third of the texts is
+    silent about the second, which is then not there."""
+    rng = np.random.default_rng(2)
+    grid, kinds, places = np.zeros((rows, 9, 5), np.float32), rng.integers(0, 2, (rows, 2)), rng.integers(0, 2, (rows, 2))
+    silent = np.arange(rows) % 3 == 0
+    first, second = np.where(places[:, 0], 2, 6), np.where(places[:, 1], 1, 5)
+    grid[np.arange(rows), first, kinds[:, 0]] = 3
+    grid[~silent, second[~silent], 2 + kinds[~silent, 1]] = 3
+    pieces = np.stack([np.full(rows, START), np.full(rows, 10), 5 + kinds[:, 0], np.where(silent, 0, 11),
+                       np.where(silent, 0, 7 + kinds[:, 1])], 1).astype(np.int32)
+    following = np.concatenate([pieces[:, 1:], np.full((rows, 1), END)], 1).astype(np.int32)
+    told = np.zeros((rows, 5, 4), np.float32)  # 5, 6, 7, 8
+    told[np.arange(rows), 1, kinds[:, 0]] = told[np.arange(rows), 3, 2 + kinds[:, 1]] = 1
+    asked = np.zeros((rows, 5), np.float32)
+    asked[:, 1], asked[:, 3] = 1, ~silent
+    candidates = np.full((rows, 1), 11, np.int32)
+    return ({"grid": grid, "pieces": pieces, "candidates": candidates},
+            {"pieces": following, "told": told, "told_prior": np.zeros_like(told), "held": (~silent)[:, None].astype(np.float32),
+             "held_prior": np.zeros((rows, 1), np.float32)},
+            {"pieces": (pieces > 0).astype(np.float32), "told": asked, "held": np.ones((rows, 1), np.float32)}), first, second, silent
+
+
+def test_grounding_makes_a_word_look_at_what_the_text_says_of_it():
+    model, (batch, first, second, silent) = ShowAttendTell(**SIZES, told=4), riddle()
+    train(model, batch, 300, grounding=1.0)
+    alpha = steps.forward(model)({name: batch[0][name] for name in ("grid", "pieces")})["alpha"]  # row k: having read piece k
+    assert (alpha[:, 1].argmax(-1) == first).mean() > 0.9 and (alpha[~silent, 3].argmax(-1) == second[~silent]).mean() > 0.9
+
+
+def test_telling_counts_what_is_asked_only_and_starts_at_the_prior():
+    (_, targets, weights), *_ = riddle(6)
+    even = np.full((6, 5, 9), 1 / 9, np.float32)
+    outputs = {"told": np.zeros_like(targets["told"]), "held": np.zeros_like(targets["held"]), "looked": even, "alpha": even}
+    told, held, apart = (float(part) for part in captioning.telling(outputs, targets, weights))
+    assert told == pytest.approx(4 * np.log(2), rel=1e-5) and apart == pytest.approx(np.log(9), rel=1e-5)
+    assert held == pytest.approx(6 * np.log(2) / weights["told"].sum(), rel=1e-5)
+    sure = {**targets, "told_prior": np.where(targets["told"] > 0, 30, -30).astype(np.float32)}
+    assert float(captioning.telling(outputs, sure, weights)[0]) == pytest.approx(0, abs=1e-4)
+    other = {**outputs, "told": np.where(weights["told"][..., None] > 0, 0, 9).astype(np.float32)}
+    assert float(captioning.telling(other, targets, weights)[0]) == pytest.approx(told)
 
 
 def test_coverage_is_nothing_where_all_cells_get_the_same():

@@ -117,14 +117,15 @@ def _align(captioner: CaptionerRun, write: Any, rows: np.ndarray, most_words: in
     maps, known = np.zeros((len(rows), most_words, cells**2), np.float32), np.zeros((len(rows), most_words), bool)
     captions, notes = write(rows), []
     scores = captioner.score(rows) if config.mode == "forced" else None
+    after = config.captioner.query == "word"  # a captioner that is asked by words looks where a word is once it has read the word
     frames = grid_pictures.frames(bank, rows)
     for number, (row, caption) in enumerate(zip(rows, captions)):
         words = align_words.text_words(bank, tokenizer.pieces(bank.token_ids[row]), row)
         written = align_words.join(tokenizer.pieces(captioner.pieces.bank_ids[caption.pieces]))
         if scores is not None:
-            own = align_words.forced_maps(words, scores[number][1])
+            own = align_words.forced_maps(words, scores[number][1], after)
         else:
-            own = align_words.generated_maps(words, written, caption.alpha)
+            own = align_words.generated_maps(words, written, caption.alpha, after)
         maps[number, : len(words)], known[number, : len(words)] = own
         entry = bank.table[row]
         notes.append({"image_id": entry["image_id"], "caption": " ".join(word.text for word in written),

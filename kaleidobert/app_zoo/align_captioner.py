@@ -8,11 +8,12 @@ import numpy as np
 from tqdm import tqdm
 
 from kaleidobert import configs
-from kaleidobert.app_zoo import models
+from kaleidobert.app_zoo import align_words, models
 from kaleidobert.configs import AlignConfig
 from kaleidobert.datasets import grid_pictures
 from kaleidobert.datasets.bank import Bank, sha256
 from kaleidobert.datasets.caption_sampler import CaptionSampler, Pieces
+from kaleidobert.datasets.companions import Companions
 from kaleidobert.datasets.sampler import share_of_groups
 from kaleidobert.engines import steps
 from kaleidobert.engines.predictor import prefetch
@@ -70,6 +71,7 @@ class CaptionerRun:
         self.pieces = Pieces(bank, self.rows.train, config.captioner.min_count)
         self.cells, self.feature_size = grid_encoders.describe(config.grid)
         self.tokenizer, self.model, self.grids = bank.tokenizer(), None, None
+        self.companions = self._companions() if config.captioner.grounding else None
 
     def look(self) -> None:
         """Make the grids of all pictures, as far as they are not there yet."""
@@ -84,14 +86,21 @@ class CaptionerRun:
                 bar.update(count)
         self.grids = grid_pictures.Grids(self.bank, place)
 
+    def _companions(self) -> Companions:
+        pieces, name = self.pieces, self.config.subcategory
+        labels = [row["labels"].get(name, "") for row in self.bank.table]  # a bank without that label is one group
+        groups = np.unique(np.array(labels), return_inverse=True)[1]
+        texts = [align_words.plain(text).lower() for text in self.tokenizer.pieces(pieces.bank_ids)]
+        return Companions(pieces.encode(self.bank.token_ids), pieces, texts, groups, self.rows.train)
+
     def build(self) -> ShowAttendTell:
         """A captioner with fresh weights."""
         options, grid = self.config.captioner, self.config.grid
         model = ShowAttendTell(self.pieces.size, self.feature_size, self.cells, grid.size if grid.network == "small" else 0,
                                options.hidden_size, options.embedding_size, options.attention_size, options.context_size,
-                               options.dropout, options.query, options.start, options.positions, options.grounding > 0,
-                               self.config.train.seed)
-        model.start_from(*self.pieces.frequencies(self.bank.token_ids[self.rows.train]))
+                               options.dropout, options.query, options.start, options.positions,
+                               len(self.companions.told) if self.companions else 0, self.config.train.seed)
+        model.start_from(self.pieces.frequencies(self.bank.token_ids[self.rows.train]))
         return model
 
     def train(self) -> None:
@@ -99,17 +108,18 @@ class CaptionerRun:
         config, run = self.config, Run(folder(self.config), settings(self.config))
         self.model = self.build()
         self._score, options = steps.forward(Scorer(self.model)), config.captioner
-        sampler = self.sampler(self.rows.train, config.grid.augment and config.grid.network == "small")
+        sampler = self.sampler(self.rows.train, config.grid.augment and config.grid.network == "small",
+                               self.companions.arrays if self.companions else None)
         optimizer, total = models.schedule(config.train, len(sampler.rows))
 
         def loss(outputs, targets, weights):
-            pieces, weights = targets["pieces"], weights["pieces"]
-            parts = {"cross_entropy": captioning.cross_entropy(outputs["logits"], pieces, weights),
-                     "coverage": captioning.coverage(outputs["alpha"], weights)}
+            written = weights["pieces"]
+            parts = {"cross_entropy": captioning.cross_entropy(outputs["logits"], targets["pieces"], written),
+                     "coverage": captioning.coverage(outputs["alpha"], written)}
             total = parts["cross_entropy"] + options.coverage * parts["coverage"]
             if options.grounding:
-                parts["evidence"], parts["grounding"] = captioning.grounding(outputs, pieces, weights)
-                total = total + options.grounding * (parts["evidence"] + parts["grounding"])
+                parts["told"], parts["held"], parts["apart"] = captioning.telling(outputs, targets, weights)
+                total = total + options.grounding * (parts["told"] + parts["held"] + parts["apart"])
             return {"loss": total, **parts}
 
         trainer = Trainer(run, self.model, optimizer, models.origin(self.model, self.bank))
@@ -118,10 +128,10 @@ class CaptionerRun:
         checkpoints.restore(run.best, self.model)
         plots.loss_curves(run.metrics(), run.folder / "losses.png")
 
-    def sampler(self, rows: np.ndarray, augment: bool = False) -> CaptionSampler:
+    def sampler(self, rows: np.ndarray, augment: bool = False, ask: Any = None) -> CaptionSampler:
         """Batches of rows with text."""
         train = self.config.train
-        return CaptionSampler(self.bank, self.grids, self.pieces, rows, train.batch_size, train.seed, augment)
+        return CaptionSampler(self.bank, self.grids, self.pieces, rows, train.batch_size, train.seed, augment, ask)
 
     def score(self, rows: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
         """(log-likelihood f32[L], alpha f32[L, N]) of the L pieces, the end included, of each row's own text."""

@@ -40,8 +40,10 @@ def tell(report: dict[str, Any]) -> None:
     print(f"words that name a described part: {report['coverage']:.1%} of {report['sightings']:,} have a map")
     for measure, row in report.items():
         if isinstance(row, dict):
-            print(f"  {measure}: " + "; ".join(f"{method} {row[method]['value']:.3f} [{row[method]['low']:.3f}, {row[method]['high']:.3f}]"
-                                                for method in alignment.METHODS))
+            pooled = {name: row[name]["sightings"] for name in alignment.METHODS}
+            for what, values in (("mean over words", row), ("over all sightings", pooled)):
+                print(f"  {measure}, {what}: " + "; ".join(f"{name} {values[name]['value']:.3f} [{values[name]['low']:.3f}, "
+                                                           f"{values[name]['high']:.3f}]" for name in alignment.METHODS))
 
 
 def _number(row: dict, word: str) -> int:

@@ -7,7 +7,7 @@ from typing import Any
 from kaleidobert import files
 from kaleidobert.evaluators import retrieval
 
-PICTURES = ("sheet.png", "losses.png", "confusion.png", "ranks.png", "index.html")
+PICTURES = ("sheet.png", "losses.png", "confusion.png", "ranks.png", "parts.png", "index.html")
 
 
 def table(folder: Path) -> list[tuple[str, str, float, float | None]]:
@@ -47,6 +47,11 @@ def _rows(result: dict[str, Any], run: str) -> list[tuple[str, str, float, float
         chance = result["baselines"]
         return [(run, f"{_task(name)} {name.rpartition('_')[2]}", value, chance.get(name)) for name, value in metrics.items()
                 if name.endswith(("_accuracy", "_kl"))]
+    if result.get("task") == "align":
+        rows = [(run, f"captions {name}", value, None) for name, value in metrics.items() if name != "different_captions"]
+        found = result["parts"].get("pointing")
+        return rows + ([(run, "peaks of words in their parts share", found["found"]["sightings"]["value"],
+                         found["chance"]["sightings"]["value"])] if found else [])
     if result.get("task") == "classify":
         what = f"{result['label']} from {result['modality']}"
         return [(run, f"{what} accuracy", metrics["accuracy"]["value"], metrics["chance"]),

@@ -1,5 +1,6 @@
 """Bank -> batches of the captioner: its own vocabulary, texts of like length together, a pure function of (seed, step)."""
 
+from collections.abc import Callable
 from functools import lru_cache
 
 import numpy as np
@@ -39,24 +40,23 @@ class Pieces:
         """The bank's ids as the captioner's."""
         return self._own[token_ids]
 
-    def frequencies(self, token_ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(f32[V], f32[V]): how often each piece is to be written in texts i32[n, T], and the share of the texts that hold it."""
-        own = self.encode(token_ids)
-        counts = np.bincount(own[:, 1:].ravel(), minlength=self.size).astype(np.float32)
+    def frequencies(self, token_ids: np.ndarray) -> np.ndarray:
+        """f32[V]: how often each piece is to be written in texts i32[n, T]."""
+        counts = np.bincount(self.encode(token_ids)[:, 1:].ravel(), minlength=self.size).astype(np.float32)
         counts[[PAD, START]] = 0
-        held = sum(np.bincount(np.unique(row), minlength=self.size) for row in own)
-        held[[PAD, START]] = 0
-        return counts, (held / len(own)).astype(np.float32)
+        return counts
 
 
 class CaptionSampler:
     """Batches (inputs, targets, weights) of the training rows: "grid" or "picture", "pieces" [B, L]; the pieces that follow.
 
-    Rows without a word are left out. augment: pictures are mirrored and moved at random.
+    Rows without a word are left out. augment: pictures are mirrored and moved at random. ask: a function of rows and a length
+    that brings further arrays, as ``Companions.arrays``.
     """
 
-    def __init__(self, bank: Bank, grids: Grids, pieces: Pieces, rows: np.ndarray, batch_size: int, seed: int, augment: bool = False):
-        self._ids, self._grids, self._augment, self._seed = pieces.encode(bank.token_ids), grids, augment, seed
+    def __init__(self, bank: Bank, grids: Grids, pieces: Pieces, rows: np.ndarray, batch_size: int, seed: int, augment: bool = False,
+                 ask: Callable[[np.ndarray, int], tuple[Arrays, Arrays, Arrays]] | None = None):
+        self._ids, self._grids, self._augment, self._seed, self._ask = pieces.encode(bank.token_ids), grids, augment, seed, ask
         self._lengths = (self._ids != PAD).sum(1)
         self.rows, self.batch_size = rows[self._lengths[rows] > 2], batch_size  # START and END alone say nothing
         if not len(self.rows):
@@ -70,7 +70,11 @@ class CaptionSampler:
     def batch(self, step: int) -> tuple[Arrays, Arrays, Arrays]:
         """The batch of a step, 0-based."""
         epoch, number = divmod(step, self.batches_per_epoch)
-        inputs, targets, weights = self.examples(self._batches(epoch)[number])
+        rows = self._batches(epoch)[number]
+        inputs, targets, weights = self.examples(rows)
+        if self._ask is not None:
+            for own, asked in zip((inputs, targets, weights), self._ask(rows, inputs["pieces"].shape[1])):
+                own.update(asked)
         if self._augment:
             inputs["picture"] = augment(inputs["picture"], generator(self._seed, AUGMENT, step))
         return inputs, targets, weights

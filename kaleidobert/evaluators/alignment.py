@@ -131,10 +131,11 @@ def scores(test: Sightings, train: Sightings, peaks: np.ndarray, links: np.ndarr
 
 def summary(scores: Mapping[str, Mapping[str, np.ndarray]], found: Sightings, rng: np.random.Generator, resamples: int = RESAMPLES
             ) -> dict[str, Any]:
-    """{measure: {method: {value, low, high}, "words": {word: {"count", method: mean}}}}.
+    """{measure: {method: {value, low, high, sightings: {value, low, high}}, "words": {word: {"count", method: mean}}}}.
 
-    value: the mean over words of each word's mean over its sightings, so that frequent words do not decide it. low, high: 95%
-    interval by bootstrap over pictures, for the words of one picture are not independent.
+    value: the mean over words of each word's mean over its sightings, so that frequent words do not decide it; under "sightings"
+    the mean over all sightings. low, high: 95% interval by bootstrap over pictures, for the words of one picture are not
+    independent.
     """
     names, word = np.unique(found.words, return_inverse=True)
     pictures, picture = np.unique(found.rows, return_inverse=True)
@@ -151,12 +152,17 @@ def summary(scores: Mapping[str, Mapping[str, np.ndarray]], found: Sightings, rn
             means = sums.sum(0) / each.sum(0)
             # a word that a resample left out has no mean there
             spread = np.nanmean(np.where(counts > 0, drawn @ sums / np.maximum(counts, 1), np.nan), 1)
-            low, high = np.percentile(spread, INTERVAL)
-            result[measure][method] = {"value": float(means.mean()), "low": float(low), "high": float(high)}
+            pooled = (drawn @ sums.sum(1)) / (drawn @ each.sum(1))
+            result[measure][method] = {**_interval(means.mean(), spread), "sightings": _interval(sums.sum() / each.sum(), pooled)}
             for name, mean in zip(names.tolist(), means):
                 words[name][method] = float(mean)
         result[measure]["words"] = words
     return result
+
+
+def _interval(value: float, resampled: np.ndarray) -> dict[str, float]:
+    low, high = np.percentile(resampled, INTERVAL)
+    return {"value": float(value), "low": float(low), "high": float(high)}
 
 
 def statistics(strengths: np.ndarray, token_words: np.ndarray, words: Sequence[Sequence[str]], levels: Sequence[KaleidoLevel],

@@ -39,19 +39,21 @@ def corpus(statistics: Mapping[str, Any], path: str | Path) -> None:
 
 def located(summary: Mapping[str, Mapping[str, Any]], path: str | Path) -> None:
     """Pointing game and patch hits beside chance, centre, mean and place, with their intervals; summary: of evaluators.alignment."""
-    figure, (axis,) = panels(1.2 + 2.1 * len(summary), 3.6, 1, 1)
-    plain(axis, "Words that find their part, mean over words")
-    width = 0.8 / len(METHODS)
-    for number, method in enumerate(METHODS):
-        rows = [measure[method] for measure in summary.values()]
-        values = np.array([row["value"] for row in rows])
-        spread = np.abs(np.array([[row["low"], row["high"]] for row in rows]).T - values)
-        places = np.arange(len(rows)) + (number - (len(METHODS) - 1) / 2) * width
-        axis.bar(places, values, width, color=METHOD_COLOURS[method], label=method, yerr=spread,
-                 error_kw={"elinewidth": 1, "ecolor": "#333333"})
-    axis.set_xticks(np.arange(len(summary)), list(summary))
-    axis.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
-    figure.legend(loc="outside lower center", ncols=len(METHODS), frameon=False, fontsize=9)
+    figure, axes = panels(1.2 + 2.1 * len(summary), 7.0, 2, 1)
+    for axis, title, pick in ((axes[0], "Words that find their part, mean over words", lambda row: row),
+                              (axes[1], "The same over all sightings", lambda row: row["sightings"])):
+        plain(axis, title)
+        width = 0.8 / len(METHODS)
+        for number, method in enumerate(METHODS):
+            rows = [pick(measure[method]) for measure in summary.values()]
+            values = np.array([row["value"] for row in rows])
+            spread = np.abs(np.array([[row["low"], row["high"]] for row in rows]).T - values)
+            places = np.arange(len(rows)) + (number - (len(METHODS) - 1) / 2) * width
+            axis.bar(places, values, width, color=METHOD_COLOURS[method], label=method, yerr=spread,
+                     error_kw={"elinewidth": 1, "ecolor": "#333333"})
+        axis.set_xticks(np.arange(len(summary)), list(summary))
+        axis.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(METHODS), frameon=False, fontsize=9)
     save(figure, path)
 
 

@@ -11,10 +11,10 @@ WIDTHS = (32, 64)  # of the layers before the last two
 
 class GridEncoder(keras.layers.Layer):
     """uint8[B, s, s, 3] -> f32[B, grid * grid, F], s = 8 * grid: three convolutions of stride 2 and one more, normalised over the
-    batch; then a dilated one adds what lies around.
+    batch.
 
-    A cell sees 31 x 31 pixels, about two cells each way, and through the dilated convolution three cells further, so that what it
-    says is about the place where it lies.
+    A cell sees 31 x 31 pixels, less than two cells each way, so that what it says is about the place where it lies: attention that
+    learns from texts alone looks wherever a thing is told, and with a wider view that is beside the thing as often as on it.
     Raises UserError where s is not 8 * grid.
     """
 
@@ -27,8 +27,6 @@ class GridEncoder(keras.layers.Layer):
                                 kernel_initializer=keras.initializers.HeNormal(seed_for(seed, f"convolution_{number}")))
             for number, (width, stride) in enumerate(sizes)]
         self.norms = [keras.layers.BatchNormalization(momentum=0.9, name=f"norm_{number}") for number in range(len(sizes))]
-        self.around = keras.layers.Conv2D(feature_size, 3, padding="same", dilation_rate=3, activation="relu", name="around",
-                                          kernel_initializer=keras.initializers.GlorotUniform(seed_for(seed, "around")))
 
     def build(self, pictures_shape: tuple) -> None:
         """Variables of all convolutions."""
@@ -39,11 +37,9 @@ class GridEncoder(keras.layers.Layer):
             convolution.build((None, None, None, channels))
             channels = convolution.filters
             norm.build((None, None, None, channels))
-        self.around.build((None, None, None, channels))
 
     def call(self, pictures, training=False):
         cells = ops.cast(pictures, "float32") / 127.5 - 1.0
         for convolution, norm in zip(self.convolutions, self.norms):
             cells = ops.relu(norm(convolution(cells), training=training))
-        cells = cells + self.around(cells)
         return ops.reshape(cells, (-1, self.grid**2, self.feature_size))

@@ -1,9 +1,7 @@
-"""The captioner's loss (Xu et al., 2015): cross-entropy of the next piece, and doubly stochastic attention."""
+"""The captioner's losses: cross-entropy of the next piece and doubly stochastic attention (Xu et al., 2015), and what ties words to
+places (ours)."""
 
-import numpy as np
 from keras import ops
-
-SHARPNESS = 4.0  # of the soft maximum over cells
 
 
 def cross_entropy(logits, pieces, weights):
@@ -24,20 +22,21 @@ def coverage(alpha, weights):
     return ops.mean(ops.square(1.0 - sums))
 
 
-def grounding(outputs, pieces, weights):
-    """(f32[], f32[]): how badly the cells tell which pieces the text holds, and how far attention is from the cells that tell.
+def telling(outputs, targets, weights):
+    """(f32[], f32[], f32[]): what the attention of single words is trained on, each per asked piece of the batch.
 
-    outputs: "evidence" [B, N, V], "prior" [V], "alpha" [B, T, N]. The first is the cross-entropy of every piece of the vocabulary
-    being in the text, from the soft maximum of its evidence over the cells, per piece of the text (multiple instances: Fang et
-    al., 2015). The shares of the cells in that maximum are what the second holds attention to, by cross-entropy; no gradient
-    passes through them. So attention goes where a word is seen, even where the words before give it away. Ours, not the
-    paper's; no box is used.
+    outputs: "told", "held" of the captioner, logits to be added to the "told_prior", "held_prior" of targets; "told", "held" of
+    targets: the truth; of weights: what is asked (datasets.companions). The first two are binary cross-entropies, summed over
+    the words that could stand in the sentence and those that the text could hold. The third holds "alpha" to "looked", where the
+    word looks by itself, by cross-entropy; no gradient passes through "looked".
     """
-    evidence, cells = outputs["evidence"], outputs["alpha"].shape[-1]
-    pooled = (ops.logsumexp(SHARPNESS * evidence, 1) - np.log(cells)) / SHARPNESS + outputs["prior"]  # [B, V]
-    held = ops.max(ops.one_hot(pieces, evidence.shape[-1]) * weights[..., None], 1)  # [B, V]
-    missed = ops.maximum(pooled, 0.0) - pooled * held + ops.log1p(ops.exp(-ops.abs(pooled)))
-    chosen = ops.take_along_axis(ops.swapaxes(evidence, 1, 2), pieces[..., None], 1)  # [B, T, N]
-    shares = ops.stop_gradient(ops.softmax(SHARPNESS * chosen))
-    apart = -ops.sum(shares * ops.log(outputs["alpha"] + 1e-8), -1)  # [B, T]
-    return ops.sum(missed) / ops.maximum(ops.sum(held), 1.0), ops.sum(apart * weights) / ops.maximum(ops.sum(weights), 1.0)
+    asked = weights["told"]
+    number = ops.maximum(ops.sum(asked), 1.0)
+    told = _binary(outputs["told"] + targets["told_prior"], targets["told"]) * asked[..., None]
+    held = _binary(outputs["held"] + targets["held_prior"], targets["held"]) * weights["held"]
+    apart = -ops.sum(ops.stop_gradient(outputs["looked"]) * ops.log(outputs["alpha"] + 1e-8), -1) * asked
+    return ops.sum(told) / number, ops.sum(held) / number, ops.sum(apart) / number
+
+
+def _binary(logits, truth):
+    return ops.maximum(logits, 0.0) - logits * truth + ops.log1p(ops.exp(-ops.abs(logits)))

@@ -58,7 +58,7 @@ class Writer(keras.Model):
         def extend(state, _):
             h, c, scores, last, lengths, _, _ = state
             embedded = self.captioner.embedding(last)  # [B, K, E]
-            h, c, context, alpha = self.captioner.step(memory, (h, c), self.captioner.feed(embedded))
+            h, c, context, alpha = self.captioner.step(memory, (h, c), self.captioner.feed(embedded, last))
             chances = ops.log_softmax(self.captioner.logits(embedded, h, context)) + barred  # [B, K, V]
             ended = ops.logical_or(last == END, last == PAD)
             totals = scores[..., None] + ops.where(ended[..., None], only_pad, chances)
@@ -76,7 +76,8 @@ class Writer(keras.Model):
 
 
 class Caption(NamedTuple):
-    """pieces: the captioner's ids without START and END; alpha f32[len(pieces), N]; score: log-likelihood, END included."""
+    """pieces: the captioner's ids without START and END; alpha f32[len(pieces) + 1, N]: row k is where it looked having written k
+    pieces (the last row again where there was no room for the END); score: log-likelihood, END included."""
 
     pieces: list[int]
     alpha: np.ndarray
@@ -93,9 +94,9 @@ def best(outputs: dict[str, np.ndarray], length_penalty: float) -> list[Caption]
             pieces.append(int(outputs["pieces"][row, step, beam]))
             beam = outputs["parents"][row, step, beam].astype(int)
             maps.append(outputs["alpha"][row, step, beam])
-        written = [number for number, piece in enumerate(pieces) if piece not in (PAD, END)][::-1]
-        alpha = np.array([maps[number] for number in written], np.float32).reshape(len(written), outputs["alpha"].shape[-1])
-        captions.append(Caption([pieces[number] for number in written], alpha, score))
+        written = [piece for piece in pieces[::-1] if piece not in (PAD, END)]  # nothing but PAD follows the END
+        maps = [*maps[::-1], maps[0]][: len(written) + 1]
+        captions.append(Caption(written, np.array(maps, np.float32), score))
     return captions
 
 

@@ -1,8 +1,8 @@
 """Show, Attend and Tell (Xu et al., 2015) with soft attention: what writes a caption, and shows where it looked for every word.
 
-For every word: energies e = v . tanh(W_a a + W_h h + W_y y) over the cells of the picture (y: the word before; W_y is our
+For every word: energies e = v . tanh(W_a a + W_h h) + w(y, a) over the cells of the picture (y: the word before; w is our
 addition, see ``query``), alpha = softmax(e), context z = sigmoid(W_b h) * sum(alpha a), (h, c) = LSTM(y, z), and the next word
-from tanh(y + W_o h + W_z z) by the embeddings themselves. So alpha is where the captioner looked to write the next word.
+from tanh(y + W_o h + W_z z) by the embeddings themselves.
 """
 
 from inspect import signature
@@ -13,14 +13,16 @@ from keras import ops
 
 from kaleidobert.layers.dropout import Dropout, seed_for
 from kaleidobert.layers.grid_encoder import GridEncoder
+from kaleidobert.layers.word_attention import WordAttention, WordTeller
 
 SCALE = 4.0  # of logits: start embeddings are small, and so would be their products
 
 
 class Memory(NamedTuple):
-    """A picture as the decoder sees it: keys [B, N, A], values [B, N, D], first state h, c [B, 1, H]."""
+    """A picture as the decoder sees it: keys and word_keys [B, N, A], values [B, N, D], first state h, c [B, 1, H]."""
 
     keys: Any
+    word_keys: Any
     values: Any
     h: Any
     c: Any
@@ -31,17 +33,20 @@ class ShowAttendTell(keras.Model):
 
     Inputs: pieces int[B, T], the caption so far beginning with the start piece; and grid f[B, N, F], features of N cells row by
     row, or, where picture_size is not 0, picture uint8[B, s, s, 3], which an encoder of ``channels`` trained along turns into
-    N = grid x grid cells. query: what decides where to look, "state" = h alone as in the paper, "word" = the last piece too.
+    N = grid x grid cells. query: what decides where to look, "state" = h alone as in the paper, "word" = the last piece too, so
+    that alpha is where the captioner looks having just written that piece.
     start: the first h and c come from the mean of the cells as in the paper, or are "zero", so that what the decoder knows of
     the picture it has through attention. positions: keys know where in the picture their cell lies.
+    told: not 0 for a model that is trained on datasets.companions, which ask for so many words; needs query "word". Then, with
+    an input candidates i32[B, C] and training, the outputs are also "looked" f32[B, T, N], where each piece looks by itself, and
+    "told" f32[B, T, told], "held" f32[B, C] of layers.word_attention.WordTeller.
     """
 
     kind = "show_attend_tell"
 
     def __init__(self, vocabulary_size: int, feature_size: int, grid: int = 14, picture_size: int = 0, hidden_size: int = 256,
                  embedding_size: int = 128, attention_size: int = 64, context_size: int = 128, dropout: float = 0.3,
-                 query: str = "word", start: str = "mean", positions: bool = True, grounded: bool = False,
-                 seed: int = 0):
+                 query: str = "word", start: str = "mean", positions: bool = True, told: int = 0, seed: int = 0):
         super().__init__(name=self.kind)
 
         # --- Layers ---
@@ -58,14 +63,16 @@ class ShowAttendTell(keras.Model):
         self.places = keras.layers.Embedding(grid * grid, feature_size, table("places"), name="places") if positions else None
         self.first = dense(2 * hidden_size, "first_state", activation="tanh") if start == "mean" else None
         self.embedding = keras.layers.Embedding(vocabulary_size, embedding_size, table("embedding"), name="embedding")
-        self.query_word = dense(attention_size, "query_word", use_bias=False) if query == "word" else None
+        self.word_attention = WordAttention(vocabulary_size, grid * grid, attention_size, seed, name="word_attention") \
+            if query == "word" else None
+        self.teller = WordTeller(vocabulary_size, told, context_size, dropout, seed, name="teller") if told else None
         self.query_state, self.energy = dense(attention_size, "query_state", use_bias=False), dense(1, "energy", use_bias=False)
         self.gate = dense(context_size, "context_gate", activation="sigmoid")
         self.lstm_word, self.lstm_context = dense(4 * hidden_size, "lstm_word"), dense(4 * hidden_size, "lstm_context", False)
         self.lstm_state = keras.layers.Dense(4 * hidden_size, use_bias=False, name="lstm_state",
                                              kernel_initializer=keras.initializers.Orthogonal(seed=seed_for(seed, "lstm_state")))
         self.deep_state, self.deep_context = dense(embedding_size, "deep_state"), dense(embedding_size, "deep_context", False)
-        self.bias = keras.layers.Embedding(2, vocabulary_size, "zeros", name="vocabulary_bias")  # of the next piece; of texts
+        self.bias = keras.layers.Embedding(1, vocabulary_size, "zeros", name="vocabulary_bias")
         self.drop_word = Dropout(dropout, seed_for(seed, "drop_word"), name="drop_word")
         self.drop_deep = Dropout(dropout, seed_for(seed, "drop_deep"), name="drop_deep")
 
@@ -74,7 +81,7 @@ class ShowAttendTell(keras.Model):
         self.hidden_size, self.embedding_size = hidden_size, embedding_size
         self.attention_size, self.context_size = attention_size, context_size
         self.dropout, self.query, self.start, self.positions, self.seed = dropout, query, start, positions, seed
-        self.grounded = grounded
+        self.told = told
 
         self.build()
 
@@ -83,8 +90,8 @@ class ShowAttendTell(keras.Model):
         hidden, embedding = self.hidden_size, self.embedding_size
         if self.encoder is not None:
             self.encoder.build((None, self.picture_size, self.picture_size, 3))
-        groups = [(self.feature_size, self.cell_norm, self.values, self.keys), (embedding, self.embedding, self.places, self.bias),
-                  (embedding, self.query_word, self.lstm_word), (self.attention_size, self.energy),
+        groups = [(self.feature_size, self.cell_norm, self.values, self.keys, self.word_attention, self.teller),
+                  (embedding, self.embedding, self.places, self.bias, self.lstm_word), (self.attention_size, self.energy),
                   (self.context_size, self.first, self.lstm_context, self.deep_context),
                   (hidden, self.query_state, self.gate, self.lstm_state, self.deep_state)]
         for size, *layers in groups:
@@ -96,24 +103,40 @@ class ShowAttendTell(keras.Model):
 
     def call(self, inputs, training=False):
         """Teacher forcing: every piece is given, whatever the model would have written."""
-        memory = self.look(inputs, training)
+        cells = self.cells(inputs, training)
+        memory = self.remember(cells)
         embedded = self.drop_word(self.embedding(inputs["pieces"]), training=training)  # [B, T, E]
-        feeds = ops.expand_dims(ops.swapaxes(self.feed(embedded), 0, 1), 2)  # [T, B, 1, 4H + A]
+        feeds = self.feed(embedded, inputs["pieces"])
 
         def advance(state, feed):
             state = self.step(memory, state[:2], feed)
             return state, state  # TensorFlow wants the outputs of a scan to look like what it carries
 
         start = (memory.h, memory.c, ops.zeros_like(memory.values[:, :1]), ops.zeros_like(memory.keys[:, None, :, 0]))
-        _, steps = ops.scan(advance, start, feeds)  # one array: TensorFlow's scan takes no two of free length
+        _, steps = ops.scan(advance, start, ops.expand_dims(ops.swapaxes(feeds, 0, 1), 2))  # one array: TensorFlow takes no two
         hidden, _, context, alpha = (ops.swapaxes(array[:, :, 0], 0, 1) for array in steps)  # [B, T, H] thrice, [B, T, N]
         outputs = {"logits": self.logits(embedded, hidden, context, training), "alpha": alpha}
-        return outputs | (self.evidence(memory) if self.grounded and training else {})
+        if self.teller is not None and training:
+            pieces, others = inputs["pieces"], inputs["candidates"]
+            looked, looked_for = (ops.softmax(self.word_attention.energy(memory.word_keys, feed))
+                                  for feed in (feeds[..., 4 * self.hidden_size :], self.word_attention.feed(others)))
+            told = self.teller.tell(self.teller.look(cells, looked, pieces, training), pieces)
+            held = self.teller.hold(self.teller.look(cells, looked_for, others, training), others)
+            outputs |= {"looked": looked, "told": told, "held": held}
+        return outputs
 
     def look(self, inputs, training=False) -> Memory:
         """The picture of ``inputs`` as a Memory."""
+        return self.remember(self.cells(inputs, training))
+
+    def cells(self, inputs, training=False):
+        """f32[B, N, F]: the features of the picture's cells, normalised."""
         cells = self.encoder(inputs["picture"], training=training) if self.encoder is not None else ops.cast(inputs["grid"], "float32")
-        cells = self.cell_norm(cells)  # [B, N, F]
+        return self.cell_norm(cells)
+
+    def remember(self, cells) -> Memory:
+        """The cells f32[B, N, F] of a picture as a Memory."""
+        word_keys = self.word_attention.keys(cells) if self.word_attention is not None else None
         if self.places is not None:
             cells = cells + self.places(ops.arange(self.grid**2))
         values, keys = self.values(cells), self.keys(cells)
@@ -121,19 +144,20 @@ class ShowAttendTell(keras.Model):
             h = c = ops.zeros_like(values[:, :1, :1]) * ops.zeros((1, 1, self.hidden_size))
         else:
             h, c = ops.split(self.first(ops.mean(values, 1, keepdims=True)), 2, -1)
-        return Memory(keys, values, h, c)
+        return Memory(keys, word_keys, values, h, c)
 
-    def feed(self, embedded):
-        """[..., 4H + A]: what embedded pieces [..., E] bring to a step, the LSTM's share and the query's."""
-        parts = [self.lstm_word(embedded)] + ([self.query_word(embedded)] if self.query_word is not None else [])
+    def feed(self, embedded, pieces):
+        """[..., 4H + A + N]: what pieces [...], embedded [..., E], bring to a step: the LSTM's share and the attention's."""
+        parts = [self.lstm_word(embedded)] + ([self.word_attention.feed(pieces)] if self.word_attention is not None else [])
         return ops.concatenate(parts, -1)
 
     def step(self, memory: Memory, state: tuple, feed) -> tuple[Any, Any, Any, Any]:
-        """(h, c) [B, K, H] and a feed [B, K, 4H + A] -> h, c [B, K, H], context [B, K, D], alpha [B, K, N]; K captions of each picture."""
+        """(h, c) [B, K, H] and a feed [B, K, 4H + A + N] -> h, c [B, K, H], context [B, K, D], alpha [B, K, N]; K captions of each
+        picture."""
         (h, c), query = state, self.query_state(state[0])  # [B, K, A]
-        if self.query_word is not None:
-            query = query + feed[..., 4 * self.hidden_size :]
         energy = self.energy(ops.tanh(memory.keys[:, None] + query[:, :, None]))[..., 0]  # [B, K, N]
+        if self.word_attention is not None:
+            energy = energy + self.word_attention.energy(memory.word_keys, feed[..., 4 * self.hidden_size :])
         alpha = ops.softmax(energy)
         context = self.gate(h) * ops.matmul(alpha, memory.values)
         into, forget, out, new = ops.split(
@@ -144,20 +168,12 @@ class ShowAttendTell(keras.Model):
     def logits(self, embedded, hidden, context, training=False):
         """f32[..., V] of the piece that follows, from the piece before, the state and the context."""
         deep = ops.tanh(embedded + self.deep_state(hidden) + self.deep_context(context))
-        return self._vocabulary(self.drop_deep(deep, training=training)) + self.bias.embeddings[0]
+        deep = self.drop_deep(deep, training=training)
+        return ops.matmul(deep, ops.transpose(self.embedding.embeddings)) * SCALE + self.bias.embeddings[0]
 
-    def evidence(self, memory: Memory) -> dict[str, Any]:
-        """{"evidence": f32[B, N, V], "prior": f32[V]}: logits of the pieces for which each cell by itself speaks, by the weights
-        through which a context speaks for the next piece; and what is added for a text to hold the piece."""
-        return {"evidence": self._vocabulary(ops.tanh(self.deep_context(memory.values))), "prior": self.bias.embeddings[1]}
-
-    def _vocabulary(self, deep):
-        return ops.matmul(deep, ops.transpose(self.embedding.embeddings)) * SCALE
-
-    def start_from(self, counts: Any, texts: Any) -> None:
-        """Set the biases of a fresh model from f[V], how often each piece occurs, and f[V], the share of texts that hold it."""
-        often, held = ops.log((counts + 1.0) / ops.sum(counts + 1.0)), ops.clip(texts, 1e-3, 1 - 1e-3)
-        self.bias.embeddings.assign(ops.stack([often, ops.log(held / (1.0 - held))]))
+    def start_from(self, counts: Any) -> None:
+        """Set the biases of a fresh model from f[V], how often each piece occurs."""
+        self.bias.embeddings.assign(ops.log((counts + 1.0) / ops.sum(counts + 1.0))[None])
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments, JSON-able."""

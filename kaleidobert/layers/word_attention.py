@@ -1,0 +1,86 @@
+"""Where a single word looks in a picture, and what the picture says there: the part of the captioner that ties words to places.
+
+Ours, not the paper's. A captioner that only has to write the next word learns to look at whatever gives the garment away, often
+at nothing. So a word by itself also has to look: at the cells that tell which other words stand in its sentence ("ribbed" beside
+"collar"), and whether the text has the word at all, beyond what is usual in the product's subcategory. No box is used.
+"""
+
+from math import sqrt
+from typing import Any
+
+import keras
+from keras import ops
+
+from kaleidobert.layers.dropout import Dropout, seed_for
+
+
+class WordAttention(keras.layers.Layer):
+    """Energies of cells for words: the word's query times the cell's key, and where the word's cells usually lie.
+
+    vocabulary_size: V, cells: N, size: of queries and keys.
+    """
+
+    def __init__(self, vocabulary_size: int, cells: int, size: int, seed: int, **kwargs):
+        super().__init__(**kwargs)
+        self.size = size
+        self.keys = keras.layers.Dense(size, use_bias=False, name="keys",
+                                       kernel_initializer=keras.initializers.GlorotUniform(seed_for(seed, "word_keys")))
+        self.query = keras.layers.Embedding(vocabulary_size, size, keras.initializers.RandomNormal(
+            stddev=0.1, seed=seed_for(seed, "word_query")), name="query")
+        self.places = keras.layers.Embedding(vocabulary_size, cells, "zeros", name="places")
+
+    def build(self, cells_shape: tuple) -> None:
+        """All variables; cells [B, N, F]."""
+        self.keys.build(cells_shape)
+        for table in (self.query, self.places):
+            table.build((None, None))
+
+    def feed(self, pieces: Any) -> Any:
+        """[..., A + N]: all that ``energy`` needs to know of pieces [...]."""
+        return ops.concatenate([self.query(pieces), self.places(pieces)], -1)
+
+    def energy(self, keys: Any, feed: Any) -> Any:
+        """[B, K, N] from keys [B, N, A] and the feeds [B, K, A + N] of K words."""
+        return ops.matmul(feed[..., : self.size], ops.swapaxes(keys, 1, 2)) * (2 / sqrt(self.size)) + feed[..., self.size :]
+
+
+class WordTeller(keras.layers.Layer):
+    """From the cells that a word looks at: the other words of its sentence, and whether the text has the word.
+
+    All logits are what the picture adds to known log-odds, and start at 0. told: how many words are asked for.
+    """
+
+    def __init__(self, vocabulary_size: int, told: int, size: int, dropout: float, seed: int, **kwargs):
+        super().__init__(**kwargs)
+
+        def table(name, columns, spread=0.0):
+            start = keras.initializers.RandomNormal(stddev=spread, seed=seed_for(seed, name)) if spread else "zeros"
+            return keras.layers.Embedding(vocabulary_size, columns, start, name=name)
+
+        self.size = size
+        self.values = keras.layers.Dense(size, "relu", name="values",
+                                         kernel_initializer=keras.initializers.GlorotUniform(seed_for(seed, "told_values")))
+        self.word, self.gate, self.held, self.often = table("word", size, 0.3), table("gate", size), table("held", size), table("often", 1)
+        self.told = keras.layers.Dense(told, use_bias=False, kernel_initializer="zeros", name="told")
+        self.drop_cells = Dropout(dropout, seed_for(seed, "drop_cells"), name="drop_cells")
+        self.drop_seen = Dropout(dropout, seed_for(seed, "drop_seen"), name="drop_seen")
+
+    def build(self, cells_shape: tuple) -> None:
+        """All variables; cells [B, N, F]."""
+        self.values.build(cells_shape)
+        self.told.build((None, None, self.size))
+        for layer in (self.word, self.gate, self.held, self.often, self.drop_cells, self.drop_seen):
+            layer.build((None, None, self.size))
+
+    def look(self, cells: Any, alpha: Any, pieces: Any, training: bool = False) -> Any:
+        """f32[B, Q, D]: what pieces [B, Q] see where they look, alpha [B, Q, N], among cells [B, N, F]."""
+        values = self.drop_cells(self.values(cells), training=training)
+        return self.drop_seen(ops.tanh(ops.matmul(alpha, values) + self.word(pieces)), training=training)
+
+    def tell(self, seen: Any, pieces: Any) -> Any:
+        """f32[B, Q, told]: logits of the other words of the sentence of each of ``pieces``."""
+        return self.told(seen * ops.sigmoid(self.gate(pieces)))
+
+    def hold(self, seen: Any, pieces: Any) -> Any:
+        """f32[B, Q]: logits of the text holding ``pieces``."""
+        return ops.sum(seen * self.held(pieces), -1) + self.often(pieces)[..., 0]
