@@ -31,7 +31,9 @@ setup(
         "tensorboard>=2.20",
         "tokenizers>=0.20",
         "sentencepiece>=0.2",
+        "boto3>=1.36",
     ],
-    extras_require={"gpu": ["tensorflow[and-cuda]>=2.21,<2.22"], "jax": ["jax>=0.10"], "test": ["pytest>=8", "hypothesis>=6", "ruff>=0.9"]},
+    extras_require={"gpu": ["tensorflow[and-cuda]>=2.21,<2.22"], "jax": ["jax>=0.10"],
+                    "test": ["pytest>=8", "hypothesis>=6", "ruff>=0.9", "moto[server]>=5"]},
     entry_points={"console_scripts": ["kaleidobert=kaleidobert.app_zoo.cli:main"]},
 )

@@ -10,6 +10,7 @@ from kaleidobert.configs_data import (
     Columns,
     Decoding,
     Encoder,
+    FetchConfig,
     Foreground,
     Grid,
     RecordsConfig,
@@ -21,8 +22,8 @@ from kaleidobert.configs_data import (
 from kaleidobert.levels import KALEIDO, KaleidoLevel
 
 __all__ = ["differences", "dump", "load", "to_dict", "Columns", "Encoder", "Foreground", "Source", "Text", "SynthesizeConfig",
-           "RecordsConfig", "Grid", "Captioner", "Decoding", "Regions", "AlignConfig", "TrainForegroundConfig", "PretrainConfig",
-           "ClassifyConfig", "RetrieveConfig", "InspectConfig"]
+           "RecordsConfig", "FetchConfig", "Grid", "Captioner", "Decoding", "Regions", "AlignConfig", "TrainForegroundConfig",
+           "PretrainConfig", "ClassifyConfig", "RetrieveConfig", "InspectConfig"]
 
 
 # --- training ---------------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""The configuration of the commands that make data, re-exported by configs.py: synthesize, records, and the parts of align."""
+"""The configuration of the commands that make data, re-exported by configs.py: synthesize, records, fetch, and the parts of align."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -87,6 +87,28 @@ class SynthesizeConfig:
     val_fraction: float = 0.15
     workers: int = 0
     seed: int = 0
+
+
+@dataclass(frozen=True)
+class FetchConfig(Checked):
+    """``kaleidobert fetch``: the files of a manifest, from their addresses or from a mirror."""
+    manifest: Path
+    into: Path | None = None  # default: the manifest's folder
+    only: tuple[str, ...] = ()  # names, folders or patterns of the manifest, such as pretrain or retrieve/*i2t*; empty = all
+    mirror: str = ""  # https://, s3:// or a local folder that holds the same names, instead of the manifest's addresses
+    endpoint: str = ""  # of an S3-compatible service; default: as the environment and ~/.aws say
+    workers: int = 4  # files fetched at a time
+    attempts: int = 5  # at a file that brings no further byte
+    keep_archives: bool = False  # keep archives that were unpacked
+
+    limits: ClassVar[Limits] = {"workers": (1, 64), "attempts": (1,)}
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("mirror", "endpoint"):  # configurations are printed and kept
+            if "@" in getattr(self, name).partition("://")[2].partition("/")[0]:
+                raise UserError(f"{name} holds a user or a password", "section FetchConfig", "an address without them",
+                                "put them into ~/.netrc for https, into the environment or ~/.aws for S3")
 
 
 @dataclass(frozen=True)

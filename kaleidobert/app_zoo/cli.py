@@ -13,6 +13,7 @@ from kaleidobert.errors import UserError
 
 # name: (configuration class, one line)
 COMMANDS = {
+    "fetch": (configs.FetchConfig, "fetch data and checkpoints: resumed, checked, from the web, S3 or a mirror"),
     "synthesize": (configs.SynthesizeConfig, "draw a catalogue of garments, shoes and bags with masks and part boxes"),
     "records": (configs.RecordsConfig, "make the feature bank of a catalogue: foreground, patches, features, tokens"),
     "train-foreground": (configs.TrainForegroundConfig, "train the network that finds the foreground, on drawn scenes alone"),
@@ -50,7 +51,7 @@ def parser() -> argparse.ArgumentParser:
 
 EXAMPLES = {"synthesize": "quickstart/synthesize", "train-foreground": "train_foreground", "classify": "cat", "retrieve": "i2t",
             "inspect": "quickstart/inspect"}
-EXAMPLE_WORDS = {"synthesize": "num_products=600", "train-foreground": "install=true", "align": "mode=forced",
+EXAMPLE_WORDS = {"fetch": "only=pretrain", "synthesize": "num_products=600", "train-foreground": "install=true", "align": "mode=forced",
                  "pretrain": "train.batch_size=32", "classify": "modality=image"}
 
 

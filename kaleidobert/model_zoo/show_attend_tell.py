@@ -157,7 +157,9 @@ class ShowAttendTell(keras.Model):
         (h, c), query = state, self.query_state(state[0])  # [B, K, A]
         energy = self.energy(ops.tanh(memory.keys[:, None] + query[:, :, None]))[..., 0]  # [B, K, N]
         if self.word_attention is not None:
-            energy = energy + self.word_attention.energy(memory.word_keys, feed[..., 4 * self.hidden_size :])
+            word = self.word_attention.energy(memory.word_keys, feed[..., 4 * self.hidden_size :])
+            # what is trained on its own sentence must not be drawn to where the next piece is told
+            energy = energy + (word if self.teller is None else ops.stop_gradient(word))
         alpha = ops.softmax(energy)
         context = self.gate(h) * ops.matmul(alpha, memory.values)
         into, forget, out, new = ops.split(

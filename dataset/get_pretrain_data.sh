@@ -1,0 +1,4 @@
+#!/usr/bin/env bash
+# dataset/get_pretrain_data.sh [--list] [--mirror URL_OR_FOLDER] [--into FOLDER] [--only NAME] [key=value ...]: the released pre-training files, into dataset/pretrain.
+root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
+exec bash "$root/scripts/fetch.sh" "$root/dataset/manifest.json" pretrain "$@"

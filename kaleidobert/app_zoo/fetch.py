@@ -1,0 +1,65 @@
+"""``kaleidobert fetch``: data and checkpoints named by a manifest."""
+
+from pathlib import Path
+
+from tqdm import tqdm
+
+from kaleidobert.configs import FetchConfig
+from kaleidobert.datasets import fetching, manifests
+from kaleidobert.datasets.manifests import File
+from kaleidobert.datasets.streams import shown
+
+
+def dry_run(config: FetchConfig) -> None:
+    """List names and sizes, and what of it is there."""
+    chosen, into = _chosen(config)
+    for file in chosen:
+        print(f"{_size(file.size):>12}  {_state(file, into, config.mirror):<18}  {file.name}")
+    known = [file.size for file in chosen if file.size is not None]
+    sizes = f"{_size(sum(known))} in the {len(known):,} of a known size" if known else "whose sizes the manifest does not know"
+    print(f"{len(chosen):,} files, {sizes}, into {into}, from {shown(config.mirror) if config.mirror else 'the addresses of the manifest'}")
+
+
+def run(config: FetchConfig) -> None:
+    """Fetch, check and unpack; an interrupted run continues where it stopped."""
+    chosen, into = _chosen(config)
+    options = fetching.Options(config.workers, config.attempts, endpoint=config.endpoint, keep_archives=config.keep_archives)
+    with tqdm(unit="B", unit_scale=True, unit_divisor=1024, desc="fetch") as bar:
+        fetching.fetch(chosen, into, config.mirror, options, Bar(bar, chosen))
+    unchecked = sum(not file.sha256 for file in chosen)
+    print(f"{len(chosen):,} files in {into}" + (f"; {unchecked:,} have no SHA-256 in the manifest: only their length was compared with "
+                                                "what the server said" if unchecked else ""))
+
+
+class Bar:
+    """One bar over all files: progress(name, bytes here, bytes in all)."""
+
+    def __init__(self, bar: tqdm, files: tuple[File, ...]):
+        self.bar, self.done, self.total = bar, {}, {file.name: file.size or 0 for file in files}
+
+    def __call__(self, name: str, done: int, total: int | None) -> None:
+        self.done[name], self.total[name] = done, total or self.total[name]
+        self.bar.total = max(sum(self.total.values()), sum(self.done.values()))
+        self.bar.update(sum(self.done.values()) - self.bar.n)
+        self.bar.set_postfix_str(Path(name).name[-24:], refresh=False)
+
+
+def _chosen(config: FetchConfig) -> tuple[tuple[File, ...], Path]:
+    files = manifests.read(config.manifest)
+    return manifests.select(files, config.only, str(config.manifest)), config.into or config.manifest.parent
+
+
+def _state(file: File, into: Path, mirror: str) -> str:
+    target = into / file.name
+    if file.unpack and (into / file.unpack).is_dir() or target.exists():
+        return "there"
+    part = target.with_name(f".{target.name}.part")
+    if part.exists():
+        return f"{_size(part.stat().st_size)} there"
+    return "" if file.url or mirror else "no public address"
+
+
+def _size(count: int | None) -> str:
+    if count is None:
+        return "?"
+    return next((f"{count / 1024**k:,.1f} {unit}" for k, unit in ((3, "GiB"), (2, "MiB"), (1, "KiB")) if count >= 1024**k), f"{count} B")
