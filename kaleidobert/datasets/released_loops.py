@@ -1,0 +1,156 @@
+"""The compiled loops of released_numbers, which alone imports this module: numba is slow to load.
+
+A loop reads comma-separated numbers from text[at] on into out[count] and on, and returns (status, place, count). DONE: the end;
+FULL: a number is left for which out has no room; HARD: Python must see to the item that begins at the place.
+
+Each loop is one function: numba counts references to an array handed to another one, which takes longer than a number does.
+Most time would go into branches that the processor guesses wrong; so _plain looks at eight digits at once, as the bytes of
+one 64-bit word (the first digit in the lowest byte), and has no branch that depends on how many there are.
+"""
+
+import numpy as np
+from numba import njit
+
+DONE, HARD, FULL = 0, 1, 2
+COMMA, POINT, PLUS, MINUS, ZERO, NINE, SMALL_E, BIG_E, SPACE, TAB, RETURN = b",.+-09eE \t\r"
+ZEROS, ABOVE_NINE, HIGH = (np.uint64(0x0101010101010101 * byte) for byte in (ZERO, 0x76, 0x80))
+# places in the text are unsigned, so that no compiled loop looks for negative ones
+ONE, TWO, TEN, DIGITS, EIGHT, ROOM, HIGHEST = (np.uint64(value) for value in (1, 2, 10, 18, 8, 20, 56))
+MOST = np.uint64(10**17)  # below it, one more digit still fits a mantissa
+POWERS = 10.0 ** np.arange(23)  # exact in float64
+TENS = 10 ** np.arange(9, dtype=np.uint64)
+
+
+@njit(nogil=True)
+def _length(word):
+    """Digits at the beginning of eight characters, given as characters ^ "0"."""
+    other = ((word + ABOVE_NINE) | word) & HIGH  # the lowest bit that is set is that of the first other character
+    if other == 0:
+        return EIGHT
+    # 1 << 8n times this constant has n in its highest byte
+    return ((other & (~other + ONE)) >> np.uint64(7)) * np.uint64(0x0001020304050607) >> HIGHEST
+
+
+@njit(nogil=True)
+def _eight(word):
+    """The number of eight digits."""
+    pairs = word * TEN + (word >> EIGHT)  # in every other byte
+    low, high = pairs & np.uint64(0xFF000000FF), (pairs >> np.uint64(16)) & np.uint64(0xFF000000FF)
+    return (low * np.uint64((10**6 << 32) + 100) + high * np.uint64((10**4 << 32) + 1)) >> np.uint64(32)
+
+
+@njit(nogil=True, error_model="numpy")
+def _plain(text, words, at, out, count):
+    """(place, count) after the numbers of one digit and up to 15 decimals; stops before anything else, and near the end."""
+    size, limit = np.uint64(len(text)), len(out)
+    while at + ROOM < size and count < limit:
+        begin = at + np.uint64(text[at] == MINUS)
+        lead = np.uint64(text[begin]) - np.uint64(ZERO)
+        point = begin + ONE + np.uint64(text[begin + ONE] == POINT)
+        word = words[point] ^ ZEROS
+        length = _length(word)
+        if length < EIGHT:
+            mantissa = lead * TENS[length] + _eight((word << (HIGHEST - EIGHT * length)) << EIGHT)
+        else:
+            mantissa, word = lead * TENS[EIGHT] + _eight(word), words[point + EIGHT] ^ ZEROS
+            more = _length(word)
+            if more == EIGHT:
+                break
+            mantissa = mantissa * TENS[more] + _eight((word << (HIGHEST - EIGHT * more)) << EIGHT)
+            length = EIGHT + more
+        place = point + length
+        several = length > 0 and text[begin + ONE] != POINT  # digits before the point
+        value = float(mantissa) / POWERS[length]
+        near = np.float32(value * (1 - 2.0**-50))
+        if lead > 9 or several or text[place] != COMMA or near != np.float32(value * (1 + 2.0**-50)):
+            break
+        out[count] = -near if text[at] == MINUS else near
+        count += 1
+        at = place + ONE
+    return at, count
+
+
+@njit(nogil=True, error_model="numpy")
+def floats(text, words, at, out, count):
+    """out: float32; words: the 64-bit word that begins at each place.
+
+    HARD: what is not plain decimal, and what is too near the middle of two float32 for float64 to decide.
+    """
+    size, limit, at = np.uint64(len(text)), len(out), np.uint64(at)
+    while at < size:
+        at, count = _plain(text, words, at, out, count)
+        start = at
+        if text[at] == COMMA:  # an empty item
+            at += ONE
+            continue
+        while at < size and (text[at] == SPACE or (TAB <= text[at] <= RETURN)):
+            at += ONE
+        negative = at < size and text[at] == MINUS
+        if at < size and (negative or text[at] == PLUS):
+            at += ONE
+        mantissa, scale, digits, fraction = np.uint64(0), 0, 0, 0
+        while at < size and (ZERO <= text[at] <= NINE or (text[at] == POINT and fraction == 0)):
+            if text[at] == POINT:
+                fraction = 1
+            else:
+                digits += 1
+                if mantissa < MOST:
+                    mantissa = mantissa * TEN + np.uint64(text[at] - ZERO)
+                    scale -= fraction
+                else:
+                    scale += 1 - fraction
+            at += ONE
+        if at < size and (text[at] == SMALL_E or text[at] == BIG_E):
+            down, power, first = at + ONE < size and text[at + ONE] == MINUS, 0, at
+            at += TWO if down or (at + ONE < size and text[at + ONE] == PLUS) else ONE
+            while at < size and ZERO <= text[at] <= NINE:
+                power = min(power * 10 + (text[at] - ZERO), 10000)
+                at += ONE
+            scale += -power if down else power
+            digits = 0 if at == first + ONE or not ZERO <= text[at - ONE] <= NINE else digits
+        while at < size and (text[at] == SPACE or (TAB <= text[at] <= RETURN)):
+            at += ONE
+        if digits == 0 or (at < size and text[at] != COMMA) or scale < -22 or scale > 22:
+            return HARD, start, count
+        if count == limit:
+            return FULL, start, count
+        value = float(mantissa) * POWERS[scale] if scale > 0 else float(mantissa) / POWERS[-scale]
+        # value is off by a few 2**-53 of itself; the nearest float32 is sure where that cannot change it
+        near = np.float32(value * (1 - 2.0**-50))
+        if near != np.float32(value * (1 + 2.0**-50)):
+            return HARD, start, count
+        out[count] = -near if negative else near
+        count += 1
+        at += ONE
+    return DONE, at, count
+
+
+@njit(nogil=True)
+def integers(text, words, at, out, count):
+    """out: int64; words is not used. HARD: what is no number, and what has more than 18 digits."""
+    size, limit, at = np.uint64(len(text)), len(out), np.uint64(at)
+    while at < size:
+        start = at
+        if text[at] == COMMA:
+            at += ONE
+            continue
+        while at < size and (text[at] == SPACE or (TAB <= text[at] <= RETURN)):
+            at += ONE
+        negative = at < size and text[at] == MINUS
+        if at < size and (negative or text[at] == PLUS):
+            at += ONE
+        value, first = 0, at
+        while at < size and ZERO <= text[at] <= NINE and at - first < DIGITS:
+            value = value * 10 + (text[at] - ZERO)
+            at += ONE
+        found = at > first
+        while at < size and (text[at] == SPACE or (TAB <= text[at] <= RETURN)):
+            at += ONE
+        if not found or (at < size and text[at] != COMMA):
+            return HARD, start, count
+        if count == limit:
+            return FULL, start, count
+        out[count] = -value if negative else value
+        count += 1
+        at += ONE
+    return DONE, at, count
