@@ -2,6 +2,7 @@
 
 import json
 
+import keras
 import numpy as np
 import pytest
 
@@ -13,6 +14,7 @@ from kaleidobert.datasets import alignments, grid_pictures
 from kaleidobert.datasets.bank import Bank
 from kaleidobert.datasets.caption_sampler import END, PAD, START, UNKNOWN, CaptionSampler, Pieces, augment
 from kaleidobert.errors import UserError
+from kaleidobert.model_zoo import grid_encoders
 from tests import tables
 from tests.apps_data import World, call, edit, refused, results
 from tests.tiny import make_bank, tiny_bank, tiny_catalogue
@@ -141,6 +143,15 @@ def test_a_picture_is_its_foreground_box(world):
     width, height = 40, 52
     np.testing.assert_allclose(grid_pictures.frames(world.bank, np.array([0]))[0], [x1 / width, x2 / width, y1 / height, y2 / height],
                                atol=1e-3)
+
+
+def test_finer_layers_are_brought_to_the_grid_by_their_mean():
+    fine, coarse = keras.Input((8, 8, 3)), keras.Input((4, 4, 2))
+    cells = keras.Model([fine, coarse], grid_encoders._cells([fine, coarse], 4))
+    rng = np.random.default_rng(0)
+    first, second = rng.normal(size=(1, 8, 8, 3)).astype(np.float32), rng.normal(size=(1, 4, 4, 2)).astype(np.float32)
+    found = np.asarray(cells([first, second]))
+    np.testing.assert_allclose(found[0, 1, 2], [*first[0, 2:4, 4:6].mean((0, 1)), *second[0, 1, 2]], rtol=1e-4, atol=1e-6)
 
 
 def test_augmented_pictures_keep_their_shape_and_are_moved_or_mirrored():

@@ -102,7 +102,7 @@ def score(model, given, captions, length) -> np.ndarray:
 
 
 def test_a_wider_beam_finds_likelier_captions_and_tells_their_likelihood_and_maps():
-    model, given, length, totals = captioner(0.3), inputs(16), 6, []
+    model, given, length, totals = captioner(0.45), inputs(16), 6, []
     biases = ops.convert_to_numpy(model.bias.embeddings).copy()
     biases[0, END] += 0.7  # to end at once is likelier than any long caption, but another piece is likelier to come first
     model.bias.embeddings.assign(biases)
@@ -236,3 +236,14 @@ def test_two_builds_are_equal():
     assert [v.path for v in first.variables] == [v.path for v in second.variables]
     for one, other in zip(first.variables, second.variables):
         np.testing.assert_array_equal(np.asarray(one), np.asarray(other))
+
+
+def test_the_features_of_a_frozen_grid_are_brought_to_one_scale_once():
+    model, rng = ShowAttendTell(**SIZES), np.random.default_rng(3)
+    sample = rng.normal(size=(20, 9, 5)) * [0.1, 1, 10, 1, 1] + [0, 5, 0, -3, 1]
+    model.adapt_features(sample.astype(np.float32))
+    cells = np.asarray(model.cells({"grid": sample.astype(np.float16)}))
+    np.testing.assert_allclose(cells.mean((0, 1)), 0, atol=0.02)
+    assert (cells.std((0, 1))[1:] > 0.8).all() and (cells.std((0, 1)) < 1.02).all()
+    assert "cell_norm/mean" in {variable.path.split("/", 1)[-1] for variable in model.variables} and \
+        not any("cell_norm" in variable.path for variable in model.trainable_variables)

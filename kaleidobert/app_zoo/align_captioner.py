@@ -26,6 +26,8 @@ from kaleidobert.model_zoo import checkpoints, grid_encoders
 from kaleidobert.model_zoo.caption_decoder import Caption, Scorer, Writer, best
 from kaleidobert.model_zoo.show_attend_tell import ShowAttendTell
 
+SAMPLE = 256  # training pictures by which the features of frozen networks are brought to one scale
+
 
 def settings(config: AlignConfig) -> dict[str, Any]:
     """The part of the configuration on which the captioner's weights depend: another mode or beam needs no other captioner."""
@@ -78,7 +80,8 @@ class CaptionerRun:
         grid = self.config.grid
         place = folder(self.config) / "grids"
         Run(folder(self.config), settings(self.config))
-        source = {"network": grid.network, "weights": sha256(grid.weights) if grid.weights else ""}
+        source = {"network": grid.network, "layers": list(grid_encoders.LAYERS.get(grid.network, ())),
+                  "weights": sha256(grid.weights) if grid.weights else ""}
         frozen = grid.network != "small"
         with tqdm(total=self.bank.size, unit="picture", desc="grids") as bar:
             for count in grid_pictures.make(self.bank, grid.size, place, lambda: grid_encoders.build(grid).encode if frozen else np.asarray,
@@ -100,6 +103,8 @@ class CaptionerRun:
                                options.hidden_size, options.embedding_size, options.attention_size, options.context_size,
                                options.dropout, options.query, options.start, options.positions,
                                len(self.companions.told) if self.companions else 0, self.config.train.seed)
+        if grid.network != "small":
+            model.adapt_features(self.grids.gather(self.rows.train[:: -(-len(self.rows.train) // SAMPLE)]))
         model.start_from(self.pieces.frequencies(self.bank.token_ids[self.rows.train]))
         return model
 

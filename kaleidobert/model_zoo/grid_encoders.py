@@ -1,4 +1,6 @@
-"""Frozen networks that turn a picture into a grid of features for the captioner: their last layer of 14 x 14 cells at 224 pixels."""
+"""Frozen networks that turn a picture into a grid of features for the captioner: layers of 14 x 14 cells at 224 pixels, and finer
+ones brought to as many cells by their mean. Early layers see little of what lies around a cell, so that what a cell says is about
+the place where it lies; late ones know what things are."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,8 +11,9 @@ from kaleidobert import configs
 from kaleidobert.errors import UserError
 
 STRIDE = {"small": 8, "mobilenet_v2": 16, "resnet50": 16}  # pixels per cell
-LAYERS = {"mobilenet_v2": "block_13_expand_relu", "resnet50": "conv4_block6_out"}
-FEATURES = {"mobilenet_v2": 576, "resnet50": 1024}
+LAYERS = {"mobilenet_v2": ("block_3_expand_relu", "block_6_expand_relu", "block_13_expand_relu"),
+          "resnet50": ("conv2_block3_out", "conv3_block4_out", "conv4_block6_out")}
+FEATURES = {"mobilenet_v2": 144 + 192 + 576, "resnet50": 256 + 512 + 1024}
 CHUNK = 32  # pictures that go through the network together
 
 
@@ -54,7 +57,8 @@ def _frozen(config: configs.Grid) -> Callable[[np.ndarray], np.ndarray]:
             resized = make(include_top=False, weights=None, input_shape=(config.size, config.size, 3))
             resized.set_weights(network.get_weights())
             network = resized
-        model = keras.Model(network.input, network.get_layer(LAYERS[config.network]).output)
+        model = keras.Model(network.input, _cells([network.get_layer(name).output for name in LAYERS[config.network]],
+                                                  config.size // STRIDE[config.network]))
     except Exception as error:  # a download that fails and a file that does not fit raise many kinds
         raise UserError(f"the weights of {config.network} cannot be loaded ({' '.join(str(error).split())[:200]})", weights,
                         "ImageNet weights without the top", "give a fitting file as grid.weights, or use grid.network=small"
@@ -67,3 +71,11 @@ def _frozen(config: configs.Grid) -> Callable[[np.ndarray], np.ndarray]:
         return np.concatenate(parts).reshape(len(pictures), -1, parts[0].shape[-1]).astype(np.float16)
 
     return encode
+
+
+def _cells(layers: list, grid: int):
+    """[B, grid, grid, sum of F] of layers [B, n * grid, n * grid, F]: means over n x n, side by side."""
+    import keras
+
+    pooled = [keras.layers.AveragePooling2D(layer.shape[1] // grid)(layer) for layer in layers]
+    return keras.layers.Concatenate()(pooled)

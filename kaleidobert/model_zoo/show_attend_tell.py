@@ -12,6 +12,7 @@ import keras
 from keras import ops
 
 from kaleidobert.layers.dropout import Dropout, seed_for
+from kaleidobert.layers.embeddings import FeatureScale
 from kaleidobert.layers.grid_encoder import GridEncoder
 from kaleidobert.layers.word_attention import WordAttention, WordTeller
 
@@ -32,9 +33,10 @@ class ShowAttendTell(keras.Model):
     """The captioner: {"logits": f32[B, T, V], "alpha": f32[B, T, N]} of the pieces that follow each of ``pieces``.
 
     Inputs: pieces int[B, T], the caption so far beginning with the start piece; and grid f[B, N, F], features of N cells row by
-    row, or, where picture_size is not 0, picture uint8[B, s, s, 3], which an encoder of ``channels`` trained along turns into
-    N = grid x grid cells. query: what decides where to look, "state" = h alone as in the paper, "word" = the last piece too, so
-    that alpha is where the captioner looks having just written that piece.
+    row, of a frozen network (``adapt_features`` brings them to one scale), or, where picture_size is not 0, picture
+    uint8[B, s, s, 3], which an encoder of ``channels`` trained along turns into N = grid x grid cells.
+    query: what decides where to look, "state" = h alone as in the paper, "word" = the last piece too, so that alpha is where the
+    captioner looks having just written that piece.
     start: the first h and c come from the mean of the cells as in the paper, or are "zero", so that what the decoder knows of
     the picture it has through attention. positions: keys know where in the picture their cell lies.
     told: not 0 for a model that is trained on datasets.companions, which ask for so many words; needs query "word". Then, with
@@ -58,7 +60,7 @@ class ShowAttendTell(keras.Model):
             return keras.initializers.RandomNormal(stddev=0.05, seed=seed_for(seed, name))
 
         self.encoder = GridEncoder(feature_size, grid, seed, name="encoder") if picture_size else None
-        self.cell_norm = keras.layers.LayerNormalization(name="cell_norm")
+        self.cell_norm = keras.layers.LayerNormalization(name="cell_norm") if picture_size else FeatureScale(name="cell_norm")
         self.values, self.keys = dense(context_size, "values", activation="relu"), dense(attention_size, "keys")
         self.places = keras.layers.Embedding(grid * grid, feature_size, table("places"), name="places") if positions else None
         self.first = dense(2 * hidden_size, "first_state", activation="tanh") if start == "mean" else None
@@ -172,6 +174,10 @@ class ShowAttendTell(keras.Model):
         deep = ops.tanh(embedded + self.deep_state(hidden) + self.deep_context(context))
         deep = self.drop_deep(deep, training=training)
         return ops.matmul(deep, ops.transpose(self.embedding.embeddings)) * SCALE + self.bias.embeddings[0]
+
+    def adapt_features(self, grid: Any) -> None:
+        """Set what brings every feature of a frozen grid to mean 0 and spread 1, from a sample f[n, N, F]."""
+        self.cell_norm.adapt(grid)
 
     def start_from(self, counts: Any) -> None:
         """Set the biases of a fresh model from f[V], how often each piece occurs."""
