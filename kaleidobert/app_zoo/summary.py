@@ -14,7 +14,8 @@ def table(folder: Path) -> list[tuple[str, str, float, float | None]]:
     """Rows (task, metric, value, chance level) of every results.json below the folder."""
     rows = []
     for path in sorted(folder.rglob("results.json"), key=lambda p: p.stat().st_mtime):
-        rows += _rows(files.read_json(path), path.parent.name)
+        result = files.read_json(path)
+        rows += _rows(result, (path.parent.parent if result.get("task") == "align" else path.parent).name)  # align/forced/results.json
     return rows
 
 
