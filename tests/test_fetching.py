@@ -19,17 +19,6 @@ FAST = Options(attempts=3, pause=0.001, timeout=5)
 CONTENT = random.Random(0).randbytes(600_000)  # more than two chunks
 
 
-@pytest.fixture
-def server():
-    with serving() as server:
-        yield server
-
-
-@pytest.fixture(autouse=True)
-def no_proxy(monkeypatch):
-    monkeypatch.setenv("NO_PROXY", "*")
-
-
 def entry(server: Server, name: str = "a.bin", **changes) -> File:
     return File(**{"name": name, "url": f"{server.url}/{name}"} | changes)
 

@@ -13,24 +13,11 @@ from kaleidobert.datasets import manifests
 from kaleidobert.datasets.fetching import Options, fetch
 from kaleidobert.datasets.manifests import File
 from kaleidobert.errors import UserError
-from tests.servers import serving
 from tests.test_archives import member, tar
 
 ROOT = Path(__file__).resolve().parents[1]
 FAST = Options(attempts=3, pause=0.001, timeout=5)
 CONTENT = bytes(range(256)) * 10
-
-
-@pytest.fixture
-def server():
-    with serving() as server:
-        yield server
-
-
-@pytest.fixture(autouse=True)
-def surroundings(monkeypatch):
-    monkeypatch.setenv("NO_PROXY", "*")
-    monkeypatch.setenv("NETRC", "/nowhere")
 
 
 @pytest.mark.parametrize("mirror", ["web", "folder", "file"])

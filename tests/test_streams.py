@@ -10,22 +10,9 @@ from kaleidobert.datasets.fetching import Options, fetch
 from kaleidobert.datasets.manifests import File
 from kaleidobert.datasets.streams import shown
 from kaleidobert.errors import UserError
-from tests.servers import serving
 
 FAST = Options(attempts=3, pause=0.001, timeout=5)
 CONTENT = bytes(range(256)) * 10
-
-
-@pytest.fixture
-def server():
-    with serving() as server:
-        yield server
-
-
-@pytest.fixture(autouse=True)
-def surroundings(monkeypatch):
-    monkeypatch.setenv("NO_PROXY", "*")
-    monkeypatch.setenv("NETRC", "/nowhere")
 
 
 @pytest.mark.parametrize("status, message", [(403, r"access is refused \(HTTP 403\)"), (404, r"there is no such file \(HTTP 404\)"),
