@@ -14,7 +14,7 @@ class GridEncoder(keras.layers.Layer):
     batch.
 
     A cell sees 31 x 31 pixels, less than two cells each way, so that what it says is about the place where it lies: attention that
-    learns from texts alone looks wherever a thing is told, and with a wider view that is beside the thing as often as on it.
+    learns from texts alone may look wherever a thing is told, and with a wider view that can be beside the thing.
     Raises UserError where s is not 8 * grid.
     """
 
