@@ -2,8 +2,9 @@
 
     python -m benchmarks.ablation runs/ablation --configs configs/quickstart --seeds 0 1 2
 
-makes a bank per foreground, aligns it, and for every variant and seed pre-trains, fine-tunes and evaluates with the commands of
-the package (paper, table 4). A step whose results exist is not run again, so the program can be interrupted and continued.
+makes a bank per foreground, aligns those that a variant masks by, and for every variant and seed pre-trains, fine-tunes and
+evaluates with the commands of the package (paper, table 4). Which words count as aligned is asked of one bank for all variants,
+the saliency bank where there is one. A step whose results exist is not run again, so the program can be interrupted and continued.
 """
 
 import argparse
@@ -18,6 +19,7 @@ from scipy import stats
 
 from benchmarks import report
 from kaleidobert import files
+from kaleidobert.errors import UserError
 
 VARIANTS = {  # name: (is the foreground cut out, sampling.masking)
     "saliency-agm": (True, "alignment"), "saliency-random": (True, "random"),
@@ -45,15 +47,17 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     """Run what is missing, print the table, write results.json."""
     methods = {name: options.saliency if VARIANTS[name][0] else "none" for name in options.variants}
     banks = dict(word.split("=", 1) for word in options.banks)
-    for method in sorted(set(methods.values()) - set(banks)):
-        banks[method] = str(options.folder / method / "bank")
-        bank = Path(banks[method])
+    judge = options.saliency if options.saliency in methods.values() else "none"  # its links say which words count as aligned
+    aligned = {judge} | {methods[name] for name in options.variants if VARIANTS[name][1] == "alignment"}
+    for method in sorted(set(methods.values())):
+        bank = Path(banks.setdefault(method, str(options.folder / method / "bank")))
         command(options, "records", "records", bank, [f"foreground.method={method}"], bank / "index.json")
-        command(options, "align", "align", options.folder / method / "align", [f"data.bank={bank}"], bank / "alignment.json")
+        if method in aligned:
+            command(options, "align", "align", options.folder / method / "align", [f"data.bank={bank}"], bank / "alignment.json")
     found: dict[str, dict[str, list[float]]] = {}
     for seed in options.seeds:
         for name in options.variants:
-            values = measure(options, name, seed, banks[methods[name]])
+            values = measure(options, name, seed, banks[methods[name]], banks[judge])
             for metric, value in values.items():
                 found.setdefault(name, {}).setdefault(metric, []).append(value)
     result = {"machine": report.machine(), "seeds": options.seeds, "variants": found}
@@ -74,8 +78,8 @@ def command(options: argparse.Namespace, verb: str, config: str, folder: Path, w
     subprocess.run(full, check=True)
 
 
-def measure(options: argparse.Namespace, name: str, seed: int, bank: str) -> dict[str, float]:
-    """Pre-train, fine-tune and evaluate one variant with one seed."""
+def measure(options: argparse.Namespace, name: str, seed: int, bank: str, judge: str) -> dict[str, float]:
+    """Pre-train, fine-tune and evaluate one variant with one seed; judge: the bank that says which words are aligned."""
     folder = options.folder / name / str(seed)
     words = [f"data.bank={bank}", f"train.seed={seed}"]
     start = f"init={folder / 'pretrain' / 'best.npz'}"
@@ -83,7 +87,7 @@ def measure(options: argparse.Namespace, name: str, seed: int, bank: str) -> dic
     command(options, "classify", "subcat", folder / "subcat", [*words, start, "baselines=false"])
     command(options, "retrieve", "i2t", folder / "i2t", [*words, start, "baselines=false"])
     command(options, "retrieve", "t2i", folder / "t2i", [*words, f"init={folder / 'i2t' / 'best.npz'}", "baselines=false"])
-    values = masked_words(folder / "pretrain" / "best.npz", Path(bank))
+    values = masked_words(folder / "pretrain" / "best.npz", Path(bank), Path(judge))
     values["itm"] = files.read_json(folder / "pretrain" / "results.json")["metrics"]["itm_accuracy"]
     values["subcategory"] = files.read_json(folder / "subcat" / "results.json")["metrics"]["accuracy"]["value"]
     for direction in ("i2t", "t2i"):
@@ -92,10 +96,11 @@ def measure(options: argparse.Namespace, name: str, seed: int, bank: str) -> dic
     return values
 
 
-def masked_words(checkpoint: Path, folder: Path) -> dict[str, float]:
-    """Accuracy on masked word pieces of matching validation texts, apart for pieces that are aligned to a patch and others.
+def masked_words(checkpoint: Path, folder: Path, judge: Path) -> dict[str, float]:
+    """Accuracy on masked word pieces of matching validation texts, apart for pieces that the bank ``judge`` aligns and others.
 
-    Masked at random, the same pieces for every variant on the same bank, with the picture untouched except by the pretexts.
+    Masked at random, the same pieces for every variant, with the picture untouched except by the pretexts. Raises UserError
+    where the two banks do not hold the same texts in the same order.
     """
     from kaleidobert.configs import Sampling
     from kaleidobert.datasets.bank import Bank
@@ -108,7 +113,11 @@ def masked_words(checkpoint: Path, folder: Path) -> dict[str, float]:
     model = rebuild(checkpoints.load_meta(checkpoint), precision="float32")
     checkpoints.restore(checkpoint, model)
     forward = steps.forward(model)
-    linked = (bank.alignment > 0).any(-1)  # [N, T]
+    other = Bank(judge)
+    if not np.array_equal(other.token_ids, bank.token_ids):
+        raise UserError("the banks hold other texts, or the same in another order", f"{folder}, {judge}",
+                        "banks of one catalogue that differ in foreground.method only", "make both with the same source and text keys")
+    linked = (other.alignment > 0).any(-1)  # [N, T]
     right, kinds = [], []
     for draw in range(MASK_DRAWS):
         sampler = PretrainSampler(bank, bank.rows("val"), bank.levels, Sampling(masking="random", negative_share=0.0), 64, draw)

@@ -14,7 +14,7 @@ from kaleidobert.model_zoo.show_attend_tell import ShowAttendTell
 
 SIZES = {"vocabulary_size": 12, "feature_size": 5, "grid": 3, "hidden_size": 8, "embedding_size": 6, "attention_size": 4,
          "context_size": 7, "dropout": 0.0}
-VARIANTS = [{}, {"query": "state"}, {"start": "zero", "positions": False}, {"told": 3}]
+VARIANTS = [{}, {"query": "state"}, {"start": "zero", "positions": False}, {"told": 3}, {"told": 3, "near": 2}]
 
 
 def captioner(spread: float = 0.6, **changes) -> ShowAttendTell:
@@ -175,6 +175,15 @@ def test_grounding_makes_a_word_look_at_what_the_text_says_of_it():
     train(model, batch, 300, grounding=1.0)
     alpha = steps.forward(model)({name: batch[0][name] for name in ("grid", "pieces")})["alpha"]  # row k: having read piece k
     assert (alpha[:, 1].argmax(-1) == first).mean() > 0.9 and (alpha[~silent, 3].argmax(-1) == second[~silent]).mean() > 0.9
+
+
+def test_single_words_look_at_the_near_features_only():
+    model, given = captioner(told=3, near=2), inputs() | {"candidates": np.tile(np.arange(4, 8, dtype=np.int32), (4, 1))}
+    moved = given | {"grid": given["grid"] + np.where(np.arange(5) < 2, 0, 3).astype(np.float32)}
+    first, second = ({name: ops.convert_to_numpy(array) for name, array in model(each, training=True).items()} for each in (given, moved))
+    for name in ("looked", "told", "held"):
+        np.testing.assert_array_equal(first[name], second[name])
+    assert np.abs(first["logits"] - second["logits"]).max() > 0.01
 
 
 def test_telling_counts_what_is_asked_only_and_starts_at_the_prior():

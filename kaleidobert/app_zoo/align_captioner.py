@@ -102,7 +102,8 @@ class CaptionerRun:
         model = ShowAttendTell(self.pieces.size, self.feature_size, self.cells, grid.size if grid.network == "small" else 0,
                                options.hidden_size, options.embedding_size, options.attention_size, options.context_size,
                                options.dropout, options.query, options.start, options.positions,
-                               len(self.companions.told) if self.companions else 0, self.config.train.seed)
+                               len(self.companions.told) if self.companions else 0,
+                               grid_encoders.NEAR.get(grid.network, 0), self.config.train.seed)
         if grid.network != "small":
             model.adapt_features(self.grids.gather(self.rows.train[:: -(-len(self.rows.train) // SAMPLE)]))
         model.start_from(self.pieces.frequencies(self.bank.token_ids[self.rows.train]))

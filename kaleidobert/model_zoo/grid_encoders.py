@@ -14,6 +14,7 @@ STRIDE = {"small": 8, "mobilenet_v2": 16, "resnet50": 16}  # pixels per cell
 LAYERS = {"mobilenet_v2": ("block_3_expand_relu", "block_6_expand_relu", "block_13_expand_relu"),
           "resnet50": ("conv2_block3_out", "conv3_block4_out", "conv4_block6_out")}
 FEATURES = {"mobilenet_v2": 144 + 192 + 576, "resnet50": 256 + 512 + 1024}
+NEAR = {"mobilenet_v2": 144 + 192, "resnet50": 256 + 512}  # features of the early ones of these layers
 CHUNK = 32  # pictures that go through the network together
 
 

@@ -39,6 +39,8 @@ class ShowAttendTell(keras.Model):
     captioner looks having just written that piece.
     start: the first h and c come from the mean of the cells as in the paper, or are "zero", so that what the decoder knows of
     the picture it has through attention. positions: keys know where in the picture their cell lies.
+    near: so many of the first features are of early layers, which see little of what lies around a cell; single words look at
+    those alone. 0 = all.
     told: not 0 for a model that is trained on datasets.companions, which ask for so many words; needs query "word". Then, with
     an input candidates i32[B, C] and training, the outputs are also "looked" f32[B, T, N], where each piece looks by itself, and
     "told" f32[B, T, told], "held" f32[B, C] of layers.word_attention.WordTeller.
@@ -48,7 +50,7 @@ class ShowAttendTell(keras.Model):
 
     def __init__(self, vocabulary_size: int, feature_size: int, grid: int = 14, picture_size: int = 0, hidden_size: int = 256,
                  embedding_size: int = 128, attention_size: int = 64, context_size: int = 128, dropout: float = 0.3,
-                 query: str = "word", start: str = "mean", positions: bool = True, told: int = 0, seed: int = 0):
+                 query: str = "word", start: str = "mean", positions: bool = True, told: int = 0, near: int = 0, seed: int = 0):
         super().__init__(name=self.kind)
 
         # --- Layers ---
@@ -83,7 +85,7 @@ class ShowAttendTell(keras.Model):
         self.hidden_size, self.embedding_size = hidden_size, embedding_size
         self.attention_size, self.context_size = attention_size, context_size
         self.dropout, self.query, self.start, self.positions, self.seed = dropout, query, start, positions, seed
-        self.told = told
+        self.told, self.near = told, near or feature_size
 
         self.build()
 
@@ -92,7 +94,7 @@ class ShowAttendTell(keras.Model):
         hidden, embedding = self.hidden_size, self.embedding_size
         if self.encoder is not None:
             self.encoder.build((None, self.picture_size, self.picture_size, 3))
-        groups = [(self.feature_size, self.cell_norm, self.values, self.keys, self.word_attention, self.teller),
+        groups = [(self.feature_size, self.cell_norm, self.values, self.keys), (self.near, self.word_attention, self.teller),
                   (embedding, self.embedding, self.places, self.bias, self.lstm_word), (self.attention_size, self.energy),
                   (self.context_size, self.first, self.lstm_context, self.deep_context),
                   (hidden, self.query_state, self.gate, self.lstm_state, self.deep_state)]
@@ -122,8 +124,9 @@ class ShowAttendTell(keras.Model):
             pieces, others = inputs["pieces"], inputs["candidates"]
             looked, looked_for = (ops.softmax(self.word_attention.energy(memory.word_keys, feed))
                                   for feed in (feeds[..., 4 * self.hidden_size :], self.word_attention.feed(others)))
-            told = self.teller.tell(self.teller.look(cells, looked, pieces, training), pieces)
-            held = self.teller.hold(self.teller.look(cells, looked_for, others, training), others)
+            near = cells[..., : self.near]
+            told = self.teller.tell(self.teller.look(near, looked, pieces, training), pieces)
+            held = self.teller.hold(self.teller.look(near, looked_for, others, training), others)
             outputs |= {"looked": looked, "told": told, "held": held}
         return outputs
 
@@ -138,7 +141,7 @@ class ShowAttendTell(keras.Model):
 
     def remember(self, cells) -> Memory:
         """The cells f32[B, N, F] of a picture as a Memory."""
-        word_keys = self.word_attention.keys(cells) if self.word_attention is not None else None
+        word_keys = self.word_attention.keys(cells[..., : self.near]) if self.word_attention is not None else None
         if self.places is not None:
             cells = cells + self.places(ops.arange(self.grid**2))
         values, keys = self.values(cells), self.keys(cells)
