@@ -37,7 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
     parser.add_argument("--saliency", choices=("border", "network", "masks"), default="network", help="foreground.method; default: network")
-    for name in ("records", "align", "pretrain", "subcat", "i2t"):
+    for name in ("records", "align", "pretrain", "subcat", "i2t", "t2i"):
         parser.add_argument(f"--{name}", nargs="+", default=[], metavar="KEY=VALUE", help=f"further words for {name}")
     parser.add_argument("--banks", nargs="+", default=[], metavar="METHOD=FOLDER", help="aligned banks that exist already")
     return report.guarded(run, parser.parse_args(arguments))

@@ -4,7 +4,7 @@
 
 A key that does not exist, a value of a wrong type and a missing value are errors that name the key, the file and the nearest
 valid name. Relative paths: in a YAML file they start at the folder that holds its ``configs/`` folder (outside of one, at the
-file's own folder); in a dotted word they start at the current folder.
+file's own folder); in a dotted word they start at the current folder. In place of a path an address may stand (addresses.py).
 """
 
 import dataclasses
@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 import yaml
 
+from kaleidobert import addresses
 from kaleidobert.errors import UserError
 
 C = TypeVar("C")
@@ -64,7 +65,7 @@ def to_dict(config: Any) -> Any:
         return {key: to_dict(value) for key, value in config.items()}
     if isinstance(config, (tuple, list)):
         return [to_dict(value) for value in config]
-    return str(config) if isinstance(config, Path) else config
+    return addresses.written(config) if isinstance(config, Path) else config
 
 
 def dump(config: Any) -> str:
@@ -131,7 +132,8 @@ def _override(tree: dict, word: str) -> None:
         if not isinstance(child, dict):
             child = tree[parent] = {}
         tree = child
-    _merge(tree, {last: _leaves(value, f"command line, {word!r}", Path.cwd())})
+    origin = f"command line, {word!r}" if not addresses.is_secret(text) else f"command line, {key}=..."  # origins are printed
+    _merge(tree, {last: _leaves(value, origin, Path.cwd())})
 
 
 def _build(kind: Any, tree: Any, key: str) -> Any:
@@ -141,8 +143,10 @@ def _build(kind: Any, tree: Any, key: str) -> Any:
         return _build_dataclass(kind, tree, key)
     if typing.get_origin(kind) is types.UnionType:
         options = [option for option in typing.get_args(kind) if option is not type(None)]
-        empty = isinstance(tree, _Leaf) and tree.value in (None, "")
-        return None if empty else _build(options[0], tree, key)
+        if len(options) < len(typing.get_args(kind)) and isinstance(tree, _Leaf) and tree.value in (None, ""):
+            return None
+        mapping = [option for option in options if typing.get_origin(option) is dict and isinstance(tree, dict)]
+        return _build((mapping or options)[0], tree, key)
     if typing.get_origin(kind) is dict:
         if isinstance(tree, _Leaf) and tree.value in (None, {}):
             return {}
@@ -199,7 +203,8 @@ def _scalar(kind: Any, leaf: _Leaf, key: str) -> Any:
         raise UserError(f"{key} is {value!r}", leaf.origin, f"one of {', '.join(map(str, choices))}",
                         f"did you mean {near[0]!r}?" if near else "")
     if kind is Path and isinstance(value, str) and value:
-        return Path(os.path.normpath(leaf.folder / Path(os.path.expandvars(value)).expanduser()))
+        value = os.path.expandvars(value)
+        return addresses.parse(value, key, leaf.origin) or Path(os.path.normpath(leaf.folder / Path(value).expanduser()))
     if kind is float and isinstance(value, (int, float, str)) and not isinstance(value, bool):
         try:
             return float(value)  # YAML 1.1 reads 1e-4 as a string

@@ -6,37 +6,32 @@ from typing import ClassVar, Literal
 
 from kaleidobert.config_files import Checked, Limits, differences, dump, load, to_dict
 from kaleidobert.configs_data import (
+    Beam,
     Captioner,
     Columns,
+    ConvertConfig,
+    Data,
     Decoding,
     Encoder,
     FetchConfig,
     Foreground,
+    Fresh,
     Grid,
     RecordsConfig,
     Regions,
     Source,
     SynthesizeConfig,
     Text,
+    TrainingData,
 )
 from kaleidobert.levels import KALEIDO, KaleidoLevel
 
-__all__ = ["differences", "dump", "load", "to_dict", "Columns", "Encoder", "Foreground", "Source", "Text", "SynthesizeConfig",
-           "RecordsConfig", "FetchConfig", "Grid", "Captioner", "Decoding", "Regions", "AlignConfig", "TrainForegroundConfig",
-           "PretrainConfig", "ClassifyConfig", "RetrieveConfig", "InspectConfig"]
+__all__ = ["differences", "dump", "load", "to_dict", "Beam", "Columns", "Data", "TrainingData", "Encoder", "Foreground", "Source",
+           "Text", "SynthesizeConfig", "RecordsConfig", "FetchConfig", "ConvertConfig", "Fresh", "Grid", "Captioner", "Decoding",
+           "Regions", "AlignConfig", "TrainForegroundConfig", "PretrainConfig", "ClassifyConfig", "RetrieveConfig", "InspectConfig"]
 
 
 # --- training ---------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Data:
-    """Which bank, and what it must have been made with."""
-    bank: Path
-    encoder: str = ""  # refuse a bank of another encoder; empty = any
-    train_split: str = "train"
-    val_split: str = "val"
-    train_share: float = 1.0  # use only this share of the training groups, drawn from the seed
 
 
 @dataclass(frozen=True)
@@ -112,6 +107,7 @@ class AlignConfig:
     mode: Literal["generated", "forced"] = "generated"  # maps of words that it wrote itself (the paper), or of the text's own
     grid: Grid = Grid()
     captioner: Captioner = Captioner()
+    finder: Train = Train(epochs=30, batch_size=32, learning_rate=2e-3, beta_2=0.999, clip_norm=5.0)  # of captioner.grounding
     train: Train = Train(epochs=30, learning_rate=1e-3, beta_2=0.999, clip_norm=5.0)
     decoding: Decoding = Decoding()
     regions: Regions = Regions()
@@ -146,7 +142,7 @@ class TrainForegroundConfig(Checked):
 class PretrainConfig:
     """``kaleidobert pretrain``"""
     run: Path
-    data: Data
+    data: TrainingData
     levels: tuple[KaleidoLevel, ...] = KALEIDO
     model: Model = Model()
     sampling: Sampling = Sampling()
@@ -168,7 +164,7 @@ class Noise(Checked):
 class ClassifyConfig:
     """``kaleidobert classify``: train and evaluate a classifier of one label column."""
     run: Path
-    data: Data
+    data: TrainingData
     label: str
     modality: Literal["both", "image", "text"] = "both"
     init: Path | None = None  # the pre-trained checkpoint; refused without one unless from_scratch
@@ -197,7 +193,7 @@ class Matching(Checked):
 class RetrieveConfig:
     """``kaleidobert retrieve``: rank fixed candidate lists by the matching head."""
     run: Path
-    data: Data
+    data: TrainingData
     direction: Literal["i2t", "t2i"]
     init: Path | None = None
     from_scratch: bool = False

@@ -1,4 +1,6 @@
-"""The configuration of the commands that make data, re-exported by configs.py: synthesize, records, fetch, and the parts of align."""
+"""The configuration of data, re-exported by configs.py: of the commands that make it, synthesize, records, fetch, the parts of align,
+and of those that train on it.
+"""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,13 +29,16 @@ class Columns:
 
 @dataclass(frozen=True)
 class Source:
-    """A catalogue: a CSV or JSONL table and a folder of pictures."""
-    table: Path
-    columns: Columns
-    images: Path | None = None  # pictures are named relative to it; default: the table's folder
+    """Where products come from: a CSV or JSONL table and a folder of pictures, the raw release of Fashion-Gen, or a TFDS data set."""
+    table: Path  # the table; fashion_gen, fashion_gen_extracted: the folder of the release; tfds: the folder of prepared data sets
+    columns: Columns  # fashion_gen: keys of the HDF5 files; fashion_gen_extracted: see datasets/fashion_gen.py; tfds: features
+    images: Path | None = None  # pictures are named relative to it; default: the table's folder; tfds: they are written there once
     text_separator: str = ". "
     val_fraction: float = 0.1  # share of the groups that go to "val" where the table has no split column
     limit: int = 0  # read only so many pictures; 0 = all
+    kind: Literal["table", "fashion_gen", "fashion_gen_extracted", "tfds"] = "table"
+    name: str = ""  # tfds: the data set, such as kaleido_synthetic or coco_captions
+    splits: dict[str, str] = field(default_factory=dict)  # not of a table: split: its file, or the TFDS split; default: as released
 
 
 @dataclass(frozen=True)
@@ -64,6 +69,13 @@ class Text:
 
 
 @dataclass(frozen=True)
+class Beam:
+    """Apache Beam as the engine of records; all its workers must see the same folders."""
+    runner: str = ""  # such as DirectRunner, FlinkRunner, SparkRunner, DataflowRunner; empty = processes of this machine, no Beam
+    options: dict[str, str] = field(default_factory=dict)  # of the runner, such as direct_num_workers or flink_master
+
+
+@dataclass(frozen=True)
 class RecordsConfig:
     """``kaleidobert records``"""
     bank: Path
@@ -74,6 +86,7 @@ class RecordsConfig:
     levels: tuple[KaleidoLevel, ...] = KALEIDO
     shard_size: int = 256  # pictures per shard: the unit of work, of progress and of resuming
     workers: int = 0  # processes; 0 = one per core
+    beam: Beam = Beam()  # make the shards on a Beam runner instead
 
 
 @dataclass(frozen=True)
@@ -112,6 +125,39 @@ class FetchConfig(Checked):
 
 
 @dataclass(frozen=True)
+class Fresh(Checked):
+    """What a BERT lacks and is drawn anew."""
+    levels: tuple[KaleidoLevel, ...] = KALEIDO
+    feature_size: int = 2048  # of the bank to train on
+    seed: int = 0
+
+    limits: ClassVar[Limits] = {"feature_size": (1,), "seed": (0,)}
+
+
+@dataclass(frozen=True)
+class FilesFormat:
+    """Released text files, to be a folder of arrays."""
+    schema: str | dict[str, str] = ""  # of their columns, as in TrainingData; empty = the published one with as many columns
+    encoding: Literal["utf-8", "latin-1"] = "utf-8"
+    half: bool = False  # features as float16: half the room, rounded
+    threads: int = 0  # 0 = one per core, at most 8
+
+
+@dataclass(frozen=True)
+class ConvertConfig:
+    """``kaleidobert convert``: TensorFlow 1 checkpoints, released or BERT, to ours (.npz), and ours to the released format;
+    released text files to a folder of arrays."""
+    source: Path  # an .npz of ours; the path of a checkpoint without .index; a folder with one; a data file, a list, a pattern with *
+    target: Path  # .npz: one of ours; else a TensorFlow 1 checkpoint, such as converted/kaleidobert.ckpt-0; of data: a folder
+    model: Path | None = None  # config.json of a TensorFlow 1 source; default: beside it or a folder above
+    vocabulary: Path | None = None  # vocab.txt; default: likewise
+    task: Literal["", "pretraining", "catepred", "subcatepred"] = ""  # whose heads; empty = as the source says
+    optimizer: bool = False  # take the state of Adam along
+    fresh: Fresh = Fresh()
+    files: FilesFormat = FilesFormat()
+
+
+@dataclass(frozen=True)
 class Grid(Checked):
     """What the captioner sees: a grid of features of the foreground box."""
     network: Literal["small", "mobilenet_v2", "resnet50"] = "mobilenet_v2"  # small: trained along with the captioner
@@ -136,9 +182,9 @@ class Captioner(Checked):
     start: Literal["mean", "zero"] = "mean"  # the LSTM's first state: from the mean of all cells, or nothing
     positions: bool = True  # cells know where they lie
     coverage: float = 1.0  # weight of the doubly stochastic penalty
-    grounding: float = 1.0  # weight of what ties words to places (datasets.companions), for query=word; 0 = as in the paper
+    grounding: float = 1.0  # weight of looking where a word finder, trained before, looks for each word; 0 = as in the paper
     min_count: int = 2  # word pieces that are rarer in the training texts are unknown
-    patience: int = 4  # training ends after so many epochs without a better perplexity on data.val_split; 0 = never
+    patience: int = 4  # training (the finder's too) ends after so many epochs without a better result on data.val_split; 0 = never
 
     limits: ClassVar[Limits] = {"hidden_size": (1,), "embedding_size": (1,), "attention_size": (1,), "context_size": (1,),
                                 "dropout": (0, 0.99), "coverage": (0,), "grounding": (0,), "min_count": (1,), "patience": (0,)}
@@ -168,3 +214,33 @@ class Regions(Checked):
     most: int = 2  # patches per word and level
 
     limits: ClassVar[Limits] = {"threshold": (0, 1), "share": (0, 1), "most": (1,)}
+
+
+@dataclass(frozen=True)
+class Data:
+    """Which bank, and what it must have been made with."""
+    bank: Path
+    encoder: str = ""  # refuse a bank of another encoder; empty = any
+    train_split: str = "train"
+    val_split: str = "val"
+    train_share: float = 1.0  # use only this share of the training groups, drawn from the seed
+
+
+@dataclass(frozen=True)
+class TrainingData(Data):
+    """A bank, or the text files of the release (see datasets/released_rows.py), of which splits and shares are files."""
+    bank: Path | None = None
+    files: Path | None = None  # to train on, to retrieve from: a data file, a list of them, a pattern with *, a folder of `convert`
+    val_files: Path | None = None  # to evaluate on
+    schema: str | dict[str, str] = ""  # columns of the files, as --input_schema or {name: "type:length"}; empty = as published
+    encoding: Literal["utf-8", "latin-1"] = "utf-8"  # of texts in the files
+    vocabulary_size: int = 30522  # of the ids in the files
+    threads: int = 0  # that read files; 0 = one per core, at most 8
+
+    def __post_init__(self) -> None:
+        if self.bank is None and self.files is None:
+            raise UserError("'data.bank' is not set, nor is 'data.files'", "", "a bank or released files")
+        if self.bank is not None and self.files is not None:
+            raise UserError("'data.bank' and 'data.files' are both set", "", "one of the two", "empty the other one (data.bank=)")
+        if self.files is not None and self.train_share != 1:
+            raise UserError(f"data.train_share is {self.train_share}, of files", "", "1", "name fewer files in a list")

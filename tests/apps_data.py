@@ -13,6 +13,7 @@ import pytest
 from kaleidobert import configs
 from kaleidobert.app_zoo import cli
 from kaleidobert.datasets.bank import Bank
+from tests import checkpoint_data
 from tests.tiny import COLUMNS
 
 SIZES = configs.Model(hidden_size=16, num_layers=1, num_heads=2, intermediate_size=16, max_positions=16)
@@ -33,7 +34,7 @@ class Done:
 
 def call(name: str, config, *words: str) -> Done:
     """A command line in this process, its configuration as a YAML file beside the folder that it writes."""
-    target = Path(getattr(config, "run", None) or getattr(config, "bank", None) or getattr(config, "into", None) or config.catalogue)
+    target = next(Path(getattr(config, name)) for name in ("run", "bank", "into", "target", "catalogue") if getattr(config, name, None))
     path = target.with_name(f"{name}-{target.name}.yaml")
     path.write_text(configs.dump(config), encoding="utf-8")
     out, err = io.StringIO(), io.StringIO()
@@ -52,20 +53,21 @@ class World:
 
     def __init__(self, folder: Path, levels, bank: Bank | None = None):
         self.folder, self.levels, self.bank, self.data = folder, levels, bank, configs.Data(folder / "bank")
+        self.training = configs.TrainingData(folder / "bank")
         self.source = configs.Source(folder / "catalogue/table.jsonl", COLUMNS)
         self.best = folder / "pretrain/best.npz"
 
     def pretrain(self, run: str = "pretrain", **changes) -> configs.PretrainConfig:
-        options = {"data": self.data, "levels": self.levels, "model": SIZES, "train": TRAIN, "sampling": RANDOM} | changes
+        options = {"data": self.training, "levels": self.levels, "model": SIZES, "train": TRAIN, "sampling": RANDOM} | changes
         return configs.PretrainConfig(self.folder / run, **options)
 
     def classify(self, run: str = "classify", **changes) -> configs.ClassifyConfig:
-        options = {"data": self.data, "levels": self.levels, "model": SIZES, "train": TRAIN, "init": self.best,
+        options = {"data": self.training, "levels": self.levels, "model": SIZES, "train": TRAIN, "init": self.best,
                    "label": "category", "baselines": False} | changes
         return configs.ClassifyConfig(self.folder / run, **options)
 
     def retrieve(self, run: str = "retrieve", epochs: float = 0, **changes) -> configs.RetrieveConfig:
-        options = {"data": self.data, "levels": self.levels, "model": SIZES, "init": self.best, "direction": "i2t",
+        options = {"data": self.training, "levels": self.levels, "model": SIZES, "init": self.best, "direction": "i2t",
                    "train": replace(TRAIN, epochs=epochs, batch_size=6), "baselines": False, "num_candidates": 5,
                    "predict_batch_size": 40} | changes
         return configs.RetrieveConfig(self.folder / run, **options)
@@ -76,7 +78,7 @@ class World:
         return configs.RecordsConfig(self.folder / bank, **options)
 
     def align(self, run: str = "align", **changes) -> configs.AlignConfig:
-        options = {"grid": configs.Grid("small", 16, channels=4), "train": TRAIN, "captioner": CAPTIONER,
+        options = {"grid": configs.Grid("small", 16, channels=4), "finder": TRAIN, "train": TRAIN, "captioner": CAPTIONER,
                    "decoding": configs.Decoding(2, max_length=4)} | changes
         return configs.AlignConfig(self.folder / run, self.data, **options)
 
@@ -89,6 +91,12 @@ class World:
     def fetch(self, into: str = "fetched", **changes) -> configs.FetchConfig:
         manifest = Path(__file__).resolve().parents[1] / "dataset/manifest.json"
         return configs.FetchConfig(manifest, self.folder / into, **changes)
+
+    def convert(self, target: str = "converted") -> configs.ConvertConfig:
+        source = self.folder.with_name(f"{self.folder.name}-released") / "model.ckpt-0"  # beside: some tests look at all of the folder
+        if not source.parent.exists():
+            checkpoint_data.write(source)
+        return configs.ConvertConfig(source, self.folder / f"{target}.npz")
 
     def train_foreground(self, run: str = "foreground", **changes) -> configs.TrainForegroundConfig:
         options = {"foregrounds": 5, "backgrounds": 4, "scenes": 6, "held_out": 4, "goods": 2, "size": 16, "channels": (4, 6),

@@ -1,6 +1,7 @@
 """kaleidobert align: links in the bank, both modes, resuming, texts that say nothing, what it refuses."""
 
 import json
+from dataclasses import replace
 
 import keras
 import numpy as np
@@ -16,7 +17,7 @@ from kaleidobert.datasets.caption_sampler import END, PAD, START, UNKNOWN, Capti
 from kaleidobert.errors import UserError
 from kaleidobert.model_zoo import grid_encoders
 from tests import tables
-from tests.apps_data import World, call, edit, refused, results
+from tests.apps_data import CAPTIONER, World, call, edit, refused, results
 from tests.tiny import make_bank, tiny_bank, tiny_catalogue
 
 
@@ -187,6 +188,29 @@ def test_grounding_asks_words_where_they_lie():
     with pytest.raises(UserError, match="grounding is 1.0 and query is state.*captioner.grounding=0"):
         configs.Captioner(query="state")
     assert configs.Captioner(query="state", grounding=0).grounding == 0
+
+
+def test_the_finder_is_trained_once_and_goes_on_where_it_was_interrupted(world, done, interrupt):
+    config, _ = done
+    finder = config.run / "finder"
+    assert (finder / "best.npz").is_file() and (finder / "losses.png").is_file() and (config.run / "captioner/cells").is_dir()
+    for name in ("finder.learning_rate=9e-3", "subcategory=category"):
+        refused(call("align", config, name), "another run")
+    other = world.align("interrupted", grid=configs.Grid("small", 16, channels=4, keep=True))
+    interrupt(3)
+    assert call("align", other, "mode=forced").status == 130
+    assert not (other.run / "captioner/best.npz").exists()
+    interrupt(0)
+    assert call("align", other, "mode=forced").status == 0
+    for place in ("finder/best.npz", "captioner/best.npz"):
+        assert (other.run / place).read_bytes() == (config.run / place).read_bytes()
+
+
+def test_without_grounding_the_encoder_is_trained_with_the_captioner_as_in_the_paper(world):
+    config = world.align("paper", captioner=replace(CAPTIONER, grounding=0, query="state"))
+    outcome = call("align", config, "mode=forced", "baselines=false")
+    assert outcome.status == 0, outcome.err
+    assert not (config.run / "finder").exists() and "encoder" in str(list(np.load(config.run / "captioner/best.npz")))
 
 
 def test_rows_without_text_are_no_lesson(world):

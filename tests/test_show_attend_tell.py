@@ -11,10 +11,11 @@ from kaleidobert.losses import captioning
 from kaleidobert.model_zoo import checkpoints
 from kaleidobert.model_zoo.caption_decoder import END, START, Scorer, Writer, best
 from kaleidobert.model_zoo.show_attend_tell import ShowAttendTell
+from kaleidobert.model_zoo.word_finder import Cells, WordFinder
 
 SIZES = {"vocabulary_size": 12, "feature_size": 5, "grid": 3, "hidden_size": 8, "embedding_size": 6, "attention_size": 4,
          "context_size": 7, "dropout": 0.0}
-VARIANTS = [{}, {"query": "state"}, {"start": "zero", "positions": False}, {"told": 3}, {"told": 3, "near": 2}]
+VARIANTS = [{}, {"query": "state"}, {"start": "zero", "positions": False}, {"guided": True, "near": 2}]
 
 
 def captioner(spread: float = 0.6, **changes) -> ShowAttendTell:
@@ -114,13 +115,18 @@ def test_a_wider_beam_finds_likelier_captions_and_tells_their_likelihood_and_map
     assert totals[1] > totals[0]
 
 
-def train(model, batch, number: int, grounding: float = 0.0) -> dict:
-    def loss(outputs, targets, weights):
-        total = entropy = captioning.cross_entropy(outputs["logits"], targets["pieces"], weights["pieces"])
-        if grounding:
-            total = total + grounding * sum(captioning.telling(outputs, targets, weights))
-        return {"loss": total, "cross_entropy": entropy}
+def caption_loss(outputs, targets, weights):
+    entropy = captioning.cross_entropy(outputs["logits"], targets["pieces"], weights["pieces"])
+    if "looked" not in outputs:
+        return {"loss": entropy, "cross_entropy": entropy}
+    return {"loss": entropy + captioning.apart(outputs["looked"], outputs["alpha"], weights["told"]), "cross_entropy": entropy}
 
+
+def finder_loss(outputs, targets, weights):
+    return {"loss": sum(captioning.telling(outputs, targets, weights))}
+
+
+def train(model, batch, number: int, loss=caption_loss) -> dict:
     optimizer = optimizers.adam(2e-2)
     optimizer.build(model.trainable_variables)
     update = steps.train_step(model, loss, optimizer, 5.0)
@@ -170,27 +176,55 @@ def riddle(rows: int = 64) -> tuple:
             {"pieces": (pieces > 0).astype(np.float32), "told": asked, "held": np.ones((rows, 1), np.float32)}), first, second, silent
 
 
-def test_grounding_makes_a_word_look_at_what_the_text_says_of_it():
-    model, (batch, first, second, silent) = ShowAttendTell(**SIZES, told=4), riddle()
-    train(model, batch, 300, grounding=1.0)
-    alpha = steps.forward(model)({name: batch[0][name] for name in ("grid", "pieces")})["alpha"]  # row k: having read piece k
-    assert (alpha[:, 1].argmax(-1) == first).mean() > 0.9 and (alpha[~silent, 3].argmax(-1) == second[~silent]).mean() > 0.9
+FINDER = {"vocabulary_size": 12, "feature_size": 5, "told": 4, "grid": 3, "attention_size": 4, "context_size": 7, "dropout": 0.0}
+
+
+def test_a_finder_makes_a_word_look_at_what_the_text_says_of_it_and_the_captioner_follows():
+    finder, (batch, first, second, silent) = WordFinder(**FINDER), riddle()
+    train(finder, batch, 300, finder_loss)
+    captioner = ShowAttendTell(**SIZES, guided=True)
+    captioner.follow(finder)
+    before = captioner.word_attention.get_weights()
+    train(captioner, batch, 200)
+    for own, old in zip(captioner.word_attention.get_weights(), before):
+        np.testing.assert_array_equal(own, old)
+    looked = steps.forward(finder)(batch[0])["looked"]
+    alpha = steps.forward(captioner)({name: batch[0][name] for name in ("grid", "pieces")})["alpha"]  # row k: having read piece k
+    for maps in (looked, alpha):
+        assert (maps[:, 1].argmax(-1) == first).mean() > 0.9 and (maps[~silent, 3].argmax(-1) == second[~silent]).mean() > 0.9
 
 
 def test_single_words_look_at_the_near_features_only():
-    model, given = captioner(told=3, near=2), inputs() | {"candidates": np.tile(np.arange(4, 8, dtype=np.int32), (4, 1))}
-    moved = given | {"grid": given["grid"] + np.where(np.arange(5) < 2, 0, 3).astype(np.float32)}
-    first, second = ({name: ops.convert_to_numpy(array) for name, array in model(each, training=True).items()} for each in (given, moved))
+    batch, *_ = riddle(4)
+    finder = WordFinder(**FINDER | {"near": 2})
+    train(finder, batch, 3, finder_loss)
+    moved = batch[0] | {"grid": batch[0]["grid"] + np.where(np.arange(5) < 2, 0, 3).astype(np.float32)}
+    first, second = (steps.forward(finder)(each) for each in (batch[0], moved))
     for name in ("looked", "told", "held"):
         np.testing.assert_array_equal(first[name], second[name])
-    assert np.abs(first["logits"] - second["logits"]).max() > 0.01
+    other = batch[0] | {"grid": batch[0]["grid"] + np.where(np.arange(5) < 2, 1, 0).astype(np.float32) * np.arange(9)[:, None]}
+    assert np.abs(steps.forward(finder)(other)["looked"] - first["looked"]).max() > 1e-4
+
+
+def test_a_finder_of_pictures_and_its_cells():
+    finder = WordFinder(**FINDER | {"picture_size": 24})
+    picture = np.random.default_rng(0).integers(0, 256, (2, 24, 24, 3)).astype(np.uint8)
+    cells = steps.forward(Cells(finder))({"picture": picture})["cells"]
+    given = {"pieces": np.array([[START, 5], [START, 6]], np.int32), "candidates": np.array([[5, 6], [6, 7]], np.int32)}
+    looked = steps.forward(finder)({"picture": picture, **given})["looked"]
+    captioner = ShowAttendTell(**SIZES, guided=True)
+    captioner.follow(finder)  # at the cells as they are: they are normalised
+    memory = captioner.look({"grid": cells})
+    energy = captioner.word_attention.energy(memory.word_keys, captioner.word_attention.feed(given["pieces"]))
+    np.testing.assert_allclose(ops.convert_to_numpy(ops.softmax(energy)), looked, rtol=1e-4, atol=1e-6)
 
 
 def test_telling_counts_what_is_asked_only_and_starts_at_the_prior():
     (_, targets, weights), *_ = riddle(6)
     even = np.full((6, 5, 9), 1 / 9, np.float32)
-    outputs = {"told": np.zeros_like(targets["told"]), "held": np.zeros_like(targets["held"]), "looked": even, "alpha": even}
-    told, held, apart = (float(part) for part in captioning.telling(outputs, targets, weights))
+    outputs = {"told": np.zeros_like(targets["told"]), "held": np.zeros_like(targets["held"])}
+    told, held = (float(part) for part in captioning.telling(outputs, targets, weights))
+    apart = float(captioning.apart(even, even, weights["told"]))
     assert told == pytest.approx(4 * np.log(2), rel=1e-5) and apart == pytest.approx(np.log(9), rel=1e-5)
     assert held == pytest.approx(6 * np.log(2) / weights["told"].sum(), rel=1e-5)
     sure = {**targets, "told_prior": np.where(targets["told"] > 0, 30, -30).astype(np.float32)}

@@ -1,7 +1,8 @@
 """``kaleidobert align``: the Attention-based Alignment Generator (paper, section 3.2): a captioner trained on the bank's own
 texts shows for every word where it looked; words of the text are linked to the patches there, and the links go into the bank.
 
-    run/captioner/            the captioner's run folder; kept when mode, decoding or regions change
+    run/finder/               the word finder's run folder: where single words look (captioner.grounding)
+        captioner/            the captioner's run folder; both are kept when mode, decoding or regions change
         generated/, forced/   per mode: config.yaml, part-*.npz (the unit of work and of resuming), results.json, captions.csv,
                               maps.npy f16[N, W, G, G], words.jsonl {image_id, words, has_map, frame}, parts.png where the
                               catalogue knows where the described parts are
@@ -66,16 +67,18 @@ def run(config: AlignConfig) -> None:
         _arrays(place, part).unlink()
         _notes(place, part).unlink()
     if not config.grid.keep:
-        shutil.rmtree(folder(config) / "grids")
+        for name in ("grids", "cells"):
+            shutil.rmtree(folder(config) / name, ignore_errors=True)
     align_parts.tell(parts)
     tell(config, report, info["statistics"], place)
 
 
 def _open(config: AlignConfig) -> CaptionerRun:
-    if config.train.precision != "float32":
-        raise UserError(f"train.precision is {config.train.precision}", "align", "float32: the captioner is small")
-    if config.predict_batch_size < 1 or not 0 < config.train.epochs:
-        raise UserError(f"predict_batch_size is {config.predict_batch_size}, train.epochs {config.train.epochs}", "align", "more than 0")
+    for name, train in (("train", config.train), ("finder", config.finder)):
+        if train.precision != "float32":
+            raise UserError(f"{name}.precision is {train.precision}", "align", "float32: the captioner is small")
+        if config.predict_batch_size < 1 or not 0 < train.epochs:
+            raise UserError(f"predict_batch_size is {config.predict_batch_size}, {name}.epochs {train.epochs}", "align", "more than 0")
     if config.run.is_dir() and not (folder(config) / "config.yaml").is_file():
         check_folder(config.run, settings(config))  # refuses a folder that holds something else
     bank = Bank(config.data.bank)

@@ -8,12 +8,11 @@ import numpy as np
 from tqdm import tqdm
 
 from kaleidobert import configs
-from kaleidobert.app_zoo import align_words, models
+from kaleidobert.app_zoo import align_finder, models
 from kaleidobert.configs import AlignConfig
 from kaleidobert.datasets import grid_pictures
 from kaleidobert.datasets.bank import Bank, sha256
 from kaleidobert.datasets.caption_sampler import CaptionSampler, Pieces
-from kaleidobert.datasets.companions import Companions
 from kaleidobert.datasets.sampler import share_of_groups
 from kaleidobert.engines import steps
 from kaleidobert.engines.predictor import prefetch
@@ -25,15 +24,13 @@ from kaleidobert.losses import captioning
 from kaleidobert.model_zoo import checkpoints, grid_encoders
 from kaleidobert.model_zoo.caption_decoder import Caption, Scorer, Writer, best
 from kaleidobert.model_zoo.show_attend_tell import ShowAttendTell
-
-SAMPLE = 256  # training pictures by which the features of frozen networks are brought to one scale
+from kaleidobert.model_zoo.word_finder import WordFinder
 
 
 def settings(config: AlignConfig) -> dict[str, Any]:
     """The part of the configuration on which the captioner's weights depend: another mode or beam needs no other captioner."""
-    parts = {name: configs.to_dict(getattr(config, name)) for name in ("data", "grid", "captioner", "train")}
-    parts["grid"].pop("keep")
-    return parts
+    own = {name: configs.to_dict(getattr(config, name)) for name in ("captioner", "train")}
+    return align_finder.settings(config) | own
 
 
 def folder(config: AlignConfig) -> Path:
@@ -73,7 +70,8 @@ class CaptionerRun:
         self.pieces = Pieces(bank, self.rows.train, config.captioner.min_count)
         self.cells, self.feature_size = grid_encoders.describe(config.grid)
         self.tokenizer, self.model, self.grids = bank.tokenizer(), None, None
-        self.companions = self._companions() if config.captioner.grounding else None
+        self.companions = align_finder.companions(config, bank, self.pieces, self.rows.train) if config.captioner.grounding else None
+        self.finder = align_finder.FinderRun(config, bank, self.pieces, self.companions) if self.companions else None
 
     def look(self) -> None:
         """Make the grids of all pictures, as far as they are not there yet."""
@@ -89,33 +87,41 @@ class CaptionerRun:
                 bar.update(count)
         self.grids = grid_pictures.Grids(self.bank, place)
 
-    def _companions(self) -> Companions:
-        pieces, name = self.pieces, self.config.subcategory
-        labels = [row["labels"].get(name, "") for row in self.bank.table]  # a bank without that label is one group
-        groups = np.unique(np.array(labels), return_inverse=True)[1]
-        texts = [align_words.plain(text).lower() for text in self.tokenizer.pieces(pieces.bank_ids)]
-        return Companions(pieces.encode(self.bank.token_ids), pieces, texts, groups, self.rows.train)
-
-    def build(self) -> ShowAttendTell:
-        """A captioner with fresh weights."""
+    def build(self, finder: WordFinder | None) -> ShowAttendTell:
+        """A captioner with fresh weights, which looks with the finder's eyes where there is one."""
         options, grid = self.config.captioner, self.config.grid
-        model = ShowAttendTell(self.pieces.size, self.feature_size, self.cells, grid.size if grid.network == "small" else 0,
+        model = ShowAttendTell(self.pieces.size, self.feature_size, self.cells, grid.size if grid.network == "small" and not finder else 0,
                                options.hidden_size, options.embedding_size, options.attention_size, options.context_size,
                                options.dropout, options.query, options.start, options.positions,
-                               len(self.companions.told) if self.companions else 0,
-                               grid_encoders.NEAR.get(grid.network, 0), self.config.train.seed)
+                               grid_encoders.NEAR.get(grid.network, 0), finder is not None, self.config.train.seed)
+        if finder:
+            model.follow(finder)
         if grid.network != "small":
-            model.adapt_features(self.grids.gather(self.rows.train[:: -(-len(self.rows.train) // SAMPLE)]))
+            model.adapt_features(align_finder.sample(self.grids, self.rows.train))
         model.start_from(self.pieces.frequencies(self.bank.token_ids[self.rows.train]))
         return model
+
+    def _find(self) -> WordFinder | None:
+        """The trained word finder; a small encoder was trained along with it, and its cells are the captioner's grids from then on."""
+        if not self.finder:
+            return None
+        finder = self.finder.train(self.grids, self.rows.train, self.rows.val)
+        if finder.encoder is not None:
+            place = folder(self.config) / "cells"
+            with tqdm(total=self.bank.size, unit="picture", desc="cells") as bar:
+                for count in self.finder.cells(finder, place):
+                    bar.update(count)
+            self.grids = grid_pictures.Grids(self.bank, place)
+        return finder
 
     def train(self) -> None:
         """Train, or load what was trained; the weights with the best perplexity on the validation split stay."""
         config, run = self.config, Run(folder(self.config), settings(self.config))
-        self.model = self.build()
+        finder = self._find()
+        self.model = self.build(finder)
         self._score, options = steps.forward(Scorer(self.model)), config.captioner
-        sampler = self.sampler(self.rows.train, config.grid.augment and config.grid.network == "small",
-                               self.companions.arrays if self.companions else None)
+        sampler = self.sampler(self.rows.train, config.grid.augment and self.model.encoder is not None,
+                               self.companions.asked if self.companions else None)
         optimizer, total = models.schedule(config.train, len(sampler.rows))
 
         def loss(outputs, targets, weights):
@@ -124,8 +130,8 @@ class CaptionerRun:
                      "coverage": captioning.coverage(outputs["alpha"], written)}
             total = parts["cross_entropy"] + options.coverage * parts["coverage"]
             if options.grounding:
-                parts["told"], parts["held"], parts["apart"] = captioning.telling(outputs, targets, weights)
-                total = total + options.grounding * (parts["told"] + parts["held"] + parts["apart"])
+                parts["apart"] = captioning.apart(outputs["looked"], outputs["alpha"], weights["asked"])
+                total = total + options.grounding * parts["apart"]
             return {"loss": total, **parts}
 
         trainer = Trainer(run, self.model, optimizer, models.origin(self.model, self.bank))

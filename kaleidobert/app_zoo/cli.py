@@ -9,11 +9,13 @@ import tempfile
 import typing
 
 from kaleidobert import __version__, configs
+from kaleidobert.app_zoo import inputs
 from kaleidobert.errors import UserError
 
 # name: (configuration class, one line)
 COMMANDS = {
     "fetch": (configs.FetchConfig, "fetch data and checkpoints: resumed, checked, from the web, S3 or a mirror"),
+    "convert": (configs.ConvertConfig, "TensorFlow 1 checkpoints, released or BERT, to ours, and ours to the released format"),
     "synthesize": (configs.SynthesizeConfig, "draw a catalogue of garments, shoes and bags with masks and part boxes"),
     "records": (configs.RecordsConfig, "make the feature bank of a catalogue: foreground, patches, features, tokens"),
     "train-foreground": (configs.TrainForegroundConfig, "train the network that finds the foreground, on drawn scenes alone"),
@@ -52,7 +54,8 @@ def parser() -> argparse.ArgumentParser:
 EXAMPLES = {"synthesize": "quickstart/synthesize", "train-foreground": "train_foreground", "classify": "cat", "retrieve": "i2t",
             "inspect": "quickstart/inspect"}
 EXAMPLE_WORDS = {"fetch": "only=pretrain", "synthesize": "num_products=600", "train-foreground": "install=true", "align": "mode=forced",
-                 "pretrain": "train.batch_size=32", "classify": "modality=image"}
+                 "pretrain": "train.batch_size=32", "classify": "modality=image",
+                 "convert": "source=my/checkpoint/model.ckpt-0 target=my/model.npz"}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -65,12 +68,13 @@ def main(arguments: list[str] | None = None) -> int:
         path, words = None, [path, *words]
     try:
         config = configs.load(COMMANDS[options.command][0], path, words)
-        app = _quietly(lambda: importlib.import_module(f"kaleidobert.app_zoo.{options.command.replace('-', '_')}"))
         if options.dry_run:
             print(configs.dump(config))
-            app.dry_run(config)
-        else:
-            app.run(config)
+        config = inputs.local(config, options.dry_run)
+        if config is None:
+            return 0
+        app = _quietly(lambda: importlib.import_module(f"kaleidobert.app_zoo.{options.command.replace('-', '_')}"))
+        (app.dry_run if options.dry_run else app.run)(config)
         return 0
     except UserError as error:
         print(f"kaleidobert {options.command}: {error}", file=sys.stderr)

@@ -51,7 +51,7 @@ class CaptionSampler:
     """Batches (inputs, targets, weights) of the training rows: "grid" or "picture", "pieces" [B, L]; the pieces that follow.
 
     Rows without a word are left out. augment: pictures are mirrored and moved at random. ask: a function of rows and a length
-    that brings further arrays, as ``Companions.arrays``.
+    that brings further arrays, as those of datasets.companions do.
     """
 
     def __init__(self, bank: Bank, grids: Grids, pieces: Pieces, rows: np.ndarray, batch_size: int, seed: int, augment: bool = False,
@@ -71,16 +71,21 @@ class CaptionSampler:
         """The batch of a step, 0-based."""
         epoch, number = divmod(step, self.batches_per_epoch)
         rows = self._batches(epoch)[number]
-        inputs, targets, weights = self.examples(rows)
-        if self._ask is not None:
-            for own, asked in zip((inputs, targets, weights), self._ask(rows, inputs["pieces"].shape[1])):
-                own.update(asked)
+        inputs, targets, weights = self.questions(rows)
         if self._augment:
             inputs["picture"] = augment(inputs["picture"], generator(self._seed, AUGMENT, step))
         return inputs, targets, weights
 
-    def examples(self, rows: np.ndarray) -> tuple[Arrays, Arrays, Arrays]:
+    def questions(self, rows: np.ndarray) -> tuple[Arrays, Arrays, Arrays]:
         """The same for given rows, as they are."""
+        batch = self.examples(rows)
+        if self._ask is not None:
+            for own, asked in zip(batch, self._ask(rows, batch[0]["pieces"].shape[1])):
+                own.update(asked)
+        return batch
+
+    def examples(self, rows: np.ndarray) -> tuple[Arrays, Arrays, Arrays]:
+        """``questions`` without what ``ask`` brings."""
         length = int(-(-(self._lengths[rows].max() - 1) // BUCKET) * BUCKET)
         ids = np.full((len(rows), length + 1), PAD, np.int32)
         ids[:, : self._ids.shape[1]] = self._ids[rows, : length + 1]

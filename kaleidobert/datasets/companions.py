@@ -43,8 +43,7 @@ class Companions:
         inputs: candidates i32[B, C]. targets: told, told_prior f32[B, length, K]; held, held_prior f32[B, C]. weights: told
         f32[B, length], 1 where a piece is a content word; held f32[B, C].
         """
-        ids = np.full((len(rows), length), PAD, np.int32)
-        ids[:, : self._ids.shape[1]] = self._ids[rows, :length]
+        ids = self._read(rows, length)
         told = np.zeros((len(rows), length, len(self.told)), np.float32)
         prior = np.full_like(told, np.log(CERTAIN))
         for number, row in enumerate(rows):
@@ -56,6 +55,15 @@ class Companions:
         held = (candidates[..., None] == ids[:, None]).any(-1).astype(np.float32)
         targets = {"told": told, "told_prior": prior, "held": held, "held_prior": self._odds[group]}
         return {"candidates": candidates}, targets, {"told": self._asked[ids].astype(np.float32), "held": self._known[group]}
+
+    def asked(self, rows: np.ndarray, length: int) -> tuple[Arrays, Arrays, Arrays]:
+        """({}, {}, {"asked": f32[B, length]}): 1 where a piece of the rows is a content word."""
+        return {}, {}, {"asked": self._asked[self._read(rows, length)].astype(np.float32)}
+
+    def _read(self, rows: np.ndarray, length: int) -> np.ndarray:
+        ids = np.full((len(rows), length), PAD, np.int32)
+        ids[:, : self._ids.shape[1]] = self._ids[rows, :length]
+        return ids
 
     def _questions(self, ids: np.ndarray) -> list[tuple[int, int, np.ndarray]]:
         """(place, piece, columns of the other words of its sentence) for every content word of a text."""

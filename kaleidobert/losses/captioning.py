@@ -23,19 +23,23 @@ def coverage(alpha, weights):
 
 
 def telling(outputs, targets, weights):
-    """(f32[], f32[], f32[]): what the attention of single words is trained on, each per asked piece of the batch.
+    """(f32[], f32[]): what the attention of single words is trained on, each per asked piece of the batch.
 
-    outputs: "told", "held" of the captioner, logits to be added to the "told_prior", "held_prior" of targets; "told", "held" of
-    targets: the truth; of weights: what is asked (datasets.companions). The first two are binary cross-entropies, summed over
-    the words that could stand in the sentence and those that the text could hold. The third holds "alpha" to "looked", where the
-    word looks by itself, by cross-entropy; no gradient passes through "looked".
+    outputs: "told", "held" of the word finder, logits to be added to the "told_prior", "held_prior" of targets; "told", "held"
+    of targets: the truth; of weights: what is asked (datasets.companions). Binary cross-entropies, summed over the words that
+    could stand in the sentence, and over those that the text could hold.
     """
-    asked = weights["told"]
-    number = ops.maximum(ops.sum(asked), 1.0)
-    told = _binary(outputs["told"] + targets["told_prior"], targets["told"]) * asked[..., None]
+    number = ops.maximum(ops.sum(weights["told"]), 1.0)
+    told = _binary(outputs["told"] + targets["told_prior"], targets["told"]) * weights["told"][..., None]
     held = _binary(outputs["held"] + targets["held_prior"], targets["held"]) * weights["held"]
-    apart = -ops.sum(ops.stop_gradient(outputs["looked"]) * ops.log(outputs["alpha"] + 1e-8), -1) * asked
-    return ops.sum(told) / number, ops.sum(held) / number, ops.sum(apart) / number
+    return ops.sum(told) / number, ops.sum(held) / number
+
+
+def apart(looked, alpha, weights):
+    """f32[]: cross-entropy of the captioner's attention alpha [B, T, N] with where the words look by themselves, ``looked``
+    [B, T, N]; the mean over the weighted pieces, f32[B, T]. No gradient passes through ``looked``."""
+    found = -ops.sum(ops.stop_gradient(looked) * ops.log(alpha + 1e-8), -1)
+    return ops.sum(found * weights) / ops.maximum(ops.sum(weights), 1.0)
 
 
 def _binary(logits, truth):

@@ -14,7 +14,8 @@ from keras import ops
 from kaleidobert.layers.dropout import Dropout, seed_for
 from kaleidobert.layers.embeddings import FeatureScale
 from kaleidobert.layers.grid_encoder import GridEncoder
-from kaleidobert.layers.word_attention import WordAttention, WordTeller
+from kaleidobert.layers.word_attention import WordAttention
+from kaleidobert.model_zoo.word_finder import WordFinder
 
 SCALE = 4.0  # of logits: start embeddings are small, and so would be their products
 
@@ -39,18 +40,15 @@ class ShowAttendTell(keras.Model):
     captioner looks having just written that piece.
     start: the first h and c come from the mean of the cells as in the paper, or are "zero", so that what the decoder knows of
     the picture it has through attention. positions: keys know where in the picture their cell lies.
-    near: so many of the first features are of early layers, which see little of what lies around a cell; single words look at
-    those alone. 0 = all.
-    told: not 0 for a model that is trained on datasets.companions, which ask for so many words; needs query "word". Then, with
-    an input candidates i32[B, C] and training, the outputs are also "looked" f32[B, T, N], where each piece looks by itself, and
-    "told" f32[B, T, told], "held" f32[B, C] of layers.word_attention.WordTeller.
+    near: as in WordFinder. guided: words look as a WordFinder found (``follow``), which stays as it is; training outputs also
+    "looked" f32[B, T, N], where each piece looks by itself. Needs query "word".
     """
 
     kind = "show_attend_tell"
 
     def __init__(self, vocabulary_size: int, feature_size: int, grid: int = 14, picture_size: int = 0, hidden_size: int = 256,
                  embedding_size: int = 128, attention_size: int = 64, context_size: int = 128, dropout: float = 0.3,
-                 query: str = "word", start: str = "mean", positions: bool = True, told: int = 0, near: int = 0, seed: int = 0):
+                 query: str = "word", start: str = "mean", positions: bool = True, near: int = 0, guided: bool = False, seed: int = 0):
         super().__init__(name=self.kind)
 
         # --- Layers ---
@@ -69,7 +67,6 @@ class ShowAttendTell(keras.Model):
         self.embedding = keras.layers.Embedding(vocabulary_size, embedding_size, table("embedding"), name="embedding")
         self.word_attention = WordAttention(vocabulary_size, grid * grid, attention_size, seed, name="word_attention") \
             if query == "word" else None
-        self.teller = WordTeller(vocabulary_size, told, context_size, dropout, seed, name="teller") if told else None
         self.query_state, self.energy = dense(attention_size, "query_state", use_bias=False), dense(1, "energy", use_bias=False)
         self.gate = dense(context_size, "context_gate", activation="sigmoid")
         self.lstm_word, self.lstm_context = dense(4 * hidden_size, "lstm_word"), dense(4 * hidden_size, "lstm_context", False)
@@ -85,16 +82,18 @@ class ShowAttendTell(keras.Model):
         self.hidden_size, self.embedding_size = hidden_size, embedding_size
         self.attention_size, self.context_size = attention_size, context_size
         self.dropout, self.query, self.start, self.positions, self.seed = dropout, query, start, positions, seed
-        self.told, self.near = told, near or feature_size
+        self.near, self.guided = near or feature_size, guided
 
         self.build()
+        if guided:
+            self.word_attention.trainable = False
 
     def build(self, inputs_shape: Any = None) -> None:
         """Makes every variable, under the name of its layer; all sizes are known from the constructor."""
         hidden, embedding = self.hidden_size, self.embedding_size
         if self.encoder is not None:
             self.encoder.build((None, self.picture_size, self.picture_size, 3))
-        groups = [(self.feature_size, self.cell_norm, self.values, self.keys), (self.near, self.word_attention, self.teller),
+        groups = [(self.feature_size, self.cell_norm, self.values, self.keys), (self.near, self.word_attention),
                   (embedding, self.embedding, self.places, self.bias, self.lstm_word), (self.attention_size, self.energy),
                   (self.context_size, self.first, self.lstm_context, self.deep_context),
                   (hidden, self.query_state, self.gate, self.lstm_state, self.deep_state)]
@@ -120,14 +119,8 @@ class ShowAttendTell(keras.Model):
         _, steps = ops.scan(advance, start, ops.expand_dims(ops.swapaxes(feeds, 0, 1), 2))  # one array: TensorFlow takes no two
         hidden, _, context, alpha = (ops.swapaxes(array[:, :, 0], 0, 1) for array in steps)  # [B, T, H] thrice, [B, T, N]
         outputs = {"logits": self.logits(embedded, hidden, context, training), "alpha": alpha}
-        if self.teller is not None and training:
-            pieces, others = inputs["pieces"], inputs["candidates"]
-            looked, looked_for = (ops.softmax(self.word_attention.energy(memory.word_keys, feed))
-                                  for feed in (feeds[..., 4 * self.hidden_size :], self.word_attention.feed(others)))
-            near = cells[..., : self.near]
-            told = self.teller.tell(self.teller.look(near, looked, pieces, training), pieces)
-            held = self.teller.hold(self.teller.look(near, looked_for, others, training), others)
-            outputs |= {"looked": looked, "told": told, "held": held}
+        if self.guided and training:
+            outputs["looked"] = ops.softmax(self.word_attention.energy(memory.word_keys, feeds[..., 4 * self.hidden_size :]))
         return outputs
 
     def look(self, inputs, training=False) -> Memory:
@@ -162,9 +155,7 @@ class ShowAttendTell(keras.Model):
         (h, c), query = state, self.query_state(state[0])  # [B, K, A]
         energy = self.energy(ops.tanh(memory.keys[:, None] + query[:, :, None]))[..., 0]  # [B, K, N]
         if self.word_attention is not None:
-            word = self.word_attention.energy(memory.word_keys, feed[..., 4 * self.hidden_size :])
-            # what is trained on its own sentence must not be drawn to where the next piece is told
-            energy = energy + (word if self.teller is None else ops.stop_gradient(word))
+            energy = energy + self.word_attention.energy(memory.word_keys, feed[..., 4 * self.hidden_size :])
         alpha = ops.softmax(energy)
         context = self.gate(h) * ops.matmul(alpha, memory.values)
         into, forget, out, new = ops.split(
@@ -181,6 +172,11 @@ class ShowAttendTell(keras.Model):
     def adapt_features(self, grid: Any) -> None:
         """Set what brings every feature of a frozen grid to mean 0 and spread 1, from a sample f[n, N, F]."""
         self.cell_norm.adapt(grid)
+
+    def follow(self, finder: WordFinder) -> None:
+        """Let words look as ``finder`` found: at its encoder's cells as they are, or at grids of the frozen network, adapted by the
+        sample that the finder was adapted by."""
+        self.word_attention.set_weights(finder.word_attention.get_weights())
 
     def start_from(self, counts: Any) -> None:
         """Set the biases of a fresh model from f[V], how often each piece occurs."""

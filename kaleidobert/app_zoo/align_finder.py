@@ -1,0 +1,124 @@
+"""The first half of ``kaleidobert align``: single words learn where to look, before a captioner looks with their eyes.
+
+    run/finder/    the word finder's run folder
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kaleidobert import configs
+from kaleidobert.app_zoo import align_words, models
+from kaleidobert.configs import AlignConfig
+from kaleidobert.datasets import grid_pictures
+from kaleidobert.datasets.bank import Bank, sha256
+from kaleidobert.datasets.caption_sampler import CaptionSampler, Pieces
+from kaleidobert.datasets.companions import Companions
+from kaleidobert.datasets.grid_pictures import Grids
+from kaleidobert.engines import steps
+from kaleidobert.engines.predictor import prefetch
+from kaleidobert.engines.runs import Run, check_folder
+from kaleidobert.engines.trainer import Goal, Schedule, Trainer
+from kaleidobert.evaluators import plots
+from kaleidobert.losses import captioning
+from kaleidobert.model_zoo import checkpoints, grid_encoders
+from kaleidobert.model_zoo.word_finder import Cells, WordFinder
+
+SAMPLE = 256  # training pictures by which the features of frozen networks are brought to one scale
+OF_CAPTIONER = ("attention_size", "context_size", "dropout", "min_count", "patience")  # options that both share
+
+
+def settings(config: AlignConfig) -> dict[str, Any]:
+    """The part of the configuration on which the finder's weights depend."""
+    parts = {name: configs.to_dict(getattr(config, name)) for name in ("data", "grid", "finder", "subcategory")}
+    parts["grid"].pop("keep")
+    captioner = configs.to_dict(config.captioner)
+    return parts | {"captioner": {name: captioner[name] for name in OF_CAPTIONER}}
+
+
+def folder(config: AlignConfig) -> Path:
+    """The run folder of the finder, inside that of the command."""
+    return config.run / "finder"
+
+
+def companions(config: AlignConfig, bank: Bank, pieces: Pieces, rows: np.ndarray) -> Companions:
+    """What the texts of training ``rows`` say of their words; a bank without the label is one subcategory."""
+    labels = [row["labels"].get(config.subcategory, "") for row in bank.table]
+    groups = np.unique(np.array(labels), return_inverse=True)[1]
+    texts = [align_words.plain(text).lower() for text in bank.tokenizer().pieces(pieces.bank_ids)]
+    return Companions(pieces.encode(bank.token_ids), pieces, texts, groups, rows)
+
+
+def sample(grids: Grids, rows: np.ndarray) -> np.ndarray:
+    """Grids of a sample of training rows."""
+    return grids.gather(rows[:: -(-len(rows) // SAMPLE)])
+
+
+class FinderRun:
+    """Training of the word finder on ``rows`` of a bank; raises UserError where its folder holds one with other settings."""
+
+    def __init__(self, config: AlignConfig, bank: Bank, pieces: Pieces, asked: Companions):
+        check_folder(folder(config), settings(config))
+        self.config, self.bank, self.pieces, self.asked = config, bank, pieces, asked
+
+    def train(self, grids: Grids, rows: np.ndarray, val_rows: np.ndarray) -> WordFinder:
+        """Train, or load what was trained; the weights that tell most of the validation texts stay."""
+        config, bank, grid, train = self.config, self.bank, self.config.grid, self.config.finder
+        run, model = Run(folder(config), settings(config)), self.build()
+        if grid.network != "small":
+            model.adapt_features(sample(grids, rows))
+
+        def sampler(chosen: np.ndarray, augment: bool) -> CaptionSampler:
+            return CaptionSampler(bank, grids, self.pieces, chosen, train.batch_size, train.seed, augment, self.asked.arrays)
+
+        def loss(outputs, targets, weights):
+            told, held = captioning.telling(outputs, targets, weights)
+            return {"loss": told + held, "told": told, "held": held}
+
+        batches = sampler(rows, grid.augment and grid.network == "small")
+        optimizer, total = models.schedule(train, len(batches.rows))
+        goal = Goal(evaluator(model, sampler(val_rows, False)), "loss", False, config.captioner.patience)
+        trainer = Trainer(run, model, optimizer, models.origin(model, bank))
+        trainer.fit(batches.batch, loss, goal, Schedule(total, train.epochs, train.save_every), train.clip_norm)
+        checkpoints.restore(run.best, model)
+        plots.loss_curves(run.metrics(), run.folder / "losses.png")
+        return model
+
+    def build(self) -> WordFinder:
+        """A finder with fresh weights."""
+        grid, options = self.config.grid, self.config.captioner
+        cells, feature_size = grid_encoders.describe(grid)
+        return WordFinder(self.pieces.size, feature_size, len(self.asked.told), cells, grid.size if grid.network == "small" else 0,
+                          grid_encoders.NEAR.get(grid.network, 0), options.attention_size, options.context_size, options.dropout,
+                          self.config.finder.seed)
+
+    def cells(self, model: WordFinder, place: Path) -> Iterator[int]:
+        """Keep what the finder's own encoder sees of every picture in ``place``; yields the number of pictures done."""
+        encode = steps.forward(Cells(model))
+        size = self.config.predict_batch_size
+
+        def kept(pictures: np.ndarray) -> np.ndarray:
+            parts = [encode({"picture": pictures[i : i + size]})["cells"] for i in range(0, len(pictures), size)]
+            return np.concatenate(parts).astype(np.float16)
+
+        return grid_pictures.make(self.bank, self.config.grid.size, place, lambda: kept,
+                                  {"finder": sha256(folder(self.config) / "best.npz")})
+
+
+def evaluator(model: WordFinder, sampler: CaptionSampler):
+    """A function () -> {"loss", "told", "held"} over all rows of the sampler, without dropout."""
+    forward, size = steps.forward(model), sampler.batch_size
+
+    def evaluate() -> dict[str, float]:
+        sums, asked = np.zeros(2), 0.0
+        for inputs, targets, weights in prefetch(lambda start: sampler.questions(sampler.rows[start : start + size]),
+                                                 range(0, len(sampler.rows), size)):
+            number = float(weights["told"].sum())
+            sums += number * np.array([float(part) for part in captioning.telling(forward(inputs), targets, weights)])
+            asked += number
+        told, held = sums / max(asked, 1.0)
+        return {"loss": float(told + held), "told": float(told), "held": float(held)}
+
+    return evaluate

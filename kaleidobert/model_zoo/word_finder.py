@@ -1,0 +1,83 @@
+"""Where single words look in a picture, learned from texts alone; the captioner looks with its eyes afterwards.
+
+Ours, not the paper's: see layers/word_attention.py. Apart from the captioner because the two need different numbers of steps: a
+captioner knows its texts by heart long before words have found their places.
+"""
+
+from inspect import signature
+from typing import Any
+
+import keras
+from keras import ops
+
+from kaleidobert.layers.embeddings import FeatureScale
+from kaleidobert.layers.grid_encoder import GridEncoder
+from kaleidobert.layers.word_attention import WordAttention, WordTeller
+
+
+class WordFinder(keras.Model):
+    """Trained on datasets.companions: {"told": f32[B, T, told], "held": f32[B, C], "looked": f32[B, T, N]}.
+
+    Inputs: pieces int[B, T], candidates i32[B, C], and grid f[B, N, F] of a frozen network or, where picture_size is not 0,
+    picture uint8[B, s, s, 3], which an encoder trained along turns into N = grid x grid cells of F features, near = 0. "told", "held":
+    logits of layers.word_attention.WordTeller; "looked": where each piece looks by itself.
+    near: so many of the first features are of early layers, which see little of what lies around a cell; words look at those
+    alone. 0 = all. told: how many words are asked for.
+    """
+
+    kind = "word_finder"
+
+    def __init__(self, vocabulary_size: int, feature_size: int, told: int, grid: int = 14, picture_size: int = 0, near: int = 0,
+                 attention_size: int = 64, context_size: int = 128, dropout: float = 0.3, seed: int = 0):
+        super().__init__(name=self.kind)
+        self.encoder = GridEncoder(feature_size, grid, seed, name="encoder") if picture_size else None
+        self.cell_norm = keras.layers.LayerNormalization(name="cell_norm") if picture_size else FeatureScale(name="cell_norm")
+        self.word_attention = WordAttention(vocabulary_size, grid * grid, attention_size, seed, name="word_attention")
+        self.teller = WordTeller(vocabulary_size, told, context_size, dropout, seed, name="teller")
+        self.vocabulary_size, self.feature_size, self.told, self.grid = vocabulary_size, feature_size, told, grid
+        self.picture_size, self.near, self.seed = picture_size, near or feature_size, seed
+        self.attention_size, self.context_size, self.dropout = attention_size, context_size, dropout
+        self.build()
+
+    def build(self, inputs_shape: Any = None) -> None:
+        """Makes every variable; all sizes are known from the constructor."""
+        if self.encoder is not None:
+            self.encoder.build((None, self.picture_size, self.picture_size, 3))
+        for layer in (self.cell_norm, self.word_attention, self.teller):
+            layer.build((None, None, self.near))
+
+    def call(self, inputs, training=False):
+        near = self.cells(inputs, training)
+        keys, pieces, others = self.word_attention.keys(near), inputs["pieces"], inputs["candidates"]
+        looked, looked_for = (ops.softmax(self.word_attention.energy(keys, self.word_attention.feed(words))) for words in (pieces, others))
+        return {"told": self.teller.tell(self.teller.look(near, looked, pieces, training), pieces),
+                "held": self.teller.hold(self.teller.look(near, looked_for, others, training), others), "looked": looked}
+
+    def cells(self, inputs, training=False):
+        """f32[B, N, near]: the features of the picture's cells, normalised."""
+        cells = self.encoder(inputs["picture"], training=training) if self.encoder is not None else inputs["grid"][..., : self.near]
+        return self.cell_norm(ops.cast(cells, "float32"))
+
+    def adapt_features(self, grid: Any) -> None:
+        """Set what brings every feature of a frozen grid to mean 0 and spread 1, from a sample f[n, N, F]."""
+        self.cell_norm.adapt(grid[..., : self.near])
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments, JSON-able."""
+        return {name: getattr(self, name) for name in signature(WordFinder).parameters}
+
+    def describe(self) -> dict[str, Any]:
+        """kind, config, and identity: what weights mean beyond their names and shapes. JSON-able."""
+        return {"kind": self.kind, "config": self.get_config(), "identity": {}}
+
+
+class Cells(keras.Model):
+    """What the encoder of a trained WordFinder sees: inputs picture uint8[B, s, s, 3], outputs {"cells": f32[B, N, F]}."""
+
+    def __init__(self, finder: WordFinder):
+        super().__init__(name="cells")
+        self.finder = finder
+        self.built = True
+
+    def call(self, inputs, training=False):
+        return {"cells": self.finder.cells(inputs)}
