@@ -11,7 +11,7 @@ from kaleidobert.engines.optimizers import adam, clip_by_global_norm
 from kaleidobert.errors import UserError
 from kaleidobert.losses import tasks
 from kaleidobert.model_zoo import checkpoints
-from kaleidobert.model_zoo.kaleidobert import Backbone, Classifier, Matcher, Pretrainer, rebuild
+from kaleidobert.model_zoo.kaleidobert import Classifier, Matcher, Pretrainer, rebuild
 from tests.golden_data import gradients
 from tests.network_data import backbone, batch
 
@@ -144,18 +144,6 @@ def test_what_fits_by_shape_and_means_something_else_is_refused(tmp_path):
         checkpoints.transfer(tmp_path / "a.npz", Matcher(backbone(num_heads=2)))
     with pytest.raises(UserError, match="pretrainer.*matcher"):
         checkpoints.restore(tmp_path / "a.npz", Matcher(backbone()))
-
-
-def test_the_backbone_alone(tmp_path):
-    source = Pretrainer(backbone(seed=1))
-    checkpoints.save(tmp_path / "a.npz", source)
-    for model in (Classifier(backbone(seed=2), 3), backbone(seed=2, dropout=0.0)):
-        before = state(model)
-        checkpoints.restore(tmp_path / "a.npz", model, only="backbone")
-        body = {weight.path for weight in getattr(model, "backbone", model).weights}
-        for path, value in state(model).items():
-            np.testing.assert_array_equal(value, state(source)[path] if path in body else before[path])
-    assert isinstance(model, Backbone)
 
 
 @pytest.mark.parametrize("dtype", ("float16", "bfloat16"))

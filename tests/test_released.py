@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from kaleidobert.errors import UserError
-from kaleidobert.model_zoo import released, tf_checkpoint
+from kaleidobert.model_zoo import released, released_config, released_names, tf_checkpoint
 from kaleidobert.model_zoo.kaleidobert import Classifier, Matcher, Pretrainer, pretrainer
+from kaleidobert.model_zoo.stored import Stored
 from tests import golden_data as data
 from tests.golden_data import needs_golden
 from tests.network_data import SIZES, TABLES, backbone
@@ -29,8 +30,12 @@ def small(**changes):
 @pytest.fixture
 def checkpoint(monkeypatch):
     """A checkpoint to play with, {name: array}, that the reader reads instead of a file."""
-    arrays = released.export_weights(small(seed=5))
-    monkeypatch.setattr(tf_checkpoint, "read", lambda prefix, wants: {name: arrays[name] for name in arrays if wants(name)})
+    arrays = dict(released.export_weights(small(seed=5)))
+
+    def open_arrays(prefix, wants):
+        return {name: Stored(array.shape, array.dtype, lambda array=array: array) for name, array in arrays.items() if wants(name)}
+
+    monkeypatch.setattr(tf_checkpoint, "open_arrays", open_arrays)
     return arrays
 
 
@@ -39,15 +44,15 @@ def test_every_variable_of_the_base_model_has_its_released_name_and_shape():
     listed = json.loads((data.GOLDEN / "variables_base_config.json").read_text())
     with keras.StatelessScope(initialize_variables=False):  # 121 million numbers that nobody needs
         model = pretrainer({})
-    names, head = released.names_of(model), released.label_names("catepred").values()
+    names, head = released.names_of(model), released_names.label_names("catepred").values()
     shapes = {}
     for weight in model.trainable_weights:
         shape = tuple(weight.shape)
-        shapes[f"{released.PREFIX}/{names[weight.path].bare}"] = list(shape[::-1] if names[weight.path].transposed else shape)
+        shapes[f"{released_names.PREFIX}/{names[weight.path].bare}"] = list(shape[::-1] if names[weight.path].transposed else shape)
     keras.utils.clear_session()  # or Keras would fill those variables at the next occasion
     assert len(shapes) == 235 and shapes == {name: shape for name, shape in listed["pretrain"]}
     assert sum(math.prod(shape) for shape in shapes.values()) == 121_290_081
-    assert names.keys() == released.name_map(12).keys()
+    assert names.keys() == released_names.name_map(12).keys()
     assert {name for name, _ in listed["finetune_catepred"]} - set(shapes) == {name.bare for name in head}
 
 
@@ -55,7 +60,7 @@ def test_every_variable_of_the_base_model_has_its_released_name_and_shape():
 def test_a_training_checkpoint_is_read_without_its_slots():
     golden = data.load("G1")
     path = data.GOLDEN / "G1/ckpt_step3/model.ckpt-3"
-    assert len(tf_checkpoint.index(path)[0]) == 276 and len(released.read_weights(path)) == 91
+    assert len(tf_checkpoint.index(path)[0]) == 276 and len(released.open_weights(path)) == 91
     exported = released.export_weights(released.import_checkpoint(path, data.GOLDEN / "G1/config.json"))
     for name, value in exported.items():
         np.testing.assert_array_equal(value, golden[f"w3.{name}"], name)
@@ -139,7 +144,7 @@ def test_a_compressed_index_is_refused(tmp_path):
     _, _, offset, size = (next(varints) for _ in range(4))
     index[offset + size] = 1  # Snappy, with a checksum that says so
     crc = tf_checkpoint.crc32c(np.frombuffer(bytes(index[offset : offset + size + 1]), np.uint8))
-    index[offset + size + 1 : offset + size + 5] = struct.pack("<I", tf_checkpoint._mask(crc))
+    index[offset + size + 1 : offset + size + 5] = struct.pack("<I", tf_checkpoint.mask(crc))
     (tmp_path / "a.index").write_bytes(bytes(index))
     with pytest.raises(UserError, match="compressed"):
         tf_checkpoint.index(tmp_path / "a")
@@ -150,7 +155,7 @@ def test_other_first_components_and_both_directions(checkpoint, first):
     original = dict(checkpoint)
     checkpoint.clear()
     for name, array in original.items():
-        checkpoint[first + name.removeprefix(f"{released.PREFIX}/")] = array
+        checkpoint[first + name.removeprefix(f"{released_names.PREFIX}/")] = array
     checkpoint |= {f"{first}global_step": np.int64(3), "beta1_power": np.float32(1)}
     checkpoint |= {f"{name}/Adam_1": array for name, array in list(checkpoint.items())[:4]}
     exported = released.export_weights(released.import_checkpoint("x", CONFIG))
@@ -159,7 +164,7 @@ def test_other_first_components_and_both_directions(checkpoint, first):
 
 
 def test_everything_that_does_not_fit_is_listed(checkpoint):
-    first = f"{released.PREFIX}/"
+    first = f"{released_names.PREFIX}/"
     lost = checkpoint.pop(f"{first}cls/img_jigsaw/jiasaw_output_weights")
     checkpoint[f"{first}cls/img_jigsaw/jigsaw_output_weights"] = lost
     checkpoint[f"{first}cls/seq_relationship/output_weights"] = np.zeros((16, 2), np.float32)
@@ -176,7 +181,7 @@ def test_a_fine_tuning_head_is_wanted_and_missing(checkpoint):
         released.import_checkpoint("x", CONFIG, "subcatepred")
     with pytest.raises(UserError, match="catepred or subcatepred"):
         released.import_checkpoint("x", CONFIG, "brand")
-    checkpoint["bert/position_dense"] = checkpoint[f"{released.PREFIX}/bert/position_dense"]
+    checkpoint["bert/position_dense"] = checkpoint[f"{released_names.PREFIX}/bert/position_dense"]
     with pytest.raises(UserError, match="names"):
         released.import_checkpoint("x", CONFIG)
 
@@ -189,18 +194,18 @@ def test_short_type_tables_are_taken_from_the_checkpoint(checkpoint):
 
 
 def test_config(tmp_path):
-    arguments = released.backbone_config(CONFIG | {"masked_blankmask_patch_num": 5, "hidden_dropout_prob": 0.2}, 4)
+    arguments = released_config.backbone_config(CONFIG | {"masked_blankmask_patch_num": 5, "hidden_dropout_prob": 0.2}, 4)
     assert {name: arguments[name] for name in SIZES if name in arguments} == {name: SIZES[name] for name in SIZES}
     assert [level.num_masked for level in arguments["levels"]] == [0, 0, 1, 2, 5]
     assert arguments["dropout"] == 0.2 and arguments["patch_type_vocabulary_size"] == 4
     for change, said in (({"hidden_sise": 4}, r"\+ hidden_sise"), ({"img_jigsaw_seq_len": 9}, "img_jigsaw_seq_len is 9"),
                          ({"hidden_act": "relu"}, "gelu")):
         with pytest.raises(UserError, match=said):
-            released.backbone_config(CONFIG | change)
+            released_config.backbone_config(CONFIG | change)
     with pytest.raises(UserError, match="- vocab_size"):
-        released.backbone_config({name: value for name, value in CONFIG.items() if name != "vocab_size"})
+        released_config.backbone_config({name: value for name, value in CONFIG.items() if name != "vocab_size"})
     with pytest.raises(UserError, match="no such file"):
-        released.backbone_config(tmp_path / "config.json")
+        released_config.backbone_config(tmp_path / "config.json")
 
 
 @pytest.mark.parametrize("table", [table for table in TABLES if table != "kaleido"])

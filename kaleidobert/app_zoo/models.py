@@ -28,16 +28,21 @@ def backbone_config(bank: Bank, levels: tuple, model: configs.Model, train: conf
             "precision": train.precision}
 
 
-def start(make: Callable[[dict[str, Any]], keras.Model], config: Any, bank: Bank) -> keras.Model:
+def start(make: Callable[[dict[str, Any]], keras.Model], config: Any, bank: Bank,
+          fit: Callable[[keras.Model], None] | None = None) -> keras.Model:
     """A model on the backbone of ``config.init``, or with random weights where ``config.from_scratch`` says so.
 
-    make: backbone arguments -> model. Raises UserError where check_start does, and where a head would be used untrained.
+    make: backbone arguments -> model. fit: what ``adapt`` is for a bank, where ``bank`` is none. Raises UserError where check_start
+    does, and where a head would be used untrained.
     """
     check_start(config, bank)
     arguments = backbone_config(bank, config.levels, config.model, config.train)
     if config.init is None:
         model = make(arguments)
-        adapt(model, bank, config.data.train_split)
+        if fit is None:
+            adapt(model, bank, config.data.train_split)
+        else:
+            fit(model)
         return model
     own = {name: arguments[name] for name in OF_THIS_RUN}
     model = make({**meta_backbone(checkpoints.load_meta(config.init)), **own})
@@ -56,10 +61,18 @@ def adapt(model: keras.Model, bank: Bank, split: str) -> None:
     model.backbone.adapt_features(clean_batch(bank, sample)["patch_features"])
 
 
+def like(init: Path | None, arguments: dict[str, Any]) -> dict[str, Any]:
+    """The backbone's arguments; what they leave open, such as the rows of a released type table, is as in the checkpoint."""
+    return arguments if init is None else {**meta_backbone(checkpoints.load_meta(init)), **arguments}
+
+
 def tell(init: Path, fresh: list[str]) -> None:
-    """Say where the weights come from, and which layers keep their start values."""
-    layers = sorted({name.split("/")[0] for name in fresh})
+    """Say where the weights come from, which layers keep their start values, and what the checkpoint does not say of its origin."""
+    layers, meta = sorted({name.split("/")[0] for name in fresh}), checkpoints.load_meta(init)
     print(f"weights from {init}" + (f"; new: {', '.join(layers)}" if layers else ""))
+    for key, what in (("encoder", "which features"), ("vocabulary_sha256", "which vocabulary")):
+        if key not in meta:
+            print(f"  it does not say with {what} it was made: that they are those of the data is taken on trust")
 
 
 def check_start(config: Any, bank: Bank) -> None:

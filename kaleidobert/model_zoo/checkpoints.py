@@ -2,12 +2,15 @@
 
 Entries: "model/<variable path>" (weights and the states of the dropout generators), "optimizer/<variable path>", and
 "__meta__", a JSON text: what the model is (KaleidoModel.describe) and what the caller adds, such as the step. No entry is
-pickled, so reading a checkpoint executes nothing; the same file serves every backend.
+pickled, so reading a checkpoint executes nothing; the same file serves every backend. ``load_meta`` and ``transfer`` also take
+the path of a released TensorFlow 1 checkpoint, as it is without .index (see released.py).
 """
 
 import json
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,8 @@ import numpy as np
 
 from kaleidobert.errors import UserError
 from kaleidobert.files import atomic
+from kaleidobert.model_zoo import tf_checkpoint
+from kaleidobert.model_zoo.stored import Stored
 
 FORMAT = 1
 META = "__meta__"
@@ -26,10 +31,11 @@ Arrays = dict[str, np.ndarray]
 
 
 def save(path: str | Path, model: keras.Model, optimizer: keras.optimizers.Optimizer | None = None,
-         meta: Mapping[str, Any] | None = None) -> None:
+         meta: Mapping[str, Any] | None = None, also: Mapping[str, np.ndarray | Stored] | None = None) -> None:
     """Write model, optimizer and meta; the file appears complete or not at all.
 
-    The optimizer must have been built. Raises UserError where the disk is full or the folder cannot be written.
+    The optimizer must have been built. also: further entries under their full names, such as the state of an optimizer that lies
+    in another file. Raises UserError where the disk is full or the folder cannot be written.
     """
     header = {"format": FORMAT} | (model.describe() if hasattr(model, "describe") else {}) | dict(meta or {})
     arrays, narrow = {}, []
@@ -40,10 +46,10 @@ def save(path: str | Path, model: keras.Model, optimizer: keras.optimizers.Optim
         arrays[name] = array
     header["bfloat16"] = narrow
     with atomic(path) as file, zipfile.ZipFile(file, "w") as archive:
-        for name, array in {META: np.array(json.dumps(header)), **arrays}.items():
+        for name, array in {META: np.array(json.dumps(header)), **arrays, **(also or {})}.items():
             # not np.savez: it stores the time of day, and equal runs would have unequal checksums
             with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as entry:
-                np.lib.format.write_array(entry, array, allow_pickle=False)
+                np.lib.format.write_array(entry, np.asarray(array), allow_pickle=False)
 
 
 def load_meta(path: str | Path) -> dict[str, Any]:
@@ -51,29 +57,39 @@ def load_meta(path: str | Path) -> dict[str, Any]:
     return _read(path, lambda name: False)[0]
 
 
-def restore(path: str | Path, model: keras.Model, optimizer: keras.optimizers.Optimizer | None = None,
-            only: str = "all") -> dict[str, Any]:
+def open_arrays(path: str | Path, first: str) -> dict[str, Stored]:
+    """{name: array} of the entries below ``first``, such as "optimizer/"; each is read when it is asked for.
+
+    Raises UserError as load_meta does, and, at the latest when it is read, where an entry is damaged.
+    """
+    load_meta(path)  # refuses what is no checkpoint
+    arrays = {}
+    with zipfile.ZipFile(path) as archive:
+        names = [name.removesuffix(".npy") for name in archive.namelist() if name.startswith(first)]
+        for name in names:
+            with _explained(path, name), archive.open(f"{name}.npy") as entry:
+                np.lib.format.read_magic(entry)
+                shape, _, dtype = np.lib.format.read_array_header_1_0(entry)
+            arrays[name] = Stored(shape, dtype, partial(_load, path, name))
+    return arrays
+
+
+def restore(path: str | Path, model: keras.Model, optimizer: keras.optimizers.Optimizer | None = None) -> dict[str, Any]:
     """Load a checkpoint of the same kind of model and return its meta.
 
-    only: "all" = the file and the model must hold exactly the same variables, dropout generators included; with an
-    optimizer (built) the same goes for its variables, without one those of the file are passed over. "backbone" = only the
-    weights of model.backbone (or of the model, if it is one); the rest of file and model is left alone.
+    The file and the model must hold exactly the same variables, dropout generators included; with an optimizer (built) the same
+    goes for its variables, without one those of the file are passed over.
     Nothing is changed unless everything fits. Raises UserError that lists what is missing (-) and unexpected (+).
     """
-    if only not in ("all", "backbone"):
-        raise UserError(f"only is {only!r}", "restore", "all or backbone")
-    if only == "backbone":
-        backbone = getattr(model, "backbone", model)
-        wanted = {f"model/{weight.path}": weight for weight in backbone.weights}
-        meta, arrays = _read(path, lambda name: name in wanted)
-    else:
-        wanted = _named(model, optimizer)
-        meta, arrays = _read(path, lambda name: name.startswith("model/") or optimizer is not None)
-        if hasattr(model, "kind") and meta.get("kind", model.kind) != model.kind:
-            raise UserError(f"holds a {meta['kind']}", str(path), f"a {model.kind}", "start from it instead of resuming it")
-        if optimizer is not None and not any(name.startswith("optimizer/") for name in arrays):
-            raise UserError("holds weights but no optimizer", str(path), "a checkpoint of an unfinished run",
-                            "resume from the run's last checkpoint, or start from these weights")
+    if tf_checkpoint.exists(path):  # which has no state of dropout
+        raise UserError("is a TensorFlow 1 checkpoint", str(path), "one of ours (.npz)", "convert it with `kaleidobert convert`")
+    wanted = _named(model, optimizer)
+    meta, arrays = _read(path, lambda name: name.startswith("model/") or optimizer is not None)
+    if hasattr(model, "kind") and meta.get("kind", model.kind) != model.kind:
+        raise UserError(f"holds a {meta['kind']}", str(path), f"a {model.kind}", "start from it instead of resuming it")
+    if optimizer is not None and not any(name.startswith("optimizer/") for name in arrays):
+        raise UserError("holds weights but no optimizer", str(path), "a checkpoint of an unfinished run",
+                        "resume from the run's last checkpoint, or start from these weights")
     _check_identity(path, meta, model)
     fit(wanted, arrays, str(path))
     _assign(wanted, arrays)
@@ -132,6 +148,10 @@ def _assign(variables: Mapping[str, keras.Variable], arrays: Arrays) -> None:
 def _read(path: str | Path, wants: Callable[[str], bool]) -> tuple[dict[str, Any], Arrays]:
     """The meta and the arrays whose names are wanted, complete and checked against the file's own checksums."""
     where = str(path)
+    if tf_checkpoint.exists(path):
+        from kaleidobert.model_zoo import released  # which imports this module
+
+        return released.read(path, wants)
     try:
         with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as file:
             meta = json.loads(str(file[META]))
@@ -149,6 +169,19 @@ def _read(path: str | Path, wants: Callable[[str], bool]) -> tuple[dict[str, Any
 
         arrays[name] = arrays[name].view(ml_dtypes.bfloat16)
     return meta, arrays
+
+
+def _load(path: str | Path, name: str) -> np.ndarray:
+    with _explained(path, name), np.load(path, allow_pickle=False) as file:
+        return file[name]
+
+
+@contextmanager
+def _explained(path: str | Path, name: str) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise UserError(f"{name} cannot be read ({error})", str(path), "a complete checkpoint (.npz)", "use an earlier one") from error
 
 
 def _check_identity(path: str | Path, meta: Mapping[str, Any], model: keras.Model) -> None:

@@ -1,183 +1,124 @@
-"""The released TensorFlow 1 checkpoint: an exact name map in both directions, and its import.
+"""The released TensorFlow 1 checkpoint as one of ours, and the way back; released_names.py has the names.
 
-Here a name is "bare" without its first component, which the release calls "kaleido_bert_pre_trained_model"; other files
-carry another one that contains "pre_trained_model", or none. The release spells some names oddly; they are its format.
+prefix: the path of a checkpoint without ".index".
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from kaleidobert.errors import UserError
-from kaleidobert.files import read_json
-from kaleidobert.levels import KALEIDO, KaleidoLevel
 from kaleidobert.model_zoo import checkpoints, tf_checkpoint
 from kaleidobert.model_zoo.kaleidobert import Backbone, Classifier, Pretrainer, TaskModel
+from kaleidobert.model_zoo.released_config import backbone_config, beside, vocabulary_sha256
+from kaleidobert.model_zoo.released_names import COUNTERS, LABELS, SLOTS, TYPE_TABLE, Name, bare, full, is_bert, label_names, name_map
+from kaleidobert.model_zoo.stored import Stored
 
-PREFIX = "kaleido_bert_pre_trained_model"
-LABELS = ("catepred", "subcatepred")  # fine-tuning tasks; their head is "<task>_dense" outside the first component
-SLOTS = ("/Adam", "/Adam_1")
-COUNTERS = ("beta1_power", "beta2_power", "global_step")
-TYPE_TABLE = "bert/rotation_embeddings/rotation_type_embeddings"
-
-# level: (scope of its embeddings, first word of their names, weights of its head, bias of its head)
-LEVELS = {
-    "rotation": ("rotation", "rotation", "img_rotation/rotation_output_weights", "img_rotation/rotation_output_bias"),
-    "jigsaw": ("jigsaw", "jigsaw", "img_jigsaw/jiasaw_output_weights", "img_jigsaw/jigsaw_output_bias"),
-    "camouflage": ("camouflage", "camouflage", "img_camouflage/camouflage_output_weights",
-                   "img_camouflage/camouflage_output_bias"),
-    "grey": ("greymask", "greymask", "img_greymask/greymask_output_weights", None),
-    "blank": ("blank", "blankmask", "img_blankmask/blanmask_output_weights", None),
-}
-BLOCK = {
-    "attention/query_kernel": "attention/self/query/kernel", "attention/query_bias": "attention/self/query/bias",
-    "attention/key_kernel": "attention/self/key/kernel", "attention/key_bias": "attention/self/key/bias",
-    "attention/value_kernel": "attention/self/value/kernel", "attention/value_bias": "attention/self/value/bias",
-    "attention_output/kernel": "attention/output/dense/kernel", "attention_output/bias": "attention/output/dense/bias",
-    "attention_norm/beta": "attention/output/LayerNorm/beta", "attention_norm/gamma": "attention/output/LayerNorm/gamma",
-    "feed_inner/kernel": "intermediate/dense/kernel", "feed_inner/bias": "intermediate/dense/bias",
-    "feed_output/kernel": "output/dense/kernel", "feed_output/bias": "output/dense/bias",
-    "feed_norm/beta": "output/LayerNorm/beta", "feed_norm/gamma": "output/LayerNorm/gamma",
-}
-REST = {
-    "box_projection/kernel": "bert/position_dense",
-    "text_embedding/word_embeddings": "bert/embeddings/word_embeddings",
-    "text_embedding/position_embeddings": "bert/embeddings/position_embeddings",
-    "text_embedding/token_type_embeddings": "bert/embeddings/token_type_embeddings",
-    "text_embedding/layer_norm/beta": "bert/embeddings/LayerNorm/beta",
-    "text_embedding/layer_norm/gamma": "bert/embeddings/LayerNorm/gamma",
-    "pooler/dense/kernel": "bert/pooler/dense/kernel", "pooler/dense/bias": "bert/pooler/dense/bias",
-    "head_mlm/bias": "cls/predictions/output_bias",
-    "head_mlm/dense/kernel": "cls/predictions/transform/dense/kernel",
-    "head_mlm/dense/bias": "cls/predictions/transform/dense/bias",
-    "head_mlm/layer_norm/beta": "cls/predictions/transform/LayerNorm/beta",
-    "head_mlm/layer_norm/gamma": "cls/predictions/transform/LayerNorm/gamma",
-    "head_itm/bias": "cls/seq_relationship/output_bias",
-}
-TRANSPOSED = {"head_itm/kernel": "cls/seq_relationship/output_weights"}  # [classes, inputs] there, [inputs, classes] here
-
-SIZES = {"vocab_size": "vocabulary_size", "hidden_size": "hidden_size", "intermediate_size": "intermediate_size",
-         "num_hidden_layers": "num_layers", "num_attention_heads": "num_heads", "max_position_embeddings": "max_positions",
-         "type_vocab_size": "type_vocabulary_size"}
-OPTIONS = {"hidden_dropout_prob": "dropout", "attention_probs_dropout_prob": "attention_dropout",
-           "initializer_range": "initializer_range", "patch_feature_size": "feature_size", "text_seq_len": "text_length"}
-MASKED = {"masked_greymask_patch_num": "grey", "masked_blankmask_patch_num": "blank"}
-FIXED = {"img_rotation_seq_len": 1, "img_jigsaw_seq_len": 4, "img_camouflage_seq_len": 9, "img_greymask_seq_len": 16,
-         "img_blankmask_seq_len": 25, "img_rotation_label_num": 4, "img_jigsaw_label_num": 24,
-         "img_camouflage_label_num": 9, "model_type": "kaleidobert", "hidden_act": "gelu"}
-# patch_type_vocab_size is read from the checkpoint; the others do not reach the network
-PASSED_OVER = ("patch_type_vocab_size", "max_patch_position_embeddings", "directionality", "pooler_fc_size",
-               "pooler_num_attention_heads", "pooler_num_fc_layers", "pooler_size_per_head", "pooler_type")
+TASKS = ("pretraining", *LABELS)
 
 
-@dataclass(frozen=True)
-class Name:
-    """A variable's bare released name, and whether it lies there transposed."""
-
-    bare: str
-    transposed: bool = False
-
-    def turn(self, array: np.ndarray) -> np.ndarray:
-        """An array of one side as the other side has it."""
-        return array.T if self.transposed else array
-
-
-def name_map(num_layers: int, levels: Sequence[KaleidoLevel] = KALEIDO) -> dict[str, Name]:
-    """{path in a Pretrainer: Name}, one to one. Raises UserError for levels that the release does not have."""
-    if [(level.name, level.grid, level.pretext) for level in levels] != [(x.name, x.grid, x.pretext) for x in KALEIDO]:
-        raise UserError(f"levels are {[level.name for level in levels]}", "released checkpoint",
-                        f"the release's five: {[level.name for level in KALEIDO]}", "use the standard level table")
-    names = {path: Name(bare) for path, bare in REST.items()}
-    names |= {path: Name(bare, transposed=True) for path, bare in TRANSPOSED.items()}
-    for index in range(num_layers):
-        names |= {f"encoder_{index}/{path}": Name(f"bert/encoder/layer_{index}/{bare}") for path, bare in BLOCK.items()}
-    for level, (scope, word, weights, bias) in LEVELS.items():
-        inner = f"bert/{scope}_embeddings/{word}"
-        names[f"patches_{level}/projector/kernel"] = Name(f"{inner}_projector")
-        names[f"patches_{level}/type_embeddings"] = Name(f"{inner}_type_embeddings")
-        names[f"patches_{level}/layer_norm/beta"] = Name(f"{inner}EmbLayerNorm/beta")
-        names[f"patches_{level}/layer_norm/gamma"] = Name(f"{inner}EmbLayerNorm/gamma")
-        names[f"head_level_{level}/dense/kernel"] = Name(f"cls/{weights}", transposed=bias is not None)
-        if bias:
-            names[f"head_level_{level}/dense/bias"] = Name(f"cls/{bias}")
-    return names
-
-
-def label_names(task: str) -> dict[str, Name]:
-    """{path in a Classifier: Name} of a fine-tuning head; task: one of LABELS."""
-    return {f"head_label/{part}": Name(f"{task}_dense/{part}") for part in ("kernel", "bias")}
-
-
-def bare(name: str) -> str:
-    """A name without the first component that says "pre_trained_model", if it has one."""
-    first, _, rest = name.partition("/")
-    return rest if "pre_trained_model" in first else name
-
-
-def read_weights(prefix: str | Path) -> dict[str, np.ndarray]:
-    """{bare name: array} of a TF1 checkpoint, without optimiser slots and counters; prefix: the path without ".index".
+def open_weights(prefix: str | Path) -> dict[str, Stored]:
+    """{bare name: array} of a checkpoint, without optimiser slots and counters.
 
     Raises UserError where the file is missing or damaged, or two names become the same.
     """
-    arrays = tf_checkpoint.read(prefix, lambda name: not name.endswith(SLOTS) and bare(name) not in COUNTERS)
+    arrays = tf_checkpoint.open_arrays(prefix, lambda name: not name.endswith(SLOTS) and bare(name) not in COUNTERS)
     weights = {bare(name): array for name, array in arrays.items()}
     if len(weights) < len(arrays):
         raise UserError(f"{len(arrays)} variables but {len(weights)} names", str(prefix), "the weights of one model")
     return weights
 
 
-def backbone_config(config: str | Path | Mapping[str, Any], type_rows: int = 0) -> dict[str, Any]:
-    """The Backbone's arguments from a released config.json (or its content); type_rows: the checkpoint's.
+def task_of(names: Mapping[str, Any]) -> str:
+    """Which of TASKS a checkpoint was trained for last: that of its fine-tuning head, if it has one."""
+    return next((label for label in LABELS if f"{label}_dense/kernel" in names), "pretraining")
 
-    Raises UserError for a missing size, an unknown key, or a level table other than the release's.
+
+def global_step(prefix: str | Path) -> int | None:
+    """The step that a checkpoint was written at; None where it does not say."""
+    stored = list(tf_checkpoint.open_arrays(prefix, lambda name: bare(name) == "global_step").values())
+    return int(stored[0].load()) if stored and stored[0].shape == () else None
+
+
+def origin(prefix: str | Path, vocabulary: Path | None, size: int) -> dict[str, Any]:
+    """What the meta of a checkpoint of ours says beside the model, as far as it is known: the step, and the vocabulary of ``size``.
+
+    The encoder of its features stays out: no TensorFlow 1 checkpoint names it, the released ones least of all.
     """
-    where = "config" if isinstance(config, Mapping) else str(config)
-    values = dict(config) if isinstance(config, Mapping) else read_json(config)
-    known = {*SIZES, *OPTIONS, *MASKED, *FIXED, *PASSED_OVER}
-    unknown, missing = sorted(set(values) - known), sorted(set(SIZES) - set(values))
-    if unknown or missing:
-        listing = "".join([*(f"\n  - {key}" for key in missing), *(f"\n  + {key}" for key in unknown)])
-        raise UserError(f"the keys do not fit:{listing}\n(-: missing, +: unknown)", where, "a released config.json")
-    for key, value in FIXED.items():
-        if values.get(key, value) != value:
-            raise UserError(f"{key} is {values[key]!r}", where, f"{value!r}, as in the release")
-    arguments = {ours: values[key] for key, ours in (SIZES | OPTIONS).items() if key in values}
-    masked = {level: values[key] for key, level in MASKED.items() if key in values}
-    levels = [replace(level, num_masked=masked.get(level.name, level.num_masked)) for level in KALEIDO]
-    return arguments | {"levels": levels, "patch_type_vocabulary_size": type_rows}
+    step = global_step(prefix)
+    known = {} if step is None else {"step": step}
+    return known if vocabulary is None else known | {"vocabulary_sha256": vocabulary_sha256(vocabulary, size)}
+
+
+def read(prefix: str | Path, wants: Callable[[str], bool]) -> tuple[dict[str, Any], checkpoints.Arrays]:
+    """(meta, {"model/path": array}) as checkpoints.py reads them from files of ours; config.json, and vocab.txt if there is one, lie
+    beside the checkpoint or a folder above. What it has no name for keeps its own, so that it shows up as unexpected.
+
+    Raises UserError where a file is missing, damaged or does not fit, and for a BERT.
+    """
+    stored = open_weights(prefix)
+    if is_bert(stored):
+        raise UserError("is a BERT, which knows nothing of pictures", str(prefix), "a Kaleido-BERT",
+                        "make a start of it with `kaleidobert convert`")
+    config, task = beside(prefix, ["config.json"]), task_of(stored)
+    if config is None:
+        raise UserError("there is no config.json beside it or a folder above", str(prefix), fix="put it there")
+    arguments = backbone_config(config, type_rows(stored))
+    names = name_map(arguments["num_layers"]) | (label_names(task) if task in LABELS else {})
+    places = {name.bare: (f"model/{path}", name) for path, name in names.items()}
+    arrays = {}
+    for name, array in stored.items():
+        path, turned = places.get(name, (f"model/{name}", Name(name)))
+        if wants(path):
+            arrays[path] = turned.turn(array).load()
+    backbone = {name: value.default for name, value in signature(Backbone).parameters.items()} | arguments
+    levels = backbone["levels"]
+    meta = {"format": checkpoints.FORMAT, "kind": Pretrainer.kind, "config": {"backbone": backbone | {"levels": list(map(asdict, levels))}},
+            "identity": {"num_heads": backbone["num_heads"], "levels": [[x.name, x.grid, x.pretext] for x in levels]}}
+    if task in LABELS:
+        meta["kind"] = Classifier.kind
+        meta["config"] |= {"num_classes": num_classes(stored, task), "dropout": signature(Classifier).parameters["dropout"].default}
+    return meta | origin(prefix, beside(prefix, ["vocab.txt"]), arguments["vocabulary_size"]), arrays
+
+
+def type_rows(stored: Mapping[str, Stored]) -> int:
+    """Rows of the type tables; 0 = the checkpoint has none."""
+    return stored[TYPE_TABLE].shape[0] if TYPE_TABLE in stored and stored[TYPE_TABLE].shape else 0
+
+
+def num_classes(stored: Mapping[str, Stored], task: str) -> int:
+    """Classes of a fine-tuning head; 2 where the checkpoint has none, so that its absence is found with all else that is missing."""
+    kernel = stored.get(f"{task}_dense/kernel")
+    return (kernel.shape[-1] or 2) if kernel is not None and kernel.shape else 2
 
 
 def import_checkpoint(prefix: str | Path, config: str | Path | Mapping[str, Any], task: str = "",
                       precision: str | None = None) -> TaskModel:
     """A released checkpoint as a Pretrainer, or as a Classifier where it holds a fine-tuning head.
 
-    prefix: the path without ".index"; config: its config.json. task: "pretraining", "catepred" or "subcatepred"; "" = what
-    the checkpoint holds. A Classifier leaves the heads of pre-training aside and a Pretrainer those of fine-tuning; all else
-    must fit one to one. Raises UserError that lists what is missing (-) and unexpected (+).
+    config: its config.json. task: one of TASKS; "" = what the checkpoint holds. A Classifier leaves the heads of pre-training aside
+    and a Pretrainer those of fine-tuning; all else must fit one to one. Raises UserError that lists what is missing (-) and
+    unexpected (+).
     """
-    if task not in ("", "pretraining", *LABELS):
+    if task not in ("", *TASKS):
         raise UserError(f"unknown task {task!r}", "import", f"pretraining, {' or '.join(LABELS)}")
-    arrays = read_weights(prefix)
-    task = task or next((label for label in LABELS if f"{label}_dense/kernel" in arrays), "pretraining")
-    arguments = backbone_config(config, len(arrays[TYPE_TABLE]) if TYPE_TABLE in arrays else 0)
-    backbone = Backbone.from_config(arguments | {"precision": precision})
-    if task == "pretraining":
-        model = Pretrainer(backbone)
-    else:
-        kernel = arrays.get(f"{task}_dense/kernel", np.zeros((0, 2)))
-        model = Classifier(backbone, kernel.shape[-1])
+    stored = open_weights(prefix)
+    task = task or task_of(stored)
+    backbone = Backbone.from_config(backbone_config(config, type_rows(stored)) | {"precision": precision})
+    model = Pretrainer(backbone) if task == "pretraining" else Classifier(backbone, num_classes(stored, task))
     names = names_of(model, task)
     heads = {name.bare for path, name in name_map(backbone.num_layers).items() if path.startswith(checkpoints.HEAD)}
     heads |= {name.bare for label in LABELS for name in label_names(label).values()}
     wanted = {names[weight.path].bare: names[weight.path].turn(np.broadcast_to(np.float32(0), weight.shape))
               for weight in model.weights}
-    found = {name: array for name, array in arrays.items() if name in wanted or name not in heads}
+    found = {name: array for name, array in stored.items() if name in wanted or name not in heads}
     checkpoints.fit(wanted, found, str(prefix), "check that config.json belongs to this checkpoint")
     for weight in model.weights:
-        weight.assign(names[weight.path].turn(arrays[names[weight.path].bare]))
+        weight.assign(names[weight.path].turn(stored[names[weight.path].bare]).load())
     return model
 
 
@@ -191,9 +132,6 @@ def names_of(model: TaskModel, task: str = "pretraining") -> dict[str, Name]:
 
 
 def export_weights(model: TaskModel, task: str = "pretraining") -> dict[str, np.ndarray]:
-    """{released name: array} of a model's weights: the way back. A fine-tuning head has no first component."""
-    names, arrays = names_of(model, task), {}
-    for weight in model.weights:
-        first = "" if weight.path.startswith("head_label/") else f"{PREFIX}/"
-        arrays[first + names[weight.path].bare] = names[weight.path].turn(np.asarray(weight).copy())
-    return arrays
+    """{released name: array} of a model's weights: the way back."""
+    names = names_of(model, task)
+    return {full(weight.path, names[weight.path]): names[weight.path].turn(np.asarray(weight)) for weight in model.weights}

@@ -4,15 +4,17 @@ Layout: ``<prefix>.index`` is a sorted string table whose values are small proto
 ``<prefix>.data-xxxxx-of-yyyyy``, its type, shape and checksum. Every block and tensor carries a masked CRC-32C.
 """
 
+import math
 import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
 
 from kaleidobert.errors import UserError
+from kaleidobert.model_zoo.stored import Stored
 
 TABLE_MAGIC = 0xDB4775248B80FB57
 FOOTER = 48  # bytes: two block handles, padding, the magic number
@@ -36,14 +38,24 @@ class Entry:
     sliced: bool
 
 
+def exists(path: str | Path) -> bool:
+    """Whether a path is the prefix of such a checkpoint: the name of its files without .index or .data-..."""
+    return Path(f"{path}.index").is_file()
+
+
 def read(prefix: str | Path, wants: Callable[[str], bool] = lambda name: True) -> dict[str, np.ndarray]:
     """{name: array} of the tensors whose names are wanted, each checked against its checksum.
 
     prefix: the path without ".index". Raises UserError where a file is missing, cut off, damaged or of another format, and
     for a wanted tensor that is a string, partitioned, or of a type that numpy lacks.
     """
+    return {name: stored.load() for name, stored in open_arrays(prefix, wants).items()}
+
+
+def open_arrays(prefix: str | Path, wants: Callable[[str], bool] = lambda name: True) -> dict[str, Stored]:
+    """As ``read``, but an array is read and its checksum compared when it is asked for; all else is checked at once."""
     entries, num_shards = index(prefix)
-    shards: dict[int, np.ndarray] = {}
+    sizes: dict[int, int] = {}
     arrays = {}
     for name, entry in entries.items():
         if not wants(name):
@@ -51,16 +63,22 @@ def read(prefix: str | Path, wants: Callable[[str], bool] = lambda name: True) -
         if entry.sliced or entry.dtype not in DTYPES:
             raise UserError(f"{name} is partitioned or of type {entry.dtype}", str(prefix), "whole tensors of plain numbers")
         path = Path(f"{prefix}.data-{entry.shard:05d}-of-{num_shards:05d}")
-        if entry.shard not in shards:
-            shards[entry.shard] = _map(path)
-        raw = shards[entry.shard][entry.offset : entry.offset + entry.size]
+        if entry.shard not in sizes:
+            sizes[entry.shard] = _size(path)
+        there = min(entry.size, max(0, sizes[entry.shard] - entry.offset))
         dtype = np.dtype(DTYPES[entry.dtype])
-        if len(raw) != entry.size or entry.size != dtype.itemsize * int(np.prod(entry.shape)):
-            raise UserError(f"{name} ends after {len(raw)} of {entry.size} bytes", str(path), "a complete file", "copy it again")
-        if _mask(crc32c(raw)) != entry.crc:
-            raise UserError(f"the checksum of {name} does not match", str(path), "an undamaged file", "copy it again")
-        arrays[name] = raw.view(dtype).reshape(entry.shape).copy()
+        if there != entry.size or entry.size != dtype.itemsize * math.prod(entry.shape):
+            raise UserError(f"{name} ends after {there} of {entry.size} bytes", str(path), "a complete file", "copy it again")
+        arrays[name] = Stored(entry.shape, dtype, partial(_load, name, entry, path))
     return arrays
+
+
+def _load(name: str, entry: Entry, path: Path) -> np.ndarray:
+    # not a memory map: its pages would stay until the whole file has been in memory
+    raw = np.fromfile(path, np.uint8, entry.size, offset=entry.offset)
+    if mask(crc32c(raw)) != entry.crc:
+        raise UserError(f"the checksum of {name} does not match", str(path), "an undamaged file", "copy it again")
+    return raw.view(DTYPES[entry.dtype]).reshape(entry.shape)
 
 
 def index(prefix: str | Path) -> tuple[dict[str, Entry], int]:
@@ -129,15 +147,16 @@ def _zeros_operator(count: int) -> Callable[[int], int]:
                         ^ tables[3][crc >> 24])
 
 
-def _mask(crc: int) -> int:
+def mask(crc: int) -> int:
+    """A checksum as it is stored: data that holds checksums of its own must not look right by chance."""
     return (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF
 
 
-def _map(path: Path) -> np.ndarray:
+def _size(path: Path) -> int:
     try:
-        return np.memmap(path, np.uint8, "r")
-    except (OSError, ValueError) as error:  # ValueError: an empty file
-        raise UserError(f"cannot be read ({error})", str(path), "the data beside the .index file") from error
+        return path.stat().st_size
+    except OSError as error:
+        raise UserError(f"cannot be read ({error.strerror})", str(path), "the data beside the .index file") from error
 
 
 def _parse(data: bytes) -> tuple[dict[str, Entry], int]:
@@ -171,7 +190,7 @@ def _block(data: bytes, offset: int, size: int) -> Iterator[tuple[bytes, bytes]]
         raise ValueError("the file is cut off")
     if trailer[0] != 0:
         raise ValueError("the index is compressed")
-    if _mask(crc32c(np.frombuffer(data, np.uint8, size + 1, offset))) != struct.unpack("<I", trailer[1:])[0]:
+    if mask(crc32c(np.frombuffer(data, np.uint8, size + 1, offset))) != struct.unpack("<I", trailer[1:])[0]:
         raise ValueError("a checksum does not match")
     block = data[offset : offset + size]
     end = size - 4 - 4 * struct.unpack("<I", block[-4:])[0]
