@@ -1,7 +1,6 @@
 #!/usr/bin/env bash
-# scripts/run_cat.sh [CONFIG.yaml] [key=value ...]: kaleidobert classify with configs/cat.yaml unless another file is named.
+# scripts/run_cat.sh [CONFIG.yaml] [key=value ...] [--released_flag=value ...]: kaleidobert classify with configs/cat.yaml unless another file
+# is named; flags of the released script are translated, and then configs/released/cat.yaml is the default.
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 source "$root/scripts/environment.sh" ""
-config="$root/configs/cat.yaml"
-case "${1:-}" in *.yaml | *.yml) config="$1"; shift ;; esac
-exec kaleidobert classify "$config" "$@"
+exec python -m kaleidobert.app_zoo.released_flags cat "$root/configs" "$@"

@@ -1,7 +1,6 @@
 #!/usr/bin/env bash
-# scripts/run_i2t.sh [CONFIG.yaml] [key=value ...]: kaleidobert retrieve with configs/i2t.yaml unless another file is named.
+# scripts/run_i2t.sh [CONFIG.yaml] [key=value ...] [--released_flag=value ...]: kaleidobert retrieve with configs/i2t.yaml unless another file
+# is named; flags of the released script are translated, and then configs/released/i2t.yaml is the default.
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 source "$root/scripts/environment.sh" ""
-config="$root/configs/i2t.yaml"
-case "${1:-}" in *.yaml | *.yml) config="$1"; shift ;; esac
-exec kaleidobert retrieve "$config" "$@"
+exec python -m kaleidobert.app_zoo.released_flags i2t "$root/configs" "$@"

@@ -1,7 +1,6 @@
 #!/usr/bin/env bash
-# scripts/run_t2i.sh [CONFIG.yaml] [key=value ...]: kaleidobert retrieve with configs/t2i.yaml unless another file is named.
+# scripts/run_t2i.sh [CONFIG.yaml] [key=value ...] [--released_flag=value ...]: kaleidobert retrieve with configs/t2i.yaml unless another file
+# is named; flags of the released script are translated, and then configs/released/t2i.yaml is the default.
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 source "$root/scripts/environment.sh" ""
-config="$root/configs/t2i.yaml"
-case "${1:-}" in *.yaml | *.yml) config="$1"; shift ;; esac
-exec kaleidobert retrieve "$config" "$@"
+exec python -m kaleidobert.app_zoo.released_flags t2i "$root/configs" "$@"

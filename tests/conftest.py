@@ -1,8 +1,11 @@
 """Fixtures of several test modules."""
 
+import os
+import random
+
 import pytest
 
-from tests.servers import serving
+from tests.servers import SECRETS, serving
 
 
 @pytest.fixture
@@ -12,3 +15,74 @@ def server(monkeypatch):
     monkeypatch.setenv("NETRC", "/nowhere")
     with serving() as server:
         yield server
+
+
+@pytest.fixture
+def interrupt(monkeypatch):
+    """A function: from now on Ctrl-C is pressed in the given step of a training, counted from its start; 0 = never again."""
+    from kaleidobert.engines import steps  # here: it takes seconds to load
+
+    make = steps.train_step
+
+    def press(number: int) -> None:
+        def train_step(*arguments):
+            update, done = make(*arguments), []
+
+            def run(*batch):
+                done.append(1)
+                if len(done) == number:
+                    raise KeyboardInterrupt
+                return update(*batch)
+
+            return run
+
+        monkeypatch.setattr(steps, "train_step", train_step)
+
+    return press
+
+
+@pytest.fixture
+def unplotted(monkeypatch):
+    """Commands draw nothing."""
+    from kaleidobert.evaluators import plots
+
+    for name in ("loss_curves", "confusion", "rank_histogram"):
+        monkeypatch.setattr(plots, name, lambda *arguments: None)
+
+
+@pytest.fixture(scope="session")
+def service():
+    """The address of an S3 service on the loopback."""
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def surroundings(monkeypatch, tmp_path):
+    """Nothing of this machine's own settings, and an empty cache of remote files."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "aws/config"))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "aws/credentials"))
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    monkeypatch.setenv("KALEIDO_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("NO_PROXY", "*")
+
+
+@pytest.fixture
+def bucket(service, surroundings, monkeypatch):
+    """A bucket of its own, reached by way of the environment."""
+    import boto3
+
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", service)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", SECRETS[0])
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRETS[1])
+    made = boto3.resource("s3").Bucket(f"bucket-{random.randrange(10**9)}")
+    made.create()
+    return made

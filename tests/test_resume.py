@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 
 from kaleidobert import configs
-from kaleidobert.engines import steps
 from kaleidobert.evaluators import plots
 from kaleidobert.model_zoo import checkpoints
 from tests.apps_data import SIZES, World, call, results
@@ -81,34 +80,6 @@ def kill_after(step: int, process: subprocess.Popen, run: Path) -> None:
         assert process.poll() is None, process.communicate()
         time.sleep(0.002)
     pytest.fail(f"step {step} was not reached within {SLOWEST} s")
-
-
-@pytest.fixture
-def interrupt(monkeypatch):
-    """A function: from now on Ctrl-C is pressed in the given step of a training, counted from its start; 0 = never again."""
-    make = steps.train_step
-
-    def press(number: int) -> None:
-        def train_step(*arguments):
-            update, done = make(*arguments), []
-
-            def run(*batch):
-                done.append(1)
-                if len(done) == number:
-                    raise KeyboardInterrupt
-                return update(*batch)
-
-            return run
-
-        monkeypatch.setattr(steps, "train_step", train_step)
-
-    return press
-
-
-@pytest.fixture
-def unplotted(monkeypatch):
-    for name in ("loss_curves", "confusion", "rank_histogram"):
-        monkeypatch.setattr(plots, name, lambda *arguments: None)
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,8 @@ import numpy as np
 from keras import ops
 
 from kaleidobert import files
-from kaleidobert.app_zoo import models
+from kaleidobert.app_zoo import models, released_runs
+from kaleidobert.app_zoo.materials import LabelMaterial
 from kaleidobert.configs import ClassifyConfig
 from kaleidobert.datasets.bank import Bank, describe, sha256
 from kaleidobert.datasets.sampler import clean_batch, share_of_groups
@@ -25,23 +26,25 @@ from kaleidobert.preprocessors.examples import EMPTY_TEXT
 
 
 def dry_run(config: ClassifyConfig) -> None:
-    """Check bank, label and checkpoint, print sizes."""
+    """Check data, label and checkpoint, print sizes."""
     check_folder(config.run, config)
-    bank, rows, val_rows, _, names = _open(config)
-    models.check_start(config, bank)
-    _, total = models.schedule(config.train, len(rows))
-    print(f"{len(names)} classes of {config.label!r}; {len(rows):,} pictures to train on, {len(val_rows):,} to evaluate, "
-          f"{total:,} steps of {config.train.batch_size}")
+    if config.data.files is not None:
+        return released_runs.dry_run(config)
+    data = material(config)
+    models.check_start(config, data.bank)
+    _, total = models.schedule(config.train, data.num_examples)
+    print(f"{len(data.names)} classes of {config.label!r}; {data.num_examples:,} pictures to train on, {len(data.val_rows):,} to "
+          f"evaluate, {total:,} steps of {config.train.batch_size}")
 
 
 def run(config: ClassifyConfig) -> None:
     """Train, evaluate the weights of the last epoch (nothing is chosen on the validation split), write the run folder."""
     check_folder(config.run, config)
-    bank, rows, val_rows, labels, names = _open(config)
+    data = released_runs.labelling(config) if config.data.files is not None else material(config)
     short = {"text_length": EMPTY_TEXT} if config.modality == "image" else {}
-    model = models.start(lambda arguments: classifier({**arguments, **short}, len(names), config.head_dropout), config, bank)
-    optimizer, total = models.schedule(config.train, len(rows))
-    sampler = LabelSampler(bank, rows, labels, config.modality, config.noise, config.train.batch_size, config.train.seed)
+    model = models.start(lambda arguments: classifier({**arguments, **short}, len(data.names), config.head_dropout), config, data.bank,
+                         data.adapt)
+    optimizer, total = models.schedule(config.train, data.num_examples)
     forward = steps.forward(model)
     folder = Run(config.run, config)  # claimed when nothing is left to refuse
 
@@ -49,23 +52,20 @@ def run(config: ClassifyConfig) -> None:
         return {"loss": ops.mean(cross_entropy(outputs["label"], targets["label"]) * weights["label"])}
 
     def guess() -> np.ndarray:
-        logits = predict(forward, lambda part: modality_inputs(bank, part, config.modality), val_rows, config.train.batch_size)
-        return logits["label"].argmax(1)
+        return predict(forward, data.inputs, data.val_rows, config.train.batch_size)["label"].argmax(1)
 
-    unknown = [str(value) for value in np.unique(bank.column(config.label)[val_rows][labels[val_rows] < 0])]
-    if unknown:
-        print(f"{len(unknown)} value(s) of {config.label!r} occur in {config.data.val_split!r} only and count as wrong: "
-              f"{', '.join(unknown[:8])}")
+    if data.unknown:
+        print(f"{len(data.unknown)} value(s) of {config.label!r} occur in {config.data.val_split!r} only and count as wrong: "
+              f"{', '.join(data.unknown[:8])}")
 
-    trainer = Trainer(folder, model, optimizer, {**models.origin(model, bank), "label": config.label, "classes": names})
-    goal = Goal(lambda: {"accuracy": float((guess() == labels[val_rows]).mean())}, "accuracy", higher_is_better=None)
-    trainer.fit(sampler.batch, loss, goal, Schedule(total, config.train.epochs, config.train.save_every), config.train.clip_norm)
+    trainer = Trainer(folder, model, optimizer, {**models.origin(model, data.bank), "label": config.label, "classes": data.names})
+    goal = Goal(lambda: {"accuracy": float((guess() == data.truth).mean())}, "accuracy", higher_is_better=None)
+    trainer.fit(data.batch, loss, goal, Schedule(total, config.train.epochs, config.train.save_every), config.train.clip_norm)
     checkpoints.restore(folder.best, model)
     plots.loss_curves(folder.metrics(), config.run / "losses.png")
-    report, compared = evaluate(config, bank, (rows, val_rows), (labels, names, unknown), guess())
+    report, compared = evaluate(config, data, guess())
     folder.results({"task": "classify", "label": config.label, "modality": config.modality, "metrics": report,
-                    "baselines": compared, "steps": total, "bank": describe(bank),
-                    "checkpoint_sha256": sha256(folder.best)}, config)
+                    "baselines": compared, "steps": total, "bank": data.facts(), "checkpoint_sha256": sha256(folder.best)}, config)
     hits, f1 = report["accuracy"], report["macro_f1_all"]
     print(f"{config.label} ({config.modality}): accuracy {hits['value']:.4f} [{hits['low']:.4f}, {hits['high']:.4f}], "
           f"macro-F1 {f1['value']:.4f}; majority class {report['chance']:.4f}"
@@ -73,59 +73,65 @@ def run(config: ClassifyConfig) -> None:
     print(f"run folder: {config.run}\n  weights: {folder.best}\n  pictures: losses.png, confusion.png; classes.csv")
 
 
-def evaluate(config: ClassifyConfig, bank: Bank, parts: tuple, classes: tuple, guesses: np.ndarray) -> tuple[dict, dict]:
-    """(report with three macro-F1, {baseline: accuracy}); writes confusion.png, classes.csv, predictions.csv.
-
-    parts: training and validation rows. classes: label ids of all rows, class names, names that training does not know.
-    """
-    (rows, val_rows), (labels, names, unknown) = parts, classes
-    all_names = [*names, *unknown]
-    numbers = {name: number for number, name in enumerate(all_names)}
-    truth = np.array([numbers[str(value)] for value in bank.column(config.label)[val_rows]])
-    counts = np.bincount(labels[rows], minlength=len(all_names))
+def evaluate(config: ClassifyConfig, data: LabelMaterial, guesses: np.ndarray) -> tuple[dict, dict]:
+    """(report with three macro-F1, {baseline: accuracy}); writes confusion.png, classes.csv, predictions.csv."""
+    all_names = [*data.names, *data.unknown]
     rng = np.random.Generator(np.random.Philox(config.train.seed))
-    report = classification.report(truth, guesses, all_names, counts, rng)
-    matrix = classification.confusion_matrix(truth, guesses, len(all_names))
+    report = classification.report(data.truth, guesses, all_names, data.counts, rng)
+    matrix = classification.confusion_matrix(data.truth, guesses, len(all_names))
     plots.confusion(matrix, all_names, config.run / "confusion.png")
     _write_csv(config.run / "classes.csv", classification.per_class(matrix, all_names))
-    ids = bank.column("image_id")[val_rows]
     _write_csv(config.run / "predictions.csv", [{"image_id": image, "label": all_names[t], "prediction": all_names[g]}
-                                                for image, t, g in zip(ids, truth, guesses)])
-    compared = {}
-    groups = bank.column("group")[rows]
-    if config.baselines and config.modality != "text":
+                                                for image, t, g in zip(data.ids, data.truth, guesses)])
+    return report, data.baselines() if config.baselines else {}
+
+
+def material(config: ClassifyConfig) -> LabelMaterial:
+    """The splits of data.bank, pictures without a label left out."""
+    bank = Bank(config.data.bank)
+    bank.require(config.levels, config.data.encoder)
+    rows = share_of_groups(bank, bank.rows(config.data.train_split), config.data.train_share, config.train.seed)
+    val_rows = bank.rows(config.data.val_split)
+    labels, names = label_ids(bank, config.label, rows)
+    rows = rows[labels[rows] >= 0]
+    column = bank.column(config.label)
+    val_rows = val_rows[column[val_rows] != ""]
+    if not len(val_rows):
+        raise UserError(f"no picture of {config.data.val_split!r} has a {config.label!r}", str(bank.folder),
+                        fix="choose another label or data.val_split")
+    unknown = [str(value) for value in np.unique(column[val_rows][labels[val_rows] < 0])]
+    numbers = {name: number for number, name in enumerate([*names, *unknown])}
+    truth = np.array([numbers[str(value)] for value in column[val_rows]])
+    sampler = LabelSampler(bank, rows, labels, config.modality, config.noise, config.train.batch_size, config.train.seed)
+    return LabelMaterial(
+        bank, len(rows), sampler.batch, lambda part: modality_inputs(bank, part, config.modality), val_rows, truth,
+        bank.column("image_id")[val_rows], names, unknown, np.bincount(labels[rows], minlength=len(numbers)),
+        lambda model: models.adapt(model, bank, config.data.train_split),
+        lambda: compare(config, bank, rows, val_rows, labels[rows], truth), lambda: describe(bank))
+
+
+def compare(config: ClassifyConfig, bank: Bank, rows: np.ndarray, val_rows: np.ndarray, labels: np.ndarray,
+            truth: np.ndarray) -> dict[str, float]:
+    """{baseline: accuracy} of linear models and neighbours on the same features and texts; labels of ``rows``, truth of ``val_rows``."""
+    compared, groups = {}, bank.column("group")[rows]
+    if config.modality != "text":
         mean = picture_features(bank, np.concatenate([rows, val_rows]))
-        nearest = baselines.nearest_neighbours(mean[: len(rows)], labels[rows], mean[len(rows):])
+        nearest = baselines.nearest_neighbours(mean[: len(rows)], labels, mean[len(rows):])
         compared["nearest_neighbours_image"] = float((nearest == truth).mean())
-        answers = baselines.logistic_regression(mean[: len(rows)], labels[rows], mean[len(rows):], config.train.seed, groups)
+        answers = baselines.logistic_regression(mean[: len(rows)], labels, mean[len(rows):], config.train.seed, groups)
         compared["logistic_regression_image"] = float((answers == truth).mean())
-    if config.baselines and config.modality != "image":
+    if config.modality != "image":
         texts = bank.column("text")
-        answers = baselines.text_logistic_regression(texts[rows].tolist(), labels[rows], texts[val_rows].tolist(),
+        answers = baselines.text_logistic_regression(texts[rows].tolist(), labels, texts[val_rows].tolist(),
                                                      config.train.seed, groups)
         compared["logistic_regression_text"] = float((answers == truth).mean())
-    return report, compared
+    return compared
 
 
 def picture_features(bank: Bank, rows: np.ndarray) -> np.ndarray:
     """f32[len(rows), F]: the mean of all untouched patches, the frozen feature of the baselines."""
     parts = [clean_batch(bank, rows[i : i + 256])["patch_features"].astype(np.float32).mean(1) for i in range(0, len(rows), 256)]
     return np.concatenate(parts)
-
-
-def _open(config: ClassifyConfig):
-    bank = Bank(config.data.bank)
-    bank.require(config.levels, config.data.encoder)
-    all_rows = bank.rows(config.data.train_split)
-    rows = share_of_groups(bank, all_rows, config.data.train_share, config.train.seed)
-    val_rows = bank.rows(config.data.val_split)
-    labels, names = label_ids(bank, config.label, rows)
-    rows = rows[labels[rows] >= 0]  # pictures without a label
-    val_rows = val_rows[bank.column(config.label)[val_rows] != ""]
-    if not len(val_rows):
-        raise UserError(f"no picture of {config.data.val_split!r} has a {config.label!r}", str(bank.folder),
-                        fix="choose another label or data.val_split")
-    return bank, rows, val_rows, labels, names
 
 
 def _write_csv(path, rows: list[dict]) -> None:

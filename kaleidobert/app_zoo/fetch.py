@@ -14,9 +14,9 @@ def dry_run(config: FetchConfig) -> None:
     """List names and sizes, and what of it is there."""
     chosen, into = _chosen(config)
     for file in chosen:
-        print(f"{_size(file.size):>12}  {_state(file, into, config.mirror):<18}  {file.name}")
+        print(f"{in_bytes(file.size):>12}  {_state(file, into, config.mirror):<18}  {file.name}")
     known = [file.size for file in chosen if file.size is not None]
-    sizes = f"{_size(sum(known))} in the {len(known):,} of a known size" if known else "whose sizes the manifest does not know"
+    sizes = f"{in_bytes(sum(known))} in the {len(known):,} of a known size" if known else "whose sizes the manifest does not know"
     print(f"{len(chosen):,} files, {sizes}, into {into}, from {shown(config.mirror) if config.mirror else 'the addresses of the manifest'}")
 
 
@@ -38,7 +38,7 @@ class Bar:
         self.bar, self.done, self.total = bar, {}, {file.name: file.size or 0 for file in files}
 
     def __call__(self, name: str, done: int, total: int | None) -> None:
-        self.done[name], self.total[name] = done, total or self.total[name]
+        self.done[name], self.total[name] = done, total or self.total.get(name, 0)
         self.bar.total = max(sum(self.total.values()), sum(self.done.values()))
         self.bar.update(sum(self.done.values()) - self.bar.n)
         self.bar.set_postfix_str(Path(name).name[-24:], refresh=False)
@@ -55,11 +55,12 @@ def _state(file: File, into: Path, mirror: str) -> str:
         return "there"
     part = target.with_name(f".{target.name}.part")
     if part.exists():
-        return f"{_size(part.stat().st_size)} there"
+        return f"{in_bytes(part.stat().st_size)} there"
     return "" if file.url or mirror else "no public address"
 
 
-def _size(count: int | None) -> str:
+def in_bytes(count: int | None) -> str:
+    """A number of bytes as a person reads it; ? of None."""
     if count is None:
         return "?"
     return next((f"{count / 1024**k:,.1f} {unit}" for k, unit in ((3, "GiB"), (2, "MiB"), (1, "KiB")) if count >= 1024**k), f"{count} B")

@@ -3,7 +3,8 @@
 import numpy as np
 
 from kaleidobert import levels as kaleido
-from kaleidobert.app_zoo import models
+from kaleidobert.app_zoo import models, released_runs
+from kaleidobert.app_zoo.materials import PretrainMaterial
 from kaleidobert.configs import PretrainConfig
 from kaleidobert.datasets.bank import Bank, describe, sha256
 from kaleidobert.datasets.sampler import PretrainSampler, share_of_groups
@@ -17,8 +18,10 @@ from kaleidobert.model_zoo.kaleidobert import pretrainer
 
 
 def dry_run(config: PretrainConfig) -> None:
-    """Check the bank and the configuration, print sizes and the number of steps."""
+    """Check the data and the configuration, print sizes and the number of steps."""
     check_folder(config.run, config)
+    if config.data.files is not None:
+        return released_runs.dry_run(config)
     bank, rows, _ = _open(config)
     _, total = models.schedule(config.train, len(rows))
     PretrainSampler(bank, rows, config.levels, config.sampling, config.train.batch_size, config.train.seed)
@@ -31,17 +34,15 @@ def dry_run(config: PretrainConfig) -> None:
 def run(config: PretrainConfig) -> None:
     """Train, evaluate after every epoch, write the run folder."""
     check_folder(config.run, config)
-    bank, rows, val_rows = _open(config)
-    model = pretrainer(models.backbone_config(bank, config.levels, config.model, config.train))
+    data = released_runs.pretraining(config) if config.data.files is not None else material(config)
+    arguments = models.backbone_config(data.bank, config.levels, config.model, config.train)
+    model = pretrainer(models.like(config.init, arguments))
     if config.init is None:
-        models.adapt(model, bank, config.data.train_split)
+        data.adapt(model)
     else:
         fresh = checkpoints.transfer(config.init, model)
         models.tell(config.init, fresh)
-    optimizer, total = models.schedule(config.train, len(rows))
-    settings = (config.sampling, config.train.batch_size, config.train.seed)
-    sampler = PretrainSampler(bank, rows, config.levels, *settings)
-    validation = PretrainSampler(bank, val_rows, config.levels, *settings)
+    optimizer, total = models.schedule(config.train, data.num_examples)
     by_task = losses.for_tasks(config.levels, config.losses.feature_target, config.losses.mlm_weight, config.losses.itm_weight)
 
     kinds = {task: "loss" for task in by_task} | {level.name: "kl" for level in kaleido.feature_levels(config.levels)}
@@ -53,25 +54,34 @@ def run(config: PretrainConfig) -> None:
         return {"loss": values["total"], **{f"{task}_{kind}": values[task] for task, kind in kinds.items()}}
 
     folder = Run(config.run, config)  # claimed when nothing is left to refuse
-    trainer = Trainer(folder, model, optimizer, models.origin(model, bank))
+    trainer = Trainer(folder, model, optimizer, models.origin(model, data.bank))
     shares = {f"{task}_{kind.removeprefix('joint_')}": by_task[task].share for task, kind in kinds.items()}
-    goal = Goal(evaluator(model, validation, config.levels, shares), "loss", higher_is_better=False)
-    trainer.fit(sampler.batch, loss, goal, Schedule(total, config.train.epochs, config.train.save_every), config.train.clip_norm)
+    goal = Goal(evaluator(model, data.validation, config.levels, shares), "loss", higher_is_better=False)
+    trainer.fit(data.sampler.batch, loss, goal, Schedule(total, config.train.epochs, config.train.save_every), config.train.clip_norm)
 
     rows_of_metrics = folder.metrics()
     chosen = checkpoints.load_meta(folder.best)["step"]
     row = next(row for row in rows_of_metrics if row["split"] == "val" and row["step"] == chosen)
     final = {name: value for name, value in row.items() if name not in ("step", "split")}
-    baselines = baseline(bank, rows, validation, config.levels)
+    baselines = data.baselines()
     plots.loss_curves(rows_of_metrics, config.run / "losses.png", baselines)
     folder.results({"task": "pretrain", "metrics": final, "baselines": baselines, "steps": total, "best_step": chosen,
-                    "bank": describe(bank), "checkpoint_sha256": sha256(folder.best)}, config)
+                    "bank": data.facts(), "checkpoint_sha256": sha256(folder.best)}, config)
     _table(final, baselines)
     print(f"run folder: {config.run}\n  weights: {folder.best} (best, step {chosen}), {folder.last} (last)\n"
           f"  curves: {config.run / 'losses.png'}")
 
 
-def evaluator(model, sampler: PretrainSampler, levels, shares: dict[str, float]):
+def material(config: PretrainConfig) -> PretrainMaterial:
+    """The splits of data.bank, spoiled anew for every example."""
+    bank, rows, val_rows = _open(config)
+    settings = (config.sampling, config.train.batch_size, config.train.seed)
+    sampler, validation = (PretrainSampler(bank, part, config.levels, *settings) for part in (rows, val_rows))
+    return PretrainMaterial(bank, len(rows), sampler, validation, lambda model: models.adapt(model, bank, config.data.train_split),
+                            lambda: baseline(bank, rows, validation, config.levels), lambda: describe(bank))
+
+
+def evaluator(model, sampler, levels, shares: dict[str, float]):
     """A function () -> {metric: value} over the sampler's split, spoiled the same way every time.
 
     "loss" is the sum of the tasks' losses, each times its share; the feature tasks count per patch, as in the paper.

@@ -1,12 +1,14 @@
 """``kaleidobert records``: from a catalogue of pictures and texts to the feature bank."""
 
 from collections import Counter
+from collections.abc import Sequence
 
 from tqdm import tqdm
 
 from kaleidobert.configs import RecordsConfig
-from kaleidobert.datasets import bank_builder, catalogue
+from kaleidobert.datasets import bank_builder, beam_records, catalogue, classes
 from kaleidobert.datasets.bank import Bank, describe
+from kaleidobert.datasets.products import Product
 from kaleidobert.errors import UserError
 from kaleidobert.levels import check, num_patches, num_vectors
 from kaleidobert.model_zoo import encoders, foreground_net
@@ -21,26 +23,43 @@ def dry_run(config: RecordsConfig) -> None:
     print(f"{len(products):,} pictures, {num_patches(config.levels)} patches, {num_vectors(config.levels)} vectors of "
           f"{size} each: {len(products) * bytes_per_picture / 1e9:.2f} GB in {config.bank}")
     print(f"{len(left_out):,} rows cannot be used{': ' + left_out[0]['reason'] if left_out else ''}")
+    labels = ((product.split, product.labels) for product in products)
+    for line in classes.report(classes.tabulate(labels, list(config.source.columns.labels))):
+        print(line)
 
 
 def run(config: RecordsConfig) -> None:
     """Make the bank; an interrupted run continues where it stopped."""
     products, left_out = _read(config)
     mark = bank_builder.claim(config, products)
+    if config.source.kind == "tfds":
+        _write_pictures(config, products)
+    build_shards = beam_records.build_shards if config.beam.runner else bank_builder.build_shards
     with tqdm(total=len(products), unit="picture", desc="records") as bar:
-        for count in bank_builder.build_shards(config, products, encoders.build, foreground_net.build):
+        for count in build_shards(config, products, encoders.build, foreground_net.build):
             bar.update(count)
     index = bank_builder.finish(config, products, left_out, mark)
     bank = Bank(config.bank)
     sizes = describe(bank)
     print(f"bank: {config.bank}: {sizes['pictures']:,} pictures {sizes['splits']}, {sizes['patches']} patches of "
           f"{sizes['feature_size']} features ({sizes['encoder']}), vocabulary of {sizes['vocabulary']:,}")
+    for line in classes.report(index["classes"]):
+        print(line)
     fallbacks = Counter(row["fallback"] for row in bank.table if row["fallback"])
     for reason, count in fallbacks.items():
         print(f"{count:,} pictures taken whole: {reason}")
     if index["left_out"]:
         print(f"{index['left_out']:,} left out; the reasons are in {config.bank / 'left_out.jsonl'}\n"
               "  to take them in once they are mended, delete the bank and make it again")
+
+
+def _write_pictures(config: RecordsConfig, products: Sequence[Product]) -> None:
+    """The pictures of a TFDS data set as files: everything that reads pictures again finds them there."""
+    from kaleidobert.datasets.tfds import products as tfds_products
+
+    with tqdm(total=len(products), unit="picture", desc="pictures") as bar:
+        for count in tfds_products.write_pictures(config.source, products):
+            bar.update(count)
 
 
 def _read(config: RecordsConfig):
@@ -50,4 +69,6 @@ def _read(config: RecordsConfig):
         if value < 1:
             raise UserError(f"{name} is {value}", "records", "at least 1")
     encoders.feature_size(config.encoder)
+    if config.beam.runner:
+        beam_records.check(config)
     return catalogue.read(config.source)

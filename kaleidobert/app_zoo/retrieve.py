@@ -5,7 +5,7 @@ import json
 import numpy as np
 
 from kaleidobert import files
-from kaleidobert.app_zoo import models
+from kaleidobert.app_zoo import models, released_retrieval
 from kaleidobert.app_zoo.classify import picture_features
 from kaleidobert.configs import RetrieveConfig
 from kaleidobert.datasets.bank import Bank, describe, sha256
@@ -27,6 +27,8 @@ HELD_QUERIES, HELD_CANDIDATES = 100, 21  # small lists over held-out training gr
 def dry_run(config: RetrieveConfig) -> None:
     """Check bank and checkpoint, build the candidate lists, print sizes."""
     check_folder(config.run, config)
+    if config.data.files is not None:
+        return released_retrieval.dry_run(config)
     bank, rows, val_rows = _open(config)
     models.check_start(config, bank)
     lists, records = _test_lists(bank, val_rows, config)
@@ -37,6 +39,8 @@ def dry_run(config: RetrieveConfig) -> None:
 def run(config: RetrieveConfig) -> None:
     """Fine-tune the matching task where asked for, score the lists, write the run folder."""
     check_folder(config.run, config)
+    if config.data.files is not None:
+        return released_retrieval.run(config)
     bank, rows, val_rows = _open(config)
     model = models.start(lambda arguments: matcher(arguments, config.matching.head), config, bank)
     lists, records = _test_lists(bank, val_rows, config)

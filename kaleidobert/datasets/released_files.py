@@ -11,9 +11,10 @@ have the length of their column, and a file without any line is an error.
 """
 
 import binascii
+import os
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,10 +70,11 @@ def read_list(path: str | Path, root: str | Path | None = None) -> list[Path]:
         if "\t" in name or "\0" in name:
             raise UserError("holds a TAB or a zero byte", line.where, "the name of a data file", "name a list file, not a data file")
         tried = [folder / name for folder in folders]
-        there = [candidate for candidate in tried if candidate.is_file()]
+        there = [candidate for candidate in tried if os.path.isfile(candidate)]  # is_file() raises where a name is too long
         if not there:
             raise UserError(f"there is no file {name!r}", line.where, "one of " + ", ".join(map(str, dict.fromkeys(tried))),
-                            "correct the list, or start in the folder at which its names start")
+                            "correct the list, or start in the folder at which its names start" if "://" not in name else
+                            "fetch the files first: a list names files of this machine")
         found.append(there[0])
     if not found:
         raise UserError("names no data file", str(path), "one file in a line")
@@ -126,13 +128,13 @@ def batches(numbered: Iterable[tuple[Position, Row]], size: int) -> Iterator[tup
 
 
 def stack(held: Sequence[Row]) -> dict[str, np.ndarray]:
-    """{column: [B, length]} of rows of one schema, with the types of the released reader; texts as str[B, 1]."""
+    """{column: [B, length]} of rows of one schema, with the types of the released reader; texts as object[B, 1]."""
     return {name: np.stack([row[name] for row in held]) if isinstance(held[0][name], np.ndarray)
-            else np.array([[row[name]] for row in held]) for name in held[0]}
+            else np.array([[row[name]] for row in held], object) for name in held[0]}
 
 
-def parse(line: Line, schema: Schema) -> Row:
-    """The row of a line; UserError names line and column, and the number that is wrong."""
+def parse(line: Line, schema: Schema, only: Collection[str] | None = None) -> Row:
+    """The row of a line, or these columns of it; UserError names line and column, and the number that is wrong."""
     content = line.content.replace(b"\r", b"") if b"\r" in line.content else line.content
     hint = "" if line.ended else "the file ends here without a newline: it may be cut off; fetch it again"
     if not content:
@@ -143,6 +145,8 @@ def parse(line: Line, schema: Schema) -> Row:
                         hint or "give the schema of these files")
     row: Row = {}
     for column, field in zip(schema.columns, fields):
+        if only is not None and column.name not in only:
+            continue
         try:
             row[column.name] = _value(column, field, schema.encoding)
         except released_numbers.WrongCount as error:
@@ -189,7 +193,10 @@ def _base64(field: bytes, length: int) -> np.ndarray:
         if any(mark in field for mark in b"+/"):
             raise binascii.Error("two alphabets are mixed")
         field = field.translate(bytes.maketrans(b"-_", b"+/"))
-    raw = binascii.a2b_base64(field.rstrip(b"=") + b"=" * (-len(field.rstrip(b"=")) % 4), strict_mode=True)
+    bare = field.rstrip(b"=")
+    if len(field) - len(bare) not in (0, -len(bare) % 4):
+        raise binascii.Error("the padding is wrong")
+    raw = binascii.a2b_base64(bare + b"=" * (-len(bare) % 4), strict_mode=True)
     if len(raw) % 4:
         raise binascii.Error(f"{len(raw):,} bytes are no float32 numbers")
     if len(raw) != 4 * length:
@@ -201,15 +208,11 @@ def _tasks(pool: ThreadPoolExecutor, stop: threading.Event, source: Iterator[Lin
     """(place after the row, its future). What is wrong with a file takes its turn behind the rows before it."""
     try:
         for line in source:
-            yield line.after, pool.submit(_parse_unless, stop, line, schema)
+            yield line.after, pool.submit(lambda line=line: {} if stop.is_set() else parse(line, schema))
     except UserError as error:
         broken: Future = Future()
         broken.set_exception(error)
         yield Position(), broken
-
-
-def _parse_unless(stop: threading.Event, line: Line, schema: Schema) -> Row:
-    return {} if stop.is_set() else parse(line, schema)
 
 
 def _lines(path: Path, number: int, start: Position, longest: int, expected: str) -> Iterator[Line]:

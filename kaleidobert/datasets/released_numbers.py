@@ -11,6 +11,7 @@ The loops are compiled by numba (seconds, once in a process), release the interp
 (nan, inf, more than 18 digits of an integer, one float in 2**25): Python does that item. Without numba Python does them all.
 """
 
+import math
 import re
 import sys
 from collections.abc import Callable, Mapping
@@ -22,7 +23,7 @@ import numpy as np
 
 BLANKS = b" \t\n\v\f\r"
 FLOAT = re.compile(rb"[+-]?(?:(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?|inf(?:inity)?|nan)", re.ASCII | re.IGNORECASE)
-INTEGER = re.compile(rb"[+-]?\d+", re.ASCII)
+INTEGER = re.compile(rb"([+-]?)0*(\d{1,19})", re.ASCII)  # without its zeros: int() takes no more than 4,300 digits
 DONE, HARD, FULL = 0, 1, 2  # how a compiled loop ended, see released_loops
 
 
@@ -62,18 +63,24 @@ def float_item(item: bytes) -> np.float32:
         near = np.float32(wide)
         for other in (np.nextafter(near, np.float32(-np.inf)), np.nextafter(near, np.float32(np.inf))):
             # float64 in the middle of two float32: which one is nearer is in digits that float64 has lost
-            if np.isfinite(near) and np.isfinite(other) and (float(near) + float(other)) / 2 == wide:
+            if (_bounded(near) + _bounded(other)) / 2 == wide:
                 exact, middle = Fraction(Decimal(item.decode())), Fraction(wide)
                 return near if exact == middle else max(near, other) if exact > middle else min(near, other)
     return near
 
 
+def _bounded(value: np.float32) -> float:
+    """The value; infinity as the number that would come after the largest one, for the middle between these two."""
+    return math.copysign(2.0**128, value) if np.isinf(value) else float(value)
+
+
 def integer_item(item: bytes) -> int:
     """One whole number of 64 bits, by Python alone; ValueError where the item is none."""
-    item = item.strip(BLANKS)
-    if not INTEGER.fullmatch(item) or not -(2**63) <= int(item) < 2**63:
+    match = INTEGER.fullmatch(item.strip(BLANKS))
+    value = int(match[1] + match[2]) if match else 2**63
+    if not -(2**63) <= value < 2**63:
         raise ValueError(item)
-    return int(item)
+    return value
 
 
 def compiled() -> bool:

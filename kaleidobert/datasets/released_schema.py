@@ -14,6 +14,7 @@ from typing import Any
 from kaleidobert.errors import UserError
 from kaleidobert.levels import KALEIDO, KaleidoLevel
 
+TASKS = ("pretrain", "finetune", "retrieve")
 TYPES = ("int", "float", "str", "base64")
 ENCODINGS = ("utf-8", "latin-1")
 LONGEST = 1 << 24  # numbers in one column
@@ -154,7 +155,7 @@ def class_column(level: KaleidoLevel) -> str:
 
 
 def _known(task: str) -> str:
-    if task not in ("pretrain", "finetune", "retrieve"):
+    if task not in TASKS:
         raise UserError(f"unknown task {task!r}", "released files", "pretrain, finetune or retrieve")
     return task
 

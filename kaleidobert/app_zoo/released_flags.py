@@ -1,0 +1,146 @@
+"""The flags of the released run scripts, translated into our words: what scripts/run_*.sh call.
+
+    python -m kaleidobert.app_zoo.released_flags i2t configs --predict_input_fp=list.list_csv --predict_checkpoint_path=ckpt-7 --dry-run
+
+Each translation is printed. Our own words (key=value, CONFIG.yaml, --dry-run, --help) pass through; later words win.
+"""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from kaleidobert.app_zoo import cli
+from kaleidobert.errors import UserError
+
+COMMANDS = {"pretrain": "pretrain", "cat": "classify", "subcat": "classify", "i2t": "retrieve", "t2i": "retrieve"}
+OURS = ("--dry-run", "--help", "-h")
+WORDS = {"train_input_fp": "data.files", "predict_input_fp": "data.files", "eval_input_fp": "data.val_files", "input_schema": "data.schema",
+         "num_epochs": "train.epochs", "learning_rate": "train.learning_rate", "predict_batch_size": "predict_batch_size",
+         "predict_checkpoint_path": "init", "hidden_size": "model.hidden_size", "intermediate_size": "model.intermediate_size",
+         "num_hidden_layers": "model.num_layers", "num_attention_heads": "model.num_heads"}
+VALUES = {"type": {"img2txt": "direction=i2t", "txt2img": "direction=t2i"},
+          "task": {"catepred": "label=category", "subcatepred": "label=subcategory"}}
+MODES = {"pretrain": ("train_and_evaluate", "train"), "classify": ("train_and_evaluate", "train"), "retrieve": ("predict",)}
+IDLE = {"input_sequence_length": "the length of input_ids in data.schema counts", "image_feature_size": "the lengths in data.schema count",
+        "workerGPU": "one process uses one device: choose it with CUDA_VISIBLE_DEVICES; multiplies --train_batch_size",
+        "workerCount": "one process uses one machine; multiplies --train_batch_size",
+        "worker_hosts": "there is one process", "task_index": "there is one process", "job_name": "there is one process"}
+SPECIAL = ("mode", "train_batch_size", "pretrain_model_name_or_path", "model_dir", "output_dir")
+TRAINING = {"train_input_fp", "eval_input_fp", "num_epochs", "learning_rate", "train_batch_size", "model_dir"}
+PREDICTION = {"predict_input_fp", "predict_batch_size", "type"}
+KNOWN = sorted({*WORDS, *VALUES, *IDLE, *SPECIAL})
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """NAME CONFIGS [CONFIG.yaml] [key=value ...] [--flag=value | --flag value ...]; returns the exit status of the command."""
+    name, folder, *rest = sys.argv[1:] if arguments is None else arguments
+    try:
+        flags, others = split(rest)
+        words, lines = translate(name, flags)
+    except UserError as error:
+        print(f"kaleidobert {COMMANDS[name]}: {error}", file=sys.stderr)
+        return 2
+    if not (others and others[0].endswith((".yaml", ".yml"))):
+        config = Path(folder) / ("released" if flags else "") / f"{name}.yaml"
+        others = [str(config), *others]
+        if flags:
+            lines.append(f"no configuration named -> {config}")
+    for line in lines:
+        print(line)
+    config, *own = others
+    return cli.main([COMMANDS[name], config, *words, *own])
+
+
+def split(arguments: Sequence[str]) -> tuple[dict[str, str], list[str]]:
+    """({flag: value}, everything else in its order). UserError for an unknown flag, for one without a value and for one given twice."""
+    flags: dict[str, str] = {}
+    others: list[str] = []
+    waiting = list(arguments)
+    while waiting:
+        word = waiting.pop(0)
+        if not word.startswith("--") or word in OURS:
+            others.append(word)
+            continue
+        flag, sign, value = word[2:].partition("=")
+        if flag not in KNOWN:
+            raise UserError(f"unknown flag --{flag}", "command line", f"one of {', '.join(f'--{known}' for known in KNOWN)}; or our own "
+                            f"key=value words, and {', '.join(OURS)}")
+        if not sign:
+            if not waiting or waiting[0].startswith("--"):
+                raise UserError(f"--{flag} has no value", "command line", f"--{flag}=VALUE or --{flag} VALUE")
+            value = waiting.pop(0)
+        if flags.setdefault(flag, value) != value:
+            raise UserError(f"--{flag} is given twice, as {flags[flag]!r} and {value!r}", "command line", "each flag once")
+    return flags, others
+
+
+def translate(name: str, flags: dict[str, str]) -> tuple[list[str], list[str]]:
+    """(our words, a line for each flag that says what became of it). UserError for a value or a flag that this script cannot take."""
+    command, words, lines = COMMANDS[name], [], []
+
+    def to(flag: str, *made: str, why: str = "") -> None:
+        words.extend(made)
+        lines.append(f"--{flag}={shorten(flags[flag])} -> {' '.join(map(shorten, made))}" + (f" ({why})" if why else ""))
+
+    for flag, value in flags.items():
+        if flag in (PREDICTION if command != "retrieve" else TRAINING) or flag == "task" and command != "classify":
+            raise UserError(f"--{flag} does not belong to this script", "command line", f"a flag of `{command}`",
+                            "use run_i2t.sh or run_t2i.sh to retrieve, run_pretrain.sh, run_cat.sh or run_subcat.sh to train")
+        if flag in VALUES:
+            if value not in VALUES[flag]:
+                raise UserError(f"--{flag} is {value!r}", "command line", " or ".join(VALUES[flag]))
+            to(flag, VALUES[flag][value])
+        elif flag == "mode":
+            if value not in MODES[command]:
+                raise UserError(f"--mode is {value!r}", "command line", f"{' or '.join(MODES[command])} in this script")
+            lines.append(f"--mode={value} -> what `kaleidobert {command}` does anyway")
+        elif flag == "predict_checkpoint_path" and command == "classify":
+            if not _is_path(flags.get("pretrain_model_name_or_path", "")):
+                to(flag, f"init={value}", why="the release passed it and started from its model zoo")
+            else:
+                lines.append(f"--{flag}={value} -> nothing (as in the release: training starts from --pretrain_model_name_or_path)")
+        elif flag in WORDS:
+            to(flag, f"{WORDS[flag]}={value}", *(["data.bank="] if WORDS[flag] == "data.files" else []))
+        elif flag == "train_batch_size":
+            size, why = _global_batch(flags)
+            to(flag, f"train.batch_size={size}", why=why)
+        elif flag == "pretrain_model_name_or_path":
+            if _is_path(value) and command != "retrieve":
+                to(flag, f"init={value}")
+            else:
+                lines.append(f"--{flag}={value} -> nothing (" + ("--predict_checkpoint_path counts" if command == "retrieve" else
+                             "no model is fetched by its name: checkpoint/get_checkpoint.sh, then init=") + ")")
+        elif flag in ("model_dir", "output_dir"):
+            if flag == ("output_dir" if command == "retrieve" else "model_dir"):
+                to(flag, f"run={value}")
+            else:
+                lines.append(f"--{flag}={value} -> nothing (all results lie in run=)")
+        else:
+            lines.append(f"--{flag}={value} -> nothing ({IDLE[flag]})")
+    return words, lines
+
+
+def shorten(text: str) -> str:
+    """As it is, or its ends where it is long, such as a schema."""
+    return text if len(text) <= 100 else f"{text[:60]}...{text[-20:]}"
+
+
+def _global_batch(flags: dict[str, str]) -> tuple[int, str]:
+    """(examples per step, why): the release counted them per GPU."""
+    counts = []
+    for flag in ("train_batch_size", "workerGPU", "workerCount"):
+        value = flags.get(flag, "1")
+        if not value.isdecimal() or not int(value):
+            raise UserError(f"--{flag} is {value!r}", "command line", "a whole number above 0")
+        counts.append(int(value))
+    batch, gpus, workers = counts
+    return batch * gpus * workers, f"{batch} per GPU there, {gpus * workers} GPUs" if gpus * workers > 1 else ""
+
+
+def _is_path(value: str) -> bool:
+    """Whether it names files, and not a model of the release's model zoo."""
+    return "/" in value or Path(f"{value}.index").is_file() or Path(value).is_file()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

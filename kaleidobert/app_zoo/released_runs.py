@@ -1,0 +1,158 @@
+"""Pre-training and fine-tuning from the text files of the release, or from folders that `convert` makes of them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import keras
+import numpy as np
+
+from kaleidobert import levels as kaleido
+from kaleidobert.app_zoo import models
+from kaleidobert.app_zoo.materials import LabelMaterial, PretrainMaterial
+from kaleidobert.configs import ClassifyConfig, PretrainConfig, RetrieveConfig, TrainingData
+from kaleidobert.datasets import released_rows, released_samplers, released_schema
+from kaleidobert.datasets.released_rows import Rows
+from kaleidobert.datasets.released_samplers import FileLabelSampler, FilePretrainSampler, Reader
+from kaleidobert.errors import UserError
+from kaleidobert.evaluators import tasks
+from kaleidobert.levels import KaleidoLevel
+
+SAMPLE = 500  # rows from which the best constant answers are taken, and a scale of features
+JUDGED = 2000  # validation rows on which constant answers are judged: reading text is slow
+ENCODER = "baked into released files"
+
+Config = PretrainConfig | ClassifyConfig | RetrieveConfig
+
+
+@dataclass(frozen=True)
+class FileLayout:
+    """A materials.Layout of rows. What a model has learnt from files, with boxes in pixels, is refused on a bank, and the other way."""
+
+    feature_size: int
+    text_length: int
+    vocabulary: Any
+    identity: dict[str, str]
+    rows: Rows
+
+    @property
+    def index(self) -> dict[str, Any]:
+        """As of a bank: what a run must find unchanged when it is continued. Counts the lines at the first need."""
+        return {"files": self.rows.fingerprint()}
+
+
+def schema_of(data: TrainingData, task: str, levels: tuple[KaleidoLevel, ...], also: tuple[str, ...] = ()) -> released_schema.Schema:
+    """The schema of the files with the lengths that the levels give; task: pretrain, finetune or retrieve."""
+    if data.schema:
+        schema = released_schema.parse(data.schema, "data.schema", data.encoding)
+    else:
+        schema = released_schema.parse(str(released_schema.released(task, levels)), f"the published schema for {task}", data.encoding)
+    return released_schema.for_task(schema, task, levels, also)
+
+
+def open_files(config: Config, source: Path | None, task: str, also: tuple[str, ...] = ()) -> Rows:
+    """The rows of data.files or data.val_files; UserError where that is not set, and where the files are not there."""
+    if source is None:
+        raise UserError("data.val_files is not set", "data", "the files to evaluate on, as data.files is given")
+    if config.data.encoder:
+        raise UserError(f"data.encoder is {config.data.encoder!r}, of files", "data", "nothing: features are baked into files",
+                        "empty it (data.encoder=)")
+    schema = schema_of(config.data, task, kaleido.check(config.levels), also)
+    rows = released_rows.open_rows(source, schema, config.data.threads)
+    rows.first("input_ids")  # a schema of other files is refused now, not in the first step
+    return rows
+
+
+def layout(config: Config, rows: Rows) -> FileLayout:
+    """Sizes from the columns' lengths."""
+    level = config.levels[0]
+    width = rows.schema.column(released_schema.feature_column(level)).length // level.num_patches
+    return FileLayout(width, rows.schema.column("input_ids").length, SimpleNamespace(size=config.data.vocabulary_size),
+                      {"encoder": ENCODER}, rows)
+
+
+def describe(**sources: tuple[Path | None, Rows]) -> Mapping[str, Any]:
+    """For results.json: {split: where it lies, and its size}."""
+    return {split: {"source": str(source), "rows": len(rows), "schema": str(rows.schema)} for split, (source, rows) in sources.items()}
+
+
+def dry_run(config: PretrainConfig | ClassifyConfig) -> None:
+    """Read the first line of the files and print sizes; counts no lines."""
+    task, also = ("pretrain", ()) if isinstance(config, PretrainConfig) else ("finetune", (released_samplers.label_column(config.label),))
+    for name, source in (("to train on", config.data.files), ("to evaluate on", config.data.val_files)):
+        rows = open_files(config, source, task, also)
+        print(f"{name}: {source}: {rows.summary()}")
+        _check_init(config, rows)
+
+
+def pretraining(config: PretrainConfig) -> PretrainMaterial:
+    """The rows of data.files and data.val_files as pre-training reads them."""
+    train, val = (open_files(config, source, "pretrain") for source in (config.data.files, config.data.val_files))
+    _check_init(config, train)
+    settings = (config.sampling.losses_on_negatives, config.train.batch_size, config.train.seed)
+    samplers = [FilePretrainSampler(Reader(rows, config.levels, config.data.vocabulary_size), *settings) for rows in (train, val)]
+
+    def baselines() -> dict[str, float]:
+        return baseline(*samplers, config.levels, config.data.vocabulary_size)
+
+    return PretrainMaterial(layout(config, train), len(train), *samplers, lambda model: _adapt(model, samplers[0].examples, len(train)),
+                            baselines, lambda: describe(train=(config.data.files, train), val=(config.data.val_files, val)))
+
+
+def baseline(train: FilePretrainSampler, val: FilePretrainSampler, levels: tuple[KaleidoLevel, ...], vocabulary: int) -> dict[str, float]:
+    """What each metric is worth without looking: chance, and for "feature" levels the KL of the best constant answer, taken from the
+    targets of (at most) SAMPLE training rows and judged on the first JUDGED validation rows."""
+    rows = train.order.rows
+    _, targets, _ = train.examples(rows[:: max(1, len(rows) // SAMPLE)][:SAMPLE])
+    constants = {level.name: tasks.mean_distribution(targets[level.name]) for level in kaleido.feature_levels(levels)}
+    parts, size = [], val.order.batch_size
+    for step in range(-(-min(len(val.order.rows), JUDGED) // size) if constants else 0):
+        _, targets, weights = val.validation(step)
+        parts.append({f"{name}_kl": tasks.constant_kl(constant, targets[name], weights[name]) for name, constant in constants.items()})
+    return {**tasks.chance(levels, vocabulary), **tasks.means(parts)}
+
+
+def labelling(config: ClassifyConfig) -> LabelMaterial:
+    """The rows of data.files and data.val_files as fine-tuning reads them; reads the label columns of all rows."""
+    column = released_samplers.label_column(config.label)
+    train, val = (open_files(config, source, "finetune", (column,)) for source in (config.data.files, config.data.val_files))
+    _check_init(config, train)
+    readers = [Reader(rows, config.levels, config.data.vocabulary_size) for rows in (train, val)]
+    known, names = released_samplers.label_map(train, config.label)
+    truth, more = released_samplers.label_map(val, config.label)
+    count = released_samplers.CLASSES[config.label]
+    called = {**more, **names}
+    sampler = FileLabelSampler(readers[0], config.label, config.modality, config.noise, config.train.batch_size, config.train.seed)
+    pictures = val.scan(["prod_img_id"])["prod_img_id"][:, 0] if "prod_img_id" in val.schema.names else np.arange(len(val)).astype(str)
+
+    def inputs(numbers: np.ndarray) -> dict[str, np.ndarray]:
+        return readers[1].side(readers[1].inputs(numbers, val.take(numbers)), config.modality)
+
+    return LabelMaterial(
+        layout(config, train), len(train), sampler.batch, inputs, np.arange(len(val)), truth, pictures,
+        _distinct([called.get(number, "") for number in range(count)]), [], np.bincount(known, minlength=count),
+        lambda model: _adapt(model, lambda numbers: (readers[0].inputs(numbers, train.take(numbers)),), len(train)), dict,
+        lambda: describe(train=(config.data.files, train), val=(config.data.val_files, val)))
+
+
+def _check_init(config: PretrainConfig | ClassifyConfig, rows: Rows) -> None:
+    """UserError where the checkpoint that a run starts from does not fit the files."""
+    found = layout(config, rows)
+    if isinstance(config, ClassifyConfig):
+        models.check_start(config, found)
+    elif config.init is not None:
+        models.require(config.init, models.backbone_config(found, config.levels, config.model, config.train), found)
+
+
+def _distinct(names: list[str]) -> list[str]:
+    """Names of classes: the number where there is none, and beside it where two classes have the same."""
+    return [name if name and names.count(name) == 1 else f"{name} {number}".strip() for number, name in enumerate(names)]
+
+
+def _adapt(model: keras.Model, examples, size: int) -> None:
+    """Fit a fresh model's scale of features to SAMPLE rows, where it has one."""
+    if model.backbone.standardise_features:
+        numbers = np.arange(size)[:: max(1, size // SAMPLE)][:SAMPLE]
+        model.backbone.adapt_features(examples(numbers)[0]["patch_features"])
