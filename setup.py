@@ -32,8 +32,13 @@ setup(
         "tokenizers>=0.20",
         "sentencepiece>=0.2",
         "boto3>=1.36",
+        "h5py>=3.11",
+        "numba>=0.61",
+        "tensorflow-datasets>=4.9.8",
+        "importlib-resources>=6",  # tensorflow-datasets needs it for builders inside of packages and does not ask for it
     ],
-    extras_require={"gpu": ["tensorflow[and-cuda]>=2.21,<2.22"], "jax": ["jax>=0.10"],
+    extras_require={"gpu": ["tensorflow[and-cuda]>=2.21,<2.22"], "jax": ["jax>=0.10"], "beam": ["apache-beam>=2.70"],
+                    "tfds": ["mlcroissant>=1.0.9"],  # without it the command `tfds` does not start; tfds.load does
                     "test": ["pytest>=8", "hypothesis>=6", "ruff>=0.9", "moto[server]>=5"]},
     entry_points={"console_scripts": ["kaleidobert=kaleidobert.app_zoo.cli:main"]},
 )

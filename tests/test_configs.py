@@ -15,7 +15,8 @@ ROOT = Path(__file__).resolve().parents[1]
 PATTERNS = {"synthesize": "synthesize", "records": "records", "align": "align", "pretrain": "pretrain",
             "pretrain_released": "pretrain",
             "cat": "classify", "subcat": "classify", "i2t": "retrieve", "t2i": "retrieve", "inspect": "inspect",
-            "train_foreground": "train-foreground", "fetch": "fetch"}
+            "train_foreground": "train-foreground", "fetch": "fetch", "convert": "convert",
+            "fashion_gen": "records", "fashion_gen_extracted": "records", "tfds": "records"}
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ import numpy as np
 from kaleidobert import configs, files
 from kaleidobert import levels as kaleido
 from kaleidobert.configs import RecordsConfig
-from kaleidobert.datasets import cutting
+from kaleidobert.datasets import classes, cutting
 from kaleidobert.datasets.bank import FORMAT, sha256
 from kaleidobert.datasets.products import Product
 from kaleidobert.errors import UserError
@@ -74,17 +74,21 @@ def claim(config: RecordsConfig, products: Sequence[Product]) -> str:
     return mark
 
 
+def portions(config: RecordsConfig, products: Sequence[Product]) -> Iterator[tuple[int, Sequence[Product]]]:
+    """(number, products) of every shard."""
+    for number, start in enumerate(range(0, len(products), config.shard_size)):
+        yield number, products[start : start + config.shard_size]
+
+
 def build_shards(config: RecordsConfig, products: Sequence[Product], build_encoder: Any, build_network: Any = None) -> Iterator[int]:
     """Make the shards that are not there yet; yields the number of pictures done, shard by shard.
 
     build_encoder: picklable, encoder configuration -> object with ``encode``; build_network: picklable, path of weights -> what
     foreground.network_mask calls, for foreground.method network; both are called once in every process.
     """
-    size = config.shard_size
-    shards = [(number, products[start : start + size]) for number, start in enumerate(range(0, len(products), size))]
     todo = []
-    for number, part in shards:
-        if _is_done(config.bank, number):
+    for number, part in portions(config, products):
+        if is_done(config.bank, number):
             yield len(part)
         else:
             todo.append((number, part))
@@ -160,6 +164,7 @@ def finish(config: RecordsConfig, products: Sequence[Product], left_out: list[di
     shards = [_features_path(folder, number).name for number in numbers if notes[number]["kept"]]
     feature_size = int(np.load(folder / shards[0], mmap_mode="r").shape[-1])
     text_file = tokenizer.save(folder).name
+    labels = list(config.source.columns.labels)
     names = [*shards, "boxes.npy", "token_ids.npy", "token_words.npy", "table.jsonl", "left_out.jsonl", text_file]
     index = {
         "format": FORMAT, "size": len(rows), "left_out": len(left_out), "levels": configs.to_dict(config.levels),
@@ -167,11 +172,22 @@ def finish(config: RecordsConfig, products: Sequence[Product], left_out: list[di
         "encoder": {"name": encoder_name(config.encoder), "weights": _weights(config.encoder), "feature_size": feature_size},
         "text": {"length": config.text.length, "file": text_file, "vocabulary": asdict(tokenizer.vocabulary)},
         "config": configs.to_dict(config),
-        "labels": list(config.source.columns.labels), "fingerprint": mark, "source": str(config.source.table), "shards": shards,
+        "labels": labels, "classes": classes.tabulate(((row["split"], row["labels"]) for row in rows), labels), "fingerprint": mark,
+        "source": str(config.source.table), "shards": shards,
         "files": {name: {"bytes": (folder / name).stat().st_size, "sha256": sha256(folder / name)} for name in names},
     }
     files.write_json(folder / "index.json", index)
     return index
+
+
+def is_noted(folder: Path, number: int) -> bool:
+    """Whether a shard was made, even if nothing of it could be used."""
+    return _notes_path(folder, number).is_file()
+
+
+def is_done(folder: Path, number: int) -> bool:
+    """Whether a shard need not be made; one of which nothing could be used is tried again: its pictures may be in place by now."""
+    return is_noted(folder, number) and _features_path(folder, number).is_file()
 
 
 def encoder_name(config: configs.Encoder) -> str:
@@ -206,11 +222,6 @@ def _notes_path(folder: Path, number: int) -> Path:
 
 def _features_path(folder: Path, number: int) -> Path:
     return folder / f"features-{number:05d}.npy"
-
-
-def _is_done(folder: Path, number: int) -> bool:
-    """A shard of which nothing could be used is tried again: its pictures may be in place by now."""
-    return _notes_path(folder, number).is_file() and _features_path(folder, number).is_file()
 
 
 def _save(path: Path, array: np.ndarray) -> None:

@@ -49,6 +49,15 @@ def cached(url: str | Path, options: Options = DEFAULT, progress: Progress | Non
         return copy.bring()
 
 
+def missing(url: str | Path, options: Options = DEFAULT) -> tuple[Path, list[int | None]]:
+    """(where the copy lies or will lie, bytes of every file that ``cached`` would fetch, None where not known); writes nothing."""
+    if not is_remote(url):
+        return Path(url), []
+    copy = _Copy(str(url), options, None)
+    kept, listing = copy.compare()
+    return copy.place, [state[0] for name, state in listing.items() if kept.get(name) != state or not copy.is_whole({name: state})]
+
+
 def root() -> Path:
     """The folder of all copies."""
     return Path(os.environ.get("KALEIDO_CACHE") or "~/.cache/kaleidobert").expanduser()
@@ -58,7 +67,7 @@ class _Copy:
     """One address and the folder of its copy, which the caller holds locked."""
 
     def __init__(self, url: str, options: Options, progress: Progress | None):
-        self.url, self.options = url, options
+        self.url, self.options, self.progress = url, options, progress
         self.fetcher = Fetcher(options, progress)
         service = self.fetcher.remote.client().meta.endpoint_url if url.startswith("s3://") else ""
         identity = "\n".join((service, shown(url).rstrip("/"), url.partition("?")[2]))  # not the password
@@ -68,16 +77,21 @@ class _Copy:
         self.kept_path, self.work_path = self.root / "kept.json", self.root / f".{self.name}.part.json"
         self.manifest: tuple[File, ...] = ()
 
-    def bring(self) -> Path:
+    def compare(self) -> tuple[Listing, Listing]:
+        """(what the copy was made of, what the server has); without network both are that of a whole copy."""
         kept = _listing(self.kept_path)
         try:
-            listing = self._ask(patient=not self._is_whole(kept))
+            return kept, self._ask(patient=not self.is_whole(kept))
         except Broken as error:
-            if not self._is_whole(kept):
+            if not self.is_whole(kept):
                 raise UserError(f"{error}, and there is no copy here", shown(self.url), fix="look at the network and the address") from None
             print(f"{shown(self.url)}: {error}; the copy in {self.place} is used", file=sys.stderr)
-            return self.place
-        if listing == kept and self._is_whole(kept):
+            return kept, kept
+
+    def bring(self) -> Path:
+        """The copy as it should be."""
+        kept, listing = self.compare()
+        if listing == kept and self.is_whole(kept):
             return self.place
         listing = self._fetch_file(listing) if "" in listing else self._fetch_folder(listing, kept)
         files.write_json(self.kept_path, {"address": shown(self.url), "files": listing})
@@ -95,7 +109,12 @@ class _Copy:
     def _look(self) -> Listing:
         remote = self.fetcher.remote
         if self.url.startswith("s3://"):
-            found = remote.list(self.url)
+            try:
+                found = remote.list(self.url)
+            except UserError:  # many public buckets let nobody list them
+                if self.url.endswith("/") or "/" not in self.url.removeprefix("s3://"):
+                    raise
+                found = {}
             if found or self.url.endswith("/"):
                 self.manifest = tuple(File(str(safe_name(name, shown(self.url))), f"{self.url.rstrip('/')}/{name}", size)
                                       for name, (size, _) in found.items())
@@ -111,7 +130,8 @@ class _Copy:
         with closing(remote.open(self.url)) as stream:
             return {"": [stream.total, stream.validator]}
 
-    def _is_whole(self, listing: Listing) -> bool:
+    def is_whole(self, listing: Listing) -> bool:
+        """Whether the files of a listing, and at least one, are there."""
         paths = {self.place / name if name else self.place: size for name, (size, _) in listing.items()}
         return bool(paths) and all(path.is_file() and size in (None, path.stat().st_size) for path, size in paths.items())
 
@@ -138,6 +158,8 @@ class _Copy:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 with suppress(OSError):
                     os.link(source, target)
+        for file in self.manifest if self.progress else ():  # so that the whole is known from the start
+            self.progress(file.name, 0, file.size)
         self.fetcher.all(self.manifest, self.work, "" if self.url.startswith("s3://") else self.url)
         old = self.root / f".{self.name}.old"
         shutil.rmtree(old, ignore_errors=True)

@@ -1,4 +1,7 @@
-"""A catalogue of products: a CSV or JSONL table beside a folder of pictures."""
+"""A catalogue of products: a CSV or JSONL table beside a folder of pictures.
+
+The other kinds of sources (fashion_gen.py, tfds/) yield rows as a table does, and go the same way from there.
+"""
 
 import csv
 import difflib
@@ -12,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from kaleidobert.configs import Columns, Source
+from kaleidobert.datasets import fashion_gen
 from kaleidobert.datasets.products import Part, Product, read_image
 from kaleidobert.errors import UserError
 
@@ -19,15 +23,18 @@ LeftOut = dict[str, str]  # image_id, where, reason
 
 
 def read(source: Source) -> tuple[list[Product], list[LeftOut]]:
-    """All pictures of the catalogue in the order of its table, and the rows that cannot be used, each with its reason.
+    """All pictures of a source in the order of its table, and the rows that cannot be used, each with its reason.
 
-    Rows without an id, with a repeated id or without text are left out; pictures are not opened here. Raises UserError where
-    the table is missing, empty, malformed or lacks a mapped column.
+    Rows without an id, with a repeated id or without text are left out, and of Fashion-Gen a view whose text or labels are not
+    those of its product's first view; pictures are not opened here. Raises UserError where the table is missing, empty, malformed
+    or lacks a mapped column, and as the reader of the source's kind does.
     """
-    products, left_out, seen = [], [], {}
-    for where, row in _rows(source.table, source.columns):
+    products, left_out, seen, firsts = [], [], {}, {}
+    for where, row in _rows(source):
         product = _product(row, source, where)
         reason = _fault(product, seen, source.columns)
+        if not reason and source.kind in ("fashion_gen", "fashion_gen_extracted"):
+            reason = _contradiction(product, firsts.setdefault(product.product_id, product))
         if reason:
             left_out.append({"image_id": product.image_id, "where": where, "reason": reason})
             continue
@@ -85,7 +92,7 @@ def jsonl_rows(table: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
 
 def _product(row: Mapping[str, Any], source: Source, where: str) -> Product:
     columns = source.columns
-    folder = source.images or source.table.parent
+    folder = _folder(source)
     product_id, view = _text(row, columns.id), "-".join(filter(None, (_text(row, column) for column in columns.view)))
     group = _text(row, columns.group) or product_id
     image_path = _text(row, columns.image)
@@ -106,6 +113,13 @@ def _product(row: Mapping[str, Any], source: Source, where: str) -> Product:
         load_mask=mask,
         parts=_parts(row.get(columns.parts), columns.parts, where) if columns.parts else (),
     )
+
+
+def _folder(source: Source) -> Path:
+    """Where the pictures' names start."""
+    if source.kind == "fashion_gen":
+        return source.table  # the pictures are inside of the files
+    return source.images or (source.table.parent if source.kind == "table" else source.table)
 
 
 def _parts(value: Any, column: str, where: str) -> tuple[Part, ...]:
@@ -135,22 +149,47 @@ def _text(row: Mapping[str, Any], column: str) -> str:
     return "" if value is None else " ".join(str(value).split())
 
 
-def _rows(table: Path, columns: Columns) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def _contradiction(product: Product, first: Product) -> str:
+    """Why a view cannot belong to the product whose first view is given; the views of a product share text and labels."""
+    names = [name for name, value in product.labels.items() if value != first.labels[name]]
+    if names:
+        return (f"{names[0]} is {product.labels[names[0]]!r}, but {first.labels[names[0]]!r} in another view of the product, "
+                f"{first.image_id}")
+    return f"the text is not that of another view of the product, {first.image_id}" if product.text != first.text else ""
+
+
+def _rows(source: Source) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """(where, {column: value}) of every row of any kind of source; UserError where a mapped column is not there."""
+    columns = source.columns
+    wanted = [name for name in (columns.id, columns.image, *columns.text, columns.group, *columns.view, columns.split, columns.mask,
+                                columns.parts, *columns.labels.values()) if name]
+    checked = False
+    for where, row in _reader(source)(source, wanted):
+        if not checked:
+            for column in wanted:
+                if column not in row:
+                    near = difflib.get_close_matches(column, list(row), 1, 0.5)
+                    raise UserError(f"there is no column {column!r}", str(source.table), f"one of {', '.join(row)}",
+                                    f"did you mean {near[0]!r}?" if near else "correct source.columns")
+            checked = True
+        yield where, row
+
+
+def _reader(source: Source) -> Callable[[Source, list[str]], Iterator[tuple[str, Mapping[str, Any]]]]:
+    if source.kind == "tfds":  # imported here, for it loads TensorFlow
+        from kaleidobert.datasets.tfds import products
+
+        return products.rows
+    return {"table": _table_rows, "fashion_gen": fashion_gen.rows, "fashion_gen_extracted": fashion_gen.extracted_rows}[source.kind]
+
+
+def _table_rows(source: Source, _: list[str]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    table = source.table
     if not table.is_file():
         raise UserError("there is no such table", str(table), "a .csv, .tsv or .jsonl file", "set source.table")
     reader = jsonl_rows(table) if table.suffix.lower() in (".jsonl", ".ndjson", ".json") else _csv_rows(table)
-    wanted = [columns.id, columns.image, *columns.text, columns.group, *columns.view, columns.split, columns.mask, columns.parts,
-              *columns.labels.values()]
-    checked = False
     try:
         for line, row in reader:
-            if not checked:
-                for column in filter(None, wanted):
-                    if column not in row:
-                        near = difflib.get_close_matches(column, list(row), 1, 0.5)
-                        raise UserError(f"there is no column {column!r}", str(table), f"one of {', '.join(row)}",
-                                        f"did you mean {near[0]!r}?" if near else "correct source.columns")
-                checked = True
             yield f"{table.name}, line {line}", row
     except UnicodeDecodeError as error:
         raise UserError(f"not UTF-8 text ({error})", str(table), fix="save the table as UTF-8") from None

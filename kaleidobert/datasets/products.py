@@ -1,14 +1,19 @@
 """The Product contract: what every source of products yields, and how a picture is read."""
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
+import h5py
 import numpy as np
 from PIL import Image, ImageOps
 
 from kaleidobert.errors import UserError
 
+H5_ROW = re.compile(r"(.+\.(?:h5|hdf5))#(.+)/(\d+)")  # file.h5#input_image/17: row 17 of the array input_image
+BLOCKS = 1 << 26  # bytes of unpacked blocks that an HDF5 file keeps
 MAX_PIXELS = 100_000_000  # beyond this a file is more likely a decompression bomb than a product picture
 
 
@@ -45,11 +50,13 @@ class Product:
 def read_image(path: str | Path) -> np.ndarray:
     """Decode a picture to uint8[h, w, 3] sRGB, upright; transparency becomes white.
 
-    Reads whatever Pillow reads, CMYK, grey, palette and 16-bit pictures included. Raises UserError for a missing,
-    empty, truncated, corrupt or absurdly large file.
+    Reads whatever Pillow reads, CMYK, grey, palette and 16-bit pictures included, and one row of an HDF5 array of pictures,
+    named like pictures.h5#input_image/17. Raises UserError for a missing, empty, truncated, corrupt or absurdly large file.
     """
     where = str(path)
     try:
+        if place := H5_ROW.fullmatch(where):
+            return _h5_picture(Path(place[1]), place[2], int(place[3]))
         if Path(path).stat().st_size == 0:
             raise UserError("the picture file is empty (0 bytes)", where)
         with Image.open(path) as image:
@@ -65,6 +72,32 @@ def read_image(path: str | Path) -> np.ndarray:
         raise UserError("there is no such picture", where) from None
     except Exception as error:  # Pillow's decoders raise many kinds: OSError, SyntaxError, struct.error, ValueError, ...
         raise UserError(f"the picture cannot be decoded ({error})", where, "a complete picture file") from error
+
+
+def _h5_picture(path: Path, key: str, row: int) -> np.ndarray:
+    where = f"{path}#{key}/{row}"
+    if not path.is_file():
+        raise UserError("there is no such file of pictures", where)
+    state = path.stat()
+    pictures = _h5_array(path, key, state.st_size, state.st_mtime_ns)
+    if row >= len(pictures):
+        raise UserError("there is no such picture", where, f"a row below {len(pictures):,}")
+    image = np.asarray(pictures[row])
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        raise UserError(f"the row is no picture ({image.dtype}{list(image.shape)})", where, "uint8[height, width, 3]")
+    return image
+
+
+@lru_cache(4)
+def _h5_array(path: Path, key: str, size: int, changed: int) -> h5py.Dataset:
+    """An array stays open, for its compressed blocks may hold many pictures: read in order, each is unpacked once.
+
+    size, changed: of the file now, so that a file written anew is opened anew.
+    """
+    file = h5py.File(path, "r", rdcc_nbytes=BLOCKS)
+    if key not in file:
+        raise UserError(f"there is no array {key!r}", str(path), f"one of {', '.join(file)}")
+    return file[key]
 
 
 def _to_rgb(image: Image.Image) -> np.ndarray:
