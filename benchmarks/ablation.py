@@ -87,7 +87,9 @@ def measure(options: argparse.Namespace, name: str, seed: int, bank: str, judge:
     command(options, "classify", "subcat", folder / "subcat", [*words, start, "baselines=false"])
     command(options, "retrieve", "i2t", folder / "i2t", [*words, start, "baselines=false"])
     command(options, "retrieve", "t2i", folder / "t2i", [*words, f"init={folder / 'i2t' / 'best.npz'}", "baselines=false"])
-    values = masked_words(folder / "pretrain" / "best.npz", Path(bank), Path(judge))
+    if not (folder / "masked_words.json").is_file():
+        files.write_json(folder / "masked_words.json", masked_words(folder / "pretrain" / "best.npz", Path(bank), Path(judge)))
+    values = files.read_json(folder / "masked_words.json")
     values["itm"] = files.read_json(folder / "pretrain" / "results.json")["metrics"]["itm_accuracy"]
     values["subcategory"] = files.read_json(folder / "subcat" / "results.json")["metrics"]["accuracy"]["value"]
     for direction in ("i2t", "t2i"):

@@ -1,14 +1,11 @@
 """S3 (moto's server on the loopback) and the cache of remote files and folders."""
 
-import os
 import random
 import subprocess
 import sys
 from pathlib import Path
 
-import boto3
 import pytest
-from moto.server import ThreadedMotoServer
 
 from kaleidobert.datasets import partial
 from kaleidobert.datasets.cache import cached
@@ -16,44 +13,11 @@ from kaleidobert.datasets.fetching import Options, fetch
 from kaleidobert.datasets.manifests import File
 from kaleidobert.datasets.remote import Remote
 from kaleidobert.errors import UserError
-from tests.servers import serving
+from tests.servers import SECRETS, serving
 
 CONTENT = random.Random(1).randbytes(600_000)
 FAST = Options(attempts=3, pause=0.001, timeout=5)
-SECRETS = ("AKIAHIDDEN", "HIDDENSECRET")
-
-
-@pytest.fixture(scope="module")
-def service():
-    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
-
-
-@pytest.fixture(autouse=True)
-def surroundings(monkeypatch, tmp_path):
-    """Nothing of this machine's own settings."""
-    for name in [name for name in os.environ if name.startswith("AWS_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "aws/config"))
-    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "aws/credentials"))
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    monkeypatch.setenv("KALEIDO_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("NO_PROXY", "*")
-
-
-@pytest.fixture
-def bucket(service, monkeypatch):
-    """A bucket of its own, reached by way of the environment."""
-    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", service)
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", SECRETS[0])
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRETS[1])
-    made = boto3.resource("s3").Bucket(f"bucket-{random.randrange(10**9)}")
-    made.create()
-    return made
+pytestmark = pytest.mark.usefixtures("surroundings")
 
 
 @pytest.fixture
