@@ -6,6 +6,7 @@ masking.py        the mask plan of a batch, against random masking and copying t
 sampler.py        a spoiled and masked batch from a bank in the page cache, against copying memory
 ablation.py       saliency and Alignment Guided Masking on and off, with several seeds, through all the commands
 foreground.py     overlap of the foreground with the truth on drawn scenes, and with the colour threshold on real pictures
+fuzz_data_files.py  the reader of the released text files against a plain reference (fuzz_reference.py) on random input (fuzz_drawing.py)
 floors.py         interleaved timing, floors, ratios
 report.py         the arguments and the printed tables that all share
 flops.py          the products of the network, counted from its sizes

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks import data_files
-from kaleidobert.datasets import released_files, released_numbers, released_schema, released_writer
+from kaleidobert.datasets import released_files, released_index, released_numbers, released_schema, released_writer
 from kaleidobert.datasets.released_files import Line, Position
 from kaleidobert.datasets.released_index import Index
 from kaleidobert.errors import UserError
@@ -181,6 +181,8 @@ def test_place_in_another_file_is_refused(many):
 
 
 def test_index(many, tmp_path):
+    with pytest.raises(UserError, match="cannot be read"):
+        Index.scan([tmp_path / ("x" * 300)])
     index = Index.scan(many)
     index.save(tmp_path / "index.npz")
     for each in (index, Index.load(tmp_path / "index.npz", many)):
@@ -227,7 +229,7 @@ def test_bad_files(tmp_path, content, message):
 @pytest.mark.parametrize(("field", "message"), [
     (b"!!!!", "is not base64"), (b"AAAA", r"is not base64 \(3 bytes are no float32"), (b"AAAAAA==", "holds 1 numbers; expected: 2"),
     (b"A", "is not base64"), (b"+A-A", r"is not base64 \(two alphabets"),
-    (b"", "holds 0 numbers")])
+    (b"", "holds 0 numbers"), (b"AAAAAAAAAAA==", r"is not base64 \(the padding"), (b"AAAAAAAAAAA=====", r"is not base64 \(the padding")])
 def test_bad_base64(field, message):
     schema = released_schema.parse("i:int:1,x:base64:2", "x")
     with pytest.raises(UserError, match=f"here, column 'x': {message}"):
@@ -239,8 +241,15 @@ def test_latin_1_line_ends_and_long_lines(tmp_path, monkeypatch):
     schema = released_schema.parse(str(TOY), "toy", "latin-1")
     assert [row["c"] for row in read(tmp_path / "rows", schema)] == ["été", "été"]
     monkeypatch.setattr(released_files, "LONGEST_LINE", 20)
-    with pytest.raises(UserError, match="line 1: no line end within 20 bytes"):
-        read(tmp_path / "rows")
+    monkeypatch.setattr(released_index, "LONGEST_LINE", 20)
+    for reader in (read, lambda path: Index.scan([path])):
+        with pytest.raises(UserError, match="line 1: no line end within 20 bytes"):
+            reader(tmp_path / "rows")
+
+
+def test_zero_bytes_of_a_text_are_kept(tmp_path):
+    (tmp_path / "rows").write_bytes(GOOD.replace(b"h", b"a\0b\0") * 2)
+    assert released_files.stack(read(tmp_path / "rows"))["c"].tolist() == [["a\0b\0"]] * 2
 
 
 @settings(max_examples=150, deadline=None)
@@ -276,7 +285,8 @@ def test_lists(tmp_path):
 
 @pytest.mark.parametrize(("content", "message"), [
     (b"", "is empty"), (b"12\n\n", "names no data file"), (b"a\nnowhere\n", "line 1: there is no file 'a'"), (GOOD, "line 1: holds a TAB"),
-    (b"\xff\n", "line 1: is not UTF-8"), (b"x" * 20000, "no line end")])
+    (b"\xff\n", "line 1: is not UTF-8"),
+    (b"\n" + b"x" * 300, "line 2: there is no file"), (b"x" * 20000, "no line end")])
 def test_bad_lists(tmp_path, content, message):
     (tmp_path / "list").write_bytes(content)
     with pytest.raises(UserError, match=message):

@@ -75,6 +75,20 @@ def test_as_released(way):
     assert numbers.integers(b"001, 2 ,,+3,-4,0000000000000000000000005,", 5).tolist() == [1, 2, 3, -4, 5]
 
 
+def test_the_largest_float_and_infinity(way):
+    read = numbers.floats(b"340282356779733661637539395458142568447,-340282356779733661637539395458142568447.9,"
+                          b"340282356779733661637539395458142568448,3.4028236e38,-1e39", 5)
+    largest = np.finfo(np.float32).max
+    assert same(read, [largest, -largest, np.inf, np.inf, -np.inf])
+
+
+def test_more_zeros_than_int_takes(way):
+    zeros = b"0" * 5000
+    assert numbers.integers(zeros + b",-" + zeros + b"7,+" + zeros + b"9223372036854775807", 3).tolist() == [0, -7, 2**63 - 1]
+    with pytest.raises(numbers.BadNumber):
+        numbers.integers(b"1" + zeros, 1)
+
+
 @pytest.mark.parametrize("item", [b"abc", b"1_0", b"0x10", b"1e", b"1e+", b".", b" ", b"1 2", b"--1", b"1.2.3", b"0.5f", b"nan(1)", b"[1",
                                   b"\xff", b"\x00", "٣".encode()])
 def test_no_numbers(way, item):

@@ -93,7 +93,7 @@ class FolderRows:
                 begin = int(array[number - 1]) if number else 0
                 file.seek(begin)
                 texts.append([file.read(int(array[number]) - begin).decode("utf-8")])
-        return np.array(texts)
+        return np.array(texts, object)
 
 
 def convert(paths: Sequence[str | Path], schema: Schema, folder: str | Path, threads: int = 1, half: bool = False) -> FolderRows:

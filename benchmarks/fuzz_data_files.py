@@ -1,0 +1,246 @@
+"""Fuzz the reader of the released text files: random schemas, lines, lists and places against a reference in plain Python.
+
+    python -m benchmarks.fuzz_data_files --seconds 600 --seed 0
+
+Every line must give the reference's bits, or a UserError that names the same file, line, column and kind of mistake, whether numba
+or Python reads the numbers, in one thread or three, in a row or by its number. Anything else, a warning included, is a finding: it
+is printed with seed, schema and line, and the exit status is 1. The reference (fuzz_reference.py) shares no code with the reader.
+"""
+
+import argparse
+import contextlib
+import random
+import sys
+import tempfile
+import time
+import traceback
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import numpy as np
+from tqdm import tqdm
+
+from benchmarks import fuzz_drawing, fuzz_reference, report
+from benchmarks.fuzz_reference import Refused
+from kaleidobert.datasets import released_files, released_index, released_numbers, released_schema
+from kaleidobert.datasets.released_files import Line, Position, Row
+from kaleidobert.datasets.released_schema import Schema
+from kaleidobert.errors import UserError
+
+NAMES = ("rows", "rows 1", "été", "7x", "-", "٣", ".x", "a,b")  # of data files
+THREADS = (1, 3)
+
+
+class Difference(Exception):
+    """Reader and reference do not agree."""
+
+
+class Fuzz:
+    """One case after the other in a folder; ``facts`` is what a finding needs to be understood, ``counts`` what was covered."""
+
+    def __init__(self, folder: Path):
+        self.folder, self.counts = folder, Counter()
+        self.facts: dict[str, Any] = {}
+        (folder / "lists").mkdir()
+        (folder / "a folder").mkdir()
+
+    def case(self, rng: random.Random) -> None:
+        """One schema, some files, a list; raises Difference, or whatever the reader should not have raised."""
+        schema = fuzz_drawing.schema(rng)
+        self.facts = {"schema": str(schema), "encoding": schema.encoding}
+        same("schema", released_schema.parse(str(schema), "flag", schema.encoding).columns, schema.columns)
+        paths, contents, tags = [], [], {}
+        for name in rng.sample(NAMES, rng.randint(1, 3)):
+            content, kinds = fuzz_drawing.file(rng, schema, tags)
+            self.counts[f"file: {kinds}"] += 1
+            path = self.folder / {"a folder": "a folder", "long name": "x" * 300}.get(kinds, name)
+            (self.folder / name).unlink(missing_ok=True)
+            if content is not None:
+                path.write_bytes(content)
+            paths.append(path)
+            contents.append(content)
+        longest = rng.randint(20, 2000) if rng.random() < 0.1 else released_files.LONGEST_LINE
+        with warnings.catch_warnings(), self.limits(rng, longest, sum(map(len, filter(None, contents)))):
+            warnings.simplefilter("error")
+            told = self.index(rng, paths, contents, schema, longest, tags)
+            places = [Position(), *(after for *_, after in rng.sample(told, min(2, len(told)))), fuzz_drawing.place(rng, contents)]
+            for place in places:
+                with self.numbers(rng.random() < 0.5):
+                    self.rows(rng, paths, contents, schema, place, longest)
+            self.listing(rng, paths)
+
+    @contextlib.contextmanager
+    def limits(self, rng: random.Random, longest: int, size: int) -> Iterator[None]:
+        """Blocks so small that lines reach over many of them, but few enough in all files together."""
+        buffer, block = (max(rng.choice((2, 7, 64, 1 << 16)), size // 500) for _ in range(2))
+        with (mock.patch.object(released_files, "BUFFER", buffer), mock.patch.object(released_index, "BLOCK", block),
+              mock.patch.object(released_files, "LONGEST_LINE", longest), mock.patch.object(released_index, "LONGEST_LINE", longest)):
+            yield
+
+    @contextlib.contextmanager
+    def numbers(self, compiled: bool) -> Iterator[None]:
+        """Numbers by numba, or as where numba is not installed."""
+        self.facts["numbers by"] = "numba" if compiled and released_numbers.compiled() else "Python"
+        with contextlib.nullcontext() if compiled else mock.patch.object(released_numbers, "_loops", lambda: None):
+            yield
+
+    def index(self, rng: random.Random, paths: list[Path], contents: list[bytes | None], schema: Schema, longest: int,
+              tags: dict[bytes, str]) -> list[tuple[bytes, str, Position]]:
+        """Every line by its number, in any order, and its row; returns the lines of files that have no fault as files."""
+        told, refused = listed(fuzz_reference.lines(paths, contents, Position(), longest))
+        index, error = attempt(lambda: released_index.Index.scan(paths))
+        self.agree("Index.scan", error, refused)
+        if refused:
+            return told
+        same("lines in the index", len(index), len(told))
+        for number in rng.sample(range(len(told)), len(told)):
+            text, where, after = told[number]
+            self.facts["line"] = text
+            line = index.line(number)
+            ended = contents[after.file][after.offset - 1 : after.offset] == b"\n"
+            same("Index.line", line, Line(text, where, after, ended))
+            same("Index.position", index.position(number + 1).offset, after.offset if number + 1 < len(told) and told[number + 1][2].file
+                 == after.file else 0)
+            self.line(rng, line, schema, tags.get(text, "newline"))
+        return told
+
+    def line(self, rng: random.Random, line: Line, schema: Schema, tag: str) -> None:
+        """One line, by both ways of reading numbers, and some of its columns alone."""
+        row, refused = attempt(lambda: fuzz_reference.row(line.content, line.where, schema))
+        self.counts[f"lines, {tag}: {'refused' if refused else 'valid'}"] += 1
+        for column in schema.columns if not refused else [schema.column(refused.column)] if refused.column else []:
+            kind = f"{column.type} {'scalar' if column.length == 1 else 'vector'}" if column.type in ("int", "float") else column.type
+            self.counts[f"columns, {kind}: {'refused' if refused else 'valid'}"] += 1
+        only = rng.sample(schema.names, rng.randint(1, len(schema.names)))
+        for compiled in (True, False):
+            with self.numbers(compiled):
+                got, error = attempt(lambda: released_files.parse(line, schema))
+                self.agree("parse", error, refused)
+                if error is None:
+                    same_row(got, row, schema)
+                    some = released_files.parse(line, schema, only)
+                    same_row(some, {name: row[name] for name in schema.names if name in only}, schema)
+
+    def rows(self, rng: random.Random, paths: list[Path], contents: list[bytes | None], schema: Schema, place: Position,
+             longest: int) -> None:
+        """All rows from a place on, up to the first mistake, in one thread and in several, and batches of them."""
+        self.facts |= {"place": place, "line": "of all files: " + repr(contents)}
+        expected, refused = listed(fuzz_reference.rows(paths, contents, schema, place, longest))
+        for threads in THREADS:
+            self.facts["threads"] = threads
+            got, error = listed(released_files.rows(paths, schema, place, threads))
+            self.agree("rows", error, refused)
+            same("places", [after for after, _ in got], [after for after, _ in expected])
+            for (_, mine), (_, other) in zip(got, expected):
+                same_row(mine, other, schema)
+        size, start = rng.randint(1, 4), 0
+        for after, batch in released_files.batches(iter(got), size):
+            held = expected[start : start + size]
+            start += len(held)
+            same("place after a batch", after, held[-1][0])
+            for column in schema.columns:
+                values, whole = [row[column.name] for _, row in held], batch[column.name]
+                same("batch", (len(whole), whole.tolist() if column.type == "str" else whole.tobytes()),
+                     (len(held), [[value] for value in values] if column.type == "str" else b"".join(values)))
+        same("rows in batches", start, len(expected))
+
+    def listing(self, rng: random.Random, paths: list[Path]) -> None:
+        """A list file that names these files, and others."""
+        root = self.folder if rng.random() < 0.3 else None
+        path, content = self.folder / "lists" / "list", fuzz_drawing.list_file(rng, paths)
+        path.write_bytes(content)
+        self.facts |= {"line": "of a list: " + repr(content), "root": root}
+        folders = ["", str(path.parent), str(self.folder)] if root is None else [str(root)]
+        expected, refused = attempt(lambda: fuzz_reference.names(path, content, folders))
+        got, error = attempt(lambda: released_files.read_list(path, root))
+        self.agree("read_list", error, refused)
+        same("files of the list", got, expected)
+        self.counts[f"lists: {'refused' if refused else 'valid'}"] += 1
+
+    def agree(self, what: str, error: UserError | None, refused: Refused | None) -> None:
+        """Both went well, or both refused the same thing at the same place."""
+        self.counts[f"checks, {what}"] += 1
+        if (error is None) != (refused is None) or (error and not (error.where == refused.where and error.what.startswith(refused.what))):
+            raise Difference(f"{what}: the reader says {error!r}, the reference {refused!r}")
+
+
+def attempt(call: Callable[[], Any]) -> tuple[Any, Any]:
+    """What a call returns, and None; or None, and the UserError or Refused that it raises."""
+    try:
+        return call(), None
+    except (UserError, Refused) as error:
+        return None, error
+
+
+def listed(source: Iterator[Any]) -> tuple[list[Any], Any]:
+    """What an iterator gives, and the UserError or Refused that ends it."""
+    found: list[Any] = []
+    try:
+        for each in source:
+            found.append(each)
+    except (UserError, Refused) as error:
+        return found, error
+    return found, None
+
+
+def same(what: str, mine: Any, other: Any) -> None:
+    """Difference where two values are not equal."""
+    if mine != other:
+        raise Difference(f"{what}: the reader gives {mine!r}, the reference {other!r}")
+
+
+def same_row(row: Row, expected: dict[str, bytes | str], schema: Schema) -> None:
+    """The same columns in the same order, with the same bits, types and shapes."""
+    same("columns", list(row), list(expected))
+    for name, value in expected.items():
+        column, mine = schema.column(name), row[name]
+        if column.type == "str":
+            same(f"column {name}", (type(mine), mine), (str, value))
+            continue
+        dtype = np.float32 if column.type != "int" else np.int32 if column.length == 1 else np.int64
+        same(f"type and shape of column {name}", (mine.dtype, mine.shape), (np.dtype(dtype), (column.length,)))
+        size = mine.itemsize
+        for number in range(column.length) if mine.tobytes() != value else ():
+            place = slice(number * size, (number + 1) * size)
+            same(f"column {name}, number {number + 1}", mine.tobytes()[place], value[place])
+
+
+def run(seed: int, seconds: float, cases: int | None = None, first: int = 0) -> tuple[int, Counter]:
+    """(findings: 0 or 1, counts) of cases first, first + 1, ... up to a number of them or of CPU seconds."""
+    for text in (b"1", b"0" * 30):  # numba compiles for short and for long columns, and warns of its own affairs
+        released_numbers.floats(text, 1), released_numbers.integers(text, 1)
+    with tempfile.TemporaryDirectory(prefix="kaleidobert-fuzz-") as folder, tqdm(total=cases, unit="case", desc=f"seed {seed}") as bar:
+        fuzz, begin, number = Fuzz(Path(folder)), time.process_time(), first
+        while number < first + cases if cases else time.process_time() - begin < seconds:
+            try:
+                fuzz.case(random.Random(f"{seed}/{number}"))
+            except Exception as error:  # whatever it is, it is what this program looks for
+                tqdm.write(f"FOUND by --seed {seed} --first {number} --cases 1:\n" + "".join(traceback.format_exception(error)[-3:]))
+                tqdm.write("\n".join(f"{name}: {fact}" for name, fact in fuzz.facts.items()))
+                return 1, fuzz.counts
+            number += 1
+            bar.update()
+        fuzz.counts["cases"], fuzz.counts["CPU seconds"] = number - first, round(time.process_time() - begin)
+    return 0, fuzz.counts
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The program; returns the exit status: 0 nothing found, 1 a finding."""
+    parser = argparse.ArgumentParser("python -m benchmarks.fuzz_data_files", description=__doc__.splitlines()[0])
+    parser.add_argument("--seconds", type=report.positive, default=600, help="of CPU time; default: 600")
+    parser.add_argument("--cases", type=report.positive, help="stop after so many cases instead")
+    parser.add_argument("--first", type=int, default=0, help="number of the first case: a finding names it; default: 0")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args(arguments)
+    found, counts = run(options.seed, options.seconds, options.cases, options.first)
+    for name, count in sorted(counts.items()):
+        print(f"{name:45} {count:12,}")
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(main())
