@@ -24,79 +24,13 @@ from kaleidobert.configs_data import (
     Text,
     TrainingData,
 )
+from kaleidobert.configs_training import Losses, Matching, Model, Noise, Sampling, Train
 from kaleidobert.levels import KALEIDO, KaleidoLevel
 
 __all__ = ["differences", "dump", "load", "to_dict", "Beam", "Columns", "Data", "TrainingData", "Encoder", "Foreground", "Source",
            "Text", "SynthesizeConfig", "RecordsConfig", "FetchConfig", "ConvertConfig", "Fresh", "Grid", "Captioner", "Decoding",
-           "Regions", "AlignConfig", "TrainForegroundConfig", "PretrainConfig", "ClassifyConfig", "RetrieveConfig", "InspectConfig"]
-
-
-# --- training ---------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Model(Checked):
-    """Sizes of the network; vocabulary, feature size and levels follow from the bank."""
-    hidden_size: int = 768
-    num_layers: int = 12
-    num_heads: int = 12
-    intermediate_size: int = 3072
-    max_positions: int = 512
-    dropout: float = 0.1
-    attention_dropout: float = 0.1
-    initializer_range: float = 0.02
-    standardise_features: bool = False  # bring every feature to mean 0 and spread 1, as measured on the bank
-
-    limits: ClassVar[Limits] = {
-        "hidden_size": (1,), "num_layers": (1,), "num_heads": (1,), "intermediate_size": (1,), "max_positions": (1,),
-        "dropout": (0, 0.99), "attention_dropout": (0, 0.99), "initializer_range": (1e-6, 10)}
-
-
-@dataclass(frozen=True)
-class Sampling(Checked):
-    """How examples are spoiled (SPEC section 7)."""
-    masking: Literal["random", "alignment"] = "alignment"  # alignment: AGM, for which `kaleidobert align` must have run
-    mask_rate: float = 0.15
-    max_masked: int = 10
-    whole_word: bool = False  # mask all pieces of a word together, as far as the quota allows
-    negative_share: float = 0.5  # of the examples get the text of another product
-    negatives_same_subcategory: float = 0.5  # of the negatives come from the same subcategory
-    subcategory: str = "subcategory"  # the label that says what is a subcategory
-    losses_on_negatives: Literal["itm-only", "all"] = "itm-only"
-
-    limits: ClassVar[Limits] = {"mask_rate": (0, 1), "negative_share": (0, 1), "negatives_same_subcategory": (0, 1), "max_masked": (1,)}
-
-
-@dataclass(frozen=True)
-class Losses(Checked):
-    """The seven losses; the weights of the image tasks are in the level table."""
-    mlm_weight: float = 1.0
-    itm_weight: float = 1.0
-    feature_target: Literal["per-patch", "joint"] = "per-patch"  # joint: grey as released, softmax over all masked patches
-
-    limits: ClassVar[Limits] = {"mlm_weight": (0,), "itm_weight": (0,)}
-
-
-@dataclass(frozen=True)
-class Train(Checked):
-    """Optimiser, schedule, bookkeeping."""
-    epochs: float = 25.0
-    batch_size: int = 64
-    learning_rate: float = 1e-4
-    warmup_steps: int = 0  # 0 = the first warmup_share of all steps
-    warmup_share: float = 0.1
-    weight_decay: float = 0.0
-    beta_1: float = 0.9
-    beta_2: float = 0.98
-    epsilon: float = 1e-6
-    clip_norm: float = 1.0
-    save_every: int = 500  # steps between checkpoints, beside the one after every epoch
-    precision: Literal["float32", "mixed_bfloat16"] = "float32"
-    seed: int = 0
-
-    limits: ClassVar[Limits] = {
-        "epochs": (0,), "learning_rate": (0,), "warmup_steps": (0,), "weight_decay": (0,), "clip_norm": (0,), "seed": (0,),
-        "warmup_share": (0, 1), "beta_1": (0, 1), "beta_2": (0, 1), "batch_size": (1,), "save_every": (1,), "epsilon": (1e-12,)}
+           "Regions", "Model", "Sampling", "Losses", "Train", "Noise", "Matching", "AlignConfig",
+           "TrainForegroundConfig", "PretrainConfig", "ClassifyConfig", "RetrieveConfig", "InspectConfig"]
 
 
 @dataclass(frozen=True)
@@ -152,15 +86,6 @@ class PretrainConfig:
 
 
 @dataclass(frozen=True)
-class Noise(Checked):
-    """What fine-tuning hides of its examples, at random: it keeps a small catalogue from being learnt by heart."""
-    patches: float = 0.0  # probability of a patch's features being set to zero
-    tokens: float = 0.0  # probability of a word piece being replaced by [MASK]
-
-    limits: ClassVar[Limits] = {"patches": (0, 1), "tokens": (0, 1)}
-
-
-@dataclass(frozen=True)
 class ClassifyConfig:
     """``kaleidobert classify``: train and evaluate a classifier of one label column."""
     run: Path
@@ -175,18 +100,6 @@ class ClassifyConfig:
     noise: Noise = Noise()
     baselines: bool = True  # linear models on the same features and texts beside the result
     train: Train = Train(epochs=20, learning_rate=2e-5)
-
-
-@dataclass(frozen=True)
-class Matching(Checked):
-    """Fine-tuning of the matching task before retrieval; train.epochs 0 = the head of pre-training as it is."""
-    head: Literal["plain", "product", "contrast"] = "plain"
-    objective: Literal["pair", "list", "contrast"] = "pair"  # list: softmax over a right pair and its negatives; contrast: both
-    # that and a softmax over all texts and pictures of the batch, for which the head must be "contrast"
-    negatives: int = 3  # per example
-    negatives_same_subcategory: float = 0.5
-
-    limits: ClassVar[Limits] = {"negatives": (1,), "negatives_same_subcategory": (0, 1)}
 
 
 @dataclass(frozen=True)

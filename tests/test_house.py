@@ -9,7 +9,8 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "kaleidobert"
 FILES = sorted(PACKAGE.rglob("*.py"))
-BASE = {"levels", "errors", "files", "addresses", "specs", "configs", "configs_data", "config_files"}
+BASE = {"levels", "errors", "files", "addresses", "specs", "configs", "configs_data", "configs_training", "configs_evaluation",
+        "config_files"}
 MAY_IMPORT = {  # siblings (preprocessors, layers, losses, evaluators) never import each other
     "preprocessors": BASE, "layers": BASE, "losses": BASE, "evaluators": BASE,
     "datasets": BASE | {"preprocessors"},

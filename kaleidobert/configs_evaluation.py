@@ -1,0 +1,1 @@
+"""The configuration of the commands that evaluate and generate, re-exported by configs.py."""
