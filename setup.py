@@ -38,7 +38,8 @@ setup(
         "importlib-resources>=6",  # tensorflow-datasets needs it for builders inside of packages and does not ask for it
     ],
     extras_require={"gpu": ["tensorflow[and-cuda]>=2.21,<2.22"], "jax": ["jax>=0.10"], "beam": ["apache-beam>=2.70"],
-                    "tfds": ["mlcroissant>=1.0.9"],  # without it the command `tfds` does not start; tfds.load does
+                    "captions": ["pycocoevalcap>=1.2"],  # METEOR's program, which needs Java; all else is counted without it
+                    "tfds": ["mlcroissant>=1.0.9", "apache-beam>=2.70"],  # without both the command `tfds` does not start; tfds.load does
                     "test": ["pytest>=8", "hypothesis>=6", "ruff>=0.9", "moto[server]>=5"]},
     entry_points={"console_scripts": ["kaleidobert=kaleidobert.app_zoo.cli:main"]},
 )

@@ -211,8 +211,7 @@ def same_row(row: Row, expected: dict[str, bytes | str], schema: Schema) -> None
 
 def run(seed: int, seconds: float, cases: int | None = None, first: int = 0) -> tuple[int, Counter]:
     """(findings: 0 or 1, counts) of cases first, first + 1, ... up to a number of them or of CPU seconds."""
-    for text in (b"1", b"0" * 30):  # numba compiles for short and for long columns, and warns of its own affairs
-        released_numbers.floats(text, 1), released_numbers.integers(text, 1)
+    released_numbers.floats(b"1", 1), released_numbers.integers(b"1", 1)  # numba compiles, and warns of its own affairs
     with tempfile.TemporaryDirectory(prefix="kaleidobert-fuzz-") as folder, tqdm(total=cases, unit="case", desc=f"seed {seed}") as bar:
         fuzz, begin, number = Fuzz(Path(folder)), time.process_time(), first
         while number < first + cases if cases else time.process_time() - begin < seconds:

@@ -24,13 +24,24 @@ from kaleidobert.configs_data import (
     Text,
     TrainingData,
 )
+from kaleidobert.configs_evaluation import (
+    CaptionConfig,
+    EvaluateConfig,
+    EvaluationData,
+    PredictionColumns,
+    ProtocolName,
+    ScoreColumns,
+    TablesConfig,
+    Writing,
+)
 from kaleidobert.configs_training import Losses, Matching, Model, Noise, Sampling, Train
 from kaleidobert.levels import KALEIDO, KaleidoLevel
 
 __all__ = ["differences", "dump", "load", "to_dict", "Beam", "Columns", "Data", "TrainingData", "Encoder", "Foreground", "Source",
            "Text", "SynthesizeConfig", "RecordsConfig", "FetchConfig", "ConvertConfig", "Fresh", "Grid", "Captioner", "Decoding",
            "Regions", "Model", "Sampling", "Losses", "Train", "Noise", "Matching", "AlignConfig",
-           "TrainForegroundConfig", "PretrainConfig", "ClassifyConfig", "RetrieveConfig", "InspectConfig"]
+           "TrainForegroundConfig", "PretrainConfig", "ClassifyConfig", "RetrieveConfig", "InspectConfig", "TablesConfig",
+           "CaptionConfig", "Writing", "EvaluateConfig", "EvaluationData", "PredictionColumns", "ProtocolName", "ScoreColumns"]
 
 
 @dataclass(frozen=True)
@@ -83,6 +94,7 @@ class PretrainConfig:
     losses: Losses = Losses()
     train: Train = Train()
     init: Path | None = None  # start from this checkpoint instead of random weights
+    init_optimizer: bool = False  # and go on at its step, with its state of Adam
 
 
 @dataclass(frozen=True)
@@ -96,7 +108,9 @@ class ClassifyConfig:
     from_scratch: bool = False
     levels: tuple[KaleidoLevel, ...] = KALEIDO
     model: Model = Model()
+    head: Literal["plain", "wide"] = "plain"  # wide (ours): linear models on features and words are added
     head_dropout: float = 0.1
+    feature_dropout: float = 0.5  # of the wide head
     noise: Noise = Noise()
     baselines: bool = True  # linear models on the same features and texts beside the result
     train: Train = Train(epochs=20, learning_rate=2e-5)
@@ -113,10 +127,12 @@ class RetrieveConfig:
     levels: tuple[KaleidoLevel, ...] = KALEIDO
     model: Model = Model()
     matching: Matching = Matching()
+    towers: Train = Train(epochs=10, batch_size=128, learning_rate=1e-3, beta_2=0.999, clip_norm=5.0)  # of the head "contrast"
     train: Train = Train(epochs=0, learning_rate=2e-5)
     num_candidates: int = 101
     max_queries: int = 1000
     candidates_seed: int = 0
+    protocol: ProtocolName = "kaleido"  # how the lists are drawn; full and mvlt take no num_candidates and max_queries
     candidates: Path | None = None  # lists of an earlier run (its candidates.jsonl) instead of new ones
     subcategory: str = "subcategory"
     baselines: bool = True

@@ -129,6 +129,7 @@ class Fresh(Checked):
     """What a BERT lacks and is drawn anew."""
     levels: tuple[KaleidoLevel, ...] = KALEIDO
     feature_size: int = 2048  # of the bank to train on
+    standardise_features: bool = False  # as in Model; measured by the run that starts from it
     seed: int = 0
 
     limits: ClassVar[Limits] = {"feature_size": (1,), "seed": (0,)}
@@ -232,6 +233,7 @@ class TrainingData(Data):
     bank: Path | None = None
     files: Path | None = None  # to train on, to retrieve from: a data file, a list of them, a pattern with *, a folder of `convert`
     val_files: Path | None = None  # to evaluate on
+    val_limit: int = 0  # evaluate on so many rows from the first on; 0 = all
     schema: str | dict[str, str] = ""  # columns of the files, as --input_schema or {name: "type:length"}; empty = as published
     encoding: Literal["utf-8", "latin-1"] = "utf-8"  # of texts in the files
     vocabulary_size: int = 30522  # of the ids in the files
@@ -242,5 +244,7 @@ class TrainingData(Data):
             raise UserError("'data.bank' is not set, nor is 'data.files'", "", "a bank or released files")
         if self.bank is not None and self.files is not None:
             raise UserError("'data.bank' and 'data.files' are both set", "", "one of the two", "empty the other one (data.bank=)")
+        if self.val_limit < 0 or self.val_limit and self.files is None:
+            raise UserError(f"data.val_limit is {self.val_limit}", "", "0; of files (data.files) a number of rows")
         if self.files is not None and self.train_share != 1:
             raise UserError(f"data.train_share is {self.train_share}, of files", "", "1", "name fewer files in a list")

@@ -41,3 +41,5 @@ step t2i retrieve
 step inspect inspect
 printf '\n'
 python -m kaleidobert.app_zoo.summary "$runs"
+printf '\n'
+kaleidobert tables "$runs" out="$runs"

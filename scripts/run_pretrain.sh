@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # scripts/run_pretrain.sh [CONFIG.yaml] [key=value ...] [--released_flag=value ...]: kaleidobert pretrain with configs/pretrain.yaml unless another file
-# is named; flags of the released script are translated, and then configs/released/pretrain.yaml is the default.
+# is named; flags of the released script are translated. With such flags, and where the release's files lie in dataset/ and no bank
+# in dataset/catalogue/bank, configs/released/pretrain.yaml is the default.
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 source "$root/scripts/environment.sh" ""
 exec python -m kaleidobert.app_zoo.released_flags pretrain "$root/configs" "$@"

@@ -72,6 +72,11 @@ class World:
                    "predict_batch_size": 40} | changes
         return configs.RetrieveConfig(self.folder / run, **options)
 
+    def caption(self, run: str = "caption", **changes) -> configs.CaptionConfig:
+        options = {"data": self.training, "levels": self.levels, "model": SIZES, "init": self.best, "train": TRAIN, "baselines": False,
+                   "predict_batch_size": 20} | changes
+        return configs.CaptionConfig(self.folder / run, **options)
+
     def records(self, bank: str = "made", **changes) -> configs.RecordsConfig:
         options = {"source": self.source, "encoder": configs.Encoder("pixels", 4), "text": configs.Text(length=12), "workers": 1,
                    "levels": self.levels, "foreground": configs.Foreground("border")} | changes
@@ -81,6 +86,12 @@ class World:
         options = {"grid": configs.Grid("small", 16, channels=4), "finder": TRAIN, "train": TRAIN, "captioner": CAPTIONER,
                    "decoding": configs.Decoding(2, max_length=4)} | changes
         return configs.AlignConfig(self.folder / run, self.data, **options)
+
+    def evaluate(self, run: str = "evaluated", **changes) -> configs.EvaluateConfig:
+        scores = self.folder.with_name(f"{self.folder.name}-scores.csv")  # beside, as convert's source
+        if not scores.exists():
+            scores.write_text("query,candidate,label,score\nq,a,1,0.5\nq,b,0,0.25\nr,a,0,0.5\nr,b,1,0.25\n", encoding="utf-8")
+        return configs.EvaluateConfig(self.folder / run, **{"scores": scores} | changes)
 
     def inspect(self, run: str = "pages", **changes) -> configs.InspectConfig:
         return configs.InspectConfig(self.folder / run, self.data, self.best, **{"count": 1} | changes)

@@ -1,5 +1,7 @@
 """Fixtures of several test modules."""
 
+import builtins
+import errno
 import os
 import random
 
@@ -48,6 +50,45 @@ def unplotted(monkeypatch):
 
     for name in ("loss_curves", "confusion", "rank_histogram"):
         monkeypatch.setattr(plots, name, lambda *arguments: None)
+
+
+@pytest.fixture
+def untrained(monkeypatch, unplotted):
+    """Steps that change nothing, no pictures of results: for what happens around training."""
+    from kaleidobert.engines import steps
+
+    monkeypatch.setattr(steps, "train_step", lambda *arguments: lambda *batch: {"loss": 0.0, "gradient_norm": 0.0})
+
+
+@pytest.fixture
+def full_disk(monkeypatch):
+    """A function: from now on nothing can be written to files whose names hold ``part`` and end in ``ending``."""
+    real = builtins.open
+
+    class Full:
+        def __init__(self, file):
+            self.file = file
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *error):
+            self.file.close()
+
+        def __getattr__(self, name):
+            return getattr(self.file, name)
+
+        def write(self, data):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    def fill(part: str = "", ending: str = ".tmp") -> None:
+        def opened(name, mode="r", *arguments, **named):
+            file = real(name, mode, *arguments, **named)
+            return Full(file) if part in str(name) and str(name).endswith(ending) and set(mode) & {"w", "a"} else file
+
+        monkeypatch.setattr(builtins, "open", opened)
+
+    return fill
 
 
 @pytest.fixture(scope="session")

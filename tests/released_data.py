@@ -1,5 +1,6 @@
 """Small files in the released format, for the tests of what reads them: every column holds what its task allows."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,19 +13,33 @@ from kaleidobert.levels import KALEIDO
 TEXT, MASKED, FEATURES, VOCABULARY = 12, 3, 4, 150
 
 
-def schema(task: str, levels=KALEIDO) -> Schema:
-    return released_schema.released(task, levels, TEXT, MASKED, FEATURES)
+@dataclass(frozen=True)
+class Sizes:
+    """Numbers in a text, in its masked words, in a feature; ids."""
+
+    text: int = TEXT
+    masked: int = MASKED
+    features: int = FEATURES
+    vocabulary: int = VOCABULARY
 
 
-def columns(task: str, rows: int, levels=KALEIDO, seed: int = 0) -> dict[str, np.ndarray]:
+TINY, RELEASE = Sizes(), Sizes(64, 10, 2048, 30522)
+
+
+def schema(task: str, levels=KALEIDO, sizes: Sizes = TINY) -> Schema:
+    return released_schema.released(task, levels, sizes.text, sizes.masked, sizes.features)
+
+
+def columns(task: str, rows: int, levels=KALEIDO, seed: int = 0, sizes: Sizes = TINY) -> dict[str, np.ndarray]:
     """{column: [rows, length]} of the task's schema."""
     rng = np.random.Generator(np.random.Philox(seed))
-    length = rng.integers(3, TEXT + 1, rows)
-    made = {"input_ids": np.where(np.arange(TEXT) < length[:, None], rng.integers(1, VOCABULARY, (rows, TEXT)), 0),
-            "input_mask": (np.arange(TEXT) < length[:, None]).astype(int), "segment_ids": np.zeros((rows, TEXT), int),
-            "masked_lm_positions": np.sort(rng.integers(0, 3, (rows, MASKED)), 1),
-            "masked_lm_ids": rng.integers(1, VOCABULARY, (rows, MASKED)),
-            "masked_lm_weights": (np.arange(MASKED) < rng.integers(1, MASKED + 1, (rows, 1))).astype(np.float32)}
+    text, masked = sizes.text, sizes.masked
+    length = rng.integers(3, text + 1, rows)
+    made = {"input_ids": np.where(np.arange(text) < length[:, None], rng.integers(1, sizes.vocabulary, (rows, text)), 0),
+            "input_mask": (np.arange(text) < length[:, None]).astype(int), "segment_ids": np.zeros((rows, text), int),
+            "masked_lm_positions": np.sort(rng.integers(0, 3, (rows, masked)), 1),
+            "masked_lm_ids": rng.integers(1, sizes.vocabulary, (rows, masked)),
+            "masked_lm_weights": (np.arange(masked) < rng.integers(1, masked + 1, (rows, 1))).astype(np.float32)}
     for level in levels:
         if level.answer == "class":
             made[released_schema.class_column(level)] = rng.integers(0, level.num_classes, rows)
@@ -38,7 +53,7 @@ def columns(task: str, rows: int, levels=KALEIDO, seed: int = 0) -> dict[str, np
              "image_prod_id": np.array([f"P{row // 3}" for row in range(rows)]),
              "prod_img_id": np.array([f"P{row // 3}_0" for row in range(rows)]), "img_subtasks_flag": np.ones(rows, int),
              "image_mask": np.ones((rows, kaleido.num_patches(levels)), int)}
-    for column in schema(task, levels).columns:
+    for column in schema(task, levels, sizes).columns:
         if column.name not in made:
             shape = rows, column.length
             made[column.name] = (np.abs(rng.normal(0, 1, shape)).astype(np.float32) if column.type == "float" else

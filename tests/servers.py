@@ -13,7 +13,7 @@ class Server(ThreadingHTTPServer):
     """files: path -> bytes. plan: path -> what happens to the next requests of it, one after the other; the last stays. Words of:
 
     ok | cut N (closes after N bytes of what it promised) | status N | no-range | no-if-range | no-length | no-tag | wrong (other bytes)
-    | shift (a range other than the asked one)
+    | shift (a range other than the asked one) | no-total (a range without the size of the whole)
     """
 
     daemon_threads = True
@@ -81,7 +81,8 @@ class _Handler(BaseHTTPRequestHandler):
         body = content[start:] if partial else content
         headers = {"Content-Length": str(len(body)), "ETag": tag}
         if partial:
-            headers["Content-Range"] = f"bytes {start + ('shift' in words)}-{len(content) - 1}/{len(content)}"
+            whole = "*" if "no-total" in words else len(content)
+            headers["Content-Range"] = f"bytes {start + ('shift' in words)}-{len(content) - 1}/{whole}"
         for word, name in (("no-length", "Content-Length"), ("no-tag", "ETag")):
             if word in words:
                 del headers[name]

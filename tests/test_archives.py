@@ -146,6 +146,10 @@ def test_bombs(tmp_path):
     with gzip.open(tmp_path / "x", "wb") as file:  # a header that wants gigabytes of memory
         file.write(member("h", tarfile.XHDTYPE, size=3 << 30).tobuf(tarfile.USTAR_FORMAT) + bytes(10_000))
     refused(tmp_path / "x", "the archive is damaged .a header of 3,221,225,[0-9]+ bytes")
+    sparse = tarfile.TarInfo("s")  # a map of the holes in a file, which goes on and on
+    sparse.pax_headers = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.name": "s", "GNU.sparse.realsize": "9"}
+    holes = b"9999999\n" + b"0\n" * 2_000_000
+    refused(tar(tmp_path / "x", (sparse, holes), opener=gzip.open), "the archive is damaged .a header beyond 1,048,576 bytes")
     negative = member("n").tobuf()
     negative = negative[:124] + b"\xff" * 12 + negative[136:148] + b" " * 8 + negative[156:]
     checksum = b"%06o\0 " % sum(negative)
@@ -182,6 +186,13 @@ def test_a_flipped_byte_is_noticed(tmp_path):
             for path in sorted((tmp_path / "out").rglob("*"), reverse=True):
                 path.rmdir() if path.is_dir() else path.unlink()
             (tmp_path / "out").rmdir()
+
+
+def test_a_file_with_holes_comes_out_whole(tmp_path):
+    info = tarfile.TarInfo("s")
+    info.pax_headers = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.name": "s", "GNU.sparse.realsize": "3000000"}
+    unpack(tar(tmp_path / "x", (info, b"2\n0\n3\n2999998\n2\n".ljust(512, b"\0") + b"abcde")), tmp_path / "out")
+    assert found(tmp_path / "out") == {"s": b"abc" + bytes(2999995) + b"de"}
 
 
 def test_what_is_no_archive(tmp_path):

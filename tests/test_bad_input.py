@@ -11,8 +11,6 @@ import pytest
 from kaleidobert import configs
 from kaleidobert.app_zoo import models
 from kaleidobert.datasets.bank import Bank
-from kaleidobert.engines import steps
-from kaleidobert.evaluators import plots
 from kaleidobert.model_zoo import checkpoints
 from kaleidobert.model_zoo.kaleidobert import Classifier, Matcher, pretrainer
 from tests.apps_data import SIZES, TRAIN, World, call, edit, refused, results
@@ -44,14 +42,6 @@ class Start(World):
 @pytest.fixture(scope="module")
 def world(tmp_path_factory) -> Start:
     return Start(tmp_path_factory.mktemp("world"))
-
-
-@pytest.fixture
-def untrained(monkeypatch):
-    """Steps that change nothing, no pictures of results: for what happens around training."""
-    monkeypatch.setattr(steps, "train_step", lambda *arguments: lambda *batch: {"loss": 0.0, "gradient_norm": 0.0})
-    for name in ("loss_curves", "confusion", "rank_histogram"):
-        monkeypatch.setattr(plots, name, lambda *arguments: None)
 
 
 # --- banks --------------------------------------------------------------------------------------------------------------
@@ -196,7 +186,6 @@ def test_retrieval_settings(world):
     for changes, words in (({"num_candidates": 1}, "num_candidates is 1; expected: at least 2"),
                            ({"max_queries": 0}, "max_queries is 0"), ({"predict_batch_size": 0}, "predict_batch_size is 0"),
                            ({"subcategory": "kind"}, "no label 'kind'"),
-                           ({"epochs": 1, "matching": configs.Matching(objective="contrast")}, "set matching.head=contrast"),
                            ({"epochs": 1, "data": replace(world.data, train_share=0.1)}, r"2 group\(s\); expected: at least 4")):
         refused(call("retrieve", world.retrieve("settings", **changes)), words)
     assert not (world.folder / "settings").exists()

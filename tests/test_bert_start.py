@@ -1,6 +1,7 @@
 """Google's BERT as the start of pre-training: what comes from it, what is drawn anew, what is refused."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,12 @@ from kaleidobert.levels import KALEIDO
 from kaleidobert.model_zoo import checkpoints, tf_checkpoint_writer
 from kaleidobert.model_zoo.kaleidobert import Pretrainer, rebuild
 from kaleidobert.model_zoo.released_names import is_bert, name_map, text_names
-from tests.apps_data import refused
+from tests.apps_data import SIZES, World, call, refused
+from tests.checkpoint_data import npz
 from tests.convert_data import convert, done
 from tests.network_data import TABLES, backbone
+from tests.tables import TWO
+from tests.tiny import tiny_bank
 
 CONFIG = {"attention_probs_dropout_prob": 0.1, "directionality": "bidi", "hidden_act": "gelu", "hidden_dropout_prob": 0.1,
           "hidden_size": 16, "initializer_range": 0.02, "intermediate_size": 24, "max_position_embeddings": 70,
@@ -107,3 +111,34 @@ def test_what_a_bert_is():
     assert not is_bert(names)
     for name in pictures:  # a Kaleido-BERT of which nearly everything is lost is still a broken Kaleido-BERT
         assert not is_bert([*names_and_shapes(), name])
+
+
+@pytest.mark.usefixtures("unplotted")
+def test_the_scale_of_features_is_measured_by_the_run_that_starts_from_it(tmp_path):
+    """On a bank whose vocabulary and texts decide the sizes of this BERT."""
+    world = World(tmp_path, TWO, tiny_bank(tmp_path, TWO))
+    sizes = {"vocab_size": world.bank.vocabulary.size, "max_position_embeddings": 64, "num_attention_heads": 2, "num_hidden_layers": 1,
+             "intermediate_size": 16}
+    rng = np.random.Generator(np.random.Philox(0))
+    shapes = {"bert/embeddings/word_embeddings": (sizes["vocab_size"], 16), "bert/embeddings/position_embeddings": (64, 16),
+              "cls/predictions/output_bias": (sizes["vocab_size"],)}
+    shapes = {name: tuple(16 if size == 24 else size for size in shapes.get(name, shape)) for name, shape in names_and_shapes().items()
+              if "layer_1" not in name}
+    prefix = save(tmp_path / "bert/model.ckpt", {name: rng.normal(0, 0.02, shape).astype(np.float32) for name, shape in shapes.items()},
+                  **sizes)
+    (tmp_path / "fresh.yaml").write_text(json.dumps({"fresh": {
+        "levels": [vars(level) for level in TWO], "feature_size": world.bank.feature_size, "standardise_features": True}}))
+    left = done(prefix, tmp_path / "start.npz", str(tmp_path / "fresh.yaml"))
+    assert any(line.startswith("- feature_scale/mean") and "measured by the run that starts from it" in line for line in left)
+    scaled = replace(SIZES, max_positions=64, standardise_features=True)
+    for name, config in (("pretrain", world.pretrain(init=tmp_path / "start.npz", model=scaled)),
+                         ("classify", world.classify(init=tmp_path / "start.npz", model=scaled))):
+        outcome = call(name, config)
+        assert outcome.status == 0, outcome.err
+        kept = npz(config.run / "best.npz")
+        assert np.ptp(kept["model/feature_scale/mean"]) > 0 and (kept["model/feature_scale/scale"] != 1).all()
+    again = world.classify("again", init=world.best, model=scaled)
+    assert call("classify", again).status == 0  # measured once: from there on the scale is part of the weights
+    assert npz(again.run / "best.npz")["model/feature_scale/mean"].tobytes() == kept["model/feature_scale/mean"].tobytes()
+    refused(call("pretrain", world.pretrain("no", init=tmp_path / "start.npz", model=replace(scaled, standardise_features=False))),
+            "- standardise_features True . False")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from kaleidobert.datasets import partial
+from kaleidobert.datasets import cache, partial
 from kaleidobert.datasets.cache import cached
 from kaleidobert.datasets.fetching import Options, fetch
 from kaleidobert.datasets.manifests import File
@@ -191,6 +191,26 @@ def test_a_folder_of_the_web_is_what_its_manifest_names(web):
     web.add("bank/manifest.json", b'{"files": [{"name": "../../a"}]}')
     with pytest.raises(UserError, match="leads out of the folder"):
         cached(f"{web.url}/bank/", FAST)
+
+
+def test_a_manifest_of_any_size_is_not_read_and_one_cut_off_is_fetched_again(web, monkeypatch):
+    whole = web.add("bank/manifest.json", b'{"files": [{"name": "a"}]}' + b" " * 3000, "cut 100", "ok")
+    web.add("bank/a", b"1")
+    assert tree(cached(f"{web.url}/bank/", FAST)) == {"a": b"1"}
+    monkeypatch.setattr(cache, "MOST_OF_A_MANIFEST", 1000)
+    web.bytes = 0
+    with pytest.raises(UserError, match="manifest.json: the manifest has more than 1,000 bytes"):
+        cached(f"{web.url}/bank/", FAST)
+    monkeypatch.setattr(cache, "MOST_OF_A_MANIFEST", len(whole))
+    assert tree(cached(f"{web.url}/bank/", FAST)) == {"a": b"1"}
+
+
+def test_a_file_that_is_named_as_the_note_beside_it(web):
+    for content in (b"1", b"1", b"22"):
+        web.add("deep/kept.json", content)
+        assert cached(f"{web.url}/deep/kept.json", FAST).read_bytes() == content
+    with pytest.raises(UserError, match="names no file"):
+        cached(f"{web.url}/.", FAST)
 
 
 def test_keys_that_lead_out_of_the_cache_are_refused(bucket):

@@ -1,10 +1,11 @@
-"""BLEU-4, CIDEr-D and perplexity by values worked out by hand, and by the COCO evaluation's own code where it is installed."""
+"""BLEU, ROUGE-L, CIDEr-D and perplexity by values worked out by hand, and by the COCO evaluation's own code where it is installed."""
 
 from math import exp, log, sqrt
 
 import numpy as np
 import pytest
 
+from benchmarks import caption_metrics
 from kaleidobert.errors import UserError
 from kaleidobert.evaluators import captioning
 
@@ -33,16 +34,43 @@ def test_cider_by_hand():
     assert captioning.cider_d([caption, ["shoe"]], [[["bag"]], [["hat"]]]) == pytest.approx(wanted)
 
 
-def test_as_the_coco_evaluation():
-    bleu = pytest.importorskip("pycocoevalcap.bleu.bleu", reason="pip install --no-deps pycocoevalcap to compare with it")
-    cider = pytest.importorskip("pycocoevalcap.cider.cider")
+def test_rouge_by_hand():
+    caption, reference = "the red bag for men".split(), "a red leather bag".split()
+    precision, recall = 2 / 5, 2 / 4  # red ... bag
+    assert captioning.rouge_l([caption], [[reference]]) == pytest.approx(2.44 * precision * recall / (recall + 1.44 * precision))
+    # the best precision and the best recall may come from two references
+    assert captioning.rouge_l([["red", "bag"]], [["red bag with a strap".split(), ["red"]]]) == pytest.approx(1)
+    assert captioning.rouge_l_each([["a"], ["b"]], [[["a"]], [["c"]]]).tolist() == [1, 0]
+
+
+def test_captions_and_references_without_words():
+    assert captioning.rouge_l_each([[], []], [[["a"]], [[]]]).tolist() == [0, 1]
+    assert captioning.bleu([[], RED], [[RED], [RED]]) == pytest.approx(exp(1 - 2))
+    assert captioning.cider_d_each([[], RED], [[RED], [[]]]).tolist() == [0, 0]
+    assert captioning.bleu([[]], [[RED]]) == 0
+
+
+def test_counts_of_bleu_add_up():
+    captions, references = [RED, BLUE, RED[:3]], [[BLUE, RED[1:]], [BLUE], [RED]]
+    counts = captioning.bleu_counts(captions, references)
+    assert counts[0].tolist() == [6, 5, 5, 4, 3, 2, 6, 5, 4, 3]
+    assert captioning.bleu_of(counts[[0, 2]].sum(axis=0)) == captioning.bleu([RED, RED[:3]], [references[0], references[2]])
+    assert captioning.bleu_of(counts).tolist() == [captioning.bleu([mine], [others]) for mine, others in zip(captions, references)]
+
+
+@pytest.mark.parametrize("letters", ["abcdefgh", "ab"])
+def test_as_the_coco_evaluation(letters):
+    pytest.importorskip("pycocoevalcap.bleu.bleu", reason="pip install --no-deps pycocoevalcap to compare with it")
     rng = np.random.default_rng(0)
-    captions = [rng.choice(list("abcdefgh"), rng.integers(1, 12)).tolist() for _ in range(30)]
-    references = [[rng.choice(list("abcdefgh"), rng.integers(2, 12)).tolist() for _ in range(rng.integers(1, 4))] for _ in captions]
-    given = {i: [" ".join(words)] for i, words in enumerate(captions)}
-    truth = {i: [" ".join(words) for words in others] for i, others in enumerate(references)}
-    assert captioning.bleu(captions, references) == pytest.approx(bleu.Bleu(4).compute_score(truth, given, verbose=0)[0][3], abs=1e-9)
-    assert captioning.cider_d(captions, references) == pytest.approx(cider.Cider().compute_score(truth, given)[0], abs=1e-9)
+    captions = [rng.choice(list(letters), rng.integers(0, 12)).tolist() for _ in range(30)]
+    references = [[rng.choice(list(letters), rng.integers(1, 12)).tolist() for _ in range(rng.integers(1, 4))] for _ in captions]
+    ours = caption_metrics.our_scores(captions, references, with_meteor=False)
+    joined = [[" ".join(words) for words in others] for others in references]
+    theirs = caption_metrics.reference_scores([" ".join(words) for words in captions], joined, with_meteor=False)
+    assert list(ours) == list(theirs) == ["BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "ROUGE-L", "CIDEr-D"]
+    for name in ours:
+        assert ours[name][0] == pytest.approx(theirs[name][0], abs=1e-12), name
+        np.testing.assert_allclose(ours[name][1], theirs[name][1], rtol=0, atol=1e-12, err_msg=name)
 
 
 def test_perplexity_of_guessing_is_the_size_of_the_vocabulary():
@@ -51,5 +79,6 @@ def test_perplexity_of_guessing_is_the_size_of_the_vocabulary():
 
 @pytest.mark.parametrize("captions, references", [([], []), ([RED], []), ([RED], [[]])])
 def test_refusals(captions, references):
-    with pytest.raises(UserError, match="one caption"):
-        captioning.cider_d(captions, references)
+    for measure in (captioning.bleu, captioning.rouge_l, captioning.cider_d):
+        with pytest.raises(UserError, match="one caption"):
+            measure(captions, references)

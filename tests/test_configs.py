@@ -14,7 +14,8 @@ from kaleidobert.errors import UserError
 ROOT = Path(__file__).resolve().parents[1]
 PATTERNS = {"synthesize": "synthesize", "records": "records", "align": "align", "pretrain": "pretrain",
             "pretrain_released": "pretrain",
-            "cat": "classify", "subcat": "classify", "i2t": "retrieve", "t2i": "retrieve", "inspect": "inspect",
+            "evaluate": "evaluate", "cat": "classify", "subcat": "classify", "i2t": "retrieve", "t2i": "retrieve", "inspect": "inspect",
+            "caption": "caption",
             "train_foreground": "train-foreground", "fetch": "fetch", "convert": "convert",
             "fashion_gen": "records", "fashion_gen_extracted": "records", "tfds": "records"}
 

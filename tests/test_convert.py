@@ -16,7 +16,6 @@ from tests.apps_data import refused
 from tests.checkpoint_data import FIRST, npz, same, small, write
 from tests.convert_data import convert, done
 from tests.network_data import backbone
-from tests.test_tf_checkpoint_writer import full_disk
 
 
 @pytest.mark.parametrize("first", ("", "fashion_pre_trained_model/", FIRST))
@@ -135,12 +134,12 @@ def test_a_damaged_state_of_adam(tmp_path):
         assert not list(tmp_path.glob("a/b.*")) and not list(tmp_path.glob("a/.*"))
 
 
-def test_full_disks(tmp_path, monkeypatch):
+def test_full_disks(tmp_path, monkeypatch, full_disk):
     prefix = write(tmp_path / "a/b")
     checkpoints.save(tmp_path / "mine.npz", small())
     for source, target, part in ((prefix, tmp_path / "a.npz", "a.npz"), (tmp_path / "mine.npz", tmp_path / "c/d", ".data-"),
                                  (tmp_path / "mine.npz", tmp_path / "c/d", "config.json")):
-        full_disk(monkeypatch, part)
+        full_disk(part)
         refused(convert(source, target), "no space left")
         monkeypatch.undo()
         assert not target.exists() and not list(target.parent.glob(f"*{target.name}.*")) and not list(target.parent.glob(".*"))

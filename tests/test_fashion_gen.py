@@ -170,7 +170,36 @@ def flatten(folder, _):
         file["input_image"] = values
 
 
+def widen(folder, key):
+    with h5py.File(folder / H5.format("train"), "r+") as file:
+        values = np.repeat(file[key][:], 2, 1)
+        del file[key]
+        file[key] = values
+
+
+def group(folder, key):
+    with h5py.File(folder / H5.format("train"), "r+") as file:
+        del file[key]
+        file.create_group(key)
+
+
+def damage(folder, key):
+    """Other bytes in a compressed array, as a bad disk leaves them."""
+    path = folder / H5.format("train")
+    with h5py.File(path, "r+") as file:
+        values = file[key][:]
+        del file[key]
+        file.create_dataset(key, data=values, compression="gzip", fletcher32=True)
+        place = file[key].id.get_chunk_info(0)
+    content = bytearray(path.read_bytes())
+    content[place.byte_offset + place.size // 2] ^= 0x55
+    path.write_bytes(content)
+
+
 @pytest.mark.parametrize("spoil, words", [
+    (lambda folder: widen(folder, "input_gender"), r"'input_gender' is of shape \[21, 2\]; expected: one value per picture"),
+    (lambda folder: group(folder, "input_gender"), "train.h5: 'input_gender' is no array"),
+    (lambda folder: damage(folder, "input_gender"), "train.h5, array 'input_gender': the rows from 0 on cannot be read"),
     (lambda folder: (folder / H5.format("validation")).unlink(), "validation.h5: there is no such file.*get_raw_dataset"),
     (lambda folder: (folder / H5.format("train")).write_bytes(b"x" * 100), "train.h5: not an HDF5 file"),
     (lambda folder: remove(folder, "input_pose"), "validation.h5: lacks 'input_pose'.*input_category"),

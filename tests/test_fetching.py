@@ -54,6 +54,13 @@ def test_a_later_call_resumes_too(server, tmp_path):
     assert server.requests[-1][1]["If-Range"].startswith('"')
 
 
+def test_a_rest_whose_whole_size_is_not_said_is_not_cut_off_unnoticed(server, tmp_path):
+    half(server, tmp_path)
+    server.plan["/a.bin"] = ["no-total cut 100000", "no-total"]
+    fetch([entry(server)], tmp_path, options=FAST)
+    assert (tmp_path / "a.bin").read_bytes() == CONTENT and server.ranges("a.bin")[-2:] == ["bytes=300000-", "bytes=400000-"]
+
+
 def test_another_range_than_the_asked_one_is_not_taken(server, tmp_path):
     half(server, tmp_path)
     server.plan["/a.bin"] = ["shift", "ok"]

@@ -1,7 +1,5 @@
 """Atomic writes: a reader never sees half a file, and a full disk is one clear message."""
 
-import builtins
-import errno
 import pickle
 
 import pytest
@@ -20,26 +18,10 @@ def test_an_interrupted_write_leaves_what_was_there(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
 
 
-def test_a_full_disk_is_explained_and_nothing_is_lost(tmp_path, monkeypatch):
+def test_a_full_disk_is_explained_and_nothing_is_lost(tmp_path, monkeypatch, full_disk):
     path = tmp_path / "a.txt"
     files.write_text(path, "old")
-    real = builtins.open
-
-    class Full:
-        def __init__(self, file):
-            self.file = file
-
-        def __enter__(self):
-            return self
-
-        def __exit__(self, *error):
-            self.file.close()
-
-        def write(self, data):
-            raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(builtins, "open", lambda name, *a, **k: Full(real(name, *a, **k)) if str(name).endswith(".tmp")
-                        else real(name, *a, **k))
+    full_disk()
     with pytest.raises(UserError, match="no space left.*free some space"):
         files.write_text(path, "new")
     monkeypatch.undo()

@@ -49,6 +49,8 @@ def test_manifests_that_are_wrong():
     refused('{"files": [{"name": "a", "size": "3"}]}', "'size' is unknown or of a wrong type")
     refused('{"files": [{"name": "a", "sha256": "xyz"}]}', "sha256 is none; expected: 64")
     refused('{"files": [{"name": "a"}, {"name": "a"}]}', "names 'a' twice")
+    refused('{"files": [{"name": "."}]}', "name names the target folder itself")
+    refused('{"files": [{"name": "a.tar", "unpack": "./"}]}', "unpack names the target folder itself")
     for name in ("/etc/passwd", "../a", "a/../../b", "a\\\\b"):
         refused(f'{{"files": [{{"name": "{name}"}}]}}', "leads out of the folder")
 

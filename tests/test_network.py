@@ -208,5 +208,5 @@ def test_a_wrong_configuration_is_refused(change, said):
 def test_unknown_head_and_unknown_kind_are_refused():
     with pytest.raises(UserError, match="plain or product"):
         Matcher(backbone(), "other")
-    with pytest.raises(UserError, match="captioner"):
-        rebuild({"kind": "captioner"})
+    with pytest.raises(UserError, match="writer"):
+        rebuild({"kind": "writer"})

@@ -1,12 +1,16 @@
 """Folders of arrays made of released files: the same numbers, interrupted and continued, and what is refused."""
 
 import json
+import os
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 
 from kaleidobert.app_zoo import cli
-from kaleidobert.datasets import released_bank, released_files, released_rows
+from kaleidobert.datasets import released_bank, released_files, released_rows, released_schema
 from kaleidobert.datasets.released_bank import FolderRows, convert
 from kaleidobert.errors import UserError
 from kaleidobert.levels import KALEIDO, KaleidoLevel
@@ -55,8 +59,14 @@ def test_half(tmp_path):
     assert both[0]["masked_lm_weights"].tolist() == both[1]["masked_lm_weights"].tolist()
     large = np.full((11, 25 * released_data.FEATURES), 1e6, np.float32)
     text = source(tmp_path / "large", "pretrain", img_feature_convert_blank_mask=large)
-    with pytest.raises(UserError, match="beyond float16.*half=false"):
+    with pytest.raises(UserError, match="rows__0, line 1, column 'img_.*_blank_mask': holds numbers beyond float16.*half=false"):
         convert(text.paths, text.schema, tmp_path / "large/made", half=True)
+    large[:7] = 1
+    text = source(tmp_path / "one", "pretrain", img_feature_convert_blank_mask=large)
+    with pytest.raises(UserError, match="rows__1, line 2, column"):
+        convert(text.paths, text.schema, tmp_path / "one/made", half=True)
+    with pytest.raises(UserError, match="begun with another half"):
+        convert(text.paths, text.schema, tmp_path / "one/made")
 
 
 @pytest.mark.parametrize("after", [0, 1, 3, 5])
@@ -91,6 +101,49 @@ def test_a_finished_conversion_is_only_opened(tmp_path, monkeypatch, capsys):
     convert(text.paths, text.schema, tmp_path / "made")
     monkeypatch.setattr(released_files, "rows", lambda *arguments: pytest.fail("read again"))
     assert len(convert(text.paths, text.schema, tmp_path / "made")) == 11 and "is complete" in capsys.readouterr().out
+
+
+def test_two_that_convert_into_one_folder_do_not_meet(tmp_path, monkeypatch):
+    text = source(tmp_path)
+    whole = content(convert(text.paths, text.schema, tmp_path / "whole").folder)
+    real, both = released_files.rows, threading.Barrier(2)
+    read = []
+
+    def slow(*arguments):
+        read.append(arguments)
+        for number, row in enumerate(real(*arguments)):
+            time.sleep(0.02 * (number < 3))
+            yield row
+
+    def one(_):
+        both.wait(10)
+        return convert(text.paths, text.schema, tmp_path / "made")
+
+    monkeypatch.setattr(released_files, "rows", slow)
+    with ThreadPoolExecutor(2) as pool:
+        assert [len(rows) for rows in pool.map(one, range(2))] == [11, 11]
+    assert len(read) == 1 and content(tmp_path / "made") == whole and not (tmp_path / "made/.lock").exists()
+
+
+def test_rows_are_on_the_disk_before_it_says_so(tmp_path, monkeypatch):
+    text, events = source(tmp_path), []
+    real, write = os.fsync, released_bank.files.write_json
+    monkeypatch.setattr(os, "fsync", lambda number: (events.append(os.readlink(f"/proc/self/fd/{number}")), real(number)))
+    monkeypatch.setattr(released_bank.files, "write_json", lambda path, value: (events.append(value.get("rows")), write(path, value)))
+    convert(text.paths, text.schema, tmp_path / "made")
+    named = [event.rpartition("/")[2] for event in events[: events.index(11)] if isinstance(event, str)]
+    assert set(content(tmp_path / "made")) - {"index.json"} <= set(named)
+
+
+def test_texts_in_another_encoding_are_another_conversion(tmp_path):
+    (tmp_path / "rows").write_bytes(b"1\t\xc3\xa9\n" * 3)
+    convert([tmp_path / "rows"], released_schema.parse("a:int:1,b:str:1", "x"), tmp_path / "made")
+    with pytest.raises(UserError, match="begun with another encoding"):
+        convert([tmp_path / "rows"], released_schema.parse("a:int:1,b:str:1", "x", "latin-1"), tmp_path / "made")
+    rows = convert([tmp_path / "rows"], released_schema.parse("a:int:1,b:str:1", "x", "latin-1"), tmp_path / "other")
+    assert rows.take(np.arange(1))["b"].tolist() == [["Ã©"]]
+    with pytest.raises(UserError, match="begun with another encoding"):
+        convert([tmp_path / "rows"], released_schema.parse("a:int:1,b:str:1", "x"), tmp_path / "other")
 
 
 def test_refusals(tmp_path):

@@ -2,6 +2,7 @@
 
 import base64
 import json
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import numpy as np
@@ -117,7 +118,7 @@ def test_base64_alphabets(tmp_path, encode):
 
 @pytest.mark.parametrize(("columns", "message"), [
     ({"a": np.zeros((2, 2), int)}, "array is int64"), ({"a": np.zeros((2, 3))}, "array is float64"),
-    ({"d": np.array([2**31, 0])}, "numbers from"),
+    ({"d": np.array([2**31, 0])}, "numbers from"), ({"b": np.full((2, 2), 1e39)}, "column 'b': holds numbers beyond float32"),
     ({"c": np.array(["x\ty", ""])}, "holds a TAB"), ({"e": np.zeros(3, np.float32)}, "different numbers of rows")])
 def test_writer_refuses(tmp_path, columns, message):
     good = {"a": np.zeros((2, 3), int), "b": np.zeros((2, 2), np.float32), "c": np.array(["", ""]), "d": np.zeros(2, int), "e": np.zeros(2)}
@@ -196,9 +197,33 @@ def test_index(many, tmp_path):
     many[2].write_bytes(GOOD)
     with pytest.raises(UserError, match="z: has 20 bytes"):
         Index.load(tmp_path / "index.npz", many)
-    (tmp_path / "index.npz").write_bytes(b"PK")
-    with pytest.raises(UserError, match="no index of lines"):
-        Index.load(tmp_path / "index.npz", many)
+    np.savez(tmp_path / "none.npz", np.zeros(0, np.int64))
+    np.save(tmp_path / "one.npy", np.zeros(3, np.int64))
+    for content in (b"PK", b"", b"text", (tmp_path / "none.npz").read_bytes(), (tmp_path / "one.npy").read_bytes()):
+        (tmp_path / "index.npz").write_bytes(content)
+        with pytest.raises(UserError, match="no index of lines"):
+            Index.load(tmp_path / "index.npz", many)
+
+
+@pytest.mark.parametrize("content", [b"", b"PK", b"text", "npy", "no places"])
+def test_a_damaged_cache_of_the_index_is_made_anew(many, tmp_path, content):
+    cache = tmp_path / "cache"
+    if content == "npy":
+        np.save(tmp_path / "x.npy", np.zeros(3, np.int64))
+        content = (tmp_path / "x.npy").read_bytes()
+    elif content == "no places":
+        np.savez(tmp_path / "x.npz", *[np.zeros(0, np.int64)] * 3, stamp=np.array(released_index._stamp(many)))
+        content = (tmp_path / "x.npz").read_bytes()
+    cache.write_bytes(content)
+    assert len(Index.open(many, cache)) == 20 and cache.read_bytes() != content
+
+
+def test_threads_that_build_the_index_at_once_do_not_meet(many, tmp_path):
+    with ThreadPoolExecutor(8) as pool:
+        for number in range(10):
+            indices = pool.map(lambda _, number=number: Index.open(many, tmp_path / f"cache{number}"), range(8))
+            assert [len(index) for index in indices] == [20] * 8
+    assert not list(tmp_path.glob(".*"))
 
 
 # --- bad input --------------------------------------------------------------------------------------------------------

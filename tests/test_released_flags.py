@@ -11,8 +11,8 @@ from kaleidobert.app_zoo.released_flags import split, translate
 from kaleidobert.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
-PRETRAIN = ["--workerGPU=4", "--mode=train_and_evaluate", "--train_input_fp=./datasets/train_list.list_csv",
-            "--eval_input_fp=./datasets/dev_list.list_csv", "--pretrain_model_name_or_path=pai-kaleidobert-base-en",
+PRETRAIN = ["--workerGPU=4", "--mode=train_and_evaluate", "--train_input_fp=./datasets/mine.list_csv",
+            "--eval_input_fp=./datasets/held.list_csv", "--pretrain_model_name_or_path=pai-kaleidobert-base-en",
             "--input_sequence_length=64", "--train_batch_size=64", "--num_epochs=25", "--model_dir=./checkpoint/mine",
             "--learning_rate=1e-4", "--image_feature_size=131072", "--input_schema=input_ids:int:64,input_mask:int:64"]
 RETRIEVE = ["--workerGPU=4", "--type=img2txt", "--mode=predict", "--predict_input_fp=./list.list_csv", "--predict_batch_size=64",
@@ -30,11 +30,11 @@ def called(monkeypatch):
 
 def test_the_flags_of_the_released_pretraining(called, capsys):
     assert released_flags.main(["pretrain", "configs", *PRETRAIN, "train.epochs=1", "--dry-run"]) == 0
-    assert called == [["pretrain", "configs/released/pretrain.yaml", "data.files=./datasets/train_list.list_csv", "data.bank=",
-                       "data.val_files=./datasets/dev_list.list_csv", "train.batch_size=256", "train.epochs=25", "run=./checkpoint/mine",
+    assert called == [["pretrain", "configs/released/pretrain.yaml", "data.files=./datasets/mine.list_csv", "data.bank=",
+                       "data.val_files=./datasets/held.list_csv", "train.batch_size=256", "train.epochs=25", "run=./checkpoint/mine",
                        "train.learning_rate=1e-4", "data.schema=input_ids:int:64,input_mask:int:64", "train.epochs=1", "--dry-run"]]
     out = capsys.readouterr().out
-    assert "--train_input_fp=./datasets/train_list.list_csv -> data.files=./datasets/train_list.list_csv data.bank=\n" in out
+    assert "--train_input_fp=./datasets/mine.list_csv -> data.files=./datasets/mine.list_csv data.bank=\n" in out
     assert "--train_batch_size=64 -> train.batch_size=256 (64 per GPU there, 4 GPUs)\n" in out
     assert "--workerGPU=4 -> nothing (one process uses one device: choose it with CUDA_VISIBLE_DEVICES; multiplies " in out
     assert "checkpoint/get_checkpoint.sh, then init=" in out and len(out.splitlines()) == len(PRETRAIN) + 1

@@ -1,6 +1,5 @@
 """``init=`` names a TensorFlow 1 checkpoint directly: the same as its conversion, and as exact."""
 
-import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -10,51 +9,23 @@ import pytest
 
 from kaleidobert import configs
 from kaleidobert.app_zoo import models
-from kaleidobert.engines import steps
 from kaleidobert.errors import UserError
-from kaleidobert.evaluators import plots
 from kaleidobert.levels import KALEIDO
 from kaleidobert.model_zoo import checkpoints, released, tf_checkpoint, tf_checkpoint_writer
-from kaleidobert.model_zoo.kaleidobert import Classifier, pretrainer
-from kaleidobert.model_zoo.released_config import config_json
+from kaleidobert.model_zoo.kaleidobert import Classifier
 from tests import golden_data as data
-from tests.apps_data import SIZES, TRAIN, World, call, refused
+from tests.apps_data import SIZES, TRAIN, call, refused
 from tests.checkpoint_data import npz, same
 from tests.golden_data import needs_golden
+from tests.released_world import Released
 from tests.test_released import CHECKPOINTS
-from tests.tiny import tiny_bank
 
 COMMANDS = ("pretrain", "classify", "retrieve")
-
-
-class Released(World):
-    """A World with a TensorFlow 1 checkpoint whose type tables are shorter than ours, as some have them."""
-
-    def __init__(self, folder: Path):
-        super().__init__(folder, KALEIDO, tiny_bank(folder, num_products=12))
-        self.model = pretrainer(models.backbone_config(self.bank, KALEIDO, SIZES, TRAIN) | {"patch_type_vocabulary_size": 3, "seed": 4})
-        self.prefix = self.save(folder / "tf1/model.ckpt-5", released.export_weights(self.model))
-
-    def save(self, prefix: Path, arrays: dict, **config) -> Path:
-        tf_checkpoint_writer.write(prefix, {**arrays, "global_step": np.array(5)})
-        prefix.with_name("config.json").write_text(json.dumps(config_json(self.model.backbone) | config))
-        return prefix
-
-    def config(self, name: str, run: str, **changes):
-        return getattr(self, name)(run, **{"init": self.prefix} | changes)
 
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory) -> Released:
     return Released(tmp_path_factory.mktemp("world"))
-
-
-@pytest.fixture
-def untrained(monkeypatch):
-    """Steps that change nothing, no pictures of results."""
-    monkeypatch.setattr(steps, "train_step", lambda *arguments: lambda *batch: {"loss": 0.0, "gradient_norm": 0.0})
-    for name in ("loss_curves", "confusion", "rank_histogram"):
-        monkeypatch.setattr(plots, name, lambda *arguments: None)
 
 
 @needs_golden

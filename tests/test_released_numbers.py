@@ -1,6 +1,7 @@
 """The number parser against Python's exact arithmetic, compiled and not."""
 
 import random
+import time
 from decimal import Decimal
 from fractions import Fraction
 
@@ -80,6 +81,37 @@ def test_the_largest_float_and_infinity(way):
                           b"340282356779733661637539395458142568448,3.4028236e38,-1e39", 5)
     largest = np.finfo(np.float32).max
     assert same(read, [largest, -largest, np.inf, np.inf, -np.inf])
+
+
+def test_a_long_item_that_is_no_number_is_refused_in_no_time(way):
+    """Not in quadratic time: a megabyte of digits took a day."""
+    began = time.process_time()
+    with pytest.raises(numbers.BadNumber):
+        numbers.floats(b"1" * 200_000 + b"x,1", 2)
+    assert time.process_time() - began < 5
+
+
+def test_each_loop_is_compiled_once_whatever_the_length_of_a_column():
+    if not numbers.compiled():
+        pytest.skip("numba is not installed")
+    for text in (b"", b"1", b"1,2", b"1,2,3,4", b"1,2,3,45", b"1,2,3,4,5", b"1," * 30 + b"1"):
+        for field in (text, memoryview(text), memoryview(b"x" + text)[1:]):
+            for read in (numbers.floats, numbers.integers):
+                assert read(field, len(text.split(b",")) if text else 0).sum() == sum(map(int, filter(None, text.split(b","))))
+    assert {kind: len(loop.signatures) for kind, loop in numbers._loops().items()} == {"f": 1, "i": 1}
+
+
+def test_decimals_of_every_count_before_anything(way):
+    """Commas at every distance, for the compiled loops look at eight characters at once, behind one, none or several digits."""
+    items = [f"{sign}{lead}{point}{'1234567890123456789'[:count]}" for count in range(20) for sign in ("", "-") for point in (".", "")
+             for lead in ("7", "0", "", "12") if lead or (point and count)]
+    for ahead in range(0, len(items), 3):
+        part = items[ahead:] + items[:ahead]
+        read = numbers.floats(",".join(part).encode(), len(part))
+        assert [item for item, a in zip(part, read) if not same(a, np.copysign(exact(item), -1.0 if item[0] == "-" else 1.0))] == []
+    for wrong in ("0.1234x67,1", "0.12345678x,1", "0.1234567812345678x,1", "x.5", "0-5", "0.5 5", ".", "-", "0.12345678,x"):
+        with pytest.raises(numbers.BadNumber):
+            numbers.floats(f"1,{wrong},{'0.25,' * 20}".encode(), 50)
 
 
 def test_more_zeros_than_int_takes(way):

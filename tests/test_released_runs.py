@@ -314,3 +314,19 @@ def test_a_result_without_any_right_candidate(tmp_path, capsys):
 
 def test_text_length_is_what_the_files_hold(start):
     assert results(start)["bank"]["train"]["schema"].startswith(f"input_ids:int:{TEXT},")
+
+
+def test_a_limit_of_the_rows_to_evaluate_on(world, start, unplotted):
+    config = pretrain(world, "limited", data=data(world, "pretrain", val_limit=5))
+    assert "val.list_csv: 2 file(s), " in (done := call("pretrain", config, "--dry-run")).out and ", of which the first 5\n" in done.out
+    assert call("pretrain", config).status == 0
+    report, whole = results(config.run), results(start)
+    assert report["bank"]["val"] | {"rows": 6, "used": 5} == report["bank"]["val"] and report["bank"]["train"]["used"] == 8
+    assert whole["bank"]["val"]["used"] == 6 and report["metrics"]["loss"] != whole["metrics"]["loss"]
+    more = pretrain(world, "more", data=data(world, "pretrain", val_limit=600))
+    assert call("pretrain", more).status == 0 and results(more.run)["metrics"] == whole["metrics"]
+    few = classify(world, "few", data=data(world, "finetune", val_limit=4), init=start / "best.npz", from_scratch=False)
+    assert call("classify", few).status == 0 and results(few.run)["metrics"]["n"] == 4
+    for options in ({"files": world / "x", "val_limit": -1}, {"bank": world / "x", "val_limit": 5}):
+        with pytest.raises(UserError, match="data.val_limit is"):
+            configs.TrainingData(**options)

@@ -128,7 +128,7 @@ def test_pairs_that_do_not_match_count_as_asked(tmp_path):
     ("masked_lm_ids", VOCABULARY, "ids of the vocabulary"), ("img_rotate_gt", 4, "classes: 0 to 3"), ("img_jigsaw_gt", 24, "0 to 23"),
     ("img_camouflage_gt", -1, "holds -1"), ("img_grey_lm_ids", 16, "patches of the level 'grey': 0 to 15"),
     ("img_blank_lm_ids", 25, "0 to 24"), ("nx_sent_labels", 2, "classes: 0 to 1"), ("img_feature_convert_jigsaw", np.nan, "NaN"),
-    ("img_grey_mask_gt", np.inf, "NaN or infinite")])
+    ("img_grey_mask_gt", np.inf, "NaN or infinite"), ("masked_lm_weights", np.nan, "NaN or infinite")])
 def test_a_wrong_number_is_refused_with_its_place(tmp_path, column, value, message):
     changed = released_data.columns("pretrain", 6)[column].copy()
     changed[4, -1] = value

@@ -48,7 +48,8 @@ def test_forms(value):
     ("a:int:3,b:double:2", "column 2 (b): unknown type 'double'"), ("a:int:0", "length is '0'"), ("a:int:-1", "length is '-1'"),
     ("a:int:x", "length is 'x'"), ("a:int:99999999999", "length is"),
     ("a:int:1,b:int:1,a:str:1", "'a' is there twice"), ("a:int", "'a:int' is no column"),
-    ("a:int:1,,b:int:1", "column 2: is empty"), ("", "column 1: is empty"), (":int:1", "name '' cannot"), ("a:str:2", "length of a text"),
+    ("a:int:1,,b:int:1", "column 2: is empty"), ("", "column 1: is empty"), (":int:1", "name '' cannot"),
+    ("../x:int:1", "name '../x' cannot"), ("a:str:2", "length of a text"),
     ([], "no columns"), (7, "the schema is a int"), ([{"name": "a"}], "has the keys ['name']"), ([3], "3 is no column")])
 def test_refusals(value, message):
     with pytest.raises(UserError) as error:

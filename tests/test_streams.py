@@ -29,6 +29,8 @@ def test_passwords_are_sent_and_never_shown(server, tmp_path, monkeypatch):
     place = server.url.removeprefix("http://")
     fetch([File("a.bin", f"http://ann:SECRET@{place}/a.bin?key=SECRET")], tmp_path, options=FAST)
     assert server.requests[-1][1]["Authorization"] == "Basic YW5uOlNFQ1JFVA=="
+    fetch([File("b.bin", f"http://SECRET@{place}/a.bin?key=SECRET")], tmp_path, options=FAST)
+    assert server.requests[-1][1]["Authorization"] == "Basic U0VDUkVUOg=="  # SECRET:
     (tmp_path / "netrc").write_text("machine 127.0.0.1 login bob password SECRET\n")
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
     for url in (f"http://ann:SECRET@{place}/none?key=SECRET", f"http://ann:SEC/RET@{place}/x", f"http://ann:SECRET@{place}/a b",

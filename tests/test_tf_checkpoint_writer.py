@@ -1,7 +1,5 @@
 """The writer of TensorFlow checkpoints: the bytes that TensorFlow writes, read back by its own reader and Saver."""
 
-import builtins
-import errno
 import json
 import weakref
 from pathlib import Path
@@ -75,6 +73,17 @@ def test_every_type_and_shape(tmp_path):
     assert not list(tmp_path.glob("text*")) and not list(tmp_path.glob(".*"))
 
 
+@pytest.mark.parametrize("name, value, words", [
+    ("HEADER", bytes([1 << 3, 1, 2 << 3, 1]), "its numbers are big-endian"),
+    ("HEADER", bytes([1 << 3 | 2, 1, 65]), "no complete index"),
+    ("_entry", lambda *_: bytes([1 << 3, 1, 2 << 3, 7, 6 << 3 | 5, 0, 0, 0, 0]), "no complete index")])  # a shape that is a number
+def test_an_index_that_says_something_else_is_refused(tmp_path, monkeypatch, name, value, words):
+    monkeypatch.setattr(tf_checkpoint_writer, name, value)
+    tf_checkpoint_writer.write(tmp_path / "model.ckpt-1", {"a": np.zeros(3, np.float32)})
+    with pytest.raises(UserError, match=words):
+        tf_checkpoint.read(tmp_path / "model.ckpt-1")
+
+
 def test_a_folder_knows_its_latest_checkpoint(tmp_path):
     tf = pytest.importorskip("tensorflow")
     for name in ("model.ckpt-0", 'my "é model'):
@@ -97,39 +106,12 @@ def test_one_array_at_a_time(tmp_path):
     assert len(most) == 20 and max(most) <= 2
 
 
-def test_a_full_disk_keeps_the_earlier_checkpoint(tmp_path, monkeypatch):
+def test_a_full_disk_keeps_the_earlier_checkpoint(tmp_path, monkeypatch, full_disk):
     prefix = tmp_path / "a"
     tf_checkpoint_writer.write(prefix, {"v": np.float32(1)})
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    full_disk(monkeypatch, ".data-00000-of-00001.")
+    full_disk(".data-00000-of-00001.")
     with pytest.raises(UserError, match="no space left.*free some space"):
         tf_checkpoint_writer.write(prefix, {"v": np.float32(2)})
     monkeypatch.undo()
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
-
-
-def full_disk(monkeypatch, part: str) -> None:
-    """From now on a temporary file whose name holds ``part`` cannot be written."""
-    real = builtins.open
-
-    class Full:
-        def __init__(self, file):
-            self.file = file
-
-        def __enter__(self):
-            return self
-
-        def __exit__(self, *error):
-            self.file.close()
-
-        def __getattr__(self, name):
-            return getattr(self.file, name)
-
-        def write(self, data):
-            raise OSError(errno.ENOSPC, "No space left on device")
-
-    def opened(name, *arguments, **named):
-        file = real(name, *arguments, **named)
-        return Full(file) if part in str(name) and str(name).endswith(".tmp") else file
-
-    monkeypatch.setattr(builtins, "open", opened)

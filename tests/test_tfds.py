@@ -19,6 +19,7 @@ from tests import raw_fashion_gen as raw
 from tests.apps_data import World, call, refused
 from tests.tables import TWO
 from tests.test_configs import ROOT
+from tests.test_fashion_gen import change
 from tests.test_fashion_gen import source as fashion_gen
 
 for name in ("tensorflow_datasets", "importlib_resources"):
@@ -111,7 +112,18 @@ def test_fashion_gen_from_the_raw_files(tmp_path, config, write, name):
         assert example["subcategory"].decode() == product.labels["subcategory"]
 
 
-@pytest.mark.skipif(importlib.util.find_spec("mlcroissant") is None, reason="mlcroissant is not installed, which the command tfds needs")
+def test_rows_that_are_left_out_are_told(tmp_path, caplog):
+    folder = raw.write_h5(tmp_path / "raw")
+    change(folder, "train", "input_name", lambda values: [*values[:2], b"Another thing", *values[3:]])
+    builder = tfds.builder("fashion_gen", config="h5", data_dir=tmp_path / "data")
+    with caplog.at_level("WARNING", "absl"):
+        builder.download_and_prepare(download_dir=tmp_path / "downloads", download_config=tfds.download.DownloadConfig(manual_dir=folder))
+    assert "1 rows are left out, the first one, fashiongen_256_256_train.h5, row 2, because name is 'Another thing'" in caplog.text
+    assert builder.info.splits["train"].num_examples == 20
+
+
+@pytest.mark.skipif(not all(map(importlib.util.find_spec, ("mlcroissant", "apache_beam"))),
+                    reason="mlcroissant and apache-beam, which the command tfds needs, are not installed")
 def test_the_command_line_of_tfds(tmp_path, monkeypatch):
     from tensorflow_datasets.scripts.cli import main
 
@@ -163,6 +175,17 @@ def test_other_peoples_features(source):
 
     assert sum(tfds_products.write_pictures(odd(source, columns), products)) == 8
     assert (one.load_image() == 60).all() and one.load_mask().all() and one.load_mask().shape == (6, 8)
+
+
+@pytest.mark.parametrize("column, shape", [("colours", r"int64\[2\]"), ("image/id", r"int64\[\]")])
+def test_features_that_are_no_pictures(source, column, shape):
+    from kaleidobert.datasets.tfds import products as tfds_products
+
+    found = odd(source, Columns("row", column, ("about/maker",), labels={}))
+    products, _ = catalogue.read(found)
+    with pytest.raises(UserError, match=f"the feature '{column.replace('/', '-')}' is {shape}; expected: one picture"):
+        list(tfds_products.write_pictures(found, products))
+    assert not list(source.images.rglob(".*.tmp"))
 
 
 def test_pictures_that_are_tensors_and_a_limit(source, tmp_path):

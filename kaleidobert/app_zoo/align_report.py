@@ -2,7 +2,6 @@
 
 import csv
 import io
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +9,10 @@ import numpy as np
 
 from kaleidobert import files
 from kaleidobert.app_zoo.align_captioner import CaptionerRun, folder
-from kaleidobert.app_zoo.classify import picture_features
+from kaleidobert.app_zoo.simple_captions import simple_captions
 from kaleidobert.configs import AlignConfig
 from kaleidobert.datasets.bank import Bank, describe
-from kaleidobert.evaluators import baselines, captioning
+from kaleidobert.evaluators import captioning
 from kaleidobert.preprocessors import alignment
 
 
@@ -25,7 +24,9 @@ def evaluate(captioner: CaptionerRun, notes: list[dict], place: Path) -> dict[st
     references = [[notes[row]["words"]] for row in rows]
     captions = {"caption": [notes[row]["caption"].split() for row in rows]}
     if config.baselines:
-        captions |= _simple_captions(captioner, notes, rows)
+        train = captioner.rows.train
+        simple = simple_captions(bank, train, [" ".join(notes[row]["words"]) for row in train], rows, config.subcategory)
+        captions |= {name: [text.split() for text in texts] for name, texts in simple.items()}
     report = {name: {"bleu4": captioning.bleu(found, references), "cider_d": captioning.cider_d(found, references)}
               for name, found in captions.items()}
     metrics = {"perplexity": captioner.perplexity(captioner.rows.val), **report.pop("caption"),
@@ -37,25 +38,6 @@ def evaluate(captioner: CaptionerRun, notes: list[dict], place: Path) -> dict[st
                      for number, row in enumerate(rows))
     files.write_text(place / "captions.csv", text.getvalue())
     return {"metrics": metrics, "baselines": report, "products": len(rows), "vocabulary": captioner.pieces.size, "bank": describe(bank)}
-
-
-def _simple_captions(captioner: CaptionerRun, notes: list[dict], rows: np.ndarray) -> dict[str, list[list[str]]]:
-    """What needs no captioner: the commonest training text of the subcategory that the nearest pictures vote for, and the text
-    of the nearest training picture; nearest by the bank's features."""
-    bank, train, config = captioner.bank, captioner.rows.train, captioner.config
-    features = picture_features(bank, np.concatenate([train, rows]))
-    texts = [" ".join(notes[row]["words"]) for row in train]
-
-    unit = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
-    nearest = np.concatenate([(part @ unit[: len(train)].T).argmax(1) for part in np.array_split(unit[len(train) :], -(-len(rows) // 256))])
-    found = {"nearest_picture": [texts[number].split() for number in nearest]}
-    if config.subcategory not in bank.index["labels"]:
-        print(f"the bank has no label {config.subcategory!r}: no baseline by subcategory")
-        return found
-    _, labels = np.unique(bank.column(config.subcategory)[train], return_inverse=True)
-    commonest = {label: Counter(text for text, own in zip(texts, labels) if own == label).most_common(1)[0][0] for label in set(labels)}
-    guesses = baselines.nearest_neighbours(features[: len(train)], labels, features[len(train) :])
-    return found | {"commonest_of_subcategory": [commonest[label].split() for label in guesses]}
 
 
 def statistics(bank: Bank, strengths: np.ndarray, notes: list[dict]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import numpy as np
 from keras import ops
 
 from kaleidobert import files
-from kaleidobert.app_zoo import models, released_runs
+from kaleidobert.app_zoo import models, released_runs, tables
 from kaleidobert.app_zoo.materials import LabelMaterial
 from kaleidobert.configs import ClassifyConfig
 from kaleidobert.datasets.bank import Bank, describe, sha256
@@ -42,8 +42,8 @@ def run(config: ClassifyConfig) -> None:
     check_folder(config.run, config)
     data = released_runs.labelling(config) if config.data.files is not None else material(config)
     short = {"text_length": EMPTY_TEXT} if config.modality == "image" else {}
-    model = models.start(lambda arguments: classifier({**arguments, **short}, len(data.names), config.head_dropout), config, data.bank,
-                         data.adapt)
+    model = models.start(lambda arguments: classifier({**arguments, **short}, len(data.names), config.head_dropout, config.head,
+                                                      config.feature_dropout), config, data.bank, data.adapt)
     optimizer, total = models.schedule(config.train, data.num_examples)
     forward = steps.forward(model)
     folder = Run(config.run, config)  # claimed when nothing is left to refuse
@@ -66,11 +66,12 @@ def run(config: ClassifyConfig) -> None:
     report, compared = evaluate(config, data, guess())
     folder.results({"task": "classify", "label": config.label, "modality": config.modality, "metrics": report,
                     "baselines": compared, "steps": total, "bank": data.facts(), "checkpoint_sha256": sha256(folder.best)}, config)
+    tables.write(config.run, files.read_json(config.run / "results.json"))
     hits, f1 = report["accuracy"], report["macro_f1_all"]
     print(f"{config.label} ({config.modality}): accuracy {hits['value']:.4f} [{hits['low']:.4f}, {hits['high']:.4f}], "
           f"macro-F1 {f1['value']:.4f}; majority class {report['chance']:.4f}"
           + "".join(f"; {name} {value:.4f}" for name, value in compared.items()))
-    print(f"run folder: {config.run}\n  weights: {folder.best}\n  pictures: losses.png, confusion.png; classes.csv")
+    print(f"run folder: {config.run}\n  weights: {folder.best}\n  table: table.md\n  pictures: losses.png, confusion.png; classes.csv")
 
 
 def evaluate(config: ClassifyConfig, data: LabelMaterial, guesses: np.ndarray) -> tuple[dict, dict]:

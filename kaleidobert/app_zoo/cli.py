@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import importlib
+import json
 import os
 import sys
 import tempfile
@@ -23,7 +24,13 @@ COMMANDS = {
     "pretrain": (configs.PretrainConfig, "pre-train on a bank with the seven tasks"),
     "classify": (configs.ClassifyConfig, "train and evaluate a classifier of one label column"),
     "retrieve": (configs.RetrieveConfig, "rank candidate texts for pictures (i2t) or pictures for texts (t2i)"),
+    "caption": (configs.CaptionConfig, "train and write captions with the encoder: masked, refined or word by word"),
+    "evaluate": (configs.EvaluateConfig, "count scores, classes or captions of any model: intervals, baselines, paired tests"),
     "inspect": (configs.InspectConfig, "draw pages: patches, tokens, what was spoiled, predictions beside the truth"),
+}
+# the same for commands whose words without "=" are not a YAML file but folders: the values of their key ``runs``
+FOLDER_COMMANDS = {
+    "tables": (configs.TablesConfig, "put the results of runs into the paper's tables, its rows beside ours"),
 }
 
 
@@ -46,16 +53,24 @@ def parser() -> argparse.ArgumentParser:
                    f"{EXAMPLES.get(name, name)}.yaml {EXAMPLE_WORDS.get(name, '')}".rstrip())
         command.add_argument("words", nargs="*", metavar="CONFIG.yaml key=value",
                              help="a configuration file, then overrides such as train.batch_size=32")
-        command.add_argument("--dry-run", action="store_true",
-                             help="resolve the configuration, check inputs, print sizes; do nothing")
+        _add_dry_run(command)
+    for name, (kind, line) in FOLDER_COMMANDS.items():
+        command = commands.add_parser(name, help=line, description=line[0].upper() + line[1:] + ".", formatter_class=_Wide,
+                                      epilog=f"keys and defaults:\n{_keys(kind)}\n\nexample: kaleidobert {name} runs/quickstart out=runs")
+        command.add_argument("words", nargs="*", metavar="RUN key=value", help="folders of finished runs or above them, then keys")
+        _add_dry_run(command)
     return main_parser
+
+
+def _add_dry_run(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--dry-run", action="store_true", help="resolve the configuration, check inputs, print sizes; do nothing")
 
 
 EXAMPLES = {"synthesize": "quickstart/synthesize", "train-foreground": "train_foreground", "classify": "cat", "retrieve": "i2t",
             "inspect": "quickstart/inspect"}
 EXAMPLE_WORDS = {"fetch": "only=pretrain", "synthesize": "num_products=600", "train-foreground": "install=true", "align": "mode=forced",
-                 "pretrain": "train.batch_size=32", "classify": "modality=image",
-                 "convert": "source=my/checkpoint/model.ckpt-0 target=my/model.npz"}
+                 "pretrain": "train.batch_size=32", "classify": "modality=image", "caption": "mode=causal",
+                 "evaluate": "scores=my/scores.csv run=runs/mine", "convert": "source=my/checkpoint/model.ckpt-0 target=my/model.npz"}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -64,10 +79,12 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser().parse_args([first, *sorted(rest, key=lambda word: not word.startswith("-"))])  # flags may stand anywhere
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's start-up chatter hides our own lines
     path, *words = options.words or [None]
-    if path is not None and "=" in path:  # no file, only words
+    if options.command in FOLDER_COMMANDS:
+        path, words = None, _folders(options.words)
+    elif path is not None and "=" in path:  # no file, only words
         path, words = None, [path, *words]
     try:
-        config = configs.load(COMMANDS[options.command][0], path, words)
+        config = configs.load((COMMANDS | FOLDER_COMMANDS)[options.command][0], path, words)
         if options.dry_run:
             print(configs.dump(config))
         config = inputs.local(config, options.dry_run)
@@ -82,6 +99,13 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"\nkaleidobert {options.command}: interrupted; the same command continues where it stopped", file=sys.stderr)
         return 130
+
+
+def _folders(words: list[str]) -> list[str]:
+    """The words with their folders as one override; a folder's name may hold "=", as lr=1e-4 does."""
+    folders = [word for word in words if "=" not in word or os.path.isdir(word)]
+    runs = [f"runs={json.dumps(folders, ensure_ascii=False)}"] if folders else []
+    return runs + [word for word in words if word not in folders]
 
 
 def _quietly(load):

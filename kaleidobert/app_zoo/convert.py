@@ -17,9 +17,9 @@ from kaleidobert.model_zoo import bert_start, checkpoints, released, released_op
 from kaleidobert.model_zoo.kaleidobert import Classifier, Pretrainer, TaskModel, rebuild
 from kaleidobert.model_zoo.released_config import beside, config_json, vocabulary_sha256
 from kaleidobert.model_zoo.released_names import COUNTERS, LABELS, SLOTS, bare, is_bert
+from kaleidobert.model_zoo.tf_prefix import prefix_of
 
 OURS = ".npz"
-PARTS = (".index", ".meta", ".data-00000-of-00001")  # how the files of a checkpoint end; people name one of them
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def run(config: ConvertConfig) -> None:
 
 
 def _plan(config: ConvertConfig) -> Plan:
-    source = _source(config.source)
+    source = prefix_of(config.source, "source")
     ours = source.suffix == OURS
     if ours == (config.target.suffix == OURS):
         raise UserError(f"both are {'ours' if ours else 'TensorFlow 1 checkpoints'}", "source, target",
@@ -100,9 +100,10 @@ def _from_released(config: ConvertConfig, prefix: Path) -> Plan:
 def _from_bert(config: ConvertConfig, prefix: Path) -> Plan:
     path = _model_file(config, prefix, bert_start.CONFIGS)
     fresh, vocabulary = config.fresh, config.vocabulary or beside(prefix, ["vocab.txt"])
-    model, lines = bert_start.start(prefix, path, fresh.levels, fresh.feature_size, fresh.seed)
+    model, lines = bert_start.start(prefix, path, fresh.levels, fresh.feature_size, fresh.seed, fresh.standardise_features)
     meta = released.origin(prefix, vocabulary, model.backbone.vocabulary_size)
     meta.pop("step", None)  # that of BERT
+    meta |= {"unmeasured": True} if fresh.standardise_features else {}  # the scale of features, which a run measures on its data
     first = f"{prefix}: the text part of a start for pre-training, from BERT"
     return Plan([first, *lines], lambda: checkpoints.save(config.target, model, None, meta))
 
@@ -147,18 +148,6 @@ def _task(config: ConvertConfig, meta: dict, model: TaskModel, path: Path) -> st
     if task not in LABELS:
         raise UserError("holds a classifier, whose task is not known", str(path), " or ".join(LABELS), "say task=...")
     return task
-
-
-def _source(path: Path) -> Path:
-    """An .npz, or the path of a TensorFlow 1 checkpoint without its endings; of a folder, the one that it holds."""
-    if path.is_dir():
-        found = sorted(path.glob("*.index"))
-        if len(found) != 1:
-            names = ", ".join(file.name.removesuffix(".index") for file in found) or "none"
-            raise UserError(f"the folder holds {len(found)} checkpoints: {names}", str(path), "one", "name it: source=FOLDER/NAME")
-        path = found[0]
-    ending = next((part for part in PARTS if path.name.endswith(part)), "")
-    return path.with_name(path.name.removesuffix(ending))
 
 
 def _model_file(config: ConvertConfig, prefix: Path, names: list[str] | tuple[str, ...]) -> Path:

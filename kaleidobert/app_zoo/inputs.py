@@ -18,27 +18,38 @@ from kaleidobert.configs import AlignConfig, FetchConfig, RecordsConfig
 from kaleidobert.datasets import cache, fetching
 from kaleidobert.datasets.streams import MIRROR
 from kaleidobert.errors import UserError
+from kaleidobert.model_zoo.tf_prefix import prefix_of
 
+CHECKPOINTS = ("init", "checkpoint", "source")  # keys of checkpoints: such an address may be that of a TensorFlow 1 one, without endings
 WRITTEN = ("run", "bank", "catalogue", "into", "target")  # keys of what commands write
 
 C = TypeVar("C")
 
 
 def local(config: C, dry: bool = False) -> C | None:
-    """The configuration with the copy of every address in its place, fetched or brought up to date.
+    """The configuration with the copy of every address in its place, fetched or brought up to date, and with the one checkpoint of a
+    folder that init or checkpoint names.
 
     dry: nothing is fetched, but listed; None where anything would have to be. Raises UserError where an address stands for what a
     command writes, or for more than one file or folder, before anything is fetched; else as cache.cached.
     """
     _each(config, partial(_check, config))
     if not dry:
-        return _each(config, _fetch)
+        return _chosen(_each(config, _fetch))
     counts: list[int] = []
     config = _each(config, partial(_look, counts))
     if any(counts):
         print("a dry run fetches nothing: what these files hold is checked once they are here")
         return None
-    return config
+    return _chosen(config)
+
+
+def _chosen(config: C) -> C:
+    """The TensorFlow 1 checkpoint itself where its folder, or one of its files, is named."""
+    named = {key: getattr(config, key, None) for key in CHECKPOINTS[:2]}  # source: convert looks at it, for it may be data
+    found = {key: prefix_of(path, key) for key, path in named.items() if isinstance(path, Path)}
+    return dataclasses.replace(config, **{key: Address.of(named[key].url, path) if isinstance(named[key], Address) else path
+                                          for key, path in found.items() if path != named[key]})
 
 
 def _each(config: C, change: Callable[[str, Address], Path], prefix: str = "") -> C:
@@ -72,14 +83,14 @@ def _check(config: Any, key: str, address: Address) -> Address:
 
 def _fetch(key: str, address: Address) -> Address:
     with _explained(key), tqdm(unit="B", unit_scale=True, unit_divisor=1024, desc=key, leave=False, delay=1) as bar:
-        copy = cache.cached(address.url, fetching.DEFAULT, Bar(bar, ()))
+        copy = cache.cached(address.url, fetching.DEFAULT, Bar(bar, ()), key in CHECKPOINTS)
     print(f"{key}: {address.url} is read from {copy}")
     return Address.of(address.url, copy)
 
 
 def _look(counts: list[int], key: str, address: Address) -> Address:
     with _explained(key):
-        copy, sizes = cache.missing(address.url, fetching.DEFAULT)
+        copy, sizes = cache.missing(address.url, fetching.DEFAULT, key in CHECKPOINTS)
     counts.append(len(sizes))
     known = in_bytes(None if None in sizes else sum(sizes))
     print(f"{key}: {address.url}: " + (f"would be fetched: {len(sizes):,} file(s), {known}" if sizes else f"is here, in {copy}"))

@@ -25,7 +25,7 @@ from kaleidobert.engines.runs import Run, check_folder
 from kaleidobert.errors import UserError
 from kaleidobert.evaluators import tasks
 from kaleidobert.levels import KaleidoLevel
-from kaleidobert.model_zoo import checkpoints
+from kaleidobert.model_zoo import checkpoints, tf_checkpoint
 from kaleidobert.model_zoo.kaleidobert import Pretrainer, rebuild
 from kaleidobert.preprocessors import patches
 
@@ -51,7 +51,7 @@ def run(config: InspectConfig) -> None:
     photos = _photos(config, bank)
     for row in rows:  # a picture that is missing is said before the first page is drawn
         photos(row)
-    aligned, forward = _alignment(config, bank), _forward(config.checkpoint)
+    aligned, forward = _alignment(config, bank), _forward(config.checkpoint, bank)
     constants = _without_looking(config, bank, levels) if forward else {}
     folder = Run(config.run, config)
     settings = (("bank", str(bank.folder)), ("encoder", bank.encoder), ("masking", config.sampling.masking),
@@ -172,12 +172,17 @@ def _alignment(config: InspectConfig, bank: Bank) -> inspect_alignment.Alignment
     return None
 
 
-def _forward(checkpoint: Path | None) -> Callable | None:
+def _forward(checkpoint: Path | None, bank: Bank) -> Callable | None:
     """The model's answers, inputs -> outputs; None without a checkpoint. Raises UserError where the weights do not fit."""
     if checkpoint is None:
         return None
     model = rebuild(checkpoints.load_meta(checkpoint), precision="float32")
-    checkpoints.restore(checkpoint, model)
+    if not tf_checkpoint.exists(checkpoint):
+        checkpoints.restore(checkpoint, model)
+    elif fresh := checkpoints.transfer(checkpoint, model):
+        raise UserError(f"has no {', '.join(fresh)}", str(checkpoint), "a checkpoint of pre-training, whole")
+    else:
+        models.tell(checkpoint, [], bank)
     return steps.forward(model)
 
 

@@ -13,10 +13,11 @@ from kaleidobert.datasets.bank import Bank
 from kaleidobert.datasets.sampler import clean_batch
 from kaleidobert.engines import optimizers
 from kaleidobert.errors import UserError
-from kaleidobert.model_zoo import checkpoints
+from kaleidobert.model_zoo import checkpoints, kaleidobert
 
 NO_CHECKPOINT = UserError("no pre-trained checkpoint is named", "init", "the best.npz of a pre-training run",
                           "set init=..., or from_scratch=true to start from random weights")
+ENCODER = "baked into released files"  # the encoder of released text files: no bank has it, and their boxes are in pixels
 # what a checkpoint may have been made with otherwise
 OF_THIS_RUN = ("seed", "precision", "dropout", "attention_dropout", "initializer_range", "text_length")
 
@@ -37,12 +38,10 @@ def start(make: Callable[[dict[str, Any]], keras.Model], config: Any, bank: Bank
     """
     check_start(config, bank)
     arguments = backbone_config(bank, config.levels, config.model, config.train)
+    fit = fit or (lambda model: adapt(model, bank, config.data.train_split))
     if config.init is None:
         model = make(arguments)
-        if fit is None:
-            adapt(model, bank, config.data.train_split)
-        else:
-            fit(model)
+        fit(model)
         return model
     own = {name: arguments[name] for name in OF_THIS_RUN}
     model = make({**meta_backbone(checkpoints.load_meta(config.init)), **own})
@@ -50,8 +49,15 @@ def start(make: Callable[[dict[str, Any]], keras.Model], config: Any, bank: Bank
     if fresh and not config.train.epochs:
         raise UserError(f"the checkpoint has no trained {', '.join(fresh)}", str(config.init), "one, as train.epochs is 0",
                         "set train.epochs, or name the best.npz of a run that trained it")
-    tell(config.init, fresh)
+    tell(config.init, fresh, bank)
+    if is_unmeasured(config.init):
+        fit(model)
     return model
+
+
+def matcher(matching: configs.Matching) -> Callable[[dict[str, Any]], keras.Model]:
+    """What makes a matcher with this head out of the backbone's arguments."""
+    return lambda arguments: kaleidobert.matcher(arguments, matching.head, matching.width, matching.feature_dropout)
 
 
 def adapt(model: keras.Model, bank: Bank, split: str) -> None:
@@ -61,18 +67,25 @@ def adapt(model: keras.Model, bank: Bank, split: str) -> None:
     model.backbone.adapt_features(clean_batch(bank, sample)["patch_features"])
 
 
+def is_unmeasured(init: Path) -> bool:
+    """Whether a checkpoint leaves the scale of features to the run that starts from it, as a BERT does that `convert` has made one of."""
+    return bool(checkpoints.load_meta(init).get("unmeasured"))
+
+
 def like(init: Path | None, arguments: dict[str, Any]) -> dict[str, Any]:
     """The backbone's arguments; what they leave open, such as the rows of a released type table, is as in the checkpoint."""
     return arguments if init is None else {**meta_backbone(checkpoints.load_meta(init)), **arguments}
 
 
-def tell(init: Path, fresh: list[str]) -> None:
+def tell(init: Path, fresh: list[str], bank: Any) -> None:
     """Say where the weights come from, which layers keep their start values, and what the checkpoint does not say of its origin."""
     layers, meta = sorted({name.split("/")[0] for name in fresh}), checkpoints.load_meta(init)
     print(f"weights from {init}" + (f"; new: {', '.join(layers)}" if layers else ""))
     for key, what in (("encoder", "which features"), ("vocabulary_sha256", "which vocabulary")):
         if key not in meta:
             print(f"  it does not say with {what} it was made: that they are those of the data is taken on trust")
+    if "encoder" not in meta and isinstance(bank, Bank):
+        print("  the release's was trained on boxes in pixels, and a bank's are shares of the picture: on a bank its answers mean little")
 
 
 def check_start(config: Any, bank: Bank) -> None:
@@ -100,9 +113,12 @@ def require(path: Path, arguments: dict[str, Any], bank: Bank) -> dict[str, Any]
         lines.append(f"- levels {tables[0]} + {tables[1]}")
     lines += [f"- {key} {meta[key]} + {value}" for key, value in bank.identity.items() if meta.get(key, value) != value]
     if lines:
-        raise UserError(f"the checkpoint (-) does not fit the configuration and the bank (+): {'; '.join(lines)}", str(path),
-                        fix="set the model's sizes as in the config.yaml of the run that made it, and use a bank with the same "
-                        "encoder, vocabulary and levels")
+        fix = ("set the model's sizes as in the config.yaml of the run that made it, and use a bank with the same encoder, vocabulary and "
+               "levels")
+        if "encoder" in meta and (meta["encoder"] == ENCODER) != (bank.identity.get("encoder") == ENCODER):
+            fix = ("use what was trained on released files on such files (data.files) and what was trained on a bank on banks: features "
+                   "come from other networks, and boxes are in pixels in files and shares of the picture in banks")
+        raise UserError(f"the checkpoint (-) does not fit the configuration and the bank (+): {'; '.join(lines)}", str(path), fix=fix)
     return meta
 
 

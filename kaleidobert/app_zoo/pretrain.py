@@ -1,5 +1,6 @@
 """``kaleidobert pretrain``: the seven tasks on a bank (paper, section 3)."""
 
+import keras
 import numpy as np
 
 from kaleidobert import levels as kaleido
@@ -11,6 +12,7 @@ from kaleidobert.datasets.sampler import PretrainSampler, share_of_groups
 from kaleidobert.engines import steps
 from kaleidobert.engines.runs import Run, check_folder
 from kaleidobert.engines.trainer import Goal, Schedule, Trainer
+from kaleidobert.errors import UserError
 from kaleidobert.evaluators import plots, tasks
 from kaleidobert.losses import tasks as losses
 from kaleidobert.model_zoo import checkpoints
@@ -19,7 +21,7 @@ from kaleidobert.model_zoo.kaleidobert import pretrainer
 
 def dry_run(config: PretrainConfig) -> None:
     """Check the data and the configuration, print sizes and the number of steps."""
-    check_folder(config.run, config)
+    _check(config)
     if config.data.files is not None:
         return released_runs.dry_run(config)
     bank, rows, _ = _open(config)
@@ -33,7 +35,7 @@ def dry_run(config: PretrainConfig) -> None:
 
 def run(config: PretrainConfig) -> None:
     """Train, evaluate after every epoch, write the run folder."""
-    check_folder(config.run, config)
+    _check(config)
     data = released_runs.pretraining(config) if config.data.files is not None else material(config)
     arguments = models.backbone_config(data.bank, config.levels, config.model, config.train)
     model = pretrainer(models.like(config.init, arguments))
@@ -41,8 +43,11 @@ def run(config: PretrainConfig) -> None:
         data.adapt(model)
     else:
         fresh = checkpoints.transfer(config.init, model)
-        models.tell(config.init, fresh)
+        models.tell(config.init, fresh, data.bank)
+        if models.is_unmeasured(config.init):
+            data.adapt(model)
     optimizer, total = models.schedule(config.train, data.num_examples)
+    begun = _begun(config, model, optimizer, total) if config.init_optimizer else 0
     by_task = losses.for_tasks(config.levels, config.losses.feature_target, config.losses.mlm_weight, config.losses.itm_weight)
 
     kinds = {task: "loss" for task in by_task} | {level.name: "kl" for level in kaleido.feature_levels(config.levels)}
@@ -55,6 +60,7 @@ def run(config: PretrainConfig) -> None:
 
     folder = Run(config.run, config)  # claimed when nothing is left to refuse
     trainer = Trainer(folder, model, optimizer, models.origin(model, data.bank))
+    trainer.step = begun
     shares = {f"{task}_{kind.removeprefix('joint_')}": by_task[task].share for task, kind in kinds.items()}
     goal = Goal(evaluator(model, data.validation, config.levels, shares), "loss", higher_is_better=False)
     trainer.fit(data.sampler.batch, loss, goal, Schedule(total, config.train.epochs, config.train.save_every), config.train.clip_norm)
@@ -116,6 +122,24 @@ def baseline(bank: Bank, rows: np.ndarray, sampler: PretrainSampler, levels) -> 
                       for name, constant in constants.items()})
         step += 1
     return {**tasks.chance(levels, bank.vocabulary.size), **tasks.means(parts)}
+
+
+def _check(config: PretrainConfig) -> None:
+    check_folder(config.run, config)
+    if config.init_optimizer and config.init is None:
+        raise UserError("init_optimizer is set and no checkpoint is named", "init", "the last.npz of a run, or a TensorFlow 1 checkpoint "
+                        "of training", "set init=..., or init_optimizer=false")
+
+
+def _begun(config: PretrainConfig, model: keras.Model, optimizer: keras.optimizers.Optimizer, total: int) -> int:
+    """Load the state of Adam that ``init`` holds; the step at which the run goes on. UserError where all steps are done."""
+    optimizer.build(model.trainable_variables)
+    step = checkpoints.continue_optimizer(config.init, model, optimizer)
+    if step >= total:
+        raise UserError(f"the checkpoint has done {step:,} steps", str(config.init), f"fewer than the {total:,} of this run",
+                        "set a larger train.epochs, or init_optimizer=false to start from the weights alone")
+    print(f"  with the state of Adam, at step {step:,} of {total:,}")
+    return step
 
 
 def _open(config: PretrainConfig):

@@ -2,13 +2,16 @@
 
     python -m kaleidobert.app_zoo.released_flags i2t configs --predict_input_fp=list.list_csv --predict_checkpoint_path=ckpt-7 --dry-run
 
-Each translation is printed. Our own words (key=value, CONFIG.yaml, --dry-run, --help) pass through; later words win.
+Each translation is printed. Our own words (key=value, CONFIG.yaml, --dry-run, --help) pass through; later words win. Without CONFIG.yaml it
+is that of configs/released where flags are given, or where the release's files lie in dataset/ and the bank of the other one does not.
 """
 
+import glob
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from kaleidobert import configs
 from kaleidobert.app_zoo import cli
 from kaleidobert.errors import UserError
 
@@ -25,6 +28,11 @@ IDLE = {"input_sequence_length": "the length of input_ids in data.schema counts"
         "workerGPU": "one process uses one device: choose it with CUDA_VISIBLE_DEVICES; multiplies --train_batch_size",
         "workerCount": "one process uses one machine; multiplies --train_batch_size",
         "worker_hosts": "there is one process", "task_index": "there is one process", "job_name": "there is one process"}
+PATHS = ("train_input_fp", "eval_input_fp", "predict_input_fp", "predict_checkpoint_path", "pretrain_model_name_or_path")  # that are read
+# lists that the released scripts made of all files of a part: where there is none, configs/released names the same files by a pattern
+LISTS = {"pretrain": {"train_input_fp": "train", "eval_input_fp": "dev"}, "i2t": {"predict_input_fp": "eval_img2txt"},
+         "t2i": {"predict_input_fp": "eval_txt2img"}, "cat": {"train_input_fp": "train_catepred", "eval_input_fp": "eval_catepred"},
+         "subcat": {"train_input_fp": "train_subcatepred", "eval_input_fp": "eval_subcatepred"}}
 SPECIAL = ("mode", "train_batch_size", "pretrain_model_name_or_path", "model_dir", "output_dir")
 TRAINING = {"train_input_fp", "eval_input_fp", "num_epochs", "learning_rate", "train_batch_size", "model_dir"}
 PREDICTION = {"predict_input_fp", "predict_batch_size", "type"}
@@ -36,19 +44,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
     name, folder, *rest = sys.argv[1:] if arguments is None else arguments
     try:
         flags, others = split(rest)
-        words, lines = translate(name, flags)
+        config, why = others[0] if others else "", ""
+        if config.endswith((".yaml", ".yml")):
+            del others[0]
+        else:
+            config, why = default(name, Path(folder), flags, others)
+        words, lines = translate(name, flags, Path(folder).parent, bool(why))
     except UserError as error:
         print(f"kaleidobert {COMMANDS[name]}: {error}", file=sys.stderr)
         return 2
-    if not (others and others[0].endswith((".yaml", ".yml"))):
-        config = Path(folder) / ("released" if flags else "") / f"{name}.yaml"
-        others = [str(config), *others]
-        if flags:
-            lines.append(f"no configuration named -> {config}")
-    for line in lines:
+    for line in [*lines, f"{why} -> {config}"] if why else lines:
         print(line)
-    config, *own = others
-    return cli.main([COMMANDS[name], config, *words, *own])
+    return cli.main([COMMANDS[name], config, *words, *others])
+
+
+def default(name: str, folder: Path, flags: dict[str, str], others: Sequence[str]) -> tuple[str, str]:
+    """(the configuration of a script that was given none, why it is the one for released files, "" where it is not).
+
+    folder: configs. UserError where one of the two cannot be read.
+    """
+    own, released = folder / f"{name}.yaml", folder / "released" / f"{name}.yaml"
+    if flags:
+        return str(released), "no configuration named"
+    if own.is_file() and released.is_file() and not any(word.startswith("data.") for word in others):
+        bank, files = (getattr(configs.load(cli.COMMANDS[COMMANDS[name]][0], path).data, key)
+                       for path, key in ((own, "bank"), (released, "files")))
+        if bank is not None and not bank.exists() and glob.glob(str(files)):
+            return str(released), f"no configuration named, {files} is there and {bank} is not"
+    return str(own), ""
 
 
 def split(arguments: Sequence[str]) -> tuple[dict[str, str], list[str]]:
@@ -74,9 +97,16 @@ def split(arguments: Sequence[str]) -> tuple[dict[str, str], list[str]]:
     return flags, others
 
 
-def translate(name: str, flags: dict[str, str]) -> tuple[list[str], list[str]]:
-    """(our words, a line for each flag that says what became of it). UserError for a value or a flag that this script cannot take."""
+def translate(name: str, flags: dict[str, str], root: Path = Path(), patterns: bool = False) -> tuple[list[str], list[str]]:
+    """(our words, a line for each flag that says what became of it). UserError for a value or a flag that this script cannot take.
+
+    root: the repository, at which relative paths start that are not below the current folder. patterns: the configuration names the
+    release's files, so that the lists that the released scripts made of them may be missing.
+    """
     command, words, lines = COMMANDS[name], [], []
+    places = {flag: _place(value, root) if flag in PATHS else value for flag, value in flags.items()}
+    unmade = {flag for flag, made in LISTS[name].items() if Path(places.get(flag, "")).name == f"{made}_list.list_csv"
+              and patterns and not Path(places[flag]).exists()}
 
     def to(flag: str, *made: str, why: str = "") -> None:
         words.extend(made)
@@ -96,25 +126,29 @@ def translate(name: str, flags: dict[str, str]) -> tuple[list[str], list[str]]:
             lines.append(f"--mode={value} -> what `kaleidobert {command}` does anyway")
         elif flag == "predict_checkpoint_path" and command == "classify":
             if not _is_path(flags.get("pretrain_model_name_or_path", "")):
-                to(flag, f"init={value}", why="the release passed it and started from its model zoo")
+                to(flag, f"init={places[flag]}", why="the release passed it and started from its model zoo")
             else:
                 lines.append(f"--{flag}={value} -> nothing (as in the release: training starts from --pretrain_model_name_or_path)")
+        elif flag in unmade:
+            lines.append(f"--{flag}={value} -> nothing (there is no such list; the configuration names the files that it would hold)")
         elif flag in WORDS:
-            to(flag, f"{WORDS[flag]}={value}", *(["data.bank="] if WORDS[flag] == "data.files" else []))
+            to(flag, f"{WORDS[flag]}={places[flag]}", *(["data.bank="] if WORDS[flag] == "data.files" else []))
         elif flag == "train_batch_size":
             size, why = _global_batch(flags)
             to(flag, f"train.batch_size={size}", why=why)
         elif flag == "pretrain_model_name_or_path":
             if _is_path(value) and command != "retrieve":
-                to(flag, f"init={value}")
+                to(flag, f"init={places[flag]}")
             else:
                 lines.append(f"--{flag}={value} -> nothing (" + ("--predict_checkpoint_path counts" if command == "retrieve" else
                              "no model is fetched by its name: checkpoint/get_checkpoint.sh, then init=") + ")")
         elif flag in ("model_dir", "output_dir"):
-            if flag == ("output_dir" if command == "retrieve" else "model_dir"):
-                to(flag, f"run={value}")
-            else:
+            if flag != ("output_dir" if command == "retrieve" else "model_dir"):
                 lines.append(f"--{flag}={value} -> nothing (all results lie in run=)")
+            elif patterns and any(Path(value).glob("*.index")):
+                lines.append(f"--{flag}={value} -> nothing (another checkpoint lies there: run= of the configuration counts)")
+            else:
+                to(flag, f"run={value}")
         else:
             lines.append(f"--{flag}={value} -> nothing ({IDLE[flag]})")
     return words, lines
@@ -135,6 +169,16 @@ def _global_batch(flags: dict[str, str]) -> tuple[int, str]:
         counts.append(int(value))
     batch, gpus, workers = counts
     return batch * gpus * workers, f"{batch} per GPU there, {gpus * workers} GPUs" if gpus * workers > 1 else ""
+
+
+def _place(value: str, root: Path) -> str:
+    """A relative path that is not there below the current folder but is in the repository, as it is from the current folder."""
+    def there(path: Path) -> bool:
+        return path.exists() or path.with_name(f"{path.name}.index").exists()
+
+    if "://" in value or not value or there(Path(value)) or not there(root / value):
+        return value
+    return str(root / value)
 
 
 def _is_path(value: str) -> bool:

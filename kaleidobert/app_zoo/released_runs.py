@@ -12,17 +12,18 @@ import numpy as np
 from kaleidobert import levels as kaleido
 from kaleidobert.app_zoo import models
 from kaleidobert.app_zoo.materials import LabelMaterial, PretrainMaterial
+from kaleidobert.app_zoo.models import ENCODER
 from kaleidobert.configs import ClassifyConfig, PretrainConfig, RetrieveConfig, TrainingData
 from kaleidobert.datasets import released_rows, released_samplers, released_schema
 from kaleidobert.datasets.released_rows import Rows
 from kaleidobert.datasets.released_samplers import FileLabelSampler, FilePretrainSampler, Reader
+from kaleidobert.datasets.sampler import Order
 from kaleidobert.errors import UserError
 from kaleidobert.evaluators import tasks
 from kaleidobert.levels import KaleidoLevel
 
 SAMPLE = 500  # rows from which the best constant answers are taken, and a scale of features
 JUDGED = 2000  # validation rows on which constant answers are judged: reading text is slow
-ENCODER = "baked into released files"
 
 Config = PretrainConfig | ClassifyConfig | RetrieveConfig
 
@@ -73,9 +74,10 @@ def layout(config: Config, rows: Rows) -> FileLayout:
                       {"encoder": ENCODER}, rows)
 
 
-def describe(**sources: tuple[Path | None, Rows]) -> Mapping[str, Any]:
-    """For results.json: {split: where it lies, and its size}."""
-    return {split: {"source": str(source), "rows": len(rows), "schema": str(rows.schema)} for split, (source, rows) in sources.items()}
+def describe(config: PretrainConfig | ClassifyConfig, train: Rows, val: Rows) -> Mapping[str, Any]:
+    """For results.json: {split: where it lies, its size, and how many of its rows are used}."""
+    return {split: {"source": str(source), "rows": len(rows), "used": used, "schema": str(rows.schema)} for split, source, rows, used in (
+        ("train", config.data.files, train, len(train)), ("val", config.data.val_files, val, len(_judged(config, val))))}
 
 
 def dry_run(config: PretrainConfig | ClassifyConfig) -> None:
@@ -83,7 +85,8 @@ def dry_run(config: PretrainConfig | ClassifyConfig) -> None:
     task, also = ("pretrain", ()) if isinstance(config, PretrainConfig) else ("finetune", (released_samplers.label_column(config.label),))
     for name, source in (("to train on", config.data.files), ("to evaluate on", config.data.val_files)):
         rows = open_files(config, source, task, also)
-        print(f"{name}: {source}: {rows.summary()}")
+        limit = config.data.val_limit if source is config.data.val_files else 0
+        print(f"{name}: {source}: {rows.summary()}" + (f", of which the first {limit:,}" if limit else ""))
         _check_init(config, rows)
 
 
@@ -93,12 +96,18 @@ def pretraining(config: PretrainConfig) -> PretrainMaterial:
     _check_init(config, train)
     settings = (config.sampling.losses_on_negatives, config.train.batch_size, config.train.seed)
     samplers = [FilePretrainSampler(Reader(rows, config.levels, config.data.vocabulary_size), *settings) for rows in (train, val)]
+    samplers[1].order = Order(_judged(config, val), *settings[1:])
 
     def baselines() -> dict[str, float]:
         return baseline(*samplers, config.levels, config.data.vocabulary_size)
 
     return PretrainMaterial(layout(config, train), len(train), *samplers, lambda model: _adapt(model, samplers[0].examples, len(train)),
-                            baselines, lambda: describe(train=(config.data.files, train), val=(config.data.val_files, val)))
+                            baselines, lambda: describe(config, train, val))
+
+
+def _judged(config: PretrainConfig | ClassifyConfig, val: Rows) -> np.ndarray:
+    """The rows to evaluate on."""
+    return np.arange(min(len(val), config.data.val_limit or len(val)))
 
 
 def baseline(train: FilePretrainSampler, val: FilePretrainSampler, levels: tuple[KaleidoLevel, ...], vocabulary: int) -> dict[str, float]:
@@ -122,6 +131,7 @@ def labelling(config: ClassifyConfig) -> LabelMaterial:
     readers = [Reader(rows, config.levels, config.data.vocabulary_size) for rows in (train, val)]
     known, names = released_samplers.label_map(train, config.label)
     truth, more = released_samplers.label_map(val, config.label)
+    judged = _judged(config, val)
     count = released_samplers.CLASSES[config.label]
     called = {**more, **names}
     sampler = FileLabelSampler(readers[0], config.label, config.modality, config.noise, config.train.batch_size, config.train.seed)
@@ -131,10 +141,10 @@ def labelling(config: ClassifyConfig) -> LabelMaterial:
         return readers[1].side(readers[1].inputs(numbers, val.take(numbers)), config.modality)
 
     return LabelMaterial(
-        layout(config, train), len(train), sampler.batch, inputs, np.arange(len(val)), truth, pictures,
+        layout(config, train), len(train), sampler.batch, inputs, judged, truth[judged], pictures[judged],
         _distinct([called.get(number, "") for number in range(count)]), [], np.bincount(known, minlength=count),
         lambda model: _adapt(model, lambda numbers: (readers[0].inputs(numbers, train.take(numbers)),), len(train)), dict,
-        lambda: describe(train=(config.data.files, train), val=(config.data.val_files, val)))
+        lambda: describe(config, train, val))
 
 
 def _check_init(config: PretrainConfig | ClassifyConfig, rows: Rows) -> None:

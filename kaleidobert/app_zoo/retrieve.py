@@ -1,12 +1,13 @@
 """``kaleidobert retrieve``: rank fixed candidate lists by the matching head (paper, section 4.2: ITR = i2t, TIR = t2i)."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 
 from kaleidobert import files
-from kaleidobert.app_zoo import models, released_retrieval
-from kaleidobert.app_zoo.classify import picture_features
+from kaleidobert.app_zoo import models, query_sheets, released_retrieval, tables, towers
+from kaleidobert.app_zoo.retrieval_baselines import Baselines, mean
 from kaleidobert.configs import RetrieveConfig
 from kaleidobert.datasets.bank import Bank, describe, sha256
 from kaleidobert.datasets.sampler import clean_batch, share_of_groups
@@ -16,34 +17,36 @@ from kaleidobert.engines.predictor import predict
 from kaleidobert.engines.runs import Run, check_folder
 from kaleidobert.engines.trainer import Goal, Schedule, Trainer
 from kaleidobert.errors import UserError
-from kaleidobert.evaluators import baselines, candidates, plots, retrieval
+from kaleidobert.evaluators import candidates, plots, retrieval
+from kaleidobert.evaluators.draws import average
+from kaleidobert.evaluators.protocols import PROTOCOLS
 from kaleidobert.losses import matching
 from kaleidobert.model_zoo import checkpoints
-from kaleidobert.model_zoo.kaleidobert import matcher
 
 HELD_QUERIES, HELD_CANDIDATES = 100, 21  # small lists over held-out training groups, to choose the best epoch of fine-tuning
 
 
 def dry_run(config: RetrieveConfig) -> None:
     """Check bank and checkpoint, build the candidate lists, print sizes."""
-    check_folder(config.run, config)
-    if config.data.files is not None:
+    if _of_files(config):
         return released_retrieval.dry_run(config)
     bank, rows, val_rows = _open(config)
     models.check_start(config, bank)
-    lists, records = _test_lists(bank, val_rows, config)
-    print(f"{len(rows):,} pictures to train on; lists: {json.dumps(candidates.summary(lists, records))}; "
-          f"{lists.valid.sum():,} pairs to score")
+    draws, records = _test_lists(bank, val_rows, config)
+    for lists in draws:
+        print(f"{len(rows):,} pictures to train on; lists: {json.dumps(candidates.summary(lists, records))}; "
+              f"{lists.valid.sum():,} pairs to score")
+    _warn(config, draws)
 
 
 def run(config: RetrieveConfig) -> None:
     """Fine-tune the matching task where asked for, score the lists, write the run folder."""
-    check_folder(config.run, config)
-    if config.data.files is not None:
+    if _of_files(config):
         return released_retrieval.run(config)
     bank, rows, val_rows = _open(config)
-    model = models.start(lambda arguments: matcher(arguments, config.matching.head), config, bank)
-    lists, records = _test_lists(bank, val_rows, config)
+    model = models.start(models.matcher(config.matching), config, bank)
+    draws, records = _test_lists(bank, val_rows, config)
+    _warn(config, draws)
     forward = steps.forward(model)
     if config.train.epochs:
         folder = _finetune(config, model, forward, bank, rows)
@@ -51,36 +54,76 @@ def run(config: RetrieveConfig) -> None:
     else:
         folder = Run(config.run, config)
         checkpoints.save(folder.best, model, None, models.origin(model, bank))
-    candidates.save(lists, records.ids, config.run / "candidates.jsonl")
-    scores = score(forward, bank, val_rows, lists, config.predict_batch_size, config.direction)
-    report, compared = evaluate(config, bank, (rows, val_rows), (lists, records), scores)
-    _write_scores(config, lists, records, scores)
-    folder.results({"task": "retrieve", "direction": config.direction, "protocol": "kaleido", "metrics": report,
-                    "candidates": candidates.summary(lists, records), "baselines": compared, "bank": describe(bank),
-                    "checkpoint_sha256": sha256(folder.best)}, config)
+    reports, compared = [], []
+    others = Baselines(bank, rows, val_rows, config.subcategory, config.baselines, config.train.seed)
+    for number, lists in enumerate(draws):
+        candidates.save(lists, records.ids, config.run / _name("candidates.jsonl", number))
+        scores = score(forward, bank, val_rows, lists, config.predict_batch_size, config.direction)
+        rng = np.random.Generator(np.random.Philox(config.candidates_seed + number))
+        reports.append(retrieval.report(scores, lists.relevant, lists.valid, rng))
+        compared.append(others.compare(lists, rng))
+        _write_scores(config.run / _name("scores.jsonl", number), lists, records, scores)
+        if not number:
+            plots.rank_histogram(retrieval.standing(scores, lists.relevant, lists.valid).ranks(), config.run / "ranks.png",
+                                 lists.candidates.shape[1])
+    report, baselines = average(reports), mean(compared)
+    several = [{"seed": lists.seed, "sha256": lists.sha256, "metrics": one} for lists, one in zip(draws, reports)]
+    folder.results({"task": "retrieve", "direction": config.direction, "protocol": draws[0].protocol, "metrics": report,
+                    "candidates": candidates.summary(draws[0], records), "baselines": baselines, "bank": describe(bank),
+                    "checkpoint_sha256": sha256(folder.best), **({"draws": several} if len(draws) > 1 else {})}, config)
+    tables.write(config.run, files.read_json(config.run / "results.json"))
+    sheet = query_sheets.draw(config.run, bank, config.direction)
     for name in ("rank@1", "rank@5", "rank@10"):
         value = report[name]
-        others = "".join(f"; {other} {numbers[name]:.4f}" for other, numbers in compared.items())
+        beside = "".join(f"; {other} {numbers[name]:.4f}" for other, numbers in baselines.items())
         print(f"{config.direction} {name}: {value['value']:.4f} [{value['low']:.4f}, {value['high']:.4f}]; "
-              f"chance {value['chance']:.4f}{others}")
-    print(f"run folder: {config.run}\n  scores.jsonl, candidates.jsonl (sha256 {lists.sha256[:12]}), ranks.png, results.json")
+              f"chance {value['chance']:.4f}{beside}")
+    written = ["scores.jsonl", f"candidates.jsonl (sha256 {draws[0].sha256[:12]})", "ranks.png", "results.json", "table.md"]
+    written += ["queries.png"] if sheet else []
+    written += [f"scores-2.jsonl to scores-{len(draws)}.jsonl: the other draws"] if len(draws) > 1 else []
+    print(f"run folder: {config.run}\n  {', '.join(written)}")
 
 
-def build_lists(bank: Bank, rows: np.ndarray, config: RetrieveConfig, max_queries: int, length: int):
-    """(candidate lists, the records that they were drawn from) over the given rows of the bank."""
-    names = ("image_id", "product_id", "group", config.subcategory, "text")
-    records = candidates.Records(*[bank.column(name)[rows].tolist() for name in names])
-    return candidates.build(records, config.direction, config.candidates_seed, max_queries, length), records
+def _of_files(config: RetrieveConfig) -> bool:
+    """Whether released files are to be scored; UserError where the run folder is taken or the files' lists are to be drawn."""
+    check_folder(config.run, config)
+    if config.data.files is not None and config.protocol != "kaleido":
+        raise UserError(f"protocol is {config.protocol!r}, of files", "retrieve", "kaleido: released files hold the pairs to score",
+                        "leave protocol out, or draw lists from a bank")
+    return config.data.files is not None
 
 
-def _test_lists(bank: Bank, rows: np.ndarray, config: RetrieveConfig):
-    """The lists to report on: drawn from the seed, or those of an earlier run, whose hash must fit."""
-    lists, records = build_lists(bank, rows, config, config.max_queries, config.num_candidates)
-    if config.candidates is not None:
-        lists = candidates.load(config.candidates, records.ids)
-        if lists.direction != config.direction:
-            raise UserError(f"the lists are for {lists.direction}", str(config.candidates), config.direction)
-    return lists, records
+def records_of(bank: Bank, rows: np.ndarray, subcategory: str) -> candidates.Records:
+    """What candidate lists are drawn from, over the given rows of the bank."""
+    names = ("image_id", "product_id", "group", subcategory, "text")
+    return candidates.Records(*[bank.column(name)[rows].tolist() for name in names])
+
+
+def _test_lists(bank: Bank, rows: np.ndarray, config: RetrieveConfig) -> tuple[list[candidates.CandidateLists], candidates.Records]:
+    """The lists to report on, one per draw: drawn from the seed, or those of an earlier run, whose hash must fit."""
+    records, protocol = records_of(bank, rows, config.subcategory), PROTOCOLS[config.protocol]
+    if config.candidates is None:
+        return [candidates.build(records, config.direction, config.candidates_seed + number, config.max_queries, config.num_candidates,
+                                 protocol) for number in range(protocol.draws)], records
+    lists = candidates.load(config.candidates, records.ids)
+    for what, found, asked in (("", lists.direction, config.direction), ("the protocol ", lists.protocol, config.protocol)):
+        if found != asked:
+            raise UserError(f"the lists are for {what}{found}", str(config.candidates), asked)
+    return [lists], records
+
+
+def _warn(config: RetrieveConfig, draws: list[candidates.CandidateLists]) -> None:
+    """The full gallery through a network that sees pairs is dear: say so before it begins."""
+    if config.protocol == "full" or len(draws) > 1:
+        total = sum(int(lists.valid.sum()) for lists in draws)
+        print(f"note: protocol {config.protocol!r} has {total:,} pairs, and each goes through the whole network: "
+              f"{-(-total // config.predict_batch_size):,} batches of {config.predict_batch_size}")
+
+
+def _name(name: str, number: int) -> str:
+    """scores.jsonl, scores-2.jsonl, ... of the draws 0, 1, ..."""
+    stem, _, suffix = name.partition(".")
+    return name if not number else f"{stem}-{number + 1}.{suffix}"
 
 
 def score(forward, bank: Bank, rows: np.ndarray, lists: candidates.CandidateLists, batch_size: int, title: str) -> np.ndarray:
@@ -95,26 +138,6 @@ def score(forward, bank: Bank, rows: np.ndarray, lists: candidates.CandidateList
     return scores
 
 
-def evaluate(config: RetrieveConfig, bank: Bank, parts: tuple, drawn: tuple, scores: np.ndarray) -> tuple[dict, dict]:
-    """(report with intervals, {baseline: {metric: value}}); draws ranks.png. parts: training and validation rows."""
-    (rows, val_rows), (lists, records) = parts, drawn
-    rng = np.random.Generator(np.random.Philox(config.candidates_seed))
-    report = retrieval.report(scores, lists.relevant, lists.valid, rng)
-    plots.rank_histogram(retrieval.standing(scores, lists.relevant, lists.valid).ranks(), config.run / "ranks.png",
-                         lists.candidates.shape[1])
-    others = {"subcategory_oracle": retrieval.subcategory_oracle(records.subcategories, lists.queries, lists.candidates)}
-    if config.baselines:
-        texts, groups = bank.column("text"), bank.column("group")
-        features = picture_features(bank, np.concatenate([rows, val_rows]))
-        ridge = baselines.fit_ridge(features[: len(rows)], texts[rows].tolist(), config.train.seed, groups[rows].tolist())
-        others["ridge"] = baselines.ridge_scores(ridge, features[len(rows):], texts[val_rows].tolist(), lists)
-    compared = {}
-    for name, values in others.items():
-        result = retrieval.report(values, lists.relevant, lists.valid, rng, resamples=100)
-        compared[name] = {metric: result[metric]["value"] for metric in ("rank@1", "rank@5", "rank@10", "mrr")}
-    return report, compared
-
-
 def _finetune(config: RetrieveConfig, model, forward, bank: Bank, rows: np.ndarray) -> Run:
     """Train the matching task in the run folder; the best epoch is chosen on lists over held-out training groups."""
     train, groups = config.train, len(np.unique(bank.column("group")[rows]))
@@ -123,23 +146,22 @@ def _finetune(config: RetrieveConfig, model, forward, bank: Bank, rows: np.ndarr
                         "are held out to choose the best epoch", "use a larger data.train_share, or set train.epochs=0")
     held = share_of_groups(bank, rows, max(0.1, 2 / groups), train.seed + 1)
     kept = np.setdiff1d(rows, held)
-    optimizer, total = models.schedule(train, len(kept))
     sampler = MatchSampler(bank, kept, config.subcategory, config.matching, train.batch_size, train.seed)
-    lists, _ = build_lists(bank, held, config, HELD_QUERIES, HELD_CANDIDATES)
+    lists = candidates.build(records_of(bank, held, config.subcategory), config.direction, config.candidates_seed, HELD_QUERIES,
+                             HELD_CANDIDATES)
     objective = matching.OBJECTIVES[config.matching.objective]
-    if config.matching.objective == "contrast" and config.matching.head != "contrast":
-        raise UserError(f"the head {config.matching.head!r} has no sides to contrast", "matching.objective", "list or pair",
-                        "set matching.head=contrast")
     folder = Run(config.run, config)  # claimed when nothing is left to refuse
 
     def loss(outputs, targets, weights):
-        return {"loss": objective(outputs, targets, 1 + config.matching.negatives)}
+        # with towers the encoder learns the task by itself, as they did: together they know more than one that corrects the other
+        return {"loss": objective(outputs.get("own", outputs["itm"]), targets["itm"], 1 + config.matching.negatives)}
 
     def ranks() -> dict[str, float]:
-        scores = score(forward, bank, held, lists, config.predict_batch_size, "")
-        report = retrieval.report(scores, lists.relevant, lists.valid, np.random.Generator(np.random.Philox(0)), resamples=10)
-        return {name: report[name]["value"] for name in ("mrr", "rank@1", "rank@5", "rank@10")}
+        return retrieval.brief(score(forward, bank, held, lists, config.predict_batch_size, ""), lists.relevant, lists.valid)
 
+    if config.matching.head == "contrast":
+        towers.train(config, model, bank, kept, (held, lists))
+    optimizer, total = models.schedule(train, len(kept))  # of the variables that towers.train left to be trained
     trainer = Trainer(folder, model, optimizer, models.origin(model, bank))
     trainer.fit(sampler.batch, loss, Goal(ranks, "mrr", True), Schedule(total, train.epochs, train.save_every), train.clip_norm)
     plots.loss_curves(folder.metrics(), config.run / "losses.png")
@@ -156,11 +178,11 @@ def _open(config: RetrieveConfig):
     return bank, rows, bank.rows(config.data.val_split)
 
 
-def _write_scores(config: RetrieveConfig, lists, records, scores: np.ndarray) -> None:
+def _write_scores(path: Path, lists: candidates.CandidateLists, records: candidates.Records, scores: np.ndarray) -> None:
     lines = []
     for query, row, right, values in zip(lists.queries, lists.candidates, lists.relevant, scores):
         used = row >= 0
         lines.append(json.dumps({"query": records.ids[query], "candidates": [records.ids[i] for i in row[used]],
                                  "relevant": right[used].astype(int).tolist(),
                                  "scores": [float(f"{value:.9g}") for value in values[used]]}))  # exact: ties must stay ties
-    files.write_text(config.run / "scores.jsonl", "\n".join(lines) + "\n")
+    files.write_text(path, "\n".join(lines) + "\n")

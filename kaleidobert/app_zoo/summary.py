@@ -7,7 +7,7 @@ from typing import Any
 from kaleidobert import files
 from kaleidobert.evaluators import retrieval
 
-PICTURES = ("sheet.png", "losses.png", "confusion.png", "ranks.png", "parts.png", "index.html")
+PICTURES = ("sheet.png", "losses.png", "confusion.png", "ranks.png", "queries.png", "parts.png", "index.html")
 
 
 def table(folder: Path) -> list[tuple[str, str, float, float | None]]:

@@ -9,6 +9,7 @@ import bz2
 import errno
 import gzip
 import lzma
+import math
 import os
 import shutil
 import stat
@@ -23,7 +24,7 @@ from typing import BinaryIO
 from kaleidobert.errors import UserError
 
 CHUNK = 1 << 20
-MOST_AT_ONCE = 1 << 26  # bytes; a tar header that wants to be larger is an attack on the memory
+MOST_AT_ONCE = 1 << 20  # bytes of a tar header; one that wants to be larger is an attack on the memory
 MOST_LINKS_IN_A_CHAIN = 8
 COMPRESSIONS = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\x00": lzma.open}
 BROKEN = (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile, UnicodeError, RuntimeError,
@@ -150,14 +151,23 @@ class _Unpacking:
 
 
 class _Bounded:
-    """A file whose single reads are bounded, for tarfile reads a header's stated size in one go."""
+    """A file of which tarfile may read so many bytes as a header; a map of holes in a file goes on until its numbers end."""
 
     def __init__(self, file: BinaryIO):
         self.file, self.seek, self.tell = file, file.seek, file.tell
+        self.left: float = MOST_AT_ONCE
+
+    def next(self, tar: tarfile.TarFile) -> tarfile.TarInfo | None:
+        """The next member; its content may be of any size."""
+        self.left = MOST_AT_ONCE
+        info = tar.next()
+        self.left = math.inf
+        return info
 
     def read(self, size: int) -> bytes:
-        if not 0 <= size <= MOST_AT_ONCE:
-            raise tarfile.ReadError(f"a header of {size:,} bytes")
+        if not 0 <= size <= self.left:
+            raise tarfile.ReadError(f"a header of {size:,} bytes" if size > MOST_AT_ONCE else f"a header beyond {MOST_AT_ONCE:,} bytes")
+        self.left -= size
         return self.file.read(size)
 
 
@@ -167,8 +177,9 @@ def _tar_members(file: BinaryIO, where: str) -> Iterator[Member]:
     file.seek(0)
     opener = next((opener for magic, opener in COMPRESSIONS.items() if start.startswith(magic)), None)
     plain = opener(file) if opener else file
-    with tarfile.open(fileobj=_Bounded(plain), mode="r:") as tar:
-        while (info := tar.next()) is not None:
+    bounded = _Bounded(plain)
+    with tarfile.open(fileobj=bounded, mode="r:") as tar:
+        while (info := bounded.next(tar)) is not None:
             tar.members.clear()  # or a million members stay in memory
             name = safe_name(info.name, where)
             if info.isdir():

@@ -31,31 +31,35 @@ from kaleidobert.errors import UserError
 
 MANIFEST = "manifest.json"
 MOST_OF_A_MANIFEST = 1 << 26  # bytes
+PARTS = (".index", ".data-00000-of-00001")  # the files of a TensorFlow 1 checkpoint, and what is read beside them
+BESIDE = ("config.json", "bert_config.json", "vocab.txt")
 Listing = dict[str, list]  # name, "" for the one file: [bytes or None, validator]
 
 
-def cached(url: str | Path, options: Options = DEFAULT, progress: Progress | None = None) -> Path:
+def cached(url: str | Path, options: Options = DEFAULT, progress: Progress | None = None, checkpoint: bool = False) -> Path:
     """The local copy of a file or folder; a local path comes back as it is.
 
     s3://bucket/path is a file or a folder; https://host/path a file, https://host/path/ a folder whose manifest.json names its files.
     Every call asks the server whether the copy is still right: changed files are fetched, unchanged ones kept, and what the server no
     longer has disappears from the copy. Without network the copy is used as it is, with a note on standard error.
+    checkpoint: it may also be a TensorFlow 1 checkpoint, named without the endings of its files; they are fetched, with config.json
+    and vocab.txt beside them, and the path of the copy is without endings too.
     Raises UserError where there is neither network nor copy, and where the server refuses.
     """
     if not is_remote(url):
         return Path(url)
-    copy = _Copy(str(url), options, progress)
+    copy = _Copy(str(url), options, progress, checkpoint)
     with explained(copy.root), locked(copy.root / ".lock", threading.Event()):
         return copy.bring()
 
 
-def missing(url: str | Path, options: Options = DEFAULT) -> tuple[Path, list[int | None]]:
+def missing(url: str | Path, options: Options = DEFAULT, checkpoint: bool = False) -> tuple[Path, list[int | None]]:
     """(where the copy lies or will lie, bytes of every file that ``cached`` would fetch, None where not known); writes nothing."""
     if not is_remote(url):
         return Path(url), []
-    copy = _Copy(str(url), options, None)
+    copy = _Copy(str(url), options, None, checkpoint)
     kept, listing = copy.compare()
-    return copy.place, [state[0] for name, state in listing.items() if kept.get(name) != state or not copy.is_whole({name: state})]
+    return copy.path(listing), [state[0] for name, state in listing.items() if kept.get(name) != state or not copy.is_whole({name: state})]
 
 
 def root() -> Path:
@@ -66,15 +70,19 @@ def root() -> Path:
 class _Copy:
     """One address and the folder of its copy, which the caller holds locked."""
 
-    def __init__(self, url: str, options: Options, progress: Progress | None):
+    def __init__(self, url: str, options: Options, progress: Progress | None, checkpoint: bool):
         self.url, self.options, self.progress = url, options, progress
+        self.checkpoint = checkpoint and not url.endswith(("/", ".npz"))
         self.fetcher = Fetcher(options, progress)
         service = self.fetcher.remote.client().meta.endpoint_url if url.startswith("s3://") else ""
-        identity = "\n".join((service, shown(url).rstrip("/"), url.partition("?")[2]))  # not the password
+        identity = "\n".join((service, shown(url).rstrip("/"), url.partition("?")[2], *["checkpoint"] * self.checkpoint))  # no password
         self.name = shown(url).rstrip("/").rpartition("/")[2]
         self.root = root() / hashlib.sha256(identity.encode()).hexdigest()[:16]
         self.place, self.work = self.root / str(safe_name(self.name, shown(url))), self.root / f".{self.name}.part"
-        self.kept_path, self.work_path = self.root / "kept.json", self.root / f".{self.name}.part.json"
+        self.kept_path = self.root / ("kept.json" if self.name != "kept.json" else ".kept.json")
+        self.work_path = self.root / f".{self.name}.part.json"
+        if self.place == self.root:
+            raise UserError("names no file", shown(url), "https://host/path or s3://bucket/path")
         self.manifest: tuple[File, ...] = ()
 
     def compare(self) -> tuple[Listing, Listing]:
@@ -92,10 +100,14 @@ class _Copy:
         """The copy as it should be."""
         kept, listing = self.compare()
         if listing == kept and self.is_whole(kept):
-            return self.place
+            return self.path(listing)
         listing = self._fetch_file(listing) if "" in listing else self._fetch_folder(listing, kept)
         files.write_json(self.kept_path, {"address": shown(self.url), "files": listing})
-        return self.place
+        return self.path(listing)
+
+    def path(self, listing: Listing) -> Path:
+        """What stands for the address: the file, the folder, or the checkpoint in it."""
+        return self.place / self.name if self.name + PARTS[0] in listing and self.checkpoint else self.place
 
     def _ask(self, patient: bool) -> Listing:
         """What the server has, asked once, or patiently."""
@@ -108,6 +120,8 @@ class _Copy:
 
     def _look(self) -> Listing:
         remote = self.fetcher.remote
+        if self.checkpoint and (listing := self._parts()):
+            return listing
         if self.url.startswith("s3://"):
             try:
                 found = remote.list(self.url)
@@ -122,13 +136,37 @@ class _Copy:
                     raise UserError("there is no such folder, or it is empty", shown(self.url))
                 return {file.name: [size, tag] for file, (size, tag) in zip(self.manifest, found.values())}
         elif self.url.endswith("/"):
-            with closing(remote.open(self.url + MANIFEST)) as stream:
-                text = b"".join(iter(lambda: stream.read(MOST_OF_A_MANIFEST), b""))
+            text = self._manifest()
             entries = manifests.parse(text.decode("utf-8", "replace"), shown(self.url) + MANIFEST)
             self.manifest = tuple(dataclasses.replace(file, unpack="") for file in entries)
             return {file.name: [file.size, file.sha256] for file in self.manifest}
         with closing(remote.open(self.url)) as stream:
             return {"": [stream.total, stream.validator]}
+
+    def _manifest(self) -> bytes:
+        where, text = self.url + MANIFEST, b""
+        with closing(self.fetcher.remote.open(where)) as stream:
+            while part := stream.read(MOST_OF_A_MANIFEST + 1 - len(text)):
+                text += part
+        if len(text) > MOST_OF_A_MANIFEST:
+            raise UserError(f"the manifest has more than {MOST_OF_A_MANIFEST:,} bytes", shown(where), "a list of files")
+        if stream.total is not None and len(text) < stream.total:
+            raise Broken(f"the connection ended after {len(text):,} of {stream.total:,} bytes of the manifest")
+        return text
+
+    def _parts(self) -> Listing:
+        """The files of the checkpoint of this name, as far as they are there; empty where there is none."""
+        folder, found = self.url.rpartition("/")[0], {}
+        for name in (*[self.name + part for part in PARTS], *BESIDE):
+            with suppress(UserError), closing(self.fetcher.remote.open(f"{folder}/{name}")) as stream:
+                found[name] = [stream.total, stream.validator]
+            if not found:
+                return {}
+        if self.name + PARTS[1] not in found:
+            raise UserError(f"{self.name + PARTS[0]} is there, and {self.name + PARTS[1]} is not", shown(self.url),
+                            "a checkpoint of one part", "name the folder that holds it")
+        self.manifest = tuple(File(name, f"{folder}/{name}", size) for name, (size, _) in found.items())
+        return found
 
     def is_whole(self, listing: Listing) -> bool:
         """Whether the files of a listing, and at least one, are there."""
@@ -160,7 +198,7 @@ class _Copy:
                     os.link(source, target)
         for file in self.manifest if self.progress else ():  # so that the whole is known from the start
             self.progress(file.name, 0, file.size)
-        self.fetcher.all(self.manifest, self.work, "" if self.url.startswith("s3://") else self.url)
+        self.fetcher.all(self.manifest, self.work, "" if self.checkpoint or self.url.startswith("s3://") else self.url)
         old = self.root / f".{self.name}.old"
         shutil.rmtree(old, ignore_errors=True)
         if self.place.exists():

@@ -34,8 +34,8 @@ FETCH = "dataset/get_raw_dataset.sh fetches the extracted pictures and texts; fa
 def rows(source: Source, wanted: Sequence[str]) -> Iterator[Row]:
     """(where, row) of every picture of the HDF5 files, the wanted columns only; a picture is named FILE.h5#input_image/ROW.
 
-    A pose that a product has twice gets a running number. Raises UserError where a file is missing, is no HDF5 file, lacks a
-    wanted array, or its arrays differ in length.
+    A pose that a product has twice gets a running number. Raises UserError where a file is missing, is no HDF5 file or damaged,
+    lacks a wanted array, or its arrays differ in length or hold more than one value per picture.
     """
     poses: Counter[tuple[str, str]] = Counter()
     for split, name in (source.splits or H5_SPLITS).items():
@@ -51,7 +51,7 @@ def rows(source: Source, wanted: Sequence[str]) -> Iterator[Row]:
                                 f"{', '.join(file)}", "correct source.columns")
             size = _length(file, keys, source.columns.image, path)
             for start in range(0, size, CHUNK):
-                for number, row in enumerate(_chunk(file, keys, source.columns.image, start), start):
+                for number, row in enumerate(_chunk(file, keys, source.columns.image, start, path), start):
                     row |= {source.columns.image: f"{name}#{source.columns.image}/{number}", "split": split}
                     if POSE in row:
                         key = str(row.get(source.columns.id)), row[POSE]
@@ -91,6 +91,11 @@ def _existing(path: Path) -> Path:
 
 
 def _length(file: h5py.File, keys: Sequence[str], image: str, path: Path) -> int:
+    for key in keys:
+        shape = getattr(file[key], "shape", None)
+        if not shape or key != image and shape[1:] not in ((), (1,)):
+            raise UserError(f"{key!r} is {'no array' if not shape else f'of shape {list(shape)}'}", str(path),
+                            "one value per picture: [N] or [N, 1]", "correct source.columns")
     sizes = {key: len(file[key]) for key in keys}
     if len(set(sizes.values())) > 1:
         raise UserError(f"the arrays differ in length: {', '.join(f'{key} {size:,}' for key, size in sizes.items())}", str(path),
@@ -102,8 +107,15 @@ def _length(file: h5py.File, keys: Sequence[str], image: str, path: Path) -> int
     return len(pictures)
 
 
-def _chunk(file: h5py.File, keys: Sequence[str], image: str, start: int) -> Iterator[dict[str, Any]]:
-    columns = {key: _values(file[key][start : start + CHUNK]) for key in keys if key != image}
+def _chunk(file: h5py.File, keys: Sequence[str], image: str, start: int, path: Path) -> Iterator[dict[str, Any]]:
+    columns = {}
+    for key in keys:
+        try:
+            if key != image:
+                columns[key] = _values(file[key][start : start + CHUNK])
+        except OSError as error:
+            raise UserError(f"the rows from {start:,} on cannot be read ({error})", f"{path}, array {key!r}", "an undamaged file",
+                            FETCH) from None
     for values in zip(*columns.values()):
         yield dict(zip(columns, values))
 

@@ -76,6 +76,8 @@ def _entry(row: dict, address: str, ask: str, where: str) -> File:
     for key in ("name", "unpack"):
         if values.get(key):
             values[key] = str(safe_name(values[key], where))
+            if values[key] == ".":
+                raise UserError(f"{key} names the target folder itself", where, "a name below it")
     return File(**{"ask": ask} | values | {"url": url, "sha256": sha256})
 
 

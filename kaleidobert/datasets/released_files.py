@@ -139,7 +139,7 @@ def parse(line: Line, schema: Schema, only: Collection[str] | None = None) -> Ro
     hint = "" if line.ended else "the file ends here without a newline: it may be cut off; fetch it again"
     if not content:
         raise UserError("the line is blank", line.where, f"{len(schema.columns)} columns", "take the line out")
-    fields = content.split(b"\t")
+    fields = _fields(content)
     if len(fields) != len(schema.columns):
         raise UserError(f"the line has {len(fields)} columns", line.where, f"{len(schema.columns)}, separated by TAB ({schema.origin})",
                         hint or "give the schema of these files")
@@ -161,16 +161,25 @@ def parse(line: Line, schema: Schema, only: Collection[str] | None = None) -> Ro
     return row
 
 
-def _value(column: Column, field: bytes, encoding: str) -> np.ndarray | str:
+def _fields(content: bytes) -> list[memoryview]:
+    """What lies between the TABs, without a copy: that of a megabyte takes a tenth of the time of its numbers."""
+    view, begin, fields = memoryview(content), 0, []
+    while (end := content.find(b"\t", begin)) >= 0:
+        fields.append(view[begin:end])
+        begin = end + 1
+    return [*fields, view[begin:]]
+
+
+def _value(column: Column, field: memoryview, encoding: str) -> np.ndarray | str:
     if column.type == "str":
-        return field.decode(encoding)
+        return str(field, encoding)
     if column.type == "base64":
-        return _base64(field, column.length)
+        return released_numbers.from_base64(bytes(field), column.length)
     if column.length > 1:
         return (released_numbers.integers if column.type == "int" else released_numbers.floats)(field, column.length)
     if column.type == "float":
-        return _scalar(field, np.float32, released_numbers.float_item, "one number")
-    return _scalar(field, np.int32, _int32, "one whole number of 32 bits, without a +")
+        return _scalar(bytes(field), np.float32, released_numbers.float_item, "one number")
+    return _scalar(bytes(field), np.int32, _int32, "one whole number of 32 bits, without a +")
 
 
 def _scalar(field: bytes, dtype: type, convert, expected: str) -> np.ndarray:
@@ -185,23 +194,6 @@ def _int32(field: bytes) -> int:
     if not -(2**31) <= value < 2**31 or b"+" in field:
         raise ValueError(field)
     return value
-
-
-def _base64(field: bytes, length: int) -> np.ndarray:
-    """float32[length] of either alphabet of base64, with or without its padding."""
-    if any(mark in field for mark in b"-_"):
-        if any(mark in field for mark in b"+/"):
-            raise binascii.Error("two alphabets are mixed")
-        field = field.translate(bytes.maketrans(b"-_", b"+/"))
-    bare = field.rstrip(b"=")
-    if len(field) - len(bare) not in (0, -len(bare) % 4):
-        raise binascii.Error("the padding is wrong")
-    raw = binascii.a2b_base64(bare + b"=" * (-len(bare) % 4), strict_mode=True)
-    if len(raw) % 4:
-        raise binascii.Error(f"{len(raw):,} bytes are no float32 numbers")
-    if len(raw) != 4 * length:
-        raise released_numbers.WrongCount(len(raw) // 4)
-    return np.frombuffer(raw, "<f4").astype(np.float32)
 
 
 def _tasks(pool: ThreadPoolExecutor, stop: threading.Event, source: Iterator[Line], schema: Schema) -> Iterator[tuple[Position, Future]]:

@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from functools import partial
 from os.path import isfile  # Path.is_file raises where a name is too long
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 from tqdm import tqdm
@@ -55,7 +54,7 @@ class Index:
             with np.load(cache, allow_pickle=False) as file:
                 if str(file["stamp"]) == stamp:
                     return cls(paths, [file[f"arr_{number}"] for number in range(len(paths))])
-        except (OSError, ValueError, KeyError, BadZipFile):
+        except Exception:  # zipfile, zlib and numpy raise many kinds over a damaged file
             pass  # a cache: whatever is wrong with it, counting again puts it right
         index = cls.scan(paths)
         try:
@@ -76,7 +75,9 @@ class Index:
         try:
             with np.load(path, allow_pickle=False) as file:
                 starts = [file[f"arr_{number}"] for number in range(len(file.files))]
-        except (OSError, ValueError, KeyError, BadZipFile) as error:
+                if any(offsets.dtype != np.int64 or offsets.ndim != 1 or len(offsets) < 2 for offsets in starts):
+                    raise ValueError("no places of lines")
+        except Exception as error:  # as in open
             raise UserError(f"is no index of lines ({error})", str(path), fix="delete it, so that the lines are counted again") from None
         if len(starts) != len(paths):
             raise UserError(f"is the index of {len(starts)} files", str(path), f"of {len(paths)}",

@@ -4,8 +4,9 @@ A loop reads comma-separated numbers from text[at] on into out[count] and on, an
 FULL: a number is left for which out has no room; HARD: Python must see to the item that begins at the place.
 
 Each loop is one function: numba counts references to an array handed to another one, which takes longer than a number does.
-Most time would go into branches that the processor guesses wrong; so _plain looks at eight digits at once, as the bytes of
-one 64-bit word (the first digit in the lowest byte), and has no branch that depends on how many there are.
+Most time would go into branches that the processor guesses wrong, and into waiting for the place of the next number; so _plain
+looks at eight characters at once, as the bytes of one 64-bit word (the first character in the lowest byte), has no branch that
+depends on how many there are up to eight decimals, and finds the comma without reading the digits before it.
 """
 
 import numpy as np
@@ -13,22 +14,27 @@ from numba import njit
 
 DONE, HARD, FULL = 0, 1, 2
 COMMA, POINT, PLUS, MINUS, ZERO, NINE, SMALL_E, BIG_E, SPACE, TAB, RETURN = b",.+-09eE \t\r"
-ZEROS, ABOVE_NINE, HIGH = (np.uint64(0x0101010101010101 * byte) for byte in (ZERO, 0x76, 0x80))
+ZEROS, COMMAS, ABOVE_NINE, LOW, HIGH = (np.uint64(0x0101010101010101 * byte) for byte in (ZERO, COMMA, 0x76, 0x01, 0x80))
 # places in the text are unsigned, so that no compiled loop looks for negative ones
-ONE, TWO, TEN, DIGITS, EIGHT, ROOM, HIGHEST = (np.uint64(value) for value in (1, 2, 10, 18, 8, 20, 56))
+ONE, TWO, THREE, SEVEN, EIGHT, TEN, SIXTEEN, HIGHEST = (np.uint64(value) for value in (1, 2, 3, 7, 8, 10, 16, 56))
+DIGITS, DECIMALS, ROOM = np.uint64(18), np.uint64(17), np.uint64(26)  # of a whole number, of a plain float; what _plain looks ahead
 MOST = np.uint64(10**17)  # below it, one more digit still fits a mantissa
 POWERS = 10.0 ** np.arange(23)  # exact in float64
 TENS = 10 ** np.arange(9, dtype=np.uint64)
 
 
 @njit(nogil=True)
+def _place(bits):
+    """The byte in which the lowest bit is set, as the highest bit of that byte; 0 where none is."""
+    # 1 << 8n times this constant has n in its highest byte
+    return ((bits & (~bits + ONE)) >> SEVEN) * np.uint64(0x0001020304050607) >> HIGHEST
+
+
+@njit(nogil=True)
 def _length(word):
     """Digits at the beginning of eight characters, given as characters ^ "0"."""
     other = ((word + ABOVE_NINE) | word) & HIGH  # the lowest bit that is set is that of the first other character
-    if other == 0:
-        return EIGHT
-    # 1 << 8n times this constant has n in its highest byte
-    return ((other & (~other + ONE)) >> np.uint64(7)) * np.uint64(0x0001020304050607) >> HIGHEST
+    return EIGHT if other == 0 else _place(other)
 
 
 @njit(nogil=True)
@@ -39,34 +45,47 @@ def _eight(word):
     return (low * np.uint64((10**6 << 32) + 100) + high * np.uint64((10**4 << 32) + 1)) >> np.uint64(32)
 
 
+@njit(nogil=True)
+def _commas(word):
+    """Eight characters, of which the lowest bit that is set is that of the first comma; 0 where there is none."""
+    other = word ^ COMMAS
+    return (other - LOW) & ~other & HIGH
+
+
 @njit(nogil=True, error_model="numpy")
 def _plain(text, words, at, out, count):
-    """(place, count) after the numbers of one digit and up to 15 decimals; stops before anything else, and near the end."""
+    """(place, count) after the numbers of one digit and up to 17 decimals; stops before anything else, and near the end."""
     size, limit = np.uint64(len(text)), len(out)
     while at + ROOM < size and count < limit:
+        commas, more = _commas(words[at]), _commas(words[at + EIGHT])
+        far = np.uint64(commas == 0)  # no branch: the processor could not guess which numbers are that long
+        commas |= more & (~far + ONE)
+        comma = at + (far << THREE)
+        if commas == 0:
+            commas, comma = _commas(words[at + SIXTEEN]), at + SIXTEEN
+        comma += _place(commas)
         begin = at + np.uint64(text[at] == MINUS)
         lead = np.uint64(text[begin]) - np.uint64(ZERO)
         point = begin + ONE + np.uint64(text[begin + ONE] == POINT)
-        word = words[point] ^ ZEROS
-        length = _length(word)
-        if length < EIGHT:
-            mantissa = lead * TENS[length] + _eight((word << (HIGHEST - EIGHT * length)) << EIGHT)
-        else:
-            mantissa, word = lead * TENS[EIGHT] + _eight(word), words[point + EIGHT] ^ ZEROS
-            more = _length(word)
-            if more == EIGHT:
+        word, length = words[point] ^ ZEROS, comma - point
+        left, mantissa = length, lead
+        if length >= EIGHT:
+            if length > DECIMALS or _length(word) < EIGHT:  # a comma before the point makes the length huge
                 break
-            mantissa = mantissa * TENS[more] + _eight((word << (HIGHEST - EIGHT * more)) << EIGHT)
-            length = EIGHT + more
-        place = point + length
-        several = length > 0 and text[begin + ONE] != POINT  # digits before the point
+            mantissa, word, left = lead * TENS[EIGHT] + _eight(word), words[point + EIGHT] ^ ZEROS, length - EIGHT
+            if left >= EIGHT:
+                if _length(word) < EIGHT:
+                    break
+                mantissa, word, left = mantissa * TENS[EIGHT] + _eight(word), words[point + SIXTEEN] ^ ZEROS, left - EIGHT
+        mantissa = mantissa * TENS[left] + _eight((word << (HIGHEST - EIGHT * left)) << EIGHT)
         value = float(mantissa) / POWERS[length]
         near = np.float32(value * (1 - 2.0**-50))
-        if lead > 9 or several or text[place] != COMMA or near != np.float32(value * (1 + 2.0**-50)):
+        several = (length > 0) & (text[begin + ONE] != POINT)  # digits before the point
+        if (commas == 0) | (lead > 9) | several | (_length(word) != left) | (near != np.float32(value * (1 + 2.0**-50))):
             break
         out[count] = -near if text[at] == MINUS else near
         count += 1
-        at = place + ONE
+        at = comma + ONE
     return at, count
 
 

@@ -11,6 +11,7 @@ The loops are compiled by numba (seconds, once in a process), release the interp
 (nan, inf, more than 18 digits of an integer, one float in 2**25): Python does that item. Without numba Python does them all.
 """
 
+import binascii
 import math
 import re
 import sys
@@ -22,7 +23,7 @@ from functools import cache
 import numpy as np
 
 BLANKS = b" \t\n\v\f\r"
-FLOAT = re.compile(rb"[+-]?(?:(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?|inf(?:inity)?|nan)", re.ASCII | re.IGNORECASE)
+FLOAT = re.compile(rb"[+-]?(?:(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?|inf(?:inity)?|nan)", re.ASCII | re.IGNORECASE)
 INTEGER = re.compile(rb"([+-]?)0*(\d{1,19})", re.ASCII)  # without its zeros: int() takes no more than 4,300 digits
 DONE, HARD, FULL = 0, 1, 2  # how a compiled loop ended, see released_loops
 
@@ -43,14 +44,31 @@ class WrongCount(ValueError):
         self.count = count
 
 
-def floats(field: bytes, size: int) -> np.ndarray:
+def floats(field: bytes | memoryview, size: int) -> np.ndarray:
     """f32[size] of the items of a column; raises WrongCount or BadNumber."""
     return _read(field, np.empty(size, np.float32), float_item, "a number")
 
 
-def integers(field: bytes, size: int) -> np.ndarray:
+def integers(field: bytes | memoryview, size: int) -> np.ndarray:
     """i64[size] of the items of a column; raises WrongCount or BadNumber."""
     return _read(field, np.empty(size, np.int64), integer_item, "a whole number of 64 bits")
+
+
+def from_base64(field: bytes, size: int) -> np.ndarray:
+    """f32[size] of base64 in either alphabet, with or without its padding; raises WrongCount or binascii.Error."""
+    if any(mark in field for mark in b"-_"):
+        if any(mark in field for mark in b"+/"):
+            raise binascii.Error("two alphabets are mixed")
+        field = field.translate(bytes.maketrans(b"-_", b"+/"))
+    bare = field.rstrip(b"=")
+    if len(field) - len(bare) not in (0, -len(bare) % 4):
+        raise binascii.Error("the padding is wrong")
+    raw = binascii.a2b_base64(bare + b"=" * (-len(bare) % 4), strict_mode=True)
+    if len(raw) % 4:
+        raise binascii.Error(f"{len(raw):,} bytes are no float32 numbers")
+    if len(raw) != 4 * size:
+        raise WrongCount(len(raw) // 4)
+    return np.frombuffer(raw, "<f4").astype(np.float32)
 
 
 def float_item(item: bytes) -> np.float32:
@@ -88,18 +106,20 @@ def compiled() -> bool:
     return _loops() is not None
 
 
-def _read(field: bytes, out: np.ndarray, convert: Callable, expected: str) -> np.ndarray:
+def _read(field: bytes | memoryview, out: np.ndarray, convert: Callable, expected: str) -> np.ndarray:
     loops, at, count = _loops(), 0, 0
-    loop = None if loops is None else loops[out.dtype.kind]
-    if loop is None and out.dtype.kind == "f" and _all_at_once(field, out):
-        return out
-    text = np.frombuffer(field, np.uint8) if field else np.empty(0, np.uint8)
-    words = np.ndarray(max(len(field) - 7, 0), "<u8", field, strides=(1,))
+    if loops is None:
+        loop, field = None, bytes(field)
+        if out.dtype.kind == "f" and _all_at_once(field, out):
+            return out
+    elif field:
+        loop, text, words = loops[out.dtype.kind], np.frombuffer(field, np.uint8), _words(field)
     while at < len(field):
         status = HARD
         if loop is not None:
             status, at, count = loop(text, words, at, out, count)
         if status == HARD:
+            field = bytes(field)  # copies a view, once
             end = field.find(b",", at)
             end = len(field) if end < 0 else end
             if end > at:
@@ -113,10 +133,15 @@ def _read(field: bytes, out: np.ndarray, convert: Callable, expected: str) -> np
                     out[count], count = value, count + 1
             at = end + 1
         if status == FULL:
-            raise WrongCount(sum(map(bool, field.split(b","))))
+            raise WrongCount(sum(map(bool, bytes(field).split(b","))))
     if count < len(out):
         raise WrongCount(count)
     return out
+
+
+def _words(field: bytes | memoryview) -> np.ndarray:
+    """The 64-bit word at each place. Never less than two: numba would compile its loops once more for arrays of one or none."""
+    return np.ndarray(len(field) - 7, "<u8", field, strides=(1,)) if len(field) > 8 else _words(bytes(9))
 
 
 def _all_at_once(field: bytes, out: np.ndarray) -> bool:

@@ -70,6 +70,7 @@ class Reader:
         check_values(self.rows, numbers, "masked_lm_positions", columns["masked_lm_positions"], columns["input_ids"].shape[1],
                      "places in the text")
         check_values(self.rows, numbers, "masked_lm_ids", columns["masked_lm_ids"], self.vocabulary_size, "ids of the vocabulary")
+        check_finite(self.rows, numbers, "masked_lm_weights", columns["masked_lm_weights"])
         inputs["masked_tokens"] = columns["masked_lm_positions"].astype(np.int32)
         if places:
             inputs["masked_patches"] = np.concatenate(places, 1).astype(np.int32)

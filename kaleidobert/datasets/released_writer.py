@@ -60,13 +60,17 @@ def _texts(column: Column, batch: Mapping[str, np.ndarray], schema: Schema, digi
         raise UserError(f"the array is {values.dtype}{list(values.shape)}", where, f"{column.type}[rows, {column.length}]")
     if column.type == "str":
         return [_text(value, schema.encoding, where) for value in values[:, 0]]
-    if column.type == "base64":
-        return [base64.b64encode(row.astype("<f4").tobytes()) for row in values]
     if column.type == "int":
         _check_range(values, np.int64 if column.length > 1 else np.int32, where)
         return [",".join(map(str, row.tolist())).encode() for row in values.astype(np.int64)]
+    with np.errstate(over="ignore"):
+        small = values.astype(np.float32)
+    if not np.array_equal(np.isfinite(small), np.isfinite(values)):
+        raise UserError("holds numbers beyond float32", where, f"up to {np.finfo(np.float32).max:g}")
+    if column.type == "base64":
+        return [base64.b64encode(row.astype("<f4").tobytes()) for row in small]
     show = _shortest if not digits else _rounded(digits)
-    return [show(row).encode() for row in values.astype(np.float32)]
+    return [show(row).encode() for row in small]
 
 
 def _shortest(row: np.ndarray) -> str:

@@ -89,7 +89,7 @@ class Remote:
         total, body = answer["ContentLength"], answer["Body"]
         if start:
             try:
-                total = check_range(answer.get("ContentRange", ""), start)
+                total = check_range(answer.get("ContentRange", ""), start, total)
             except Changed:  # a service that ignores the range
                 body.close()
                 raise

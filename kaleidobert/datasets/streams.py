@@ -91,7 +91,7 @@ def _stream(answer: HTTPResponse, start: int, validator: str, url: str) -> Strea
     tag = answer.headers.get("ETag", "")
     tag = tag if tag.startswith('"') else answer.headers.get("Last-Modified", "")  # a weak tag allows other bytes
     if start and answer.status == 206:
-        total = check_range(answer.headers.get("Content-Range", ""), start)
+        total = check_range(answer.headers.get("Content-Range", ""), start, total)
         if validator and tag != validator:  # a server that knows Range but not If-Range
             raise Changed
     began = start if answer.status == 206 else 0
@@ -122,6 +122,7 @@ def _request(url: str) -> urllib.request.Request:
                                      headers={"User-Agent": "kaleidobert", "Accept-Encoding": "identity"})
     pair = urllib.parse.unquote(pair) if sign else _netrc(request.host or "")
     if pair:
+        pair += "" if ":" in pair else ":"  # a token in place of a user
         request.add_unredirected_header("Authorization", f"Basic {base64.b64encode(pair.encode()).decode()}")
     return request
 
@@ -150,12 +151,12 @@ def open_local(url: str, start: int, validator: str) -> Stream:
     return Stream(start, state.st_size, tag, file.read, file.close)
 
 
-def check_range(header: str, start: int) -> int | None:
-    """The whole size from "bytes 5-9/10"; Changed where another part came than was asked for."""
+def check_range(header: str, start: int, length: int | None) -> int | None:
+    """The whole size from "bytes 5-9/10", or from the length of the part; Changed where another part came than was asked for."""
     span, _, total = header.removeprefix("bytes").strip().partition("/")
     if span.partition("-")[0] != str(start):
         raise Changed
-    return int(total) if total.isdecimal() else None
+    return int(total) if total.isdecimal() else length and start + length
 
 
 def _explain_status(status: int, wait: str, url: str) -> Never:

@@ -1,13 +1,15 @@
-"""Batches of unspoiled examples for fine-tuning: labels and matching. Stateless, as sampler.py."""
+"""Batches of unspoiled examples for fine-tuning: labels, matching and captions. Stateless, as sampler.py."""
 
 import numpy as np
 
 from kaleidobert.configs import Matching, Noise
 from kaleidobert.datasets.bank import Bank
-from kaleidobert.datasets.sampler import EXAMPLES, Order, Partners, clean_batch, generator
+from kaleidobert.datasets.sampler import EXAMPLES, VALIDATION, Order, Partners, clean_batch, generator
 from kaleidobert.errors import UserError
 from kaleidobert.preprocessors import examples
 from kaleidobert.preprocessors.examples import Arrays
+
+LENGTH_SHARE = 4  # of so many pictures one is asked for the length of its text too
 
 
 def label_ids(bank: Bank, label: str, train_rows: np.ndarray) -> tuple[np.ndarray, list[str]]:
@@ -55,7 +57,7 @@ class MatchSampler:
     """Matching examples: every picture with its text and with texts or pictures of other products.
 
     A batch of B products has B * (1 + negatives) pairs, product by product, the right pair first; of every second product the
-    picture is replaced instead of the text, so that both directions of retrieval are learnt. targets: as losses/matching.py reads them.
+    picture is replaced instead of the text, so that both directions of retrieval are learnt. targets: {"itm": i32[B * (1 + negatives)]}.
     """
 
     def __init__(self, bank: Bank, rows: np.ndarray, subcategory: str, matching: Matching, batch_size: int, seed: int):
@@ -77,8 +79,81 @@ class MatchSampler:
         pictures[swap, 1:] = others[swap]
         match = (pictures == texts).astype(np.int32).ravel()
         inputs = clean_batch(self._bank, pictures.ravel(), texts.ravel())
-        own = np.arange(match.size) == (count + 1) * np.arange(len(rows))[:, None]  # the right pair of each list
-        targets = {"itm": match}
-        for name, side in (("open_texts", texts), ("open_pictures", pictures)):
-            targets[name] = (own | ~self._partners.related(rows[:, None], side.ravel())).astype(np.float32)
-        return inputs, targets, {"itm": np.ones(match.shape, np.float32)}
+        return inputs, {"itm": match}, {"itm": np.ones(match.shape, np.float32)}
+
+
+class TowerSampler:
+    """Right pairs for a softmax over the batch: batch(step) -> inputs, {"open": f32[B, B]}, {}.
+
+    open[i, j]: 0 where text j is related to picture i (the same group or text) without being its own, and so no wrong answer; else 1.
+    """
+
+    def __init__(self, bank: Bank, rows: np.ndarray, subcategory: str, batch_size: int, seed: int):
+        self._bank = bank
+        self.order = Order(rows, min(batch_size, len(rows)), seed)
+        self._partners = Partners(bank, rows, subcategory)
+
+    def batch(self, step: int) -> tuple[Arrays, Arrays, Arrays]:
+        rows = self.order.batch(step)
+        related = self._partners.related(rows[:, None], rows) & ~np.eye(len(rows), dtype=bool)
+        return clean_batch(self._bank, rows), {"open": (~related).astype(np.float32)}, {}
+
+
+class CaptionTaskSampler:
+    """Captioning examples, inputs with "asked_tokens" i32[B, T-1]; targets and weights: "pieces" [B, T-1], the text without [CLS].
+
+    mode "causal": the whole text is read, and at every place the piece behind it is asked. "mask-all": all pieces are masked and
+    asked; "mask-predict": one to all of them, a number drawn evenly. Both show how long a text is, so its length is asked of an
+    empty text: behind the B examples come B / 4 (at least 1) of these, which alone have a weight for "length" i32[...]: pieces - 1.
+    noise: as in LabelSampler; of tokens it hides pieces that are not asked.
+    """
+
+    def __init__(self, bank: Bank, rows: np.ndarray, mode: str, noise: Noise, batch_size: int, seed: int):
+        self._bank, self._mode, self._noise, self._seed = bank, mode, noise, seed
+        self.order = Order(rows, batch_size, seed)
+
+    def batch(self, step: int) -> tuple[Arrays, Arrays, Arrays]:
+        return self.examples(self.order.batch(step), self._noise, generator(self._seed, EXAMPLES, step))
+
+    def validation(self, step: int) -> tuple[Arrays, Arrays, Arrays] | None:
+        """As PretrainSampler's, without noise."""
+        size = self.order.batch_size
+        rows = self.order.rows[step * size : (step + 1) * size]
+        return self.examples(rows, Noise(), generator(self._seed, VALIDATION, step)) if len(rows) else None
+
+    def examples(self, rows: np.ndarray, noise: Noise, rng: np.random.Generator) -> tuple[Arrays, Arrays, Arrays]:
+        """The examples of given rows."""
+        vocabulary, count = self._bank.vocabulary, len(rows)
+        if self._mode != "causal":
+            rows = np.concatenate([rows, rows[: max(1, count // LENGTH_SHARE)]])
+        inputs = clean_batch(self._bank, rows)
+        ids = inputs["token_ids"]
+        real = caption_pieces(self._bank, rows)
+        targets = {"pieces": ids[:, 1:]}
+        if self._mode == "causal":
+            asked, hidden = inputs["token_mask"][:, 1:], np.zeros_like(real)
+        else:
+            lengths = real.sum(1)
+            number = lengths if self._mode == "mask-all" else rng.integers(1, lengths + 1)
+            places = np.argsort(np.argsort(np.where(real, rng.random(real.shape), 2), 1), 1)
+            hidden = real & (places < number[:, None])
+            asked = hidden[:, 1:]
+            targets["length"] = lengths.astype(np.int32) - 1
+        if noise.tokens:
+            hidden = hidden | (real & (rng.random(real.shape) < noise.tokens))
+        ids = np.where(hidden, np.int32(vocabulary.mask), ids)
+        weights = {"pieces": asked.astype(np.float32)}
+        if self._mode != "causal":
+            ids[count:, 1:] = vocabulary.pad
+            ids[count:, 1] = vocabulary.end
+            weights["pieces"][count:] = 0
+            weights["length"] = (np.arange(len(rows)) >= count).astype(np.float32)
+        inputs = examples.hide({**inputs, **examples.text(ids, vocabulary.pad)}, noise.patches, 0, vocabulary.mask, rng)
+        first = np.arange(ids.shape[1] - 1, dtype=np.int32) + (self._mode != "causal")
+        return {**inputs, "asked_tokens": np.repeat(first[None], len(ids), 0)}, targets, weights
+
+
+def caption_pieces(bank: Bank, rows: np.ndarray) -> np.ndarray:
+    """bool[n, T]: where the texts of the rows have pieces, [CLS], [SEP] and padding left out."""
+    vocabulary = bank.vocabulary
+    return ~np.isin(bank.token_ids[rows], (vocabulary.pad, vocabulary.start, vocabulary.end))

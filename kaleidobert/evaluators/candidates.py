@@ -16,6 +16,9 @@ import numpy as np
 
 from kaleidobert import files
 from kaleidobert.errors import UserError
+from kaleidobert.evaluators import protocols
+from kaleidobert.evaluators.candidate_pool import Pool
+from kaleidobert.evaluators.protocols import PROTOCOLS, Protocol
 
 DIRECTIONS = ("i2t", "t2i")
 LIST_LENGTH = 101
@@ -49,7 +52,7 @@ class Records:
 class CandidateLists:
     """Rows of the records: queries i64[Q], candidates i64[Q, L] (-1 = padding, at the end), relevant bool[Q, L].
 
-    sha256: of direction, seed and lists, as ids and not as rows: the same lists of a reordered table have the same hash.
+    sha256: of direction, seed, protocol and lists, as ids and not as rows: the same lists of a reordered table have the same hash.
     """
 
     queries: np.ndarray
@@ -58,6 +61,7 @@ class CandidateLists:
     direction: str
     seed: int
     sha256: str
+    protocol: str = "kaleido"
 
     @property
     def valid(self) -> np.ndarray:
@@ -75,33 +79,49 @@ def normalise(text: str) -> str:
 
 
 def build(records: Records, direction: str, seed: int, max_queries: int = MAX_QUERIES,
-          length: int = LIST_LENGTH) -> CandidateLists:
-    """Draw the lists; a function of the records (in any order), the direction and the seed alone.
+          length: int = LIST_LENGTH, protocol: Protocol = PROTOCOLS["kaleido"]) -> CandidateLists:
+    """Draw the lists; a function of the records (in any order), the direction, the seed and the protocol alone.
 
     Queries are up to max_queries distinct products, each by one of its records at random. A candidate product stands for
     itself by one of its records at random; the right picture of a text is any of the product's pictures with that text.
     The whole list is in random order, so that neither the right place nor the subcategory can be guessed from the position.
     relevant: the right one, and every candidate whose text equals its text. Lists are shorter, and padded, where there are
-    too few other products: ``summary`` says how many. Raises UserError for an unknown direction or fewer than two products.
+    too few other products: ``summary`` says how many. Other protocols differ as their rows say; the full gallery takes every
+    query and candidate, whatever max_queries and length are. Raises UserError for an unknown direction, fewer than two products,
+    a protocol whose lists are shipped.
     """
     if direction not in DIRECTIONS:
         raise UserError(f"unknown direction {direction!r}", "candidate lists", f"one of {', '.join(DIRECTIONS)}")
+    if protocol.shipped:
+        raise UserError(f"the lists of {protocol.name!r} are shipped, not drawn", "candidate lists", "a file of them",
+                        "give it as candidates=FILE")
     rng = np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, DIRECTIONS.index(direction)])))
-    pool = _Pool(records)
+    pool = Pool(records.ids, records.products, records.groups, records.subcategories, [normalise(text) for text in records.texts])
     if pool.num_products < 2:
         raise UserError(f"{pool.num_products} products", "candidate lists", "at least two")
-    chosen = rng.permutation(pool.num_products)[:max_queries]
-    queries = np.empty(len(chosen), np.int64)
-    candidates = np.full((len(chosen), length), PADDING, np.int64)
-    for i, product in enumerate(chosen):
-        queries[i] = pool.draw_views(np.array([product]), rng)[0]
-        right = queries[i] if direction == "i2t" else rng.choice(pool.same_text_views(queries[i]))
-        others = pool.draw_views(pool.draw_others(product, length - 1, rng), rng)
-        candidates[i, :len(others) + 1] = rng.permutation(np.append(others, right))
-    relevant = (pool.texts[candidates] == pool.texts[queries][:, None]) & (candidates != PADDING)
-    queries, candidates = pool.rows[queries], np.where(candidates == PADDING, PADDING, pool.rows[candidates])
-    lists = CandidateLists(queries, candidates, relevant, direction, seed, "")
+    if protocol.others == "all":
+        asked, gallery, relevant = pool.gallery(direction)
+        queries, candidates = pool.rows[asked], np.tile(pool.rows[gallery], (len(asked), 1))
+    else:
+        queries, candidates, relevant = _draw(pool, direction, protocol, rng, max_queries, length)
+    lists = CandidateLists(queries, candidates, relevant, direction, seed, "", protocol.name)
     return replace(lists, sha256=_digest(_head(lists), _lines(lists, records.ids)))
+
+
+def _draw(pool: Pool, direction: str, protocol: Protocol, rng: np.random.Generator, max_queries: int,
+          length: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(queries, candidates, relevant) as CandidateLists has them."""
+    lists = []
+    for query in pool.queries(protocol, max_queries, rng):
+        right = pool.right(protocol, query, direction, rng)
+        row = np.append(pool.others(protocol, query, length - 1, rng), right)
+        row = rng.permutation(row) if protocol.right == "anywhere" else row
+        lists.append((query, row))
+    queries, candidates = np.array([query for query, _ in lists]), np.full((len(lists), length), PADDING, np.int64)
+    for i, (_, row) in enumerate(lists):
+        candidates[i, :len(row)] = row
+    relevant = (pool.texts[candidates] == pool.texts[queries][:, None]) & (candidates != PADDING)
+    return pool.rows[queries], np.where(candidates == PADDING, PADDING, pool.rows[candidates]), relevant
 
 
 def summary(lists: CandidateLists, records: Records) -> dict[str, Any]:
@@ -132,87 +152,60 @@ def save(lists: CandidateLists, ids: Sequence[str], path: str | Path) -> None:
     files.write_text(path, "\n".join([json.dumps(head | {"sha256": digest}), *lines]) + "\n")
 
 
-def load(path: str | Path, ids: Sequence[str]) -> CandidateLists:
-    """Read what ``save`` wrote; ids: of the records at hand, in any order, more than the lists name are fine.
+@dataclass(frozen=True)
+class SavedLists:
+    """A file of lists as it stands: ids, not rows. queries [Q], candidates [Q][<= L], relevant: places of the right ones."""
 
-    Raises UserError where the file is missing, of another kind, changed since it was saved, or names an id that is not there.
-    """
+    queries: list[str]
+    candidates: list[list[str]]
+    relevant: list[list[int]]
+    direction: str
+    seed: int
+    length: int
+    protocol: str
+    sha256: str
+
+
+def read(path: str | Path) -> SavedLists:
+    """What ``save`` wrote. UserError where the file is missing, of another kind, or changed since it was saved."""
     where = str(path)
     try:
         first, *lines = Path(path).read_text(encoding="utf-8").removesuffix("\n").split("\n")
         head = json.loads(first)
         kind, sha256 = head.pop("format"), head.pop("sha256")
-        direction, seed, length = head["direction"], head["seed"], head["length"]
-        lists = [json.loads(line) for line in lines]
-        names = [[entry["query"], *entry["candidates"]] for entry in lists]
-        places = [entry["relevant"] for entry in lists]
+        entries = [json.loads(line) for line in lines]
+        lists = SavedLists([entry["query"] for entry in entries], [entry["candidates"] for entry in entries],
+                           [entry["relevant"] for entry in entries], head["direction"], head["seed"], head["length"],
+                           head.get("protocol", "kaleido"), sha256)
     except FileNotFoundError:
         raise UserError("there is no such file", where, fix="build the candidate lists first") from None
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"not a file of candidate lists ({error!r})", where, f"JSONL as {FORMAT!r}") from error
     if kind != FORMAT:
         raise UserError(f"the format is {kind!r}", where, repr(FORMAT))
     if _digest({"format": kind} | head, lines) != sha256:
         raise UserError("the lists are not those that were saved: the SHA-256 differs", where, sha256,
                         "restore the file, or build the lists again and evaluate every model anew")
-    rows = _rows(ids)
-    unknown = sorted({name for entry in names for name in entry} - set(rows))
+    protocols.named(lists.protocol)
+    return lists
+
+
+def load(path: str | Path, ids: Sequence[str]) -> CandidateLists:
+    """The lists of a file; ids: of the records at hand, in any order, more than the lists name are fine.
+
+    Raises UserError as ``read``, and where the lists name an id that is not there.
+    """
+    saved, rows = read(path), _rows(ids)
+    unknown = sorted({name for query, row in zip(saved.queries, saved.candidates) for name in (query, *row)} - set(rows))
     if unknown:
-        raise UserError(f"{len(unknown)} ids are not among the records, the first is {unknown[0]!r}", where,
+        raise UserError(f"{len(unknown)} ids are not among the records, the first is {unknown[0]!r}", str(path),
                         "the records that the lists were built from", "use the same data and split, or build new lists")
-    candidates, relevant = np.full((len(names), length), PADDING, np.int64), np.zeros((len(names), length), bool)
-    for i, (_, *others) in enumerate(names):
-        candidates[i, :len(others)], relevant[i, places[i]] = [rows[name] for name in others], True
-    queries = np.array([rows[entry[0]] for entry in names], np.int64)
-    return CandidateLists(queries, candidates, relevant, direction, seed, sha256)
-
-
-class _Pool:
-    """The records in the order of their ids, so that their order on disk does not matter; products as numbers."""
-
-    def __init__(self, records: Records):
-        self.rows = np.array(sorted(range(len(records.ids)), key=lambda row: records.ids[row]), np.int64)
-        self.texts = self._codes([normalise(text) for text in records.texts])
-        self.products, groups = self._codes(records.products), self._codes(records.groups)
-        self.num_products = int(self.products.max(initial=-1)) + 1
-        self.by_product = np.argsort(self.products, kind="stable")  # the views of a product lie side by side
-        self.num_views = np.bincount(self.products, minlength=self.num_products)
-        self.first_view = np.cumsum(self.num_views) - self.num_views
-        self.subcategory = self._codes(records.subcategories)[self.by_product[self.first_view]]  # [products]
-        self.groups_of: list[set[int]] = [set() for _ in range(self.num_products)]
-        self.products_of: dict[int, set[int]] = {group: set() for group in groups.tolist()}
-        for product, group in zip(self.products.tolist(), groups.tolist()):
-            self.groups_of[product].add(group)
-            self.products_of[group].add(product)
-
-    def views(self, product: int) -> np.ndarray:
-        """All records of a product."""
-        start = self.first_view[product]
-        return self.by_product[start:start + self.num_views[product]]
-
-    def same_text_views(self, record: int) -> np.ndarray:
-        """The records of the same product with the same text, this one included."""
-        views = self.views(self.products[record])
-        return views[self.texts[views] == self.texts[record]]
-
-    def draw_views(self, products: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """One record at random for each of the products."""
-        return self.by_product[self.first_view[products] + rng.integers(self.num_views[products])]
-
-    def draw_others(self, product: int, count: int, rng: np.random.Generator) -> np.ndarray:
-        """Up to count products outside the product's groups, as many of its subcategory as there are."""
-        barred = np.zeros(self.num_products, bool)
-        for group in self.groups_of[product]:
-            barred[list(self.products_of[group])] = True
-        order = rng.permutation(self.num_products)
-        order = order[~barred[order]]
-        same = self.subcategory[order] == self.subcategory[product]
-        return order[np.argsort(~same, kind="stable")][:count]
-
-    def _codes(self, values: Sequence[str]) -> np.ndarray:
-        """i64, in the order of ``rows``: equal values, equal numbers; the numbers follow the sorted values."""
-        numbers = {value: number for number, value in enumerate(sorted(set(values)))}
-        return np.array([numbers[values[row]] for row in self.rows], np.int64)
+    shape = len(saved.queries), saved.length
+    candidates, relevant = np.full(shape, PADDING, np.int64), np.zeros(shape, bool)
+    for i, (row, places) in enumerate(zip(saved.candidates, saved.relevant)):
+        candidates[i, :len(row)], relevant[i, places] = [rows[name] for name in row], True
+    queries = np.array([rows[name] for name in saved.queries], np.int64)
+    return CandidateLists(queries, candidates, relevant, saved.direction, saved.seed, saved.sha256, saved.protocol)
 
 
 def _rows(ids: Sequence[str]) -> dict[str, int]:
@@ -224,8 +217,9 @@ def _rows(ids: Sequence[str]) -> dict[str, int]:
 
 
 def _head(lists: CandidateLists) -> dict[str, Any]:
+    named = {} if lists.protocol == "kaleido" else {"protocol": lists.protocol}  # older files have no such key, and a hash of theirs
     return {"format": FORMAT, "direction": lists.direction, "seed": lists.seed, "queries": len(lists.queries),
-            "length": lists.candidates.shape[1]}
+            "length": lists.candidates.shape[1]} | named
 
 
 def _lines(lists: CandidateLists, ids: Sequence[str]) -> list[str]:

@@ -1,17 +1,19 @@
-"""Captions against references: BLEU-4 (Papineni et al., 2002) and CIDEr-D (Vedantam et al., 2015), on words as they are given.
+"""Captions against references: BLEU (Papineni et al., 2002), ROUGE-L (Lin, 2004) and CIDEr-D (Vedantam et al., 2015), on words as given.
 
-Both agree with the figures of the COCO caption evaluation (closest reference length; document frequencies from the references).
+All agree with the figures of the COCO caption evaluation: closest reference length, beta 1.2, document frequencies from the
+references. Its words are those of ``caption_tokens``. N captions; a caption or reference may have no words.
 """
 
 from collections import Counter
 from collections.abc import Sequence
-from math import exp, log
+from math import exp, log, sqrt
 
 import numpy as np
 
 from kaleidobert.errors import UserError
 
 ORDERS = 4
+BETA = 1.2  # of ROUGE-L: recall counts so much more than precision
 SIGMA = 6.0  # of CIDEr-D's penalty on lengths, in words
 TINY, SMALL = 1e-15, 1e-9  # keep a corpus without any common 4-gram from a logarithm of 0
 
@@ -24,34 +26,78 @@ def bleu(captions: Sequence[Words], references: Sequence[Sequence[Words]], order
     >>> round(bleu([["a", "red", "bag"]], [[["a", "red", "hat"]]], order=1), 4)
     0.6667
     """
+    return float(bleu_of(bleu_counts(captions, references, order).sum(axis=0)))
+
+
+def bleu_counts(captions: Sequence[Words], references: Sequence[Sequence[Words]], order: int = ORDERS) -> np.ndarray:
+    """f64[N, 2 + 2 order]: what BLEU needs of each caption. Its length, that of the closest reference, then for each order the
+    n-grams that a reference has too and all n-grams. Rows add up to those of a corpus.
+    """
     _check(captions, references)
-    hits, tries, length, wanted = [0] * order, [0] * order, 0, 0
+    rows = []
     for caption, others in zip(captions, references):
-        length += len(caption)
-        wanted += min((len(other) for other in others), key=lambda size: (abs(size - len(caption)), size))
+        wanted = min((len(other) for other in others), key=lambda size: (abs(size - len(caption)), size))
+        hits, tries = [], []
         for size in range(1, order + 1):
             found, most = _ngrams(caption, size), Counter()
             for other in others:
                 most |= _ngrams(other, size)
-            hits[size - 1] += sum((found & most).values())
-            tries[size - 1] += max(0, len(caption) - size + 1)
-    precision = sum(log((hit + TINY) / (count + SMALL)) for hit, count in zip(hits, tries)) / order
-    brevity = min(0.0, 1 - (wanted + SMALL) / (length + TINY))
-    return exp(precision + brevity)
+            hits.append(sum((found & most).values()))
+            tries.append(max(0, len(caption) - size + 1))
+        rows.append([len(caption), wanted, *hits, *tries])
+    return np.array(rows, np.float64)
+
+
+def bleu_of(counts: np.ndarray) -> np.ndarray:
+    """BLEU of (sums of) rows of ``bleu_counts``: f64[..., 2 + 2 order] -> f64[...]."""
+    length, wanted = counts[..., 0], counts[..., 1]
+    hits, tries = np.split(counts[..., 2:], 2, axis=-1)
+    precision = np.log((hits + TINY) / (tries + SMALL)).mean(axis=-1)
+    return np.exp(precision + np.minimum(0.0, 1 - (wanted + SMALL) / (length + TINY)))
+
+
+def rouge_l(captions: Sequence[Words], references: Sequence[Sequence[Words]]) -> float:
+    """ROUGE-L of a corpus, mean over captions, 0 to 1.
+
+    >>> round(rouge_l([["a", "red", "bag"]], [[["a", "big", "red", "bag"]]]), 4)
+    0.8356
+    """
+    return float(rouge_l_each(captions, references).mean())
+
+
+def rouge_l_each(captions: Sequence[Words], references: Sequence[Sequence[Words]]) -> np.ndarray:
+    """f64[N]: F-measure of the longest common subsequence, from the best precision and the best recall over the references.
+
+    As in the COCO evaluation, nothing counts as one empty word: it equals nothing, and is right where a reference is empty too.
+    """
+    _check(captions, references)
+    scores = []
+    for caption, others in zip(captions, references):
+        caption, others = caption or [""], [other or [""] for other in others]
+        common = [_common(caption, other) for other in others]
+        precision = max(common) / len(caption)
+        recall = max(size / len(other) for size, other in zip(common, others))
+        scores.append((1 + BETA**2) * precision * recall / (recall + BETA**2 * precision) if precision and recall else 0.0)
+    return np.array(scores)
 
 
 def cider_d(captions: Sequence[Words], references: Sequence[Sequence[Words]]) -> float:
     """CIDEr-D of a corpus, mean over captions, 0 to 10; words that every product's references hold count nothing."""
+    return float(cider_d_each(captions, references).mean())
+
+
+def cider_d_each(captions: Sequence[Words], references: Sequence[Sequence[Words]]) -> np.ndarray:
+    """f64[N]: CIDEr-D of each caption, with the document frequencies of all references; 0 where there is only one caption."""
     _check(captions, references)
     seen: Counter[tuple[str, ...]] = Counter()
     for others in references:
         seen.update({ngram for other in others for size in range(1, ORDERS + 1) for ngram in _ngrams(other, size)})
-    total = log(max(len(references), 1))
+    total = log(len(references))
     scores = []
     for caption, others in zip(captions, references):
         mine = _vectors(caption, seen, total)
         scores.append(10 * float(np.mean([_similarity(mine, len(caption), _vectors(other, seen, total), len(other)) for other in others])))
-    return float(np.mean(scores))
+    return np.array(scores)
 
 
 def perplexity(log_likelihoods: np.ndarray) -> float:
@@ -67,6 +113,18 @@ def _ngrams(words: Words, size: int) -> Counter[tuple[str, ...]]:
     return Counter(tuple(words[start : start + size]) for start in range(len(words) - size + 1))
 
 
+def _common(one: Words, other: Words) -> int:
+    """Length of the longest common subsequence."""
+    best = [0] * (len(other) + 1)  # of what was read of one and so many words of other
+    for word in one:
+        corner = 0
+        for place, theirs in enumerate(other, 1):
+            above = best[place]
+            best[place] = corner + 1 if word == theirs else max(above, best[place - 1])
+            corner = above
+    return best[-1]
+
+
 def _vectors(words: Words, seen: Counter, total: float) -> list[dict[tuple[str, ...], float]]:
     """Counts times inverse document frequency, order by order."""
     return [{ngram: count * (total - log(max(1, seen[ngram]))) for ngram, count in _ngrams(words, size).items()}
@@ -78,7 +136,7 @@ def _similarity(mine: list[dict], length: int, other: list[dict], other_length: 
     values = []
     for ours, theirs in zip(mine, other):
         common = sum(min(value, theirs.get(ngram, 0.0)) * theirs.get(ngram, 0.0) for ngram, value in ours.items())
-        size = np.sqrt(sum(v * v for v in ours.values()) * sum(v * v for v in theirs.values()))
+        size = sqrt(sum(v * v for v in ours.values()) * sum(v * v for v in theirs.values()))
         values.append(common / size if size else common)
     return float(np.mean(values)) * exp(-((length - other_length) ** 2) / (2 * SIGMA**2))
 

@@ -131,6 +131,12 @@ def report(scores: np.ndarray, relevant: np.ndarray, valid: np.ndarray | None, r
     return result
 
 
+def brief(scores: np.ndarray, relevant: np.ndarray, valid: np.ndarray | None = None) -> dict[str, float]:
+    """MRR and Rank@1/5/10 alone, as floats, ties by expectation; for choosing among epochs."""
+    best = standing(scores, relevant, valid)
+    return {"mrr": float(best.reciprocal_ranks().mean())} | {f"rank@{k}": float(best.hits(k).mean()) for k in RANKS}
+
+
 def sum_of_ranks(image_to_text: dict[str, Any], text_to_image: dict[str, Any]) -> float:
     """SumR of two reports: the six Rank@K values, times 100 (paper, section 4.2)."""
     return 100.0 * sum(result[f"rank@{k}"]["value"] for result in (image_to_text, text_to_image) for k in RANKS)

@@ -45,6 +45,11 @@ class TextEmbedding(keras.layers.Layer):
         embedded = embedded + ops.expand_dims(self.position_embeddings[: token_ids.shape[1]], 0)
         return self.dropout(self.layer_norm(embedded), training=training)
 
+    def at(self, token_ids, place):
+        """int[B, K] that all stand at position ``place`` (int), of segment 0 -> [B, K, H], without dropout."""
+        embedded = ops.take(self.word_embeddings, token_ids, axis=0) + self.token_type_embeddings[0]
+        return self.layer_norm(embedded + ops.take(self.position_embeddings, place, axis=0))
+
     def compute_output_shape(self, token_ids_shape: tuple, segment_ids_shape: tuple) -> tuple:
         return (*token_ids_shape, self.hidden_size)
 

@@ -38,7 +38,11 @@ class MaskedTokenHead(keras.layers.Layer):
         self.bias = self.add_weight((self.embedding.vocabulary_size,), "zeros", name="bias")
 
     def call(self, sequence, positions):
-        hidden = self.layer_norm(self.dense(gather(sequence, positions)))  # [B, M, H]
+        return self.logits(gather(sequence, positions))
+
+    def logits(self, hidden):
+        """[B, M, H] -> [B, M, V]."""
+        hidden = self.layer_norm(self.dense(hidden))
         return ops.einsum("bmh,vh->bmv", hidden, self.embedding.word_embeddings) + self.bias
 
     def compute_output_shape(self, sequence_shape: tuple, positions_shape: tuple) -> tuple:

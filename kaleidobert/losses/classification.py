@@ -1,4 +1,4 @@
-"""Cross-entropy per element."""
+"""Cross-entropy per element, and its mean over weighted ones."""
 
 from keras import ops
 
@@ -11,3 +11,15 @@ def cross_entropy(logits, labels):
     logits = ops.cast(logits, "float32")
     chosen = ops.one_hot(labels, logits.shape[-1], dtype="float32")
     return -ops.sum(chosen * ops.log_softmax(logits, axis=-1), axis=-1)
+
+
+def weighted_cross_entropy(logits, labels, weights, smoothing: float = 0.0):
+    """f32[]: sum(w * ce) / max(sum(w), 1) of logits [..., C], labels int[...], weights f32[...].
+
+    smoothing: the share of the truth that is spread evenly over all classes (Szegedy et al., 2016).
+    """
+    found = cross_entropy(logits, labels)
+    if smoothing:
+        evenly = -ops.mean(ops.log_softmax(ops.cast(logits, "float32"), axis=-1), axis=-1)
+        found = (1 - smoothing) * found + smoothing * evenly
+    return ops.sum(found * weights) / ops.maximum(ops.sum(weights), 1.0)

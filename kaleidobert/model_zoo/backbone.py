@@ -81,22 +81,15 @@ class Backbone(KaleidoModel):
                                    name=f"patches_{level.name}") for row, level in enumerate(levels, start=1)]
         blocks = [seeded(EncoderBlock, num_heads, intermediate_size, dropout, attention_dropout, name=f"encoder_{index}")
                   for index in range(num_layers)]
+        pooler = seeded(Pooler, name="pooler")
+        join = keras.layers.Concatenate(axis=1, dtype=policy, name="sequence_embedding")
+        mask = AttentionMask(kaleido.num_patches(levels), dtype=policy, name="attention_mask")
+        scale = [FeatureScale(name="feature_scale")] if standardise_features else []
 
         # --- Functional Model ---
         inputs = _inputs(kaleido.num_patches(levels), text_length, feature_size)
-        boxes = box_projection(inputs["patch_boxes"])  # [B, P, H]
-        features = inputs["patch_features"]
-        if standardise_features:
-            features = FeatureScale(name="feature_scale")(features)
-        parts = [text_embedding(inputs["token_ids"], inputs["segment_ids"])]
-        parts += [embedding(features, boxes) for embedding in patch_embeddings]
-        embedded = hidden = keras.layers.Concatenate(axis=1, dtype=policy, name="sequence_embedding")(parts)  # [B, T+P, H]
-        mask = AttentionMask(kaleido.num_patches(levels), dtype=policy, name="attention_mask")(inputs["token_mask"])
-        for block in blocks:
-            hidden = block(hidden, mask)
-        pooled = seeded(Pooler, name="pooler")(hidden)
-        super().__init__(inputs=inputs, outputs={"embedded": embedded, "sequence": hidden, "pooled": pooled},
-                         name=self.kind)
+        layers = {layer.name: layer for layer in (text_embedding, box_projection, *patch_embeddings, *blocks, pooler, join, *scale)}
+        super().__init__(inputs=inputs, outputs=_connect(layers, levels, num_layers, inputs, mask), name=self.kind)
 
         # --- Config ---
         self.levels, self.feature_size, self.vocabulary_size = levels, feature_size, vocabulary_size
@@ -128,6 +121,16 @@ class Backbone(KaleidoModel):
         if self.standardise_features:
             self.get_layer("feature_scale").adapt(features)
 
+    def causal(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """What calling it gives, by the same layers under a causal AttentionMask."""
+        mask = AttentionMask(self.num_patches, causal=True, dtype=self.precision, name="causal_mask")
+        return _connect({layer.name: layer for layer in self.layers}, self.levels, self.num_layers, inputs, mask)
+
+    def embed_patches(self, features, boxes):
+        """[B, P, H]: the patches' part of "embedded"."""
+        layers = {layer.name: layer for layer in self.layers}
+        return layers["sequence_embedding"](_patches(layers, self.levels, features, boxes))
+
     @property
     def num_patches(self) -> int:
         return kaleido.num_patches(self.levels)
@@ -135,6 +138,25 @@ class Backbone(KaleidoModel):
     def declare_inputs(self) -> dict[str, keras.KerasTensor]:
         """Fresh symbolic inputs of a model on top of this one."""
         return _inputs(self.num_patches, self.text_length, self.feature_size)
+
+
+def _connect(layers: Mapping[str, keras.layers.Layer], levels: Sequence[KaleidoLevel], num_layers: int, inputs: Mapping[str, Any],
+             mask: AttentionMask) -> dict[str, Any]:
+    parts = [layers["text_embedding"](inputs["token_ids"], inputs["segment_ids"])]
+    parts += _patches(layers, levels, inputs["patch_features"], inputs["patch_boxes"])
+    embedded = hidden = layers["sequence_embedding"](parts)  # [B, T+P, H]
+    bias = mask(inputs["token_mask"])
+    for number in range(num_layers):
+        hidden = layers[f"encoder_{number}"](hidden, bias)
+    return {"embedded": embedded, "sequence": hidden, "pooled": layers["pooler"](hidden)}
+
+
+def _patches(layers: Mapping[str, keras.layers.Layer], levels: Sequence[KaleidoLevel], features, boxes) -> list[Any]:
+    """[B, n, H] of every level."""
+    boxes = layers["box_projection"](boxes)  # [B, P, H]
+    if "feature_scale" in layers:
+        features = layers["feature_scale"](features)
+    return [layers[f"patches_{level.name}"](features, boxes) for level in levels]
 
 
 def _inputs(num_patches: int, text_length: int, feature_size: int) -> dict[str, keras.KerasTensor]:

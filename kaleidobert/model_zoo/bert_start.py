@@ -21,7 +21,7 @@ MASKED_WORDS = "head_mlm/"
 
 
 def start(prefix: str | Path, config: str | Path, levels: Sequence[KaleidoLevel], feature_size: int,
-          seed: int) -> tuple[Pretrainer, list[str]]:
+          seed: int, standardise_features: bool = False) -> tuple[Pretrainer, list[str]]:
     """(a Pretrainer for these levels and features, what did not come from BERT and what of it was left out, a line each).
 
     prefix: a TensorFlow 1 checkpoint with Google's names; config: its bert_config.json. A BERT without cls/predictions, as after
@@ -29,7 +29,8 @@ def start(prefix: str | Path, config: str | Path, levels: Sequence[KaleidoLevel]
     """
     stored = released.open_weights(prefix)
     arguments = backbone_config(config, fixed={"hidden_act": "gelu"})
-    model = Pretrainer(Backbone.from_config(arguments | {"levels": levels, "feature_size": feature_size, "seed": seed}))
+    model = Pretrainer(Backbone.from_config(arguments | {"levels": levels, "feature_size": feature_size, "seed": seed,
+                                                    "standardise_features": standardise_features}))
     names = text_names(model.backbone.num_layers)
     heads = {path: name for path, name in names.items() if path.startswith(MASKED_WORDS)}
     if not any(name.bare in stored for name in heads.values()):
@@ -41,6 +42,7 @@ def start(prefix: str | Path, config: str | Path, levels: Sequence[KaleidoLevel]
     checkpoints.fit(wanted, found | blocks, str(prefix), "check that the bert_config.json belongs to this checkpoint")
     for path, name in names.items():
         weights[path].assign(stored[name.bare].load())
-    lines = [f"- {path} {list(weight.shape)}: not in BERT, drawn from seed {seed}" for path, weight in weights.items() if path not in names]
+    lines = [f"- {path} {list(weight.shape)}: not in BERT, " + (f"drawn from seed {seed}" if weight.trainable else
+             "measured by the run that starts from it") for path, weight in weights.items() if path not in names]
     lines += [f"+ {name} {list(array.shape)}: left out" for name, array in stored.items() if name not in wanted]
     return model, lines

@@ -117,6 +117,27 @@ def transfer(path: str | Path, model: keras.Model) -> list[str]:
     return sorted(name.removeprefix("model/") for name in fresh)
 
 
+def continue_optimizer(path: str | Path, model: keras.Model, optimizer: keras.optimizers.Optimizer) -> int:
+    """Load the state of a built optimizer from a checkpoint of the same kind of model, TensorFlow 1 ones too; the step it was saved at.
+
+    Nothing is changed unless everything fits. Raises UserError that lists what does not (-, +), and where there is no such state.
+    """
+    wanted = {name: variable for name, variable in _named(model, optimizer).items() if name.startswith("optimizer/")}
+    if tf_checkpoint.exists(path):
+        from kaleidobert.model_zoo import released_optimizer  # which imports this module
+
+        arrays, remarks = released_optimizer.to_ours(path, model, "pretraining")
+        print("\n".join(f"  {remark}" for remark in remarks), end="\n" * bool(remarks))
+    else:
+        arrays = open_arrays(path, "optimizer/")
+    if not arrays:
+        raise UserError("holds weights but no optimizer", str(path), "the last.npz of a run, or what `kaleidobert convert` makes with "
+                        "optimizer=true", "leave init_optimizer out to start from the weights alone")
+    fit(wanted, arrays, str(path))
+    _assign(wanted, {name: np.asarray(array) for name, array in arrays.items()})
+    return int(np.asarray(optimizer.iterations))
+
+
 def fit(wanted: Mapping[str, Any], found: Mapping[str, Any], where: str, fix: str = "") -> None:
     """Raises UserError unless both hold the same names with the same shapes; lists "- wanted" and "+ found"."""
     kinds = {name: (tuple(value.shape), _kind(value)) for name, value in wanted.items()}

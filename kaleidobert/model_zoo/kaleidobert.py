@@ -10,13 +10,18 @@ import keras
 
 from kaleidobert import levels as kaleido
 from kaleidobert.errors import UserError
-from kaleidobert.layers.contrast import ContrastHead
+from kaleidobert.layers.contrast import ContrastHead, TwoTowers
 from kaleidobert.layers.dropout import Dropout, seed_for, truncated_normal
 from kaleidobert.layers.heads import LevelClassHead, LevelFeatureHead, MaskedTokenHead, ProductHead
+from kaleidobert.layers.wide import LevelMeans, WordBag
 from kaleidobert.model_zoo.backbone import Backbone, KaleidoModel
 
+TOWERS = "head_towers"  # the name of the towers in a matcher with head "contrast"
+LABEL_HEADS = ("plain", "wide")
 MATCHING_HEADS = ("plain", "product", "contrast")
+CAPTION_MODES = ("mask-all", "mask-predict", "causal")
 NEW_HEAD_RANGE = 0.01  # standard deviation of a fine-tuning head's start weights, as released
+WIDE_RANGE = 1e-4  # the linear models beside it begin with hardly an answer
 
 
 class TaskModel(KaleidoModel):
@@ -77,12 +82,19 @@ class Pretrainer(TaskModel):
 
 
 class Classifier(TaskModel):
-    """Category or subcategory recognition: {"label": logits [B, C]}, dropout and dense on the pooled output."""
+    """Category or subcategory recognition: {"label": logits [B, C]}, dropout and dense on the pooled output.
+
+    head: "plain" as in the paper, or "wide" (ours): linear models on the mean features of each level, dropped out at
+    ``feature_dropout``, and on the words are added (layers.wide). Raises UserError for another.
+    """
 
     kind = "classifier"
-    options = ("num_classes", "dropout")
+    options = ("num_classes", "dropout", "head", "feature_dropout")
 
-    def __init__(self, backbone: Backbone, num_classes: int, dropout: float = 0.1):
+    def __init__(self, backbone: Backbone, num_classes: int, dropout: float = 0.1, head: str = "plain", feature_dropout: float = 0.5):
+        if head not in LABEL_HEADS:
+            raise UserError(f"unknown head {head!r}", "the classifier", " or ".join(LABEL_HEADS))
+
         # --- Layers ---
         label_dropout = Dropout(dropout, seed_for(backbone.seed, "label_dropout"), dtype=backbone.precision, name="label_dropout")
         label_head = keras.layers.Dense(
@@ -91,24 +103,31 @@ class Classifier(TaskModel):
 
         # --- Functional Model ---
         inputs = backbone.declare_inputs()
-        outputs = {"label": label_head(label_dropout(backbone(inputs)["pooled"]))}
-        super().__init__(inputs=inputs, outputs=outputs, name=self.kind)
+        logits = label_head(label_dropout(backbone(inputs)["pooled"]))
+        if head == "wide":
+            slices = kaleido.patch_slices(backbone.levels).values()
+            seeds = [seed_for(backbone.seed, name) for name in ("head_features", "head_words")]
+            of_features = LevelMeans(slices, num_classes, feature_dropout, seeds[0], WIDE_RANGE, name="head_features")
+            of_words = WordBag(backbone.vocabulary_size, num_classes, seeds[1], WIDE_RANGE, name="head_words")
+            logits = logits + of_features(scaled_features(backbone, inputs)) + of_words(inputs["token_ids"], inputs["token_mask"])
+        super().__init__(inputs=inputs, outputs={"label": logits}, name=self.kind)
 
         # --- Config ---
         self.backbone, self.num_classes, self.dropout = backbone, num_classes, dropout
+        self.head, self.feature_dropout = head, feature_dropout
 
 
 class Matcher(TaskModel):
     """Does the text belong to the picture: {"itm": logits [B, 2]}, column 1 = yes.
 
-    head: "plain", that of pre-training; two of our own: "product" (heads.ProductHead) and "contrast" (contrast.ContrastHead),
-    which also answers "text_side" and "picture_side" [B, H]. Raises UserError for another.
+    head: "plain", that of pre-training; two of our own: "product" (heads.ProductHead) and "contrast" (contrast.ContrastHead on
+    TwoTowers of ``width``), which also answers "own" [B, 2]. feature_dropout: of the towers. Raises UserError for another.
     """
 
     kind = "matcher"
-    options = ("head",)
+    options = ("head", "width", "feature_dropout")
 
-    def __init__(self, backbone: Backbone, head: str = "plain"):
+    def __init__(self, backbone: Backbone, head: str = "plain", width: int = 512, feature_dropout: float = 0.3):
         if head not in MATCHING_HEADS:
             raise UserError(f"unknown head {head!r}", "the matcher", " or ".join(MATCHING_HEADS))
 
@@ -119,27 +138,65 @@ class Matcher(TaskModel):
         elif head == "product":
             layer = ProductHead(*settings, dtype=backbone.precision, name="head_product")
         else:
-            slices = kaleido.patch_slices(backbone.levels).values()
-            layer = ContrastHead(slices, *settings, dtype=backbone.precision, name="head_contrast")
+            layer = ContrastHead(*settings, dtype=backbone.precision, name="head_contrast")
+            towers = TwoTowers(kaleido.patch_slices(backbone.levels).values(), backbone.vocabulary_size, width, feature_dropout,
+                               settings[1], name=TOWERS)
 
         # --- Functional Model ---
         inputs = backbone.declare_inputs()
         hidden = backbone(inputs)
-        sides = {}
+        more = {}
         if head == "plain":
             logits = layer(hidden["pooled"])
         elif head == "product":
             logits = layer(hidden["sequence"], hidden["pooled"], inputs["token_mask"])
         else:
-            logits, *both = layer(hidden["embedded"], hidden["sequence"], hidden["pooled"], inputs["token_mask"])
-            sides = dict(zip(("text_side", "picture_side"), both))
-        super().__init__(inputs=inputs, outputs={"itm": logits, **sides}, name=self.kind)
+            sides = towers(scaled_features(backbone, inputs), inputs["token_ids"], inputs["token_mask"])
+            logits, more["own"] = layer(*sides, hidden["sequence"], hidden["pooled"], inputs["token_mask"])
+        super().__init__(inputs=inputs, outputs={"itm": logits, **more}, name=self.kind)
 
         # --- Config ---
-        self.backbone, self.head = backbone, head
+        self.backbone, self.head, self.width, self.feature_dropout = backbone, head, width, feature_dropout
 
 
-KINDS = {model.kind: model for model in (Backbone, Pretrainer, Classifier, Matcher)}
+class Captioner(TaskModel):
+    """Writes captions: {"pieces": logits [B, N, V] of what stands at, or in "causal" mode behind, the ``asked_tokens`` int[B, N]}
+    by the MLM head of pre-training, and unless causal "length": logits [B, T-2] of a text of 1, 2, ... pieces, to be asked of an
+    empty text ([CLS] [SEP]), which gives no length away.
+
+    mode: "mask-all" and "mask-predict" are one network, trained on other questions; "causal" has a causal attention. Its pooler is
+    idle, there to fit the checkpoints of the others. Raises UserError for another mode, and for texts too short to hold a piece.
+    """
+
+    kind = "captioner"
+    options = ("mode",)
+
+    def __init__(self, backbone: Backbone, mode: str = "mask-all"):
+        if mode not in CAPTION_MODES or backbone.text_length < 3:
+            raise UserError(f"mode {mode!r}, {backbone.text_length} pieces of text", "the captioner",
+                            f"{' or '.join(CAPTION_MODES)}, and at least 3 pieces: [CLS], one, [SEP]")
+
+        # --- Layers ---
+        settings = (backbone.initializer_range, seed_for(backbone.seed, "head_mlm"))  # those of pre-training
+        mlm_head = MaskedTokenHead(backbone.get_layer("text_embedding"), *settings, dtype=backbone.precision, name="head_mlm")
+        length_head = keras.layers.Dense(
+            backbone.text_length - 2, kernel_initializer=truncated_normal(NEW_HEAD_RANGE, backbone.seed, "head_length"),
+            dtype="float32", name="head_length")
+
+        # --- Functional Model ---
+        inputs = backbone.declare_inputs()
+        hidden = backbone.causal(inputs) if mode == "causal" else backbone(inputs)
+        inputs["asked_tokens"] = keras.Input((None,), dtype="int32", name="asked_tokens")
+        outputs = {"pieces": mlm_head(hidden["sequence"], inputs["asked_tokens"])}
+        if mode != "causal":
+            outputs["length"] = length_head(hidden["pooled"])
+        super().__init__(inputs=inputs, outputs=outputs, name=self.kind)
+
+        # --- Config ---
+        self.backbone, self.mode = backbone, mode
+
+
+KINDS = {model.kind: model for model in (Backbone, Pretrainer, Classifier, Matcher, Captioner)}
 
 
 def rebuild(meta: Mapping[str, Any], precision: str | None = None) -> KaleidoModel:
@@ -162,14 +219,26 @@ def pretrainer(config: Mapping[str, Any]) -> Pretrainer:
     return Pretrainer(Backbone.from_config(config))
 
 
-def classifier(config: Mapping[str, Any], num_classes: int, dropout: float = 0.1) -> Classifier:
+def classifier(config: Mapping[str, Any], num_classes: int, dropout: float = 0.1, head: str = "plain",
+               feature_dropout: float = 0.5) -> Classifier:
     """A Classifier from the backbone's arguments."""
-    return Classifier(Backbone.from_config(config), num_classes, dropout)
+    return Classifier(Backbone.from_config(config), num_classes, dropout, head, feature_dropout)
 
 
-def matcher(config: Mapping[str, Any], head: str = "plain") -> Matcher:
+def matcher(config: Mapping[str, Any], head: str = "plain", width: int = 512, feature_dropout: float = 0.3) -> Matcher:
     """A Matcher from the backbone's arguments."""
-    return Matcher(Backbone.from_config(config), head)
+    return Matcher(Backbone.from_config(config), head, width, feature_dropout)
+
+
+def captioner(config: Mapping[str, Any], mode: str = "mask-all") -> Captioner:
+    """A Captioner from the backbone's arguments."""
+    return Captioner(Backbone.from_config(config), mode)
+
+
+def scaled_features(backbone: Backbone, inputs: Mapping[str, Any]):
+    """The patch features as the backbone's embeddings take them."""
+    features = inputs["patch_features"]
+    return backbone.get_layer("feature_scale")(features) if backbone.standardise_features else features
 
 
 def _two_way(backbone: Backbone) -> keras.layers.Dense:

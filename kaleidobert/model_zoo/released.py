@@ -81,7 +81,8 @@ def read(prefix: str | Path, wants: Callable[[str], bool]) -> tuple[dict[str, An
             "identity": {"num_heads": backbone["num_heads"], "levels": [[x.name, x.grid, x.pretext] for x in levels]}}
     if task in LABELS:
         meta["kind"] = Classifier.kind
-        meta["config"] |= {"num_classes": num_classes(stored, task), "dropout": signature(Classifier).parameters["dropout"].default}
+        options = {name: value.default for name, value in signature(Classifier).parameters.items() if value.default is not value.empty}
+        meta["config"] |= options | {"num_classes": num_classes(stored, task)}
     return meta | origin(prefix, beside(prefix, ["vocab.txt"]), arguments["vocabulary_size"]), arrays
 
 

@@ -91,7 +91,7 @@ def index(prefix: str | Path) -> tuple[dict[str, Entry], int]:
                         "give the path without .index, .data or .meta") from error
     try:
         return _parse(data)
-    except (ValueError, IndexError, KeyError, struct.error) as error:
+    except (ValueError, IndexError, KeyError, TypeError, struct.error) as error:
         raise UserError(f"is no complete index of a TensorFlow checkpoint ({error})", str(path), fix="copy it again") from error
 
 
@@ -171,7 +171,10 @@ def _parse(data: bytes) -> tuple[dict[str, Entry], int]:
             if key:
                 entries[key.decode()] = _entry(value)
             else:  # the header
-                num_shards = dict(_fields(value)).get(1, 1)
+                header = dict(_fields(value))
+                num_shards = int(header.get(1, 1))
+                if header.get(2, 0):
+                    raise ValueError("its numbers are big-endian")
     return entries, num_shards
 
 

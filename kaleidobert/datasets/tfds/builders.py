@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import tensorflow_datasets as tfds
+from absl import logging
 
 from kaleidobert.configs import Columns, Source
 from kaleidobert.datasets import catalogue, synthetic
@@ -48,7 +49,10 @@ class FashionGen(tfds.core.GeneratorBasedBuilder):
         else:
             columns, kind = Columns("product_id", "image", ("description",), view=("view",), split="split",
                                     labels=labels), "fashion_gen_extracted"
-        products, _ = catalogue.read(Source(Path(dl_manager.manual_dir), columns, kind=kind))
+        products, left_out = catalogue.read(Source(Path(dl_manager.manual_dir), columns, kind=kind))
+        if left_out:
+            logging.warning("%s: %d rows are left out, the first one, %s, because %s", self.name, len(left_out), left_out[0]["where"],
+                            left_out[0]["reason"])
         return {"train": self._generate_examples(products, "train"), "validation": self._generate_examples(products, "val")}
 
     def _generate_examples(self, products: Sequence[Product], split: str) -> Iterator[Example]:

@@ -181,7 +181,12 @@ def _write(path: Path, value: Any) -> None:
             temporary.write_bytes(value)
         else:
             pixels = np.asarray(value)
-            Image.fromarray(pixels[..., 0] if pixels.ndim == 3 and pixels.shape[-1] == 1 else pixels).save(temporary, "PNG")
+            try:
+                picture = Image.fromarray(pixels[..., 0] if pixels.ndim == 3 and pixels.shape[-1] == 1 else pixels)
+            except (TypeError, ValueError):
+                raise UserError(f"the feature {path.parent.name!r} is {pixels.dtype}{list(pixels.shape)}", str(path),
+                                "one picture: uint8[height, width, 1 or 3]", "correct source.columns") from None
+            picture.save(temporary, "PNG")
         os.replace(temporary, path)
     except OSError as error:
         temporary.unlink(missing_ok=True)

@@ -1,0 +1,57 @@
+"""The towers of the head "contrast": trained before the encoder, in a folder of their own in the run (ours; layers/contrast.py)."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from kaleidobert.app_zoo import models
+from kaleidobert.configs import RetrieveConfig
+from kaleidobert.datasets.bank import Bank
+from kaleidobert.datasets.sampler import clean_batch
+from kaleidobert.datasets.task_samplers import TowerSampler
+from kaleidobert.engines import steps
+from kaleidobert.engines.runs import Run
+from kaleidobert.engines.trainer import Goal, Schedule, Trainer
+from kaleidobert.evaluators import plots, retrieval
+from kaleidobert.evaluators.candidates import CandidateLists
+from kaleidobert.losses import matching
+from kaleidobert.model_zoo import checkpoints
+from kaleidobert.model_zoo.kaleidobert import TOWERS, Matcher
+from kaleidobert.model_zoo.two_towers import Towers
+
+
+def train(config: RetrieveConfig, model: Matcher, bank: Bank, rows: np.ndarray, held: tuple[np.ndarray, CandidateLists]) -> None:
+    """Train the towers of ``model`` on ``rows``, or load what was trained, and freeze them.
+
+    held: rows of the bank, and lists over them by whose mean reciprocal rank the epoch is chosen.
+    """
+    options, towers = config.towers, Towers(model)
+    folder = Run(config.run / "towers", replace(config, run=config.run / "towers"))
+    sampler = TowerSampler(bank, rows, config.subcategory, options.batch_size, options.seed)
+    optimizer, total = models.schedule(options, len(rows))
+    forward, (held_rows, lists) = steps.forward(towers), held
+
+    def loss(outputs, targets, weights):
+        return {"loss": matching.towers(outputs, targets["open"])}
+
+    def ranks() -> dict[str, float]:
+        return retrieval.brief(score(*sides(forward, bank, held_rows), lists), lists.relevant, lists.valid)
+
+    trainer = Trainer(folder, towers, optimizer, models.origin(towers, bank))
+    trainer.fit(sampler.batch, loss, Goal(ranks, "mrr", True), Schedule(total, options.epochs, options.save_every), options.clip_norm)
+    checkpoints.restore(folder.best, towers)
+    plots.loss_curves(folder.metrics(), folder.folder / "losses.png")
+    model.get_layer(TOWERS).trainable = False
+
+
+def sides(forward, bank: Bank, rows: np.ndarray, batch_size: int = 256) -> tuple[np.ndarray, np.ndarray]:
+    """(texts, pictures) f32[len(rows), W] each; forward: steps.forward(Towers)."""
+    found = [forward(clean_batch(bank, rows[start : start + batch_size])) for start in range(0, len(rows), batch_size)]
+    return tuple(np.concatenate([part[name] for part in found]) for name in ("text_side", "picture_side"))
+
+
+def score(texts: np.ndarray, pictures: np.ndarray, lists: CandidateLists) -> np.ndarray:
+    """f32[Q, L]: the products of the lists' pairs, -inf for padding; rows of the lists are rows of both arrays."""
+    asked, offered = (pictures, texts) if lists.direction == "i2t" else (texts, pictures)
+    scores = np.einsum("qw,qlw->ql", asked[lists.queries], offered[lists.candidates])
+    return np.where(lists.valid, scores, -np.inf)
