@@ -62,7 +62,5 @@ class Chooser:
         backbone, sides = self._model.backbone, []
         for start in range(0, len(rows), BATCH):
             features = clean_batch(self._bank, rows[start : start + BATCH])["patch_features"].astype(np.float32)
-            if backbone.standardise_features:
-                features = backbone.get_layer("feature_scale")(features)
-            sides.append(np.asarray(ops.normalize(self._towers.picture_tower(features), axis=-1)))
+            sides.append(np.asarray(ops.normalize(self._towers.picture_tower(backbone.scaled(features)), axis=-1)))
         return np.concatenate(sides)

@@ -50,7 +50,7 @@ def start(make: Callable[[dict[str, Any]], keras.Model], config: Any, bank: Bank
         raise UserError(f"the checkpoint has no trained {', '.join(fresh)}", str(config.init), "one, as train.epochs is 0",
                         "set train.epochs, or name the best.npz of a run that trained it")
     tell(config.init, fresh, bank)
-    if is_unmeasured(config.init):
+    if fresh or is_unmeasured(config.init):
         fit(model)
     return model
 
@@ -61,10 +61,12 @@ def matcher(matching: configs.Matching) -> Callable[[dict[str, Any]], keras.Mode
 
 
 def adapt(model: keras.Model, bank: Bank, split: str) -> None:
-    """Fit a fresh model's scale of features to (at most) 500 pictures of the split."""
+    """Fit scales of features that are not set, those of fresh models and heads, to (at most) 500 pictures of the split."""
+    if not model.unmeasured:
+        return
     rows = bank.rows(split)
     sample = rows[:: max(1, len(rows) // 500)]
-    model.backbone.adapt_features(clean_batch(bank, sample)["patch_features"])
+    model.adapt_features(clean_batch(bank, sample)["patch_features"])
 
 
 def is_unmeasured(init: Path) -> bool:

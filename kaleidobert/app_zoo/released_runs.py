@@ -162,7 +162,7 @@ def _distinct(names: list[str]) -> list[str]:
 
 
 def _adapt(model: keras.Model, examples, size: int) -> None:
-    """Fit a fresh model's scale of features to SAMPLE rows, where it has one."""
-    if model.backbone.standardise_features:
+    """As models.adapt, to SAMPLE rows."""
+    if model.unmeasured:
         numbers = np.arange(size)[:: max(1, size // SAMPLE)][:SAMPLE]
-        model.backbone.adapt_features(examples(numbers)[0]["patch_features"])
+        model.adapt_features(examples(numbers)[0]["patch_features"])

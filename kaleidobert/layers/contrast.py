@@ -35,6 +35,15 @@ class TwoTowers(keras.layers.Layer):
         # as a share of the start: one learning rate for all weights is small for a number of 20
         self.scale = self.add_weight((), "ones", name="scale")
 
+    @property
+    def measured(self) -> bool:
+        """As LevelMeans."""
+        return self.picture_tower.measured
+
+    def adapt(self, features) -> None:
+        """As LevelMeans."""
+        self.picture_tower.adapt(features)
+
     def call(self, features, token_ids, token_mask, training=False):
         text = ops.normalize(self.text_tower(token_ids, token_mask), axis=-1)
         picture = ops.normalize(self.picture_tower(features, training=training), axis=-1)

@@ -69,6 +69,11 @@ class FeatureScale(keras.layers.Layer):
         self.mean = self.add_weight(size, "zeros", dtype="float32", trainable=False, name="mean")
         self.scale = self.add_weight(size, "ones", dtype="float32", trainable=False, name="scale")
 
+    @property
+    def measured(self) -> bool:
+        """Whether mean and scale have been set."""
+        return bool(ops.any(self.mean != 0))
+
     def adapt(self, features: np.ndarray) -> None:
         """Set mean and scale from a sample [..., F], so that every feature has mean 0 and a spread of about 1."""
         sample = features.reshape(-1, features.shape[-1]).astype(np.float32)

@@ -10,10 +10,11 @@ import keras
 from keras import ops
 
 from kaleidobert.layers.dropout import Dropout, seed_for, truncated_normal
+from kaleidobert.layers.embeddings import FeatureScale
 
 
 class LevelMeans(keras.layers.Layer):
-    """features [B, P, F] -> [B, W]: the mean feature of each level, side by side, dropout, linear, in float32.
+    """features [B, P, F] -> [B, W]: the mean feature of each level, side by side, brought to one scale, dropout, linear, in float32.
 
     levels: slices of the patch axis. stddev: of the start weights; None = 1 / sqrt(number of inputs).
     """
@@ -21,6 +22,7 @@ class LevelMeans(keras.layers.Layer):
     def __init__(self, levels: Sequence[slice], width: int, dropout: float, seed: int, stddev: float | None = None, **kwargs):
         super().__init__(dtype="float32", **kwargs)
         self.levels, self.width, self.stddev, self.seed = list(levels), width, stddev, seed
+        self.scale = FeatureScale(name="scale")  # a mean of 25 patches varies far less than one patch
         self.dropout = Dropout(dropout, seed_for(seed, "dropout"), dtype="float32", name="dropout")
 
     def build(self, features_shape: tuple) -> None:
@@ -29,10 +31,24 @@ class LevelMeans(keras.layers.Layer):
         self.dense = keras.layers.Dense(self.width, kernel_initializer=initializer, dtype="float32", name="dense")
         self.dense.build((features_shape[0], size))
         self.dropout.build((features_shape[0], size))
+        self.scale.build((features_shape[0], size))
+
+    @property
+    def measured(self) -> bool:
+        """Whether the scale has been set."""
+        return self.scale.measured
+
+    def adapt(self, features) -> None:
+        """Set the scale from a sample [N, P, F]."""
+        self.scale.adapt(ops.convert_to_numpy(self.means(features)))
+
+    def means(self, features):
+        """[B, P, F] -> [B, levels * F]."""
+        parts = [ops.mean(ops.cast(features[:, part.start : part.stop], "float32"), axis=1) for part in self.levels]
+        return ops.concatenate(parts, axis=-1)
 
     def call(self, features, training=False):
-        means = [ops.mean(features[:, part.start : part.stop], axis=1) for part in self.levels]
-        return self.dense(self.dropout(ops.concatenate(means, axis=-1), training=training))
+        return self.dense(self.dropout(self.scale(self.means(features)), training=training))
 
     def compute_output_shape(self, features_shape: tuple) -> tuple:
         return (features_shape[0], self.width)

@@ -117,9 +117,18 @@ class Backbone(KaleidoModel):
         return cls(**(dict(config) | {"levels": levels}))
 
     def adapt_features(self, features: np.ndarray) -> None:
-        """Set the scale of the features from a sample [..., F] of them; does nothing unless ``standardise_features``."""
-        if self.standardise_features:
-            self.get_layer("feature_scale").adapt(features)
+        """Set the scale of the features from a sample [N, P, F] of them, where there is one that is not set yet."""
+        for layer in self.unmeasured:
+            layer.adapt(features)
+
+    @property
+    def unmeasured(self) -> list[FeatureScale]:
+        """Layers whose scale of features is not set."""
+        return [layer for layer in self.layers if isinstance(layer, FeatureScale) and not layer.measured]
+
+    def scaled(self, features):
+        """Features as the embeddings take them."""
+        return self.get_layer("feature_scale")(features) if self.standardise_features else features
 
     def causal(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
         """What calling it gives, by the same layers under a causal AttentionMask."""

@@ -15,6 +15,7 @@ from kaleidobert.layers.dropout import Dropout, seed_for, truncated_normal
 from kaleidobert.layers.heads import LevelClassHead, LevelFeatureHead, MaskedTokenHead, ProductHead
 from kaleidobert.layers.wide import LevelMeans, WordBag
 from kaleidobert.model_zoo.backbone import Backbone, KaleidoModel
+from kaleidobert.model_zoo.task_model import TaskModel
 
 TOWERS = "head_towers"  # the name of the towers in a matcher with head "contrast"
 LABEL_HEADS = ("plain", "wide")
@@ -22,20 +23,6 @@ MATCHING_HEADS = ("plain", "product", "contrast")
 CAPTION_MODES = ("mask-all", "mask-predict", "causal")
 NEW_HEAD_RANGE = 0.01  # standard deviation of a fine-tuning head's start weights, as released
 WIDE_RANGE = 1e-4  # the linear models beside it begin with hardly an answer
-
-
-class TaskModel(KaleidoModel):
-    """A backbone with heads; its configuration is {"backbone": the backbone's, and the arguments in ``options``}."""
-
-    options: tuple[str, ...] = ()
-
-    def get_config(self) -> dict[str, Any]:
-        return {"backbone": self.backbone.get_config()} | {name: getattr(self, name) for name in self.options}
-
-    @classmethod
-    def from_config(cls, config: Mapping[str, Any], custom_objects=None) -> "TaskModel":
-        options = {name: value for name, value in config.items() if name != "backbone"}
-        return cls(Backbone.from_config(config["backbone"]), **options)
 
 
 class Pretrainer(TaskModel):
@@ -109,7 +96,7 @@ class Classifier(TaskModel):
             seeds = [seed_for(backbone.seed, name) for name in ("head_features", "head_words")]
             of_features = LevelMeans(slices, num_classes, feature_dropout, seeds[0], WIDE_RANGE, name="head_features")
             of_words = WordBag(backbone.vocabulary_size, num_classes, seeds[1], WIDE_RANGE, name="head_words")
-            logits = logits + of_features(scaled_features(backbone, inputs)) + of_words(inputs["token_ids"], inputs["token_mask"])
+            logits = logits + of_features(backbone.scaled(inputs["patch_features"])) + of_words(inputs["token_ids"], inputs["token_mask"])
         super().__init__(inputs=inputs, outputs={"label": logits}, name=self.kind)
 
         # --- Config ---
@@ -151,7 +138,7 @@ class Matcher(TaskModel):
         elif head == "product":
             logits = layer(hidden["sequence"], hidden["pooled"], inputs["token_mask"])
         else:
-            sides = towers(scaled_features(backbone, inputs), inputs["token_ids"], inputs["token_mask"])
+            sides = towers(backbone.scaled(inputs["patch_features"]), inputs["token_ids"], inputs["token_mask"])
             logits, more["own"] = layer(*sides, hidden["sequence"], hidden["pooled"], inputs["token_mask"])
         super().__init__(inputs=inputs, outputs={"itm": logits, **more}, name=self.kind)
 
@@ -233,12 +220,6 @@ def matcher(config: Mapping[str, Any], head: str = "plain", width: int = 512, fe
 def captioner(config: Mapping[str, Any], mode: str = "mask-all") -> Captioner:
     """A Captioner from the backbone's arguments."""
     return Captioner(Backbone.from_config(config), mode)
-
-
-def scaled_features(backbone: Backbone, inputs: Mapping[str, Any]):
-    """The patch features as the backbone's embeddings take them."""
-    features = inputs["patch_features"]
-    return backbone.get_layer("feature_scale")(features) if backbone.standardise_features else features
 
 
 def _two_way(backbone: Backbone) -> keras.layers.Dense:

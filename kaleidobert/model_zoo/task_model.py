@@ -1,0 +1,40 @@
+"""What Kaleido-BERT's tasks share: a backbone, heads, and scales of features to be measured."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+import numpy as np
+
+from kaleidobert.layers.contrast import TwoTowers
+from kaleidobert.layers.embeddings import FeatureScale
+from kaleidobert.layers.wide import LevelMeans
+from kaleidobert.model_zoo.backbone import Backbone, KaleidoModel
+
+
+class TaskModel(KaleidoModel):
+    """A backbone with heads; its configuration is {"backbone": the backbone's, and the arguments in ``options``}."""
+
+    options: tuple[str, ...] = ()
+
+    def get_config(self) -> dict[str, Any]:
+        return {"backbone": self.backbone.get_config()} | {name: getattr(self, name) for name in self.options}
+
+    @property
+    def unmeasured(self) -> list[keras.layers.Layer]:
+        """Layers whose scale of features is not set, of backbone and heads."""
+        return self.backbone.unmeasured + [layer for layer in self.layers if isinstance(layer, (LevelMeans, TwoTowers))
+                                           and not layer.measured]
+
+    def adapt_features(self, features: np.ndarray) -> None:
+        """Set the scales of ``unmeasured`` from a sample [N, P, F]."""
+        layers = self.unmeasured
+        self.backbone.adapt_features(features)
+        for layer in layers:
+            if not isinstance(layer, FeatureScale):
+                layer.adapt(self.backbone.scaled(features))
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any], custom_objects=None) -> "TaskModel":
+        options = {name: value for name, value in config.items() if name != "backbone"}
+        return cls(Backbone.from_config(config["backbone"]), **options)
