@@ -57,7 +57,8 @@ class LevelMeans(keras.layers.Layer):
 class WordBag(keras.layers.Layer):
     """token_ids, token_mask [B, T] -> [B, W]: a vector for every word piece, summed over the text with learnt weights, in float32.
 
-    Divided by the square root of the text's length, so that long and short texts give sums of one size.
+    The first and the last piece, [CLS] and [SEP], are the same in all texts and left out. Divided by the square root of the text's
+    length, so that long and short texts give sums of one size.
     """
 
     def __init__(self, vocabulary_size: int, width: int, seed: int, stddev: float | None = None, **kwargs):
@@ -72,6 +73,7 @@ class WordBag(keras.layers.Layer):
 
     def call(self, token_ids, token_mask):
         real = ops.cast(token_mask, "float32")
+        real = ops.pad(real[:, 1:-1] * real[:, 2:], [[0, 0], [1, 1]])  # pieces with one before and one behind
         weights = ops.exp(ops.take(self.log_weights, token_ids, axis=0)) * real  # [B, T]
         total = ops.matmul(ops.expand_dims(weights, 1), ops.take(self.vectors, token_ids, axis=0))[:, 0]
         return total / ops.sqrt(ops.maximum(ops.sum(real, axis=1, keepdims=True), 1.0))

@@ -18,12 +18,13 @@ class Towers(keras.Model):
     def __init__(self, matcher: Matcher):
         super().__init__(name=self.kind)
         self.matcher_config = matcher.get_config()
-        self.scaled = matcher.backbone.scaled
+        self.scale = matcher.backbone.get_layer("feature_scale") if matcher.backbone.standardise_features else None
         self.towers = matcher.get_layer(TOWERS)
         self.built = True
 
     def call(self, inputs, training=False):
-        text, picture = self.towers(self.scaled(inputs["patch_features"]), inputs["token_ids"], inputs["token_mask"], training=training)
+        features = inputs["patch_features"] if self.scale is None else self.scale(inputs["patch_features"])
+        text, picture = self.towers(features, inputs["token_ids"], inputs["token_mask"], training=training)
         return {"text_side": text, "picture_side": picture}
 
     def describe(self) -> dict[str, Any]:
