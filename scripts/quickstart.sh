@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # scripts/quickstart.sh [--reduced]: installs the package and runs everything on a drawn catalogue: synthesize, records,
-# align, pretrain, classify (category, subcategory), retrieve (i2t, t2i), inspect; ends with a table. Results lie in runs/quickstart.
+# align, pretrain, classify (category, subcategory), retrieve (i2t, t2i), caption, inspect; ends with a table. Results lie in runs/quickstart.
 # --reduced: fewer products and steps, into runs/quickstart_reduced (what the tests run).
 set -euo pipefail
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
@@ -38,6 +38,7 @@ step cat classify
 step subcat classify
 step i2t retrieve
 step t2i retrieve
+step caption caption
 step inspect inspect
 printf '\n'
 python -m kaleidobert.app_zoo.summary "$runs"

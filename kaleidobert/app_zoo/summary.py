@@ -7,7 +7,7 @@ from typing import Any
 from kaleidobert import files
 from kaleidobert.evaluators import retrieval
 
-PICTURES = ("sheet.png", "losses.png", "confusion.png", "ranks.png", "queries.png", "parts.png", "index.html")
+PICTURES = ("sheet.png", "losses.png", "confusion.png", "ranks.png", "queries.png", "captions.png", "parts.png", "index.html")
 
 
 def table(folder: Path) -> list[tuple[str, str, float, float | None]]:
@@ -57,6 +57,9 @@ def _rows(result: dict[str, Any], run: str) -> list[tuple[str, str, float, float
         what = f"{result['label']} from {result['modality']}"
         return [(run, f"{what} accuracy", metrics["accuracy"]["value"], metrics["chance"]),
                 (run, f"{what} macro-F1", metrics["macro_f1_all"]["value"], None)]
+    if result.get("task") == "caption":
+        measures = {"bleu4": "BLEU-4", "rouge_l": "ROUGE-L", "cider_d": "CIDEr-D"}
+        return [(run, f"captions, {result['mode']} {title}", metrics[name]["value"], None) for name, title in measures.items()]
     if result.get("task") == "retrieve":
         what = {"i2t": "image to text", "t2i": "text to image"}[result["direction"]]
         length = result["candidates"]["list_length"]
