@@ -196,6 +196,7 @@ def test_predictions_of_ours_beside_a_bank(world, tmp_path):
                          resamples=1000)
     before = results(run)
     assert found["metrics"] == before["metrics"] and found["baselines"] == before["baselines"] and found["task"] == "classify"
+    assert all(values.keys() == {"accuracy", "macro_f1_all"} for values in found["baselines"].values()) and found["baselines"]
     assert (tmp_path / "run/classes.csv").read_text() == (run / "classes.csv").read_text()
     Image.open(tmp_path / "run/confusion.png").verify()
 

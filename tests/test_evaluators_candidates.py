@@ -13,6 +13,7 @@ import pytest
 from kaleidobert.errors import UserError
 from kaleidobert.evaluators import candidates, retrieval
 from kaleidobert.evaluators.candidates import DIRECTIONS, Records
+from kaleidobert.evaluators.protocols import PROTOCOLS
 
 SHARED = Path(os.environ.get("KALEIDO_SHARED", Path(__file__).resolve().parents[2] / "shared"))
 
@@ -229,3 +230,15 @@ def test_refusals():
         Records(["a", "a"], ["p", "q"], ["g", "h"], ["s", "s"], ["x", "y"])
     with pytest.raises(UserError, match="lengths differ"):
         Records(["a", "b"], ["p"], ["g", "h"], ["s", "s"], ["x", "y"])
+
+
+@pytest.mark.parametrize("protocol", ["kaleido", "fashionvil", "full"])
+@pytest.mark.parametrize("direction", DIRECTIONS)
+def test_a_missing_text_equals_no_other(direction, protocol):
+    products = ["p0", "p0", "p1", "p2", "p3"]
+    records = Records([f"i{n}" for n in range(5)], products, products, ["s"] * 5, ["", " ", "", "red", "red"])
+    lists = candidates.build(records, direction, 0, protocol=PROTOCOLS[protocol])
+    for query, row, relevant in zip(lists.queries, lists.candidates, lists.relevant):
+        right = {products[record] for record in row[relevant]}
+        assert right == ({"p2", "p3"} if query > 2 and 3 in row and 4 in row else {products[query]} if query < 3 else right)
+        assert relevant.any() and "p0" not in right - {products[query]} and "p1" not in right - {products[query]}

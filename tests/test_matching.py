@@ -10,7 +10,7 @@ from kaleidobert.errors import UserError
 from kaleidobert.losses import matching
 from kaleidobert.model_zoo.kaleidobert import matcher
 from kaleidobert.model_zoo.two_towers import Towers
-from tests.tables import TABLES
+from tests.tables import TABLES, TWO
 from tests.tiny import tiny_bank
 
 SIZES = {"hidden_size": 16, "num_layers": 1, "num_heads": 2, "intermediate_size": 32, "vocabulary_size": 50, "max_positions": 32}
@@ -64,3 +64,14 @@ def test_related_products_are_no_wrong_answers(tmp_path):
     related = (groups[rows][:, None] == groups[rows]) | (texts[rows][:, None] == texts[rows])
     assert related.sum() > len(rows)
     np.testing.assert_array_equal(targets["open"], ~related | np.eye(len(rows), dtype=bool))
+
+
+@pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16"])
+def test_the_product_of_the_towers_is_float32_whatever_the_precision(tmp_path, precision):
+    bank = tiny_bank(tmp_path, TWO)
+    model = matcher({**SIZES, "levels": TWO, "feature_size": bank.feature_size, "vocabulary_size": bank.vocabulary.size,
+                     "text_length": bank.text_length, "precision": precision}, "contrast", width=24)
+    inputs, _, _ = MatchSampler(bank, bank.rows("train"), "subcategory", Matching(), 4, 0).batch(0)
+    outputs, sides = model(inputs), Towers(model)(inputs)
+    product = (np.asarray(sides["text_side"]) * np.asarray(sides["picture_side"])).sum(1)
+    np.testing.assert_allclose(np.asarray(outputs["itm"] - outputs["own"])[:, 1], product, atol=1e-4)

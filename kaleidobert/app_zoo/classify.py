@@ -70,12 +70,12 @@ def run(config: ClassifyConfig) -> None:
     hits, f1 = report["accuracy"], report["macro_f1_all"]
     print(f"{config.label} ({config.modality}): accuracy {hits['value']:.4f} [{hits['low']:.4f}, {hits['high']:.4f}], "
           f"macro-F1 {f1['value']:.4f}; majority class {report['chance']:.4f}"
-          + "".join(f"; {name} {value:.4f}" for name, value in compared.items()))
+          + "".join(f"; {name} {value['accuracy']:.4f} ({value['macro_f1_all']:.4f})" for name, value in compared.items()))
     print(f"run folder: {config.run}\n  weights: {folder.best}\n  table: table.md\n  pictures: losses.png, confusion.png; classes.csv")
 
 
 def evaluate(config: ClassifyConfig, data: LabelMaterial, guesses: np.ndarray) -> tuple[dict, dict]:
-    """(report with three macro-F1, {baseline: accuracy}); writes confusion.png, classes.csv, predictions.csv."""
+    """(report with three macro-F1, {baseline: accuracy and macro-F1}); writes confusion.png, classes.csv, predictions.csv."""
     all_names = [*data.names, *data.unknown]
     rng = np.random.Generator(np.random.Philox(config.train.seed))
     report = classification.report(data.truth, guesses, all_names, data.counts, rng)
@@ -108,25 +108,26 @@ def material(config: ClassifyConfig) -> LabelMaterial:
         bank, len(rows), sampler.batch, lambda part: modality_inputs(bank, part, config.modality), val_rows, truth,
         bank.column("image_id")[val_rows], names, unknown, np.bincount(labels[rows], minlength=len(numbers)),
         lambda model: models.adapt(model, bank, config.data.train_split),
-        lambda: compare(config, bank, rows, val_rows, labels[rows], truth), lambda: describe(bank))
+        lambda: compare(config, bank, rows, val_rows, labels[rows], truth, len(numbers)), lambda: describe(bank))
 
 
 def compare(config: ClassifyConfig, bank: Bank, rows: np.ndarray, val_rows: np.ndarray, labels: np.ndarray,
-            truth: np.ndarray) -> dict[str, float]:
-    """{baseline: accuracy} of linear models and neighbours on the same features and texts; labels of ``rows``, truth of ``val_rows``."""
+            truth: np.ndarray, num_classes: int) -> dict[str, dict[str, float]]:
+    """{baseline: {"accuracy", "macro_f1_all"}} of linear models and neighbours on the same features and texts; labels of ``rows``,
+    truth of ``val_rows``, both of ``num_classes`` classes."""
     compared, groups = {}, bank.column("group")[rows]
     if config.modality != "text":
         mean = picture_features(bank, np.concatenate([rows, val_rows]))
-        nearest = baselines.nearest_neighbours(mean[: len(rows)], labels, mean[len(rows):])
-        compared["nearest_neighbours_image"] = float((nearest == truth).mean())
-        answers = baselines.logistic_regression(mean[: len(rows)], labels, mean[len(rows):], config.train.seed, groups)
-        compared["logistic_regression_image"] = float((answers == truth).mean())
+        compared["nearest_neighbours_image"] = baselines.nearest_neighbours(mean[: len(rows)], labels, mean[len(rows):])
+        compared["logistic_regression_image"] = baselines.logistic_regression(mean[: len(rows)], labels, mean[len(rows):],
+                                                                              config.train.seed, groups)
     if config.modality != "image":
         texts = bank.column("text")
-        answers = baselines.text_logistic_regression(texts[rows].tolist(), labels, texts[val_rows].tolist(),
-                                                     config.train.seed, groups)
-        compared["logistic_regression_text"] = float((answers == truth).mean())
-    return compared
+        compared["logistic_regression_text"] = baselines.text_logistic_regression(texts[rows].tolist(), labels, texts[val_rows].tolist(),
+                                                                                  config.train.seed, groups)
+    matrices = {name: classification.confusion_matrix(truth, answers, num_classes) for name, answers in compared.items()}
+    return {name: {"accuracy": classification.accuracy(matrix), "macro_f1_all": classification.macro_f1(matrix)}
+            for name, matrix in matrices.items()}
 
 
 def picture_features(bank: Bank, rows: np.ndarray) -> np.ndarray:

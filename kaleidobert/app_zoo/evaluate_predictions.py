@@ -22,12 +22,13 @@ OF_TRAINING = ("macro_f1_trained", "chance", "majority_class", "present_but_not_
 @dataclass(frozen=True)
 class Material:
     """names: the label map, classes of training first; counts: their training examples (None = not known which were trained, ones
-    = known to be trained). rows, val_rows: of the bank."""
+    = known to be trained). more: classes that only the other model named. rows, val_rows: of the bank."""
 
     table: Predictions
     against: Predictions | None
     names: list[str]
     counts: np.ndarray | None
+    more: list[str]
     bank: Bank | None
     rows: np.ndarray | None
     val_rows: np.ndarray | None
@@ -46,10 +47,10 @@ def read(config: EvaluateConfig) -> Material:
     elif config.trained_classes is not None:
         trained = _class_names(config.trained_classes)
         counts = np.ones(len(trained), np.int64)
-    guesses = [*table.guesses, *(against.guesses if against else [])]
-    names = [*trained, *sorted({*table.labels, *guesses} - set(trained))]
+    names = [*trained, *sorted({*table.labels, *table.guesses} - set(trained))]
+    more = sorted(set(against.guesses) - set(names)) if against else []
     counts = None if counts is None else np.pad(counts, (0, len(names) - len(counts)))
-    return Material(table, against, names, counts, bank, rows, val_rows)
+    return Material(table, against, names, counts, more, bank, rows, val_rows)
 
 
 def describe_inputs(material: Material) -> str:
@@ -82,9 +83,10 @@ def evaluate(config: EvaluateConfig, material: Material) -> dict[str, Any]:
     if material.bank:
         results["bank"] = describe(material.bank)
     if material.against:
-        sets = {"all": np.ones(len(names), bool), "present": np.bincount(labels, minlength=len(names)) > 0}
-        sets |= {"trained": counts > 0} if known else {}
-        others = material.against.numbered(names)[1]
+        both = [*names, *material.more]  # one label map for the two; the figures above are of this model alone
+        sets = {"all": np.ones(len(both), bool), "present": np.bincount(labels, minlength=len(both)) > 0}
+        sets |= {"trained": np.pad(counts, (0, len(material.more))) > 0} if known else {}
+        others = material.against.numbered(both)[1]
         compared = paired.compare_predictions(labels, guesses, others, sets, rng, config.resamples, config.permutations)
         results["comparison"] = {"against": written(config.against), **compared}
     return results
@@ -100,7 +102,8 @@ def lines(results: Mapping[str, Any]) -> list[str]:
             interval, size = f"[{value['low']:.4f}, {value['high']:.4f}]", sizes.get(name.rpartition("_")[2], "")
             made.append(f"{name:18s}{value['value']:8.4f}{interval:>20s}{size:>9}".rstrip())
     made += [f"{'majority class':18s}{report['chance']:8.4f}"] if report.get("chance") is not None else []
-    made += [f"{name:26s} accuracy {value:.4f}" for name, value in results["baselines"].items()]
+    made += [f"{name:26s} accuracy {value['accuracy']:.4f}  macro-F1 {value['macro_f1_all']:.4f}"
+             for name, value in results["baselines"].items()]
     if "macro_f1_trained" not in report:
         made.append("macro-F1 over the classes seen in training is left out: say trained_classes=FILE, or data.bank and label")
     return made + comparison_lines(results.get("comparison"))
@@ -124,7 +127,7 @@ def _of_bank(config: EvaluateConfig, bank: Bank, table: Predictions) -> tuple[np
     return rows, np.array([places[name] for name in table.ids], np.int64), names, np.bincount(ids[rows], minlength=len(names))
 
 
-def _baselines(config: EvaluateConfig, material: Material) -> dict[str, float]:
+def _baselines(config: EvaluateConfig, material: Material) -> dict[str, dict[str, float]]:
     """Neighbours and logistic regression on the bank, as `kaleidobert classify` has them beside its result."""
     if material.bank is None or not config.baselines:
         return {}
@@ -135,7 +138,8 @@ def _baselines(config: EvaluateConfig, material: Material) -> dict[str, float]:
     places = {name: place for place, name in enumerate(material.names)}
     column = material.bank.column(config.label)[material.rows]
     asked = ClassifyConfig(config.run, TrainingData(config.data.bank), config.label, config.modality, train=Train(seed=config.seed))
-    return compare(asked, material.bank, material.rows, material.val_rows, np.array([places[str(value)] for value in column]), labels)
+    return compare(asked, material.bank, material.rows, material.val_rows, np.array([places[str(value)] for value in column]), labels,
+                   len(material.names))
 
 
 def _class_names(path: Path) -> list[str]:

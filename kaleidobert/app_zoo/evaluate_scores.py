@@ -23,9 +23,11 @@ OTHER = {"i2t": "t2i", "t2i": "i2t", "": ""}
 
 @dataclass(frozen=True)
 class Material:
-    """What the files of a configuration hold, checked against each other. turned: candidates right by their text alone."""
+    """What the files of a configuration hold, checked against each other. labelled: the scores before texts are compared, which other
+    ways to count do not do. turned: candidates right by their text alone."""
 
     table: ScoreTable
+    labelled: ScoreTable
     direction: str
     protocol: str
     lists: SavedLists | None
@@ -44,16 +46,17 @@ def read(config: EvaluateConfig) -> Material:
     if bank and not direction:
         raise UserError("direction is not set", "evaluate", "i2t (pictures ask for texts) or t2i", "say direction=i2t or direction=t2i")
     texts = _texts(config, bank)
-    table, turned = _table(config, config.scores, direction, lists, bank, texts)
+    labelled = _labelled(config, config.scores, direction, lists, bank)
+    table, turned = _with_texts(labelled, texts)
     counting.check(table, config.counting)
     against = other = None
     if config.against is not None:
-        _, against = score_checks.matched(table, _table(config, config.against, direction, lists, bank, texts)[0])
+        _, against = score_checks.matched(table, _with_texts(_labelled(config, config.against, direction, lists, bank), texts)[0])
     if config.other_direction is not None:
         if not direction:
             raise UserError("direction is not set", "evaluate", "that of the scores, for SumR", "say direction=i2t or direction=t2i")
-        other, _ = _table(config, config.other_direction, OTHER[direction], None, bank, texts)
-    return Material(table, direction, protocol, lists, bank, against, other, turned)
+        other, _ = _with_texts(_labelled(config, config.other_direction, OTHER[direction], None, bank), texts)
+    return Material(table, labelled, direction, protocol, lists, bank, against, other, turned)
 
 
 def describe_inputs(material: Material) -> str:
@@ -88,7 +91,7 @@ def evaluate(config: EvaluateConfig, material: Material) -> dict[str, Any]:
     if material.bank:
         results["bank"] = describe(material.bank)
     if config.counting != "expectation":
-        counted = counting.count(material.table, config.counting, material.direction, rng)
+        counted = counting.count(material.labelled, config.counting, material.direction, rng)
         results["released_counting" if config.counting == "released" else "counted"] = counted
     if material.other:
         other, _ = _with_answers(material.other)
@@ -152,17 +155,19 @@ def _number(name: str, value: Any) -> str:
     return f"{name} {value['value']:.4f}" if isinstance(value, Mapping) else f"{name} {value}"
 
 
-def _table(config: EvaluateConfig, path: Path, direction: str, lists: SavedLists | None, bank: Bank | None,
-           texts: Mapping[str, str] | None) -> tuple[ScoreTable, int]:
-    """(a table with all that is right, how many candidates are so by their text alone)."""
+def _labelled(config: EvaluateConfig, path: Path, direction: str, lists: SavedLists | None, bank: Bank | None) -> ScoreTable:
+    """A table with what is right as its file or the lists say."""
     table = score_tables.read(path, direction, config.columns, need_labels=lists is None)
     if bank:
         ids = bank.column("image_id")[bank.rows(config.data.val_split)].tolist()
         score_checks.known(table, ids, f"the split {config.data.val_split!r} of {bank.folder}")
     if lists:
         table = score_checks.with_lists(table, lists, str(config.candidates))
-    if config.counting not in MISSED:
-        table = score_tables.require_right(table)
+    return table if config.counting in MISSED else score_tables.require_right(table)
+
+
+def _with_texts(table: ScoreTable, texts: Mapping[str, str] | None) -> tuple[ScoreTable, int]:
+    """(the table with all that is right, how many candidates are so by their text alone)."""
     return score_checks.with_texts(table, texts) if texts is not None else (table, 0)
 
 

@@ -47,7 +47,7 @@ class PretrainMaterial:
 class LabelMaterial:
     """names: the classes of the model; unknown: further ones that only evaluation has, numbered behind them. val_rows: what
     ``inputs`` takes, with their truth i64[N] and ids. counts: training examples of each class, unknown ones included.
-    baselines: {name: accuracy} of linear models."""
+    baselines: {name: {"accuracy", "macro_f1_all"}} of linear models."""
 
     bank: Layout
     num_examples: int
@@ -60,5 +60,5 @@ class LabelMaterial:
     unknown: list[str]
     counts: np.ndarray
     adapt: Callable[[keras.Model], None]
-    baselines: Callable[[], dict[str, float]]
+    baselines: Callable[[], dict[str, dict[str, float]]]
     facts: Callable[[], Mapping[str, Any]]

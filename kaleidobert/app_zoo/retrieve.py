@@ -172,6 +172,7 @@ def _open(config: RetrieveConfig):
     for name, least in (("num_candidates", 2), ("max_queries", 1), ("predict_batch_size", 1)):
         if getattr(config, name) < least:
             raise UserError(f"{name} is {getattr(config, name)}", "retrieve", f"at least {least}")
+    towers.check(config)
     bank = Bank(config.data.bank)
     bank.require(config.levels, config.data.encoder)
     rows = share_of_groups(bank, bank.rows(config.data.train_split), config.data.train_share, config.train.seed)

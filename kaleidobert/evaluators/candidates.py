@@ -32,7 +32,8 @@ class Records:
     """What the lists are drawn from, one entry per record (a picture with its text); all of one length.
 
     ids: unique, names the picture and its text. products: whose picture it is. groups: products that are not independent.
-    A product has one subcategory: that of its first record in the order of the ids. texts: compared by ``normalise``.
+    A product has one subcategory: that of its first record in the order of the ids. texts: compared by ``normalise``; an empty one
+    equals those of its own product alone.
     """
 
     ids: Sequence[str]
@@ -96,7 +97,9 @@ def build(records: Records, direction: str, seed: int, max_queries: int = MAX_QU
         raise UserError(f"the lists of {protocol.name!r} are shipped, not drawn", "candidate lists", "a file of them",
                         "give it as candidates=FILE")
     rng = np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, DIRECTIONS.index(direction)])))
-    pool = Pool(records.ids, records.products, records.groups, records.subcategories, [normalise(text) for text in records.texts])
+    # no text equals none: a record without one is right for the pictures of its own product alone
+    texts = [normalise(text) or f" {product}" for text, product in zip(records.texts, records.products)]
+    pool = Pool(records.ids, records.products, records.groups, records.subcategories, texts)
     if pool.num_products < 2:
         raise UserError(f"{pool.num_products} products", "candidate lists", "at least two")
     if protocol.others == "all":

@@ -100,15 +100,6 @@ def cider_d_each(captions: Sequence[Words], references: Sequence[Sequence[Words]
     return np.array(scores)
 
 
-def perplexity(log_likelihoods: np.ndarray) -> float:
-    """exp of the mean negative log-likelihood f[n] of the pieces.
-
-    >>> perplexity(np.log(np.full(7, 0.25)))
-    4.0
-    """
-    return round(float(np.exp(-np.mean(log_likelihoods, dtype=np.float64))), 12)
-
-
 def _ngrams(words: Words, size: int) -> Counter[tuple[str, ...]]:
     return Counter(tuple(words[start : start + size]) for start in range(len(words) - size + 1))
 

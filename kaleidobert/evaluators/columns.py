@@ -124,6 +124,8 @@ def _separated(where: str, text: str, separator: str, names: Mapping[str, str], 
                 lines.append(reader.line_num)
     except csv.Error as error:
         raise UserError(f"the line cannot be read ({error})", f"{where}, line {reader.line_num:,}", "a table", CUT) from None
+    if not rows:
+        raise UserError("the file is empty", where, "at least one row")
     header, rows, lines = [name.strip() for name in rows[0]], rows[1:], lines[1:]
     places = {role: _find(name, header, where, role in optional) for role, name in names.items()}
     if not rows:
@@ -169,6 +171,9 @@ def _jsonl(where: str, text: str, names: Mapping[str, str], optional: Sequence[s
         if bare is not None:
             raise UserError(f"the line has no {name!r}", f"{where}, line {lines[bare]:,}", f"keys {', '.join(wanted.values())}")
         raw = role in NUMBERS or grouped and role != lists[0]
+        blank = None if raw else next((i for i, row in enumerate(rows) if not isinstance(row[name], str | int | float)), None)
+        if blank is not None:
+            raise UserError(f"{name!r} is {json.dumps(rows[blank][name])}", f"{where}, line {lines[blank]:,}", "a text or a number")
         columns[role] = Column([row[name] if raw else str(row[name]) for row in rows], lines, where)
     return Table(columns, grouped)
 
@@ -203,6 +208,8 @@ def _texts(array: np.ndarray) -> list[str]:
 
 def _find(name: str, there: Sequence[str], where: str, optional: bool) -> int | None:
     """The place of a column; None of an optional one that is not there."""
+    if list(there).count(name) > 1:
+        raise UserError(f"there are {list(there).count(name)} columns {name!r}", where, "one", "rename the other")
     if name in there:
         return list(there).index(name)
     if optional:

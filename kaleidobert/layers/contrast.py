@@ -64,7 +64,7 @@ class ContrastHead(keras.layers.Layer):
     """
 
     def __init__(self, initializer_range: float, seed: int, **kwargs):
-        super().__init__(**kwargs)
+        super().__init__(autocast=False, **kwargs)  # half precision would round the sides before they are multiplied
         self.product = ProductHead(initializer_range, seed_for(seed, "product"), dtype=self.dtype_policy, name="product")
 
     def build(self, text_shape: tuple, picture_shape: tuple, sequence_shape: tuple, pooled_shape: tuple, token_mask_shape: tuple) -> None:

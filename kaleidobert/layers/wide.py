@@ -16,6 +16,7 @@ from kaleidobert.layers.embeddings import FeatureScale
 class LevelMeans(keras.layers.Layer):
     """features [B, P, F] -> [B, W]: the mean feature of each level, side by side, brought to one scale, dropout, linear, in float32.
 
+    Without a bias: in a tower it would prefer the same texts for all pictures.
     levels: slices of the patch axis. stddev: of the start weights; None = 1 / sqrt(number of inputs).
     """
 
@@ -28,7 +29,7 @@ class LevelMeans(keras.layers.Layer):
     def build(self, features_shape: tuple) -> None:
         size = len(self.levels) * features_shape[-1]
         initializer = truncated_normal(size**-0.5 if self.stddev is None else self.stddev, self.seed, "kernel")
-        self.dense = keras.layers.Dense(self.width, kernel_initializer=initializer, dtype="float32", name="dense")
+        self.dense = keras.layers.Dense(self.width, use_bias=False, kernel_initializer=initializer, dtype="float32", name="dense")
         self.dense.build((features_shape[0], size))
         self.dropout.build((features_shape[0], size))
         self.scale.build((features_shape[0], size))
