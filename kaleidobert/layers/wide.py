@@ -14,44 +14,55 @@ from kaleidobert.layers.embeddings import FeatureScale
 
 
 class LevelMeans(keras.layers.Layer):
-    """features [B, P, F] -> [B, W]: the mean feature of each level, side by side, brought to one scale, dropout, linear, in float32.
+    """features [B, P, F], seen [B, P] -> [B, W]: each level's mean feature, side by side, dropout, linear, in float32.
 
     Without a bias: in a tower it would prefer the same texts for all pictures.
-    levels: slices of the patch axis. stddev: of the start weights; None = 1 / sqrt(number of inputs).
+    levels: slices of the patch axis. stddev: of the start weights; None = 1 / sqrt(number of inputs). rescale: bring the means to one
+    scale, which ``adapt`` measures. Patches with seen = 0 do not count, nor does a level without others; seen None = all count.
     """
 
-    def __init__(self, levels: Sequence[slice], width: int, dropout: float, seed: int, stddev: float | None = None, **kwargs):
+    def __init__(self, levels: Sequence[slice], width: int, dropout: float, seed: int, stddev: float | None = None,
+                 rescale: bool = True, **kwargs):
         super().__init__(dtype="float32", **kwargs)
         self.levels, self.width, self.stddev, self.seed = list(levels), width, stddev, seed
-        self.scale = FeatureScale(name="scale")  # a mean of 25 patches varies far less than one patch
+        self.scale = FeatureScale(name="scale") if rescale else None  # a mean of 25 patches varies far less than one patch
         self.dropout = Dropout(dropout, seed_for(seed, "dropout"), dtype="float32", name="dropout")
 
-    def build(self, features_shape: tuple) -> None:
+    def build(self, features_shape: tuple, seen_shape: tuple | None = None) -> None:
         size = len(self.levels) * features_shape[-1]
         initializer = truncated_normal(size**-0.5 if self.stddev is None else self.stddev, self.seed, "kernel")
         self.dense = keras.layers.Dense(self.width, use_bias=False, kernel_initializer=initializer, dtype="float32", name="dense")
         self.dense.build((features_shape[0], size))
         self.dropout.build((features_shape[0], size))
-        self.scale.build((features_shape[0], size))
+        if self.scale is not None:
+            self.scale.build((features_shape[0], size))
 
     @property
     def measured(self) -> bool:
-        """Whether the scale has been set."""
-        return self.scale.measured
+        """Whether the scale has been set, where there is one."""
+        return self.scale is None or self.scale.measured
 
     def adapt(self, features) -> None:
         """Set the scale from a sample [N, P, F]."""
         self.scale.adapt(ops.convert_to_numpy(self.means(features)))
 
-    def means(self, features):
-        """[B, P, F] -> [B, levels * F]."""
-        parts = [ops.mean(ops.cast(features[:, part.start : part.stop], "float32"), axis=1) for part in self.levels]
+    def means(self, features, seen=None):
+        """[B, P, F], [B, P] -> [B, levels * F]."""
+        parts = []
+        for level in self.levels:
+            part = ops.cast(features[:, level.start : level.stop], "float32")
+            if seen is None:
+                parts.append(ops.mean(part, axis=1))
+            else:
+                weights = ops.expand_dims(ops.cast(seen[:, level.start : level.stop], "float32"), 1)  # [B, 1, n]
+                parts.append(ops.matmul(weights / ops.maximum(ops.sum(weights, -1, keepdims=True), 1.0), part)[:, 0])
         return ops.concatenate(parts, axis=-1)
 
-    def call(self, features, training=False):
-        return self.dense(self.dropout(self.scale(self.means(features)), training=training))
+    def call(self, features, seen=None, training=False):
+        means = self.means(features, seen)
+        return self.dense(self.dropout(means if self.scale is None else self.scale(means), training=training))
 
-    def compute_output_shape(self, features_shape: tuple) -> tuple:
+    def compute_output_shape(self, features_shape: tuple, seen_shape: tuple | None = None) -> tuple:
         return (features_shape[0], self.width)
 
 
