@@ -21,7 +21,7 @@ from PIL import Image, ImageDraw
 
 from benchmarks import report
 from kaleidobert import files
-from kaleidobert.configs_data import FOREGROUND_WEIGHTS
+from kaleidobert.configs_records import FOREGROUND_WEIGHTS
 from kaleidobert.datasets.drawn import scenes
 from kaleidobert.datasets.drawn.surroundings import HELD_OUT
 from kaleidobert.datasets.products import read_image

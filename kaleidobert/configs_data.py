@@ -1,105 +1,14 @@
-"""The configuration of data, re-exported by configs.py: of the commands that make it, synthesize, records, fetch, the parts of align,
-and of those that train on it.
+"""The configuration of data, re-exported by configs.py: of the commands that fetch and convert it, the parts of align, and of those
+that train on it. That of catalogues and records is in configs_records.py.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
 
 from kaleidobert.config_files import Checked, Limits
 from kaleidobert.errors import UserError
 from kaleidobert.levels import KALEIDO, KaleidoLevel
-
-FOREGROUND_WEIGHTS = Path(__file__).parent / "model_zoo" / "weights" / "foreground_net.npz"  # part of the package
-
-
-@dataclass(frozen=True)
-class Columns:
-    """Which column of the catalogue holds what; empty = the catalogue has no such column."""
-    id: str
-    image: str
-    text: tuple[str, ...]
-    group: str = ""
-    view: tuple[str, ...] = ()  # what tells the pictures of one product apart; several columns are joined by "-"
-    split: str = ""
-    labels: dict[str, str] = field(default_factory=dict)  # label name: column
-    mask: str = ""
-    parts: str = ""
-
-
-@dataclass(frozen=True)
-class Source:
-    """Where products come from: a CSV or JSONL table and a folder of pictures, the raw release of Fashion-Gen, or a TFDS data set."""
-    table: Path  # the table; fashion_gen, fashion_gen_extracted: the folder of the release; tfds: the folder of prepared data sets
-    columns: Columns  # fashion_gen: keys of the HDF5 files; fashion_gen_extracted: see datasets/fashion_gen.py; tfds: features
-    images: Path | None = None  # pictures are named relative to it; default: the table's folder; tfds: they are written there once
-    text_separator: str = ". "
-    val_fraction: float = 0.1  # share of the groups that go to "val" where the table has no split column
-    limit: int = 0  # read only so many pictures; 0 = all
-    kind: Literal["table", "fashion_gen", "fashion_gen_extracted", "tfds"] = "table"
-    name: str = ""  # tfds: the data set, such as kaleido_synthetic or coco_captions
-    splits: dict[str, str] = field(default_factory=dict)  # not of a table: split: its file, or the TFDS split; default: as released
-
-
-@dataclass(frozen=True)
-class Foreground:
-    """How the product is told from its background."""
-    method: Literal["network", "border", "none", "masks"] = "network"
-    weights: Path = FOREGROUND_WEIGHTS  # of the network
-    tolerance: float = 12.0  # border: largest colour distance (of 255, root mean square over channels) that is still background
-    margin: float = 0.03  # of the box's longer side, added on every side
-
-
-@dataclass(frozen=True)
-class Encoder:
-    """The picture encoder: what turns a patch into a feature vector."""
-    name: Literal["pixels", "mobilenet_v2", "resnet50"] = "pixels"
-    size: int = 26  # side in pixels to which every patch is resized
-    weights: Path | None = None  # a weights file; default: ImageNet weights fetched by Keras
-    batch_size: int = 64  # pictures whose patches are encoded together
-
-
-@dataclass(frozen=True)
-class Text:
-    """How text becomes word pieces."""
-    tokenizer: Literal["wordpiece", "sentencepiece"] = "wordpiece"
-    vocabulary: Path | None = None  # vocab.txt or a SentencePiece model; default: trained on the training split
-    vocabulary_size: int = 8000  # of a trained vocabulary
-    length: int = 64
-
-
-@dataclass(frozen=True)
-class Beam:
-    """Apache Beam as the engine of records; all its workers must see the same folders."""
-    runner: str = ""  # such as DirectRunner, FlinkRunner, SparkRunner, DataflowRunner; empty = processes of this machine, no Beam
-    options: dict[str, str] = field(default_factory=dict)  # of the runner, such as direct_num_workers or flink_master
-
-
-@dataclass(frozen=True)
-class RecordsConfig:
-    """``kaleidobert records``"""
-    bank: Path
-    source: Source
-    foreground: Foreground = Foreground()
-    encoder: Encoder = Encoder()
-    text: Text = Text()
-    levels: tuple[KaleidoLevel, ...] = KALEIDO
-    shard_size: int = 256  # pictures per shard: the unit of work, of progress and of resuming
-    workers: int = 0  # processes; 0 = one per core
-    beam: Beam = Beam()  # make the shards on a Beam runner instead
-
-
-@dataclass(frozen=True)
-class SynthesizeConfig:
-    """``kaleidobert synthesize``"""
-    catalogue: Path
-    num_products: int = 600
-    views: int = 2
-    size: int = 192
-    clutter: float = 0.25  # share of pictures with a cluttered background
-    val_fraction: float = 0.15
-    workers: int = 0
-    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -147,15 +56,16 @@ class FilesFormat:
 @dataclass(frozen=True)
 class ConvertConfig:
     """``kaleidobert convert``: TensorFlow 1 checkpoints, released or BERT, to ours (.npz), and ours to the released format;
-    released text files to a folder of arrays."""
-    source: Path  # an .npz of ours; the path of a checkpoint without .index; a folder with one; a data file, a list, a pattern with *
-    target: Path  # .npz: one of ours; else a TensorFlow 1 checkpoint, such as converted/kaleidobert.ckpt-0; of data: a folder
+    released text files to a folder of arrays; a bank to one that holds its features otherwise."""
+    source: Path  # an .npz of ours; the path of a checkpoint without .index; a folder with one; a data file, a list, a pattern; a bank
+    target: Path  # .npz: one of ours; else a TensorFlow 1 checkpoint, such as converted/kaleidobert.ckpt-0; of data, a bank: a folder
     model: Path | None = None  # config.json of a TensorFlow 1 source; default: beside it or a folder above
     vocabulary: Path | None = None  # vocab.txt; default: likewise
     task: Literal["", "pretraining", "catepred", "subcatepred"] = ""  # whose heads; empty = as the source says
     optimizer: bool = False  # take the state of Adam along
     fresh: Fresh = Fresh()
     files: FilesFormat = FilesFormat()
+    storage: Literal["", "float16", "uint8"] = ""  # of a bank as the source: how its copy holds the features
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from kaleidobert import configs
-from kaleidobert.configs_data import FOREGROUND_WEIGHTS
+from kaleidobert.configs_records import FOREGROUND_WEIGHTS
 from kaleidobert.datasets import cutting
 from kaleidobert.datasets.bank import Bank
 from kaleidobert.datasets.catalogue import read_mask

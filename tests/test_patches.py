@@ -97,10 +97,10 @@ def test_views_come_in_the_order_of_the_stored_vectors(levels):
     rng = np.random.default_rng(1)
     image = rng.integers(0, 255, (37, 41, 3)).astype(np.uint8)
     cut = features.cut(image, foreground.find(image, None), levels, 6)
-    assert cut.views.shape == (kaleido.num_vectors(levels), 6, 6, 3)
+    assert len(cut.views) == kaleido.num_vectors(levels) and {view.shape for view in cut.views} == {(6, 6, 3)}
     pieces = patches.cut(image, (0, 0, 41, 37), levels, 6)
     for level in levels:
-        part = cut.views[kaleido.vector_slices(levels)[level.name]].reshape(level.num_views, level.num_patches, 6, 6, 3)
+        part = np.stack(cut.views)[kaleido.vector_slices(levels)[level.name]].reshape(level.num_views, level.num_patches, 6, 6, 3)
         assert (part[0] == pieces[level.name]).all()
         if level.pretext == "rotate":
             for k in range(4):
@@ -113,18 +113,72 @@ def test_grey_is_luminance():
     assert pretexts.grey(np.array([[255, 0, 0], [0, 255, 0], [0, 0, 255]], np.uint8))[:, 0].tolist() == [76, 150, 29]
 
 
-def test_features_are_float16_rows_per_picture_and_faults_are_named():
+def random_cuts(count: int, levels=KALEIDO, size: int = 4) -> list[features.Cut]:
     rng = np.random.default_rng(2)
-    cuts = [features.cut(rng.integers(0, 255, (20, 20, 3)).astype(np.uint8), foreground.Foreground(None, (0, 0, 20, 20)), KALEIDO, 4)
-            for _ in range(3)]
+    pictures = [rng.integers(0, 255, (20, 20, 3)).astype(np.uint8) for _ in range(count)]
+    return [features.cut(picture, foreground.Foreground(None, (0, 0, 20, 20)), levels, size) for picture in pictures]
 
-    def encoder(pixels):
-        rows = pixels.reshape(len(pixels), -1).astype(np.float32)
-        rows[74 + 3, 5] = np.nan
-        rows[2 * 74, 0] = 1e6
+
+def pixels(patches: np.ndarray) -> np.ndarray:
+    return patches.reshape(len(patches), -1).astype(np.float32)
+
+
+@pytest.mark.parametrize("batch", [1, 7, 74, 1000])
+def test_features_are_float16_rows_per_picture_and_faults_are_named(batch):
+    cuts, calls = random_cuts(3), []
+    bad = {cuts[1].views[3].tobytes(): np.nan, cuts[2].views[0].tobytes(): 1e6}
+
+    def encoder(patches):
+        calls.append(len(patches))
+        rows = pixels(patches)
+        rows[:, 5] = [bad.get(patch.tobytes(), row[5]) for patch, row in zip(patches, rows)]
         return rows
 
-    rows, faults = features.encode(cuts, encoder)
-    assert rows.shape == (3, 74, 48) and rows.dtype == np.float16
+    rows, faults = features.encode(cuts, encoder, batch)
+    assert rows.shape == (3, 74, 48) and rows.dtype == np.float16 and np.isfinite(rows).all()
     assert faults[0] == "" and "NaN" in faults[1] and "float16" in faults[2]
-    assert (rows[0] == cuts[0].views.reshape(74, -1)).all()
+    assert (rows[0] == np.stack(cuts[0].views).reshape(74, -1)).all()
+    assert set(calls[:-1]) <= {batch} and sum(calls) == 3 * 74
+    with pytest.raises(UserError, match=r"the encoder returned \[\d+, 4, 4, 3\]; expected: \[\d+, F\]"):
+        features.encode(cuts, lambda patches: patches, batch)
+    assert features.encode([], encoder, batch)[1] == []
+
+
+@pytest.mark.parametrize("levels", TABLES.values(), ids=TABLES)
+def test_equal_patches_are_encoded_once(levels):
+    picture = scene(40, 40, (20, 20, 40, 40), colour=(90, 90, 90))  # three quarters white, and grey in all views
+    whole = foreground.Foreground(None, (0, 0, 40, 40))
+    cuts = [features.cut(picture, whole, levels, 4), *random_cuts(1, levels), features.cut(picture, whole, levels, 4)]
+    seen = []
+
+    def encoder(patches):
+        seen.extend(patch.tobytes() for patch in patches)
+        return pixels(patches)
+
+    rows, faults = features.encode(cuts, encoder, 5)
+    assert len(seen) == len(set(seen)) and set(seen) == {view.tobytes() for cut in cuts for view in cut.views}
+    for row, cut in zip(rows, cuts):
+        assert (row == pixels(np.stack(cut.views)).astype(np.float16)).all()
+    assert faults == ["", "", ""]
+    if any(level.grid > 2 for level in levels):
+        assert len(seen) < 2 * kaleido.num_vectors(levels)
+
+
+def test_patches_that_are_small_in_the_picture_are_cut_smaller():
+    image = np.random.default_rng(3).integers(0, 255, (40, 37, 3)).astype(np.uint8)
+    whole = foreground.Foreground(None, (0, 0, 37, 40))  # sides of 40, 20, 14, 10 and 8 pixels at most
+    plain, mixed = features.cut(image, whole, KALEIDO, 16), features.cut(image, whole, KALEIDO, 16, 10)
+    assert {view.shape for view in plain.views} == {(16, 16, 3)}
+    for name, part in kaleido.vector_slices(KALEIDO).items():
+        assert {len(view) for view in mixed.views[part]} == ({10} if name in ("grey", "blank") else {16})
+    assert (mixed.views[10] == plain.views[10]).all() and (mixed.boxes == plain.boxes).all()
+    assert [len(view) for view in features.cut(image, whole, KALEIDO, 16, 9).views].count(9) == 25
+    sizes = []
+
+    def encoder(patches):
+        sizes.append(patches.shape[1])
+        return patches.reshape(len(patches), -1, 3).mean(1)
+
+    rows, _ = features.encode([mixed, plain], encoder, 8)
+    assert rows.shape == (2, 74, 3) and sizes.count(10) == 8  # 57 patches in calls of 8
+    np.testing.assert_allclose(rows[0], [view.reshape(-1, 3).mean(0) for view in mixed.views], rtol=1e-3)

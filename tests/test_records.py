@@ -17,8 +17,10 @@ from PIL import Image
 from kaleidobert import configs
 from kaleidobert.datasets import bank_builder, catalogue
 from kaleidobert.datasets.bank import Bank
+from kaleidobert.datasets.products import read_image
 from kaleidobert.errors import UserError
 from kaleidobert.model_zoo import encoders
+from kaleidobert.preprocessors import features, foreground
 from tests.apps_data import World, call, edit, refused
 from tests.tables import TWO
 from tests.tiny import tiny_catalogue
@@ -100,14 +102,16 @@ def test_double_ids_and_empty_texts_are_left_out(fresh):
 
 
 def test_an_encoder_that_returns_nan(fresh, monkeypatch):
-    build = encoders.build
+    build, names = encoders.build, [product.image_id for product in catalogue.read(fresh.source)[0]]
+    Path(fresh.folder / "catalogue/p03-front.png").write_bytes(b"")
+    sick = {views(fresh.folder / "catalogue" / f"{name.replace('/', '-')}.png")[1].tobytes() for name in names[::9]}
 
     def broken(config):
         encoder = build(config)
 
         def encode(patches):
             features = encoder.encode(patches)
-            features[::72, 5] = np.nan  # of every ninth picture: each has 8 patches in all views
+            features[[patch.tobytes() in sick for patch in patches], 5] = np.nan
             return features
 
         return replace(encoder, encode=encode)
@@ -116,11 +120,36 @@ def test_an_encoder_that_returns_nan(fresh, monkeypatch):
     monkeypatch.setattr(bank_builder, "_ENCODERS", {})
     done = call("records", fresh.records())
     left = [json.loads(line) for line in (fresh.folder / "made/left_out.jsonl").read_text().splitlines()]
-    names = [product.image_id for product in catalogue.read(fresh.source)[0]]
-    assert done.status == 0 and [row["image_id"] for row in left] == names[::9]
-    assert all("NaN or infinite feature" in row["reason"] for row in left)
+    lost = [name for number, name in enumerate(names) if number % 9 == 0 or name == "p03/front"]
+    assert done.status == 0 and [row["image_id"] for row in left] == lost == ["p00/front", "p03/front", "p06/back", "p13/front"]
+    assert all(("is empty" if row["image_id"] == "p03/front" else "NaN or infinite feature") in row["reason"] for row in left)
     bank = Bank(fresh.folder / "made")
-    assert bank.size == 19 and np.isfinite(np.load(bank.folder / "features-00000.npy")).all()
+    assert bank.size == 18 and np.isfinite(np.load(bank.folder / "features-00000.npy")).all()
+    assert bank.column("image_id").tolist() == [name for name in names if name not in lost]
+
+
+def views(path: Path) -> list[np.ndarray]:
+    image = read_image(path)
+    return features.cut(image, foreground.find(image, foreground.border_mask), TWO, 4).views
+
+
+def test_a_picture_of_several_rows_is_encoded_once(fresh, monkeypatch):
+    build, count = encoders.build, []
+
+    def counting(config):
+        encoder = build(config)
+        return replace(encoder, batch=5, encode=lambda patches: count.append(len(patches)) or encoder.encode(patches))
+
+    monkeypatch.setattr(encoders, "build", counting)
+    monkeypatch.setattr(bank_builder, "_ENCODERS", {})
+    assert call("records", fresh.records("once")).status == 0
+    once = sum(count)
+    edit(fresh.source, lambda rows: rows.extend({**row, "id": row["id"] + "-again", "text": "another text"} for row in list(rows)))
+    count.clear()
+    assert call("records", fresh.records("twice")).status == 0
+    one, two = (np.load(fresh.folder / name / "features-00000.npy") for name in ("once", "twice"))
+    assert sum(count) == once and two.shape[0] == 2 * one.shape[0]
+    assert (two[: len(one)] == one).all() and (two[len(one) :] == one).all()
 
 
 @pytest.mark.parametrize("changes, words", [
@@ -128,6 +157,12 @@ def test_an_encoder_that_returns_nan(fresh, monkeypatch):
     ({"encoder": configs.Encoder("pixels", 0)}, "encoder.size is 0"),
     ({"encoder": configs.Encoder("mobilenet_v2", 8)}, "at least 32 pixels"),
     ({"encoder": configs.Encoder("pixels", 4, batch_size=0)}, "encoder.batch_size is 0"),
+    ({"encoder": configs.Encoder("pixels", 4, folded=True)}, "encoder.folded is True.*pixels|pixels: .*encoder.folded is True"),
+    ({"encoder": configs.Encoder("pixels", 4, precision="mixed_bfloat16")}, "encoder.precision is mixed_bfloat16"),
+    ({"encoder": configs.Encoder("pixels", 40, small_size=36)}, "encoder.small_size is 36.*expected: 0,"),
+    ({"encoder": configs.Encoder("mobilenet_v2", 64, small_size=31)}, "encoder.small_size is 31.*32 pixels to less than"),
+    ({"encoder": configs.Encoder("mobilenet_v2", 64, small_size=64)}, "encoder.small_size is 64.*32 pixels to less than"),
+    ({"threads": -1}, "threads is -1.*at least 0"),
     ({"shard_size": 0}, "shard_size is 0"),
     ({"text": configs.Text(length=2)}, "text.length is 2.*at least 3"),
     ({"text": configs.Text(vocabulary=Path("/nowhere/vocab.txt"))}, "/nowhere/vocab.txt: there is no such vocabulary"),

@@ -19,7 +19,7 @@ def dry_run(config: RecordsConfig) -> None:
     products, left_out = _read(config)
     bank_builder.check(config, products)
     size = encoders.feature_size(config.encoder)
-    bytes_per_picture = num_vectors(config.levels) * size * 2
+    bytes_per_picture = num_vectors(config.levels) * size * (2 if config.storage == "float16" else 1)
     print(f"{len(products):,} pictures, {num_patches(config.levels)} patches, {num_vectors(config.levels)} vectors of "
           f"{size} each: {len(products) * bytes_per_picture / 1e9:.2f} GB in {config.bank}")
     print(f"{len(left_out):,} rows cannot be used{': ' + left_out[0]['reason'] if left_out else ''}")
@@ -64,10 +64,11 @@ def _write_pictures(config: RecordsConfig, products: Sequence[Product]) -> None:
 
 def _read(config: RecordsConfig):
     check(config.levels)
-    sizes = {"shard_size": config.shard_size, "encoder.batch_size": config.encoder.batch_size}
-    for name, value in sizes.items():
-        if value < 1:
-            raise UserError(f"{name} is {value}", "records", "at least 1")
+    sizes = {"shard_size": (config.shard_size, 1), "encoder.batch_size": (config.encoder.batch_size, 1),
+             "workers": (config.workers, 0), "threads": (config.threads, 0)}
+    for name, (value, least) in sizes.items():
+        if value < least:
+            raise UserError(f"{name} is {value}", "records", f"at least {least}")
     encoders.feature_size(config.encoder)
     if config.beam.runner:
         beam_records.check(config)

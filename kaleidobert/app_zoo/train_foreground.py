@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from kaleidobert import files
 from kaleidobert.configs import TrainForegroundConfig
-from kaleidobert.configs_data import FOREGROUND_WEIGHTS
+from kaleidobert.configs_records import FOREGROUND_WEIGHTS
 from kaleidobert.datasets import scene_files
 from kaleidobert.datasets.drawn import recomposition
 from kaleidobert.datasets.drawn.scenes import ROOM

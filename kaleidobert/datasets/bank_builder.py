@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from multiprocessing import get_context
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,13 +21,13 @@ import numpy as np
 from kaleidobert import configs, files
 from kaleidobert import levels as kaleido
 from kaleidobert.configs import RecordsConfig
-from kaleidobert.datasets import classes, cutting
+from kaleidobert.datasets import classes, cutting, storage, worker_processes
 from kaleidobert.datasets.bank import FORMAT, sha256
 from kaleidobert.datasets.products import Product
 from kaleidobert.errors import UserError
 from kaleidobert.preprocessors import features, tokenization
 
-_ENCODERS: dict[str, features.Encode] = {}  # one network per worker process, not one per shard
+_ENCODERS: dict[str, Any] = {}  # one network per worker process, not one per shard
 TRAIN = "train"  # the split on which the vocabulary is trained
 LEFTOVER = ".*.tmp"  # what files.atomic leaves behind where the process was killed
 
@@ -36,7 +36,7 @@ def fingerprint(config: RecordsConfig, products: Sequence[Product]) -> str:
     """What decides the content of the shards: products, foreground, encoder, levels; not paths, workers or text settings."""
     encoder = {"name": encoder_name(config.encoder), "weights": _weights(config.encoder)}
     parts = {"foreground": cutting.identity(config.foreground), "encoder": encoder, "shard_size": config.shard_size,
-             "levels": configs.to_dict(config.levels),
+             "levels": configs.to_dict(config.levels), **storage.entries(config.storage, ()),
              "products": [[p.image_id, p.product_id, p.group, p.split, p.text, dict(p.labels)] for p in products]}
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
@@ -83,8 +83,9 @@ def portions(config: RecordsConfig, products: Sequence[Product]) -> Iterator[tup
 def build_shards(config: RecordsConfig, products: Sequence[Product], build_encoder: Any, build_network: Any = None) -> Iterator[int]:
     """Make the shards that are not there yet; yields the number of pictures done, shard by shard.
 
-    build_encoder: picklable, encoder configuration -> object with ``encode``; build_network: picklable, path of weights -> what
-    foreground.network_mask calls, for foreground.method network; both are called once in every process.
+    build_encoder: picklable, encoder configuration -> object with ``encode`` and ``batch``, as features.encode takes them;
+    build_network: picklable, path of weights -> what foreground.network_mask calls, for foreground.method network; both are called
+    once in every process.
     """
     todo = []
     for number, part in portions(config, products):
@@ -92,13 +93,19 @@ def build_shards(config: RecordsConfig, products: Sequence[Product], build_encod
             yield len(part)
         else:
             todo.append((number, part))
-    workers = min(config.workers or os.cpu_count() or 1, len(todo))
-    if workers <= 1:
+    cores, devices = os.cpu_count() or 1, worker_processes.gpus() if todo else []
+    usual = len(devices) if devices and config.encoder.name != "pixels" else cores
+    workers = max(1, min(config.workers or usual, len(todo)))
+    config = replace(config, threads=config.threads or max(1, cores // workers))
+    if workers == 1:
         for number, part in todo:
             yield build_shard(config, number, part, build_encoder, build_network)
         return
-    # spawn: a process forked after TensorFlow started its threads hangs
-    with ProcessPoolExecutor(workers, get_context("spawn"), _limit_threads, (workers,)) as pool:
+    context = get_context("spawn")  # a process forked after TensorFlow started its threads hangs
+    shares = context.SimpleQueue()
+    for share in worker_processes.environments(workers, devices, cores):
+        shares.put(share)
+    with ProcessPoolExecutor(workers, context, worker_processes.settle, (shares,)) as pool:
         futures = [pool.submit(build_shard, config, number, part, build_encoder, build_network) for number, part in todo]
         try:
             for future in as_completed(futures):
@@ -114,27 +121,26 @@ def build_shard(config: RecordsConfig, number: int, products: Sequence[Product],
     """Encode the pictures of one shard and write its features and notes; returns the number of pictures looked at."""
     key = str(config.encoder)
     if key not in _ENCODERS:
-        _ENCODERS[key] = build_encoder(config.encoder).encode
+        _ENCODERS[key] = build_encoder(config.encoder)
     segment = cutting.segmenter(config.foreground, build_network)
-    kept, notes, arrays = [], [], []
-    for start in range(0, len(products), config.encoder.batch_size):
-        cuts = []
-        for product in products[start : start + config.encoder.batch_size]:
-            try:
-                cuts.append((product, cutting.cut(product, config, segment)))
-            except UserError as error:
-                notes.append({"image_id": product.image_id, "where": product.image_path, "reason": str(error)})
-        if not cuts:
-            continue
-        vectors, faults = features.encode([cut for _, cut in cuts], _ENCODERS[key])
-        for (product, cut), row, fault in zip(cuts, vectors, faults):
-            if fault:
-                notes.append({"image_id": product.image_id, "where": product.image_path, "reason": fault})
+    rows: list[tuple[Product, dict[str, Any]]] = []
+    reasons: dict[str, str] = {}
+
+    def good() -> Iterator[features.Cut]:
+        for product, cut in zip(products, cutting.ahead(products, config, segment)):
+            if isinstance(cut, UserError):
+                reasons[product.image_id] = str(cut)
             else:
-                arrays.append(row)
-                kept.append({**_row(product), "box": list(cut.box), "fallback": cut.fallback, "boxes": cut.boxes.tolist()})
-    if arrays:
-        _save(_features_path(config.bank, number), np.stack(arrays))
+                rows.append((product, {"box": list(cut.box), "fallback": cut.fallback, "boxes": cut.boxes.tolist()}))
+                yield cut
+
+    vectors, faults = features.encode(good(), _ENCODERS[key].encode, _ENCODERS[key].batch)
+    reasons.update((product.image_id, fault) for (product, _), fault in zip(rows, faults) if fault)
+    if not all(faults):
+        good_ones = vectors[[not fault for fault in faults]] if any(faults) else vectors
+        storage.save(_features_path(config.bank, number), good_ones, config.storage)
+    kept = [{**_row(product), **found} for (product, found), fault in zip(rows, faults) if not fault]
+    notes = [{"image_id": p.image_id, "where": p.image_path, "reason": reasons[p.image_id]} for p in products if p.image_id in reasons]
     files.write_json(_notes_path(config.bank, number), {"kept": kept, "left_out": notes})
     return len(products)
 
@@ -165,7 +171,8 @@ def finish(config: RecordsConfig, products: Sequence[Product], left_out: list[di
     feature_size = int(np.load(folder / shards[0], mmap_mode="r").shape[-1])
     text_file = tokenizer.save(folder).name
     labels = list(config.source.columns.labels)
-    names = [*shards, "boxes.npy", "token_ids.npy", "token_words.npy", "table.jsonl", "left_out.jsonl", text_file]
+    held = storage.entries(config.storage, shards)
+    names = [*shards, *held.get("scales", ()), "boxes.npy", "token_ids.npy", "token_words.npy", "table.jsonl", "left_out.jsonl", text_file]
     index = {
         "format": FORMAT, "size": len(rows), "left_out": len(left_out), "levels": configs.to_dict(config.levels),
         "patches": kaleido.num_patches(config.levels), "vectors": kaleido.num_vectors(config.levels),
@@ -173,7 +180,7 @@ def finish(config: RecordsConfig, products: Sequence[Product], left_out: list[di
         "text": {"length": config.text.length, "file": text_file, "vocabulary": asdict(tokenizer.vocabulary)},
         "config": configs.to_dict(config),
         "labels": labels, "classes": classes.tabulate(((row["split"], row["labels"]) for row in rows), labels), "fingerprint": mark,
-        "source": str(config.source.table), "shards": shards,
+        "source": str(config.source.table), "shards": shards, **held,
         "files": {name: {"bytes": (folder / name).stat().st_size, "sha256": sha256(folder / name)} for name in names},
     }
     files.write_json(folder / "index.json", index)
@@ -191,8 +198,9 @@ def is_done(folder: Path, number: int) -> bool:
 
 
 def encoder_name(config: configs.Encoder) -> str:
-    """The name by which a bank remembers its encoder, such as mobilenet_v2-96."""
-    return f"{config.name}-{config.size}"
+    """The name by which a bank remembers its encoder, such as mobilenet_v2-96: whatever changes features, but the weights."""
+    how = {"float32": "folded" if config.folded else ""}.get(config.precision, config.precision.removeprefix("mixed_"))
+    return "-".join(filter(None, (config.name, str(config.size), f"small{config.small_size}" if config.small_size else "", how)))
 
 
 def _weights(config: configs.Encoder) -> str:
@@ -228,9 +236,3 @@ def _save(path: Path, array: np.ndarray) -> None:
     with files.atomic(path) as file:
         # only its write method: into a real file numpy writes past Python, and a full disk is an error without a number
         np.save(SimpleNamespace(write=file.write), array)
-
-
-def _limit_threads(workers: int) -> None:
-    """Share the cores among the workers; must run before TensorFlow is imported in this process."""
-    threads = str(max(1, (os.cpu_count() or 1) // workers))
-    os.environ.update(TF_NUM_INTRAOP_THREADS=threads, TF_NUM_INTEROP_THREADS="1", OMP_NUM_THREADS=threads)

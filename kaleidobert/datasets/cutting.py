@@ -1,6 +1,8 @@
 """From a product's picture to what the encoder sees: its foreground found by the configured method, then cut into patches."""
 
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
@@ -40,7 +42,8 @@ def segmenter(config: configs.Foreground, build_network: Any) -> Segment | None:
     if config.method == "network":
         key = str(config.weights)
         if key not in _NETWORKS:
-            _NETWORKS[key] = build_network(config.weights)
+            network = _NETWORKS[key] = build_network(config.weights)
+            network(np.zeros((1, network.size, network.size, 4), np.float32))  # compiled once, not by several threads at a time
         return partial(foreground.network_mask, predict=_NETWORKS[key])
     return partial(foreground.border_mask, tolerance=config.tolerance) if config.method == "border" else None
 
@@ -56,4 +59,30 @@ def cut(product: Product, config: RecordsConfig, segment: Segment | None) -> fea
             raise UserError(f"the mask is {mask.shape[1]} x {mask.shape[0]}", product.image_id,
                             f"the picture's size, {image.shape[1]} x {image.shape[0]}")
         segment = lambda _: mask  # noqa: E731
-    return features.cut(image, foreground.find(image, segment, config.foreground.margin), config.levels, config.encoder.size)
+    return features.cut(image, foreground.find(image, segment, config.foreground.margin), config.levels, config.encoder.size,
+                        config.encoder.small_size)
+
+
+def ahead(products: Sequence[Product], config: RecordsConfig, segment: Segment | None) -> Iterator[features.Cut | UserError]:
+    """Of every product, in order, its patches or why its picture cannot be used; cut by config.threads while others are encoded.
+
+    At most config.encoder.batch_size pictures, or one per thread where those are more, are cut before they are asked for. Other
+    errors are raised.
+    """
+    def attempt(product: Product) -> features.Cut | UserError:
+        try:
+            return cut(product, config, segment)
+        except UserError as error:
+            return error
+
+    waiting: deque[Future] = deque()
+    with ThreadPoolExecutor(max(1, config.threads), "cut") as pool:
+        try:
+            for product in products:
+                waiting.append(pool.submit(attempt, product))
+                if len(waiting) > max(config.encoder.batch_size, config.threads):
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -9,15 +10,16 @@ from kaleidobert import configs
 from kaleidobert.errors import UserError
 
 MIN_NETWORK_SIZE = 32  # below it the stride of 32 leaves nothing to pool
+CPU_BATCH, GPU_BATCH = 32, 512  # patches: more of them fit no cache of a CPU
 
 
 @dataclass(frozen=True)
 class PictureEncoder:
-    """name as written into the bank, F, and encode: uint8[N, s, s, 3] -> f32[N, F]."""
+    """F, and encode: uint8[N, s, s, 3] -> f32[N, F], best called with ``batch`` patches at a time."""
 
-    name: str
     feature_size: int
     encode: Callable[[np.ndarray], np.ndarray]
+    batch: int = CPU_BATCH
 
 
 def build(config: configs.Encoder) -> PictureEncoder:
@@ -26,15 +28,23 @@ def build(config: configs.Encoder) -> PictureEncoder:
     Raises UserError where feature_size does, and where its weights do not fit or cannot be fetched.
     """
     size = feature_size(config)
-    return PictureEncoder(f"pixels-{config.size}", size, _pixels) if config.name == "pixels" else _network(config)
+    return PictureEncoder(size, _pixels) if config.name == "pixels" else _network(config)
 
 
 def feature_size(config: configs.Encoder) -> int:
-    """F of an encoder, without building it; UserError where its patches are too small or its weights file is missing."""
-    least = 1 if config.name == "pixels" else MIN_NETWORK_SIZE
+    """F of an encoder, without building it; UserError where its patches are too small, its weights file is missing, or a setting
+    does not go with it."""
+    network = config.name != "pixels"
+    least = MIN_NETWORK_SIZE if network else 1
     if config.size < least:
         raise UserError(f"encoder.size is {config.size}", config.name, f"at least {least} pixels")
-    if config.name != "pixels" and config.weights is not None and not config.weights.is_file():
+    if config.small_size and not (network and MIN_NETWORK_SIZE <= config.small_size < config.size):
+        raise UserError(f"encoder.small_size is {config.small_size}", config.name, f"{MIN_NETWORK_SIZE} pixels to less than encoder.size, "
+                        "or 0" if network else "0, as the number of its features follows from the size")
+    if not network and (config.folded or config.precision != "float32"):
+        raise UserError(f"encoder.precision is {config.precision}, encoder.folded is {config.folded}", config.name,
+                        "float32 and false: nothing is computed")
+    if network and config.weights is not None and not config.weights.is_file():
         raise UserError("there is no such weights file", str(config.weights), "a Keras weights file without the top",
                         "correct encoder.weights, or leave it empty to fetch the ImageNet weights")
     return {"pixels": 3 * config.size**2, "mobilenet_v2": 1280, "resnet50": 2048}[config.name]
@@ -47,29 +57,77 @@ def _pixels(patches: np.ndarray) -> np.ndarray:
 def _network(config: configs.Encoder) -> PictureEncoder:
     import keras  # here: reading a catalogue or training from a bank needs no picture network
 
-    builders = {"mobilenet_v2": (keras.applications.MobileNetV2, keras.applications.mobilenet_v2.preprocess_input),
-                "resnet50": (keras.applications.ResNet50, keras.applications.resnet50.preprocess_input)}
-    make, prepare = builders[config.name]
+    make, prepare = {"mobilenet_v2": (keras.applications.MobileNetV2, keras.applications.mobilenet_v2.preprocess_input),
+                     "resnet50": (keras.applications.ResNet50, keras.applications.resnet50.preprocess_input)}[config.name]
     weights = str(config.weights) if config.weights else "imagenet"
     try:
         # built at 224: the weights do not depend on the size, and Keras names its ImageNet files by it
         network = make(include_top=False, pooling="avg", weights=weights, input_shape=(224, 224, 3))
-        inputs = keras.Input((config.size, config.size, 3))
-        if config.size != 224:
-            resized = make(include_top=False, pooling="avg", weights=None, input_shape=(config.size, config.size, 3))
-            resized.set_weights(network.get_weights())
-            network = resized
-        model = keras.Model(inputs, network(inputs, training=False))
     except UserError:
         raise
     except Exception as error:  # a download that fails and a file that does not fit raise many kinds
         raise UserError(f"the weights of {config.name} cannot be loaded ({' '.join(str(error).split())[:200]})", weights,
                         "ImageNet weights without the top", "give a fitting file as encoder.weights, or use encoder.name=pixels"
                         ) from error
-    model.compile(jit_compile=False)  # XLA convolutions are several times slower on CPUs
+    inside = config.folded or config.precision != "float32"
+    runs = {}
+    for size in filter(None, (config.size, config.small_size)):
+        resized = make(include_top=False, pooling="avg", weights=None, input_shape=(size, size, 3))
+        resized.set_weights(network.get_weights())
+        inputs = keras.Input((size, size, 3), dtype="uint8" if inside else "float32")
+        if inside:  # the bytes travel to the device, a quarter of the numbers
+            outputs = folded(resized, config.precision)(prepare(keras.ops.cast(inputs, "float32")), training=False)
+        else:
+            outputs = resized(inputs, training=False)
+        runs[size] = keras.Model(inputs, outputs)
+        runs[size].compile(jit_compile=False)  # XLA convolutions are several times slower on CPUs
+    accelerated = any("cpu" not in device.lower() for device in keras.distribution.list_devices())
+    batch = GPU_BATCH if accelerated else CPU_BATCH
 
     def encode(patches: np.ndarray) -> np.ndarray:
-        outputs = [model.predict_on_batch(prepare(patches[i : i + 512].astype(np.float32))) for i in range(0, len(patches), 512)]
-        return np.concatenate(outputs)
+        done = []
+        for start in range(0, len(patches), batch):
+            part = patches[start : start + batch]
+            # always as many: a network is compiled for a shape, and a product with one row is rounded otherwise
+            full = part if len(part) == batch else np.concatenate([part, np.zeros((batch - len(part), *part.shape[1:]), part.dtype)])
+            outputs = runs[patches.shape[1]].predict_on_batch(full if inside else prepare(full.astype(np.float32)))
+            done.append(np.asarray(outputs, np.float32)[: len(part)])
+        return np.concatenate(done)
 
-    return PictureEncoder(f"{config.name}-{config.size}", int(model.output_shape[-1]), encode)
+    return PictureEncoder(int(network.output_shape[-1]), encode, batch)
+
+
+def folded(network: Any, precision: str = "float32") -> Any:
+    """A copy of a Keras network for prediction, in which every batch normalisation follows a convolution that nothing else reads:
+    it becomes part of that convolution's weights. The mean over places is in float32 whatever the precision, a dtype policy."""
+    import keras
+
+    norm, convolutions = keras.layers.BatchNormalization, (keras.layers.Conv2D, keras.layers.DepthwiseConv2D)
+
+    def clone(layer):
+        config = layer.get_config()
+        if isinstance(layer, convolutions):
+            config["use_bias"] = True
+        if not isinstance(layer, keras.layers.InputLayer):
+            config["dtype"] = "float32" if isinstance(layer, keras.layers.GlobalAveragePooling2D) else precision
+        return type(layer).from_config(config)
+
+    def call(layer, *inputs, **options):
+        return inputs[0] if isinstance(layer, norm) else layer(*inputs, **options)
+
+    copy = keras.models.clone_model(network, clone_function=clone, call_function=call)
+    norms = {layer.input._keras_history.operation.name: layer for layer in network.layers if isinstance(layer, norm)}
+    for layer in network.layers:
+        if isinstance(layer, convolutions):
+            kernel, bias = (*layer.get_weights(), 0.0)[:2]
+            if layer.name in norms:
+                after = norms[layer.name]
+                gamma, beta, mean, variance = (np.asarray(weight, np.float64) for weight in after.get_weights())
+                scale = gamma / np.sqrt(variance + after.epsilon)
+                kernel = kernel * (scale[:, None] if isinstance(layer, keras.layers.DepthwiseConv2D) else scale)
+                bias = beta + (bias - mean) * scale
+            target = copy.get_layer(layer.name)
+            target.set_weights([kernel, np.broadcast_to(bias, target.bias.shape)])
+        elif layer.weights and not isinstance(layer, norm):
+            copy.get_layer(layer.name).set_weights(layer.get_weights())
+    return copy

@@ -1,7 +1,12 @@
-"""From pictures to rows of the feature bank: cut, make every view, encode many pictures in one batch."""
+"""From pictures to rows of the feature bank: cut, make every view, encode the patches of many pictures in full batches.
 
-from collections.abc import Callable, Sequence
+Equal patches are encoded once: those of one colour, grey ones that look the same in both views, those of a picture that occurs
+in several rows.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 
 import numpy as np
 
@@ -14,31 +19,67 @@ Encode = Callable[[np.ndarray], np.ndarray]  # uint8[N, s, s, 3] -> f32[N, F]
 
 @dataclass(frozen=True)
 class Cut:
-    """One picture ready for the encoder: views uint8[V, s, s, 3], boxes f32[P, 5], the foreground's box and fallback note."""
+    """One picture ready for the encoder: V views uint8[s, s, 3], in the order of the stored vectors, and a key for each, the same
+    for equal views only; boxes f32[P, 5], the foreground's box and fallback note."""
 
-    views: np.ndarray
+    views: list[np.ndarray]
+    keys: list[bytes]
     boxes: np.ndarray
     box: foreground.Box
     fallback: str
 
 
-def cut(image: np.ndarray, found: foreground.Foreground, levels: Sequence[KaleidoLevel], size: int) -> Cut:
-    """Cut uint8[h, w, 3] at its foreground; UserError where the picture is smaller than the finest grid."""
+def cut(image: np.ndarray, found: foreground.Foreground, levels: Sequence[KaleidoLevel], size: int, small_size: int = 0) -> Cut:
+    """Cut uint8[h, w, 3] at its foreground, sizes as in patches.cut; UserError where it is smaller than the finest grid."""
     height, width = image.shape[:2]
     box = patches.enlarge(found.box, width, height, levels)
-    pieces = patches.cut(image, box, levels, size)
-    return Cut(pretexts.all_views(levels, pieces), patches.boxes(box, width, height, levels), box, found.fallback)
+    views = pretexts.all_views(levels, patches.cut(image, box, levels, size, small_size))
+    return Cut(views, [sha256(view).digest() for view in views], patches.boxes(box, width, height, levels), box, found.fallback)
 
 
-def encode(cuts: Sequence[Cut], encoder: Encode) -> tuple[np.ndarray, list[str]]:
-    """f16[len(cuts), V, F] and for each picture "" or why its features cannot be used (NaN, infinite, too large for float16)."""
-    flat = np.concatenate([item.views for item in cuts])
-    features = np.asarray(encoder(flat), np.float32)
-    if features.shape[:1] != flat.shape[:1] or features.ndim != 2:
-        raise UserError(f"the encoder returned {list(features.shape)}", "features", f"[{len(flat)}, F]")
-    features = features.reshape(len(cuts), -1, features.shape[-1])
-    finite = np.isfinite(features).all((1, 2))
-    small = (np.abs(np.nan_to_num(features)) <= np.finfo(np.float16).max).all((1, 2))
+def encode(cuts: Iterable[Cut], encoder: Encode, batch: int) -> tuple[np.ndarray, list[str]]:
+    """f16[N, V, F] of N pictures, and of each "" or why its features cannot be used (NaN, infinite, too large for float16).
+
+    batch: patches that go through the encoder together, all of one size; only the last ones of a size may be fewer. A cut is
+    taken when patches are needed, so that what makes them can work while others are encoded.
+    """
+    rows: list[list[bytes]] = []
+    waiting: dict[int, dict[bytes, np.ndarray]] = {}  # by size
+    vectors: dict[bytes, np.ndarray] = {}  # of what was encoded, f16[F]
+    faults: dict[bytes, str] = {}
+
+    def work(group: dict[bytes, np.ndarray]) -> None:
+        done, reasons = _encoded(np.stack(list(group.values())), encoder)
+        vectors.update(zip(group, done))
+        faults.update((key, reason) for key, reason in zip(group, reasons) if reason)
+        group.clear()
+
+    for item in cuts:
+        rows.append(item.keys)
+        for key, view in zip(item.keys, item.views):
+            group = waiting.setdefault(len(view), {})
+            if key not in vectors and key not in group:
+                group[key] = view
+                if len(group) == batch:
+                    work(group)
+    for group in waiting.values():
+        if group:
+            work(group)
+    if not rows:
+        return np.empty((0, 0, 0), np.float16), []
+    out = np.empty((len(rows), len(rows[0]), len(vectors[rows[0][0]])), np.float16)
+    for number, keys in enumerate(rows):
+        np.stack([vectors[key] for key in keys], out=out[number])
+    return out, [next((faults[key] for key in keys if key in faults), "") for keys in rows]
+
+
+def _encoded(patches: np.ndarray, encoder: Encode) -> tuple[np.ndarray, list[str]]:
+    """f16[N, F] of uint8[N, s, s, 3], within the range of float16, and of each "" or what is wrong."""
+    features = np.asarray(encoder(patches), np.float32)
+    if features.shape[:1] != patches.shape[:1] or features.ndim != 2:
+        raise UserError(f"the encoder returned {list(features.shape)}", "features", f"[{len(patches)}, F]")
+    finite = np.isfinite(features).all(1)
+    small = (np.abs(np.nan_to_num(features)) <= np.finfo(np.float16).max).all(1)
     faults = ["" if f and s else "the encoder returned a NaN or infinite feature" if not f else
               "a feature is too large for float16" for f, s in zip(finite, small)]
     return np.nan_to_num(features, posinf=0, neginf=0).clip(-65504, 65504).astype(np.float16), faults

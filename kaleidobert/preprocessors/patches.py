@@ -45,12 +45,18 @@ def enlarge(box: Box, width: int, height: int, levels: Sequence[KaleidoLevel]) -
     return x1, y1, max(x2, x1 + side), max(y2, y1 + side)
 
 
-def cut(image: np.ndarray, box: Box, levels: Sequence[KaleidoLevel], size: int) -> dict[str, np.ndarray]:
-    """{level name: uint8[grid * grid, size, size, 3]}: the patches of uint8[h, w, 3], resized (bilinear, antialiased)."""
+def cut(image: np.ndarray, box: Box, levels: Sequence[KaleidoLevel], size: int, small_size: int = 0) -> dict[str, np.ndarray]:
+    """{level name: uint8[grid * grid, s, s, 3]}: the patches of uint8[h, w, 3], resized (bilinear, antialiased).
+
+    s is ``size``, but ``small_size`` on levels of which no patch has more pixels than that on a side.
+    """
     picture = Image.fromarray(image)
     cuts = {}
     for level in levels:
-        # crop first: a resize with box= lets the filter read the neighbours' pixels, and jigsaw would be solved by seams
-        parts = [picture.crop(tile).resize((size, size), Image.Resampling.BILINEAR) for tile in tiles(box, level.grid).tolist()]
-        cuts[level.name] = np.stack([np.asarray(part) for part in parts])
+        places = tiles(box, level.grid)
+        side = small_size if (places[:, 2:] - places[:, :2]).max() <= small_size else size
+        cuts[level.name] = np.empty((len(places), side, side, 3), np.uint8)
+        for place, patch in zip(places.tolist(), cuts[level.name]):
+            # crop first: a resize with box= lets the filter read the neighbours' pixels, and jigsaw would be solved by seams
+            patch[:] = np.asarray(picture.crop(place).resize((side, side), Image.Resampling.BILINEAR))
     return cuts
