@@ -2,7 +2,7 @@
 
 import json
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,6 +14,7 @@ from kaleidobert import configs, files
 from kaleidobert import levels as kaleido
 from kaleidobert.configs import PretrainConfig, RecordsConfig
 from kaleidobert.datasets.bank import FORMAT, Bank, sha256
+from kaleidobert.levels import KaleidoLevel
 from kaleidobert.preprocessors import patches, tokenization
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
@@ -51,23 +52,31 @@ def content(size: str) -> Content:
                    GIVEN_VOCABULARY if text.vocabulary else text.vocabulary_size, text.length)
 
 
-def config(size: str, batch: int, precision: str = "float32") -> PretrainConfig:
-    """The size's configuration with this batch and precision; masking is random, as the bank holds no alignment."""
-    words = [f"train.batch_size={batch}", f"train.precision={precision}", "sampling.masking=random"]
+def config(size: str, batch: int, precision: str = "float32", more: Sequence[str] = ()) -> PretrainConfig:
+    """The size's configuration with this batch, this precision and more words; masking is random, as the bank holds no alignment."""
+    words = [f"train.batch_size={batch}", f"train.precision={precision}", "sampling.masking=random", *more]
     return configs.load(PretrainConfig, CONFIGS / SIZES[size].folder / "pretrain.yaml", words)
 
 
+def sizes(size: str, precision: str = "float32") -> dict[str, Any]:
+    """The backbone's arguments, as models.backbone_config has them of such a bank; needs no Keras."""
+    made, holds = config(size, 1, precision), content(size)
+    return {**configs.to_dict(made.model), "levels": configs.to_dict(made.levels), "feature_size": holds.feature_size,
+            "vocabulary_size": holds.vocabulary_size, "text_length": holds.text_length, "seed": made.train.seed, "precision": precision}
+
+
 @contextmanager
-def opened(size: str, pictures: int) -> Iterator[Bank]:
+def opened(size: str, pictures: int, levels: Sequence[KaleidoLevel] | None = None) -> Iterator[Bank]:
     """A bank of random features in a temporary folder (TMPDIR chooses the disk), removed afterwards."""
     with tempfile.TemporaryDirectory(prefix="kaleido-benchmark-") as folder:
-        write(Path(folder), size, pictures)
+        write(Path(folder), size, pictures, levels)
         yield Bank(folder)
 
 
-def write(folder: Path, size: str, pictures: int) -> None:
-    """Write such a bank, two pictures per product, all in the split "train". Raises UserError where the disk is full."""
-    levels, holds, rng = config(size, 1).levels, content(size), np.random.Generator(np.random.Philox(0))
+def write(folder: Path, size: str, pictures: int, levels: Sequence[KaleidoLevel] | None = None) -> None:
+    """Write such a bank, two pictures per product, all in the split "train"; levels: default those of the size. Raises UserError where
+    the disk is full."""
+    levels, holds, rng = levels or config(size, 1).levels, content(size), np.random.Generator(np.random.Philox(0))
     shards = _write_shards(folder, (pictures, kaleido.num_vectors(levels), holds.feature_size), rng)
     tokenizer = _tokenizer(holds.vocabulary_size)
     vocabulary = tokenizer.vocabulary
@@ -84,7 +93,7 @@ def write(folder: Path, size: str, pictures: int) -> None:
     files.write_json(folder / "index.json", {
         "format": FORMAT, "size": pictures, "left_out": 0, "levels": configs.to_dict(levels),
         "patches": kaleido.num_patches(levels), "vectors": kaleido.num_vectors(levels),
-        "encoder": {"name": "random", "feature_size": holds.feature_size},
+        "encoder": {"name": "random", "weights": "", "feature_size": holds.feature_size},
         "text": {"length": holds.text_length, "file": text_file, "vocabulary": asdict(vocabulary)},
         "labels": ["category", "subcategory"], "fingerprint": "", "source": "random numbers", "shards": shards,
         "files": {name: {"bytes": (folder / name).stat().st_size, "sha256": sha256(folder / name)} for name in names}})

@@ -13,6 +13,8 @@ from kaleidobert import levels as kaleido
 from kaleidobert.errors import UserError
 from kaleidobert.levels import KaleidoLevel
 
+SCALE = "_scale"  # name + SCALE: the scales of features that are stored as uint8
+
 
 @dataclass(frozen=True)
 class Spec:
@@ -23,25 +25,26 @@ class Spec:
     meaning: str
 
 
-def record(levels: Sequence[KaleidoLevel], text_length: int, feature_size: int) -> dict[str, Spec]:
-    """One picture with its text, as the bank stores it."""
+def record(levels: Sequence[KaleidoLevel], text_length: int, feature_size: int, storage: str = "float16") -> dict[str, Spec]:
+    """One picture with its text, as the bank stores it; storage: of the features, float16 or uint8."""
     patches, vectors = kaleido.num_patches(levels), kaleido.num_vectors(levels)
     return {
+        **_features("vectors", (vectors, feature_size), storage, "features of all patches in all views, level by level, view-major"),
         "token_ids": Spec((text_length,), "int32", "[CLS] text [SEP], then padding"),
         "token_words": Spec((text_length,), "int16", "index of the word a piece belongs to; -1 for special tokens and padding"),
-        "vectors": Spec((vectors, feature_size), "float16", "features of all patches in all views, level by level, view-major"),
         "boxes": Spec((patches, 5), "float32", "x1, x2, y1, y2, area of each patch as shares of the picture"),
     }
 
 
-def inputs(levels: Sequence[KaleidoLevel], text_length: int, feature_size: int, max_masked: int = 0) -> dict[str, Spec]:
+def inputs(levels: Sequence[KaleidoLevel], text_length: int, feature_size: int, max_masked: int = 0,
+           storage: str = "float16") -> dict[str, Spec]:
     """What the model reads; the masked positions only for pre-training (max_masked > 0)."""
     patches = kaleido.num_patches(levels)
     specs = {
         "token_ids": Spec(("B", text_length), "int32", "word pieces, some replaced by [MASK] or a random piece"),
         "segment_ids": Spec(("B", text_length), "int32", "0: one sentence"),
         "token_mask": Spec(("B", text_length), "bool", "True for real tokens"),
-        "patch_features": Spec(("B", patches, feature_size), "float16", "spoiled features; the model casts"),
+        **_features("patch_features", ("B", patches, feature_size), storage, "spoiled features; the model casts"),
         "patch_boxes": Spec(("B", patches, 5), "float32", "boxes of the slots, never moved"),
     }
     if max_masked:
@@ -51,7 +54,7 @@ def inputs(levels: Sequence[KaleidoLevel], text_length: int, feature_size: int, 
     return specs
 
 
-def targets(levels: Sequence[KaleidoLevel], feature_size: int, max_masked: int) -> dict[str, Spec]:
+def targets(levels: Sequence[KaleidoLevel], feature_size: int, max_masked: int, storage: str = "float16") -> dict[str, Spec]:
     """What the model is asked; the weights have the same keys, [B, M] for mlm and [B] for the others."""
     specs = {
         "mlm": Spec(("B", max_masked), "int32", "the true pieces at masked_tokens"),
@@ -61,7 +64,7 @@ def targets(levels: Sequence[KaleidoLevel], feature_size: int, max_masked: int) 
         if level.answer == "class":
             specs[level.name] = Spec(("B",), "int32", f"one of {level.num_classes} classes of {level.pretext!r}")
         else:
-            specs[level.name] = Spec(("B", level.num_masked, feature_size), "float16", "the original features of the masked patches")
+            specs |= _features(level.name, ("B", level.num_masked, feature_size), storage, "the original features of the masked patches")
     return specs
 
 
@@ -76,3 +79,10 @@ def check(arrays: Mapping[str, np.ndarray], specs: Mapping[str, Spec], where: st
             isinstance(want, str) or want == have for want, have in zip(spec.shape, array.shape))
         if not same or array.dtype != np.dtype(spec.dtype):
             raise UserError(f"{name} is {array.dtype}{list(array.shape)}", where, f"{spec.dtype}{list(spec.shape)} ({spec.meaning})")
+
+
+def _features(name: str, shape: tuple[int | str, ...], storage: str, meaning: str) -> dict[str, Spec]:
+    if storage == "float16":
+        return {name: Spec(shape, "float16", meaning)}
+    return {name: Spec(shape, "uint8", f"{meaning}; to be multiplied by {name}{SCALE}"),
+            name + SCALE: Spec(shape[:-1], "float32", f"the scales of {name}")}

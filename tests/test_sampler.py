@@ -102,7 +102,8 @@ def test_features_are_those_that_the_draw_names(bank):
 def test_answers_cannot_be_read_from_anything_but_features(bank, monkeypatch):
     """With features that say nothing, the inputs of one row are the same whatever the answers are."""
     samples = make(bank)
-    monkeypatch.setattr(bank, "gather", lambda rows, vectors: np.ones((*rows.shape, bank.feature_size), np.float16))
+    monkeypatch.setattr(bank, "gather", lambda rows, vectors: {
+        name: np.ones((*numbers.shape, bank.feature_size), np.float16) for name, numbers in vectors.items()})
     rows = np.full(200, bank.rows("train")[3])
     draw = samples.draw(rows, np.random.Generator(np.random.Philox(2)))
     # the same tokens and masked patches for all, so that only the answers differ

@@ -1,5 +1,5 @@
 """``kaleidobert convert``: TensorFlow 1 checkpoints, the released ones or Google's BERT, to ours; ours to the released format;
-released text files to a folder of arrays (convert_files.py).
+released text files to a folder of arrays (convert_files.py); a bank to one that holds its features otherwise (convert_bank.py).
 """
 
 import json
@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from kaleidobert import files
-from kaleidobert.app_zoo import convert_files
+from kaleidobert.app_zoo import convert_bank, convert_files
 from kaleidobert.configs import ConvertConfig, Fresh
 from kaleidobert.errors import UserError
 from kaleidobert.model_zoo import bert_start, checkpoints, released, released_optimizer, tf_checkpoint, tf_checkpoint_writer
@@ -33,6 +33,8 @@ class Plan:
 
 def dry_run(config: ConvertConfig) -> None:
     """Read and check everything, write nothing."""
+    if convert_bank.is_bank(config.source):
+        return convert_bank.dry_run(config)
     if convert_files.is_data(config.source):
         return convert_files.dry_run(config)
     plan = _plan(config)
@@ -42,6 +44,8 @@ def dry_run(config: ConvertConfig) -> None:
 
 def run(config: ConvertConfig) -> None:
     """Convert; what did not come along is listed."""
+    if convert_bank.is_bank(config.source):
+        return convert_bank.run(config)
     if convert_files.is_data(config.source):
         return convert_files.run(config)
     plan = _plan(config)

@@ -1,7 +1,8 @@
-"""The feature bank: float16 shards as memory maps beside a small table; random rows cost a copy, no decoding.
+"""The feature bank: shards as memory maps beside a small table; random rows cost a copy, no decoding.
 
     bank/index.json            spec, levels, encoder, vocabulary, source, file sizes and checksums
-         features-00000.npy    f16[rows, V, F], all views of all patches
+         features-00000.npy    f16[rows, V, F], all views of all patches; uint8 where the index says "storage": "uint8"
+         scales-00000.npy      f32[rows, V], only beside uint8: features are these bytes times the scale of their vector
          boxes.npy             f32[N, P, 5]
          token_ids.npy         i32[N, T]      token_words.npy  i16[N, T]
          table.jsonl           ids, text, labels, picture path, foreground box: one line per picture
@@ -20,9 +21,10 @@ import numpy as np
 
 from kaleidobert import files, specs
 from kaleidobert import levels as kaleido
+from kaleidobert.datasets.shards import Shards
 from kaleidobert.errors import UserError
 from kaleidobert.levels import KaleidoLevel
-from kaleidobert.preprocessors import tokenization
+from kaleidobert.preprocessors import quantisation, tokenization
 
 FORMAT = 1
 REMAKE = "delete the folder and make it again with `kaleidobert records`"
@@ -31,8 +33,9 @@ REMAKE = "delete the folder and make it again with `kaleidobert records`"
 class Bank:
     """An opened bank. Raises UserError where a file is missing, truncated or does not fit the index.
 
-    levels, feature_size (F), text_length (T), encoder (name), size (N); token_ids, token_words, boxes: arrays over all N rows;
-    table: list of N dicts with image_id, product_id, group, view, split, image_path, text, labels, box, fallback.
+    levels, feature_size (F), storage ("float16" or "uint8"), text_length (T), encoder (name), size (N); token_ids, token_words,
+    boxes: arrays over all N rows; table: list of N dicts with image_id, product_id, group, view, split, image_path, text, labels, box,
+    fallback.
     """
 
     def __init__(self, folder: str | Path):
@@ -54,12 +57,12 @@ class Bank:
         self.token_ids = self._array("token_ids.npy")
         self.token_words = self._array("token_words.npy")
         self.boxes = self._array("boxes.npy")
-        self._shards = [self._array(name, mapped=True) for name in self.index["shards"]]
-        self._starts = np.cumsum([0] + [len(shard) for shard in self._shards])
-        self._vectors = [shard.reshape(-1, self.feature_size) for shard in self._shards]
+        self.storage: str = self.index.get("storage", "float16")
+        self._features = Shards([self._array(name, mapped=True) for name in self.index["shards"]], random=True)
+        self._scales = Shards([self._array(name, mapped=True) for name in self.index.get("scales", ())], random=False)
         row = {"token_ids": self.token_ids[0], "token_words": self.token_words[0], "boxes": self.boxes[0],
-               "vectors": self._shards[0][0]}
-        specs.check(row, specs.record(self.levels, self.text_length, self.feature_size), str(self.folder))
+               "vectors": self._features.arrays[0][0]} | {f"vectors{specs.SCALE}": scales[0] for scales in self._scales.arrays[:1]}
+        specs.check(row, specs.record(self.levels, self.text_length, self.feature_size, self.storage), str(self.folder))
 
     @cached_property
     def table(self) -> list[dict[str, Any]]:
@@ -86,6 +89,10 @@ class Bank:
         self.__dict__.pop("alignment", None)
         self.__dict__.pop("alignment_info", None)
 
+    def shard(self, number: int) -> tuple[int, int]:
+        """The first row of a shard, and the one behind its last."""
+        return int(self._features.starts[number]), int(self._features.starts[number + 1])
+
     def rows(self, split: str) -> np.ndarray:
         """i64[n]: the rows of a split; UserError where it has none."""
         rows = np.flatnonzero([row["split"] == split for row in self.table])
@@ -111,17 +118,17 @@ class Bank:
         path = self.folder / self.index["text"]["file"]
         return tokenization.SentencePiece(path) if path.suffix == ".model" else tokenization.WordPiece.read(path)
 
-    def gather(self, rows: np.ndarray, vectors: np.ndarray) -> np.ndarray:
-        """f16[..., F]: vector ``vectors`` of row ``rows``, element by element (same shapes)."""
-        shard = np.searchsorted(self._starts, rows, "right") - 1
-        flat = (rows - self._starts[shard]) * kaleido.num_vectors(self.levels) + vectors
-        if len(self._vectors) == 1:
-            return np.asarray(self._vectors[0][flat])
-        out = np.empty((*rows.shape, self.feature_size), np.float16)
-        for number in np.unique(shard):
-            chosen = shard == number
-            out[chosen] = self._vectors[number][flat[chosen]]
-        return out
+    def gather(self, rows: np.ndarray, vectors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """{name: f16[B, K, F]} for {name: i64[B, K]}: the vectors of rows i64[B]; of a bank stored as uint8, that and
+        {name + "_scale": f32[B, K]}. IndexError where a number is out of range. Threads may call it at the same time."""
+        taken = self._features.take(rows, vectors)
+        if self._scales.arrays:
+            taken |= self._scales.take(rows, {name + specs.SCALE: numbers for name, numbers in vectors.items()})
+        return taken
+
+    def features(self, rows: np.ndarray, vectors: np.ndarray) -> np.ndarray:
+        """f16[B, K, F]: as ``gather``, however the bank is stored."""
+        return quantisation.floats(self.gather(rows, {"features": vectors}))["features"]
 
     @property
     def identity(self) -> dict[str, str]:
@@ -180,8 +187,9 @@ def describe(bank: Bank) -> Mapping[str, Any]:
     for row in bank.table:
         splits[row["split"]] = splits.get(row["split"], 0) + 1
     return {"folder": str(bank.folder), "pictures": bank.size, "splits": splits, "encoder": bank.encoder,
-            "feature_size": bank.feature_size, "patches": kaleido.num_patches(bank.levels), "text_length": bank.text_length,
-            "vocabulary": bank.vocabulary.size, "labels": bank.index["labels"], "sha256": sha256(bank.folder / "index.json")}
+            "feature_size": bank.feature_size, "storage": bank.storage, "patches": kaleido.num_patches(bank.levels),
+            "text_length": bank.text_length, "vocabulary": bank.vocabulary.size, "labels": bank.index["labels"],
+            "sha256": sha256(bank.folder / "index.json")}
 
 
 def _show(levels: list[tuple[str, int, str]]) -> str:

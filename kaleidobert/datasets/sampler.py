@@ -12,10 +12,11 @@ from kaleidobert.configs import Sampling
 from kaleidobert.datasets.bank import Bank
 from kaleidobert.errors import UserError
 from kaleidobert.levels import KaleidoLevel
-from kaleidobert.preprocessors import examples, masking, pretexts
+from kaleidobert.preprocessors import examples, masking, pretexts, quantisation
 from kaleidobert.preprocessors.examples import Arrays
 
 ORDER, EXAMPLES, VALIDATION = range(3)  # independent random streams of one seed
+ALL = slice(None)
 
 
 def generator(seed: int, stream: int, step: int) -> np.random.Generator:
@@ -90,9 +91,14 @@ class Draw:
     spoiled: dict[str, pretexts.Spoiled]
     token_ids: np.ndarray
 
+    def part(self, part: slice) -> "Draw":
+        """The draw of a part of the batch."""
+        spoiled = {name: one.part(part) for name, one in self.spoiled.items()}
+        return Draw(self.rows[part], self.text_rows[part], self.donors[part], self.masks.part(part), spoiled, self.token_ids[part])
+
 
 class PretrainSampler:
-    """Pre-training batches: (inputs, targets, weights) as specs.inputs and specs.targets describe them.
+    """Pre-training batches: (inputs, targets, weights) as specs.inputs and specs.targets describe them, in the bank's storage.
 
     batch(step) spoils the step's rows anew; validation(step) spoils the split in its own order, the same way every time.
     """
@@ -104,16 +110,29 @@ class PretrainSampler:
         self._bank, self._levels, self._sampling, self._seed = bank, tuple(levels), sampling, seed
         self.order = Order(rows, batch_size, seed)
         self._partners = Partners(bank, rows, sampling.subcategory)
+        # batch and weights of a step share it
+        self._drawn = lru_cache(4)(lambda step: self.draw(self.order.batch(step), generator(seed, EXAMPLES, step)))
 
-    def batch(self, step: int) -> tuple[Arrays, Arrays, Arrays]:
-        """The training batch of a step, a pure function of (seed, step)."""
-        return self.examples(self.order.batch(step), generator(self._seed, EXAMPLES, step))
+    def batch(self, step: int, part: slice = ALL) -> tuple[Arrays, Arrays, Arrays]:
+        """The training batch of a step, a pure function of (seed, step); of its examples the part, whose features alone are read."""
+        return self.assemble(self._drawn(step).part(part))
+
+    def weights(self, step: int) -> Arrays:
+        """The weights of the whole batch of a step; reads no feature."""
+        return self._weights(self._drawn(step))
+
+    def token_mask(self, step: int) -> np.ndarray:
+        """bool[B, T]: where the texts of the whole batch of a step have tokens; reads no feature."""
+        return self._bank.token_ids[self._drawn(step).text_rows] != self._bank.vocabulary.pad
 
     def validation(self, step: int) -> tuple[Arrays, Arrays, Arrays] | None:
-        """The step-th part of the split in its own order, the last one smaller; None behind the end."""
+        """The step-th part of the split in its own order, the last one smaller; None behind the end. Targets are always floats."""
         size = self.order.batch_size
         rows = self.order.rows[step * size : (step + 1) * size]
-        return self.examples(rows, generator(self._seed, VALIDATION, step)) if len(rows) else None
+        if not len(rows):
+            return None
+        inputs, targets, weights = self.examples(rows, generator(self._seed, VALIDATION, step))
+        return inputs, quantisation.floats(targets), weights
 
     def examples(self, rows: np.ndarray, rng: np.random.Generator) -> tuple[Arrays, Arrays, Arrays]:
         """Spoiled examples of the given rows."""
@@ -150,17 +169,24 @@ class PretrainSampler:
         inputs |= {**examples.text(token_ids, bank.vocabulary.pad), "token_ids": draw.token_ids}
         inputs |= {"patch_boxes": bank.boxes[rows], "masked_tokens": masks.tokens}
         targets |= {"mlm": np.take_along_axis(token_ids, masks.tokens, 1), "itm": match.astype(np.int32)}
-        counts = np.ones(len(rows), np.float32) if self._sampling.losses_on_negatives == "all" else match.astype(np.float32)
-        weights = {level.name: counts for level in self._levels}
-        weights |= {"mlm": masks.token_weights * counts[:, None], "itm": np.ones(len(rows), np.float32)}
-        return inputs, targets, weights
+        return inputs, targets, self._weights(draw)
+
+    def _weights(self, draw: Draw) -> Arrays:
+        match, ones = draw.text_rows == draw.rows, np.ones(len(draw.rows), np.float32)
+        counts = ones if self._sampling.losses_on_negatives == "all" else match.astype(np.float32)
+        return {level.name: counts for level in self._levels} | {"mlm": draw.masks.token_weights * counts[:, None], "itm": ones}
 
 
 def clean_batch(bank: Bank, rows: np.ndarray, text_rows: np.ndarray | None = None) -> Arrays:
-    """Model inputs of unspoiled pictures with their own texts, or with those of ``text_rows``."""
+    """Model inputs of unspoiled pictures with their own texts, or with those of ``text_rows``; features in the bank's storage."""
     token_ids = bank.token_ids[rows if text_rows is None else text_rows]
     picture = examples.clean(rows, bank.levels, bank.gather)
     return {**examples.text(token_ids, bank.vocabulary.pad), **picture, "patch_boxes": bank.boxes[rows]}
+
+
+def clean_features(bank: Bank, rows: np.ndarray) -> np.ndarray:
+    """f16[B, P, F] of unspoiled pictures, however the bank is stored."""
+    return quantisation.floats(examples.clean(rows, bank.levels, bank.gather))["patch_features"]
 
 
 def share_of_groups(bank: Bank, rows: np.ndarray, share: float, seed: int) -> np.ndarray:

@@ -4,7 +4,7 @@ import numpy as np
 
 from kaleidobert.configs import Matching, Noise
 from kaleidobert.datasets.bank import Bank
-from kaleidobert.datasets.sampler import EXAMPLES, VALIDATION, Order, Partners, clean_batch, generator
+from kaleidobert.datasets.sampler import ALL, EXAMPLES, VALIDATION, Order, Partners, clean_batch, generator
 from kaleidobert.errors import UserError
 from kaleidobert.preprocessors import examples
 from kaleidobert.preprocessors.examples import Arrays
@@ -36,7 +36,7 @@ def modality_inputs(bank: Bank, rows: np.ndarray, modality: str) -> Arrays:
 
 
 class LabelSampler:
-    """batch(step) -> inputs, {"label": i32[B]}, {"label": f32[B]} (all ones).
+    """batch(step) -> inputs, {"label": i32[B]}, {"label": f32[B]} (all ones); part and weights as in PretrainSampler.
 
     noise: how much of the inputs is hidden, anew in every batch, so that a small catalogue is not learnt by heart.
     """
@@ -45,12 +45,15 @@ class LabelSampler:
         self._bank, self._labels, self._modality, self._noise, self._seed = bank, labels, modality, noise, seed
         self.order = Order(rows, batch_size, seed)
 
-    def batch(self, step: int) -> tuple[Arrays, Arrays, Arrays]:
-        rows = self.order.batch(step)
+    def batch(self, step: int, part: slice = ALL) -> tuple[Arrays, Arrays, Arrays]:
+        whole, rng, noise = self.order.batch(step), generator(self._seed, EXAMPLES, step), self._noise
+        rows = whole[part]
         inputs = modality_inputs(self._bank, rows, self._modality)
-        rng = generator(self._seed, EXAMPLES, step)
-        inputs = examples.hide(inputs, self._noise.patches, self._noise.tokens, self._bank.vocabulary.mask, rng)
+        inputs = examples.hide(inputs, noise.patches, noise.tokens, self._bank.vocabulary.mask, rng, len(whole), part)
         return inputs, {"label": self._labels[rows]}, {"label": np.ones(len(rows), np.float32)}
+
+    def weights(self, step: int) -> Arrays:
+        return {"label": np.ones(self.order.batch_size, np.float32)}
 
 
 class MatchSampler:
@@ -58,6 +61,7 @@ class MatchSampler:
 
     A batch of B products has B * (1 + negatives) pairs, product by product, the right pair first; of every second product the
     picture is replaced instead of the text, so that both directions of retrieval are learnt. targets: {"itm": i32[B * (1 + negatives)]}.
+    part and weights as in PretrainSampler; a part is one of the B products, each with all of its pairs.
     """
 
     def __init__(self, bank: Bank, rows: np.ndarray, subcategory: str, matching: Matching, batch_size: int, seed: int):
@@ -67,7 +71,7 @@ class MatchSampler:
         self.order = Order(rows, batch_size, seed)
         self._partners = Partners(bank, rows, subcategory)
 
-    def batch(self, step: int) -> tuple[Arrays, Arrays, Arrays]:
+    def batch(self, step: int, part: slice = ALL) -> tuple[Arrays, Arrays, Arrays]:
         rows, rng = self.order.batch(step), generator(self._seed, EXAMPLES, step)
         count = self._matching.negatives
         repeated = np.repeat(rows, count)
@@ -77,9 +81,12 @@ class MatchSampler:
         swap = np.arange(len(rows)) % 2 == 1
         texts[~swap, 1:] = others[~swap]
         pictures[swap, 1:] = others[swap]
-        match = (pictures == texts).astype(np.int32).ravel()
-        inputs = clean_batch(self._bank, pictures.ravel(), texts.ravel())
-        return inputs, {"itm": match}, {"itm": np.ones(match.shape, np.float32)}
+        pictures, texts = pictures[part].ravel(), texts[part].ravel()
+        match = (pictures == texts).astype(np.int32)
+        return clean_batch(self._bank, pictures, texts), {"itm": match}, {"itm": np.ones(match.shape, np.float32)}
+
+    def weights(self, step: int) -> Arrays:
+        return {"itm": np.ones(self.order.batch_size * (1 + self._matching.negatives), np.float32)}
 
 
 class TowerSampler:

@@ -12,8 +12,8 @@ from kaleidobert import levels as kaleido
 from kaleidobert.levels import KaleidoLevel
 from kaleidobert.preprocessors.pretexts import Spoiled
 
-Gather = Callable[[np.ndarray, np.ndarray], np.ndarray]  # rows, vectors (same shape) -> f16[..., F]
 Arrays = dict[str, np.ndarray]
+Gather = Callable[[np.ndarray, Mapping[str, np.ndarray]], Arrays]  # rows [B], {name: [B, K]} -> {name: f16[B, K, F]}, see Bank.gather
 EMPTY_TEXT = 2  # pieces of an empty text: [CLS] [SEP]
 
 
@@ -27,30 +27,30 @@ def pretraining(rows: np.ndarray, donors: np.ndarray, masked: Mapping[str, np.nd
     """(inputs: patch_features, masked_patches; targets of the image tasks) of B pictures.
 
     rows, donors i64[B]: bank rows of the pictures and of the products that lend a camouflage patch. masked: i32[B, k] by level,
-    from the mask plan; spoiled: by level, from pretexts.spoil.
+    from the mask plan; spoiled: by level, from pretexts.spoil. Features are as ``gather`` brings them.
     """
     starts = kaleido.vector_slices(levels)
+    asked = [level for level in levels if level.answer == "feature"]
     vectors = np.concatenate([starts[level.name].start + spoiled[level.name].vectors for level in levels], 1)
-    from_donor = np.concatenate([spoiled[level.name].from_donor for level in levels], 1)
-    features = gather(np.where(from_donor, donors[:, None], rows[:, None]), vectors)
-    features[np.concatenate([spoiled[level.name].zeroed for level in levels], 1)] = 0
-    targets, places = {}, [np.zeros((len(rows), 0), np.int32)]
-    for level, place in zip(levels, kaleido.patch_slices(levels).values()):
-        if level.answer == "class":
-            targets[level.name] = spoiled[level.name].answer
-        else:
-            chosen = masked[level.name]
-            targets[level.name] = gather(np.repeat(rows[:, None], chosen.shape[1], 1), starts[level.name].start + chosen)
-            places.append(place.start + chosen)
-    return {"patch_features": features, "masked_patches": np.concatenate(places, 1).astype(np.int32)}, targets
+    found = gather(rows, {"patch_features": vectors, **{level.name: starts[level.name].start + masked[level.name] for level in asked}})
+    inputs = {name: found.pop(name) for name in list(found) if name.startswith("patch_features")}
+    lent = np.nonzero(np.concatenate([spoiled[level.name].from_donor for level in levels], 1))
+    others = gather(donors[lent[0]], {"patch_features": vectors[lent][:, None]})
+    zeroed = np.nonzero(np.concatenate([spoiled[level.name].zeroed for level in levels], 1))
+    for name, array in inputs.items():
+        array[lent] = others[name][:, 0]
+        array[zeroed] = 0
+    places = kaleido.patch_slices(levels)
+    hidden = [np.zeros((len(rows), 0), np.int32), *(places[level.name].start + masked[level.name] for level in asked)]
+    inputs["masked_patches"] = np.concatenate(hidden, 1).astype(np.int32)
+    return inputs, found | {level.name: spoiled[level.name].answer for level in levels if level.answer == "class"}
 
 
 def clean(rows: np.ndarray, levels: Sequence[KaleidoLevel], gather: Gather) -> Arrays:
-    """patch_features f16[B, P, F] of unspoiled pictures."""
+    """patch_features [B, P, F] of unspoiled pictures, as ``gather`` brings them."""
     starts = kaleido.vector_slices(levels)
     order = np.concatenate([starts[level.name].start + np.arange(level.num_patches) for level in levels])
-    grid = np.broadcast_to(rows[:, None], (len(rows), len(order)))
-    return {"patch_features": gather(grid, np.broadcast_to(order, grid.shape))}
+    return gather(rows, {"patch_features": np.broadcast_to(order, (len(rows), len(order)))})
 
 
 def without_text(arrays: Arrays, start: int, end: int, pad: int) -> Arrays:
@@ -64,16 +64,20 @@ def without_picture(arrays: Arrays) -> Arrays:
     return {**arrays, "patch_features": np.zeros_like(arrays["patch_features"]), "patch_boxes": np.zeros_like(arrays["patch_boxes"])}
 
 
-def hide(arrays: Arrays, patches: float, tokens: float, mask_id: int, rng: np.random.Generator) -> Arrays:
+def hide(arrays: Arrays, patches: float, tokens: float, mask_id: int, rng: np.random.Generator, whole: int = 0,
+         part: slice = slice(None)) -> Arrays:
     """The same examples with random patches blank (features of zero) and random word pieces replaced by [MASK].
 
-    patches, tokens: the probability of each patch and of each piece; the first piece, [CLS], and padding stay.
+    patches, tokens: the probability of each patch and of each piece; the first piece, [CLS], and padding stay. whole, part: the
+    arrays are this part of a batch of so many examples, all of which are drawn for; 0 = they are all.
     """
     features, token_ids = arrays["patch_features"], arrays["token_ids"]
+    whole = whole or len(token_ids)
     if patches:
-        features = np.where(rng.random(features.shape[:2])[..., None] < patches, np.zeros((), features.dtype), features)
+        blank = rng.random((whole, features.shape[1]))[part] < patches
+        features = np.where(blank[..., None], np.zeros((), features.dtype), features)
     if tokens:
-        hidden = (rng.random(token_ids.shape) < tokens) & arrays["token_mask"]
+        hidden = (rng.random((whole, token_ids.shape[1]))[part] < tokens) & arrays["token_mask"]
         hidden[:, 0] = False
         token_ids = np.where(hidden, np.int32(mask_id), token_ids)
     return {**arrays, "patch_features": features, "token_ids": token_ids}

@@ -39,6 +39,10 @@ class MaskPlan:
     token_weights: np.ndarray
     patches: dict[str, np.ndarray]
 
+    def part(self, part: slice) -> "MaskPlan":
+        """The plan of a part of the batch."""
+        return MaskPlan(self.tokens[part], self.token_weights[part], {name: chosen[part] for name, chosen in self.patches.items()})
+
 
 def plan(policy: str, maskable: np.ndarray, token_words: np.ndarray, alignment: np.ndarray | None, levels: Sequence[KaleidoLevel],
          quota: Quota, rng: np.random.Generator) -> MaskPlan:

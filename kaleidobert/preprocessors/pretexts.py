@@ -62,6 +62,11 @@ class Spoiled:
     zeroed: np.ndarray
     answer: np.ndarray | None = None
 
+    def part(self, part: slice) -> "Spoiled":
+        """Of a part of the batch."""
+        answer = None if self.answer is None else self.answer[part]
+        return Spoiled(self.vectors[part], self.from_donor[part], self.zeroed[part], answer)
+
 
 def untouched(level: KaleidoLevel, batch: int) -> Spoiled:
     """Every slot shows its own patch: fine-tuning and prediction."""
@@ -95,6 +100,6 @@ def spoil(level: KaleidoLevel, masked: np.ndarray, rng: np.random.Generator) -> 
     return Spoiled(base.vectors, base.from_donor, chosen)
 
 
-def all_views(levels: Sequence[KaleidoLevel], patches: dict[str, np.ndarray]) -> np.ndarray:
-    """uint8[V, s, s, 3]: the views of all levels in the order in which the bank stores their vectors."""
-    return np.concatenate([views(level, patches[level.name]).reshape(-1, *patches[level.name].shape[1:]) for level in levels])
+def all_views(levels: Sequence[KaleidoLevel], patches: dict[str, np.ndarray]) -> list[np.ndarray]:
+    """V views uint8[s, s, 3], each of its level's size, in the order in which the bank stores their vectors."""
+    return [view for level in levels for view in views(level, patches[level.name]).reshape(-1, *patches[level.name].shape[1:])]

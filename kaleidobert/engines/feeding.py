@@ -1,0 +1,103 @@
+"""Batches ahead of the step that asks for them: made by threads, in order, on the device before they are needed.
+
+Threads, not processes: the large copies and the device's transfers release the interpreter's lock, and nothing is pickled.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from time import perf_counter
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+Batch = tuple[Mapping[str, Any], ...]  # inputs, targets, weights
+
+
+def prefetch(make: Callable[[int], T | None], numbers: Iterable[int], workers: int = 1, depth: int = 2) -> Iterator[T]:
+    """Yield make(n) for each number, in order whatever the number of workers; ends early where make returns None.
+
+    workers: threads that call make at the same time; depth: results that are made ahead of the one in use, at least one for each
+    worker. An exception of make is raised here, when its number's turn comes. However the iteration ends, what was not begun is
+    dropped and the threads are gone.
+    """
+    ahead, waiting = max(workers, depth, 1), deque()
+    pool = ThreadPoolExecutor(max(workers, 1), "prefetch")
+    try:
+        for number in numbers:
+            waiting.append(pool.submit(make, number))
+            if len(waiting) > ahead:
+                if (value := waiting.popleft().result()) is None:
+                    return
+                yield value
+        while waiting:
+            if (value := waiting.popleft().result()) is None:
+                return
+            yield value
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+class Metered:
+    """Iterates over batches and counts how long the consumer waits for them.
+
+    seconds: from the first batch on; waited: of these, spent waiting. The wait for the first batch counts in neither, as nothing
+    could be done meanwhile.
+    """
+
+    def __init__(self, batches: Iterable[T]):
+        self._batches, self.seconds, self.waited = batches, 0.0, 0.0
+
+    @property
+    def share(self) -> float:
+        """Waited of all seconds, 0 to 1."""
+        return self.waited / self.seconds if self.seconds else 0.0
+
+    def __iter__(self) -> Iterator[T]:
+        batches, begun = iter(self._batches), None
+        try:
+            while True:
+                asked = perf_counter()
+                batch = next(batches, None)
+                now = perf_counter()
+                if batch is None:
+                    return
+                if begun is None:
+                    begun = asked = now
+                self.waited += now - asked
+                self.seconds = now - begun
+                yield batch
+        finally:
+            if hasattr(batches, "close"):
+                batches.close()
+
+
+def on_device(make: Callable[[int], Batch | None]) -> Callable[[int], Batch | None]:
+    """make, with the arrays of its batches on the backend's first device by the time they are returned, or on their way there:
+    for ``prefetch``, whose threads then do the transfer while the device computes. Without an accelerator nothing is copied."""
+    import keras  # here: prefetch needs no network library
+
+    put = {"tensorflow": _tensorflow_put, "jax": _jax_put}[keras.backend.backend()]()
+
+    def made(number: int) -> Batch | None:
+        batch = make(number)
+        return None if batch is None else tuple({name: put(array) for name, array in part.items()} for part in batch)
+
+    return made
+
+
+def _tensorflow_put():
+    import tensorflow as tf
+
+    device = "/GPU:0" if tf.config.list_logical_devices("GPU") else "/CPU:0"
+
+    def put(array):
+        with tf.device(device):
+            return tf.convert_to_tensor(array)
+
+    return put
+
+
+def _jax_put():
+    import jax
+
+    return jax.device_put
