@@ -45,9 +45,16 @@ class TwoTowers(keras.layers.Layer):
         self.picture_tower.adapt(features)
 
     def call(self, features, token_ids, token_mask, training=False):
-        text = ops.normalize(self.text_tower(token_ids, token_mask), axis=-1)
+        return self.text_side(token_ids, token_mask), self.picture_side(features, training)
+
+    def text_side(self, token_ids, token_mask):
+        """[B, W] of length 1."""
+        return ops.normalize(self.text_tower(token_ids, token_mask), axis=-1)
+
+    def picture_side(self, features, training=False):
+        """[B, W] of the length of the learnt scale."""
         picture = ops.normalize(self.picture_tower(features, training=training), axis=-1)
-        return text, picture * ops.clip(self.scale * START_SCALE, 1.0, MAX_SCALE)
+        return picture * ops.clip(self.scale * START_SCALE, 1.0, MAX_SCALE)
 
     def compute_output_shape(self, features_shape: tuple, token_ids_shape: tuple, token_mask_shape: tuple) -> tuple:
         return ((features_shape[0], self.width),) * 2

@@ -4,6 +4,8 @@ from zlib import crc32
 
 import keras
 
+from kaleidobert.layers import elementwise
+
 
 def seed_for(seed: int, name: str) -> int:
     """A seed in [0, 2**31) that depends on both arguments only, so that adding a layer changes no other layer's weights."""
@@ -33,6 +35,12 @@ class Dropout(keras.layers.Layer):
             self.generator = keras.random.SeedGenerator(seed_for(self.seed, "dropout"), name="dropout_seed")
 
     def call(self, inputs, training=False):
-        if not training or not self.rate:
-            return inputs
-        return keras.random.dropout(inputs, self.rate, seed=self.generator)
+        return self.drop(inputs, self.draw(training))
+
+    def draw(self, training: bool):
+        """The state of the generator, which goes one step on; None where nothing is to be dropped."""
+        return self.generator.next() if training and self.rate else None
+
+    def drop(self, inputs, state, width: int | None = None):
+        """The inputs, with what a state that was drawn says dropped; width as of elementwise.dropout."""
+        return inputs if state is None else elementwise.dropout(inputs, state, self.rate, width)

@@ -5,8 +5,8 @@ import numpy as np
 from keras import ops
 
 from kaleidobert.layers.dropout import Dropout, seed_for, truncated_normal
-
-NORM_EPSILON = 1e-12  # as released, in every LayerNorm
+from kaleidobert.layers.norm import Norm
+from kaleidobert.layers.rows import rows
 
 
 class TextEmbedding(keras.layers.Layer):
@@ -24,30 +24,32 @@ class TextEmbedding(keras.layers.Layer):
         self.hidden_size = hidden_size
         self.initializer_range = initializer_range
         self.seed = seed
-        self.layer_norm = keras.layers.LayerNormalization(epsilon=NORM_EPSILON, dtype=self.dtype_policy, name="layer_norm")
+        self.layer_norm = Norm(dtype=self.dtype_policy, name="layer_norm")
         self.dropout = Dropout(dropout, seed_for(seed, "dropout"), dtype=self.dtype_policy, name="dropout")
 
     def build(self, token_ids_shape: tuple, segment_ids_shape: tuple) -> None:
         sizes = {"word_embeddings": self.vocabulary_size, "position_embeddings": self.max_positions,
                  "token_type_embeddings": self.type_vocabulary_size}
-        for name, rows in sizes.items():
+        for name, count in sizes.items():
             initializer = truncated_normal(self.initializer_range, self.seed, name)
-            setattr(self, name, self.add_weight((rows, self.hidden_size), initializer, name=name))
+            # not cast as a whole: few of its rows are read
+            autocast = name != "word_embeddings"
+            setattr(self, name, self.add_weight((count, self.hidden_size), initializer, autocast=autocast, name=name))
         embedded_shape = (*token_ids_shape, self.hidden_size)
         self.layer_norm.build(embedded_shape)
         self.dropout.build(embedded_shape)
 
     def call(self, token_ids, segment_ids, training=False):
-        embedded = ops.take(self.word_embeddings, token_ids, axis=0)  # [B, T, H]
+        embedded = ops.cast(ops.take(self.word_embeddings, token_ids, axis=0), self.compute_dtype)  # [B, T, H]
         # by matrix product: the gradient of a gather would add all B*T rows into two, one after another
         segments = ops.one_hot(segment_ids, self.type_vocabulary_size, dtype=self.compute_dtype)
         embedded = embedded + ops.matmul(segments, self.token_type_embeddings)
-        embedded = embedded + ops.expand_dims(self.position_embeddings[: token_ids.shape[1]], 0)
+        embedded = embedded + ops.expand_dims(self.position_embeddings[: ops.shape(token_ids)[1]], 0)
         return self.dropout(self.layer_norm(embedded), training=training)
 
     def at(self, token_ids, place):
         """int[B, K] that all stand at position ``place`` (int), of segment 0 -> [B, K, H], without dropout."""
-        embedded = ops.take(self.word_embeddings, token_ids, axis=0) + self.token_type_embeddings[0]
+        embedded = ops.cast(ops.take(self.word_embeddings, token_ids, axis=0), self.compute_dtype) + self.token_type_embeddings[0]
         return self.layer_norm(embedded + ops.take(self.position_embeddings, place, axis=0))
 
     def compute_output_shape(self, token_ids_shape: tuple, segment_ids_shape: tuple) -> tuple:
@@ -111,7 +113,7 @@ class PatchEmbedding(keras.layers.Layer):
         self.projector = keras.layers.Dense(
             hidden_size, use_bias=False, kernel_initializer=truncated_normal(initializer_range, seed, "projector"),
             dtype=policy, name="projector")
-        self.layer_norm = keras.layers.LayerNormalization(epsilon=NORM_EPSILON, dtype="float32", name="layer_norm")
+        self.layer_norm = Norm(dtype="float32", name="layer_norm")
         self.dropout = Dropout(dropout, seed_for(seed, "dropout"), dtype=policy, name="dropout")
 
     def build(self, features_shape: tuple, boxes_shape: tuple) -> None:
@@ -126,13 +128,13 @@ class PatchEmbedding(keras.layers.Layer):
         self.dropout.build(embedded)
 
     def call(self, features, boxes, training=False):
-        features = self.feature_dropout(features[:, self.patches], training=training)  # [B, n, F]
-        projected = ops.cast(self.projector(features), "float32")  # [B, n, H]
+        features = self.feature_dropout(rows(features[:, self.patches]), training=training)  # [B * n, F]
+        projected = ops.cast(self.projector(features), "float32")  # [B * n, H]
         # by product with a constant: a row that the table lacks is zero, and every table has a gradient
         row = np.eye(1, self.type_vocabulary_size, self.type_row, dtype="float32")
-        type_vector = ops.matmul(row, self.type_embeddings)  # [1, H]
-        embedded = projected + type_vector + ops.cast(boxes[:, self.patches], "float32")
-        return self.dropout(self.layer_norm(embedded), training=training)
+        boxes = ops.cast(boxes[:, self.patches], "float32") + ops.matmul(row, self.type_embeddings)  # [B, n, H]
+        embedded = self.dropout(self.layer_norm(projected, rows(boxes)), training=training)
+        return ops.reshape(embedded, ops.shape(boxes))
 
     def compute_output_shape(self, features_shape: tuple, boxes_shape: tuple) -> tuple:
         return (features_shape[0], self.patches.stop - self.patches.start, self.hidden_size)

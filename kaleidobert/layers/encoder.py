@@ -5,14 +5,11 @@ import numpy as np
 from keras import ops
 
 from kaleidobert.layers.dropout import Dropout, seed_for, truncated_normal
-from kaleidobert.layers.embeddings import NORM_EPSILON
+from kaleidobert.layers.elementwise import gelu
+from kaleidobert.layers.norm import Norm
+from kaleidobert.layers.rows import rows
 
 MASKED_SCORE = -10000.0  # as released: added to the attention scores of padding
-
-
-def gelu(inputs):
-    """GELU by its tanh approximation, as released."""
-    return ops.gelu(inputs, approximate=True)
 
 
 def dense(units: int, initializer_range: float, seed: int, name: str, **kwargs) -> keras.layers.Dense:
@@ -23,28 +20,29 @@ def dense(units: int, initializer_range: float, seed: int, name: str, **kwargs) 
 class AttentionMask(keras.layers.Layer):
     """token_mask int[B, T] -> [B, 1, 1, S], added to attention scores: only text padding is hidden; patches never are.
 
-    causal: [B, 1, S, S], and a text position sees the patches and the text up to itself, a patch sees patches only: what is written
-    depends on what was written before, and patches can be read once and for all.
+    causal_length: where it is not 0, texts have at most so many tokens and the mask is [B, 1, S, S]: a text position sees the patches
+    and the text up to itself, a patch sees patches only: what is written depends on what was written before, and patches can be
+    read once and for all.
     """
 
-    def __init__(self, num_patches: int, causal: bool = False, **kwargs):
+    def __init__(self, num_patches: int, causal_length: int = 0, **kwargs):
         super().__init__(**kwargs)
         self.num_patches = num_patches
-        self.causal = causal
+        self.causal_length = causal_length
 
     def call(self, token_mask):
         padding = 1.0 - ops.cast(token_mask, self.compute_dtype)
         hidden = ops.expand_dims(ops.pad(padding, [[0, 0], [0, self.num_patches]]), (1, 2))  # [B, 1, 1, S]
-        if self.causal:
-            length = token_mask.shape[1]
-            later = np.triu(np.ones((length + self.num_patches,) * 2, np.float32), 1)
-            later[:length, length:], later[length:, :length], later[length:, length:] = 0, 1, 0
-            hidden = ops.maximum(hidden, ops.cast(later, self.compute_dtype))
+        if self.causal_length:
+            length, later = ops.shape(token_mask)[1], np.triu(np.ones((self.causal_length,) * 2, np.float32), 1)
+            # rows of patches below, to which all text is hidden; columns of patches behind, hidden to nobody
+            later = ops.pad(ops.cast(later, self.compute_dtype)[:length, :length], [[0, self.num_patches], [0, 0]], constant_values=1)
+            hidden = ops.maximum(hidden, ops.pad(later, [[0, 0], [0, self.num_patches]]))
         return hidden * MASKED_SCORE
 
     def compute_output_shape(self, token_mask_shape: tuple) -> tuple:
-        length = token_mask_shape[1] + self.num_patches
-        return (token_mask_shape[0], 1, length if self.causal else 1, length)
+        length = None if token_mask_shape[1] is None else token_mask_shape[1] + self.num_patches
+        return (token_mask_shape[0], 1, length if self.causal_length else 1, length)
 
 
 class SelfAttention(keras.layers.Layer):
@@ -71,23 +69,22 @@ class SelfAttention(keras.layers.Layer):
                 store.append(self.add_weight(shape, initializer, name=f"{part}_{suffix}"))
         self.dropout.build((inputs_shape[0], self.num_heads, length, length))
 
-    def call(self, inputs, score_bias, training=False):
+    def call(self, inputs, score_bias, state=None):
+        """state: of ``dropout``, drawn by the owner."""
         query, key, value = self.project(inputs)
         probabilities = self.weigh(ops.matmul(query, ops.transpose(key, (0, 1, 3, 2))), score_bias)  # [B, A, S, S]
-        return self.join(ops.matmul(self.dropout(probabilities, training=training), value))
+        return self.join(ops.matmul(self.dropout.drop(probabilities, state, inputs.shape[-1]), value))
 
     def project(self, inputs):
         """[B, S, H] -> query (scaled), key and value [B, A, S, D]."""
-        _, length, hidden = inputs.shape
+        batch, length, hidden = ops.shape(inputs)
         size = hidden // self.num_heads
-
-        def heads(x):  # [B, S, H] -> [B, A, S, D]
-            return ops.transpose(ops.reshape(x, (-1, length, self.num_heads, size)), (0, 2, 1, 3))
-
-        kernel = ops.concatenate([ops.convert_to_tensor(kernel) for kernel in self.kernels], axis=1)  # [H, 3H]
-        bias = ops.concatenate([ops.convert_to_tensor(bias) for bias in self.biases], axis=0)
-        query, key, value = ops.split(ops.matmul(inputs, kernel) + bias, 3, axis=-1)
-        return heads(query * size**-0.5), heads(key), heads(value)
+        (query, *others), (query_bias, *biases) = ([ops.convert_to_tensor(part) for part in parts] for parts in (self.kernels, self.biases))
+        # scaled here, where the numbers are fewer than behind the product
+        kernel = ops.concatenate([query * size**-0.5, *others], axis=1)  # [H, 3H]
+        bias = ops.concatenate([query_bias * size**-0.5, *biases], axis=0)
+        both = ops.add(ops.matmul(rows(inputs), kernel), bias)  # [B * S, 3H]
+        return ops.unstack(ops.transpose(ops.reshape(both, (batch, length, 3, self.num_heads, size)), (2, 0, 3, 1, 4)), 3)
 
     def weigh(self, scores, score_bias):
         """Scores of any shape to probabilities over the last axis."""
@@ -96,29 +93,32 @@ class SelfAttention(keras.layers.Layer):
 
     def join(self, context):
         """[B, A, S, D] -> [B, S, H]."""
-        _, _, length, size = context.shape
-        return ops.reshape(ops.transpose(context, (0, 2, 1, 3)), (-1, length, self.num_heads * size))
+        batch, heads, length, size = ops.shape(context)
+        return ops.reshape(ops.transpose(context, (0, 2, 1, 3)), (batch, length, heads * size))
 
     def compute_output_shape(self, inputs_shape: tuple, score_bias_shape: tuple) -> tuple:
         return inputs_shape
 
 
 class EncoderBlock(keras.layers.Layer):
-    """Self-attention and feed-forward network, each with dropout, residual and LayerNorm after it: [B, S, H] -> [B, S, H]."""
+    """Self-attention and feed-forward network, each with dropout, residual and LayerNorm after it: [B, S, H] -> [B, S, H].
+
+    checkpointed (False): in training keep the inputs alone and compute all else once more on the way back.
+    """
 
     def __init__(self, num_heads: int, intermediate_size: int, dropout: float, attention_dropout: float,
                  initializer_range: float, seed: int, **kwargs):
         super().__init__(**kwargs)
-        policy = self.dtype_policy
+        policy, self.checkpointed = self.dtype_policy, False
         self.intermediate_size = intermediate_size
         self.initializer_range = initializer_range
         self.seed = seed
         self.attention = SelfAttention(num_heads, attention_dropout, initializer_range, seed_for(seed, "attention"),
                                        dtype=policy, name="attention")
         self.attention_dropout = Dropout(dropout, seed_for(seed, "attention_dropout"), dtype=policy, name="attention_dropout")
-        self.attention_norm = keras.layers.LayerNormalization(epsilon=NORM_EPSILON, dtype=policy, name="attention_norm")
+        self.attention_norm = Norm(dtype=policy, name="attention_norm")
         self.feed_dropout = Dropout(dropout, seed_for(seed, "feed_dropout"), dtype=policy, name="feed_dropout")
-        self.feed_norm = keras.layers.LayerNormalization(epsilon=NORM_EPSILON, dtype=policy, name="feed_norm")
+        self.feed_norm = Norm(dtype=policy, name="feed_norm")
 
     def build(self, inputs_shape: tuple, score_bias_shape: tuple) -> None:
         hidden, policy = inputs_shape[-1], self.dtype_policy
@@ -133,12 +133,24 @@ class EncoderBlock(keras.layers.Layer):
             layer.build(inputs_shape)
 
     def call(self, inputs, score_bias, training=False):
-        return self._feed(inputs, self.attention(inputs, score_bias, training=training), training)
+        # drawn here, so that a second computation finds the same masks
+        states = [layer.draw(training) for layer in (self.attention.dropout, self.attention_dropout, self.feed_dropout)]
+        given = [state for state in states if state is not None]
 
-    def _feed(self, inputs, attended, training=False):
-        attended = self.attention_norm(inputs + self.attention_dropout(self.attention_output(attended), training=training))
+        def compute(inputs, score_bias, *given):
+            found = iter(given)
+            own = [None if state is None else next(found) for state in states]
+            return self.feed(inputs, self.attention(inputs, score_bias, own[0]), own[1:])
+
+        return (keras.remat(compute) if self.checkpointed and training else compute)(inputs, score_bias, *given)
+
+    def feed(self, inputs, attended, states=(None, None)):
+        """What follows the attention, whose answer is ``attended``; both [B, N, H], of the same positions. states: of the dropouts."""
+        shape = ops.shape(inputs)
+        inputs, attended = rows(inputs), self.attention_output(rows(attended))
+        attended = self.attention_norm(attended, inputs, states[0], rate=self.attention_dropout.rate)
         fed = self.feed_output(self.feed_inner(attended))
-        return self.feed_norm(attended + self.feed_dropout(fed, training=training))
+        return ops.reshape(self.feed_norm(fed, attended, states[1], rate=self.feed_dropout.rate), shape)
 
     def remember(self, patches):
         """([B, P, H], (keys [B, A, D, P], values [B, A, P, D])): what becomes of patches that see each other only, and what text needs
@@ -146,7 +158,7 @@ class EncoderBlock(keras.layers.Layer):
         query, key, value = self.attention.project(patches)
         key = ops.transpose(key, (0, 1, 3, 2))
         probabilities = self.attention.weigh(ops.matmul(query, key), 0.0)
-        return self._feed(patches, self.attention.join(ops.matmul(probabilities, value))), (key, value)
+        return self.feed(patches, self.attention.join(ops.matmul(probabilities, value))), (key, value)
 
     def extend(self, inputs, memory, cache, place, seen):
         """([B, K, H], cache): one more piece of each of K texts of a picture, without computing the earlier ones anew.
@@ -166,7 +178,7 @@ class EncoderBlock(keras.layers.Layer):
         probabilities = self.attention.weigh(scores, ops.expand_dims(hidden, 1))
         context = ops.matmul(probabilities[..., : length * texts], ops.reshape(values, (-1, heads, length * texts, size)))
         context = context + ops.matmul(probabilities[..., length * texts :], memory[1])
-        return self._feed(inputs, self.attention.join(context)), (keys, values)
+        return self.feed(inputs, self.attention.join(context)), (keys, values)
 
     def compute_output_shape(self, inputs_shape: tuple, score_bias_shape: tuple) -> tuple:
         return inputs_shape

@@ -8,8 +8,11 @@ import keras
 from keras import ops
 
 from kaleidobert.layers.dropout import seed_for, truncated_normal
-from kaleidobert.layers.embeddings import NORM_EPSILON, TextEmbedding
-from kaleidobert.layers.encoder import dense, gelu
+from kaleidobert.layers.elementwise import gelu
+from kaleidobert.layers.embeddings import TextEmbedding
+from kaleidobert.layers.encoder import dense
+from kaleidobert.layers.norm import Norm
+from kaleidobert.layers.rows import products, rows
 
 
 def gather(sequence, positions):
@@ -17,7 +20,7 @@ def gather(sequence, positions):
 
     By a product with one-hot rows: exact, and its gradient is a product too, so repeatable on every device.
     """
-    chosen = ops.one_hot(positions, sequence.shape[1], dtype=sequence.dtype)
+    chosen = ops.one_hot(positions, ops.shape(sequence)[1], dtype=sequence.dtype)
     return ops.matmul(chosen, sequence)
 
 
@@ -29,7 +32,7 @@ class MaskedTokenHead(keras.layers.Layer):
         self.embedding = embedding
         policy = self.dtype_policy
         self.dense = dense(embedding.hidden_size, initializer_range, seed, "dense", activation=gelu, dtype=policy)
-        self.layer_norm = keras.layers.LayerNormalization(epsilon=NORM_EPSILON, dtype=policy, name="layer_norm")
+        self.layer_norm = Norm(dtype=policy, name="layer_norm")
 
     def build(self, sequence_shape: tuple, positions_shape: tuple) -> None:
         hidden = (*positions_shape, sequence_shape[-1])
@@ -42,8 +45,10 @@ class MaskedTokenHead(keras.layers.Layer):
 
     def logits(self, hidden):
         """[B, M, H] -> [B, M, V]."""
-        hidden = self.layer_norm(self.dense(hidden))
-        return ops.einsum("bmh,vh->bmv", hidden, self.embedding.word_embeddings) + self.bias
+        shape = ops.shape(hidden)
+        hidden = self.layer_norm(self.dense(rows(hidden)))
+        logits = ops.add(products(hidden, ops.cast(self.embedding.word_embeddings, self.compute_dtype)), self.bias)  # [B * M, V]
+        return ops.reshape(logits, (*shape[:-1], self.embedding.vocabulary_size))
 
     def compute_output_shape(self, sequence_shape: tuple, positions_shape: tuple) -> tuple:
         return (*positions_shape, self.embedding.vocabulary_size)
@@ -52,7 +57,7 @@ class MaskedTokenHead(keras.layers.Layer):
 class LevelClassHead(keras.layers.Layer):
     """A "class" level: one matrix on its hidden states, flattened patch by patch: sequence [B, S, H] -> [B, C].
 
-    positions: the level's slice of the sequence.
+    positions: the level's slice of the sequence, counted from its end, where the patches are whatever the length of the text.
     """
 
     def __init__(self, positions: slice, num_classes: int, initializer_range: float, seed: int, **kwargs):
@@ -62,7 +67,7 @@ class LevelClassHead(keras.layers.Layer):
         self.dense = dense(num_classes, initializer_range, seed, "dense", dtype="float32")
 
     def build(self, sequence_shape: tuple) -> None:
-        self.width = (self.positions.stop - self.positions.start) * sequence_shape[-1]
+        self.width = ((self.positions.stop or 0) - self.positions.start) * sequence_shape[-1]
         self.dense.build((sequence_shape[0], self.width))
 
     def call(self, sequence):
@@ -75,14 +80,14 @@ class LevelClassHead(keras.layers.Layer):
 class LevelFeatureHead(keras.layers.Layer):
     """A "feature" level: one matrix, no bias, on the hidden states of its masked patches -> [B, k, F].
 
-    columns: the level's slice of masked_patches [B, K], which holds positions on the patch axis. text_length: where in
-    the sequence that axis begins.
+    columns: the level's slice of masked_patches [B, K], which holds positions on the patch axis; that axis of ``num_patches`` is
+    the end of the sequence.
     """
 
-    def __init__(self, columns: slice, text_length: int, feature_size: int, initializer_range: float, seed: int, **kwargs):
+    def __init__(self, columns: slice, num_patches: int, feature_size: int, initializer_range: float, seed: int, **kwargs):
         super().__init__(**kwargs)
         self.columns = columns
-        self.text_length = text_length
+        self.num_patches = num_patches
         self.feature_size = feature_size
         self.dense = dense(feature_size, initializer_range, seed, "dense", use_bias=False, dtype=self.dtype_policy)
 
@@ -90,7 +95,8 @@ class LevelFeatureHead(keras.layers.Layer):
         self.dense.build((sequence_shape[0], None, sequence_shape[-1]))
 
     def call(self, sequence, masked_patches):
-        return self.dense(gather(sequence, masked_patches[:, self.columns] + self.text_length))
+        start = ops.shape(sequence)[1] - self.num_patches
+        return self.dense(gather(sequence, masked_patches[:, self.columns] + start))
 
     def compute_output_shape(self, sequence_shape: tuple, masked_patches_shape: tuple) -> tuple:
         return (sequence_shape[0], self.columns.stop - self.columns.start, self.feature_size)
@@ -117,7 +123,7 @@ class ProductHead(keras.layers.Layer):
         self.output_dense.build(pooled_shape)
 
     def call(self, sequence, pooled, token_mask):
-        length = token_mask.shape[1]
+        length = ops.shape(token_mask)[1]
         real = ops.expand_dims(ops.cast(token_mask, sequence.dtype), -1)  # [B, T, 1]
         text = ops.sum(sequence[:, :length] * real, axis=1) / ops.maximum(ops.sum(real, axis=1), 1)
         patches = ops.mean(sequence[:, length:], axis=1)

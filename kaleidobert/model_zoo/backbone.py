@@ -30,11 +30,15 @@ class KaleidoModel(keras.Model):
     def __call__(self, inputs, *args, **kwargs):
         """Reads the inputs it declares from the dict and ignores others, as Keras would mix them up.
 
-        Raises UserError where one is missing.
+        Raises UserError where one is missing, and for texts longer than the model was made for.
         """
         missing = [name for name in self.input if name not in inputs]
         if missing:
             raise UserError(f"there is no {', '.join(missing)}", f"inputs of the {self.kind}", ", ".join(self.input))
+        tokens, most = inputs["token_ids"], getattr(self, "backbone", self).text_length
+        length = (tokens.shape if hasattr(tokens, "shape") else np.shape(tokens))[1]
+        if length is not None and length > most:
+            raise UserError(f"texts of {length} word pieces", f"inputs of the {self.kind}", f"at most {most}")
         return super().__call__({name: inputs[name] for name in self.input}, *args, **kwargs)
 
     def describe(self) -> dict[str, Any]:
@@ -47,11 +51,12 @@ class KaleidoModel(keras.Model):
 class Backbone(KaleidoModel):
     """Embeddings, encoder and pooler: {"embedded", "sequence": [B, T+P, H] before and after the encoder, "pooled": [B, H]}.
 
-    Inputs: token_ids, segment_ids, token_mask int or bool [B, T]; patch_features [B, P, F], spoiled already;
+    Inputs: token_ids, segment_ids, token_mask int or bool [B, T], T at most text_length; patch_features [B, P, F], spoiled already;
     patch_boxes [B, P, 5]. The order in the sequence is text, then the levels in the order of their table.
     patch_type_vocabulary_size: rows of each level's type table; level k reads row k, counted from 1; 0 = enough of them.
     standardise_features: features pass through FeatureScale first; adapt_features sets it from a sample.
-    precision: a Keras dtype policy; None = Keras's global one. seed: of start weights and dropout.
+    precision: a Keras dtype policy; None = Keras's global one. seed: of start weights and dropout. checkpoint_blocks: EncoderBlock's
+    checkpointed, which is of a run and not of the weights, so that the configuration leaves it out.
     Raises UserError for sizes that do not fit together.
     """
 
@@ -61,7 +66,8 @@ class Backbone(KaleidoModel):
                  text_length: int = 64, hidden_size: int = 768, num_layers: int = 12, num_heads: int = 12,
                  intermediate_size: int = 3072, max_positions: int = 512, type_vocabulary_size: int = 2,
                  patch_type_vocabulary_size: int = 0, dropout: float = 0.1, attention_dropout: float = 0.1,
-                 initializer_range: float = 0.02, standardise_features: bool = False, seed: int = 0, precision: str | None = None):
+                 initializer_range: float = 0.02, standardise_features: bool = False, seed: int = 0, precision: str | None = None,
+                 checkpoint_blocks: bool = False):
         levels = kaleido.check(levels)
         _check_sizes(text_length, max_positions, hidden_size, num_heads)
         type_rows = patch_type_vocabulary_size or max(RELEASED_TYPE_ROWS, len(levels) + 1)
@@ -81,13 +87,15 @@ class Backbone(KaleidoModel):
                                    name=f"patches_{level.name}") for row, level in enumerate(levels, start=1)]
         blocks = [seeded(EncoderBlock, num_heads, intermediate_size, dropout, attention_dropout, name=f"encoder_{index}")
                   for index in range(num_layers)]
+        for block in blocks:
+            block.checkpointed = checkpoint_blocks
         pooler = seeded(Pooler, name="pooler")
         join = keras.layers.Concatenate(axis=1, dtype=policy, name="sequence_embedding")
         mask = AttentionMask(kaleido.num_patches(levels), dtype=policy, name="attention_mask")
         scale = [FeatureScale(name="feature_scale")] if standardise_features else []
 
         # --- Functional Model ---
-        inputs = _inputs(kaleido.num_patches(levels), text_length, feature_size)
+        inputs = _inputs(kaleido.num_patches(levels), feature_size)
         layers = {layer.name: layer for layer in (text_embedding, box_projection, *patch_embeddings, *blocks, pooler, join, *scale)}
         super().__init__(inputs=inputs, outputs=_connect(layers, levels, num_layers, inputs, mask), name=self.kind)
 
@@ -100,8 +108,8 @@ class Backbone(KaleidoModel):
         self.standardise_features, self.seed, self.precision = standardise_features, seed, policy.name
 
     def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments, JSON-able."""
-        config = {name: getattr(self, name) for name in signature(Backbone).parameters}
+        """The constructor's arguments, JSON-able, but checkpoint_blocks."""
+        config = {name: getattr(self, name) for name in signature(Backbone).parameters if name != "checkpoint_blocks"}
         return config | {"levels": [asdict(level) for level in self.levels]}
 
     @classmethod
@@ -132,7 +140,7 @@ class Backbone(KaleidoModel):
 
     def causal(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
         """What calling it gives, by the same layers under a causal AttentionMask."""
-        mask = AttentionMask(self.num_patches, causal=True, dtype=self.precision, name="causal_mask")
+        mask = AttentionMask(self.num_patches, self.text_length, dtype=self.precision, name="causal_mask")
         return _connect({layer.name: layer for layer in self.layers}, self.levels, self.num_layers, inputs, mask)
 
     def embed_patches(self, features, boxes):
@@ -146,7 +154,7 @@ class Backbone(KaleidoModel):
 
     def declare_inputs(self) -> dict[str, keras.KerasTensor]:
         """Fresh symbolic inputs of a model on top of this one."""
-        return _inputs(self.num_patches, self.text_length, self.feature_size)
+        return _inputs(self.num_patches, self.feature_size)
 
 
 def _connect(layers: Mapping[str, keras.layers.Layer], levels: Sequence[KaleidoLevel], num_layers: int, inputs: Mapping[str, Any],
@@ -168,9 +176,8 @@ def _patches(layers: Mapping[str, keras.layers.Layer], levels: Sequence[KaleidoL
     return [layers[f"patches_{level.name}"](features, boxes) for level in levels]
 
 
-def _inputs(num_patches: int, text_length: int, feature_size: int) -> dict[str, keras.KerasTensor]:
-    inputs = {name: keras.Input((text_length,), dtype="int32", name=name)
-              for name in ("token_ids", "segment_ids", "token_mask")}
+def _inputs(num_patches: int, feature_size: int) -> dict[str, keras.KerasTensor]:
+    inputs = {name: keras.Input((None,), dtype="int32", name=name) for name in ("token_ids", "segment_ids", "token_mask")}
     # Keras converts what it is fed to these types: float32 loses nothing of float16 banks or of released float32 files
     inputs["patch_features"] = keras.Input((num_patches, feature_size), dtype="float32", name="patch_features")
     inputs["patch_boxes"] = keras.Input((num_patches, 5), dtype="float32", name="patch_boxes")

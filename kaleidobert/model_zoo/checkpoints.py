@@ -25,6 +25,7 @@ from kaleidobert.model_zoo.stored import Stored
 FORMAT = 1
 META = "__meta__"
 GENERATOR = "/seed_generator_state"  # how the path of a dropout generator's state ends
+LOSS_SCALE = "optimizer/loss_scale/"  # of float16, which a run finds anew
 HEAD = "head_"  # how the path of a task's own variable begins
 
 Arrays = dict[str, np.ndarray]
@@ -129,7 +130,7 @@ def continue_optimizer(path: str | Path, model: keras.Model, optimizer: keras.op
         arrays, remarks = released_optimizer.to_ours(path, model, "pretraining")
         print("\n".join(f"  {remark}" for remark in remarks), end="\n" * bool(remarks))
     else:
-        arrays = open_arrays(path, "optimizer/")
+        arrays = {name: array for name, array in open_arrays(path, "optimizer/").items() if not name.startswith(LOSS_SCALE)}
     if not arrays:
         raise UserError("holds weights but no optimizer", str(path), "the last.npz of a run, or what `kaleidobert convert` makes with "
                         "optimizer=true", "leave init_optimizer out to start from the weights alone")

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import keras
+from keras import ops
 
 from kaleidobert import levels as kaleido
 from kaleidobert.errors import UserError
@@ -41,14 +42,14 @@ class Pretrainer(TaskModel):
 
         mlm_head = head(MaskedTokenHead, backbone.get_layer("text_embedding"), name="head_mlm")
         itm_head = _two_way(backbone)
-        level_heads, start, column = {}, backbone.text_length, 0
+        level_heads, start, column = {}, -backbone.num_patches, 0  # counted from the end
         for level in backbone.levels:
             name, stop = f"head_level_{level.name}", start + level.num_patches
             if level.answer == "class":
-                level_heads[level.name] = head(LevelClassHead, slice(start, stop), level.num_classes, name=name)
+                level_heads[level.name] = head(LevelClassHead, slice(start, stop or None), level.num_classes, name=name)
             else:
                 columns = slice(column, column + level.num_masked)
-                level_heads[level.name] = head(LevelFeatureHead, columns, backbone.text_length, backbone.feature_size, name=name)
+                level_heads[level.name] = head(LevelFeatureHead, columns, backbone.num_patches, backbone.feature_size, name=name)
                 column = columns.stop
             start = stop
 
@@ -94,9 +95,11 @@ class Classifier(TaskModel):
         if head == "wide":
             slices = kaleido.patch_slices(backbone.levels).values()
             seeds = [seed_for(backbone.seed, name) for name in ("head_features", "head_words")]
-            of_features = LevelMeans(slices, num_classes, feature_dropout, seeds[0], WIDE_RANGE, name="head_features")
+            of_features = LevelMeans(slices, num_classes, feature_dropout, seeds[0], WIDE_RANGE, rescale=False, name="head_features")
             of_words = WordBag(backbone.vocabulary_size, num_classes, seeds[1], WIDE_RANGE, name="head_words")
-            logits = logits + of_features(backbone.scaled(inputs["patch_features"])) + of_words(inputs["token_ids"], inputs["token_mask"])
+            features = inputs["patch_features"]
+            seen = ops.any(ops.not_equal(features, 0.0), axis=-1)  # a hidden patch, all zeros, would bend the mean of its level
+            logits = logits + of_features(backbone.scaled(features), seen) + of_words(inputs["token_ids"], inputs["token_mask"])
         super().__init__(inputs=inputs, outputs={"label": logits}, name=self.kind)
 
         # --- Config ---

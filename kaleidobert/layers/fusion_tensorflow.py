@@ -1,0 +1,40 @@
+"""Chains of small operations in one pass over memory, for TensorFlow on CPUs; the only layer that knows a backend.
+
+TensorFlow's graphs write every intermediate result to memory, and in bfloat16 convert it there and back: of a training step of
+BERT's size a fifth goes into GELU, normalisation and dropout, which are hardly any arithmetic. XLA computes such a chain while the
+numbers are in the cache, so it is given these, and the matrix products stay with oneDNN, which is the faster at them on CPUs. Where a
+whole step is compiled by XLA, as on GPUs and by JAX, nothing of this is needed.
+"""
+
+from collections.abc import Callable, Sequence
+
+import tensorflow as tf
+
+Tensors = Sequence[tf.Tensor]
+
+
+def fused(forward: Callable[..., tf.Tensor], backward: Callable[..., Tensors]) -> Callable[..., tf.Tensor]:
+    """forward(*tensors) -> tensor, compiled by XLA, and so is its gradient: backward(upstream, *tensors) -> one for every tensor of
+    floats. It is computed from the inputs alone: nothing else is kept for the way back."""
+    compiled = {"jit_compile": True, "autograph": False}
+    there, back = tf.function(forward, **compiled), tf.function(backward, **compiled)
+
+    @tf.custom_gradient
+    def both(*tensors):
+        def gradient(upstream):
+            found = iter(back(upstream, *tensors))
+            return [next(found) if tensor.dtype.is_floating else None for tensor in tensors]
+
+        return there(*tensors), gradient
+
+    return both
+
+
+def products(one: tf.Tensor, other: tf.Tensor) -> tf.Tensor:
+    """As rows.products."""
+    return tf.matmul(one, other, transpose_b=True)
+
+
+def worthwhile() -> bool:
+    """Whether steps run as TensorFlow graphs on a CPU."""
+    return not tf.config.list_physical_devices("GPU")

@@ -1,0 +1,94 @@
+"""A trained Matcher in three pieces: what a picture and what a text are brought to alone, once each, and the rest for every pair.
+
+The answers are the Matcher's own (to rounding). Saved are, per pair, the projections of features and boxes, the embeddings, the first
+block's query, key and value, the towers of the head "contrast", and with the head "plain", which reads [CLS] alone, most of the last
+block. Deeper sharing would change the network: behind the first attention every position has seen both sides.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from kaleidobert.layers.pair_blocks import FirstPosition, OwnStart, SharedBlock
+from kaleidobert.model_zoo.kaleidobert import TOWERS, Matcher
+
+
+class _OfMatcher(keras.Model):
+    """Computes with the variables of ``matcher``; layers know their own types."""
+
+    def __init__(self, matcher: Matcher):
+        super().__init__(autocast=False)
+        self.matcher = matcher
+        self.first_block = matcher.backbone.get_layer("encoder_0")
+        self.towers = matcher.get_layer(TOWERS) if matcher.head == "contrast" else None
+        self.built = True
+
+
+class PictureSide(_OfMatcher):
+    """Pictures alone: {"started": [B, P, 4H]} and with towers {"side": f32[B, W]}. Inputs: patch_features, patch_boxes."""
+
+    def __init__(self, matcher: Matcher):
+        super().__init__(matcher)
+        self.start = OwnStart(self.first_block)
+
+    def call(self, inputs: Mapping[str, Any], training=False) -> dict[str, Any]:
+        backbone, features = self.matcher.backbone, ops.cast(inputs["patch_features"], "float32")
+        found = {"started": self.start(backbone.embed_patches(features, inputs["patch_boxes"]))}
+        return found | ({"side": self.towers.picture_side(backbone.scaled(features))} if self.towers else {})
+
+
+class TextSide(_OfMatcher):
+    """Texts alone: {"started": [B, T, 4H]} and with towers {"side": f32[B, W]}. Inputs: token_ids, segment_ids, token_mask [B, T]."""
+
+    def __init__(self, matcher: Matcher):
+        super().__init__(matcher)
+        self.start = OwnStart(self.first_block)
+
+    def call(self, inputs: Mapping[str, Any], training=False) -> dict[str, Any]:
+        embedded = self.matcher.backbone.get_layer("text_embedding")(inputs["token_ids"], inputs["segment_ids"])
+        found = {"started": self.start(embedded)}
+        return found | ({"side": self.towers.text_side(inputs["token_ids"], inputs["token_mask"])} if self.towers else {})
+
+
+class Pairs(_OfMatcher):
+    """{"itm": f32[B, 2]} of B pairs, as Matcher.
+
+    Inputs: pictures, texts: tables of PictureSide's and TextSide's outputs, and "token_mask" [N, T] of the texts; picture, text
+    int32[B]: rows of the tables; places int32[T']: 0, 1, ... up to the longest of these texts.
+    """
+
+    def __init__(self, matcher: Matcher):
+        super().__init__(matcher)
+        backbone = matcher.backbone
+        later = [backbone.get_layer(f"encoder_{number}") for number in range(1, backbone.num_layers)]
+        self.shared = SharedBlock(self.first_block)
+        if matcher.head == "plain" and later:
+            later[-1] = FirstPosition(later[-1])
+        self.later, self.mask, self.pooler = later, backbone.get_layer("attention_mask"), backbone.get_layer("pooler")
+        self.head = matcher.get_layer("head_itm" if matcher.head == "plain" else f"head_{matcher.head}")
+
+    def call(self, inputs: Mapping[str, Any], training=False) -> dict[str, Any]:
+        pictures, texts, picture, text = (inputs[name] for name in ("pictures", "texts", "picture", "text"))
+        length, size = ops.shape(texts["token_mask"])[1], texts["started"].shape[-1]
+        rows = text[:, None] * length + inputs["places"]  # [B, T'] of all the texts' tokens in one row
+        tokens = ops.take(ops.reshape(texts["started"], (-1, size)), rows, axis=0)
+        token_mask = ops.take(ops.reshape(texts["token_mask"], (-1,)), rows, axis=0)
+        bias = self.mask(token_mask)
+        hidden = self.shared(ops.concatenate([tokens, ops.take(pictures["started"], picture, axis=0)], axis=1), bias)
+        for block in self.later:
+            hidden = block(hidden, bias)
+        pooled = self.pooler(hidden)
+        if self.matcher.head == "plain":
+            return {"itm": self.head(pooled)}
+        if self.matcher.head == "product":
+            return {"itm": self.head(hidden, pooled, token_mask)}
+        sides = ops.take(texts["side"], text, axis=0), ops.take(pictures["side"], picture, axis=0)
+        return {"itm": self.head(*sides, hidden, pooled, token_mask)[0]}
+
+
+def bytes_of_a_row(matcher: Matcher) -> int:
+    """What a position takes in the tables of ``Pairs``."""
+    return 4 * matcher.backbone.hidden_size * np.dtype("float16" if "16" in matcher.backbone.precision else "float32").itemsize

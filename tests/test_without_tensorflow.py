@@ -1,0 +1,35 @@
+"""The JAX backend where there is no TensorFlow: training and prediction from a bank."""
+
+import ast
+import json
+import os
+import subprocess
+from pathlib import Path
+
+from kaleidobert.model_zoo import checkpoints
+from tests.test_distribution import python
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def test_commands_run_without_tensorflow(tmp_path):
+    words = [python("jax"), "-m", "tests.without_tensorflow", str(tmp_path)]
+    variables = os.environ | {"KERAS_BACKEND": "jax", "CUDA_VISIBLE_DEVICES": "-1"}
+    done = subprocess.run(words, cwd=ROOT, text=True, capture_output=True, env=variables)
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert len(found) == 5 and not any(found.values()), (found, done.stderr[-3000:])
+    for run in ("pretrain", "classify", "retrieve", "caption"):
+        results = json.loads((tmp_path / run / "results.json").read_text())
+        assert results["versions"]["backend"] == "jax" and results["metrics"]
+    assert checkpoints.load_meta(tmp_path / "pretrain/best.npz")["kind"] == "pretrainer"  # this process may be on TensorFlow
+    assert list((tmp_path / "pretrain/tensorboard").glob("events*"))
+
+
+def test_requirements_are_those_of_the_package_but_tensorflow():
+    """So that `pip install --no-deps .` behind them leaves nothing out."""
+    lines = (ROOT / "requirements-jax.txt").read_text().splitlines()
+    calls = [node for node in ast.walk(ast.parse((ROOT / "setup.py").read_text())) if isinstance(node, ast.keyword)]
+    values = {node.arg: ast.literal_eval(node.value) for node in calls if node.arg in ("install_requires", "extras_require")}
+    needed = [name for name in values["install_requires"] if not name.startswith(("tensorflow", "importlib-resources"))]
+    assert [line for line in lines if not line.startswith("#")] == values["extras_require"]["jax"] + needed
