@@ -6,22 +6,14 @@ from typing import ClassVar, Literal
 
 from kaleidobert.config_files import Checked, Limits, differences, dump, load, to_dict
 from kaleidobert.configs_data import (
-    Beam,
     Captioner,
-    Columns,
     ConvertConfig,
     Data,
     Decoding,
-    Encoder,
     FetchConfig,
-    Foreground,
     Fresh,
     Grid,
-    RecordsConfig,
     Regions,
-    Source,
-    SynthesizeConfig,
-    Text,
     TrainingData,
 )
 from kaleidobert.configs_evaluation import (
@@ -34,6 +26,7 @@ from kaleidobert.configs_evaluation import (
     TablesConfig,
     Writing,
 )
+from kaleidobert.configs_records import Beam, Columns, Encoder, Foreground, RecordsConfig, Source, SynthesizeConfig, Text
 from kaleidobert.configs_training import Losses, Matching, Model, Noise, Sampling, Train
 from kaleidobert.levels import KALEIDO, KaleidoLevel
 

@@ -5,8 +5,9 @@ root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 cd "$root"
 source scripts/environment.sh "[test]"
 ruff check .
-python -m pytest "${@:-tests}"
-if [ $# -eq 0 ]; then
-  rm -rf runs/quickstart_reduced
-  bash scripts/quickstart.sh --reduced
+if [ $# -gt 0 ]; then
+  exec python -m pytest "$@"
 fi
+python -m pytest -n 2 --dist loadfile tests  # two files at a time: each process of more would need memory
+rm -rf runs/quickstart_reduced
+bash scripts/quickstart.sh --reduced

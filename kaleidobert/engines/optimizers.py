@@ -6,6 +6,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from kaleidobert.engines.adam import FusedAdam, sum_of_squares
 from kaleidobert.errors import UserError
 
 # Variables that weight decay leaves alone: biases and LayerNorm. Keras matches "gamma" on one backend and
@@ -45,28 +46,45 @@ def adam(learning_rate, weight_decay: float = 0.0, beta_1: float = 0.9, beta_2: 
 
     It clips nothing: gradients are clipped after they are summed over replicas (clip_by_global_norm).
     """
-    optimizer = keras.optimizers.Adam(learning_rate, beta_1, beta_2, epsilon, weight_decay=weight_decay or None, name="adam")
+    optimizer = FusedAdam(learning_rate, beta_1, beta_2, epsilon, weight_decay=weight_decay or None, name="adam")
     optimizer.exclude_from_weight_decay(var_names=NO_DECAY)
     return optimizer
 
 
-def clip_by_global_norm(gradients: Sequence[Any], limit: float):
+def with_loss_scale(optimizer: keras.optimizers.Optimizer) -> keras.optimizers.LossScaleOptimizer:
+    """For float16, whose smallest numbers many gradients fall below: the loss is multiplied by a scale, and the gradients divided.
+
+    A step whose scaled gradients overflow changes nothing but the scale, which it halves; after 2,000 steps without one it doubles.
+    """
+    return keras.optimizers.LossScaleOptimizer(optimizer, name="loss_scale")
+
+
+def loss_scale(optimizer: keras.optimizers.Optimizer):
+    """The variable that holds the scale of the loss, or None."""
+    return getattr(optimizer, "dynamic_scale", None)
+
+
+def clip_by_global_norm(gradients: Sequence[Any], limit: float, scale=None):
     """(gradients, norm): all scaled by limit / norm where their common L2 norm exceeds the limit; limit 0 = only measured.
+
+    scale: of the loss; the norm is that of the gradients divided by it, which they themselves are not.
 
     A sparse gradient becomes dense first, as it is on other backends; the release counts the rows of a word that occurs
     several times one by one, which moves the norm of fine-tuning by 0.03%. None stays None. A norm that is not finite makes
     every gradient NaN; the caller looks at the norm.
     """
-    dense = [None if gradient is None else _dense(gradient) for gradient in gradients]
-    squares = [ops.sum(ops.square(ops.cast(gradient, "float32"))) for gradient in dense if gradient is not None]
+    found = [None if gradient is None else dense(gradient) for gradient in gradients]
+    squares = [sum_of_squares(gradient) for gradient in found if gradient is not None]
     norm = ops.sqrt(sum(squares))
+    if scale is not None:
+        norm = norm / scale
     if not limit:
-        return dense, norm
-    scale = limit / ops.maximum(norm, limit)
-    return [None if gradient is None else gradient * ops.cast(scale, gradient.dtype) for gradient in dense], norm
+        return found, norm
+    factor = limit / ops.maximum(norm, limit)
+    return [None if gradient is None else gradient * ops.cast(factor, gradient.dtype) for gradient in found], norm
 
 
-def _dense(gradient):
+def dense(gradient):
     """TensorFlow's gradient of a look-up is a list of rows; Keras's Adam would square repeated rows one by one: wrong."""
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf

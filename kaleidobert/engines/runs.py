@@ -19,32 +19,48 @@ import yaml
 
 import kaleidobert
 from kaleidobert import configs, files
+from kaleidobert.engines.distribution import here
 from kaleidobert.errors import UserError
 
 LEFTOVER = ".*.tmp"  # what files.atomic leaves behind where the process was killed
+FREE = ("workers", "devices")  # keys of `train` that say how a run is carried out, and not what comes out
 
 
 class Run:
-    """A claimed run folder. Raises UserError where it holds another run or cannot be written."""
+    """A claimed run folder. Of several processes the first claims it and writes; the others read.
+
+    Raises UserError where it holds another run or cannot be written, and where the processes do not share it.
+    """
 
     def __init__(self, folder: Path, config: Any):
         self.folder = folder
         self.last, self.best = folder / "last.npz", folder / "best.npz"
         self._metrics, self._writer = folder / "metrics.jsonl", None
-        check_folder(folder, config)
-        for path in folder.glob(LEFTOVER):
-            path.unlink()
-        if not (folder / "config.yaml").is_file():
-            files.write_text(folder / "config.yaml", configs.dump(config))
+        place = here()
+        self._writes = place.first
+        if self._writes:
+            check_folder(folder, config)
+            for path in folder.glob(LEFTOVER):
+                path.unlink()
+            if not (folder / "config.yaml").is_file():
+                files.write_text(folder / "config.yaml", configs.dump(config))
+        place.agree()  # it is claimed
+        if not self._writes:
+            place.wait_for((folder / "config.yaml").is_file, "the run folder", str(folder))
+            check_folder(folder, config)
 
     def rewind(self, step: int) -> list[dict[str, Any]]:
         """Drop the metrics after ``step`` (they will be made again) and return the others."""
         rows = [row for row in read_metrics(self._metrics) if row["step"] <= step]
+        if not self._writes:
+            return rows
         files.write_text(self._metrics, "".join(json.dumps(row) + "\n" for row in rows))
         return rows
 
     def log(self, step: int, split: str, values: Mapping[str, float]) -> None:
         """Append scalars to metrics.jsonl and TensorBoard."""
+        if not self._writes:
+            return
         numbers = {name: float(value) for name, value in values.items()}
         try:
             with open(self._metrics, "a", encoding="utf-8") as file:
@@ -74,7 +90,8 @@ def check_folder(folder: Path, config: Any) -> None:
     """UserError where the folder holds a run with another configuration, or something that is no run."""
     path = folder / "config.yaml"
     if path.is_file():
-        changed = configs.differences(yaml.safe_load(path.read_text(encoding="utf-8")) or {}, configs.to_dict(config))
+        changed = [line for line in configs.differences(yaml.safe_load(path.read_text(encoding="utf-8")) or {}, configs.to_dict(config))
+                   if line.partition(":")[0].rpartition(".")[2] not in FREE]
         if changed:
             raise UserError(f"the folder holds another run ({'; '.join(changed[:5])})", str(folder), "the same configuration",
                             "choose another folder with run=..., or delete this one")

@@ -2,7 +2,7 @@
 for bit, as one that was not: batches are a function of the step, and a checkpoint holds weights, dropout seeds and optimiser.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
 from typing import Any
@@ -11,21 +11,26 @@ import keras
 import numpy as np
 from tqdm import tqdm
 
-from kaleidobert.engines import steps
-from kaleidobert.engines.predictor import prefetch
+from kaleidobert.engines import distribution, steps
+from kaleidobert.engines.feeding import Metered, prefetch
 from kaleidobert.engines.runs import Run
 from kaleidobert.errors import UserError
 from kaleidobert.model_zoo import checkpoints
 
+SMALLEST_SCALE = 1.0  # of a float16 loss: gradients that overflow even so are not the scale's fault
+
 
 @dataclass(frozen=True)
 class Schedule:
-    """total steps, epochs (an evaluation after each), steps between checkpoints and between logged lines."""
+    """total steps, epochs (an evaluation after each), steps between checkpoints and between logged lines; micro-batches of a step,
+    and threads that make batches."""
 
     total: int
     epochs: float
     save: int
     log: int = 20
+    accumulate: int = 1
+    workers: int = 1
 
     @property
     def epoch(self) -> int:
@@ -57,53 +62,75 @@ class Trainer:
     def __init__(self, run: Run, model: keras.Model, optimizer: keras.optimizers.Optimizer, meta: Mapping[str, Any]):
         self.run, self.model, self.optimizer, self._meta = run, model, optimizer, dict(meta)
         self.step, self.best, self.stale = 0, None, 0  # stale: evaluations since the best one
+        self._place = distribution.here()
         optimizer.build(model.trainable_variables)
 
-    def fit(self, batch: Callable[[int], tuple], loss: steps.LossFunction, goal: Goal, schedule: Schedule,
-            clip_norm: float) -> None:
-        """Train to schedule.total steps. Raises UserError where a loss, the gradient or a result is not finite (what was saved
-        before stays) and where run.last was made with another model or bank."""
+    def fit(self, batch: Callable[[int], tuple], loss: steps.LossFunction, goal: Goal, schedule: Schedule, clip_norm: float,
+            part: distribution.Part | None = None) -> None:
+        """Train to schedule.total steps. In processes other than the first it does not return (Place.leave). Raises UserError where a
+        loss, the gradient or a result is not finite (what was saved before stays) and where run.last was made with another model or
+        bank. part: as of distribution.feed."""
         self._resume()
-        update = steps.train_step(self.model, loss, self.optimizer, clip_norm)
+        update = steps.train_step(self.model, loss, self.optimizer, clip_norm, schedule.accumulate)
+        feed = distribution.feed(batch, schedule.accumulate, part)
+        todo = () if self._gave_up(goal) else range(self.step, schedule.total)
+        fed = Metered(prefetch(feed, todo, schedule.workers))
+        waiting: list[tuple] = []  # the step before: it is looked at while the device computes the next one
         sums: list[Mapping[str, float]] = []
-        with tqdm(total=schedule.total, initial=self.step, unit="step", desc=self.run.folder.name) as bar:
-            todo = () if self._gave_up(goal) else range(self.step, schedule.total)
-            for inputs, targets, weights in prefetch(batch, todo):
-                losses = update(inputs, targets, weights)
+        with tqdm(total=schedule.total, initial=self.step, unit="step", desc=self.run.folder.name, disable=not self._place.first) as bar:
+            for own, placed in fed:
+                waiting.append((self.step + 1, update(*placed), own))
                 self.step += 1
-                # of the gradient too: the weights are broken then, and must not reach a checkpoint
-                if not all(np.isfinite(value) for value in losses.values()):
-                    name = "gradient" if np.isfinite(losses["loss"]) else "loss"
-                    raise steps.not_finite(f"the {name} of step {self.step}", str(self.run.folder), {**inputs, **targets})
-                sums.append(losses)
-                bar.update()
                 # before every checkpoint too: a resumed run then logs the same lines as an uninterrupted one
-                if self.step % schedule.log == 0 or self._ends_epoch(schedule) or self.step % schedule.save == 0:
-                    means = {name: float(np.mean([row[name] for row in sums])) for name in sums[0]}
+                due = self.step % schedule.log == 0 or self._ends_epoch(schedule) or self.step % schedule.save == 0
+                # all steps, where a checkpoint may follow: broken weights must not reach it
+                while len(waiting) > (0 if due else 1):
+                    sums.append(self._checked(*waiting.pop(0)))
+                    bar.update()
+                if due:
+                    means = {name: _mean([row[name] for row in sums]) for name in sums[0]}
                     self.run.log(self.step, "train", means)
                     bar.set_postfix_str(f"loss {means['loss']:.4f}")
                     sums = []
                 self._after(goal, schedule, bar)
                 if self._gave_up(goal):
                     break
+        if fed.seconds:
+            print(f"waited for batches: {fed.share:.1%} of the time")
+        self._place.leave()
+
+    def _checked(self, step: int, losses: Mapping[str, Any], batch: tuple) -> Mapping[str, float]:
+        """The numbers of a step. With float16 a gradient that is not finite is a step that was skipped; else UserError: the weights
+        are broken then."""
+        found = steps.read(losses)
+        skipped = np.isfinite(found["loss"]) and found.get("loss_scale", 0.0) > SMALLEST_SCALE
+        if not skipped and not all(np.isfinite(value) for value in found.values()):
+            name = "gradient" if np.isfinite(found["loss"]) else "loss"
+            raise steps.not_finite(f"the {name} of step {step}", str(self.run.folder), {**batch[0], **batch[1]})
+        return found
 
     def _after(self, goal: Goal, schedule: Schedule, bar: tqdm) -> None:
         if self._ends_epoch(schedule):
-            values = dict(goal.evaluate())
-            self.run.log(self.step, "val", values)
-            value = float(values[goal.metric])
-            if not np.isfinite(value):
-                raise UserError(f"{goal.metric} of the evaluation after step {self.step} is {value}", str(self.run.folder),
-                                fix="make the bank again with `kaleidobert records` if data.val_split holds broken features; "
-                                "else start another run (run=...) with a lower train.learning_rate")
-            bar.write(f"step {self.step}: {goal.metric} {value:.4f}")
-            self.stale += 1
-            if self.best is None or goal.improves(value, self.best):
-                self.best, self.stale = value, 0
-                checkpoints.save(self.run.best, self.model, None, {**self._meta, "step": self.step, goal.metric: value})
-        if self._ends_epoch(schedule) or self.step % schedule.save == 0:
+            if self._place.first:
+                self._evaluate(goal, bar)
+            self.best, self.stale = self._place.agree([self.best, self.stale])
+        if self._place.first and (self._ends_epoch(schedule) or self.step % schedule.save == 0):
             meta = {**self._meta, "step": self.step, "best": self.best, "stale": self.stale}
             checkpoints.save(self.run.last, self.model, self.optimizer, meta)
+
+    def _evaluate(self, goal: Goal, bar: tqdm) -> None:
+        values = dict(goal.evaluate())
+        self.run.log(self.step, "val", values)
+        value = float(values[goal.metric])
+        if not np.isfinite(value):
+            raise UserError(f"{goal.metric} of the evaluation after step {self.step} is {value}", str(self.run.folder),
+                            fix="make the bank again with `kaleidobert records` if data.val_split holds broken features; "
+                            "else start another run (run=...) with a lower train.learning_rate")
+        bar.write(f"step {self.step}: {goal.metric} {value:.4f}")
+        self.stale += 1
+        if self.best is None or goal.improves(value, self.best):
+            self.best, self.stale = value, 0
+            checkpoints.save(self.run.best, self.model, None, {**self._meta, "step": self.step, goal.metric: value})
 
     def _gave_up(self, goal: Goal) -> bool:
         return 0 < goal.patience <= self.stale
@@ -112,7 +139,11 @@ class Trainer:
         return self.step % schedule.epoch == 0 or self.step == schedule.total
 
     def _resume(self) -> None:
-        if self.run.last.is_file():
+        found = checkpoints.load_meta(self.run.last)["step"] if self._place.first and self.run.last.is_file() else None
+        found = self._place.agree(found)
+        if found is not None:
+            self._place.wait_for(lambda: self.run.last.is_file() and checkpoints.load_meta(self.run.last)["step"] == found,
+                                 "the checkpoint", str(self.run.last))
             meta = checkpoints.restore(self.run.last, self.model, self.optimizer)
             changed = [name for name, value in self._meta.items() if meta.get(name) != value]
             if changed:
@@ -121,3 +152,9 @@ class Trainer:
             self.step, self.best, self.stale = meta["step"], meta["best"], meta.get("stale", 0)
             print(f"resuming {self.run.folder} at step {self.step}")
         self.run.rewind(self.step)
+
+
+def _mean(values: Sequence[float]) -> float:
+    """The mean of the finite ones: steps that float16 skips have no gradient."""
+    finite = [value for value in values if np.isfinite(value)]
+    return float(np.mean(finite)) if finite else 0.0

@@ -13,8 +13,8 @@ def cross_entropy(logits, labels):
     return -ops.sum(chosen * ops.log_softmax(logits, axis=-1), axis=-1)
 
 
-def weighted_cross_entropy(logits, labels, weights, smoothing: float = 0.0):
-    """f32[]: sum(w * ce) / max(sum(w), 1) of logits [..., C], labels int[...], weights f32[...].
+def weighted_cross_entropy(logits, labels, weights, smoothing: float = 0.0, over=None):
+    """f32[]: sum(w * ce) / over, which is max(sum(w), 1) unless it is given, of logits [..., C], labels int[...], weights f32[...].
 
     smoothing: the share of the truth that is spread evenly over all classes (Szegedy et al., 2016).
     """
@@ -22,4 +22,4 @@ def weighted_cross_entropy(logits, labels, weights, smoothing: float = 0.0):
     if smoothing:
         evenly = -ops.mean(ops.log_softmax(ops.cast(logits, "float32"), axis=-1), axis=-1)
         found = (1 - smoothing) * found + smoothing * evenly
-    return ops.sum(found * weights) / ops.maximum(ops.sum(weights), 1.0)
+    return ops.sum(found * weights) / (ops.maximum(ops.sum(weights), 1.0) if over is None else over)

@@ -1,0 +1,99 @@
+"""The training step on JAX: on one device, or on all devices of a mesh, whose step is that of one device on the whole batch."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import keras
+
+from kaleidobert.engines import wire
+from kaleidobert.engines.optimizers import clip_by_global_norm, loss_scale
+
+
+def train_step(model: keras.Model, loss, optimizer: keras.optimizers.Optimizer, clip_norm: float, accumulate: int, mesh):
+    """steps.train_step; the losses that the step returns are arrays that may still be computed.
+
+    Weights and state of the optimizer are handed over to the step and come back changed (donated), so they are in memory once.
+    """
+    groups = (model.trainable_variables, model.non_trainable_variables, optimizer.variables)
+    scale_index = next((k for k, v in enumerate(optimizer.variables) if v is loss_scale(optimizer)), None)
+    backward = _backward(model, loss, accumulate, 1 if mesh is None else mesh.size)
+
+    def step(trained, other, state, *batch):
+        scale = None if scale_index is None else state[scale_index]
+        gradients, other, losses = backward(trained, other, scale, *batch)
+        clipped, norm = clip_by_global_norm(gradients, clip_norm, scale)
+        trained, state = optimizer.stateless_apply(state, clipped, trained)
+        return (trained, other, state), {**losses, "gradient_norm": norm, **({} if scale is None else {"loss_scale": scale})}
+
+    options: dict[str, Any] = {}
+    if mesh is not None:
+        everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+        options["out_shardings"] = everywhere
+        for group in groups:
+            for variable in group:
+                variable.assign(replicated(variable.value, everywhere))
+    compiled = jax.jit(step, donate_argnums=(0, 1, 2), **options)
+
+    def run(*batch):
+        values, losses = compiled(*[[v.value for v in group] for group in groups], *batch)
+        for group, new in zip(groups, values):
+            for variable, value in zip(group, new):
+                variable.assign(value)
+        return losses
+
+    return run
+
+
+def replicated(value, everywhere: jax.sharding.NamedSharding):
+    """A copy of a value on all devices of a mesh, of other processes too."""
+    if not value.is_fully_addressable:
+        return value
+    array = jax.device_get(value)
+    return jax.make_array_from_callback(array.shape, everywhere, lambda index: array[index])
+
+
+def local(value):
+    """The value on this process's first device."""
+    return value if len(value.sharding.device_set) == 1 else value.addressable_data(0)
+
+
+def _backward(model, loss, accumulate: int, devices: int):
+    """A function (trained, other, scale, inputs, targets, weights, weights of the whole batch or none) -> (gradients, other, losses)."""
+
+    def objective(trained, other, scale, part: Sequence[dict], over):
+        inputs, targets, weights = wire.expand(part[0]), wire.expand(part[1]), part[2]
+        outputs, other = model.stateless_call(trained, other, inputs, training=True)
+        losses = loss(outputs, targets, weights) if over is None else loss.part(outputs, targets, weights, over)
+        return losses["loss"] if scale is None else losses["loss"] * scale, (losses, other)
+
+    gradient = jax.grad(objective, has_aux=True)
+
+    def once(trained, other, scale, part, over):
+        gradients, (losses, other) = gradient(trained, other, scale, part, over)
+        return gradients, other, losses
+
+    def backward(trained, other, scale, inputs, targets, weights):
+        part = (inputs, targets, weights)
+        if accumulate == 1:
+            return once(trained, other, scale, part, None)
+        over = loss.over(weights)
+        folded = jax.tree.map(lambda array: _fold(array, accumulate, devices), part)
+
+        def body(carry, micro):
+            sums, other, values = carry
+            gradients, other, losses = once(trained, other, scale, micro, over)
+            return (jax.tree.map(jax.numpy.add, sums, gradients), other, jax.tree.map(jax.numpy.add, values, losses)), None
+
+        gradients, _, losses = jax.eval_shape(once, trained, other, scale, jax.tree.map(lambda array: array[0], folded), over)
+        zeros = [jax.tree.map(lambda leaf: jax.numpy.zeros(leaf.shape, leaf.dtype), tree) for tree in (gradients, losses)]
+        return jax.lax.scan(body, (zeros[0], other, zeros[1]), folded)[0]
+
+    return backward
+
+
+def _fold(array, count: int, devices: int):
+    """[B, ...] -> [count, B / count, ...]; every micro-batch has rows of every device, so that none of them travels."""
+    rows = array.shape[0] // (count * devices)
+    parts = jax.numpy.reshape(array, (devices, count, rows, *array.shape[1:]))
+    return jax.numpy.reshape(jax.numpy.swapaxes(parts, 0, 1), (count, devices * rows, *array.shape[1:]))

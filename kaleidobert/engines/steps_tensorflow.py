@@ -1,0 +1,120 @@
+"""The training step on TensorFlow: on one device, or on replicas of a tf.distribute strategy."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from kaleidobert.engines import wire
+from kaleidobert.engines.optimizers import clip_by_global_norm, dense, loss_scale
+
+SEED_STEP = 7919  # between the dropout seeds of replicas; a prime, so that seeds of layers do not meet
+
+
+def train_step(model: keras.Model, loss, optimizer: keras.optimizers.Optimizer, clip_norm: float, accumulate: int, strategy):
+    """steps.train_step; the losses that the step returns are tensors that may still be computed."""
+    # XLA pays on GPUs; on CPUs the small networks of a laptop ran 4 times slower under it
+    xla = bool(tf.config.list_physical_devices("GPU"))
+    compiled = {"reduce_retracing": True, "autograph": False}
+    backward = _Backward(model, loss, optimizer, accumulate)
+
+    def update(gradients, losses):
+        used = [(g, v) for g, v in zip(gradients, model.trainable_variables) if g is not None]  # not the heads of other tasks
+        scale = loss_scale(optimizer)
+        clipped, norm = clip_by_global_norm([g for g, _ in used], clip_norm, scale)
+        before = {} if scale is None else {"loss_scale": tf.identity(scale)}
+        optimizer.apply(clipped, [v for _, v in used])
+        return {**losses, "gradient_norm": norm, **before}
+
+    if strategy is None:
+        return tf.function(lambda *batch: update(*backward(*batch)), jit_compile=xla, **compiled)
+
+    _sum_once(optimizer)
+    seed_replicas(model, strategy)
+    inner = tf.function(backward, jit_compile=xla, **compiled)  # XLA cannot hold what crosses replicas
+
+    def replica(inputs, targets, weights, whole):
+        gradients, losses = inner(inputs, targets, weights, whole)
+        used = [k for k, gradient in enumerate(gradients) if gradient is not None]
+        parts = [gradients[k] for k in used] + [tf.stack(list(losses.values()))]
+        *sums, values = tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, parts)
+        for k, total in zip(used, sums):
+            gradients[k] = total
+        return update(gradients, dict(zip(losses, tf.unstack(values))))
+
+    def step(*batch):
+        found = strategy.run(replica, args=batch)
+        return {name: strategy.experimental_local_results(value)[0] for name, value in found.items()}
+
+    return tf.function(step, **compiled)
+
+
+class _Backward:
+    """(inputs, targets, weights, weights of the whole batch or none) -> (gradients, None for unused variables; losses), of all
+    micro-batches in turn: a loop, for TensorFlow would run parts without one at the same time, in the memory of all."""
+
+    def __init__(self, model, loss, optimizer, accumulate: int):
+        self._model, self._loss, self._optimizer, self._accumulate = model, loss, optimizer, accumulate
+
+    def __call__(self, inputs, targets, weights, whole=None):
+        count = self._accumulate
+        if count == 1:
+            return self._part((inputs, targets, weights), whole and self._loss.over(whole))
+        over = self._loss.over(weights if whole is None else whole)
+        folded = [{name: _fold(array, count) for name, array in part.items()} for part in (inputs, targets, weights)]
+        gradients, losses = self._part(_micro(folded, 0), over)  # outside of the loop: it shows what has a gradient
+        used = [k for k, gradient in enumerate(gradients) if gradient is not None]
+
+        def body(number, sums, values):
+            more, further = self._part(_micro(folded, number), over)
+            return number + 1, [total + more[k] for k, total in zip(used, sums)], {name: values[name] + further[name] for name in values}
+
+        start = (tf.constant(1), [gradients[k] for k in used], losses)
+        _, sums, losses = tf.while_loop(lambda number, *_: number < count, body, start, parallel_iterations=1)
+        for k, total in zip(used, sums):
+            gradients[k] = total
+        return gradients, losses
+
+    def _part(self, part: Sequence[dict[str, Any]], over):
+        inputs, targets, weights = wire.expand(part[0]), wire.expand(part[1]), part[2]
+        with tf.GradientTape() as tape:
+            outputs = self._model(inputs, training=True)
+            losses = self._loss(outputs, targets, weights) if over is None else self._loss.part(outputs, targets, weights, over)
+            scaled = self._optimizer.scale_loss(losses["loss"])
+        gradients = tape.gradient(scaled, [v.value for v in self._model.trainable_variables])
+        return [None if gradient is None else dense(gradient) for gradient in gradients], losses
+
+
+def _fold(array, count: int):
+    """[B, ...] -> [count, B / count, ...]."""
+    shape = tf.shape(array)
+    folded = tf.reshape(array, tf.concat([[count, shape[0] // count], shape[1:]], 0))
+    rows = array.shape[0]
+    return tf.ensure_shape(folded, [count, None if rows is None else rows // count, *array.shape[1:]])
+
+
+def _micro(folded, number):
+    return [{name: tf.gather(array, number) for name, array in part.items()} for part in folded]
+
+
+def _sum_once(optimizer) -> None:
+    """Keras sums gradients over replicas when it applies them; here that was done, for clipping comes after it and before Adam."""
+    inner = getattr(optimizer, "inner_optimizer", optimizer)
+    inner._all_reduce_sum_gradients = lambda pairs: list(pairs)
+
+
+def seed_replicas(model, strategy) -> None:
+    """Give every replica dropout masks of its own: Keras mirrors the generators' state, and so their masks.
+
+    Replica 0 keeps the state that a checkpoint holds, and the others count from theirs.
+    """
+    states = [v.value for v in model.non_trainable_variables if v.path.endswith("seed_generator_state")]
+
+    def shift():
+        number = tf.distribute.get_replica_context().replica_id_in_sync_group
+        for state in states:
+            state.assign_add(tf.stack([tf.cast(number * SEED_STEP, state.dtype), tf.zeros((), state.dtype)]))
+
+    if states:
+        strategy.run(tf.function(shift, autograph=False))
