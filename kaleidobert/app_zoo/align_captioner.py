@@ -15,9 +15,9 @@ from kaleidobert.datasets.bank import Bank, sha256
 from kaleidobert.datasets.caption_sampler import CaptionSampler, Pieces
 from kaleidobert.datasets.sampler import share_of_groups
 from kaleidobert.engines import steps
-from kaleidobert.engines.predictor import prefetch
+from kaleidobert.engines.feeding import prefetch
 from kaleidobert.engines.runs import Run, check_folder
-from kaleidobert.engines.trainer import Goal, Schedule, Trainer
+from kaleidobert.engines.trainer import Goal, Trainer
 from kaleidobert.errors import UserError
 from kaleidobert.evaluators import plots
 from kaleidobert.losses import captioning
@@ -136,7 +136,7 @@ class CaptionerRun:
 
         trainer = Trainer(run, self.model, optimizer, models.origin(self.model, self.bank))
         goal = Goal(lambda: {"perplexity": self.perplexity(self.rows.val)}, "perplexity", False, config.captioner.patience)
-        trainer.fit(sampler.batch, loss, goal, Schedule(total, config.train.epochs, config.train.save_every), config.train.clip_norm)
+        trainer.fit(sampler.batch, loss, goal, models.plan(config.train, total), config.train.clip_norm)
         checkpoints.restore(run.best, self.model)
         plots.loss_curves(run.metrics(), run.folder / "losses.png")
 

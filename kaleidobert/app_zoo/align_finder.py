@@ -18,9 +18,9 @@ from kaleidobert.datasets.caption_sampler import CaptionSampler, Pieces
 from kaleidobert.datasets.companions import Companions
 from kaleidobert.datasets.grid_pictures import Grids
 from kaleidobert.engines import steps
-from kaleidobert.engines.predictor import prefetch
+from kaleidobert.engines.feeding import prefetch
 from kaleidobert.engines.runs import Run, check_folder
-from kaleidobert.engines.trainer import Goal, Schedule, Trainer
+from kaleidobert.engines.trainer import Goal, Trainer
 from kaleidobert.evaluators import plots
 from kaleidobert.losses import captioning
 from kaleidobert.model_zoo import checkpoints, grid_encoders
@@ -81,7 +81,7 @@ class FinderRun:
         optimizer, total = models.schedule(train, len(batches.rows))
         goal = Goal(evaluator(model, sampler(val_rows, False)), "loss", False, config.captioner.patience)
         trainer = Trainer(run, model, optimizer, models.origin(model, bank))
-        trainer.fit(batches.batch, loss, goal, Schedule(total, train.epochs, train.save_every), train.clip_norm)
+        trainer.fit(batches.batch, loss, goal, models.plan(train, total), train.clip_norm)
         checkpoints.restore(run.best, model)
         plots.loss_curves(run.metrics(), run.folder / "losses.png")
         return model

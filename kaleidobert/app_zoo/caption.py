@@ -8,9 +8,10 @@ from time import perf_counter
 from typing import Any
 
 import numpy as np
+from keras import ops
 
 from kaleidobert import files
-from kaleidobert.app_zoo import caption_pictures, caption_writing, models, tables
+from kaleidobert.app_zoo import caption_pictures, caption_writing, models, tables, trimming
 from kaleidobert.app_zoo.caption_choice import Chooser
 from kaleidobert.app_zoo.caption_writing import Score
 from kaleidobert.app_zoo.simple_captions import simple_captions
@@ -18,14 +19,16 @@ from kaleidobert.configs import CaptionConfig
 from kaleidobert.datasets.bank import Bank, describe, sha256
 from kaleidobert.datasets.sampler import share_of_groups
 from kaleidobert.datasets.task_samplers import CaptionTaskSampler, caption_pieces
+from kaleidobert.engines import distribution
 from kaleidobert.engines.runs import Run, check_folder
-from kaleidobert.engines.steps import LossFunction
-from kaleidobert.engines.trainer import Goal, Schedule, Trainer
+from kaleidobert.engines.trainer import Goal, Trainer
 from kaleidobert.errors import UserError
 from kaleidobert.evaluators import caption_report, coco_captions, plots
+from kaleidobert.losses.additive import Additive
 from kaleidobert.losses.classification import weighted_cross_entropy
 from kaleidobert.model_zoo import checkpoints
 from kaleidobert.model_zoo.kaleidobert import Captioner, captioner
+from kaleidobert.preprocessors.lengths import trimmed_captions
 
 SHOWN = 6  # captions that are printed
 MEASURES = {"bleu4": "BLEU-4", "meteor": "METEOR", "rouge_l": "ROUGE-L", "cider_d": "CIDEr-D"}
@@ -72,6 +75,13 @@ def dry_run(config: CaptionConfig) -> None:
 def run(config: CaptionConfig) -> None:
     """Train where asked for, write and judge the captions of one picture per validation product, write the run folder."""
     check_folder(config.run, config)
+    if not config.train.epochs:
+        return _run(config)
+    with distribution.over(config.train):
+        _run(config)
+
+
+def _run(config: CaptionConfig) -> None:
     data = _open(config)
     bank = data.bank
     _check_trained(config)
@@ -117,14 +127,15 @@ def run(config: CaptionConfig) -> None:
           + "; losses.png" * bool(config.train.epochs))
 
 
-def objective(smoothing: float) -> LossFunction:
+def objective(smoothing: float) -> Additive:
     """Cross-entropy of the asked pieces plus, where the model predicts it, that of the length."""
 
-    def loss(outputs, targets, weights):
-        return _total({name: weighted_cross_entropy(logits, targets[name], weights[name], smoothing if name == "pieces" else 0.0)
+    def loss(outputs, targets, weights, over):
+        smooth = {"pieces": smoothing}
+        return _total({name: weighted_cross_entropy(logits, targets[name], weights[name], smooth.get(name, 0.0), over[name])
                        for name, logits in outputs.items()})
 
-    return loss
+    return Additive(loss, lambda weights: {name: ops.maximum(ops.sum(each), 1.0) for name, each in weights.items()})
 
 
 def _total(parts: Mapping[str, Any]) -> dict[str, Any]:
@@ -140,8 +151,9 @@ def _train(config: CaptionConfig, model: Captioner, data: Data, score: Score) ->
     validation = CaptionTaskSampler(data.bank, judged, config.mode, config.noise, config.predict_batch_size, train.seed)
     folder = Run(config.run, config)  # claimed when nothing is left to refuse
     trainer = Trainer(folder, model, optimizer, models.origin(model, data.bank))
-    goal = Goal(lambda: _total(score(validation.validation)), "loss", higher_is_better=False if len(held) else None)
-    trainer.fit(sampler.batch, objective(config.smoothing), goal, Schedule(total, train.epochs, train.save_every), train.clip_norm)
+    batch, judge = (trimming.batches(make, train, trimmed_captions) for make in (sampler.batch, validation.validation))
+    goal = Goal(lambda: _total(score(judge)), "loss", higher_is_better=False if len(held) else None)
+    trainer.fit(batch, objective(config.smoothing), goal, models.plan(train, total), train.clip_norm)
     plots.loss_curves(folder.metrics(), config.run / "losses.png")
     return folder
 
@@ -198,7 +210,7 @@ def _perplexity(config: CaptionConfig, score: Score, data: Data) -> dict[str, fl
     if config.mode != "causal":
         return {}
     sampler = CaptionTaskSampler(data.bank, data.val, config.mode, config.noise, config.predict_batch_size, config.train.seed)
-    return {"perplexity": float(np.exp(score(sampler.validation)["pieces"]))}
+    return {"perplexity": float(np.exp(score(trimming.batches(sampler.validation, config.train, trimmed_captions))["pieces"]))}
 
 
 def _length(config: CaptionConfig, data: Data) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from keras import ops
 from kaleidobert import configs
 from kaleidobert.app_zoo import models
 from kaleidobert.datasets.bank import Bank
-from kaleidobert.datasets.sampler import clean_batch
+from kaleidobert.datasets.sampler import clean_features
 from kaleidobert.errors import UserError
 from kaleidobert.model_zoo import checkpoints
 from kaleidobert.model_zoo.kaleidobert import TOWERS, Matcher, rebuild
@@ -61,6 +61,6 @@ class Chooser:
         """f32[N, W], each of length 1."""
         backbone, sides = self._model.backbone, []
         for start in range(0, len(rows), BATCH):
-            features = clean_batch(self._bank, rows[start : start + BATCH])["patch_features"].astype(np.float32)
+            features = clean_features(self._bank, rows[start : start + BATCH]).astype(np.float32)
             sides.append(np.asarray(ops.normalize(self._towers.picture_tower(backbone.scaled(features)), axis=-1)))
         return np.concatenate(sides)

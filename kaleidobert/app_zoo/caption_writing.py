@@ -6,13 +6,13 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from kaleidobert.app_zoo import align_words
+from kaleidobert.app_zoo import align_words, trimming
 from kaleidobert.configs import CaptionConfig
 from kaleidobert.datasets.bank import Bank
-from kaleidobert.datasets.sampler import clean_batch
+from kaleidobert.datasets.sampler import clean_features
 from kaleidobert.datasets.task_samplers import caption_pieces
 from kaleidobert.engines import steps
-from kaleidobert.engines.predictor import prefetch
+from kaleidobert.engines.feeding import prefetch
 from kaleidobert.errors import UserError
 from kaleidobert.model_zoo import caption_search
 from kaleidobert.model_zoo.caption_search import Written
@@ -75,8 +75,7 @@ def scorer(model: Captioner) -> Score:
 
 
 def _pictures(bank: Bank, rows: np.ndarray) -> dict[str, np.ndarray]:
-    batch = clean_batch(bank, rows)
-    return {name: batch[name] for name in ("patch_features", "patch_boxes")}
+    return {"patch_features": clean_features(bank, rows), "patch_boxes": bank.boxes[rows]}
 
 
 def _causal(config: CaptionConfig, model: Captioner, bank: Bank) -> Callable[[np.ndarray, Mapping[str, Any]], list[Written]]:
@@ -88,9 +87,12 @@ def _causal(config: CaptionConfig, model: Captioner, bank: Bank) -> Callable[[np
 def _masked(config: CaptionConfig, model: Captioner, bank: Bank,
             train: np.ndarray) -> Callable[[np.ndarray, Mapping[str, Any]], list[Written]]:
     options, special, most = config.writing, bank.vocabulary, most_pieces(config, bank)
-    answer = steps.forward(caption_search.Filler(model, special))
+    forward, cut = steps.forward(caption_search.Filler(model, special)), trimming.inputs(lambda inputs: inputs, config.train)
     iterations = options.iterations if config.mode == "mask-predict" else 1
     fixed = fixed_length(config, bank, train)
+
+    def answer(inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return forward(cut(inputs))
 
     def make(rows: np.ndarray, pictures: Mapping[str, Any]) -> list[Written]:
         if config.length == "predicted":

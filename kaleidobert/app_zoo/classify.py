@@ -7,18 +7,20 @@ import numpy as np
 from keras import ops
 
 from kaleidobert import files
-from kaleidobert.app_zoo import models, released_runs, tables
+from kaleidobert.app_zoo import models, released_runs, tables, trimming
 from kaleidobert.app_zoo.materials import LabelMaterial
 from kaleidobert.configs import ClassifyConfig
+from kaleidobert.datasets import pairs
 from kaleidobert.datasets.bank import Bank, describe, sha256
-from kaleidobert.datasets.sampler import clean_batch, share_of_groups
+from kaleidobert.datasets.sampler import clean_features, share_of_groups
 from kaleidobert.datasets.task_samplers import LabelSampler, label_ids, modality_inputs
-from kaleidobert.engines import steps
+from kaleidobert.engines import distribution, steps
 from kaleidobert.engines.predictor import predict
 from kaleidobert.engines.runs import Run, check_folder
-from kaleidobert.engines.trainer import Goal, Schedule, Trainer
+from kaleidobert.engines.trainer import Goal, Trainer
 from kaleidobert.errors import UserError
 from kaleidobert.evaluators import baselines, classification, plots
+from kaleidobert.losses import additive
 from kaleidobert.losses.classification import cross_entropy
 from kaleidobert.model_zoo import checkpoints
 from kaleidobert.model_zoo.kaleidobert import classifier
@@ -40,19 +42,24 @@ def dry_run(config: ClassifyConfig) -> None:
 def run(config: ClassifyConfig) -> None:
     """Train, evaluate the weights of the last epoch (nothing is chosen on the validation split), write the run folder."""
     check_folder(config.run, config)
+    with distribution.over(config.train):
+        _run(config)
+
+
+def _run(config: ClassifyConfig) -> None:
     data = released_runs.labelling(config) if config.data.files is not None else material(config)
     short = {"text_length": EMPTY_TEXT} if config.modality == "image" else {}
     model = models.start(lambda arguments: classifier({**arguments, **short}, len(data.names), config.head_dropout, config.head,
                                                       config.feature_dropout), config, data.bank, data.adapt)
     optimizer, total = models.schedule(config.train, data.num_examples)
-    forward = steps.forward(model)
+    forward, inputs = steps.forward(model), trimming.inputs(data.inputs, config.train)
     folder = Run(config.run, config)  # claimed when nothing is left to refuse
 
     def loss(outputs, targets, weights):
         return {"loss": ops.mean(cross_entropy(outputs["label"], targets["label"]) * weights["label"])}
 
     def guess() -> np.ndarray:
-        return predict(forward, data.inputs, data.val_rows, config.train.batch_size)["label"].argmax(1)
+        return predict(forward, inputs, data.val_rows, config.train.batch_size, lengths=data.lengths)["label"].argmax(1)
 
     if data.unknown:
         print(f"{len(data.unknown)} value(s) of {config.label!r} occur in {config.data.val_split!r} only and count as wrong: "
@@ -60,7 +67,8 @@ def run(config: ClassifyConfig) -> None:
 
     trainer = Trainer(folder, model, optimizer, {**models.origin(model, data.bank), "label": config.label, "classes": data.names})
     goal = Goal(lambda: {"accuracy": float((guess() == data.truth).mean())}, "accuracy", higher_is_better=None)
-    trainer.fit(data.batch, loss, goal, Schedule(total, config.train.epochs, config.train.save_every), config.train.clip_norm)
+    batch, schedule = trimming.batches(data.batch, config.train), models.plan(config.train, total)
+    trainer.fit(batch, additive.mean(loss, "label"), goal, schedule, config.train.clip_norm)
     checkpoints.restore(folder.best, model)
     plots.loss_curves(folder.metrics(), config.run / "losses.png")
     report, compared = evaluate(config, data, guess())
@@ -108,7 +116,8 @@ def material(config: ClassifyConfig) -> LabelMaterial:
         bank, len(rows), sampler.batch, lambda part: modality_inputs(bank, part, config.modality), val_rows, truth,
         bank.column("image_id")[val_rows], names, unknown, np.bincount(labels[rows], minlength=len(numbers)),
         lambda model: models.adapt(model, bank, config.data.train_split),
-        lambda: compare(config, bank, rows, val_rows, labels[rows], truth, len(numbers)), lambda: describe(bank))
+        lambda: compare(config, bank, rows, val_rows, labels[rows], truth, len(numbers)), lambda: describe(bank),
+        pairs.lengths(bank)[val_rows])
 
 
 def compare(config: ClassifyConfig, bank: Bank, rows: np.ndarray, val_rows: np.ndarray, labels: np.ndarray,
@@ -132,7 +141,7 @@ def compare(config: ClassifyConfig, bank: Bank, rows: np.ndarray, val_rows: np.n
 
 def picture_features(bank: Bank, rows: np.ndarray) -> np.ndarray:
     """f32[len(rows), F]: the mean of all untouched patches, the frozen feature of the baselines."""
-    parts = [clean_batch(bank, rows[i : i + 256])["patch_features"].astype(np.float32).mean(1) for i in range(0, len(rows), 256)]
+    parts = [clean_features(bank, rows[i : i + 256]).astype(np.float32).mean(1) for i in range(0, len(rows), 256)]
     return np.concatenate(parts)
 
 

@@ -27,7 +27,7 @@ from kaleidobert.evaluators import tasks
 from kaleidobert.levels import KaleidoLevel
 from kaleidobert.model_zoo import checkpoints, tf_checkpoint
 from kaleidobert.model_zoo.kaleidobert import Pretrainer, rebuild
-from kaleidobert.preprocessors import patches
+from kaleidobert.preprocessors import patches, quantisation
 
 MOST_FOR_MEAN = 500  # training pictures from which the best answer without looking is computed
 REMAKE = "put the picture back, or make the bank again"
@@ -191,9 +191,8 @@ def _without_looking(config: InspectConfig, bank: Bank, levels: tuple[KaleidoLev
     rows, starts, constants = bank.rows(config.data.train_split), kaleido.vector_slices(levels), {}
     rows = rows[:: max(1, len(rows) // MOST_FOR_MEAN)]
     for level in kaleido.feature_levels(levels):
-        grid = np.repeat(rows[:, None], level.num_patches, 1)
-        place = np.broadcast_to(starts[level.name].start + np.arange(level.num_patches), grid.shape)
-        constants[level.name] = tasks.mean_distribution(bank.gather(grid, place))
+        place = np.broadcast_to(starts[level.name].start + np.arange(level.num_patches), (len(rows), level.num_patches))
+        constants[level.name] = tasks.mean_distribution(bank.features(rows, place))
     return constants
 
 
@@ -202,6 +201,7 @@ def _page(bank: Bank, levels: tuple[KaleidoLevel, ...], row: int, sources: tuple
     (sampler, photos), (forward, constants) = sources, model
     draw = sampler.draw(np.array([row]), generator(seed, VALIDATION, row))
     inputs, targets, _ = sampler.assemble(draw)
+    targets = quantisation.floats(targets)
     lends = any(spoiled.from_donor.any() for spoiled in draw.spoiled.values())
     outputs = forward(inputs) if forward else None
     if outputs and not all(np.isfinite(values).all() for values in outputs.values()):

@@ -47,7 +47,7 @@ class PretrainMaterial:
 class LabelMaterial:
     """names: the classes of the model; unknown: further ones that only evaluation has, numbered behind them. val_rows: what
     ``inputs`` takes, with their truth i64[N] and ids. counts: training examples of each class, unknown ones included.
-    baselines: {name: {"accuracy", "macro_f1_all"}} of linear models."""
+    baselines: {name: {"accuracy", "macro_f1_all"}} of linear models. lengths: of the texts of val_rows, where they are known."""
 
     bank: Layout
     num_examples: int
@@ -62,3 +62,4 @@ class LabelMaterial:
     adapt: Callable[[keras.Model], None]
     baselines: Callable[[], dict[str, dict[str, float]]]
     facts: Callable[[], Mapping[str, Any]]
+    lengths: np.ndarray | None = None

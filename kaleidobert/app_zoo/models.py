@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,23 +11,26 @@ import keras
 
 from kaleidobert import configs
 from kaleidobert.datasets.bank import Bank
-from kaleidobert.datasets.sampler import clean_batch
-from kaleidobert.engines import optimizers
+from kaleidobert.datasets.sampler import clean_features
+from kaleidobert.engines import cluster, optimizers
+from kaleidobert.engines.distribution import Part, here
+from kaleidobert.engines.trainer import Schedule
 from kaleidobert.errors import UserError
 from kaleidobert.model_zoo import checkpoints, kaleidobert
+from kaleidobert.preprocessors import lengths
 
 NO_CHECKPOINT = UserError("no pre-trained checkpoint is named", "init", "the best.npz of a pre-training run",
                           "set init=..., or from_scratch=true to start from random weights")
 ENCODER = "baked into released files"  # the encoder of released text files: no bank has it, and their boxes are in pixels
 # what a checkpoint may have been made with otherwise
-OF_THIS_RUN = ("seed", "precision", "dropout", "attention_dropout", "initializer_range", "text_length")
+OF_THIS_RUN = ("seed", "precision", "dropout", "attention_dropout", "initializer_range", "text_length", "checkpoint_blocks")
 
 
 def backbone_config(bank: Bank, levels: tuple, model: configs.Model, train: configs.Train) -> dict[str, Any]:
     """The backbone's arguments: sizes from the configuration; vocabulary, features and text length from the bank."""
     return {**configs.to_dict(model), "levels": configs.to_dict(levels), "feature_size": bank.feature_size,
             "vocabulary_size": bank.vocabulary.size, "text_length": bank.text_length, "seed": train.seed,
-            "precision": train.precision}
+            "precision": train.precision, "checkpoint_blocks": train.checkpoint_blocks}
 
 
 def start(make: Callable[[dict[str, Any]], keras.Model], config: Any, bank: Bank,
@@ -66,7 +70,7 @@ def adapt(model: keras.Model, bank: Bank, split: str) -> None:
         return
     rows = bank.rows(split)
     sample = rows[:: max(1, len(rows) // 500)]
-    model.adapt_features(clean_batch(bank, sample)["patch_features"])
+    model.adapt_features(clean_features(bank, sample))
 
 
 def is_unmeasured(init: Path) -> bool:
@@ -141,9 +145,34 @@ def schedule(train: configs.Train, num_examples: int) -> tuple[keras.optimizers.
     """(optimizer, total steps) of a training configuration; UserError where its numbers make no sense."""
     if not train.epochs:
         raise UserError("train.epochs is 0", "the schedule", "more than 0: this command trains")
+    devices = max(here().replicas, cluster.read(os.environ).size * max(1, train.devices))  # a dry run is alone
+    if train.batch_size % (devices * train.accumulate):
+        raise UserError(f"train.batch_size is {train.batch_size}", "the schedule", f"a multiple of {devices * train.accumulate}: it is "
+                        f"split over {devices} device(s), and there into {train.accumulate} micro-batches (train.accumulate)")
     total, warmup = optimizers.steps(num_examples, train.epochs, train.batch_size, train.warmup_steps, train.warmup_share)
     rate = optimizers.WarmupLinearDecay(train.learning_rate, total, warmup)
-    return optimizers.adam(rate, train.weight_decay, train.beta_1, train.beta_2, train.epsilon), total
+    adam = optimizers.adam(rate, train.weight_decay, train.beta_1, train.beta_2, train.epsilon)
+    return optimizers.with_loss_scale(adam) if train.precision == "mixed_float16" else adam, total
+
+
+def plan(train: configs.Train, total: int) -> Schedule:
+    """What Trainer.fit is told of a training configuration."""
+    return Schedule(total, train.epochs, train.save_every, accumulate=train.accumulate, workers=train.workers)
+
+
+def part_of(sampler: Any, train: configs.Train) -> Part | None:
+    """For distribution.feed: parts of batches of a sampler that can make them by themselves, as PretrainSampler; None for others."""
+    if not hasattr(sampler, "token_mask"):
+        return None
+
+    def part(step: int, number: int, count: int) -> tuple:
+        rows = slice(number * train.batch_size // count, (number + 1) * train.batch_size // count)
+        inputs, targets, weights = sampler.batch(step, rows)
+        if train.trim_text:  # all parts alike
+            inputs = lengths.trimmed(inputs, length=lengths.longest(sampler.token_mask(step)))
+        return inputs, targets, weights, sampler.weights(step)
+
+    return part
 
 
 def num_parameters(arguments: dict[str, Any]) -> int:

@@ -4,17 +4,18 @@ import keras
 import numpy as np
 
 from kaleidobert import levels as kaleido
-from kaleidobert.app_zoo import models, released_runs
+from kaleidobert.app_zoo import models, released_runs, trimming
 from kaleidobert.app_zoo.materials import PretrainMaterial
 from kaleidobert.configs import PretrainConfig
 from kaleidobert.datasets.bank import Bank, describe, sha256
 from kaleidobert.datasets.sampler import PretrainSampler, share_of_groups
-from kaleidobert.engines import steps
+from kaleidobert.engines import distribution, steps
 from kaleidobert.engines.runs import Run, check_folder
-from kaleidobert.engines.trainer import Goal, Schedule, Trainer
+from kaleidobert.engines.trainer import Goal, Trainer
 from kaleidobert.errors import UserError
 from kaleidobert.evaluators import plots, tasks
 from kaleidobert.losses import tasks as losses
+from kaleidobert.losses.additive import Additive
 from kaleidobert.model_zoo import checkpoints
 from kaleidobert.model_zoo.kaleidobert import pretrainer
 
@@ -36,6 +37,11 @@ def dry_run(config: PretrainConfig) -> None:
 def run(config: PretrainConfig) -> None:
     """Train, evaluate after every epoch, write the run folder."""
     _check(config)
+    with distribution.over(config.train):
+        _run(config)
+
+
+def _run(config: PretrainConfig) -> None:
     data = released_runs.pretraining(config) if config.data.files is not None else material(config)
     arguments = models.backbone_config(data.bank, config.levels, config.model, config.train)
     model = pretrainer(models.like(config.init, arguments))
@@ -54,16 +60,18 @@ def run(config: PretrainConfig) -> None:
     if config.losses.feature_target == "joint":  # another quantity than the KL per patch that validation reports
         kinds |= {level.name: "joint_kl" for level in config.levels if level.pretext == "grey"}
 
-    def loss(outputs, targets, weights):
-        values = losses.total(by_task, outputs, targets, weights)
+    def loss(outputs, targets, weights, over):
+        values = losses.total(by_task, outputs, targets, weights, over)
         return {"loss": values["total"], **{f"{task}_{kind}": values[task] for task, kind in kinds.items()}}
 
     folder = Run(config.run, config)  # claimed when nothing is left to refuse
     trainer = Trainer(folder, model, optimizer, models.origin(model, data.bank))
     trainer.step = begun
     shares = {f"{task}_{kind.removeprefix('joint_')}": by_task[task].share for task, kind in kinds.items()}
-    goal = Goal(evaluator(model, data.validation, config.levels, shares), "loss", higher_is_better=False)
-    trainer.fit(data.sampler.batch, loss, goal, Schedule(total, config.train.epochs, config.train.save_every), config.train.clip_norm)
+    batch, validation = (trimming.batches(make, config.train) for make in (data.sampler.batch, data.validation.validation))
+    goal = Goal(evaluator(model, validation, config.levels, shares), "loss", higher_is_better=False)
+    additive = Additive(loss, lambda weights: losses.denominators(by_task, weights))
+    trainer.fit(batch, additive, goal, models.plan(config.train, total), config.train.clip_norm, models.part_of(data.sampler, config.train))
 
     rows_of_metrics = folder.metrics()
     chosen = checkpoints.load_meta(folder.best)["step"]
@@ -87,8 +95,8 @@ def material(config: PretrainConfig) -> PretrainMaterial:
                             lambda: baseline(bank, rows, validation, config.levels), lambda: describe(bank))
 
 
-def evaluator(model, sampler, levels, shares: dict[str, float]):
-    """A function () -> {metric: value} over the sampler's split, spoiled the same way every time.
+def evaluator(model, batch, levels, shares: dict[str, float]):
+    """A function () -> {metric: value} over what batch(step) gives, None behind the last: a split, spoiled the same way every time.
 
     "loss" is the sum of the tasks' losses, each times its share; the feature tasks count per patch, as in the paper.
     """
@@ -96,8 +104,8 @@ def evaluator(model, sampler, levels, shares: dict[str, float]):
 
     def evaluate() -> dict[str, float]:
         parts, step = [], 0
-        while (batch := sampler.validation(step)) is not None:
-            inputs, targets, weights = batch
+        while (found := batch(step)) is not None:
+            inputs, targets, weights = found
             parts.append(tasks.sums(forward(inputs), targets, weights, levels))
             step += 1
         values = tasks.means(parts)
@@ -113,9 +121,8 @@ def baseline(bank: Bank, rows: np.ndarray, sampler: PretrainSampler, levels) -> 
     starts, constants = kaleido.vector_slices(levels), {}
     sample = rows[:: max(1, len(rows) // 500)]
     for level in kaleido.feature_levels(levels):
-        grid = np.repeat(sample[:, None], level.num_patches, 1)
-        place = np.broadcast_to(starts[level.name].start + np.arange(level.num_patches), grid.shape)
-        constants[level.name] = tasks.mean_distribution(bank.gather(grid, place))
+        place = np.broadcast_to(starts[level.name].start + np.arange(level.num_patches), (len(sample), level.num_patches))
+        constants[level.name] = tasks.mean_distribution(bank.features(sample, place))
     parts, step = [], 0
     while (batch := sampler.validation(step)) is not None:
         parts.append({f"{name}_kl": tasks.constant_kl(constant, batch[1][name], batch[2][name])
@@ -134,7 +141,7 @@ def _check(config: PretrainConfig) -> None:
 def _begun(config: PretrainConfig, model: keras.Model, optimizer: keras.optimizers.Optimizer, total: int) -> int:
     """Load the state of Adam that ``init`` holds; the step at which the run goes on. UserError where all steps are done."""
     optimizer.build(model.trainable_variables)
-    step = checkpoints.continue_optimizer(config.init, model, optimizer)
+    step = checkpoints.continue_optimizer(config.init, model, getattr(optimizer, "inner_optimizer", optimizer))
     if step >= total:
         raise UserError(f"the checkpoint has done {step:,} steps", str(config.init), f"fewer than the {total:,} of this run",
                         "set a larger train.epochs, or init_optimizer=false to start from the weights alone")

@@ -17,7 +17,7 @@ import numpy as np
 from tqdm import tqdm
 
 from kaleidobert import files
-from kaleidobert.app_zoo import models, released_runs
+from kaleidobert.app_zoo import models, released_runs, trimming
 from kaleidobert.configs import RetrieveConfig
 from kaleidobert.datasets import released_files
 from kaleidobert.datasets.bank import sha256
@@ -132,7 +132,7 @@ def _stream(config: RetrieveConfig, rows: Rows, done: int) -> Iterator[tuple[int
 def _score(config: RetrieveConfig, rows: Rows, forward, result: Path) -> None:
     """The result file, a line per batch; it appears when all pairs are scored, and what is done by then is kept beside it."""
     reader, part = Reader(rows, config.levels, config.data.vocabulary_size), _part(result)
-    done = _kept(part, config.predict_batch_size)
+    done, cut = _kept(part, config.predict_batch_size), trimming.inputs(lambda inputs: inputs, config.train)
     if done:
         print(f"resuming {config.run} after {done:,} pairs")
     with explained(part):
@@ -140,7 +140,7 @@ def _score(config: RetrieveConfig, rows: Rows, forward, result: Path) -> None:
     with file, tqdm(unit="pair", desc=config.direction, initial=done) as bar:
         for start, columns in _stream(config, rows, done):
             numbers = start + np.arange(len(columns["input_ids"]))
-            inputs = reader.inputs(numbers, columns)
+            inputs = cut(reader.inputs(numbers, columns))
             labels = reader.classes(numbers, columns, "nx_sent_labels", 2)
             logits = forward(inputs)["itm"]
             if not np.isfinite(logits).all():

@@ -1,13 +1,13 @@
 """What ranks the same lists without a model, beside every retrieval result: the oracle of the subcategory, and ridge regression."""
 
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 
 from kaleidobert.app_zoo.classify import picture_features
 from kaleidobert.datasets.bank import Bank
 from kaleidobert.evaluators import baselines, retrieval
-from kaleidobert.evaluators.candidates import CandidateLists
+from kaleidobert.evaluators.candidate_lists import CandidateLists, Gallery
 
 METRICS = ("rank@1", "rank@5", "rank@10", "mrr")
 RESAMPLES = 100  # their intervals are not shown
@@ -20,24 +20,25 @@ class Baselines:
         self._bank, self._rows, self._val_rows, self._seed, self._ridge = bank, rows, val_rows, seed, ridge
         self._subcategories = bank.column(subcategory)[val_rows].tolist()
 
-    def compare(self, lists: CandidateLists, rng: np.random.Generator) -> dict[str, dict[str, float]]:
+    def compare(self, lists: CandidateLists | Gallery, rng: np.random.Generator) -> dict[str, dict[str, float]]:
         """{baseline: {metric: value}}."""
-        tables = {"subcategory_oracle": retrieval.subcategory_oracle(self._subcategories, lists.queries, lists.candidates)}
-        if self._ridge:
-            matcher, features, texts = self._fitted
-            tables["ridge"] = baselines.ridge_scores(matcher, features, texts, lists)
+        def oracle(part: CandidateLists) -> np.ndarray:
+            return retrieval.subcategory_oracle(self._subcategories, part.queries, part.candidates)
+
+        scorers = {"subcategory_oracle": oracle} | ({"ridge": partial(baselines.products, *self._sides)} if self._ridge else {})
         compared = {}
-        for name, scores in tables.items():
-            report = retrieval.report(scores, lists.relevant, lists.valid, rng, RESAMPLES)
+        for name, score in scorers.items():
+            tallies = [retrieval.tally(score(part), part.relevant, part.valid) for part in lists.parts()]
+            report = retrieval.summarise(retrieval.joined(tallies), rng, RESAMPLES)
             compared[name] = {metric: report[metric]["value"] for metric in METRICS}
         return compared
 
     @cached_property
-    def _fitted(self) -> tuple[baselines.RidgeMatcher, np.ndarray, list[str]]:
+    def _sides(self) -> tuple[np.ndarray, np.ndarray]:
         rows, texts, groups = self._rows, self._bank.column("text"), self._bank.column("group")
         features = picture_features(self._bank, np.concatenate([rows, self._val_rows]))
         matcher = baselines.fit_ridge(features[: len(rows)], texts[rows].tolist(), self._seed, groups[rows].tolist())
-        return matcher, features[len(rows):], texts[self._val_rows].tolist()
+        return matcher.pictures(features[len(rows):]), matcher.texts(texts[self._val_rows].tolist())
 
 
 def mean(draws: list[dict[str, dict[str, float]]]) -> dict[str, dict[str, float]]:

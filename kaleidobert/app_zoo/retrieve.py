@@ -3,24 +3,26 @@
 import json
 from pathlib import Path
 
+import keras
 import numpy as np
 
 from kaleidobert import files
-from kaleidobert.app_zoo import models, query_sheets, released_retrieval, tables, towers
+from kaleidobert.app_zoo import models, query_sheets, released_retrieval, tables, towers, trimming
+from kaleidobert.app_zoo.ranking import Ranker, Store, is_large, save_gallery, writer
 from kaleidobert.app_zoo.retrieval_baselines import Baselines, mean
 from kaleidobert.configs import RetrieveConfig
 from kaleidobert.datasets.bank import Bank, describe, sha256
-from kaleidobert.datasets.sampler import clean_batch, share_of_groups
+from kaleidobert.datasets.sampler import share_of_groups
 from kaleidobert.datasets.task_samplers import MatchSampler
-from kaleidobert.engines import steps
-from kaleidobert.engines.predictor import predict
+from kaleidobert.engines import distribution, scoring
 from kaleidobert.engines.runs import Run, check_folder
-from kaleidobert.engines.trainer import Goal, Schedule, Trainer
+from kaleidobert.engines.trainer import Goal, Trainer
 from kaleidobert.errors import UserError
 from kaleidobert.evaluators import candidates, plots, retrieval
+from kaleidobert.evaluators.candidate_lists import CandidateLists, Gallery
 from kaleidobert.evaluators.draws import average
 from kaleidobert.evaluators.protocols import PROTOCOLS
-from kaleidobert.losses import matching
+from kaleidobert.losses import additive, matching
 from kaleidobert.model_zoo import checkpoints
 
 HELD_QUERIES, HELD_CANDIDATES = 100, 21  # small lists over held-out training groups, to choose the best epoch of fine-tuning
@@ -35,7 +37,7 @@ def dry_run(config: RetrieveConfig) -> None:
     draws, records = _test_lists(bank, val_rows, config)
     for lists in draws:
         print(f"{len(rows):,} pictures to train on; lists: {json.dumps(candidates.summary(lists, records))}; "
-              f"{lists.valid.sum():,} pairs to score")
+              f"{lists.num_pairs:,} pairs to score")
     _warn(config, draws)
 
 
@@ -43,43 +45,84 @@ def run(config: RetrieveConfig) -> None:
     """Fine-tune the matching task where asked for, score the lists, write the run folder."""
     if _of_files(config):
         return released_retrieval.run(config)
+    if not config.train.epochs:
+        return _run(config)
+    with distribution.over(config.train) as place:
+        towers.check_place(config, place)
+        _run(config)
+
+
+def _run(config: RetrieveConfig) -> None:
     bank, rows, val_rows = _open(config)
     model = models.start(models.matcher(config.matching), config, bank)
     draws, records = _test_lists(bank, val_rows, config)
     _warn(config, draws)
-    forward = steps.forward(model)
+    ranker = Ranker(model, bank, val_rows, config)
     if config.train.epochs:
-        folder = _finetune(config, model, forward, bank, rows)
+        folder = _finetune(config, model, bank, rows)
         checkpoints.restore(folder.best, model)
     else:
         folder = Run(config.run, config)
         checkpoints.save(folder.best, model, None, models.origin(model, bank))
-    reports, compared = [], []
+    reports, compared, kept = [], [], []
     others = Baselines(bank, rows, val_rows, config.subcategory, config.baselines, config.train.seed)
     for number, lists in enumerate(draws):
-        candidates.save(lists, records.ids, config.run / _name("candidates.jsonl", number))
-        scores = score(forward, bank, val_rows, lists, config.predict_batch_size, config.direction)
+        with _store(config, folder, number, lists, bank) as store:
+            counted = _count(config, number, lists, records, ranker.parts(lists, config.direction, store))
+        kept.append(store.path)
         rng = np.random.Generator(np.random.Philox(config.candidates_seed + number))
-        reports.append(retrieval.report(scores, lists.relevant, lists.valid, rng))
+        reports.append(retrieval.summarise(counted, rng))
         compared.append(others.compare(lists, rng))
-        _write_scores(config.run / _name("scores.jsonl", number), lists, records, scores)
         if not number:
-            plots.rank_histogram(retrieval.standing(scores, lists.relevant, lists.valid).ranks(), config.run / "ranks.png",
-                                 lists.candidates.shape[1])
+            plots.rank_histogram(counted.ranks(), config.run / "ranks.png", lists.length)
     report, baselines = average(reports), mean(compared)
     several = [{"seed": lists.seed, "sha256": lists.sha256, "metrics": one} for lists, one in zip(draws, reports)]
     folder.results({"task": "retrieve", "direction": config.direction, "protocol": draws[0].protocol, "metrics": report,
                     "candidates": candidates.summary(draws[0], records), "baselines": baselines, "bank": describe(bank),
                     "checkpoint_sha256": sha256(folder.best), **({"draws": several} if len(draws) > 1 else {})}, config)
     tables.write(config.run, files.read_json(config.run / "results.json"))
-    sheet = query_sheets.draw(config.run, bank, config.direction)
+    for path in kept:
+        path.unlink()
+    _tell(config, draws, report, baselines, query_sheets.draw(config.run, bank, config.direction) if not is_large(draws[0]) else None)
+
+
+def _count(config: RetrieveConfig, number: int, lists: CandidateLists | Gallery, records: candidates.Records, parts) -> retrieval.Tally:
+    """Write the lists and their scores, part by part, and tally them."""
+    scores = config.run / _name("scores.jsonl", number)
+    if is_large(lists):
+        scores = scores.with_suffix(".npy")
+        save_gallery(lists, records.ids, config.run / "gallery.json")
+    else:
+        candidates.save(lists, records.ids, config.run / _name("candidates.jsonl", number))
+    with writer(scores, lists, records.ids) as write:
+        tallies = []
+        for part, found in parts:
+            tallies.append(retrieval.tally(found, part.relevant, part.valid))
+            write(part, found)
+    return retrieval.joined(tallies)
+
+
+def _store(config: RetrieveConfig, folder: Run, number: int, lists: CandidateLists | Gallery, bank: Bank) -> Store:
+    """What an earlier start of this run has scored of these lists, with the same weights."""
+    identity = {"lists": lists.sha256, "checkpoint": sha256(folder.best), "bank": sha256(bank.folder / "index.json"),
+                "batch": config.predict_batch_size, "trimmed": config.train.trim_text, "backend": keras.backend.backend(),
+                "order": scoring.ORDER}
+    store = Store(config.run / _name(".scores.part", number), identity)
+    if store.resumed:
+        print(f"resuming {config.run}: pairs that were scored before are not scored again")
+    return store
+
+
+def _tell(config: RetrieveConfig, draws: list, report: dict, baselines: dict, sheet: Path | None) -> None:
+    """Print the metrics, and what was written."""
     for name in ("rank@1", "rank@5", "rank@10"):
         value = report[name]
         beside = "".join(f"; {other} {numbers[name]:.4f}" for other, numbers in baselines.items())
         print(f"{config.direction} {name}: {value['value']:.4f} [{value['low']:.4f}, {value['high']:.4f}]; "
               f"chance {value['chance']:.4f}{beside}")
-    written = ["scores.jsonl", f"candidates.jsonl (sha256 {draws[0].sha256[:12]})", "ranks.png", "results.json", "table.md"]
-    written += ["queries.png"] if sheet else []
+    digest = f"(sha256 {draws[0].sha256[:12]})"
+    written = ["scores.npy", f"gallery.json {digest}"] if is_large(draws[0]) else ["scores.jsonl", f"candidates.jsonl {digest}"]
+    written += ["ranks.png", "results.json", "table.md"] + ["queries.png"] * bool(sheet)
     written += [f"scores-2.jsonl to scores-{len(draws)}.jsonl: the other draws"] if len(draws) > 1 else []
     print(f"run folder: {config.run}\n  {', '.join(written)}")
 
@@ -99,7 +142,7 @@ def records_of(bank: Bank, rows: np.ndarray, subcategory: str) -> candidates.Rec
     return candidates.Records(*[bank.column(name)[rows].tolist() for name in names])
 
 
-def _test_lists(bank: Bank, rows: np.ndarray, config: RetrieveConfig) -> tuple[list[candidates.CandidateLists], candidates.Records]:
+def _test_lists(bank: Bank, rows: np.ndarray, config: RetrieveConfig) -> tuple[list[CandidateLists | Gallery], candidates.Records]:
     """The lists to report on, one per draw: drawn from the seed, or those of an earlier run, whose hash must fit."""
     records, protocol = records_of(bank, rows, config.subcategory), PROTOCOLS[config.protocol]
     if config.candidates is None:
@@ -112,10 +155,10 @@ def _test_lists(bank: Bank, rows: np.ndarray, config: RetrieveConfig) -> tuple[l
     return [lists], records
 
 
-def _warn(config: RetrieveConfig, draws: list[candidates.CandidateLists]) -> None:
+def _warn(config: RetrieveConfig, draws: list[CandidateLists | Gallery]) -> None:
     """The full gallery through a network that sees pairs is dear: say so before it begins."""
     if config.protocol == "full" or len(draws) > 1:
-        total = sum(int(lists.valid.sum()) for lists in draws)
+        total = sum(lists.num_pairs for lists in draws)
         print(f"note: protocol {config.protocol!r} has {total:,} pairs, and each goes through the whole network: "
               f"{-(-total // config.predict_batch_size):,} batches of {config.predict_batch_size}")
 
@@ -126,19 +169,7 @@ def _name(name: str, number: int) -> str:
     return name if not number else f"{stem}-{number + 1}.{suffix}"
 
 
-def score(forward, bank: Bank, rows: np.ndarray, lists: candidates.CandidateLists, batch_size: int, title: str) -> np.ndarray:
-    """f32[Q, L]: logit[1] of the matching head for every pair of the lists, -inf for padding. forward: steps.forward(model)."""
-    query, place = np.nonzero(lists.valid)
-    asked, answer = rows[lists.queries[query]], rows[lists.candidates[query, place]]
-    pictures, texts = (asked, answer) if lists.direction == "i2t" else (answer, asked)
-    pairs = np.arange(len(query))
-    logits = predict(forward, lambda part: clean_batch(bank, pictures[part], texts[part]), pairs, batch_size, title)
-    scores = np.full(lists.candidates.shape, -np.inf, np.float32)
-    scores[query, place] = logits["itm"][:, 1]
-    return scores
-
-
-def _finetune(config: RetrieveConfig, model, forward, bank: Bank, rows: np.ndarray) -> Run:
+def _finetune(config: RetrieveConfig, model, bank: Bank, rows: np.ndarray) -> Run:
     """Train the matching task in the run folder; the best epoch is chosen on lists over held-out training groups."""
     train, groups = config.train, len(np.unique(bank.column("group")[rows]))
     if groups < 4:
@@ -149,7 +180,7 @@ def _finetune(config: RetrieveConfig, model, forward, bank: Bank, rows: np.ndarr
     sampler = MatchSampler(bank, kept, config.subcategory, config.matching, train.batch_size, train.seed)
     lists = candidates.build(records_of(bank, held, config.subcategory), config.direction, config.candidates_seed, HELD_QUERIES,
                              HELD_CANDIDATES)
-    objective = matching.OBJECTIVES[config.matching.objective]
+    objective, ranker = matching.OBJECTIVES[config.matching.objective], Ranker(model, bank, held, config)
     folder = Run(config.run, config)  # claimed when nothing is left to refuse
 
     def loss(outputs, targets, weights):
@@ -157,13 +188,14 @@ def _finetune(config: RetrieveConfig, model, forward, bank: Bank, rows: np.ndarr
         return {"loss": objective(outputs.get("own", outputs["itm"]), targets["itm"], 1 + config.matching.negatives)}
 
     def ranks() -> dict[str, float]:
-        return retrieval.brief(score(forward, bank, held, lists, config.predict_batch_size, ""), lists.relevant, lists.valid)
+        return retrieval.brief(ranker.table(lists), lists.relevant, lists.valid)
 
     if config.matching.head == "contrast":
         towers.train(config, model, bank, kept, (held, lists))
     optimizer, total = models.schedule(train, len(kept))  # of the variables that towers.train left to be trained
     trainer = Trainer(folder, model, optimizer, models.origin(model, bank))
-    trainer.fit(sampler.batch, loss, Goal(ranks, "mrr", True), Schedule(total, train.epochs, train.save_every), train.clip_norm)
+    batch = trimming.batches(sampler.batch, train)
+    trainer.fit(batch, additive.mean(loss, "itm"), Goal(ranks, "mrr", True), models.plan(train, total), train.clip_norm)
     plots.loss_curves(folder.metrics(), config.run / "losses.png")
     return folder
 
@@ -177,13 +209,3 @@ def _open(config: RetrieveConfig):
     bank.require(config.levels, config.data.encoder)
     rows = share_of_groups(bank, bank.rows(config.data.train_split), config.data.train_share, config.train.seed)
     return bank, rows, bank.rows(config.data.val_split)
-
-
-def _write_scores(path: Path, lists: candidates.CandidateLists, records: candidates.Records, scores: np.ndarray) -> None:
-    lines = []
-    for query, row, right, values in zip(lists.queries, lists.candidates, lists.relevant, scores):
-        used = row >= 0
-        lines.append(json.dumps({"query": records.ids[query], "candidates": [records.ids[i] for i in row[used]],
-                                 "relevant": right[used].astype(int).tolist(),
-                                 "scores": [float(f"{value:.9g}") for value in values[used]]}))  # exact: ties must stay ties
-    files.write_text(path, "\n".join(lines) + "\n")

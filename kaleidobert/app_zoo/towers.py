@@ -4,14 +4,15 @@ from dataclasses import replace
 
 import numpy as np
 
-from kaleidobert.app_zoo import models
+from kaleidobert.app_zoo import models, trimming
 from kaleidobert.configs import RetrieveConfig
 from kaleidobert.datasets.bank import Bank
 from kaleidobert.datasets.sampler import clean_batch
 from kaleidobert.datasets.task_samplers import TowerSampler
 from kaleidobert.engines import steps
+from kaleidobert.engines.distribution import Place
 from kaleidobert.engines.runs import Run
-from kaleidobert.engines.trainer import Goal, Schedule, Trainer
+from kaleidobert.engines.trainer import Goal, Trainer
 from kaleidobert.errors import UserError
 from kaleidobert.evaluators import plots, retrieval
 from kaleidobert.evaluators.candidates import CandidateLists
@@ -28,6 +29,13 @@ def check(config: RetrieveConfig) -> None:
                         "and init=... to use trained ones as they are")
     if config.towers.precision != "float32":
         raise UserError(f"towers.precision is {config.towers.precision}", "retrieve", "float32: the towers have no other")
+
+
+def check_place(config: RetrieveConfig, place: Place) -> None:
+    """UserError where the towers would be trained on parts of a batch: they compare all of its texts with all of its pictures."""
+    if config.matching.head == "contrast" and place.replicas > 1:
+        raise UserError(f"matching.head is contrast, on {place.replicas} devices", "retrieve", "one device: its towers compare all "
+                        "pairs of a batch", "set train.devices=1 and start one process, or choose another matching.head")
 
 
 def train(config: RetrieveConfig, model: Matcher, bank: Bank, rows: np.ndarray, held: tuple[np.ndarray, CandidateLists]) -> None:
@@ -49,7 +57,8 @@ def train(config: RetrieveConfig, model: Matcher, bank: Bank, rows: np.ndarray, 
         return retrieval.brief(score(*sides(forward, bank, held_rows), lists), lists.relevant, lists.valid)
 
     trainer = Trainer(folder, towers, optimizer, models.origin(towers, bank))
-    trainer.fit(sampler.batch, loss, Goal(ranks, "mrr", None), Schedule(total, options.epochs, options.save_every), options.clip_norm)
+    batch = trimming.batches(sampler.batch, options)
+    trainer.fit(batch, loss, Goal(ranks, "mrr", None), models.plan(options, total), options.clip_norm)
     checkpoints.restore(folder.best, towers)
     plots.loss_curves(folder.metrics(), folder.folder / "losses.png")
     model.get_layer(TOWERS).trainable = False

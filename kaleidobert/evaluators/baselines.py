@@ -94,8 +94,14 @@ def fit_ridge(features: np.ndarray, texts: Sequence[str], seed: int, groups: Seq
 def ridge_scores(matcher: RidgeMatcher, features: np.ndarray, texts: Sequence[str], given: lists.CandidateLists) -> np.ndarray:
     """f32[Q, L]: cosines for the candidate lists; features f32[N, D] and texts are those of all N records, -inf = padding."""
     _same_length("ridge regression", features=features, texts=texts)
-    sides = [matcher.pictures(features), matcher.texts(texts)]
-    queries, answers = sides if given.direction == "i2t" else sides[::-1]
+    return products(matcher.pictures(features), matcher.texts(texts), given)
+
+
+def products(pictures: np.ndarray, texts: np.ndarray, given: lists.CandidateLists) -> np.ndarray:
+    """f32[Q, L]: the lists' pairs by the product of their two sides, f64[N, D] of all N records each; -inf = padding."""
+    queries, answers = (pictures, texts) if given.direction == "i2t" else (texts, pictures)
+    if len(given.queries) and not given.candidates.strides[0]:  # all queries have the same row of a gallery
+        return (queries[given.queries] @ answers[given.candidates[0]].T).astype(np.float32)
     scores = np.empty(given.candidates.shape, np.float32)
     for i, (query, row) in enumerate(zip(given.queries, given.candidates)):
         scores[i] = answers[row] @ queries[query]

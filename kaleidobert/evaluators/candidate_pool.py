@@ -49,19 +49,23 @@ class Pool:
         order = order[~self._barred(product, protocol.groups)[self.products[order]]]
         return self._same_first(order, self.subcategory[self.products[order]] == self.subcategory[product], protocol.fill)[:count]
 
-    def gallery(self, direction: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """(queries i64[Q], candidates i64[L] of every query, relevant bool[Q, L]): every picture against every different text.
-
-        A text stands for itself by its first record. A picture's right answer is the text equal to its own; those of a text are
-        all views of the products that have it.
-        """
+    def gallery(self, direction: str) -> tuple[np.ndarray, np.ndarray]:
+        """(queries i64[Q], candidates i64[L] of every query): every picture against every different text, which stands for itself by
+        its first record."""
         _, first = np.unique(self.texts, return_index=True)
         pictures = np.arange(len(self.rows))
+        return (pictures, first) if direction == "i2t" else (first, pictures)
+
+    def right_in_gallery(self, direction: str, part: slice) -> np.ndarray:
+        """bool[q, L] of a part of the gallery's queries. A picture's right answer is the text equal to its own; those of a text are all
+        views of the products that have it."""
+        codes = np.arange(self.texts.max() + 1)  # the texts in the order in which the gallery has them
         if direction == "i2t":
-            return pictures, first, self.texts[pictures][:, None] == self.texts[first]
-        owns = np.zeros((len(first), self.num_products), bool)
-        owns[self.texts, self.products] = True  # the codes of the texts are 0, 1, ... in the order of ``first``
-        return first, pictures, owns[:, self.products]
+            return self.texts[part][:, None] == codes
+        owns = np.zeros((len(codes[part]), self.num_products), bool)
+        asked = np.flatnonzero((self.texts >= part.start) & (self.texts < part.stop))
+        owns[self.texts[asked] - part.start, self.products[asked]] = True
+        return owns[:, self.products]
 
     def views(self, product: int) -> np.ndarray:
         """All records of a product."""

@@ -7,8 +7,10 @@ subcategories); each is another product, never one of the query's group. Letters
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +19,13 @@ import numpy as np
 from kaleidobert import files
 from kaleidobert.errors import UserError
 from kaleidobert.evaluators import protocols
+from kaleidobert.evaluators.candidate_lists import PADDING, CandidateLists, Gallery
 from kaleidobert.evaluators.candidate_pool import Pool
 from kaleidobert.evaluators.protocols import PROTOCOLS, Protocol
 
 DIRECTIONS = ("i2t", "t2i")
 LIST_LENGTH = 101
 MAX_QUERIES = 1000
-PADDING = -1
 FORMAT = "kaleidobert candidates 1"
 
 
@@ -49,27 +51,6 @@ class Records:
         _rows(self.ids)
 
 
-@dataclass(frozen=True)
-class CandidateLists:
-    """Rows of the records: queries i64[Q], candidates i64[Q, L] (-1 = padding, at the end), relevant bool[Q, L].
-
-    sha256: of direction, seed, protocol and lists, as ids and not as rows: the same lists of a reordered table have the same hash.
-    """
-
-    queries: np.ndarray
-    candidates: np.ndarray
-    relevant: np.ndarray
-    direction: str
-    seed: int
-    sha256: str
-    protocol: str = "kaleido"
-
-    @property
-    def valid(self) -> np.ndarray:
-        """bool[Q, L]: False for padding."""
-        return self.candidates != PADDING
-
-
 def normalise(text: str) -> str:
     """The form in which texts are compared: lower case, blanks collapsed.
 
@@ -80,7 +61,7 @@ def normalise(text: str) -> str:
 
 
 def build(records: Records, direction: str, seed: int, max_queries: int = MAX_QUERIES,
-          length: int = LIST_LENGTH, protocol: Protocol = PROTOCOLS["kaleido"]) -> CandidateLists:
+          length: int = LIST_LENGTH, protocol: Protocol = PROTOCOLS["kaleido"]) -> CandidateLists | Gallery:
     """Draw the lists; a function of the records (in any order), the direction, the seed and the protocol alone.
 
     Queries are up to max_queries distinct products, each by one of its records at random. A candidate product stands for
@@ -103,11 +84,12 @@ def build(records: Records, direction: str, seed: int, max_queries: int = MAX_QU
     if pool.num_products < 2:
         raise UserError(f"{pool.num_products} products", "candidate lists", "at least two")
     if protocol.others == "all":
-        asked, gallery, relevant = pool.gallery(direction)
-        queries, candidates = pool.rows[asked], np.tile(pool.rows[gallery], (len(asked), 1))
+        asked, offered = pool.gallery(direction)
+        right = partial(pool.right_in_gallery, direction)
+        lists = Gallery(pool.rows[asked], pool.rows[offered], right, direction, seed, "", protocol.name)
     else:
         queries, candidates, relevant = _draw(pool, direction, protocol, rng, max_queries, length)
-    lists = CandidateLists(queries, candidates, relevant, direction, seed, "", protocol.name)
+        lists = CandidateLists(queries, candidates, relevant, direction, seed, "", protocol.name)
     return replace(lists, sha256=_digest(_head(lists), _lines(lists, records.ids)))
 
 
@@ -127,32 +109,37 @@ def _draw(pool: Pool, direction: str, protocol: Protocol, rng: np.random.Generat
     return pool.rows[queries], np.where(candidates == PADDING, PADDING, pool.rows[candidates]), relevant
 
 
-def summary(lists: CandidateLists, records: Records) -> dict[str, Any]:
+def summary(lists: CandidateLists | Gallery, records: Records) -> dict[str, Any]:
     """What to print beside a result: sizes, short lists, queries with several right candidates, shares of a list's others
     that are of the query's subcategory.
     """
-    lengths, several = lists.valid.sum(axis=1), lists.relevant.sum(axis=1) > 1
     _, codes = np.unique(np.asarray(records.subcategories), return_inverse=True)
-    same = ((codes[lists.candidates] == codes[lists.queries][:, None]) & lists.valid).sum(axis=1) - 1
+    counted = []
+    for part in lists.parts():
+        same = ((codes[part.candidates] == codes[part.queries][:, None]) & part.valid).sum(axis=1) - 1
+        counted.append((part.valid.sum(axis=1), part.relevant.sum(axis=1) > 1, same))
+    lengths, several, same = (np.concatenate(values) for values in zip(*counted))
     return {
         "direction": lists.direction, "seed": lists.seed, "sha256": lists.sha256, "queries": len(lists.queries),
-        "list_length": lists.candidates.shape[1], "short_lists": int((lengths < lists.candidates.shape[1]).sum()),
+        "list_length": lists.length, "short_lists": int((lengths < lists.length).sum()),
         "shortest_list": int(lengths.min()), "share_several_right": float(several.mean()),
         "share_same_subcategory": float(same.sum() / (lengths - 1).sum()) if (lengths > 1).any() else 0.0,
         "share_all_same_subcategory": float((same == lengths - 1).mean()),
     }
 
 
-def save(lists: CandidateLists, ids: Sequence[str], path: str | Path) -> None:
+def save(lists: CandidateLists | Gallery, ids: Sequence[str], path: str | Path) -> None:
     """Write JSONL: a head with direction, seed and SHA-256, then per query {"query": id, "candidates": [ids], "relevant":
     [places of the right ones]}. ids: of the records that the lists were built from.
     """
-    head, lines = _head(lists), _lines(lists, ids)
-    digest = _digest(head, lines)
+    head = _head(lists)
+    digest = _digest(head, _lines(lists, ids))
     if digest != lists.sha256:
         raise UserError("the ids are not those of the records that the lists were drawn from", str(path),
                         "the same ids, row by row")
-    files.write_text(path, "\n".join([json.dumps(head | {"sha256": digest}), *lines]) + "\n")
+    with files.atomic(path) as file:
+        for line in chain([json.dumps(head | {"sha256": digest})], _lines(lists, ids)):
+            file.write(line.encode("utf-8") + b"\n")
 
 
 @dataclass(frozen=True)
@@ -219,18 +206,22 @@ def _rows(ids: Sequence[str]) -> dict[str, int]:
     return rows
 
 
-def _head(lists: CandidateLists) -> dict[str, Any]:
+def _head(lists: CandidateLists | Gallery) -> dict[str, Any]:
     named = {} if lists.protocol == "kaleido" else {"protocol": lists.protocol}  # older files have no such key, and a hash of theirs
     return {"format": FORMAT, "direction": lists.direction, "seed": lists.seed, "queries": len(lists.queries),
-            "length": lists.candidates.shape[1]} | named
+            "length": lists.length} | named
 
 
-def _lines(lists: CandidateLists, ids: Sequence[str]) -> list[str]:
+def _lines(lists: CandidateLists | Gallery, ids: Sequence[str]) -> Iterator[str]:
     """One line of JSON per query."""
-    return [json.dumps({"query": ids[query], "candidates": [ids[row] for row in row_list if row != PADDING],
-                        "relevant": np.flatnonzero(right).tolist()}, ensure_ascii=False)
-            for query, row_list, right in zip(lists.queries.tolist(), lists.candidates.tolist(), lists.relevant)]
+    for part in lists.parts():
+        for query, row_list, right in zip(part.queries.tolist(), part.candidates.tolist(), part.relevant):
+            yield json.dumps({"query": ids[query], "candidates": [ids[row] for row in row_list if row != PADDING],
+                              "relevant": np.flatnonzero(right).tolist()}, ensure_ascii=False)
 
 
-def _digest(head: dict[str, Any], lines: Sequence[str]) -> str:
-    return hashlib.sha256("\n".join([json.dumps(head), *lines]).encode("utf-8")).hexdigest()
+def _digest(head: dict[str, Any], lines: Iterable[str]) -> str:
+    found = hashlib.sha256(json.dumps(head).encode("utf-8"))
+    for line in lines:
+        found.update(f"\n{line}".encode())
+    return found.hexdigest()

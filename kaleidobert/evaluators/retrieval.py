@@ -104,6 +104,63 @@ def average_precision(scores: np.ndarray, relevant: np.ndarray, valid: np.ndarra
     return precision.sum(axis=1) / seen[:, -1]
 
 
+@dataclass(frozen=True)
+class Tally:
+    """What a report needs of every query, Q of them: lists that are too many to be held at once are tallied part by part and joined.
+
+    tables: {"expectation", "pessimistic", "optimistic": ties; "chance": {metric: f64[Q]}}; lengths, rights, level i64[Q]: candidates,
+    right ones, and wrong ones with the score of the best right one.
+    """
+
+    tables: dict[str, dict[str, np.ndarray]]
+    lengths: np.ndarray
+    rights: np.ndarray
+    level: np.ndarray
+
+    def ranks(self) -> np.ndarray:
+        """f64[Q], as Standing.ranks."""
+        return self.tables["expectation"]["median_rank"]
+
+
+def tally(scores: np.ndarray, relevant: np.ndarray, valid: np.ndarray | None = None) -> Tally:
+    """Shapes and errors as for ``standing``."""
+    scores, relevant, valid = _checked(scores, relevant, valid)
+    tables = {ties: _per_query(scores, relevant, valid, ties) for ties in TIES}
+    lengths, rights = valid.sum(axis=1), relevant.sum(axis=1)
+    # what chance gives follows from these two numbers, of which most queries have the same
+    kinds, kind = np.unique(np.stack([lengths, rights], axis=1), axis=0, return_inverse=True)
+    places = np.arange(scores.shape[1])
+    some = places < kinds[:, 1:], places < kinds[:, :1]
+    chance = _per_query(np.zeros(some[0].shape, np.float32), *some, "expectation")
+    tables["chance"] = {name: values[kind] for name, values in chance.items()}
+    return Tally(tables, lengths, rights, standing(scores, relevant, valid).level)
+
+
+def joined(tallies: Sequence[Tally]) -> Tally:
+    """One tally of all their queries, in this order."""
+    tables = {key: {name: np.concatenate([one.tables[key][name] for one in tallies]) for name in table}
+              for key, table in tallies[0].tables.items()}
+    return Tally(tables, *[np.concatenate([getattr(one, name) for one in tallies]) for name in ("lengths", "rights", "level")])
+
+
+def summarise(counted: Tally, rng: np.random.Generator, resamples: int = RESAMPLES) -> dict[str, Any]:
+    """``report`` of a tally."""
+    drawn = _bootstrap(counted.tables["expectation"], resamples, rng)
+    lengths = counted.lengths
+    result = {
+        "queries": len(lengths),
+        "list_length": {"min": int(lengths.min()), "mean": float(lengths.mean()), "max": int(lengths.max())},
+        "ties": "expectation", "share_several_right": float((counted.rights > 1).mean()),
+        "share_tied": float((counted.level > 0).mean()), "resamples": resamples,
+    }
+    for name in counted.tables["expectation"]:
+        low, high = np.percentile(drawn[name], LEVEL)
+        values = {key: _summary(name, table[name]) for key, table in counted.tables.items()}
+        result[name] = {"value": values["expectation"], "low": float(low), "high": float(high),
+                        **{key: values[key] for key in ("pessimistic", "optimistic", "chance")}}
+    return result
+
+
 def report(scores: np.ndarray, relevant: np.ndarray, valid: np.ndarray | None, rng: np.random.Generator,
            resamples: int = RESAMPLES) -> dict[str, Any]:
     """Rank@1/5/10, MRR, median rank and mAP, ready for JSON; shapes and errors as for ``standing``.
@@ -112,23 +169,7 @@ def report(scores: np.ndarray, relevant: np.ndarray, valid: np.ndarray | None, r
     scores; chance: a random order of the same lists}. median_rank takes each query's expected rank. share_several_right: the
     queries with more than one right candidate; share_tied: those whose best right candidate has a wrong one beside it.
     """
-    scores, relevant, valid = _checked(scores, relevant, valid)
-    tables = {ties: _per_query(scores, relevant, valid, ties) for ties in TIES}
-    random_order = _per_query(np.zeros(scores.shape, np.float32), relevant, valid, "expectation")
-    drawn = _bootstrap(tables["expectation"], resamples, rng)
-    lengths, best = valid.sum(axis=1), standing(scores, relevant, valid)
-    result = {
-        "queries": len(scores),
-        "list_length": {"min": int(lengths.min()), "mean": float(lengths.mean()), "max": int(lengths.max())},
-        "ties": "expectation", "share_several_right": float(((relevant & valid).sum(axis=1) > 1).mean()),
-        "share_tied": float((best.level > 0).mean()), "resamples": resamples,
-    }
-    for name, values in tables["expectation"].items():
-        low, high = np.percentile(drawn[name], LEVEL)
-        result[name] = {"value": _summary(name, values), "low": float(low), "high": float(high),
-                        "pessimistic": _summary(name, tables["pessimistic"][name]),
-                        "optimistic": _summary(name, tables["optimistic"][name]), "chance": _summary(name, random_order[name])}
-    return result
+    return summarise(tally(scores, relevant, valid), rng, resamples)
 
 
 def brief(scores: np.ndarray, relevant: np.ndarray, valid: np.ndarray | None = None) -> dict[str, float]:

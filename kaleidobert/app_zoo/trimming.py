@@ -1,0 +1,32 @@
+"""train.trim_text: whether the texts of a batch are cut to the longest of them, in training and in prediction."""
+
+from collections.abc import Callable
+from typing import Any
+
+from kaleidobert.app_zoo.materials import Batch
+from kaleidobert.configs import Train
+from kaleidobert.preprocessors.examples import Arrays
+from kaleidobert.preprocessors.lengths import trimmed
+
+Make = Callable[..., Batch | None]
+
+
+def _cut(inputs: Arrays, targets: Arrays, weights: Arrays) -> Batch:
+    return trimmed(inputs), targets, weights
+
+
+def batches(make: Make, train: Train, cut: Callable[[Arrays, Arrays, Arrays], Batch] = _cut) -> Make:
+    """make, a function of a step, with the texts of its batches cut by ``cut``; None behind the last one stays."""
+    if not train.trim_text:
+        return make
+
+    def made(*arguments: Any) -> Batch | None:
+        batch = make(*arguments)
+        return None if batch is None else cut(*batch)
+
+    return made
+
+
+def inputs(make: Callable[[Any], Arrays], train: Train) -> Callable[[Any], Arrays]:
+    """make, a function of rows, with the texts of its inputs cut."""
+    return (lambda rows: trimmed(make(rows))) if train.trim_text else make
