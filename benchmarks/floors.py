@@ -31,6 +31,12 @@ class Case:
     unit: str
     run: Callable[[int], Any]
 
+    def measure(self, times: int) -> dict[str, float]:
+        """Seconds of one time, by clock, out of so many times one after another."""
+        wall, cpu = perf_counter(), process_time()
+        self.run(times)
+        return {"wall": (perf_counter() - wall) / times, "cpu": (process_time() - cpu) / times}
+
 
 @dataclass(frozen=True)
 class Timing:
@@ -59,25 +65,19 @@ def ratio(case: Timing, floor: Timing, clock: str) -> Spread:
     return Spread(float(np.median(values)), float(values.min()), float(values.max()))
 
 
-def interleaved(cases: Sequence[Case], rounds: int) -> list[Timing]:
-    """Time the cases in turn, in the opposite order every other round; everything runs twice beforehand."""
-    for case in cases:
-        case.run(1)  # compiles
-    once = [_measure(case, 1)["wall"] for case in cases]
+def interleaved(cases: Sequence[Case], rounds: int, compiled: bool = False) -> list[Timing]:
+    """Time the cases in turn, in the opposite order every other round; everything runs twice beforehand, once where it is compiled."""
+    for case in () if compiled else cases:
+        case.run(1)
+    once = [case.measure(1)["wall"] for case in cases]
     least = max(LEAST_SECONDS, LEAST_SHARE * max(once))
     times = [max(1, ceil(least / seconds)) for seconds in once]
     seconds = [{clock: np.zeros(rounds) for clock in CLOCKS} for _ in cases]
     for number in range(rounds):
         for place in range(len(cases))[:: -1 if number % 2 else 1]:
-            for clock, value in _measure(cases[place], times[place]).items():
+            for clock, value in cases[place].measure(times[place]).items():
                 seconds[place][clock][number] = value
     return [Timing(case, values) for case, values in zip(cases, seconds)]
-
-
-def _measure(case: Case, times: int) -> dict[str, float]:
-    wall, cpu = perf_counter(), process_time()
-    case.run(times)
-    return {"wall": (perf_counter() - wall) / times, "cpu": (process_time() - cpu) / times}
 
 
 # --- floors -----------------------------------------------------------------------------------------------------------

@@ -83,18 +83,25 @@ def show(facts: Mapping[str, Any], case: Timing, floors: Sequence[Timing], path:
 
     facts: "title", "machine" as it was at the start, and whatever else belongs into the file (JSON-able).
     """
-    # a GPU's work costs no CPU seconds
-    clocks = CLOCKS[:1] if facts["machine"]["accelerators"] else CLOCKS
-    result = {**facts, "timings": [], "ratios": {}}
-    for timing in (case, *floors):
-        result["timings"].append({"name": timing.case.name, "work": timing.case.work, "unit": timing.case.unit,
-                                  "seconds": {clock: timing.seconds[clock].tolist() for clock in clocks}})
+    used = clocks(facts["machine"])
+    result = {**facts, "timings": [row(timing, used) for timing in (case, *floors)], "ratios": {}}
     for floor in floors:
-        result["ratios"][floor.case.name] = {clock: asdict(ratio(case, floor, clock)) for clock in clocks}
-    print(markdown(result, clocks))
+        result["ratios"][floor.case.name] = {clock: asdict(ratio(case, floor, clock)) for clock in used}
+    print(markdown(result, used))
     if path is not None:
         files.write_json(path, result)
     return result
+
+
+def clocks(machine: Mapping[str, Any]) -> Sequence[str]:
+    """The clocks that say something there: a GPU's work costs no CPU seconds."""
+    return CLOCKS[:1] if machine["accelerators"] else CLOCKS
+
+
+def row(timing: Timing, clocks: Sequence[str]) -> dict[str, Any]:
+    """A timing as JSON-able figures."""
+    return {"name": timing.case.name, "work": timing.case.work, "unit": timing.case.unit,
+            "seconds": {clock: timing.seconds[clock].tolist() for clock in clocks}}
 
 
 def markdown(result: Mapping[str, Any], clocks: Sequence[str]) -> str:
@@ -111,8 +118,8 @@ def markdown(result: Mapping[str, Any], clocks: Sequence[str]) -> str:
             middle = float(np.median(row["seconds"][clock]))
             cells += [f"{1e3 * middle:.2f}", f"{row['work'] / middle:.4g} {row['unit']}/s"]
         lines.append(f"| {row['name']} | " + " | ".join(cells) + " |")
-    lines += ["", f"| rate of the {result['timings'][0]['name']} as a share of | " + " | ".join(clocks) + " |",
-              "|---|" + "---:|" * len(clocks)]
+    of = result.get("ratios_of", f"rate of the {result['timings'][0]['name']} as a share of")
+    lines += ["", f"| {of} | " + " | ".join(clocks) + " |", "|---|" + "---:|" * len(clocks)]
     for name, values in result["ratios"].items():
         cells = [f"{v['median']:.3f} ({v['low']:.3f} to {v['high']:.3f})" for v in (values[clock] for clock in clocks)]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")

@@ -38,6 +38,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     def repeat(times: int) -> None:
         for _ in range(times):
             last.update(step(*examples))
+        last.update(steps.read(last))  # waits
 
     case = floors.Case("training step", batch * flops.training(parts) / 1e9, "GFLOP", repeat)
     timing, *against = floors.interleaved([case, *floors.products_like(sizes, config.levels, batch)], options.repeats)
@@ -45,7 +46,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         raise UserError(f"the loss is {last['loss']}", "training step", "a finite number", "choose another --precision")
     facts = {"title": f"training step: {options.size}, batch {batch}, {options.precision}, {keras.backend.backend()}",
              "machine": machine, "sizes": sizes, "batch": batch, "forward_flop_per_example": parts,
-             "losses": {name: float(value) for name, value in last.items()}}
+             "losses": last}
     return report.show(facts, timing, against, options.json)
 
 

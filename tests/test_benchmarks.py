@@ -170,7 +170,7 @@ def test_bank_of_random_features(tmp_path, monkeypatch):
     assert bank.size == 40 and len(bank.index["shards"]) == 3 and bank.levels == KALEIDO
     assert random_bank.Content(bank.feature_size, bank.vocabulary.size, bank.text_length) == random_bank.content("tiny")
     assert len(bank.rows("train")) == 40 and len(set(bank.column("group"))) == 20 and len(set(bank.column("subcategory"))) == 16
-    features = bank.gather(np.array([0, 17, 39]), np.array([0, 5, 73]))
+    features = bank.features(np.array([0, 17, 39]), np.array([[0], [5], [73]]))[:, 0]
     assert features.shape == (3, bank.feature_size) and features.std() == pytest.approx(12**-0.5, rel=0.05)
     assert bank.token_ids.max() < bank.vocabulary.size and (bank.token_ids != bank.vocabulary.pad).sum(1).min() >= 8
 
