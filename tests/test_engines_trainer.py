@@ -65,6 +65,16 @@ def test_a_run_goes_on_with_other_devices_and_threads_only(tmp_path):
         check_folder(folder, config(folder, train=configs.Train(accumulate=2, devices=4)))
 
 
+def test_what_runs_in_one_process_or_on_one_device_says_so(tmp_path, monkeypatch):
+    with pytest.raises(UserError, match="devices is 2.*1: this training runs on one device"):
+        models.plan(configs.Train(devices=2), 10)
+    for name, value in (("RANK", "0"), ("WORLD_SIZE", "2"), ("MASTER_ADDR", "a")):
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UserError, match="the environment speaks of 2 processes.*start it once"):
+        Run(tmp_path / "run", config(tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize("changes, pieces", [({"accumulate": 4}, 4), ({"devices": 3}, 3), ({"devices": 2, "accumulate": 3}, 6)])
 def test_a_batch_that_does_not_divide_is_refused_before_anything_is_made(changes, pieces):
     train = configs.Train(batch_size=10, epochs=1)

@@ -13,7 +13,7 @@ from kaleidobert import configs
 from kaleidobert.datasets.bank import Bank
 from kaleidobert.datasets.sampler import clean_features
 from kaleidobert.engines import cluster, optimizers
-from kaleidobert.engines.distribution import Part, here
+from kaleidobert.engines.distribution import ALONE, Part, here
 from kaleidobert.engines.trainer import Schedule
 from kaleidobert.errors import UserError
 from kaleidobert.model_zoo import checkpoints, kaleidobert
@@ -156,7 +156,9 @@ def schedule(train: configs.Train, num_examples: int) -> tuple[keras.optimizers.
 
 
 def plan(train: configs.Train, total: int) -> Schedule:
-    """What Trainer.fit is told of a training configuration."""
+    """What Trainer.fit is told of a training configuration. UserError for several devices where distribution.over was not asked."""
+    if train.devices != 1 and here() is ALONE:
+        raise UserError(f"devices is {train.devices}", "the schedule", "1: this training runs on one device")
     return Schedule(total, train.epochs, train.save_every, accumulate=train.accumulate, workers=train.workers)
 
 

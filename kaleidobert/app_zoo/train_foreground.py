@@ -14,6 +14,7 @@ from keras import ops
 from tqdm import tqdm
 
 from kaleidobert import files
+from kaleidobert.app_zoo import models
 from kaleidobert.configs import TrainForegroundConfig
 from kaleidobert.configs_records import FOREGROUND_WEIGHTS
 from kaleidobert.datasets import scene_files
@@ -22,7 +23,7 @@ from kaleidobert.datasets.drawn.scenes import ROOM
 from kaleidobert.datasets.drawn.surroundings import HELD_OUT
 from kaleidobert.datasets.scene_files import Scenes, Stock
 from kaleidobert.engines import runs
-from kaleidobert.engines.trainer import Goal, Schedule, Trainer
+from kaleidobert.engines.trainer import Goal, Trainer
 from kaleidobert.losses.segmentation import cross_entropy_and_dice
 from kaleidobert.model_zoo import foreground_net
 from kaleidobert.preprocessors import foreground
@@ -63,7 +64,7 @@ def run(config: TrainForegroundConfig) -> None:
         return {"overlap": float(np.mean(overlaps(foreground_net.predictor(model), test)))}
 
     # what is reported is measured on the same scenes, so nothing is chosen by them: the last weights stay
-    goal, schedule = Goal(evaluate, "overlap", None), Schedule(total, config.train.epochs, config.train.save_every)
+    goal, schedule = Goal(evaluate, "overlap", None), models.plan(config.train, total)
     trainer.fit(lambda step: batch(products, behind, config, step), loss, goal, schedule, config.train.clip_norm)
     optimizer.finalize_variable_values(trained.trainable_variables)
     path = config.run / "foreground_net.npz"

@@ -10,6 +10,7 @@
 """
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,8 @@ import yaml
 
 import kaleidobert
 from kaleidobert import configs, files
-from kaleidobert.engines.distribution import here
+from kaleidobert.engines import cluster
+from kaleidobert.engines.distribution import ALONE, here
 from kaleidobert.errors import UserError
 
 LEFTOVER = ".*.tmp"  # what files.atomic leaves behind where the process was killed
@@ -36,7 +38,10 @@ class Run:
         self.folder = folder
         self.last, self.best = folder / "last.npz", folder / "best.npz"
         self._metrics, self._writer = folder / "metrics.jsonl", None
-        place = here()
+        place, processes = here(), cluster.read(os.environ).size
+        if place is ALONE and processes > 1:
+            raise UserError(f"the environment speaks of {processes} processes", str(folder), "one: pretrain, classify, retrieve "
+                            "and caption train in several, and nothing else does", "start it once, without srun or torchrun")
         self._writes = place.first
         if self._writes:
             check_folder(folder, config)
