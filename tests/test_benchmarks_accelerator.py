@@ -16,7 +16,7 @@ def test_program(tmp_path):
     path = tmp_path / "accelerator.json"
     words = ["--size", "tiny", "--batches", "2", "4", "--square", "64", "--least", "0.05", "--pictures", "64", "--workers", "2",
              "--repeats", "2", "--seconds", "550", "--peers", "--json", str(path)]
-    done = subprocess.run([python("jax"), "-m", "benchmarks.accelerator", *words], cwd=ROOT, text=True, capture_output=True,
+    done = subprocess.run([python("jax", True), "-m", "benchmarks.accelerator", *words], cwd=ROOT, text=True, capture_output=True,
                           env=os.environ | {"KERAS_BACKEND": "jax", "CUDA_VISIBLE_DEVICES": "-1"})
     assert done.returncode == 0, done.stderr[-3000:]
     result = json.loads(path.read_text())

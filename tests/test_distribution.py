@@ -28,8 +28,10 @@ CASES = {
 BACKENDS = ["tensorflow", "jax"]
 
 
-def python(backend: str) -> str:
-    """An interpreter that has the backend: this one, or for JAX that of KALEIDO_JAX_PYTHON."""
+def python(backend: str, asked: bool = False) -> str:
+    """An interpreter that has the backend: this one, or for JAX that of KALEIDO_JAX_PYTHON; asked: only the latter, as it takes minutes."""
+    if asked and backend == "jax" and "KALEIDO_JAX_PYTHON" not in os.environ:
+        pytest.skip("takes minutes: set KALEIDO_JAX_PYTHON to an interpreter that has JAX")
     found = os.environ.get("KALEIDO_JAX_PYTHON", sys.executable) if backend == "jax" else sys.executable
     code = f"import importlib.util, sys; sys.exit(importlib.util.find_spec({backend!r}) is None)"
     if subprocess.run([found, "-c", code]).returncode:

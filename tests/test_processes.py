@@ -36,9 +36,9 @@ def start(world: World, backend: str, run: str, size: int, epochs: float = TRAIN
     (world.folder / f"{run}.yaml").write_text(configs.dump(config))
     common = os.environ | {"KERAS_BACKEND": backend, "CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "3", "KALEIDO_SIZE": str(size),
                            "KALEIDO_ADDRESS": f"localhost:{channel.free_port()}"}
-    return [subprocess.Popen([python(backend), "-m", "kaleidobert.app_zoo.cli", "pretrain", str(world.folder / f"{run}.yaml")], cwd=ROOT,
-                             env=common | {"KALEIDO_RANK": str(rank)}, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-            for rank in range(size)]
+    words = [python(backend, True), "-m", "kaleidobert.app_zoo.cli", "pretrain", str(world.folder / f"{run}.yaml")]
+    return [subprocess.Popen(words, cwd=ROOT, env=common | {"KALEIDO_RANK": str(rank)}, text=True, stdout=subprocess.PIPE,
+                             stderr=subprocess.PIPE) for rank in range(size)]
 
 
 def metrics(run: Path) -> list[dict]:
