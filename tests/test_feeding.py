@@ -76,7 +76,8 @@ def test_a_consumer_that_stops_leaves_no_thread_behind(workers):
 @pytest.mark.skipif(os.name != "posix", reason="signals")
 def test_control_c_ends_at_once():
     code = """
-import threading, time
+import signal, threading, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background inherits that it is ignored
 from kaleidobert.engines.feeding import Metered, prefetch
 def make(number):
     time.sleep(0.05)
