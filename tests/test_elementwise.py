@@ -41,7 +41,7 @@ def gradients(function, arrays, upstream):
 
 def cases(width: int):
     """{name: (function of float arrays, its arrays, the same in plain keras.ops)}."""
-    x, residual, gamma, beta = numbers(7, width), numbers(7, width, seed=1), numbers(width, seed=2), numbers(width, seed=3)
+    x, residual, (bias, gamma, beta) = numbers(7, width), numbers(7, width, seed=1), numbers(3, width, seed=2)
     mask = np.asarray(elementwise.dropout(np.ones_like(x), state(3, 4), RATE))
 
     def norm(x, gamma, beta):
@@ -51,10 +51,11 @@ def cases(width: int):
     return {"gelu": (elementwise.gelu, [x], lambda x: ops.gelu(x, approximate=True)),
             "dropout": (lambda x: elementwise.dropout(x, state(3, 4), RATE), [x], lambda x: x * mask),
             "layer_norm": (lambda *a: elementwise.layer_norm(*a, EPSILON), [x, gamma, beta], norm),
-            "add_norm": (lambda *a: elementwise.add_norm(*a, EPSILON), [x, residual, gamma, beta],
-                         lambda x, r, *w: norm(x + r, *w)),
-            "drop_add_norm": (lambda *a: elementwise.add_norm(*a, EPSILON, state(3, 4), RATE), [x, residual, gamma, beta],
-                              lambda x, r, *w: norm(x * mask + r, *w))}
+            "bias_gelu": (elementwise.gelu, [x, bias], lambda x, bias: ops.gelu(x + bias, approximate=True)),
+            "add_norm": (lambda x, r, *w: elementwise.add_norm(x, r, w, EPSILON), [x, residual, bias, gamma, beta],
+                         lambda x, r, bias, *w: norm(x + bias + r, *w)),
+            "drop_add_norm": (lambda x, r, *w: elementwise.add_norm(x, r, w, EPSILON, state(3, 4), RATE), [x, residual, bias, gamma, beta],
+                              lambda x, r, bias, *w: norm((x + bias) * mask + r, *w))}
 
 
 @pytest.mark.parametrize("width", WIDTHS)
@@ -70,10 +71,33 @@ def test_values_and_gradients(name, width):
 
 
 @pytest.mark.parametrize("width", WIDTHS[:2])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_attention(width, dtype):
+    scores, upstream = numbers(2, 3, 5, 7), ops.cast(numbers(2, 3, 5, 7, seed=1), dtype)
+    score_bias = ops.convert_to_tensor(np.float32([0, 0, 0, 0, 0, -10000, -10000]) * np.ones((2, 1, 1, 1), np.float32))
+    mask = np.asarray(elementwise.dropout(np.ones_like(scores), state(3, 4), RATE))
+
+    def ours(scores):
+        return elementwise.attention(scores, score_bias, dtype, width, state(3, 4), RATE)
+
+    def plain(scores):
+        return ops.cast(ops.softmax(scores + score_bias) * mask, dtype)
+
+    tolerance = 1e-6 if dtype == "float32" else 2e-2
+    found, expected = (gradients(function, [scores], upstream) for function in (ours, plain))
+    assert keras.backend.standardize_dtype(found[0].dtype) == dtype
+    for value, other in zip(found, expected):
+        close(np.asarray(ops.cast(value, "float32")), np.asarray(ops.cast(other, "float32")), tolerance)
+    whole = elementwise.attention(ops.convert_to_tensor(scores), score_bias, dtype, width)
+    close(np.asarray(ops.cast(whole, "float32")), np.asarray(ops.softmax(scores + score_bias)), tolerance)
+    assert not np.asarray(ops.cast(whole, "float32"))[..., 5:].any()
+
+
+@pytest.mark.parametrize("width", WIDTHS[:2])
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_half_precision_is_computed_in_float32_and_rounded_once(name, width):
     function, arrays, _ = cases(width)[name]
-    number = 2 if name.endswith("add_norm") else 1  # gamma and beta are float32
+    number = 2 if name.endswith("add_norm") else 1  # bias, gamma and beta are float32
     half = [ops.cast(array, "bfloat16") for array in arrays[:number]]
     value = function(*half, *[ops.convert_to_tensor(array) for array in arrays[number:]])
     whole = function(*[ops.cast(array, "float32") for array in half], *[ops.convert_to_tensor(array) for array in arrays[number:]])
@@ -128,3 +152,30 @@ def test_dropout_goes_on_from_step_to_step(width):
     np.testing.assert_array_equal(np.asarray(again(ones, training=True)), first)
     np.testing.assert_array_equal(np.asarray(layer(ones)), ones)
     assert layer.draw(False) is None and Dropout(0.0, seed=1).draw(True) is None
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("width", WIDTHS[:2])
+def test_gelu_behind_a_product_in_prediction(width, dtype):
+    """Where it is fused with the product nothing is rounded between."""
+    x, kernel, bias = (ops.cast(array, dtype) for array in (numbers(40, width), numbers(width, width, seed=1) * 0.2, numbers(width, seed=2)))
+
+    def product(training):
+        def run(x):
+            return elementwise.gelu(ops.matmul(x, kernel), ops.cast(bias, "float32"), training)
+
+        return np.asarray(ops.cast(compiled(run)(x), "float32"))
+
+    found, expected = product(training=False), product(training=True)
+    assert np.ptp(expected) > 1
+    close(found, expected, *((1e-5, 1e-5) if dtype == "float32" else (1e-2, 1e-2)))
+
+
+def compiled(function):
+    if keras.backend.backend() == "jax":
+        import jax
+
+        return jax.jit(function)
+    import tensorflow as tf
+
+    return tf.function(function, autograph=False)

@@ -36,7 +36,7 @@ def test_the_flags_of_the_released_pretraining(called, capsys):
     out = capsys.readouterr().out
     assert "--train_input_fp=./datasets/mine.list_csv -> data.files=./datasets/mine.list_csv data.bank=\n" in out
     assert "--train_batch_size=64 -> train.batch_size=256 (64 per GPU there, 4 GPUs)\n" in out
-    assert "--workerGPU=4 -> nothing (one process uses one device: choose it with CUDA_VISIBLE_DEVICES; multiplies " in out
+    assert "--workerGPU=4 -> nothing (train.devices=0 uses all GPUs that CUDA_VISIBLE_DEVICES shows; multiplies " in out
     assert "checkpoint/get_checkpoint.sh, then init=" in out and len(out.splitlines()) == len(PRETRAIN) + 1
 
 

@@ -41,6 +41,6 @@ class Dropout(keras.layers.Layer):
         """The state of the generator, which goes one step on; None where nothing is to be dropped."""
         return self.generator.next() if training and self.rate else None
 
-    def drop(self, inputs, state, width: int | None = None):
-        """The inputs, with what a state that was drawn says dropped; width as of elementwise.dropout."""
-        return inputs if state is None else elementwise.dropout(inputs, state, self.rate, width)
+    def drop(self, inputs, state):
+        """The inputs, with what a state that was drawn says dropped."""
+        return inputs if state is None else elementwise.dropout(inputs, state, self.rate)

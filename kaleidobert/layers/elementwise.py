@@ -1,4 +1,4 @@
-"""What the encoder does to every number by itself or to every row: GELU, dropout, LayerNorm. Pure functions.
+"""What the encoder does to every number by itself or to every row: GELU, dropout, LayerNorm, softmax. Pure functions.
 
 Each is defined once in keras.ops, float32 inside whatever its type. On TensorFlow's CPUs it runs as one pass (fusion_tensorflow) with
 the derivative written beside it; elsewhere the backend derives and fuses it.
@@ -17,48 +17,78 @@ LANES = 16  # numbers that a processor adds at once
 WORD = 2**32
 
 
-def gelu(inputs):
-    """GELU by its tanh approximation, as released."""
-    return _run("gelu", inputs.shape[-1])(inputs)
+def gelu(inputs, bias=None, training: bool = True):
+    """GELU of inputs + bias by its tanh approximation, as released. training: whether there is a way back."""
+    if bias is None:
+        return _run("gelu", inputs)(inputs)
+    if not training and _is_fused(inputs.shape[-1]):  # oneDNN does it along with the product, where nothing between is asked for
+        return ops.gelu(ops.add(inputs, ops.cast(bias, inputs.dtype)), approximate=True)
+    return _run("bias_gelu", inputs)(inputs, bias)
 
 
-def dropout(inputs, state, rate: float, width: int | None = None):
+def dropout(inputs, state, rate: float):
     """Zeroes a share ``rate`` of the inputs and scales the others by 1 / (1 - rate). state: two numbers of a SeedGenerator.
 
     The same state and shape give the same mask, on every backend: element i is dropped where a hash of i and the state says so.
-    Nothing is drawn or stored, and the way back finds the same mask again. width: of the network, where rows have no fixed length.
+    Nothing is drawn or stored, and the way back finds the same mask again.
     """
-    return _run("dropout", width or inputs.shape[-1], rate)(inputs, state)
+    return _run("dropout", inputs, rate)(inputs, state)
 
 
 def layer_norm(inputs, gamma, beta, epsilon: float):
     """(inputs - mean) / sqrt(variance + epsilon) * gamma + beta over the last axis; gamma and beta are float32."""
-    return _run("layer_norm", inputs.shape[-1], epsilon)(inputs, gamma, beta)
+    return _run("layer_norm", inputs, epsilon)(inputs, gamma, beta)
 
 
-def add_norm(inputs, residual, gamma, beta, epsilon: float, state=None, rate: float = 0.0):
-    """layer_norm(residual + dropout(inputs)); without a state nothing is dropped."""
+def add_norm(inputs, residual, weights, epsilon: float, state=None, rate: float = 0.0):
+    """layer_norm(residual + dropout(inputs + bias)); weights: bias, gamma, beta; without a state nothing is dropped."""
     if state is None:
-        return _run("add_norm", inputs.shape[-1], epsilon)(inputs, residual, gamma, beta)
-    return _run("drop_add_norm", inputs.shape[-1], epsilon, rate)(inputs, residual, gamma, beta, state)
+        return _run("add_norm", inputs, epsilon)(inputs, residual, *weights)
+    return _run("drop_add_norm", inputs, epsilon, rate)(inputs, residual, *weights, state)
+
+
+def attention(scores, score_bias, dtype: str, width: int, state=None, rate: float = 0.0):
+    """dropout(softmax(scores + score_bias)) over the last axis, float32 inside, as ``dtype``. score_bias has no gradient. width: of
+    the network, as rows of scores have no fixed length."""
+    if state is None:
+        return _soften(scores, score_bias, dtype)
+    if _is_fused(width):
+        return _fused_attention(rate, dtype)(scores, score_bias, state)
+    return _dropout(rate, _soften(scores, score_bias, dtype), state)
 
 
 # --- which of the two ways ----------------------------------------------------------------------------------------------
 
 
-def _run(name: str, width: int, *constants: float) -> Callable:
-    if keras.backend.backend() == "tensorflow" and width >= LEAST_WIDTH:
-        return _fused(name, *constants)
-    return partial(FUNCTIONS[name][0], *constants)
+def _run(name: str, inputs, *constants: float) -> Callable:
+    rank, width = len(inputs.shape), inputs.shape[-1]
+    return _fused(name, rank, width, *constants) if _is_fused(width) else partial(FUNCTIONS[name][0], *constants)
+
+
+def _is_fused(width: int) -> bool:
+    return keras.backend.backend() == "tensorflow" and width >= LEAST_WIDTH and _worthwhile()
 
 
 @cache
-def _fused(name: str, *constants: float) -> Callable:
-    """Made once for all layers, so that it is compiled once for each shape."""
+def _worthwhile() -> bool:
     from kaleidobert.layers import fusion_tensorflow
 
-    forward, backward = (partial(function, *constants) for function in FUNCTIONS[name])
-    return fusion_tensorflow.fused(forward, backward) if fusion_tensorflow.worthwhile() else forward
+    return fusion_tensorflow.worthwhile()
+
+
+@cache
+def _fused(name: str, rank: int, width: int, *constants: float) -> Callable:
+    """Made once for all layers, so that it is compiled once for each shape; one for each rank and width, which its graph must know."""
+    from kaleidobert.layers import fusion_tensorflow
+
+    return fusion_tensorflow.fused(*(partial(function, *constants) for function in FUNCTIONS[name]))
+
+
+@cache
+def _fused_attention(rate: float, dtype: str) -> Callable:
+    from kaleidobert.layers import fusion_tensorflow
+
+    return fusion_tensorflow.kept(partial(_soften, dtype=dtype), partial(_dropout, rate), partial(_attention_back, rate))
 
 
 def _float(x):
@@ -79,6 +109,15 @@ def _gelu_back(upstream, inputs):
     share = ops.sigmoid(x * (GELU_SLOPE + GELU_SLOPE * GELU_CUBE * square))
     slope = share + x * share * (1.0 - share) * (GELU_SLOPE + 3 * GELU_SLOPE * GELU_CUBE * square)
     return [ops.cast(_float(upstream) * slope, inputs.dtype)]
+
+
+def _bias_gelu(inputs, bias):
+    return ops.cast(_gelu(_float(inputs) + _float(bias)), inputs.dtype)
+
+
+def _bias_gelu_back(upstream, inputs, bias):
+    found = _gelu_back(upstream, _float(inputs) + _float(bias))[0]
+    return [ops.cast(found, inputs.dtype), ops.cast(_columns(found), bias.dtype)]
 
 
 # --- dropout ------------------------------------------------------------------------------------------------------------
@@ -127,12 +166,13 @@ def _layer_norm(epsilon: float, inputs, gamma, beta):
     return ops.cast(_standardise(_float(inputs), epsilon)[0] * gamma + beta, inputs.dtype)
 
 
-def _add_norm(epsilon: float, inputs, residual, gamma, beta):
-    return ops.cast(_standardise(_float(residual) + _float(inputs), epsilon)[0] * gamma + beta, inputs.dtype)
+def _add_norm(epsilon: float, inputs, residual, bias, gamma, beta):
+    total = _float(residual) + (_float(inputs) + _float(bias))
+    return ops.cast(_standardise(total, epsilon)[0] * gamma + beta, inputs.dtype)
 
 
-def _drop_add_norm(epsilon: float, rate: float, inputs, residual, gamma, beta, state):
-    total = _float(residual) + _drop(_float(inputs), state, rate)
+def _drop_add_norm(epsilon: float, rate: float, inputs, residual, bias, gamma, beta, state):
+    total = _float(residual) + _drop(_float(inputs) + _float(bias), state, rate)
     return ops.cast(_standardise(total, epsilon)[0] * gamma + beta, inputs.dtype)
 
 
@@ -141,23 +181,29 @@ def _layer_norm_back(epsilon: float, upstream, inputs, gamma, beta):
     return [ops.cast(total, inputs.dtype), *rest]
 
 
-def _add_norm_back(epsilon: float, upstream, inputs, residual, gamma, beta):
-    total, *rest = _norm_back(epsilon, upstream, _float(residual) + _float(inputs), gamma)
-    return [ops.cast(total, inputs.dtype), ops.cast(total, residual.dtype), *rest]
+def _add_norm_back(epsilon: float, upstream, inputs, residual, bias, gamma, beta):
+    total, *rest = _norm_back(epsilon, upstream, _float(residual) + (_float(inputs) + _float(bias)), gamma)
+    return [ops.cast(total, inputs.dtype), ops.cast(total, residual.dtype), ops.cast(_columns(total), bias.dtype), *rest]
 
 
-def _drop_add_norm_back(epsilon: float, rate: float, upstream, inputs, residual, gamma, beta, state):
-    total, *rest = _norm_back(epsilon, upstream, _float(residual) + _drop(_float(inputs), state, rate), gamma)
-    return [ops.cast(_drop(total, state, rate), inputs.dtype), ops.cast(total, residual.dtype), *rest]
+def _drop_add_norm_back(epsilon: float, rate: float, upstream, inputs, residual, bias, gamma, beta, state):
+    total, *rest = _norm_back(epsilon, upstream, _float(residual) + _drop(_float(inputs) + _float(bias), state, rate), gamma)
+    kept = _drop(total, state, rate)
+    return [ops.cast(kept, inputs.dtype), ops.cast(total, residual.dtype), ops.cast(_columns(kept), bias.dtype), *rest]
 
 
 def _norm_back(epsilon: float, upstream, total, gamma):
     """Gradients of what is normalised, of gamma and of beta."""
     upstream = _float(upstream)
     standard, scale = _standardise(total, epsilon)
-    slope, axes = upstream * gamma, tuple(range(len(total.shape) - 1))
+    slope = upstream * gamma
     found = (slope - _mean(slope) - standard * _mean(slope * standard)) * scale
-    return found, ops.sum(upstream * standard, axes), ops.sum(upstream, axes)
+    return found, _columns(upstream * standard), _columns(upstream)
+
+
+def _columns(x):
+    """Sums over all axes but the last."""
+    return ops.sum(x, tuple(range(len(x.shape) - 1)))
 
 
 def _standardise(x, epsilon: float):
@@ -177,5 +223,20 @@ def _mean(x):
     return ops.sum(x, axis=-1, keepdims=True) * (1 / width)
 
 
-FUNCTIONS = {"gelu": (_gelu, _gelu_back), "dropout": (_dropout, _dropout_back), "layer_norm": (_layer_norm, _layer_norm_back),
-             "add_norm": (_add_norm, _add_norm_back), "drop_add_norm": (_drop_add_norm, _drop_add_norm_back)}
+# --- softmax ------------------------------------------------------------------------------------------------------------
+
+
+def _soften(scores, score_bias, dtype: str):
+    return ops.cast(ops.softmax(_float(scores) + _float(score_bias), axis=-1), dtype)
+
+
+def _attention_back(rate: float, upstream, probabilities, state):
+    """The gradient of the scores from the probabilities before dropout."""
+    p, upstream = _float(probabilities), _drop(_float(upstream), state, rate)
+    return ops.cast(p * (upstream - ops.sum(p * upstream, -1, keepdims=True)), probabilities.dtype)
+
+
+FUNCTIONS = {  # each with the gradients of its arrays of floats
+    "gelu": (_gelu, _gelu_back), "bias_gelu": (_bias_gelu, _bias_gelu_back), "dropout": (_dropout, _dropout_back),
+    "layer_norm": (_layer_norm, _layer_norm_back), "add_norm": (_add_norm, _add_norm_back),
+    "drop_add_norm": (_drop_add_norm, _drop_add_norm_back)}

@@ -4,8 +4,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from kaleidobert.layers import elementwise
 from kaleidobert.layers.dropout import Dropout, seed_for, truncated_normal
-from kaleidobert.layers.elementwise import gelu
 from kaleidobert.layers.norm import Norm
 from kaleidobert.layers.rows import rows
 
@@ -15,6 +15,11 @@ MASKED_SCORE = -10000.0  # as released: added to the attention scores of padding
 def dense(units: int, initializer_range: float, seed: int, name: str, **kwargs) -> keras.layers.Dense:
     """A Dense layer with the released start weights, seeded by the owner's seed and the name."""
     return keras.layers.Dense(units, kernel_initializer=truncated_normal(initializer_range, seed, name), name=name, **kwargs)
+
+
+def product(inputs, layer: keras.layers.Dense):
+    """(inputs [N, H] times the kernel of a Dense layer, its bias), for functions that add the bias along with other things."""
+    return ops.matmul(inputs, ops.cast(layer.kernel, inputs.dtype)), ops.convert_to_tensor(layer.bias)
 
 
 class AttentionMask(keras.layers.Layer):
@@ -72,8 +77,9 @@ class SelfAttention(keras.layers.Layer):
     def call(self, inputs, score_bias, state=None):
         """state: of ``dropout``, drawn by the owner."""
         query, key, value = self.project(inputs)
-        probabilities = self.weigh(ops.matmul(query, ops.transpose(key, (0, 1, 3, 2))), score_bias)  # [B, A, S, S]
-        return self.join(ops.matmul(self.dropout.drop(probabilities, state, inputs.shape[-1]), value))
+        scores = ops.matmul(query, ops.transpose(key, (0, 1, 3, 2)))  # [B, A, S, S]
+        probabilities = elementwise.attention(scores, score_bias, self.compute_dtype, inputs.shape[-1], state, self.dropout.rate)
+        return self.join(ops.matmul(probabilities, value))
 
     def project(self, inputs):
         """[B, S, H] -> query (scaled), key and value [B, A, S, D]."""
@@ -88,8 +94,7 @@ class SelfAttention(keras.layers.Layer):
 
     def weigh(self, scores, score_bias):
         """Scores of any shape to probabilities over the last axis."""
-        scores = ops.cast(scores, "float32") + ops.cast(score_bias, "float32")
-        return ops.cast(ops.softmax(scores, axis=-1), self.compute_dtype)
+        return elementwise.attention(scores, score_bias, self.compute_dtype, 0)
 
     def join(self, context):
         """[B, A, S, D] -> [B, S, H]."""
@@ -123,8 +128,7 @@ class EncoderBlock(keras.layers.Layer):
     def build(self, inputs_shape: tuple, score_bias_shape: tuple) -> None:
         hidden, policy = inputs_shape[-1], self.dtype_policy
         self.attention_output = dense(hidden, self.initializer_range, self.seed, "attention_output", dtype=policy)
-        self.feed_inner = dense(self.intermediate_size, self.initializer_range, self.seed, "feed_inner", activation=gelu,
-                                dtype=policy)
+        self.feed_inner = dense(self.intermediate_size, self.initializer_range, self.seed, "feed_inner", dtype=policy)
         self.feed_output = dense(hidden, self.initializer_range, self.seed, "feed_output", dtype=policy)
         self.attention.build(inputs_shape, score_bias_shape)
         self.feed_output.build((*inputs_shape[:-1], self.intermediate_size))
@@ -140,17 +144,17 @@ class EncoderBlock(keras.layers.Layer):
         def compute(inputs, score_bias, *given):
             found = iter(given)
             own = [None if state is None else next(found) for state in states]
-            return self.feed(inputs, self.attention(inputs, score_bias, own[0]), own[1:])
+            return self.feed(inputs, self.attention(inputs, score_bias, own[0]), own[1:], training)
 
         return (keras.remat(compute) if self.checkpointed and training else compute)(inputs, score_bias, *given)
 
-    def feed(self, inputs, attended, states=(None, None)):
+    def feed(self, inputs, attended, states=(None, None), training=False):
         """What follows the attention, whose answer is ``attended``; both [B, N, H], of the same positions. states: of the dropouts."""
         shape = ops.shape(inputs)
-        inputs, attended = rows(inputs), self.attention_output(rows(attended))
-        attended = self.attention_norm(attended, inputs, states[0], rate=self.attention_dropout.rate)
-        fed = self.feed_output(self.feed_inner(attended))
-        return ops.reshape(self.feed_norm(fed, attended, states[1], rate=self.feed_dropout.rate), shape)
+        inputs, (attended, bias) = rows(inputs), product(rows(attended), self.attention_output)
+        attended = self.attention_norm(attended, inputs, bias, states[0], rate=self.attention_dropout.rate)
+        fed, bias = product(elementwise.gelu(*product(attended, self.feed_inner), training), self.feed_output)
+        return ops.reshape(self.feed_norm(fed, attended, bias, states[1], rate=self.feed_dropout.rate), shape)
 
     def remember(self, patches):
         """([B, P, H], (keys [B, A, D, P], values [B, A, P, D])): what becomes of patches that see each other only, and what text needs

@@ -11,13 +11,13 @@ from collections.abc import Callable, Sequence
 import tensorflow as tf
 
 Tensors = Sequence[tf.Tensor]
+COMPILED = {"jit_compile": True, "autograph": False, "reduce_retracing": True}
 
 
 def fused(forward: Callable[..., tf.Tensor], backward: Callable[..., Tensors]) -> Callable[..., tf.Tensor]:
     """forward(*tensors) -> tensor, compiled by XLA, and so is its gradient: backward(upstream, *tensors) -> one for every tensor of
     floats. It is computed from the inputs alone: nothing else is kept for the way back."""
-    compiled = {"jit_compile": True, "autograph": False}
-    there, back = tf.function(forward, **compiled), tf.function(backward, **compiled)
+    there, back = tf.function(forward, **COMPILED), tf.function(backward, **COMPILED)
 
     @tf.custom_gradient
     def both(*tensors):
@@ -27,7 +27,25 @@ def fused(forward: Callable[..., tf.Tensor], backward: Callable[..., Tensors]) -
 
         return there(*tensors), gradient
 
-    return both
+    return lambda *arrays: both(*map(tf.convert_to_tensor, arrays))  # of variables the value: a custom gradient takes no others
+
+
+def kept(before: Callable[..., tf.Tensor], behind: Callable[..., tf.Tensor],
+         backward: Callable[..., tf.Tensor]) -> Callable[..., tf.Tensor]:
+    """(scores, bias, state) -> behind(before(scores, bias), state), of which ``behind`` and the gradient of the scores are compiled:
+    backward(upstream, before(scores, bias), state); the middle is all that is kept for the way back."""
+    there, back = tf.function(behind, **COMPILED), tf.function(backward, **COMPILED)
+
+    @tf.custom_gradient
+    def all_of(scores, bias, state):
+        middle = before(scores, bias)
+
+        def gradient(upstream):
+            return tf.cast(back(upstream, middle, state), scores.dtype), None, None
+
+        return there(middle, state), gradient
+
+    return all_of
 
 
 def products(one: tf.Tensor, other: tf.Tensor) -> tf.Tensor:

@@ -1,6 +1,7 @@
 """LayerNorm as the network uses it: alone, or behind dropout and a residual, in one go."""
 
 import keras
+from keras import ops
 
 from kaleidobert.layers import elementwise
 
@@ -8,7 +9,8 @@ NORM_EPSILON = 1e-12  # as released, in every LayerNorm
 
 
 class Norm(keras.layers.Layer):
-    """LayerNorm over the last axis, computed in float32: [..., H] -> [..., H]; of residual + dropout(inputs) where these are given.
+    """LayerNorm over the last axis, computed in float32: [..., H] -> [..., H]; of residual + dropout(inputs + bias) where these are
+    given.
 
     state, rate: of elementwise.dropout, drawn by a Dropout layer; without a state nothing is dropped.
     """
@@ -18,10 +20,9 @@ class Norm(keras.layers.Layer):
         self.gamma = self.add_weight(size, "ones", autocast=False, name="gamma")
         self.beta = self.add_weight(size, "zeros", autocast=False, name="beta")
 
-    def call(self, inputs, residual=None, state=None, rate: float = 0.0):
+    def call(self, inputs, residual=None, bias=None, state=None, rate: float = 0.0):
+        weights = ops.convert_to_tensor(self.gamma), ops.convert_to_tensor(self.beta)
         if residual is None:
-            return elementwise.layer_norm(inputs, *self._weights(), NORM_EPSILON)
-        return elementwise.add_norm(inputs, residual, *self._weights(), NORM_EPSILON, state, rate)
-
-    def _weights(self):
-        return keras.ops.convert_to_tensor(self.gamma), keras.ops.convert_to_tensor(self.beta)
+            return elementwise.layer_norm(inputs, *weights, NORM_EPSILON)
+        bias = ops.zeros_like(weights[1]) if bias is None else bias
+        return elementwise.add_norm(inputs, residual, (bias, *weights), NORM_EPSILON, state, rate)
