@@ -158,7 +158,8 @@ def test_dropout_goes_on_from_step_to_step(width):
 @pytest.mark.parametrize("width", WIDTHS[:2])
 def test_gelu_behind_a_product_in_prediction(width, dtype):
     """Where it is fused with the product nothing is rounded between."""
-    x, kernel, bias = (ops.cast(array, dtype) for array in (numbers(40, width), numbers(width, width, seed=1) * 0.2, numbers(width, seed=2)))
+    arrays = numbers(40, width), numbers(width, width, seed=1) * 0.2, numbers(width, seed=2)
+    x, kernel, bias = (ops.cast(array, dtype) for array in arrays)
 
     def product(training):
         def run(x):
