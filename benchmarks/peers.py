@@ -24,6 +24,7 @@ from kaleidobert.datasets.sampler import PretrainSampler
 from kaleidobert.errors import UserError
 
 WORKS = ("forward and backward", "step", "prediction")
+GROUPS = (WORKS[:2], WORKS[2:])  # timed together, each with the floors right before ours: the speed of a machine drifts
 TORCH = "KALEIDO_TORCH_PYTHON"
 KERAS = ("ours", "plain")
 
@@ -60,17 +61,18 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
                 facts[name] = {"skipped": str(error)}
             else:
                 present[name], facts[name] = contestant, contestant.facts
-        cases = [turns.remote(present["ours"], name, work, name) for name, work in facts["ours"]["floors"].items()]
-        work = works(sizes, config, batch)
-        cases += [turns.remote(contestant, name, work[name]) for name in options.works for contestant in present.values()]
-        timings = {timing.case.name: timing for timing in floors.interleaved(cases, options.repeats, compiled=True)}
+        floor = [turns.remote(present["ours"], name, work, name) for name, work in facts["ours"]["floors"].items()]
+        groups, work = [], works(sizes, config, batch)
+        for names in filter(None, ([name for name in group if name in options.works] for group in GROUPS)):
+            cases = floor + [turns.remote(contestant, name, work[name]) for contestant in present.values() for name in names]
+            groups.append({timing.case.name: timing for timing in floors.interleaved(cases, options.repeats, compiled=True)})
         for name, contestant in present.items():
             facts[name]["peak_bytes"] = contestant.peak()
     machine["versions"] |= facts["ours"]["versions"] | facts.get("torch", {}).get("versions", {})
     machine["accelerators"] = facts["ours"]["accelerators"]
     parts = f" in parts of {options.micro}" if options.micro else ""
     title = f"peers: {options.size}, batch {batch}{parts}, {options.precision}, {facts['ours']['backend']}"
-    result = summary({"title": title, "machine": machine, "sizes": sizes, "batch": batch, "contestants": facts}, timings, options.works)
+    result = summary({"title": title, "machine": machine, "sizes": sizes, "batch": batch, "contestants": facts}, groups)
     print(markdown(result))
     if options.json is not None:
         files.write_json(options.json, result)
@@ -114,21 +116,23 @@ def _start(name: str, options: argparse.Namespace, file: Path, sizes: Mapping[st
     return Contestant(name, [torch_python(options.torch), "-m", "benchmarks.torch_peer"], settings)
 
 
-def summary(facts: dict[str, Any], timings: Mapping[str, Timing], asked: Sequence[str]) -> dict[str, Any]:
+def summary(facts: dict[str, Any], groups: Sequence[Mapping[str, Timing]]) -> dict[str, Any]:
     """The result: every figure; ratios "WORK / OTHER" of our rate to the floors' and the peers'; the optimiser's share of a step."""
     clocks = report.clocks(facts["machine"])
-    result = {**facts, "timings": [report.row(timing, clocks) for timing in timings.values()], "ratios": {},
+    result = {**facts, "timings": [report.row(timing, clocks) for timings in groups for timing in timings.values()], "ratios": {},
               "ratios_of": "our rate / that of"}
-    for work in asked:
-        ours = timings[f"ours: {work}"]
-        for name, other in timings.items():
-            who, _, what = name.partition(": ")
-            if other is not ours and what in ("", work):  # the floors have no colon
-                result["ratios"][f"{work} / {who}"] = {clock: asdict(floors.ratio(ours, other, clock)) for clock in clocks}
-    if {"step", "forward and backward"} <= set(asked):
-        for who in (name for name, known in facts["contestants"].items() if "skipped" not in known):
-            step, backward = (timings[f"{who}: {work}"].seconds for work in ("step", "forward and backward"))
-            result.setdefault("optimiser_share", {})[who] = {clock: float(np.median(1 - backward[clock] / step[clock])) for clock in clocks}
+    for timings in groups:
+        for work in (name.removeprefix("ours: ") for name in timings if name.startswith("ours: ")):
+            ours = timings[f"ours: {work}"]
+            for name, other in timings.items():
+                who, _, what = name.partition(": ")
+                if other is not ours and what in ("", work):  # the floors have no colon
+                    result["ratios"][f"{work} / {who}"] = {clock: asdict(floors.ratio(ours, other, clock)) for clock in clocks}
+        if {"ours: step", "ours: forward and backward"} <= set(timings):
+            for who in (name for name, known in facts["contestants"].items() if "skipped" not in known):
+                step, backward = (timings[f"{who}: {work}"].seconds for work in ("step", "forward and backward"))
+                shares = {clock: float(np.median(1 - backward[clock] / step[clock])) for clock in clocks}
+                result.setdefault("optimiser_share", {})[who] = shares
     return result
 
 
