@@ -57,7 +57,8 @@ class PairScorer:
         row = bytes_of_a_row(matcher)
         self._most_pictures, self._most_texts = (max(1, memory // 2 // (row * count)) for count in
                                                  (matcher.backbone.num_patches, rounded(int(self._width), MULTIPLE)))
-        self._compiled = [steps.on_device(model(matcher)) for model in (PictureSide, TextSide, Pairs)]
+        self._compiled = [steps.on_device(PictureSide(matcher), ()), steps.on_device(TextSide(matcher), ()),
+                          steps.on_device(Pairs(matcher), shared=("pictures", "texts", "places"))]
 
     def batches(self, pictures: np.ndarray, texts: np.ndarray) -> list[Batch]:
         """How pairs of rows i64[n] are computed: a function of the pairs, batch_size and memory alone."""

@@ -1,6 +1,6 @@
 """One training step and one forward pass, compiled for the backend at hand (TensorFlow, or JAX)."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import keras
@@ -11,6 +11,7 @@ from kaleidobert.engines import wire
 from kaleidobert.engines.distribution import here
 from kaleidobert.errors import UserError
 from kaleidobert.losses.additive import Additive
+from kaleidobert.model_zoo.task_model import TaskModel
 
 Arrays = Mapping[str, np.ndarray]
 LossFunction = Callable[[Mapping[str, Any], Arrays, Arrays], dict[str, Any]]  # outputs, targets, weights -> {"loss": total, ...}
@@ -45,7 +46,7 @@ def read(losses: Mapping[str, Any]) -> dict[str, float]:
 
 def forward(model: keras.Model) -> Callable[[Arrays], dict[str, np.ndarray]]:
     """A function inputs -> outputs without dropout, as numpy arrays."""
-    compiled = on_device(model)
+    compiled = on_device(model, shared=() if isinstance(model, TaskModel) else None)
 
     def run(inputs: Arrays) -> dict[str, np.ndarray]:
         outputs = compiled({name: ops.convert_to_tensor(array) for name, array in inputs.items()})
@@ -54,12 +55,16 @@ def forward(model: keras.Model) -> Callable[[Arrays], dict[str, np.ndarray]]:
     return run
 
 
-def on_device(model: keras.Model) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
-    """A function inputs -> outputs without dropout, which stay on the device and may still be computed."""
-    if keras.backend.backend() == "tensorflow":
-        import tensorflow as tf
+def on_device(model: keras.Model, shared: Collection[str] | None = None) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
+    """A function inputs -> outputs without dropout, which stay on the device and may still be computed.
 
-        return tf.function(lambda inputs: model(wire.expand(inputs), training=False), reduce_retracing=True, autograph=False)
+    shared: the inputs that all rows read, where every other one, and every output, has a row for each example: rows may then be
+    computed apart from each other. None: they may not.
+    """
+    if keras.backend.backend() == "tensorflow":
+        from kaleidobert.engines import steps_tensorflow
+
+        return steps_tensorflow.forward(lambda inputs: model(wire.expand(inputs), training=False), shared)
     import jax
 
     from kaleidobert.engines.steps_jax import local

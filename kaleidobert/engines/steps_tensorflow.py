@@ -1,6 +1,6 @@
-"""The training step on TensorFlow: on one device, or on replicas of a tf.distribute strategy."""
+"""The training step on TensorFlow, on one device or on replicas of a tf.distribute strategy; the forward pass."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import keras
@@ -9,6 +9,8 @@ import tensorflow as tf
 from kaleidobert.engines import wire
 from kaleidobert.engines.optimizers import clip_by_global_norm, dense, loss_scale
 
+COMPILED = {"reduce_retracing": True, "autograph": False}
+LEAST_ROWS = 8  # of a batch that is computed in halves
 SEED_STEP = 7919  # between the dropout seeds of replicas; a prime, so that seeds of layers do not meet
 
 
@@ -16,7 +18,6 @@ def train_step(model: keras.Model, loss, optimizer: keras.optimizers.Optimizer, 
     """steps.train_step; the losses that the step returns are tensors that may still be computed."""
     # XLA pays on GPUs; on CPUs the small networks of a laptop ran 4 times slower under it
     xla = bool(tf.config.list_physical_devices("GPU"))
-    compiled = {"reduce_retracing": True, "autograph": False}
     backward = _Backward(model, loss, optimizer, accumulate)
 
     def update(gradients, losses):
@@ -28,11 +29,11 @@ def train_step(model: keras.Model, loss, optimizer: keras.optimizers.Optimizer, 
         return {**losses, "gradient_norm": norm, **before}
 
     if strategy is None:
-        return tf.function(lambda *batch: update(*backward(*batch)), jit_compile=xla, **compiled)
+        return tf.function(lambda *batch: update(*backward(*batch)), jit_compile=xla, **COMPILED)
 
     _sum_once(optimizer)
     seed_replicas(model, strategy)
-    inner = tf.function(backward, jit_compile=xla, **compiled)  # XLA cannot hold what crosses replicas
+    inner = tf.function(backward, jit_compile=xla, **COMPILED)  # XLA cannot hold what crosses replicas
 
     def replica(inputs, targets, weights, whole):
         gradients, losses = inner(inputs, targets, weights, whole)
@@ -47,7 +48,26 @@ def train_step(model: keras.Model, loss, optimizer: keras.optimizers.Optimizer, 
         found = strategy.run(replica, args=batch)
         return {name: strategy.experimental_local_results(value)[0] for name, value in found.items()}
 
-    return tf.function(step, **compiled)
+    return tf.function(step, **COMPILED)
+
+
+def forward(compute: Callable[[dict], dict], shared: Collection[str] | None) -> Callable[[dict], dict]:
+    """steps.on_device of ``compute``. On CPUs two halves of a batch run at the same time: one computes products on all cores
+    while the other is at something that keeps a single core busy."""
+    compiled = tf.function(compute, **COMPILED)
+    if shared is None or tf.config.list_physical_devices("GPU"):
+        return compiled
+
+    def halves(inputs):
+        rows = {name: array for name, array in inputs.items() if name not in shared}
+        count = next(iter(rows.values())).shape[0]
+        if count is None or count < LEAST_ROWS or count % 2:
+            return compiled(inputs)
+        parts = [{name: array[half] for name, array in rows.items()} for half in (slice(count // 2), slice(count // 2, None))]
+        first, second = (compiled({**inputs, **part}) for part in parts)
+        return {name: tf.concat([first[name], second[name]], 0) for name in first}
+
+    return tf.function(halves, **COMPILED)
 
 
 class _Backward:

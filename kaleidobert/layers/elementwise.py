@@ -13,7 +13,6 @@ from keras import ops
 
 LEAST_WIDTH = 64  # of rows: for narrower networks compiling takes longer than it saves
 GELU_SLOPE, GELU_CUBE = 2 * (2 / np.pi) ** 0.5, 0.044715  # tanh(x) = 2 sigmoid(2x) - 1 makes one function of both factors
-LANES = 16  # numbers that a processor adds at once
 WORD = 2**32
 
 
@@ -214,12 +213,10 @@ def _standardise(x, epsilon: float):
 
 
 def _mean(x):
-    """Over the last axis, kept. By halves as far as that goes: XLA adds up a row one number after another, and vectors at once."""
-    width = length = x.shape[-1]
-    if keras.backend.backend() == "tensorflow":
-        while length % (2 * LANES) == 0:
-            length //= 2
-            x = x[..., :length] + x[..., length:]
+    """Over the last axis, kept. XLA on CPUs adds up a row one number after another, unless it is a product."""
+    width = x.shape[-1]
+    if _is_fused(width):
+        return ops.matmul(x, np.full((width, 1), 1 / width, np.float32))
     return ops.sum(x, axis=-1, keepdims=True) * (1 / width)
 
 
