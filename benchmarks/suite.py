@@ -99,7 +99,7 @@ SUITE = (
                 (Target("% of the time in which steps of 50 ms on a GPU do not wait", 95, never_waiting),)),
     Measurement("sampler-cold", ("sampler", "--batch", "64", "--pictures", "8192", "--repeats", "3", "--cold"), None, 400),
     Measurement("masking", ("masking",), ("masking", "--batch", "8", "--repeats", "3"), 120),
-    Measurement("records", ("records", "--pictures", "6", "--repeats", "2", "--processes", "1", "2"),
+    Measurement("records", ("records", "--pictures", "6", "--repeats", "2", "--processes", "1", "--processes", "2"),
                 ("records", "--size", "tiny", "--pictures", "4", "--repeats", "1"), 600),
     Measurement("retrieval", ("retrieval", "--queries", "1", "--repeats", "3"),
                 ("retrieval", "--size", "tiny", "--queries", "1", "--candidates", "11", "--pictures", "64", "--repeats", "2"), 600,

@@ -59,11 +59,13 @@ def on_device(model: keras.Model, shared: Collection[str] | None = None) -> Call
     """A function inputs -> outputs without dropout, which stay on the device and may still be computed.
 
     shared: the inputs that all rows read, where every other one, and every output, has a row for each example: rows may then be
-    computed apart from each other. None: they may not.
+    computed apart from each other; such a model has a ``backbone``. None: they may not.
     """
     if keras.backend.backend() == "tensorflow":
         from kaleidobert.engines import steps_tensorflow
 
+        if shared is not None and "16" in model.backbone.precision:  # products are so quick then that halves of them cost more
+            shared = None
         return steps_tensorflow.forward(lambda inputs: model(wire.expand(inputs), training=False), shared)
     import jax
 

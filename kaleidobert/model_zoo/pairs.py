@@ -13,6 +13,7 @@ import numpy as np
 from keras import ops
 
 from kaleidobert.layers.pair_blocks import FirstPosition, OwnStart, SharedBlock
+from kaleidobert.model_zoo.backbone import Backbone
 from kaleidobert.model_zoo.kaleidobert import TOWERS, Matcher
 
 
@@ -25,6 +26,11 @@ class _OfMatcher(keras.Model):
         self.first_block = matcher.backbone.get_layer("encoder_0")
         self.towers = matcher.get_layer(TOWERS) if matcher.head == "contrast" else None
         self.built = True
+
+    @property
+    def backbone(self) -> Backbone:
+        """That of the matcher."""
+        return self.matcher.backbone
 
 
 class PictureSide(_OfMatcher):
