@@ -1,8 +1,10 @@
 """Texts cut to the longest of the batch: the same answers, losses and gradients as with the padding."""
 
+import keras
 import numpy as np
 import pytest
 
+from kaleidobert.engines import steps
 from kaleidobert.errors import UserError
 from kaleidobert.levels import patch_slices
 from kaleidobert.losses import tasks
@@ -116,3 +118,18 @@ def test_longer_texts_than_the_model_was_made_for_are_refused():
     wide = {name: np.pad(array, [(0, 0), (0, 1)]) if name in lengths.TEXT else array for name, array in inputs.items()}
     with pytest.raises(UserError, match="21 word pieces.*at most 20"):
         Classifier(body("two"), 3)(wide)
+
+
+def test_all_lengths_are_one_trace(monkeypatch):
+    model, data, traced = Matcher(body("two")), padded("two")["inputs"], []
+    optimizer, call = keras.optimizers.SGD(0.0), Matcher.call
+    optimizer.build(model.trainable_variables)
+    monkeypatch.setattr(Matcher, "call", lambda *args, **kwargs: (traced.append(1), call(*args, **kwargs))[1])
+    update = steps.train_step(model, lambda outputs, targets, weights: {"loss": keras.ops.mean(outputs["itm"])}, optimizer, 1.0)
+    forward, found = steps.forward(model), []
+    for length in (LONG, 8, 16):
+        inputs = {name: lengths.trimmed(data, length=length)[name] for name in model.input}
+        found.append((update(inputs, {}, {})["loss"], forward(inputs)["itm"]))
+    assert len(traced) == 2  # one of training, one of prediction
+    for loss, answers in found[1:]:
+        close(loss, found[0][0], 1e-5), close(answers, found[0][1], 1e-5)

@@ -66,7 +66,7 @@ def on_device(model: keras.Model, shared: Collection[str] | None = None) -> Call
 
         if shared is not None and "16" in model.backbone.precision:  # products are so quick then that halves of them cost more
             shared = None
-        return steps_tensorflow.forward(lambda inputs: model(wire.expand(inputs), training=False), shared)
+        return steps_tensorflow.forward(model, shared)
     import jax
 
     from kaleidobert.engines.steps_jax import local

@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from kaleidobert.engines import wire
 from kaleidobert.engines.optimizers import clip_by_global_norm, dense, loss_scale
+from kaleidobert.specs import ALONG_TEXT
 
 COMPILED = {"reduce_retracing": True, "autograph": False}
 LEAST_ROWS = 8  # of a batch that is computed in halves
@@ -29,7 +30,7 @@ def train_step(model: keras.Model, loss, optimizer: keras.optimizers.Optimizer, 
         return {**losses, "gradient_norm": norm, **before}
 
     if strategy is None:
-        return tf.function(lambda *batch: update(*backward(*batch)), jit_compile=xla, **COMPILED)
+        return _for_any_length(tf.function(lambda *batch: update(*backward(*batch)), jit_compile=xla, **COMPILED), model)
 
     _sum_once(optimizer)
     seed_replicas(model, strategy)
@@ -51,12 +52,12 @@ def train_step(model: keras.Model, loss, optimizer: keras.optimizers.Optimizer, 
     return tf.function(step, **COMPILED)
 
 
-def forward(compute: Callable[[dict], dict], shared: Collection[str] | None) -> Callable[[dict], dict]:
-    """steps.on_device of ``compute``. On CPUs two halves of a batch run at the same time: one computes products on all cores
+def forward(model: Callable[..., dict], shared: Collection[str] | None) -> Callable[[dict], dict]:
+    """steps.on_device. On CPUs two halves of a batch run at the same time: one computes products on all cores
     while the other is at something that keeps a single core busy."""
-    compiled = tf.function(compute, **COMPILED)
+    compiled = tf.function(lambda inputs: model(wire.expand(inputs), training=False), **COMPILED)
     if shared is None or tf.config.list_physical_devices("GPU"):
-        return compiled
+        return _for_any_length(compiled, model)
 
     def halves(inputs):
         rows = {name: array for name, array in inputs.items() if name not in shared}
@@ -67,7 +68,28 @@ def forward(compute: Callable[[dict], dict], shared: Collection[str] | None) -> 
         first, second = (compiled({**inputs, **part}) for part in parts)
         return {name: tf.concat([first[name], second[name]], 0) for name in first}
 
-    return tf.function(halves, **COMPILED)
+    return _for_any_length(tf.function(halves, **COMPILED), model)
+
+
+def _for_any_length(compiled, model):
+    """A tf.function of dicts of arrays, traced from its first call on for texts of any length, where the model takes these: else the
+    second length that comes would cost a second trace, and seconds."""
+    declared = getattr(model, "input", None)
+    if not isinstance(declared, dict) or "token_ids" not in declared or declared["token_ids"].shape[1] is not None:
+        return compiled
+    begun = []
+
+    def run(*batch):
+        if not begun:
+            begun.append(compiled.get_concrete_function(*[{name: _spec(name, array) for name, array in part.items()} for part in batch]))
+        return compiled(*batch)
+
+    return run
+
+
+def _spec(name: str, array) -> tf.TensorSpec:
+    shape = [None if axis == 1 and name in ALONG_TEXT else size for axis, size in enumerate(array.shape)]
+    return tf.TensorSpec(shape, array.dtype)
 
 
 class _Backward:
