@@ -137,7 +137,7 @@ def _score(config: RetrieveConfig, rows: Rows, forward, result: Path) -> None:
         print(f"resuming {config.run} after {done:,} pairs")
     with explained(part):
         file = open(part, "ab", buffering=0)
-    with file, tqdm(unit="pair", desc=config.direction, initial=done) as bar:
+    with file, tqdm(unit="pair", desc=config.direction, initial=done) as bar, steps.held(forward):
         for start, columns in _stream(config, rows, done):
             numbers = start + np.arange(len(columns["input_ids"]))
             inputs = cut(reader.inputs(numbers, columns))

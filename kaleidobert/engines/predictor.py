@@ -20,10 +20,11 @@ def predict(forward: Callable[[steps.Arrays], dict[str, np.ndarray]], make_input
     rows, parts = rows[order], []
     starts = range(0, len(rows), batch_size)
     batches = prefetch(lambda number: make_inputs(rows[starts[number] : starts[number] + batch_size]), range(len(starts)))
-    for inputs in tqdm(batches, desc=title, total=len(starts), unit="batch", disable=not title, leave=False):
-        outputs = forward(inputs)
-        for name, array in outputs.items():
-            if not np.isfinite(array).all():
-                raise steps.not_finite(f"the model's answer {name!r}", title or "prediction", inputs)
-        parts.append(outputs)
+    with steps.held(forward):
+        for inputs in tqdm(batches, desc=title, total=len(starts), unit="batch", disable=not title, leave=False):
+            outputs = forward(inputs)
+            for name, array in outputs.items():
+                if not np.isfinite(array).all():
+                    raise steps.not_finite(f"the model's answer {name!r}", title or "prediction", inputs)
+            parts.append(outputs)
     return {name: np.concatenate([part[name] for part in parts])[np.argsort(order)] for name in parts[0]}

@@ -83,13 +83,14 @@ class PairScorer:
     def scores(self, batches: Sequence[Batch], title: str = "pairs") -> Iterator[tuple[Batch, np.ndarray]]:
         """(batch, f32[n]: logit[1] of its pairs) one after another; the next is under way while one is looked at."""
         tables, waiting = (_Table(), _Table()), None
-        for batch in batches:
-            under_way = batch, self._begin(batch, tables)
+        with steps.held(self._compiled[-1]):
+            for batch in batches:
+                under_way = batch, self._begin(batch, tables)
+                if waiting:
+                    yield self._finish(*waiting, title)
+                waiting = under_way
             if waiting:
                 yield self._finish(*waiting, title)
-            waiting = under_way
-        if waiting:
-            yield self._finish(*waiting, title)
 
     def _begin(self, batch: Batch, tables: tuple["_Table", "_Table"]):
         """The batch's answers, perhaps not computed yet."""

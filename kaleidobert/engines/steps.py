@@ -1,6 +1,7 @@
 """One training step and one forward pass, compiled for the backend at hand (TensorFlow, or JAX)."""
 
 from collections.abc import Callable, Collection, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import keras
@@ -52,7 +53,14 @@ def forward(model: keras.Model) -> Callable[[Arrays], dict[str, np.ndarray]]:
         outputs = compiled({name: ops.convert_to_tensor(array) for name, array in inputs.items()})
         return {name: ops.convert_to_numpy(ops.cast(array, "float32")) for name, array in outputs.items()}
 
+    run.hold = getattr(compiled, "hold", nullcontext)
     return run
+
+
+def held(forward: Callable) -> AbstractContextManager:
+    """For many batches one after another: inside, ``forward`` (of this module) may use the weights as they are at the beginning, cast to
+    the type of computing once and for all."""
+    return getattr(forward, "hold", nullcontext)()
 
 
 def on_device(model: keras.Model, shared: Collection[str] | None = None) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
@@ -64,8 +72,6 @@ def on_device(model: keras.Model, shared: Collection[str] | None = None) -> Call
     if keras.backend.backend() == "tensorflow":
         from kaleidobert.engines import steps_tensorflow
 
-        if shared is not None and "16" in model.backbone.precision:  # products are so quick then that halves of them cost more
-            shared = None
         return steps_tensorflow.forward(model, shared)
     import jax
 
