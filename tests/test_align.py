@@ -98,10 +98,11 @@ def test_refusals(world, done):
     refused(call("align", config, f"run={world.folder / 'c'}", *other), "no such weights")
 
 
-def test_other_levels_and_texts_that_say_nothing(tmp_path):
+@pytest.mark.parametrize("levels", [tables.TWO, tables.SIX], ids=["two", "six"])
+def test_other_levels_and_texts_that_say_nothing(tmp_path, levels):
     source = tiny_catalogue(tmp_path / "catalogue", 12)
     edit(source, lambda rows: [row.update(text=text) for row, text in zip(rows, ("and the 3 .", "of"))])
-    world = World(tmp_path, tables.SIX, make_bank(tmp_path / "bank", source, tables.SIX))
+    world = World(tmp_path, levels, make_bank(tmp_path / "bank", source, levels))
     outcome = call("align", world.align(), "mode=forced", "baselines=false")
     assert outcome.status == 0, outcome.err
     strengths, counts = alignments.strengths(Bank(tmp_path / "bank")), results(tmp_path / "align/forced")["alignment"]

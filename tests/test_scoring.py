@@ -93,14 +93,14 @@ def plainly(model, bank, lists) -> np.ndarray:
 def test_scores_are_those_of_the_plain_way(banks, head, name):
     bank = banks[name]
     model = model_of(bank, head)
-    for direction in candidates.DIRECTIONS if name == "kaleido" else ("t2i",):
+    for direction in candidates.DIRECTIONS:
         lists = lists_of(bank, direction)
         expected, found = plainly(model, bank, lists), Ranker(model, bank, np.arange(bank.size), Settings()).table(lists)
         assert np.ptp(expected[lists.valid]) > 0.01 and np.isneginf(found[~lists.valid]).all() and (~lists.valid).any()
         np.testing.assert_allclose(found[lists.valid], expected[lists.valid], rtol=1e-4, atol=5e-6)
 
 
-@pytest.mark.parametrize("changes", [{"num_layers": 1}, {"num_layers": 3, "precision": "mixed_bfloat16"}])
+@pytest.mark.parametrize("changes", [{"num_layers": 1}, {"precision": "mixed_bfloat16"}, {"num_layers": 3, "precision": "mixed_bfloat16"}])
 @pytest.mark.parametrize("head", MATCHING_HEADS)
 def test_other_networks(banks, head, changes):
     bank, half = banks["two"], "precision" in changes
