@@ -14,7 +14,8 @@ from kaleidobert.errors import UserError
 from kaleidobert.levels import KaleidoLevel
 
 SCALE = "_scale"  # name + SCALE: the scales of features that are stored as uint8
-ALONG_TEXT = ("token_ids", "segment_ids", "token_mask", "asked_tokens", "pieces")  # axis 1 of these is cut to the longest text
+TEXT = ("token_ids", "segment_ids", "token_mask")
+ALONG_TEXT = (*TEXT, "asked_tokens", "pieces")  # axis 1 of these is cut to the longest text
 
 
 @dataclass(frozen=True)

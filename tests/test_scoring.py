@@ -24,6 +24,7 @@ from kaleidobert.evaluators.candidates import Records
 from kaleidobert.evaluators.protocols import PROTOCOLS
 from kaleidobert.model_zoo import checkpoints
 from kaleidobert.model_zoo.kaleidobert import MATCHING_HEADS, matcher, pretrainer
+from kaleidobert.model_zoo.pairs import Pairs
 from kaleidobert.preprocessors import lengths
 from tests.apps_data import SIZES as WORLD_SIZES
 from tests.apps_data import World, call, results
@@ -135,6 +136,19 @@ def test_batches_memory_and_trimming_change_nothing_but_speed(banks):
                 target[batch.pairs] = scores
         assert found.tobytes() == again.tobytes()
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=5e-6)
+
+
+def test_tables_and_texts_of_all_sizes_are_one_trace(banks, monkeypatch):
+    bank, traced, call = banks["kaleido"], [], Pairs.call
+    monkeypatch.setattr(Pairs, "call", lambda *args, **kwargs: (traced.append(1), call(*args, **kwargs))[1])
+    scorer, tables = PairScorer(model_of(bank, "contrast"), sides_of(bank), 8), set()
+    for size in (2, 3, 4, 6):
+        pictures, texts = (part.ravel() for part in np.mgrid[:size, bank.size - 4 : bank.size])
+        for batch, scores in scorer.scores(scorer.batches(pictures, texts)):
+            tables.add((len(batch.all_pictures), batch.length))
+            assert len(batch.pairs) == len(scores) in (4, 8)
+    assert len(tables) >= 4
+    assert len(traced) == 2  # of batches of eight pairs, and of four
 
 
 def test_each_side_is_read_once_and_texts_go_by_length(banks):

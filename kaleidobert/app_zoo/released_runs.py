@@ -83,10 +83,9 @@ def describe(config: PretrainConfig | ClassifyConfig, train: Rows, val: Rows) ->
 def dry_run(config: PretrainConfig | ClassifyConfig) -> None:
     """Read the first line of the files and print sizes; counts no lines."""
     task, also = ("pretrain", ()) if isinstance(config, PretrainConfig) else ("finetune", (released_samplers.label_column(config.label),))
-    for name, source in (("to train on", config.data.files), ("to evaluate on", config.data.val_files)):
+    for name, source, limit in (("to train on", config.data.files, 0), ("to evaluate on", config.data.val_files, config.data.val_limit)):
         rows = open_files(config, source, task, also)
-        limit = config.data.val_limit if source is config.data.val_files else 0
-        print(f"{name}: {source}: {rows.summary()}" + (f", of which the first {limit:,}" if limit else ""))
+        print(f"{name}: {source}: {rows.summary()}" + (f", of which at most the first {limit:,}" if limit else ""))
         _check_init(config, rows)
 
 

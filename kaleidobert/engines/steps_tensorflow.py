@@ -1,6 +1,6 @@
 """The training step on TensorFlow, on one device or on replicas of a tf.distribute strategy; the forward pass."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -31,7 +31,7 @@ def train_step(model: keras.Model, loss, optimizer: keras.optimizers.Optimizer, 
         return {**losses, "gradient_norm": norm, **before}
 
     if strategy is None:
-        return _for_any_length(tf.function(lambda *batch: update(*backward(*batch)), jit_compile=xla, **COMPILED), model)
+        return _with_free_axes(tf.function(lambda *batch: update(*backward(*batch)), jit_compile=xla, **COMPILED), model)
 
     _sum_once(optimizer)
     seed_replicas(model, strategy)
@@ -57,10 +57,10 @@ def forward(model: Callable[..., dict], shared: Collection[str] | None) -> Calla
     """steps.on_device. On CPUs two halves of a batch run at the same time: one computes products on all cores while the other is at
     something that keeps a single core busy. Not in half precision, where products are so quick that halves of them cost more."""
     if shared is None or tf.config.list_physical_devices("GPU"):
-        return _compiled(model)
+        return _with_free_axes(_compiled(model), model)
     if "16" in model.backbone.precision:
         return _HalfPrecision(model)
-    compiled = tf.function(lambda inputs: model(wire.expand(inputs), training=False), **COMPILED)
+    compiled = _compiled(model)
 
     def halves(inputs):
         rows = {name: array for name, array in inputs.items() if name not in shared}
@@ -71,7 +71,7 @@ def forward(model: Callable[..., dict], shared: Collection[str] | None) -> Calla
         first, second = (compiled({**inputs, **part}) for part in parts)
         return {name: tf.concat([first[name], second[name]], 0) for name in first}
 
-    return _for_any_length(tf.function(halves, **COMPILED), model)
+    return _with_free_axes(tf.function(halves, **COMPILED), model)
 
 
 def _compiled(model, scope: Callable[[], Any] = nullcontext):
@@ -79,7 +79,7 @@ def _compiled(model, scope: Callable[[], Any] = nullcontext):
         with scope():
             return model(wire.expand(inputs), training=False)
 
-    return _for_any_length(tf.function(compute, **COMPILED), model)
+    return tf.function(compute, **COMPILED)
 
 
 class _HalfPrecision:
@@ -92,7 +92,7 @@ class _HalfPrecision:
         self._weights = [(v, layer.compute_dtype) for layer in model._flatten_layers() for v in layer._trainable_variables
                          if layer.autocast and layer.compute_dtype != layer.variable_dtype and v._autocast and len(v.shape) > 1]
         self._copies, self._held = [], False
-        self._now, self._then = _compiled(model), _compiled(model, self._scope)
+        self._now, self._then = (_with_free_axes(compiled, model) for compiled in (_compiled(model), _compiled(model, self._scope)))
 
     def __call__(self, inputs):
         return (self._then if self._held else self._now)(inputs)
@@ -118,25 +118,35 @@ class _HalfPrecision:
         return scope
 
 
-def _for_any_length(compiled, model):
-    """A tf.function of dicts of arrays, traced from its first call on for texts of any length, where the model takes these: else the
+def _with_free_axes(compiled, model):
+    """A tf.function of dicts of arrays, traced from its first call on for any length of the axes that differ from call to call: else the
     second length that comes would cost a second trace, and seconds."""
-    declared = getattr(model, "input", None)
-    if not isinstance(declared, dict) or "token_ids" not in declared or declared["token_ids"].shape[1] is not None:
+    free, begun = _free_axes(model), []
+    if not free:
         return compiled
-    begun = []
 
     def run(*batch):
         if not begun:
-            begun.append(compiled.get_concrete_function(*[{name: _spec(name, array) for name, array in part.items()} for part in batch]))
+            begun.append(compiled.get_concrete_function(*[_specs(part, free) for part in batch]))
         return compiled(*batch)
 
     return run
 
 
-def _spec(name: str, array) -> tf.TensorSpec:
-    shape = [None if axis == 1 and name in ALONG_TEXT else size for axis, size in enumerate(array.shape)]
-    return tf.TensorSpec(shape, array.dtype)
+def _free_axes(model) -> Mapping[str, Any]:
+    """What the model says itself, or that of the text, where it is declared without a length."""
+    if hasattr(model, "free_axes"):
+        return model.free_axes
+    declared = getattr(model, "input", None)
+    varies = isinstance(declared, dict) and "token_ids" in declared and declared["token_ids"].shape[1] is None
+    return dict.fromkeys(ALONG_TEXT, (1,)) if varies else {}
+
+
+def _specs(arrays: Mapping[str, Any], free: Mapping[str, Any]) -> dict[str, Any]:
+    """The arrays' tf.TensorSpecs; both may be dicts in dicts."""
+    return {name: _specs(array, free.get(name, {})) if isinstance(array, Mapping) else
+            tf.TensorSpec([None if axis in free.get(name, ()) else size for axis, size in enumerate(array.shape)], array.dtype)
+            for name, array in arrays.items()}
 
 
 class _Backward:

@@ -15,10 +15,16 @@ from keras import ops
 from kaleidobert.layers.pair_blocks import FirstPosition, OwnStart, SharedBlock
 from kaleidobert.model_zoo.backbone import Backbone
 from kaleidobert.model_zoo.kaleidobert import TOWERS, Matcher
+from kaleidobert.specs import TEXT
 
 
 class _OfMatcher(keras.Model):
-    """Computes with the variables of ``matcher``; layers know their own types."""
+    """Computes with the variables of ``matcher``; layers know their own types.
+
+    free_axes: of the inputs, those that are longer or shorter from call to call; by name, in dicts as the inputs are.
+    """
+
+    free_axes: Mapping[str, Any] = {}
 
     def __init__(self, matcher: Matcher):
         super().__init__(autocast=False)
@@ -49,6 +55,8 @@ class PictureSide(_OfMatcher):
 class TextSide(_OfMatcher):
     """Texts alone: {"started": [B, T, 4H]} and with towers {"side": f32[B, W]}. Inputs: token_ids, segment_ids, token_mask [B, T]."""
 
+    free_axes = dict.fromkeys(TEXT, (1,))
+
     def __init__(self, matcher: Matcher):
         super().__init__(matcher)
         self.start = OwnStart(self.first_block)
@@ -65,6 +73,8 @@ class Pairs(_OfMatcher):
     Inputs: pictures, texts: tables of PictureSide's and TextSide's outputs, and "token_mask" [N, T] of the texts; picture, text
     int32[B]: rows of the tables; places int32[T']: 0, 1, ... up to the longest of these texts.
     """
+
+    free_axes = {"pictures": {"started": (0,), "side": (0,)}, "texts": {"started": (0, 1), "side": (0,), "token_mask": (0, 1)}, "places": (0,)}
 
     def __init__(self, matcher: Matcher):
         super().__init__(matcher)

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from kaleidobert.preprocessors.examples import Arrays
+from kaleidobert.specs import TEXT
 
-TEXT = ("token_ids", "segment_ids", "token_mask")
 MULTIPLE = 8  # lengths are rounded up to its multiples: few shapes to compile, and products of even sizes
 
 
