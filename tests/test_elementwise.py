@@ -8,6 +8,7 @@ from keras import ops
 from kaleidobert.layers import elementwise
 from kaleidobert.layers.dropout import Dropout
 from kaleidobert.layers.elementwise import FUNCTIONS, LEAST_WIDTH
+from kaleidobert.layers.rows import trained_product
 from tests.golden_data import close
 
 WIDTHS = (16, 96, 119, 256)  # below and above what is compiled; by halves as far as 48, not at all, and 16
@@ -180,3 +181,12 @@ def compiled(function):
     import tensorflow as tf
 
     return tf.function(function, autograph=False)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_product_with_a_gradient_of_its_own(dtype):
+    inputs, kernel, upstream = (ops.cast(numbers(*shape, seed=seed), dtype) for seed, shape in enumerate(((7, 24), (24, 96), (7, 96))))
+    found, expected = (gradients(multiply, (inputs, kernel), upstream) for multiply in (trained_product, ops.matmul))
+    for one, other in zip(found, expected):
+        assert one.dtype == other.dtype and one.shape == other.shape
+        close(np.asarray(ops.cast(one, "float32")), np.asarray(ops.cast(other, "float32")), 1e-5 if dtype == "float32" else 1e-2)

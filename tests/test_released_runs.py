@@ -318,7 +318,8 @@ def test_text_length_is_what_the_files_hold(start):
 
 def test_a_limit_of_the_rows_to_evaluate_on(world, start, unplotted):
     config = pretrain(world, "limited", data=data(world, "pretrain", val_limit=5))
-    assert "val.list_csv: 2 file(s), " in (done := call("pretrain", config, "--dry-run")).out and ", of which at most the first 5\n" in done.out
+    dry = call("pretrain", config, "--dry-run")
+    assert "val.list_csv: 2 file(s), " in dry.out and ", of which at most the first 5\n" in dry.out
     assert call("pretrain", config).status == 0
     report, whole = results(config.run), results(start)
     assert report["bank"]["val"] | {"rows": 6, "used": 5} == report["bank"]["val"] and report["bank"]["train"]["used"] == 8

@@ -7,7 +7,7 @@ from keras import ops
 from kaleidobert.layers import elementwise
 from kaleidobert.layers.dropout import Dropout, seed_for, truncated_normal
 from kaleidobert.layers.norm import Norm
-from kaleidobert.layers.rows import rows
+from kaleidobert.layers.rows import rows, trained_product
 
 MASKED_SCORE = -10000.0  # as released: added to the attention scores of padding
 
@@ -17,9 +17,11 @@ def dense(units: int, initializer_range: float, seed: int, name: str, **kwargs) 
     return keras.layers.Dense(units, kernel_initializer=truncated_normal(initializer_range, seed, name), name=name, **kwargs)
 
 
-def product(inputs, layer: keras.layers.Dense):
-    """(inputs [N, H] times the kernel of a Dense layer, its bias), for functions that add the bias along with other things."""
-    return ops.matmul(inputs, ops.cast(layer.kernel, inputs.dtype)), ops.convert_to_tensor(layer.bias)
+def product(inputs, layer: keras.layers.Dense, training: bool = False):
+    """(inputs [N, H] times the kernel of a Dense layer, its bias), for functions that add the bias along with other things.
+    training: whether there is a way back."""
+    multiply = trained_product if training else ops.matmul
+    return multiply(inputs, ops.cast(layer.kernel, inputs.dtype)), ops.convert_to_tensor(layer.bias)
 
 
 class AttentionMask(keras.layers.Layer):
@@ -153,7 +155,7 @@ class EncoderBlock(keras.layers.Layer):
         shape = ops.shape(inputs)
         inputs, (attended, bias) = rows(inputs), product(rows(attended), self.attention_output)
         attended = self.attention_norm(attended, inputs, bias, states[0], rate=self.attention_dropout.rate)
-        fed, bias = product(elementwise.gelu(*product(attended, self.feed_inner), training), self.feed_output)
+        fed, bias = product(elementwise.gelu(*product(attended, self.feed_inner, training), training), self.feed_output)
         return ops.reshape(self.feed_norm(fed, attended, bias, states[1], rate=self.feed_dropout.rate), shape)
 
     def remember(self, patches):

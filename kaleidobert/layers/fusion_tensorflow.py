@@ -53,6 +53,20 @@ def products(one: tf.Tensor, other: tf.Tensor) -> tf.Tensor:
     return tf.matmul(one, other, transpose_b=True)
 
 
+def trained_product(inputs: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
+    """As rows.trained_product. On CPUs the gradient of the inputs is computed as a batch of one product, which is another routine of
+    oneDNN's: that for plain ones reads the transposed kernel at great distances and takes up to a third longer."""
+    return _batched_back(tf.convert_to_tensor(inputs), tf.convert_to_tensor(kernel)) if worthwhile() else tf.matmul(inputs, kernel)
+
+
+@tf.custom_gradient
+def _batched_back(inputs, kernel):
+    def gradient(upstream):
+        return tf.matmul(upstream[None], kernel[None], transpose_b=True)[0], tf.matmul(inputs, upstream, transpose_a=True)
+
+    return tf.matmul(inputs, kernel), gradient
+
+
 def worthwhile() -> bool:
     """Whether steps run as TensorFlow graphs on a CPU."""
     return not tf.config.list_physical_devices("GPU")

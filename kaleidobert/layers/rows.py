@@ -24,3 +24,12 @@ def products(one, other):
     from kaleidobert.layers import fusion_tensorflow
 
     return fusion_tensorflow.products(one, other)
+
+
+def trained_product(inputs, kernel):
+    """[N, H], [H, M] -> [N, M], with a gradient that is made for M several times H."""
+    if keras.backend.backend() != "tensorflow":
+        return ops.matmul(inputs, kernel)
+    from kaleidobert.layers import fusion_tensorflow
+
+    return fusion_tensorflow.trained_product(inputs, kernel)

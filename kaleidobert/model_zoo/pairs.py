@@ -74,7 +74,8 @@ class Pairs(_OfMatcher):
     int32[B]: rows of the tables; places int32[T']: 0, 1, ... up to the longest of these texts.
     """
 
-    free_axes = {"pictures": {"started": (0,), "side": (0,)}, "texts": {"started": (0, 1), "side": (0,), "token_mask": (0, 1)}, "places": (0,)}
+    free_axes = {"pictures": {"started": (0,), "side": (0,)}, "places": (0,),
+                 "texts": {"started": (0, 1), "side": (0,), "token_mask": (0, 1)}}
 
     def __init__(self, matcher: Matcher):
         super().__init__(matcher)
