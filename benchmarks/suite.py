@@ -92,7 +92,7 @@ def _sampler(name: str, *more: str) -> Measurement:
 SUITE = (
     _network(8, "float32", 15, 900),
     _network(8, "mixed_bfloat16", 7, 600, "--peers", "torch"),
-    _network(64, "float32", 5, 1200, "--micro", "32", "--peers", "torch", "--works", "forward and backward", "prediction"),
+    _network(64, "float32", 4, 900, "--micro", "32", "--peers", "torch", "--works", "forward and backward", "prediction"),
     _network(64, "mixed_bfloat16", 3, 900, "--micro", "32", "--peers", "torch", "--works", "forward and backward", "prediction"),
     _sampler("sampler"), _sampler("sampler-alignment", "--masking", "alignment"), _sampler("sampler-uint8", "--storage", "uint8"),
     Measurement("sampler-feeding", ("sampler", "--size", "base", "--batch", "256", "--step-ms", "50", "100"), None, 300,
