@@ -54,8 +54,8 @@ def products(one: tf.Tensor, other: tf.Tensor) -> tf.Tensor:
 
 
 def trained_product(inputs: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
-    """As rows.trained_product. On CPUs the gradient of the inputs is computed as a batch of one product, which is another routine of
-    oneDNN's: that for plain ones reads the transposed kernel at great distances and takes up to a third longer."""
+    """As rows.trained_product. On CPUs the gradient of the inputs is computed as a batch of one product: another routine of oneDNN's,
+    which takes a fifth less where the kernel is wide (benchmarks/NOTES.md)."""
     return _batched_back(tf.convert_to_tensor(inputs), tf.convert_to_tensor(kernel)) if worthwhile() else tf.matmul(inputs, kernel)
 
 
