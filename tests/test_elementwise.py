@@ -9,6 +9,7 @@ from kaleidobert.layers import elementwise
 from kaleidobert.layers.dropout import Dropout
 from kaleidobert.layers.elementwise import FUNCTIONS, LEAST_WIDTH
 from kaleidobert.layers.rows import trained_product
+from kaleidobert.layers.split_heads import split_heads
 from tests.golden_data import close
 
 WIDTHS = (16, 96, 119, 256)  # below and above what is compiled; by halves as far as 48, not at all, and 16
@@ -190,3 +191,26 @@ def test_a_product_with_a_gradient_of_its_own(dtype):
     for one, other in zip(found, expected):
         assert one.dtype == other.dtype and one.shape == other.shape
         close(np.asarray(ops.cast(one, "float32")), np.asarray(ops.cast(other, "float32")), 1e-5 if dtype == "float32" else 1e-2)
+
+
+@pytest.mark.parametrize("width", WIDTHS[:2])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_heads(width, dtype):
+    batch, length, count = 3, 5, 4
+    inputs, bias = numbers(batch * length, 3 * width), numbers(3 * width, seed=1)
+    upstream = numbers(3, batch, count, length, width // count, seed=2)
+
+    def ours(inputs, bias):
+        return ops.stack(split_heads(inputs, bias, (batch, length, width), count))
+
+    def plain(inputs, bias):
+        both = inputs + ops.cast(bias, dtype)  # query, key and value lie side by side, and in each its heads
+        return ops.stack([ops.stack([ops.reshape(both[:, start : start + width // count], (batch, length, -1))
+                                     for start in range(part * width, (part + 1) * width, width // count)], 1) for part in range(3)])
+
+    found, expected = (gradients(function, (ops.cast(inputs, dtype), bias), upstream) for function in (ours, plain))
+    assert [keras.backend.standardize_dtype(array.dtype) for array in found] == [dtype, dtype, "float32"]
+    tolerance = 1e-5 if dtype == "float32" else 0.1  # sums of 15, up to 8
+    for one, other in zip(found, expected):
+        assert one.shape == other.shape
+        close(np.asarray(ops.cast(one, "float32")), np.asarray(ops.cast(other, "float32")), tolerance)

@@ -20,7 +20,7 @@ def gelu(inputs, bias=None, training: bool = True):
     """GELU of inputs + bias by its tanh approximation, as released. training: whether there is a way back."""
     if bias is None:
         return _run("gelu", inputs)(inputs)
-    if not training and _is_fused(inputs.shape[-1]):  # oneDNN does it along with the product, where nothing between is asked for
+    if not training and is_fused(inputs.shape[-1]):  # oneDNN does it along with the product, where nothing between is asked for
         return ops.gelu(ops.add(inputs, ops.cast(bias, inputs.dtype)), approximate=True)
     return _run("bias_gelu", inputs)(inputs, bias)
 
@@ -51,7 +51,7 @@ def attention(scores, score_bias, dtype: str, width: int, state=None, rate: floa
     the network, as rows of scores have no fixed length."""
     if state is None:
         return _soften(scores, score_bias, dtype)
-    if _is_fused(width):
+    if is_fused(width):
         return _fused_attention(rate, dtype)(scores, score_bias, state)
     return _dropout(rate, _soften(scores, score_bias, dtype), state)
 
@@ -61,10 +61,11 @@ def attention(scores, score_bias, dtype: str, width: int, state=None, rate: floa
 
 def _run(name: str, inputs, *constants: float) -> Callable:
     rank, width = len(inputs.shape), inputs.shape[-1]
-    return _fused(name, rank, width, *constants) if _is_fused(width) else partial(FUNCTIONS[name][0], *constants)
+    return _fused(name, rank, width, *constants) if is_fused(width) else partial(FUNCTIONS[name][0], *constants)
 
 
-def _is_fused(width: int) -> bool:
+def is_fused(width: int) -> bool:
+    """Whether arrays whose last axis, or the network's, is so long go through fusion_tensorflow."""
     return keras.backend.backend() == "tensorflow" and width >= LEAST_WIDTH and _worthwhile()
 
 
@@ -193,11 +194,12 @@ def _drop_add_norm_back(epsilon: float, rate: float, upstream, inputs, residual,
 
 def _norm_back(epsilon: float, upstream, total, gamma):
     """Gradients of what is normalised, of gamma and of beta."""
-    upstream = _float(upstream)
+    upstream, share = _float(upstream), ops.expand_dims(gamma * (1 / total.shape[-1]), 1)
     standard, scale = _standardise(total, epsilon)
-    slope = upstream * gamma
-    found = (slope - _mean(slope) - standard * _mean(slope * standard)) * scale
-    return found, _columns(upstream * standard), _columns(upstream)
+    both = upstream * standard
+    # means over the row of upstream * gamma and of both * gamma
+    found = (upstream * gamma - ops.matmul(upstream, share) - standard * ops.matmul(both, share)) * scale
+    return found, _columns(both), _columns(upstream)
 
 
 def _columns(x):
@@ -215,7 +217,7 @@ def _standardise(x, epsilon: float):
 def _mean(x):
     """Over the last axis, kept. XLA on CPUs adds up a row one number after another, unless it is a product."""
     width = x.shape[-1]
-    if _is_fused(width):
+    if is_fused(width):
         return ops.matmul(x, np.full((width, 1), 1 / width, np.float32))
     return ops.sum(x, axis=-1, keepdims=True) * (1 / width)
 
@@ -230,7 +232,8 @@ def _soften(scores, score_bias, dtype: str):
 def _attention_back(rate: float, upstream, probabilities, state):
     """The gradient of the scores from the probabilities before dropout."""
     p, upstream = _float(probabilities), _drop(_float(upstream), state, rate)
-    return ops.cast(p * (upstream - ops.sum(p * upstream, -1, keepdims=True)), probabilities.dtype)
+    ones = ops.ones((p.shape[-1] or ops.shape(p)[-1], 1), "float32")  # a product, as in _mean
+    return ops.cast(p * (upstream - ops.matmul(p * upstream, ones)), probabilities.dtype)
 
 
 FUNCTIONS = {  # each with the gradients of its arrays of floats

@@ -8,6 +8,7 @@ from kaleidobert.layers import elementwise
 from kaleidobert.layers.dropout import Dropout, seed_for, truncated_normal
 from kaleidobert.layers.norm import Norm
 from kaleidobert.layers.rows import rows, trained_product
+from kaleidobert.layers.split_heads import split_heads
 
 MASKED_SCORE = -10000.0  # as released: added to the attention scores of padding
 
@@ -85,14 +86,12 @@ class SelfAttention(keras.layers.Layer):
 
     def project(self, inputs):
         """[B, S, H] -> query (scaled), key and value [B, A, S, D]."""
-        batch, length, hidden = ops.shape(inputs)
-        size = hidden // self.num_heads
+        size = inputs.shape[-1] // self.num_heads
         (query, *others), (query_bias, *biases) = ([ops.convert_to_tensor(part) for part in parts] for parts in (self.kernels, self.biases))
         # scaled here, where the numbers are fewer than behind the product
         kernel = ops.concatenate([query * size**-0.5, *others], axis=1)  # [H, 3H]
         bias = ops.concatenate([query_bias * size**-0.5, *biases], axis=0)
-        both = ops.add(ops.matmul(rows(inputs), kernel), bias)  # [B * S, 3H]
-        return ops.unstack(ops.transpose(ops.reshape(both, (batch, length, 3, self.num_heads, size)), (2, 0, 3, 1, 4)), 3)
+        return split_heads(ops.matmul(rows(inputs), kernel), bias, ops.shape(inputs), self.num_heads)
 
     def weigh(self, scores, score_bias):
         """Scores of any shape to probabilities over the last axis."""

@@ -7,6 +7,7 @@ whole step is compiled by XLA, as on GPUs and by JAX, nothing of this is needed.
 """
 
 from collections.abc import Callable, Sequence
+from functools import cache
 
 import tensorflow as tf
 
@@ -46,6 +47,26 @@ def kept(before: Callable[..., tf.Tensor], behind: Callable[..., tf.Tensor],
         return there(middle, state), gradient
 
     return all_of
+
+
+def compiled_back(forward: Callable[..., Tensors], backward: Callable[..., Tensors]) -> Callable[..., Tensors]:
+    """forward(*tensors) -> tensors, by TensorFlow's own operations; only the gradient is compiled: backward(*upstreams) -> one for
+    every tensor."""
+    back = _compiled(backward)
+
+    @tf.custom_gradient
+    def both(*tensors):
+        def gradient(*upstreams):
+            return [tf.cast(found, tensor.dtype) for found, tensor in zip(back(*upstreams), tensors)]
+
+        return forward(*tensors), gradient
+
+    return both
+
+
+@cache
+def _compiled(function: Callable[..., Tensors]) -> Callable[..., Tensors]:
+    return tf.function(function, **COMPILED)
 
 
 def products(one: tf.Tensor, other: tf.Tensor) -> tf.Tensor:
