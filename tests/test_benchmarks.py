@@ -133,8 +133,8 @@ def test_interleaved(monkeypatch):
     monkeypatch.setattr(floors, "perf_counter", lambda: now["wall"])
     monkeypatch.setattr(floors, "process_time", lambda: now["cpu"])
     slow, fast = floors.interleaved([case("slow", 8.0, 4.0, 6.0), case("fast", 2.0, 0.5, 0.75)], 4)
-    # both are warmed up and tried, then take turns from either side; the floor runs for a quarter of the case
-    warm_up, one, other = [("slow", 1), ("fast", 1)], ("slow", 1), ("fast", 2)
+    # both are warmed up and tried, then take turns from either side; the floor runs for half as long as the case
+    warm_up, one, other = [("slow", 1), ("fast", 1)], ("slow", 1), ("fast", 4)
     assert log == [*warm_up, *warm_up, one, other, other, one, one, other, other, one]
     assert slow.seconds["cpu"].tolist() == pytest.approx([6.0] * 4) and fast.seconds["cpu"].tolist() == pytest.approx([0.75] * 4)
     by_cpu, by_wall = floors.ratio(slow, fast, "cpu"), floors.ratio(slow, fast, "wall")
