@@ -1,5 +1,8 @@
 """The forward pass in half precision: weights are cast once for many batches, and are those of the moment."""
 
+import logging
+
+import keras
 import numpy as np
 import pytest
 
@@ -43,6 +46,20 @@ def test_only_weights_that_layers_cast_are_copied():
     assert {path.split("backbone/")[-1] for path in others} >= {"text_embedding/word_embeddings", "box_projection/kernel"}
     assert not any("encoder_" in path for path in others)
     assert len(steps_tensorflow._HalfPrecision(Pairs(model))._weights) == len(copied)
+
+
+def test_several_networks_are_no_reason_to_warn(monkeypatch):
+    """TensorFlow warns of traces again and again; each of these networks has one."""
+    said = []
+    monkeypatch.setattr(logging.getLogger("tensorflow"), "handle", lambda record: said.append(record.getMessage()))
+    for _ in range(8):
+        steps.forward(FirstRow())({"x": np.zeros((2, 3), np.float32)})
+    assert not said
+
+
+class FirstRow(keras.Model):
+    def call(self, inputs, training=False):
+        return {"x": inputs["x"][:1]}
 
 
 def test_a_function_that_holds_nothing():

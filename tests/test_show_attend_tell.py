@@ -1,5 +1,6 @@
 """The captioner: attention, teacher forcing against single steps, beam search, learning, losses."""
 
+import keras
 import numpy as np
 import pytest
 from keras import ops
@@ -73,6 +74,24 @@ def test_two_predictions_do_not_depend_on_later_pieces():
     first, second = (steps.forward(model)(each)["logits"] for each in (given, other))
     np.testing.assert_array_equal(first[:, :3], second[:, :3])
     assert not np.allclose(first[:, 3:], second[:, 3:])
+
+
+def test_captions_of_all_lengths_are_one_trace(monkeypatch):
+    model, given, traced, call = captioner(), inputs(), [], ShowAttendTell.call
+    monkeypatch.setattr(ShowAttendTell, "call", lambda *args, **kwargs: (traced.append(1), call(*args, **kwargs))[1])
+    optimizer = keras.optimizers.SGD(0.0)
+    optimizer.build(model.trainable_variables)
+    update = steps.train_step(model, lambda outputs, targets, weights: {"loss": keras.ops.mean(outputs["logits"])}, optimizer, 1.0)
+    forward, score, found = steps.forward(model), steps.forward(Scorer(model)), []
+    for length in (6, 2, 4):
+        pieces = given["pieces"][:, :length]
+        part = {**given, "pieces": pieces}
+        update(part, {"pieces": pieces}, {"pieces": np.ones(pieces.shape, np.float32)})
+        found.append((forward(part)["logits"], score({**part, "following": pieces})["log_likelihood"]))
+    assert len(traced) == 3  # one of training, two of prediction
+    for logits, likelihood in found[1:]:
+        np.testing.assert_allclose(logits, found[0][0][:, : logits.shape[1]], rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(likelihood, found[0][1][:, : logits.shape[1]], rtol=1e-5, atol=1e-6)
 
 
 def test_a_beam_of_one_is_greedy():

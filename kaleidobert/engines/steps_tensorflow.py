@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from typing import Any
 
 import keras
@@ -75,11 +76,13 @@ def forward(model: Callable[..., dict], shared: Collection[str] | None) -> Calla
 
 
 def _compiled(model, scope: Callable[[], Any] = nullcontext):
-    def compute(inputs):
-        with scope():
-            return model(wire.expand(inputs), training=False)
+    # a partial, not a closure: TensorFlow counts the traces of a piece of code, and warns where each of several networks has one
+    return tf.function(partial(_compute, model, scope), **COMPILED)
 
-    return tf.function(compute, **COMPILED)
+
+def _compute(model, scope: Callable[[], Any], inputs):
+    with scope():
+        return model(wire.expand(inputs), training=False)
 
 
 class _HalfPrecision:

@@ -232,7 +232,7 @@ def _soften(scores, score_bias, dtype: str):
 def _attention_back(rate: float, upstream, probabilities, state):
     """The gradient of the scores from the probabilities before dropout."""
     p, upstream = _float(probabilities), _drop(_float(upstream), state, rate)
-    ones = ops.ones((p.shape[-1] or ops.shape(p)[-1], 1), "float32")  # a product, as in _mean
+    ones = ops.ones((ops.shape(p)[-1], 1), "float32")  # a product, as in _mean
     return ops.cast(p * (upstream - ops.matmul(p * upstream, ones)), probabilities.dtype)
 
 

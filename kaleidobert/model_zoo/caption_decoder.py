@@ -18,6 +18,8 @@ class Scorer(keras.Model):
     Inputs: the captioner's, and following.
     """
 
+    free_axes = ShowAttendTell.free_axes
+
     def __init__(self, captioner: ShowAttendTell):
         super().__init__(name="scorer")
         self.captioner = captioner

@@ -16,6 +16,7 @@ from kaleidobert.layers.embeddings import FeatureScale
 from kaleidobert.layers.grid_encoder import GridEncoder
 from kaleidobert.layers.word_attention import WordAttention
 from kaleidobert.model_zoo.word_finder import WordFinder
+from kaleidobert.specs import ALONG_CAPTION
 
 SCALE = 4.0  # of logits: start embeddings are small, and so would be their products
 
@@ -45,6 +46,7 @@ class ShowAttendTell(keras.Model):
     """
 
     kind = "show_attend_tell"
+    free_axes = dict.fromkeys(ALONG_CAPTION, (1,))
 
     def __init__(self, vocabulary_size: int, feature_size: int, grid: int = 14, picture_size: int = 0, hidden_size: int = 256,
                  embedding_size: int = 128, attention_size: int = 64, context_size: int = 128, dropout: float = 0.3,

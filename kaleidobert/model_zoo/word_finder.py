@@ -13,6 +13,7 @@ from keras import ops
 from kaleidobert.layers.embeddings import FeatureScale
 from kaleidobert.layers.grid_encoder import GridEncoder
 from kaleidobert.layers.word_attention import WordAttention, WordTeller
+from kaleidobert.specs import ALONG_CAPTION
 
 
 class WordFinder(keras.Model):
@@ -26,6 +27,7 @@ class WordFinder(keras.Model):
     """
 
     kind = "word_finder"
+    free_axes = dict.fromkeys(ALONG_CAPTION, (1,))
 
     def __init__(self, vocabulary_size: int, feature_size: int, told: int, grid: int = 14, picture_size: int = 0, near: int = 0,
                  attention_size: int = 64, context_size: int = 128, dropout: float = 0.3, seed: int = 0):
