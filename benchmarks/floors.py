@@ -17,8 +17,8 @@ from kaleidobert import levels as kaleido
 from kaleidobert.levels import KaleidoLevel
 
 LEAST_SECONDS = 0.1  # of one measurement; short cases are repeated within it
-# Of the longest case. Other people's programs slow a machine down for some tenths of a second at a time: every long case has met
-# them, a short floor in most rounds not, and the median over the rounds would compare two machines.
+# Of the longest case. Machines have slow moments of some tenths of a second: a long case averages over them, a short floor meets
+# none in most rounds, and the median over the rounds would compare two machines.
 LEAST_SHARE = 0.5
 PAIRS = 4  # products up and down again in one chain
 CLOCKS = ("wall", "cpu")

@@ -213,6 +213,22 @@ def test_a_finder_makes_a_word_look_at_what_the_text_says_of_it_and_the_captione
         assert (maps[:, 1].argmax(-1) == first).mean() > 0.9 and (maps[~silent, 3].argmax(-1) == second[~silent]).mean() > 0.9
 
 
+def test_texts_of_all_lengths_are_one_trace_of_a_finder(monkeypatch):
+    finder, (batch, *_), traced, call = WordFinder(**FINDER), riddle(4), [], WordFinder.call
+    monkeypatch.setattr(WordFinder, "call", lambda *args, **kwargs: (traced.append(1), call(*args, **kwargs))[1])
+    optimizer = keras.optimizers.SGD(0.0)
+    optimizer.build(finder.trainable_variables)
+    update, forward, found = steps.train_step(finder, finder_loss, optimizer, 1.0), steps.forward(finder), []
+    for length in (5, 2, 4):
+        cut = [{name: array if name in ("grid", "candidates", "held", "held_prior") else array[:, :length] for name, array in part.items()}
+               for part in batch]
+        assert np.isfinite(update(*cut)["loss"])
+        found.append(forward(cut[0])["told"])
+    assert len(traced) == 2  # one of training, one of prediction
+    for told in found[1:]:
+        np.testing.assert_allclose(told, found[0][:, : told.shape[1]], rtol=1e-5, atol=1e-6)
+
+
 def test_single_words_look_at_the_near_features_only():
     batch, *_ = riddle(4)
     finder = WordFinder(**FINDER | {"near": 2})
