@@ -29,26 +29,27 @@ def main(arguments: list[str] | None = None) -> int:
 def run(options: argparse.Namespace) -> dict[str, Any]:
     """Measure and print: AGM, and as floors random masking of the same texts and copying the alignment once."""
     machine = report.machine()
-    maskable, token_words, alignment = texts(options.batch, options.words)
+    found = texts(options.batch, options.words)
     rng = np.random.Generator(np.random.Philox(0))
 
     def case(policy: str, name: str) -> floors.Case:
         def repeat(times: int) -> None:
             for _ in range(times):
-                masking.plan(policy, maskable, token_words, alignment, KALEIDO, masking.Quota(), rng)
+                masking.plan(policy, found, KALEIDO, masking.Quota(), rng)
 
         return floors.Case(name, options.batch / 1e3, "thousand examples", repeat)
 
-    copying = floors.copies(alignment.nbytes, 1)
+    copying = floors.copies(found.alignment.nbytes, 1)
     copying = floors.Case(f"{copying.name}, the alignment", options.batch / 1e3, "thousand examples", copying.run)
     timing, *against = floors.interleaved([case("alignment", "AGM"), case("random", "random masking"), copying], options.repeats)
-    facts = {"title": f"masking: batch {options.batch}, {TEXT_LENGTH} tokens, {alignment.shape[-1]} patches, "
-                      f"{np.count_nonzero(alignment) / options.batch:.0f} links in an example", "machine": machine, "batch": options.batch}
+    links = np.count_nonzero(found.alignment) / options.batch
+    title = f"masking: batch {options.batch}, {TEXT_LENGTH} tokens, {found.alignment.shape[-1]} patches, {links:.0f} links in an example"
+    facts = {"title": title, "machine": machine, "batch": options.batch}
     return report.show(facts, timing, against, options.json)
 
 
-def texts(batch: int, words: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(maskable bool[B, T], token_words i16[B, T], alignment f16[B, T, 55]) of texts of 10 to 62 pieces, four pieces to three
+def texts(batch: int, words: int) -> masking.Texts:
+    """Texts of 10 to 62 pieces, four pieces to three
     words, with two patches per masked level for each of ``words`` words."""
     rng, places = np.random.Generator(np.random.Philox(0)), np.arange(TEXT_LENGTH)
     maskable = (places >= 1) & (places <= rng.integers(10, TEXT_LENGTH - 1, (batch, 1)))
@@ -62,7 +63,7 @@ def texts(batch: int, words: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     chosen = rng.random((batch, TEXT_LENGTH + 1)) + 2 * (np.arange(TEXT_LENGTH + 1) > number)  # words that the text has come first
     strengths[chosen.argsort(1).argsort(1) >= words] = 0
     alignment = np.take_along_axis(strengths, token_words.clip(0)[..., None].astype(np.int64), 1)
-    return maskable, token_words, alignment * maskable[..., None]
+    return masking.Texts(maskable, token_words, alignment * maskable[..., None])
 
 
 if __name__ == "__main__":

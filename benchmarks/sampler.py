@@ -49,7 +49,7 @@ def opened(options: argparse.Namespace) -> Iterator[Path]:
 
 def links(bank: Bank, start: int) -> np.ndarray:
     """f16[n, T, P] from row ``start`` on, as masking.py draws them."""
-    found = masking.texts(min(random_bank.SHARD_SIZE, bank.size - start), 12)[2][:, : bank.text_length]
+    found = masking.texts(min(random_bank.SHARD_SIZE, bank.size - start), 12).alignment[:, : bank.text_length]
     return np.pad(found, ((0, 0), (0, bank.text_length - found.shape[1]), (0, 0)))
 
 

@@ -123,6 +123,7 @@ class Regions(Checked):
     threshold: float = 0.5  # a word's region: where its map reaches this share of its maximum
     share: float = 0.5  # a patch is linked where it has this share of the strength of its level's best
     most: int = 2  # patches per word and level
+    content_only: bool = False  # link no stop words, numbers and punctuation (ours)
 
     limits: ClassVar[Limits] = {"threshold": (0, 1), "share": (0, 1), "most": (1,)}
 

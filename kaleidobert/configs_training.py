@@ -31,6 +31,8 @@ class Sampling(Checked):
     mask_rate: float = 0.15
     max_masked: int = 10
     whole_word: bool = False  # mask all pieces of a word together, as far as the quota allows
+    pairs: Literal["quota", "all"] = "quota"  # AGM draws at most as many aligned words as tokens are masked, or all of them
+    camouflage: Literal["even", "guided"] = "even"  # which patch is replaced: drawn evenly, or by AGM (paper), where other masks tell it
     negative_share: float = 0.5  # of the examples get the text of another product
     negatives_same_subcategory: float = 0.5  # of the negatives come from the same subcategory
     subcategory: str = "subcategory"  # the label that says what is a subcategory

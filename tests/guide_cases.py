@@ -26,10 +26,17 @@ class Case:
     quota: Quota
 
     def plan(self, seed=0):
-        return masking.plan("alignment", self.maskable, self.words, self.alignment, self.levels, self.quota, rng(seed))
+        return masking.plan("alignment", self.texts, self.levels, self.quota, rng(seed))
+
+    @property
+    def texts(self):
+        return masking.Texts(self.maskable, self.words, self.alignment)
 
 
-def make(lengths, levels, density, seed=0, per_word=0.6, quota=None) -> Case:
+ALL = Quota(pairs="all", camouflage="guided")  # every group is drawn, on every level: the plainest rules
+
+
+def make(lengths, levels, density, seed=0, per_word=0.6, quota=ALL) -> Case:
     """Texts of these lengths, words of one or more pieces, a share of them linked; few different strengths, so that some tie."""
     draw, lengths = rng(seed), np.asarray(lengths)
     places = np.arange(WIDTH)
@@ -40,7 +47,7 @@ def make(lengths, levels, density, seed=0, per_word=0.6, quota=None) -> Case:
     strengths *= (draw.random(strengths.shape) < 2 / 9) & (draw.random(strengths.shape[:2]) < density)[..., None]
     masked = np.repeat([level.num_masked > 0 for level in levels], [level.num_patches for level in levels])
     linked = np.take_along_axis(strengths * masked, np.maximum(words, 0)[..., None].astype(int), 1) * maskable[..., None]
-    return Case(maskable, words, linked.astype(np.float16), levels, quota or Quota())
+    return Case(maskable, words, linked.astype(np.float16), levels, quota)
 
 
 def chosen(plan, row):
@@ -54,7 +61,7 @@ def chosen(plan, row):
 def loop(case: Case, seed: int):
     """What guide must do, for each example: (tokens, {level: patches})."""
     draw, (batch, width), count = rng(seed), case.maskable.shape, kaleido.num_patches(case.levels)
-    coin, key = np.divmod(np.floor(2 * KEYS * draw.random(batch * width).reshape(batch, width)), KEYS)
+    coin, key = np.divmod(np.floor(2 * KEYS * draw.random((batch, width))), KEYS)
     any_token, any_patch = draw.random((batch, width)), draw.random((batch, count))
     return [one(case, row, coin[row] == 1, 1 + key[row], any_token[row], any_patch[row])
             for row in range(batch)]
@@ -69,8 +76,11 @@ def one(case, row, on_text, key, any_token, any_patch):
     for t in allowed:
         for p in np.flatnonzero(case.alignment[row, t]).tolist():
             links[head[t]][p] = max(float(case.alignment[row, t, p]), links[head[t]].get(p, 0))
-    groups = sorted((h for h in links if links[h]), key=lambda h: -key[h])
+    if case.quota.camouflage == "even":  # where the slot is the answer nothing is linked
+        even = {p for level in case.levels if level.answer == "class" for p in range(slices[level.name].start, slices[level.name].stop)}
+        links = {h: {p: strength for p, strength in of.items() if p not in even} for h, of in links.items()}
     limit = min(len(allowed), max(1, min(case.quota.most, round(case.quota.share * len(allowed)))))
+    groups = sorted((h for h in links if links[h]), key=lambda h: -key[h])[: limit if case.quota.pairs == "quota" else None]
     tokens, patches = [], []
 
     def level_of(p):

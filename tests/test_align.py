@@ -33,13 +33,14 @@ def done(world):
     return config, call("align", config, "mode=forced")
 
 
-def test_forced_mode_aligns_every_content_word(world, done):
+def test_forced_mode_aligns_every_word(world, done):
     config, outcome = done
     assert outcome.status == 0, outcome.err
     bank, place = Bank(world.data.bank), config.run / "forced"
     strengths, outcomes = alignments.strengths(bank), results(place)
     counts = outcomes["alignment"]
-    assert counts["words_with_map"] == counts["content_words"] > 0 and counts["pictures_without_alignment"] == 0
+    assert counts["words_with_map"] == counts["words"] > counts["content_words"] == counts["content_words_with_map"] > 0
+    assert counts["pictures_without_alignment"] == 0
     assert strengths.shape == (bank.size, bank.text_length, 55) and not strengths[bank.token_words < 0].any()
     assert outcomes["metrics"]["perplexity"] > 1 and set(outcomes["baselines"]) == {"nearest_picture", "commonest_of_subcategory"}
     words = [json.loads(line) for line in (place / "words.jsonl").read_text().splitlines()]
@@ -170,17 +171,21 @@ def test_words_of_pieces():
 def test_maps_of_words():
     words = [align_words.Word("red", [1]), align_words.Word("the", [2]), align_words.Word("bags", [3, 4]), align_words.Word("hat", [5])]
     alpha = np.eye(5, 6, dtype=np.float32)
-    maps, known = align_words.forced_maps(words, alpha, after=False)
+    maps, known = align_words.forced_maps(words, alpha, after=False, content_only=True)
     assert known.tolist() == [True, False, True, True]
+    everything, known_too = align_words.forced_maps(words, alpha, after=False, content_only=False)
+    assert known_too.all() and everything[1].any() and (everything[known] == maps[known]).all()
     np.testing.assert_allclose(maps[2], [0, 0, 0.5, 0.5, 0, 0])  # pieces 3 and 4 are told from rows 2 and 3
-    after, known = align_words.forced_maps(words, alpha, after=True)
+    after, known = align_words.forced_maps(words, alpha, after=True, content_only=True)
     assert known.tolist() == [True, False, True, False]  # no row was left that had read the last piece
     np.testing.assert_allclose(after[2], [0, 0, 0, 0.5, 0.5, 0])
     caption = align_words.join(["bag", "##s", "red", "bags"])
-    maps, known = align_words.generated_maps(words, caption, alpha, after=False)
+    maps, known = align_words.generated_maps(words, caption, alpha, after=False, content_only=True)
     assert known.tolist() == [True, False, True, False]
     np.testing.assert_allclose(maps[2], [0.25, 0.25, 0, 0.5, 0, 0])
-    maps, _ = align_words.generated_maps(words, caption, alpha, after=True)
+    known = align_words.generated_maps(words, [*caption, align_words.Word("the", [2])], alpha, after=False, content_only=False)[1]
+    assert known.tolist() == [True, True, True, False]
+    maps, _ = align_words.generated_maps(words, caption, alpha, after=True, content_only=True)
     np.testing.assert_allclose(maps[[0, 2]], [[0, 0, 0, 1, 0, 0], [0, 0.25, 0.25, 0, 0.5, 0]])
 
 

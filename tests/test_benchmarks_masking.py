@@ -16,7 +16,8 @@ def test_program(tmp_path, capsys):
 
 
 def test_texts():
-    maskable, words, alignment = masking.texts(64, 5)
+    found = masking.texts(64, 5)
+    maskable, words, alignment = found.maskable, found.token_words, found.alignment
     assert maskable.shape == words.shape == (64, 64) and alignment.shape == (64, 64, 55) and alignment.dtype == np.float16
     assert ((words >= 0) == maskable).all() and not alignment[~maskable].any()
     for row in range(64):

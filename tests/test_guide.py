@@ -14,7 +14,8 @@ FEW = settings(max_examples=120, deadline=None, derandomize=True)
 
 cases = st.builds(make, st.lists(st.integers(0, WIDTH - 2), min_size=1, max_size=6), st.sampled_from(list(TABLES.values())),
                   st.sampled_from([0.0, 0.1, 0.4, 0.8, 1.0]), st.integers(0, 10**6), st.sampled_from([0.4, 0.8, 1.0]),
-                  st.builds(Quota, st.sampled_from([0.15, 0.5, 1.0]), st.sampled_from([1, 4, 10]), st.booleans()))
+                  st.builds(Quota, st.sampled_from([0.15, 0.5, 1.0]), st.sampled_from([1, 4, 10]), st.booleans(),
+                            st.sampled_from(["quota", "all"]), st.sampled_from(["even", "guided"])))
 
 
 @FEW
@@ -40,7 +41,9 @@ def test_quotas_are_met_and_no_word_is_masked_on_both_sides_while_there_is_a_cho
         assert tokens <= allowed and len(tokens) == limit == plan.token_weights[row].sum()
         assert {name: len(k) for name, k in patches.items()} == {x.name: x.num_masked for x in case.levels if x.num_masked}
         hidden = {slices[name].start + p for name, k in patches.items() for p in k}
-        linked = {t: set(np.flatnonzero(case.alignment[row, t]).tolist()) for t in allowed}
+        even = set() if case.quota.camouflage == "guided" else {
+            p for level in case.levels if level.answer == "class" for p in range(slices[level.name].start, slices[level.name].stop)}
+        linked = {t: set(np.flatnonzero(case.alignment[row, t]).tolist()) - even for t in allowed}
         of_hidden_words = set().union(*(linked[t] for t in tokens))
         for p in hidden & of_hidden_words:  # both sides of a word: then there is no other patch on that level
             part = next(part for part in slices.values() if part.start <= p < part.stop)

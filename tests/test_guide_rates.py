@@ -1,18 +1,19 @@
 """Alignment Guided Masking: how often what is masked, by chi-square tests and by hand."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from kaleidobert import levels as kaleido
 from kaleidobert.levels import KALEIDO
-from kaleidobert.preprocessors.masking import Quota
-from tests.guide_cases import WIDTH, make
+from tests.guide_cases import ALL, WIDTH, make
 
 MANY = 8_000
 
 
 def pattern(links, length=16, per_word=1.0, quota=None):
     """MANY times one text of single-piece words 1..length, linked to patches of KALEIDO: {word: {patch: strength}}."""
-    case = make(np.full(MANY, length), KALEIDO, 0, 0, per_word, quota or Quota(0.15, 10))
+    case = make(np.full(MANY, length), KALEIDO, 0, 0, per_word, quota or ALL)
     for word, strengths in links.items():
         for patch, strength in strengths.items():
             case.alignment[:, word, patch] = strength
@@ -84,14 +85,14 @@ def test_a_patch_of_several_words_goes_to_the_text_where_they_disagree():
 
 
 def test_pieces_of_an_aligned_word_go_together():
-    case = make(np.full(MANY, 14), KALEIDO, 0, 0, 1.0, Quota(0.3, 10))
+    case = make(np.full(MANY, 14), KALEIDO, 0, 0, 1.0, replace(ALL, share=0.3))
     case.words[:, 5:8] = case.words[:, 5:6]  # three pieces; four tokens are masked
     case.alignment[:, 5:8, 7] = 0.5
     tokens, patches = hits(case.plan())
     together = tokens[:, 5:8]
     assert (together.all(1) == together.any(1)).all() and abs(together.all(1).mean() - 0.5) < 0.02
     assert (patches[:, 7] == ~together.any(1)).all()
-    case.quota = Quota(0.15, 10)  # two are masked: the word takes both places, its pieces at random
+    case.quota = ALL  # two are masked: the word takes both places, its pieces at random
     tokens, _ = hits(case.plan())
     counts = tokens[:, 5:8].sum(0)
     assert set(tokens[:, 5:8].sum(1).tolist()) == {0, 2} and chi_square(counts, counts.mean()) < 13.8

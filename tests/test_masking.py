@@ -6,7 +6,7 @@ import pytest
 from kaleidobert.errors import UserError
 from kaleidobert.levels import KALEIDO
 from kaleidobert.preprocessors import masking
-from kaleidobert.preprocessors.masking import Quota
+from kaleidobert.preprocessors.masking import Quota, Texts
 from tests.tables import TABLES
 
 
@@ -25,7 +25,8 @@ def single(allowed):
 
 
 def random_plan(allowed, levels=KALEIDO, words=None, whole_word=False):
-    return masking.plan("random", allowed, single(allowed) if words is None else words, None, levels, Quota(0.15, 10, whole_word), rng())
+    texts = Texts(allowed, single(allowed) if words is None else words)
+    return masking.plan("random", texts, levels, Quota(0.15, 10, whole_word), rng())
 
 
 @pytest.mark.parametrize("levels", TABLES.values(), ids=TABLES)
@@ -71,9 +72,9 @@ def test_replacement_is_80_10_10_and_touches_nothing_else():
 
 def test_unknown_policy():
     with pytest.raises(UserError, match="policy 'best' is not available.*random, alignment"):
-        masking.plan("best", maskable([3]), single(maskable([3])), None, KALEIDO, Quota(), rng())
+        masking.plan("best", Texts(maskable([3]), single(maskable([3]))), KALEIDO, Quota(), rng())
     with pytest.raises(UserError, match="there is no alignment"):
-        masking.plan("alignment", maskable([3]), single(maskable([3])), None, KALEIDO, Quota(), rng())
+        masking.plan("alignment", Texts(maskable([3]), single(maskable([3]))), KALEIDO, Quota(), rng())
 
 
 def test_whole_words_are_masked_together_but_for_the_last_one():

@@ -168,9 +168,10 @@ def test_alignment_is_refused_until_the_bank_has_one(bank):
         make(bank, batch=0)
 
 
-def test_alignment_guides_matching_pairs_and_no_others(tmp_path):
-    """One word of every text is linked to one patch of every masked level: the two are never masked together, and half of the
-    matching pairs mask the word; a negative masks both like any other token and patch."""
+def test_alignment_guides_texts_and_pictures_whether_they_match_or_not(tmp_path):
+    """The first word of every text is linked to the first patch of each level with a feature to be told. Beside the own picture the
+    two are never masked together and always one of them; a text is masked alike beside another's picture, and a picture beside
+    another's text: half the time by the link."""
     bank = tiny_bank(tmp_path, num_products=60)
     strengths = np.zeros((bank.size, bank.text_length, 55), np.float16)
     strengths[:, 1, [5, 14, 30]] = 0.5  # the first piece, which is a word: a colour
@@ -180,11 +181,30 @@ def test_alignment_guides_matching_pairs_and_no_others(tmp_path):
     word = ((draw.masks.tokens == 1) & (draw.masks.token_weights > 0)).any(1)
     patch = np.stack([(draw.masks.patches[name] == 0).any(1) for name in ("camouflage", "grey", "blank")], 1)
     negative = draw.text_rows != draw.rows
-    assert not (word & patch.any(1))[~negative].any() and (word | patch.all(1))[~negative].all()
-    assert abs(word[~negative].mean() - 0.5) < 0.05
-    assert word[negative].mean() < 0.35 and abs(patch[negative, 0].mean() - 1 / 9) < 0.03 and (word & patch.any(1))[negative].any()
+    assert not (word & patch[:, 1:].any(1))[~negative].any() and (word | patch[:, 1:].all(1))[~negative].all()
+    for part in (negative, ~negative):
+        assert abs(word[part].mean() - 0.5) < 0.05 and np.allclose(patch[part].mean(0), [1 / 9, 0.5, 0.5], atol=0.05)
     for first, again in zip(samples.batch(3), make(bank, batch=2000, masking="alignment").batch(3)):
         assert all((first[name] == again[name]).all() for name in first)
+
+
+def test_a_picture_is_masked_by_its_own_alignment_and_a_text_by_its_own(tmp_path):
+    """Every product links its own word to its own patch: beside another's text the picture's patch is masked, not the text's."""
+    bank = tiny_bank(tmp_path, num_products=60)
+    strengths, own = np.zeros((bank.size, bank.text_length, 55), np.float16), np.arange(bank.size) % 2
+    strengths[np.arange(bank.size), 1 + own, 30 + 20 * own] = 0.5
+    alignments.write(bank, [strengths], ({} for _ in range(bank.size)), mode="test", settings={})
+    samples = make(bank, batch=4000, masking="alignment")
+    draw = samples.draw(samples.order.batch(0), np.random.Generator(np.random.Philox(5)))
+    used = draw.masks.token_weights > 0
+    for kind in (0, 1):
+        word = ((draw.masks.tokens == 1 + kind) & used).any(1)
+        patch = (draw.masks.patches["blank"] == 20 * kind).any(1)
+        for text, picture in ((0, 0), (0, 1), (1, 0), (1, 1)):
+            part = (own[draw.text_rows] == text) & (own[draw.rows] == picture) & (draw.text_rows != draw.rows)
+            assert part.sum() > 300
+            assert abs(word[part].mean() - (0.5 if text == kind else 0.1)) < 0.12
+            assert abs(patch[part].mean() - (0.5 if picture == kind else 0.1)) < 0.12
 
 
 def test_whole_words_can_be_asked_for(bank):

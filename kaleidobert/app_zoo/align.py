@@ -126,9 +126,9 @@ def _align(captioner: CaptionerRun, write: Any, rows: np.ndarray, most_words: in
         words = align_words.text_words(bank, tokenizer.pieces(bank.token_ids[row]), row)
         written = align_words.join(tokenizer.pieces(captioner.pieces.bank_ids[caption.pieces]))
         if scores is not None:
-            own = align_words.forced_maps(words, scores[number][1], after)
+            own = align_words.forced_maps(words, scores[number][1], after, config.regions.content_only)
         else:
-            own = align_words.generated_maps(words, written, caption.alpha, after)
+            own = align_words.generated_maps(words, written, caption.alpha, after, config.regions.content_only)
         maps[number, : len(words)], known[number, : len(words)] = own
         entry = bank.table[row]
         notes.append({"image_id": entry["image_id"], "caption": " ".join(word.text for word in written),

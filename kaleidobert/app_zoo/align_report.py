@@ -46,8 +46,10 @@ def statistics(bank: Bank, strengths: np.ndarray, notes: list[dict]) -> dict[str
     links = sum(int(np.count_nonzero(strengths[i : i + 256])) for i in range(0, len(strengths), 256))
     real = np.asarray(bank.token_words) >= 0
     content = [int(alignment.content(note["words"]).sum()) for note in notes]
+    seen = sum(int((alignment.content(note["words"]) & note["has_map"]).sum()) for note in notes)
     return {"tokens": int(real.sum()), "aligned_tokens": int(linked.sum()), "share_of_tokens": float(linked.sum() / max(1, real.sum())),
-            "content_words": sum(content), "words_with_map": sum(sum(note["has_map"]) for note in notes), "links": links,
+            "words": sum(len(note["words"]) for note in notes), "content_words": sum(content), "content_words_with_map": seen,
+            "words_with_map": sum(sum(note["has_map"]) for note in notes), "links": links,
             "pictures": len(notes), "pictures_without_text": int((~real.any(1)).sum()),
             "pictures_without_content_word": sum(count == 0 for count in content) - int((~real.any(1)).sum()),
             "pictures_without_alignment": int((~linked.any(1)).sum())}
@@ -59,7 +61,8 @@ def tell(config: AlignConfig, report: dict[str, Any], counts: dict[str, Any], pl
     print(f"captions of {report['products']:,} {config.data.val_split!r} products: perplexity {metrics['perplexity']:.2f}, BLEU-4 "
           f"{metrics['bleu4']:.4f}, CIDEr-D {metrics['cider_d']:.3f}, {metrics['different_captions']:,} different"
           + "".join(f"; {name} {values['bleu4']:.4f}, {values['cider_d']:.3f}" for name, values in report["baselines"].items()))
-    print(f"mode {config.mode}: {counts['words_with_map']:,} of {counts['content_words']:,} content words have a map; "
+    print(f"mode {config.mode}: {counts['words_with_map']:,} of {counts['words']:,} words have a map, "
+          f"{counts['content_words_with_map']:,} of {counts['content_words']:,} content words; "
           f"{counts['share_of_tokens']:.1%} of {counts['tokens']:,} word pieces are aligned, by {counts['links']:,} links")
     for key, what in (("without_text", "no text"), ("without_content_word", "a text without a content word"),
                       ("without_alignment", "no link at all (these included); masking draws at random there")):

@@ -44,26 +44,34 @@ def plain(piece: str) -> str:
     return piece.removeprefix("##").removeprefix(META)
 
 
-def forced_maps(words: Sequence[Word], alpha: np.ndarray, after: bool) -> tuple[np.ndarray, np.ndarray]:
+def forced_maps(words: Sequence[Word], alpha: np.ndarray, after: bool, content_only: bool) -> tuple[np.ndarray, np.ndarray]:
     """(maps f32[W, N], has_map bool[W]) of the words of a text; alpha f32[L, N], row k: where the captioner looked having read
-    k pieces. after: a word's map is where it looked having read the word, else where it looked to tell the word."""
+    k pieces. after: a word's map is where it looked having read the word, else where it looked to tell the word. content_only:
+    stop words, numbers and punctuation have none."""
     maps, known = _empty(words, alpha)
-    for number in np.flatnonzero(alignment.content([word.text for word in words])):
+    for number in _mapped(words, content_only):
         rows = [place - 1 + after for place in words[number].places if place - 1 + after < len(alpha)]  # place 0 is the start piece
         if rows:
             maps[number], known[number] = alpha[rows].mean(0), True
     return maps, known
 
 
-def generated_maps(words: Sequence[Word], caption: Sequence[Word], alpha: np.ndarray, after: bool) -> tuple[np.ndarray, np.ndarray]:
+def generated_maps(words: Sequence[Word], caption: Sequence[Word], alpha: np.ndarray, after: bool,
+                   content_only: bool) -> tuple[np.ndarray, np.ndarray]:
     """The same for the words of the text that the caption has too: the mean over its pieces and occurrences; alpha f32[L + 1, N] of
     a caption of L pieces."""
     maps, known = _empty(words, alpha)
-    for number in np.flatnonzero(alignment.content([word.text for word in words])):
+    for number in _mapped(words, content_only):
         same = [alpha[np.array(word.places) + after].mean(0) for word in caption if word.text == words[number].text]
         if same:
             maps[number], known[number] = np.mean(same, 0), True
     return maps, known
+
+
+def _mapped(words: Sequence[Word], content_only: bool) -> list[int]:
+    """The numbers of the words that may have a map: all but those of special pieces."""
+    chosen = alignment.content([word.text for word in words]) if content_only else np.array([bool(word.places) for word in words], bool)
+    return np.flatnonzero(chosen).tolist()
 
 
 def _empty(words: Sequence[Word], alpha: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -17,7 +17,7 @@ from kaleidobert.app_zoo.inspect_links import Linked
 from kaleidobert.configs import Sampling
 from kaleidobert.datasets import alignments
 from kaleidobert.datasets.bank import Bank
-from kaleidobert.datasets.sampler import generator
+from kaleidobert.datasets.sampler import generator, maskable, quota
 from kaleidobert.errors import UserError
 from kaleidobert.evaluators import alignment as evaluation
 from kaleidobert.evaluators import plots_alignment
@@ -105,14 +105,12 @@ def corpus(found: Alignment, levels: Sequence[KaleidoLevel], path: Path) -> Corp
 def _plan(policy: str, found: Alignment, levels: Sequence[KaleidoLevel], row: int, photo: Photo, sampling: Sampling, seed: int) -> Plan:
     """One draw of a policy for the picture and its own text."""
     bank, one = found.bank, slice(row, row + 1)
-    token_ids, vocabulary = bank.token_ids[one], bank.vocabulary
-    maskable = ~np.isin(token_ids, (vocabulary.pad, vocabulary.start, vocabulary.end))
-    quota = masking.Quota(sampling.mask_rate, sampling.max_masked, sampling.whole_word)
-    masks = masking.plan(policy, maskable, bank.token_words[one], np.asarray(bank.alignment[one]), levels, quota,
-                         generator(seed, STREAM, row))
+    token_ids, vocabulary, can_be = bank.token_ids[one], bank.vocabulary, maskable(bank, one)
+    texts = masking.Texts(can_be, bank.token_words[one], np.asarray(bank.alignment[one]))
+    masks = masking.plan(policy, texts, levels, quota(sampling), generator(seed, STREAM, row))
     hidden = set(masks.tokens[0, masks.token_weights[0] > 0].tolist())
     names = found.tokenizer.pieces(token_ids[0].tolist())
-    tokens = [Token(names[place], "masked" if place in hidden else "plain" if maskable[0, place] else "special", place + 1)
+    tokens = [Token(names[place], "masked" if place in hidden else "plain" if can_be[0, place] else "special", place + 1)
               for place in np.flatnonzero(token_ids[0] != vocabulary.pad).tolist()]
     shown = [Shown(name, _masked_patches(next(level for level in levels if level.name == name), photo, chosen[0].tolist()))
              for name, chosen in masks.patches.items()]

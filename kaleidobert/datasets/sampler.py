@@ -145,21 +145,18 @@ class PretrainSampler:
         same = rng.random(batch) < sampling.negatives_same_subcategory
         text_rows = np.where(negative, self._partners.draw(rows, same, rng), rows)
         donors = self._partners.draw(rows, np.zeros(batch, bool), rng)
-        token_ids, vocabulary = bank.token_ids[text_rows], bank.vocabulary
-        special = np.isin(token_ids, (vocabulary.pad, vocabulary.start, vocabulary.end))
-        quota = masking.Quota(sampling.mask_rate, sampling.max_masked, sampling.whole_word)
-        alignment = self._alignment(rows, text_rows) if sampling.masking == "alignment" else None
-        masks = masking.plan(sampling.masking, ~special, bank.token_words[text_rows], alignment, self._levels, quota, rng)
+        foreign = text_rows != rows
+        masks = masking.plan(sampling.masking, self._texts(text_rows), self._levels, quota(sampling), rng, foreign,
+                             self._texts(rows[foreign]))
         none = np.zeros((batch, 0), np.int32)
         spoiled = {level.name: pretexts.spoil(level, masks.patches.get(level.name, none), rng) for level in self._levels}
-        replaced = masking.replace(token_ids, masks, vocabulary.mask, vocabulary.ordinary, rng)
+        replaced = masking.replace(bank.token_ids[text_rows], masks, bank.vocabulary.mask, bank.vocabulary.ordinary, rng)
         return Draw(rows, text_rows, donors, masks, spoiled, replaced)
 
-    def _alignment(self, rows: np.ndarray, text_rows: np.ndarray) -> np.ndarray:
-        """f16[B, T, P]; zeros for negatives: no word of another product's text belongs to a patch."""
-        alignment = self._bank.alignment[rows]
-        alignment[text_rows != rows] = 0
-        return alignment
+    def _texts(self, rows: np.ndarray) -> masking.Texts:
+        """The texts of rows, each with the links to its own picture where the policy needs them."""
+        alignment = self._bank.alignment[rows] if self._sampling.masking == "alignment" else None
+        return masking.Texts(maskable(self._bank, rows), self._bank.token_words[rows], alignment)
 
     def assemble(self, draw: Draw) -> tuple[Arrays, Arrays, Arrays]:
         """The examples of a draw."""
@@ -175,6 +172,17 @@ class PretrainSampler:
         match, ones = draw.text_rows == draw.rows, np.ones(len(draw.rows), np.float32)
         counts = ones if self._sampling.losses_on_negatives == "all" else match.astype(np.float32)
         return {level.name: counts for level in self._levels} | {"mlm": draw.masks.token_weights * counts[:, None], "itm": ones}
+
+
+def quota(sampling: Sampling) -> masking.Quota:
+    """What masking.plan reads of a configuration."""
+    return masking.Quota(sampling.mask_rate, sampling.max_masked, sampling.whole_word, sampling.pairs, sampling.camouflage)
+
+
+def maskable(bank: Bank, rows: np.ndarray) -> np.ndarray:
+    """bool[B, T]: the pieces of rows that can be masked: neither [CLS] nor [SEP] nor padding."""
+    vocabulary = bank.vocabulary
+    return ~np.isin(bank.token_ids[rows], (vocabulary.pad, vocabulary.start, vocabulary.end))
 
 
 def clean_batch(bank: Bank, rows: np.ndarray, text_rows: np.ndarray | None = None) -> Arrays:

@@ -1,7 +1,12 @@
-"""What is masked: a plan of tokens and patches for every example of a batch (paper, section 3.2; quotas of SPEC section 2).
+"""What is masked: a plan of tokens and patches for every example of a batch (paper, section 3.2; quotas as released).
 
 Policies are rows of POLICIES: ``random``, and ``guide``, the paper's Alignment Guided Masking (AGM). Whatever the policy, the
 quotas are met exactly, [CLS], [SEP] and padding are never masked, and no id is taken twice.
+
+Masks tell no answer. A policy is a pure function of a product (its text, its links) and of random numbers. Where the text of an
+example is another product's, its tokens are masked as in that product, and its patches as in the picture's own product, with the
+same random numbers: tokens alone and patches alone are masked alike whether text and picture belong together or not. And the
+patch that ``camouflage`` asks for is drawn evenly, so that no other masked patch tells it.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,13 +26,20 @@ LAST = -2.0  # added to a draw from 0..1: behind everything else
 
 @dataclass(frozen=True)
 class Quota:
-    """How many tokens: ``share`` of the maskable ones, at least one and at most ``most``. whole_word: the pieces of a word are
-    masked together; where the quota ends inside a word, as many of its pieces as are left, drawn at random: the number of
-    masked tokens stays what it is without whole words, and at most one word per text is masked in part."""
+    """How much is masked, and how AGM draws.
+
+    share: of the maskable tokens, at least one and at most ``most``. whole_word: the pieces of a word are masked together; where
+    the quota ends inside a word, as many of its pieces as are left, drawn at random: the number of masked tokens stays what it is
+    without whole words, and at most one word per text is masked in part.
+    pairs: how many aligned words AGM draws at most: "quota", as many as tokens are masked, or "all". camouflage: the slot that is
+    asked for is drawn "even", or "guided" by AGM as in the paper, where the other masked patches tell it.
+    """
 
     share: float = 0.15
     most: int = 10
     whole_word: bool = False
+    pairs: str = "quota"
+    camouflage: str = "even"
 
 
 @dataclass(frozen=True)
@@ -44,73 +56,116 @@ class MaskPlan:
         return MaskPlan(self.tokens[part], self.token_weights[part], {name: chosen[part] for name, chosen in self.patches.items()})
 
 
-def plan(policy: str, maskable: np.ndarray, token_words: np.ndarray, alignment: np.ndarray | None, levels: Sequence[KaleidoLevel],
-         quota: Quota, rng: np.random.Generator) -> MaskPlan:
+@dataclass(frozen=True)
+class Texts:
+    """The texts of B products. maskable bool[B, T]; token_words i16[B, T], index of each piece's word, the pieces of a word side by
+    side; alignment f16[B, T, P], strengths of the links between the pieces and the product's own picture, 0 = not linked, or None."""
+
+    maskable: np.ndarray
+    token_words: np.ndarray
+    alignment: np.ndarray | None = None
+
+    def take(self, rows: np.ndarray) -> "Texts":
+        """The texts of some of the products."""
+        return Texts(self.maskable[rows], self.token_words[rows], None if self.alignment is None else self.alignment[rows])
+
+
+@dataclass(frozen=True)
+class Lots:
+    """Random numbers from 0..1, all that a policy leaves to chance. words f64[B, T]: of a word, at its first piece; tokens f64[B, T];
+    patches f64[B, P]."""
+
+    words: np.ndarray
+    tokens: np.ndarray
+    patches: np.ndarray
+
+    def take(self, rows: np.ndarray) -> "Lots":
+        """Those of some of the examples."""
+        return Lots(self.words[rows], self.tokens[rows], self.patches[rows])
+
+
+def draw(shape: tuple[int, int], levels: Sequence[KaleidoLevel], rng: np.random.Generator) -> Lots:
+    """The lots of B texts of T tokens, shape = (B, T)."""
+    return Lots(rng.random(shape), rng.random(shape), rng.random((shape[0], kaleido.num_patches(levels))))
+
+
+def plan(policy: str, texts: Texts, levels: Sequence[KaleidoLevel], quota: Quota, rng: np.random.Generator,
+         foreign: np.ndarray | None = None, own: Texts | None = None) -> MaskPlan:
     """The mask plan of a batch.
 
-    maskable: bool[B, T]; token_words: i16[B, T], index of each piece's word, the pieces of a word side by side; alignment:
-    f16[B, T, P], 0 = not linked, or None. Raises UserError for an unknown policy or one that needs an alignment where there
-    is none.
+    texts: those that the examples show, each with the alignment of its own product; foreign bool[B]: where the text is not the
+    picture's; own: the texts of the pictures' own products, for these examples only, by which their patches are masked.
+    Raises UserError for an unknown policy or one that needs an alignment where there is none.
     """
     if policy not in POLICIES:
         raise UserError(f"the masking policy {policy!r} is not available", "sampling.masking", f"one of {', '.join(POLICIES)}")
-    return POLICIES[policy](maskable, token_words, alignment, levels, quota, rng)
+    lots = draw(texts.maskable.shape, levels, rng)
+    found = POLICIES[policy](texts, levels, quota, lots)
+    if foreign is None or not foreign.any():
+        return found
+    beside = POLICIES[policy](own, levels, quota, lots.take(np.flatnonzero(foreign))).patches
+    patches = {name: chosen.copy() for name, chosen in found.patches.items()}
+    for name, chosen in beside.items():
+        patches[name][foreign] = chosen
+    return MaskPlan(found.tokens, found.token_weights, patches)
 
 
-def random(maskable: np.ndarray, token_words: np.ndarray, alignment: np.ndarray | None, levels: Sequence[KaleidoLevel],
-           quota: Quota, rng: np.random.Generator) -> MaskPlan:
+def random(texts: Texts, levels: Sequence[KaleidoLevel], quota: Quota, lots: Lots) -> MaskPlan:
     """Tokens (words, where the quota says so) and patches independently and uniformly at random."""
-    tokens = rng.random(maskable.shape)
+    tokens = lots.tokens
     if quota.whole_word:
-        tokens = tokens.ravel()[_heads(token_words)] + JITTER * rng.random(maskable.shape)
-    return MaskPlan(*_tokens(tokens, maskable, quota), _patches(rng.random((len(maskable), kaleido.num_patches(levels))), levels))
+        tokens = lots.words.ravel()[_heads(texts.token_words)] + JITTER * tokens
+    return MaskPlan(*_tokens(tokens, texts.maskable, quota), _patches(lots.patches, levels))
 
 
-def guide(maskable: np.ndarray, token_words: np.ndarray, alignment: np.ndarray | None, levels: Sequence[KaleidoLevel],
-          quota: Quota, rng: np.random.Generator) -> MaskPlan:
+def guide(texts: Texts, levels: Sequence[KaleidoLevel], quota: Quota, lots: Lots) -> MaskPlan:
     """Alignment Guided Masking (paper, section 3.2).
 
-    A word with a link is a group: its pieces and its patches on the masked levels. A fair coin per group says which side of
-    it is masked, pieces or patches, never both. Groups come in random order, each takes what is left of the quotas; of a
-    group's patches on a level, the strongest first. What the groups leave of the quotas goes to other tokens and patches at
-    random; a patch of a word with a masked piece, and a piece of a word with a masked patch, only when nothing else is left.
+    A word with a link is a group: its pieces and its patches on the masked levels. At most as many groups as tokens are masked are
+    drawn (``pairs``). A fair coin per drawn group says which side of it is masked, pieces or patches, never both. The groups come
+    in random order, each takes what is left of the quotas; of a group's patches on a level, the strongest first. What they leave
+    of the quotas goes at random to all other tokens and patches, those of groups that were not drawn included: otherwise words
+    without a link are hardly ever masked where most have one. A patch of a word with a masked piece, and a piece of a word whose
+    patches were drawn, are used only when nothing else is left.
 
     Words can share a patch: one of them has a masked piece, another one wants to mask the patch. Text chooses first: the piece
     is masked and the patch stays. A few masked pieces forbid few patches, while a few masked patches, of which each belongs to
     many words, would forbid most pieces that mean something. Where all words share the same few patches, the masked pieces are
     aligned and the patches those of random masking.
     """
-    if alignment is None:
+    if texts.alignment is None:
         raise UserError("there is no alignment", "sampling.masking: alignment", "strengths of tokens and patches")
+    maskable = texts.maskable
     (batch, width), count = maskable.shape, kaleido.num_patches(levels)
-    word = _heads(token_words)
-    key = 1 + np.floor(2 * KEYS * rng.random(maskable.size))  # by word, like all that has B * T elements
+    word = _heads(texts.token_words)
+    key = 1 + np.floor(2 * KEYS * lots.words.ravel())  # by word, like all that has B * T elements
     on_text = key > KEYS  # the coin
     key -= KEYS * on_text
-    any_token, any_patch = rng.random((batch, width)), rng.random((batch, count))
 
-    piece, patch, strength = _links(alignment, maskable, levels)
+    piece, patch, strength = _links(texts.alignment, maskable, _guided(levels, quota))
     linked = word.ravel()[piece]  # the word of each link
-    aligned = np.zeros(maskable.size, bool)
-    aligned[linked] = True
-    alone = any_token if not quota.whole_word else any_token.ravel()[word]
-    grouped = np.where(on_text, key, LAST + any_token.ravel())[word]  # the pieces of words whose patches are to be masked wait
-    tokens, weights = _tokens(np.where(aligned[word], grouped, alone) + JITTER * any_token, maskable, quota)
+    drawn = np.zeros(maskable.size, bool)
+    drawn[linked] = True
+    if quota.pairs == "quota":
+        drawn &= _highest(np.where(drawn, key, 0).reshape(batch, width), _wanted(maskable, quota)).ravel()
+    alone = lots.tokens if not quota.whole_word else lots.tokens.ravel()[word]
+    grouped = np.where(on_text, key, LAST + lots.tokens.ravel())[word]  # the pieces of words whose patches are to be masked wait
+    tokens, weights = _tokens(np.where(drawn[word], grouped, alone) + JITTER * lots.tokens, maskable, quota)
 
     hidden, blocked = np.zeros(maskable.size, bool), np.zeros(batch * count, bool)
     rows, slots = np.nonzero(weights)
     hidden[word[rows, tokens[rows, slots]]] = True
     place = piece // width * count + patch  # of each link in [B * P]
     blocked[place[hidden[linked]]] = True
-    ours = np.flatnonzero(~on_text[linked])
-    claim = np.zeros(batch * count)
-    np.maximum.at(claim, place[ours], key[linked[ours]] + strength[ours] / 2 + JITTER * any_patch.ravel()[place[ours]])
-    free = np.where(claim > 0, claim, any_patch.ravel())
-    priority = np.where(blocked, LAST + any_patch.ravel(), free).reshape(batch, count)
+    ours = np.flatnonzero(drawn[linked] & ~on_text[linked])
+    claim, any_patch = np.zeros(batch * count), lots.patches.ravel()
+    np.maximum.at(claim, place[ours], key[linked[ours]] + strength[ours] / 2 + JITTER * any_patch[place[ours]])
+    free = np.where(claim > 0, claim, any_patch)
+    priority = np.where(blocked, LAST + any_patch, free).reshape(batch, count)
     return MaskPlan(tokens, weights, _patches(priority, levels))
 
 
-Policy = Callable[[np.ndarray, np.ndarray, np.ndarray | None, Sequence[KaleidoLevel], Quota, np.random.Generator], MaskPlan]
+Policy = Callable[[Texts, Sequence[KaleidoLevel], Quota, Lots], MaskPlan]
 POLICIES: dict[str, Policy] = {"random": random, "alignment": guide}
 
 
@@ -134,22 +189,38 @@ def _heads(token_words: np.ndarray) -> np.ndarray:
     return np.maximum.accumulate(np.where(starts, places, 0), axis=1)
 
 
-def _links(alignment: np.ndarray, maskable: np.ndarray, levels: Sequence[KaleidoLevel]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _guided(levels: Sequence[KaleidoLevel], quota: Quota) -> np.ndarray:
+    """bool[P]: the patches that AGM chooses among. The slot of a masked patch is the answer of a "class" level: there it is drawn
+    evenly, unless the quota says otherwise, for the other masked patches of a word lie in the same place."""
+    guided = [level.num_masked > 0 and (level.answer == "feature" or quota.camouflage == "guided") for level in levels]
+    return np.repeat(guided, [level.num_patches for level in levels])
+
+
+def _links(alignment: np.ndarray, maskable: np.ndarray, usable: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(piece i64[L]: place in [B * T]; patch i64[L]; strength f64[L]) of the links that can be masked on both sides."""
     alignment = np.ascontiguousarray(alignment, np.float16)
     # positive halves are positive integers of the same bits, which compare ten times as fast
     flat = np.flatnonzero(alignment.view(np.int16).ravel() > 0)
     piece, patch = np.divmod(flat, alignment.shape[-1])
-    usable = np.repeat([level.num_masked > 0 for level in levels], [level.num_patches for level in levels])
     kept = usable[patch] & maskable.ravel()[piece]
     return piece[kept], patch[kept], alignment.ravel()[flat[kept]].astype(np.float64)
 
 
 def _tokens(priority: np.ndarray, maskable: np.ndarray, quota: Quota) -> tuple[np.ndarray, np.ndarray]:
     """MaskPlan.tokens and token_weights: the maskable tokens of highest priority [B, T]."""
+    return _top(np.where(maskable, priority, -np.inf), _wanted(maskable, quota), quota.most)
+
+
+def _wanted(maskable: np.ndarray, quota: Quota) -> np.ndarray:
+    """i64[B]: how many tokens of each text are masked."""
     count = maskable.sum(1)
-    wanted = np.clip(np.rint(quota.share * count), 1, quota.most).astype(np.int64)
-    return _top(np.where(maskable, priority, -np.inf), np.minimum(wanted, count), quota.most)
+    return np.minimum(np.clip(np.rint(quota.share * count), 1, quota.most).astype(np.int64), count)
+
+
+def _highest(keys: np.ndarray, count: np.ndarray) -> np.ndarray:
+    """bool[B, T]: the count[b] highest keys [B, T] above 0; equal ones of the last place are all among them."""
+    ordered = -np.sort(-np.pad(keys, ((0, 0), (0, 1))), axis=1)
+    return (keys > 0) & (keys >= np.take_along_axis(ordered, np.maximum(count, 1)[:, None] - 1, 1))
 
 
 def _patches(priority: np.ndarray, levels: Sequence[KaleidoLevel]) -> dict[str, np.ndarray]:
