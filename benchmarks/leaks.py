@@ -9,6 +9,7 @@ quarters of the products and tested on the others'. It sees one of:
     tokens       which positions of the text are masked, and how long the text is
     slots        which patches are masked, singly and in pairs; of the asked level none
     both         tokens, slots, and every masked position together with every masked patch
+    word kinds   how many content words and how many other pieces are masked, and are there (ITM only)
     masked text  the pieces of the spoiled text, and those beside masked ones (ITM only)
     words, slots whether the slots are those that the text's words usually have, and the same for the masked words (ITM only)
 
@@ -33,10 +34,12 @@ from kaleidobert import levels as kaleido
 from kaleidobert.configs import Sampling
 from kaleidobert.datasets.bank import Bank
 from kaleidobert.datasets.sampler import EXAMPLES, PretrainSampler, generator
+from kaleidobert.preprocessors import alignment
 
 BATCH = 64
 TESTED = 4  # one product of so many is tested on
 RIDGE = 30.0  # in examples
+SEVERAL = 12  # pieces, or more
 PIECES = 1000  # of the text, the most frequent ones
 NORMAL = 1.96  # a 95% interval is so many standard errors to either side
 SOME = 8  # examples of a word, at least, before its usual slots are believed
@@ -145,6 +148,7 @@ def probe(drawn: Draws, bank: Bank) -> Iterator[Found]:
         together = sparse.hstack([tokens, pairs, _products(drawn.tokens, slots)])
         for name, features in (("tokens", tokens), ("slots", pairs), ("both", together)):
             yield from _fit(drawn, tasks, name, features, learnt)
+    yield from _fit(drawn, ["itm"], "word kinds", _kinds(drawn, bank), learnt)
     yield from _fit(drawn, ["itm"], "masked text", sparse.hstack([_frequent(drawn.pieces), _frequent(drawn.beside)]), learnt)
     yield from _fit(drawn, ["itm"], "words, slots", _usual(drawn, learnt), learnt)
 
@@ -168,6 +172,15 @@ def _without(slots: sparse.csr_array, left_out: slice) -> sparse.csr_array:
     dense = slots.toarray()
     dense[:, left_out] = 0
     return sparse.csr_array(dense)
+
+
+def _kinds(drawn: Draws, bank: Bank) -> sparse.csr_array:
+    """[N, 3 * SEVERAL]: whether so many content pieces are masked, so many others, so many of them among the visible ones."""
+    pieces = bank.tokenizer().pieces(np.arange(bank.vocabulary.size))
+    content = alignment.content([piece.removeprefix("##") for piece in pieces]).astype(np.float32)
+    counts = (drawn.masked @ content, drawn.masked @ (1 - content), drawn.visible @ content)
+    known = np.eye(SEVERAL, dtype=np.float32)
+    return sparse.csr_array(np.concatenate([known[np.minimum(count, SEVERAL - 1).astype(int)] for count in counts], 1))
 
 
 def _frequent(bag: sparse.csr_array) -> sparse.csr_array:
