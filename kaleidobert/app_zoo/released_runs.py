@@ -11,7 +11,7 @@ import numpy as np
 
 from kaleidobert import levels as kaleido
 from kaleidobert.app_zoo import models
-from kaleidobert.app_zoo.materials import LabelMaterial, PretrainMaterial
+from kaleidobert.app_zoo.materials import Choice, LabelMaterial, PretrainMaterial
 from kaleidobert.app_zoo.models import ENCODER
 from kaleidobert.configs import ClassifyConfig, PretrainConfig, RetrieveConfig, TrainingData
 from kaleidobert.datasets import released_rows, released_samplers, released_schema
@@ -87,6 +87,8 @@ def dry_run(config: PretrainConfig | ClassifyConfig) -> None:
         rows = open_files(config, source, task, also)
         print(f"{name}: {source}: {rows.summary()}" + (f", of which at most the first {limit:,}" if limit else ""))
         _check_init(config, rows)
+    if isinstance(config, PretrainConfig):
+        print("data.val_files chooses the best epoch, as in the release; held_out is for banks, whose groups are known")
 
 
 def pretraining(config: PretrainConfig) -> PretrainMaterial:
@@ -100,8 +102,9 @@ def pretraining(config: PretrainConfig) -> PretrainMaterial:
     def baselines() -> dict[str, float]:
         return baseline(*samplers, config.levels, config.data.vocabulary_size)
 
-    return PretrainMaterial(layout(config, train), len(train), *samplers, lambda model: _adapt(model, samplers[0].examples, len(train)),
-                            baselines, lambda: describe(config, train, val))
+    return PretrainMaterial(layout(config, train), len(train), samplers[0], None, samplers[1], Choice("val_files"),
+                            lambda model: _adapt(model, samplers[0].examples, len(train)), baselines,
+                            lambda: describe(config, train, val))
 
 
 def _judged(config: PretrainConfig | ClassifyConfig, val: Rows) -> np.ndarray:

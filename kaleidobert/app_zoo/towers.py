@@ -12,7 +12,7 @@ from kaleidobert.datasets.task_samplers import TowerSampler
 from kaleidobert.engines import steps
 from kaleidobert.engines.distribution import Place
 from kaleidobert.engines.runs import Run
-from kaleidobert.engines.trainer import Goal, Trainer
+from kaleidobert.engines.trainer import HELD_OUT, Goal, Trainer
 from kaleidobert.errors import UserError
 from kaleidobert.evaluators import plots, retrieval
 from kaleidobert.evaluators.candidates import CandidateLists
@@ -58,7 +58,7 @@ def train(config: RetrieveConfig, model: Matcher, bank: Bank, rows: np.ndarray, 
 
     trainer = Trainer(folder, towers, optimizer, models.origin(towers, bank))
     batch = trimming.batches(sampler.batch, options)
-    trainer.fit(batch, loss, Goal(ranks, "mrr", None), models.plan(options, total), options.clip_norm)
+    trainer.fit(batch, loss, Goal(ranks, "mrr", None, split=HELD_OUT), models.plan(options, total), options.clip_norm)
     checkpoints.restore(folder.best, towers)
     plots.loss_curves(folder.metrics(), folder.folder / "losses.png")
     model.get_layer(TOWERS).trainable = False
