@@ -71,7 +71,7 @@ class TrainForegroundConfig(Checked):
     size: int = 160  # pixels to which every picture is squeezed for the network
     channels: tuple[int, ...] = (16, 32, 48, 64, 96)  # at 1/2, 1/4, ... of the size
     train: Train = Train(epochs=11, batch_size=16, learning_rate=3e-3, warmup_share=0.05, weight_decay=1e-4, beta_2=0.99, epsilon=1e-7,
-                         precision="mixed_bfloat16")
+                         precision="mixed_bfloat16", decay="after-warmup")
     average: float = 0.998  # momentum of the running average of the weights
     install: bool = False  # put the weights into the package
     workers: int = 0  # processes that draw; 0 = one per core

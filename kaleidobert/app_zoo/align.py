@@ -39,12 +39,14 @@ def dry_run(config: AlignConfig) -> None:
     print(f"{len(rows.train):,} texts to learn from, {len(rows.held):,} held out, {len(rows.val):,} to evaluate, "
           f"{captioner.pieces.size:,} word pieces; grids of {captioner.cells} x {captioner.cells} cells of {captioner.feature_size} "
           f"features ({config.grid.network}); {bank.size:,} pictures to align, mode {config.mode}")
+    print(*captioner.rates(), sep="\n")
 
 
 def run(config: AlignConfig) -> None:
     """Train the captioner, or load it; caption and align every picture; store the links in the bank; write results."""
     captioner = _open(config)
     bank, place = captioner.bank, config.run / config.mode
+    captioner.rates()
     captioner.look()
     captioner.train()
     checkpoint = sha256(folder(config) / "best.npz")

@@ -13,7 +13,7 @@ from kaleidobert.app_zoo.materials import Choice
 from kaleidobert.configs import AlignConfig
 from kaleidobert.datasets import grid_pictures
 from kaleidobert.datasets.bank import Bank, sha256
-from kaleidobert.datasets.caption_sampler import CaptionSampler, Pieces
+from kaleidobert.datasets.caption_sampler import PAD, CaptionSampler, Pieces
 from kaleidobert.datasets.sampler import hold_out, share_of_groups
 from kaleidobert.engines import steps
 from kaleidobert.engines.feeding import prefetch
@@ -71,6 +71,12 @@ class CaptionerRun:
     def choice(self) -> Choice:
         """By what the epochs of the finder and the captioner are chosen."""
         return materials.choice(self.bank, self.rows.held)
+
+    def rates(self) -> list[str]:
+        """The highest rates of learning, of the finder where there is one; UserError as models.pace, before anything is trained."""
+        lengths = (self.pieces.encode(self.bank.token_ids[self.rows.train]) != PAD).sum(1)
+        parts = [("finder", self.config.finder)] * bool(self.finder) + [("train", self.config.train)]
+        return [models.rate(train, int((lengths > 2).sum()), name) for name, train in parts]
 
     def look(self) -> None:
         """Make the grids of all pictures, as far as they are not there yet."""

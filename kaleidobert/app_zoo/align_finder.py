@@ -94,7 +94,7 @@ class FinderRun:
             return {"loss": told + held, "told": told, "held": held}
 
         batches = sampler(rows.train, grid.augment and grid.network == "small")
-        optimizer, total = models.schedule(train, len(batches.rows))
+        optimizer, total = models.schedule(train, len(batches.rows), "finder")
         judge, better, split = rows.judge
         goal = Goal(evaluator(model, sampler(judge, False)), "loss", better, config.captioner.patience, split)
         trainer = Trainer(run, model, optimizer, models.origin(model, bank))

@@ -70,6 +70,8 @@ def dry_run(config: CaptionConfig) -> None:
         work = f"{len(kept):,} pictures to train on, {len(held):,} held out, {total:,} steps of {config.train.batch_size}"
     print(f"{work}; captions of {len(data.shown):,} pictures, mode {config.mode}, "
           + ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in _length(config, data).items()))
+    if config.train.epochs:
+        print(models.rate(config.train, len(kept)))
 
 
 def run(config: CaptionConfig) -> None:

@@ -32,6 +32,7 @@ def dry_run(config: PretrainConfig) -> None:
     print(f"{len(rows):,} pictures to train on, {len(held):,} held out, {total:,} steps of {config.train.batch_size}; "
           f"{models.num_parameters(arguments):,} parameters in the backbone; about "
           f"{16 * models.num_parameters(arguments) / 1e9:.1f} GB for weights, gradients and optimiser")
+    print(models.rate(config.train, len(rows)))
 
 
 def run(config: PretrainConfig) -> None:

@@ -39,6 +39,8 @@ def dry_run(config: RetrieveConfig) -> None:
     for lists in draws:
         print(f"{len(rows):,} pictures to train on; lists: {json.dumps(candidates.summary(lists, records))}; "
               f"{lists.num_pairs:,} pairs to score")
+    if config.train.epochs:
+        print(*_rates(config, len(_hold_out(config, bank, rows)[0])), sep="\n")
     _warn(config, draws)
 
 
@@ -172,8 +174,8 @@ def _name(name: str, number: int) -> str:
 
 def _finetune(config: RetrieveConfig, model, bank: Bank, rows: np.ndarray) -> Run:
     """Train the matching task in the run folder; the best epoch is chosen on lists over held-out training groups."""
-    train = config.train
-    kept, held = hold_out(bank, rows, HELD_SHARE, train.seed, "set train.epochs=0")
+    train, (kept, held) = config.train, _hold_out(config, bank, rows)
+    _rates(config, len(kept))  # refuses what cannot be trained before the towers are
     sampler = MatchSampler(bank, kept, config.subcategory, config.matching, train.batch_size, train.seed)
     lists = candidates.build(records_of(bank, held, config.subcategory), config.direction, config.candidates_seed, HELD_QUERIES,
                              HELD_CANDIDATES)
@@ -195,6 +197,17 @@ def _finetune(config: RetrieveConfig, model, bank: Bank, rows: np.ndarray) -> Ru
     trainer.fit(batch, additive.mean(loss, "itm"), Goal(ranks, "mrr", True, split=HELD_OUT), models.plan(train, total), train.clip_norm)
     plots.loss_curves(folder.metrics(), config.run / "losses.png")
     return folder
+
+
+def _hold_out(config: RetrieveConfig, bank: Bank, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(rows to train on, rows that choose the epoch)."""
+    return hold_out(bank, rows, HELD_SHARE, config.train.seed, "set train.epochs=0")
+
+
+def _rates(config: RetrieveConfig, num_rows: int) -> list[str]:
+    """The highest rates of learning, of the towers where they are trained; UserError as models.pace."""
+    first = [models.rate(towers.sized(config.towers, num_rows), num_rows, "towers")] if config.matching.head == "contrast" else []
+    return [*first, models.rate(config.train, num_rows)]
 
 
 def _open(config: RetrieveConfig):
