@@ -38,7 +38,7 @@ __all__ = ["differences", "dump", "load", "to_dict", "Beam", "Columns", "Data", 
 
 
 @dataclass(frozen=True)
-class AlignConfig:
+class AlignConfig(Checked):
     """``kaleidobert align``: train a captioner, and link the words of every text to patches by where it looked for them."""
     run: Path
     data: Data
@@ -49,10 +49,14 @@ class AlignConfig:
     train: Train = Train(epochs=30, learning_rate=1e-3, beta_2=0.999, clip_norm=5.0)
     decoding: Decoding = Decoding()
     regions: Regions = Regions()
+    held_out: float = 0.05  # share of the training groups by which the best epochs are chosen and captioner.patience ends the training;
+    # 0 = none, the last epochs are kept
     subcategory: str = "subcategory"  # the label of the baseline "most frequent caption of the predicted subcategory"
     baselines: bool = True
     keep_maps: bool = True  # write the words' maps into the run folder
     predict_batch_size: int = 64
+
+    limits: ClassVar[Limits] = {"held_out": (0, 0.5)}
 
 
 @dataclass(frozen=True)
@@ -67,7 +71,7 @@ class TrainForegroundConfig(Checked):
     size: int = 160  # pixels to which every picture is squeezed for the network
     channels: tuple[int, ...] = (16, 32, 48, 64, 96)  # at 1/2, 1/4, ... of the size
     train: Train = Train(epochs=11, batch_size=16, learning_rate=3e-3, warmup_share=0.05, weight_decay=1e-4, beta_2=0.99, epsilon=1e-7,
-                         precision="mixed_bfloat16")
+                         precision="mixed_bfloat16", decay="after-warmup")
     average: float = 0.998  # momentum of the running average of the weights
     install: bool = False  # put the weights into the package
     workers: int = 0  # processes that draw; 0 = one per core
@@ -77,7 +81,7 @@ class TrainForegroundConfig(Checked):
 
 
 @dataclass(frozen=True)
-class PretrainConfig:
+class PretrainConfig(Checked):
     """``kaleidobert pretrain``"""
     run: Path
     data: TrainingData
@@ -85,9 +89,13 @@ class PretrainConfig:
     model: Model = Model()
     sampling: Sampling = Sampling()
     losses: Losses = Losses()
+    held_out: float = 0.05  # share of the training groups that chooses the best epoch; 0 = none, the last one is kept. Of data.files the
+    # groups are not known: there data.val_files chooses, as in the release, whatever held_out says
     train: Train = Train()
     init: Path | None = None  # start from this checkpoint instead of random weights
     init_optimizer: bool = False  # and go on at its step, with its state of Adam
+
+    limits: ClassVar[Limits] = {"held_out": (0, 0.5)}
 
 
 @dataclass(frozen=True)

@@ -95,7 +95,7 @@ class Captioner(Checked):
     coverage: float = 1.0  # weight of the doubly stochastic penalty
     grounding: float = 1.0  # weight of looking where a word finder, trained before, looks for each word; 0 = as in the paper
     min_count: int = 2  # word pieces that are rarer in the training texts are unknown
-    patience: int = 4  # training (the finder's too) ends after so many epochs without a better result on data.val_split; 0 = never
+    patience: int = 4  # training (the finder's too) ends after so many epochs without a better result on what is held out; 0 = never
 
     limits: ClassVar[Limits] = {"hidden_size": (1,), "embedding_size": (1,), "attention_size": (1,), "context_size": (1,),
                                 "dropout": (0, 0.99), "coverage": (0,), "grounding": (0,), "min_count": (1,), "patience": (0,)}

@@ -59,6 +59,8 @@ class Train(Checked):
     learning_rate: float = 1e-4
     warmup_steps: int = 0  # 0 = the first warmup_share of all steps
     warmup_share: float = 0.1
+    decay: Literal["from-start", "after-warmup"] = "from-start"  # from-start: down to 0 during the warm-up too, as released, so that the
+    # rate stays below learning_rate; after-warmup: the rate is learning_rate when the warm-up ends, and goes down from there (the paper)
     weight_decay: float = 0.0
     beta_1: float = 0.9
     beta_2: float = 0.98

@@ -111,7 +111,7 @@ class World:
 
     def train_foreground(self, run: str = "foreground", **changes) -> configs.TrainForegroundConfig:
         options = {"foregrounds": 5, "backgrounds": 4, "scenes": 6, "held_out": 4, "goods": 2, "size": 16, "channels": (4, 6),
-                   "workers": 1, "train": replace(TRAIN, batch_size=3)} | changes
+                   "workers": 1, "train": replace(TRAIN, batch_size=3, decay="after-warmup")} | changes
         return configs.TrainForegroundConfig(self.folder / run, **options)
 
     def all(self) -> dict:

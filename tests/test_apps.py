@@ -59,18 +59,18 @@ def test_pretraining_writes_what_it_promises(world):
     assert all(f"{run / name}" in world.done.out for name in ("best.npz", "last.npz", "losses.png"))
     Image.open(run / "losses.png").verify()
     outcome, rows = results(run), [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    assert outcome["steps"] == 5 and outcome["config"] == configs.to_dict(world.pretrain())
-    assert [row["step"] for row in rows if row["split"] == "train"] == [2, 3, 4, 5]  # at checkpoints and at ends of epochs
-    assert [row["step"] for row in rows if row["split"] == "val"] == [3, 5]
+    assert outcome["steps"] == 4 and outcome["config"] == configs.to_dict(world.pretrain())
+    assert [row["step"] for row in rows if row["split"] == "train"] == [2, 4]  # at checkpoints and at ends of epochs
+    assert [row["step"] for row in rows if row["split"] == "held_out"] == [2, 4] and {row["split"] for row in rows} == {"train", "held_out"}
     for level in world.levels:
         metrics = {"class": {f"{level.name}_loss", f"{level.name}_accuracy"}, "feature": {f"{level.name}_kl"}}[level.answer]
         assert metrics <= outcome["metrics"].keys() and metrics <= outcome["baselines"].keys()
         assert all(any(name in row for name in metrics) for row in rows) and all(name in world.done.out for name in metrics)
     assert configs.load(configs.PretrainConfig, run / "config.yaml") == world.pretrain()
     last, best = (checkpoints.load_meta(run / name) for name in ("last.npz", "best.npz"))
-    losses = {row["step"]: row["loss"] for row in rows if row["split"] == "val"}
-    assert last["step"] == 5 and best["loss"] == last["best"] == losses[best["step"]] == min(losses.values())
-    assert outcome["best_step"] == best["step"] and outcome["metrics"]["loss"] == best["loss"]
+    losses = {row["step"]: row["loss"] for row in rows if row["split"] == "held_out"}
+    assert last["step"] == 4 and best["loss"] == last["best"] == losses[best["step"]] == min(losses.values())
+    assert outcome["best_step"] == best["step"] and outcome["metrics"]["loss"] != best["loss"]  # that of the validation split
     assert best["encoder"] == "pixels-8" and best["vocabulary_sha256"] == world.bank.identity["vocabulary_sha256"]
 
 

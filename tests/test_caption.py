@@ -157,7 +157,8 @@ def test_a_run_writes_what_it_promises(world, runs, mode):
 def test_the_best_epoch_is_chosen_on_held_out_groups(world, runs):
     for mode in ("mask-all", "causal"):
         rows = [json.loads(line) for line in (world.folder / mode / "metrics.jsonl").read_text().splitlines()]
-        losses = {row["step"]: row["loss"] for row in rows if row["split"] == "val"}
+        split = "held_out" if mode == "mask-all" else "val"
+        losses = {row["step"]: row["loss"] for row in rows if row["split"] == split}
         kept = checkpoints.load_meta(world.folder / mode / "best.npz")
         assert kept["step"] == (min(losses, key=losses.get) if mode == "mask-all" else max(losses)) and kept["loss"] == losses[kept["step"]]
     config = world.caption(held_out=0.2)

@@ -36,15 +36,17 @@ def dry_run(config: AlignConfig) -> None:
     """Check bank and folder, print sizes."""
     captioner = _open(config)
     rows, bank = captioner.rows, captioner.bank
-    print(f"{len(rows.train):,} texts to learn from, {len(rows.val):,} to evaluate, {captioner.pieces.size:,} word pieces; grids of "
-          f"{captioner.cells} x {captioner.cells} cells of {captioner.feature_size} features ({config.grid.network}); "
-          f"{bank.size:,} pictures to align, mode {config.mode}")
+    print(f"{len(rows.train):,} texts to learn from, {len(rows.held):,} held out, {len(rows.val):,} to evaluate, "
+          f"{captioner.pieces.size:,} word pieces; grids of {captioner.cells} x {captioner.cells} cells of {captioner.feature_size} "
+          f"features ({config.grid.network}); {bank.size:,} pictures to align, mode {config.mode}")
+    print(*captioner.rates(), sep="\n")
 
 
 def run(config: AlignConfig) -> None:
     """Train the captioner, or load it; caption and align every picture; store the links in the bank; write results."""
     captioner = _open(config)
     bank, place = captioner.bank, config.run / config.mode
+    captioner.rates()
     captioner.look()
     captioner.train()
     checkpoint = sha256(folder(config) / "best.npz")
@@ -61,8 +63,9 @@ def run(config: AlignConfig) -> None:
         _keep_maps(bank, place, notes)
         parts = align_parts.evaluate(bank, place, notes, (config.data.train_split, config.data.val_split), config.train.seed)
     report = evaluate(captioner, notes, place)
-    files.write_json(place / "results.json", {"task": "align", "mode": config.mode, **report, "alignment": info["statistics"],
-                                              "parts": parts, "checkpoint_sha256": checkpoint, "config": configs.to_dict(config)})
+    files.write_json(place / "results.json", {"task": "align", "mode": config.mode, **report, "choice": captioner.choice.facts(),
+                                              "alignment": info["statistics"], "parts": parts, "checkpoint_sha256": checkpoint,
+                                              "config": configs.to_dict(config)})
     for part in range(_num_parts(bank)):
         _arrays(place, part).unlink()
         _notes(place, part).unlink()
@@ -79,6 +82,9 @@ def _open(config: AlignConfig) -> CaptionerRun:
             raise UserError(f"{name}.precision is {train.precision}", "align", "float32: the captioner is small")
         if config.predict_batch_size < 1 or not 0 < train.epochs:
             raise UserError(f"predict_batch_size is {config.predict_batch_size}, {name}.epochs {train.epochs}", "align", "more than 0")
+    if config.captioner.patience and not config.held_out:
+        raise UserError(f"held_out is 0 and captioner.patience is {config.captioner.patience}", "align", "something held out, by which "
+                        "the training ends early", "set captioner.patience=0 to train all epochs, or a share as held_out")
     if config.run.is_dir() and not (folder(config) / "config.yaml").is_file():
         check_folder(config.run, settings(config))  # refuses a folder that holds something else
     bank = Bank(config.data.bank)

@@ -1,6 +1,5 @@
 """The captioner of ``kaleidobert align``: what it sees, its training, and its use on rows of a bank."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -8,12 +7,14 @@ import numpy as np
 from tqdm import tqdm
 
 from kaleidobert import configs
-from kaleidobert.app_zoo import align_finder, models
+from kaleidobert.app_zoo import align_finder, materials, models
+from kaleidobert.app_zoo.align_finder import Rows
+from kaleidobert.app_zoo.materials import Choice
 from kaleidobert.configs import AlignConfig
 from kaleidobert.datasets import grid_pictures
 from kaleidobert.datasets.bank import Bank, sha256
-from kaleidobert.datasets.caption_sampler import CaptionSampler, Pieces
-from kaleidobert.datasets.sampler import share_of_groups
+from kaleidobert.datasets.caption_sampler import PAD, CaptionSampler, Pieces
+from kaleidobert.datasets.sampler import hold_out, share_of_groups
 from kaleidobert.engines import steps
 from kaleidobert.engines.feeding import prefetch
 from kaleidobert.engines.runs import Run, check_folder
@@ -38,24 +39,17 @@ def folder(config: AlignConfig) -> Path:
     return config.run / "captioner"
 
 
-@dataclass
-class Rows:
-    """Training rows, without those whose text says nothing, and validation rows, likewise."""
-
-    train: np.ndarray
-    val: np.ndarray
-
-
 def split_rows(config: AlignConfig, bank: Bank) -> Rows:
-    """The rows to learn from and to evaluate on; UserError where a split holds no text."""
-    train = share_of_groups(bank, bank.rows(config.data.train_split), config.data.train_share, config.train.seed)
-    parts = {config.data.train_split: train, config.data.val_split: bank.rows(config.data.val_split)}
-    for name, rows in parts.items():
-        parts[name] = rows[(bank.token_words[rows] >= 0).any(1)]
-        if not len(parts[name]):
+    """The rows to learn from, to choose by and to evaluate on; UserError where a split holds no text, or too few groups."""
+    data, found = config.data, []
+    train = share_of_groups(bank, bank.rows(data.train_split), data.train_share, config.train.seed)
+    for name, rows in ((data.train_split, train), (data.val_split, bank.rows(data.val_split))):
+        found.append(rows[(bank.token_words[rows] >= 0).any(1)])
+        if not len(found[-1]):
             raise UserError(f"no picture of {name!r} has a text", str(bank.folder), "texts to learn captions from",
                             "map source.columns.text and make the bank again")
-    return Rows(*parts.values())
+    kept, held = hold_out(bank, found[0], config.held_out, config.train.seed, "set held_out=0 and captioner.patience=0")
+    return Rows(kept, held, found[1])
 
 
 class CaptionerRun:
@@ -72,6 +66,17 @@ class CaptionerRun:
         self.tokenizer, self.model, self.grids = bank.tokenizer(), None, None
         self.companions = align_finder.companions(config, bank, self.pieces, self.rows.train) if config.captioner.grounding else None
         self.finder = align_finder.FinderRun(config, bank, self.pieces, self.companions) if self.companions else None
+
+    @property
+    def choice(self) -> Choice:
+        """By what the epochs of the finder and the captioner are chosen."""
+        return materials.choice(self.bank, self.rows.held)
+
+    def rates(self) -> list[str]:
+        """The highest rates of learning, of the finder where there is one; UserError as models.pace, before anything is trained."""
+        lengths = (self.pieces.encode(self.bank.token_ids[self.rows.train]) != PAD).sum(1)
+        parts = [("finder", self.config.finder)] * bool(self.finder) + [("train", self.config.train)]
+        return [models.rate(train, int((lengths > 2).sum()), name) for name, train in parts]
 
     def look(self) -> None:
         """Make the grids of all pictures, as far as they are not there yet."""
@@ -105,7 +110,7 @@ class CaptionerRun:
         """The trained word finder; a small encoder was trained along with it, and its cells are the captioner's grids from then on."""
         if not self.finder:
             return None
-        finder = self.finder.train(self.grids, self.rows.train, self.rows.val)
+        finder = self.finder.train(self.grids, self.rows)
         if finder.encoder is not None:
             place = folder(self.config) / "cells"
             with tqdm(total=self.bank.size, unit="picture", desc="cells") as bar:
@@ -115,7 +120,7 @@ class CaptionerRun:
         return finder
 
     def train(self) -> None:
-        """Train, or load what was trained; the weights with the best perplexity on the validation split stay."""
+        """Train, or load what was trained; the weights with the best perplexity on what is held out stay, or the last."""
         config, run = self.config, Run(folder(self.config), settings(self.config))
         finder = self._find()
         self.model = self.build(finder)
@@ -135,7 +140,8 @@ class CaptionerRun:
             return {"loss": total, **parts}
 
         trainer = Trainer(run, self.model, optimizer, models.origin(self.model, self.bank))
-        goal = Goal(lambda: {"perplexity": self.perplexity(self.rows.val)}, "perplexity", False, config.captioner.patience)
+        judge, better, split = self.rows.judge
+        goal = Goal(lambda: {"perplexity": self.perplexity(judge)}, "perplexity", better, config.captioner.patience, split)
         trainer.fit(sampler.batch, loss, goal, models.plan(config.train, total), config.train.clip_norm)
         checkpoints.restore(run.best, self.model)
         plots.loss_curves(run.metrics(), run.folder / "losses.png")

@@ -4,6 +4,7 @@
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from kaleidobert.datasets.grid_pictures import Grids
 from kaleidobert.engines import steps
 from kaleidobert.engines.feeding import prefetch
 from kaleidobert.engines.runs import Run, check_folder
-from kaleidobert.engines.trainer import Goal, Trainer
+from kaleidobert.engines.trainer import HELD_OUT, VAL, Goal, Trainer
 from kaleidobert.evaluators import plots
 from kaleidobert.losses import captioning
 from kaleidobert.model_zoo import checkpoints, grid_encoders
@@ -32,7 +33,7 @@ OF_CAPTIONER = ("attention_size", "context_size", "dropout", "min_count", "patie
 
 def settings(config: AlignConfig) -> dict[str, Any]:
     """The part of the configuration on which the finder's weights depend."""
-    parts = {name: configs.to_dict(getattr(config, name)) for name in ("data", "grid", "finder", "subcategory")}
+    parts = {name: configs.to_dict(getattr(config, name)) for name in ("data", "grid", "finder", "held_out", "subcategory")}
     parts["grid"].pop("keep")
     captioner = configs.to_dict(config.captioner)
     return parts | {"captioner": {name: captioner[name] for name in OF_CAPTIONER}}
@@ -41,6 +42,21 @@ def settings(config: AlignConfig) -> dict[str, Any]:
 def folder(config: AlignConfig) -> Path:
     """The run folder of the finder, inside that of the command."""
     return config.run / "finder"
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows of a bank whose text says something: to train on, held out of the training split (maybe none), of the validation split."""
+
+    train: np.ndarray
+    held: np.ndarray
+    val: np.ndarray
+
+    @property
+    def judge(self) -> tuple[np.ndarray, bool | None, str]:
+        """What is evaluated after every epoch, and Goal's higher_is_better and split: what is held out chooses by a loss or perplexity,
+        the validation split chooses nothing."""
+        return (self.held, False, HELD_OUT) if len(self.held) else (self.val, None, VAL)
 
 
 def companions(config: AlignConfig, bank: Bank, pieces: Pieces, rows: np.ndarray) -> Companions:
@@ -57,18 +73,18 @@ def sample(grids: Grids, rows: np.ndarray) -> np.ndarray:
 
 
 class FinderRun:
-    """Training of the word finder on ``rows`` of a bank; raises UserError where its folder holds one with other settings."""
+    """Training of the word finder on a bank; raises UserError where its folder holds one with other settings."""
 
     def __init__(self, config: AlignConfig, bank: Bank, pieces: Pieces, asked: Companions):
         check_folder(folder(config), settings(config))
         self.config, self.bank, self.pieces, self.asked = config, bank, pieces, asked
 
-    def train(self, grids: Grids, rows: np.ndarray, val_rows: np.ndarray) -> WordFinder:
-        """Train, or load what was trained; the weights that tell most of the validation texts stay."""
+    def train(self, grids: Grids, rows: Rows) -> WordFinder:
+        """Train, or load what was trained; the weights that tell most of the held-out texts stay, without such the last ones."""
         config, bank, grid, train = self.config, self.bank, self.config.grid, self.config.finder
         run, model = Run(folder(config), settings(config)), self.build()
         if grid.network != "small":
-            model.adapt_features(sample(grids, rows))
+            model.adapt_features(sample(grids, rows.train))
 
         def sampler(chosen: np.ndarray, augment: bool) -> CaptionSampler:
             return CaptionSampler(bank, grids, self.pieces, chosen, train.batch_size, train.seed, augment, self.asked.arrays)
@@ -77,9 +93,10 @@ class FinderRun:
             told, held = captioning.telling(outputs, targets, weights)
             return {"loss": told + held, "told": told, "held": held}
 
-        batches = sampler(rows, grid.augment and grid.network == "small")
-        optimizer, total = models.schedule(train, len(batches.rows))
-        goal = Goal(evaluator(model, sampler(val_rows, False)), "loss", False, config.captioner.patience)
+        batches = sampler(rows.train, grid.augment and grid.network == "small")
+        optimizer, total = models.schedule(train, len(batches.rows), "finder")
+        judge, better, split = rows.judge
+        goal = Goal(evaluator(model, sampler(judge, False)), "loss", better, config.captioner.patience, split)
         trainer = Trainer(run, model, optimizer, models.origin(model, bank))
         trainer.fit(batches.batch, loss, goal, models.plan(train, total), train.clip_norm)
         checkpoints.restore(run.best, model)

@@ -24,7 +24,7 @@ def evaluate(captioner: CaptionerRun, notes: list[dict], place: Path) -> dict[st
     references = [[notes[row]["words"]] for row in rows]
     captions = {"caption": [notes[row]["caption"].split() for row in rows]}
     if config.baselines:
-        train = captioner.rows.train
+        train = np.union1d(captioner.rows.train, captioner.rows.held)
         simple = simple_captions(bank, train, [" ".join(notes[row]["words"]) for row in train], rows, config.subcategory)
         captions |= {name: [text.split() for text in texts] for name, texts in simple.items()}
     report = {name: {"bleu4": captioning.bleu(found, references), "cider_d": captioning.cider_d(found, references)}

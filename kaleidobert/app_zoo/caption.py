@@ -11,17 +11,17 @@ import numpy as np
 from keras import ops
 
 from kaleidobert import files
-from kaleidobert.app_zoo import caption_pictures, caption_writing, models, tables, trimming
+from kaleidobert.app_zoo import caption_pictures, caption_writing, materials, models, tables, trimming
 from kaleidobert.app_zoo.caption_choice import Chooser
 from kaleidobert.app_zoo.caption_writing import Score
 from kaleidobert.app_zoo.simple_captions import simple_captions
 from kaleidobert.configs import CaptionConfig
 from kaleidobert.datasets.bank import Bank, describe, sha256
-from kaleidobert.datasets.sampler import share_of_groups
+from kaleidobert.datasets.sampler import hold_out, share_of_groups
 from kaleidobert.datasets.task_samplers import CaptionTaskSampler, caption_pieces
 from kaleidobert.engines import distribution
 from kaleidobert.engines.runs import Run, check_folder
-from kaleidobert.engines.trainer import Goal, Trainer
+from kaleidobert.engines.trainer import HELD_OUT, VAL, Goal, Trainer
 from kaleidobert.errors import UserError
 from kaleidobert.evaluators import caption_report, coco_captions, plots
 from kaleidobert.losses.additive import Additive
@@ -70,6 +70,8 @@ def dry_run(config: CaptionConfig) -> None:
         work = f"{len(kept):,} pictures to train on, {len(held):,} held out, {total:,} steps of {config.train.batch_size}"
     print(f"{work}; captions of {len(data.shown):,} pictures, mode {config.mode}, "
           + ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in _length(config, data).items()))
+    if config.train.epochs:
+        print(models.rate(config.train, len(kept)))
 
 
 def run(config: CaptionConfig) -> None:
@@ -116,6 +118,8 @@ def _run(config: CaptionConfig) -> None:
     coco_captions.write_annotations(config.run / "references_coco.json", ids, data.references)
     missing = caption_pictures.draw(config.run / "captions.png", bank, data.shown, captions, data.references)
     chosen = {"share_found": float(found.mean()), "written": reports.pop("written")} if chooser else {}
+    if config.train.epochs:
+        chosen["choice"] = materials.choice(bank, _hold_out(config, data)[1]).facts()
     result = {"task": "caption", "mode": config.mode, **_length(config, data), "metrics": metrics, "baselines": reports, **chosen,
               "pictures": len(data.shown), "bank": describe(bank), "checkpoint_sha256": sha256(folder.best)}
     folder.results(result, config)
@@ -152,7 +156,7 @@ def _train(config: CaptionConfig, model: Captioner, data: Data, score: Score) ->
     folder = Run(config.run, config)  # claimed when nothing is left to refuse
     trainer = Trainer(folder, model, optimizer, models.origin(model, data.bank))
     batch, judge = (trimming.batches(make, train, trimmed_captions) for make in (sampler.batch, validation.validation))
-    goal = Goal(lambda: _total(score(judge)), "loss", higher_is_better=False if len(held) else None)
+    goal = Goal(lambda: _total(score(judge)), "loss", False if len(held) else None, split=HELD_OUT if len(held) else VAL)
     trainer.fit(batch, objective(config.smoothing), goal, models.plan(train, total), train.clip_norm)
     plots.loss_curves(folder.metrics(), config.run / "losses.png")
     return folder
@@ -195,14 +199,7 @@ def _check_trained(config: CaptionConfig) -> None:
 
 def _hold_out(config: CaptionConfig, data: Data) -> tuple[np.ndarray, np.ndarray]:
     """(rows to train on, rows that choose the epoch)."""
-    if not config.held_out:
-        return data.train, data.train[:0]
-    groups = len(np.unique(data.bank.column("group")[data.train]))
-    if groups < 4:
-        raise UserError(f"the training split has {groups} group(s)", str(data.bank.folder), "at least 4: two to train on and two that "
-                        "are held out to choose the best epoch", "use a larger data.train_share, or set held_out=0")
-    held = share_of_groups(data.bank, data.train, max(config.held_out, 2 / groups), config.train.seed + 1)
-    return np.setdiff1d(data.train, held), held
+    return hold_out(data.bank, data.train, config.held_out, config.train.seed, "set held_out=0")
 
 
 def _perplexity(config: CaptionConfig, score: Score, data: Data) -> dict[str, float]:

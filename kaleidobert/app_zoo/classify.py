@@ -37,6 +37,7 @@ def dry_run(config: ClassifyConfig) -> None:
     _, total = models.schedule(config.train, data.num_examples)
     print(f"{len(data.names)} classes of {config.label!r}; {data.num_examples:,} pictures to train on, {len(data.val_rows):,} to "
           f"evaluate, {total:,} steps of {config.train.batch_size}")
+    print(models.rate(config.train, data.num_examples))
 
 
 def run(config: ClassifyConfig) -> None:

@@ -1,12 +1,14 @@
 """What a training command needs of its examples, whether they lie in a bank or in released files (released_runs.py)."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, Protocol
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, Protocol
 
 import keras
 import numpy as np
 
+from kaleidobert.datasets.bank import Bank
+from kaleidobert.datasets.sampler import count_groups
 from kaleidobert.preprocessors.examples import Arrays
 
 Batch = tuple[Arrays, Arrays, Arrays]  # inputs, targets, weights
@@ -31,13 +33,40 @@ class PretrainBatches(Protocol):
 
 
 @dataclass(frozen=True)
+class Choice:
+    """What chooses among the weights of a training: groups and pictures held out of the training split; validation files, as in the
+    release; or nothing, so that the last ones are kept."""
+
+    by: Literal["held_out", "val_files", "none"]
+    groups: int = 0
+    pictures: int = 0
+
+    def facts(self) -> dict[str, Any]:
+        """For results.json; "val_chose": whether the weights were chosen by the examples that they are reported on."""
+        return {**asdict(self), "val_chose": self.by == "val_files"}
+
+    def told(self) -> str:
+        """The same in words."""
+        return {"held_out": f"chosen by {self.pictures:,} held-out training pictures", "none": "the last epoch",
+                "val_files": "chosen by data.val_files, as released"}[self.by]
+
+
+def choice(bank: Bank, held: np.ndarray) -> Choice:
+    """By held-out rows of a bank, or by nothing where there are none."""
+    return Choice("held_out", count_groups(bank, held), len(held)) if len(held) else Choice("none")
+
+
+@dataclass(frozen=True)
 class PretrainMaterial:
-    """adapt: fits a fresh model's scale of features. baselines: {metric: value} without looking. facts: for results.json."""
+    """held: what chooses the weights, where the choice is by that; validation: what they are reported on. adapt: fits a fresh model's
+    scale of features. baselines: {metric: value} without looking. facts: for results.json."""
 
     bank: Layout
     num_examples: int
     sampler: PretrainBatches
+    held: PretrainBatches | None
     validation: PretrainBatches
+    choice: Choice
     adapt: Callable[[keras.Model], None]
     baselines: Callable[[], dict[str, float]]
     facts: Callable[[], Mapping[str, Any]]

@@ -141,17 +141,37 @@ def origin(model: keras.Model, bank: Bank) -> dict[str, Any]:
     return {**model.describe(), **bank.identity, "bank_sha256": hashlib.sha256(files.encode()).hexdigest()}
 
 
-def schedule(train: configs.Train, num_examples: int) -> tuple[keras.optimizers.Optimizer, int]:
-    """(optimizer, total steps) of a training configuration; UserError where its numbers make no sense."""
+def pace(train: configs.Train, num_examples: int, name: str = "train") -> tuple[int, int]:
+    """(all steps, those of the warm-up) of a training configuration, the section called ``name``. UserError for no epochs, and for a
+    warm-up above half of the run."""
     if not train.epochs:
-        raise UserError("train.epochs is 0", "the schedule", "more than 0: this command trains")
+        raise UserError(f"{name}.epochs is 0", "the schedule", "more than 0: this command trains")
+    total, warmup = optimizers.steps(num_examples, train.epochs, train.batch_size, train.warmup_steps, train.warmup_share)
+    reached, _ = optimizers.highest(train.learning_rate, total, warmup, train.decay)
+    optimizers.check_warmup(total, warmup, reached, train.learning_rate, name)
+    return total, warmup
+
+
+def rate(train: configs.Train, num_examples: int, name: str = "train") -> str:
+    """The highest rate of learning and when it comes, for dry runs; UserError as ``pace``."""
+    total, warmup = pace(train, num_examples, name)
+    return told_rate(*optimizers.highest(train.learning_rate, total, warmup, train.decay), total, train.learning_rate, name)
+
+
+def told_rate(reached: float, step: int, total: int, asked: float, name: str = "train") -> str:
+    """The same for any schedule."""
+    return f"{name}: the rate is highest after {step:,} of {total:,} steps, {reached:.3g} ({name}.learning_rate is {asked:.3g})"
+
+
+def schedule(train: configs.Train, num_examples: int, name: str = "train") -> tuple[keras.optimizers.Optimizer, int]:
+    """(optimizer, total steps) of a training configuration, the section called ``name``; UserError where its numbers make no sense."""
+    total, warmup = pace(train, num_examples, name)
     devices = max(here().replicas, cluster.read(os.environ).size * max(1, train.devices))  # a dry run is alone
     if train.batch_size % (devices * train.accumulate):
-        raise UserError(f"train.batch_size is {train.batch_size}", "the schedule", f"a multiple of {devices * train.accumulate}: it is "
-                        f"split over {devices} device(s), and there into {train.accumulate} micro-batches (train.accumulate)")
-    total, warmup = optimizers.steps(num_examples, train.epochs, train.batch_size, train.warmup_steps, train.warmup_share)
-    rate = optimizers.WarmupLinearDecay(train.learning_rate, total, warmup)
-    adam = optimizers.adam(rate, train.weight_decay, train.beta_1, train.beta_2, train.epsilon)
+        raise UserError(f"{name}.batch_size is {train.batch_size}", "the schedule", f"a multiple of {devices * train.accumulate}: it is "
+                        f"split over {devices} device(s), and there into {train.accumulate} micro-batches ({name}.accumulate)")
+    rates = optimizers.WarmupLinearDecay(train.learning_rate, total, warmup, train.decay)
+    adam = optimizers.adam(rates, train.weight_decay, train.beta_1, train.beta_2, train.epsilon)
     return optimizers.with_loss_scale(adam) if train.precision == "mixed_float16" else adam, total
 
 

@@ -4,14 +4,14 @@ import keras
 import numpy as np
 
 from kaleidobert import levels as kaleido
-from kaleidobert.app_zoo import models, released_runs, trimming
+from kaleidobert.app_zoo import materials, models, released_runs, trimming
 from kaleidobert.app_zoo.materials import PretrainMaterial
 from kaleidobert.configs import PretrainConfig
 from kaleidobert.datasets.bank import Bank, describe, sha256
-from kaleidobert.datasets.sampler import PretrainSampler, share_of_groups
+from kaleidobert.datasets.sampler import PretrainSampler, hold_out, share_of_groups
 from kaleidobert.engines import distribution, steps
 from kaleidobert.engines.runs import Run, check_folder
-from kaleidobert.engines.trainer import Goal, Trainer
+from kaleidobert.engines.trainer import HELD_OUT, VAL, Goal, Trainer
 from kaleidobert.errors import UserError
 from kaleidobert.evaluators import plots, tasks
 from kaleidobert.losses import tasks as losses
@@ -25,17 +25,19 @@ def dry_run(config: PretrainConfig) -> None:
     _check(config)
     if config.data.files is not None:
         return released_runs.dry_run(config)
-    bank, rows, _ = _open(config)
+    bank, rows, held, _ = _open(config)
     _, total = models.schedule(config.train, len(rows))
     PretrainSampler(bank, rows, config.levels, config.sampling, config.train.batch_size, config.train.seed)
     arguments = models.backbone_config(bank, config.levels, config.model, config.train)
-    print(f"{len(rows):,} pictures to train on, {total:,} steps of {config.train.batch_size}; "
+    print(f"{len(rows):,} pictures to train on, {len(held):,} held out, {total:,} steps of {config.train.batch_size}; "
           f"{models.num_parameters(arguments):,} parameters in the backbone; about "
           f"{16 * models.num_parameters(arguments) / 1e9:.1f} GB for weights, gradients and optimiser")
+    print(models.rate(config.train, len(rows)))
 
 
 def run(config: PretrainConfig) -> None:
-    """Train, evaluate after every epoch, write the run folder."""
+    """Train, choose among the epochs by what is held out of the training split, evaluate on the validation split, write the run
+    folder."""
     _check(config)
     with distribution.over(config.train):
         _run(config)
@@ -69,29 +71,35 @@ def _run(config: PretrainConfig) -> None:
     trainer.step = begun
     shares = {f"{task}_{kind.removeprefix('joint_')}": by_task[task].share for task, kind in kinds.items()}
     batch, validation = (trimming.batches(make, config.train) for make in (data.sampler.batch, data.validation.validation))
-    goal = Goal(evaluator(model, validation, config.levels, shares), "loss", higher_is_better=False)
+    evaluate = evaluator(model, validation, config.levels, shares)
+    goal = Goal(evaluate, "loss", higher_is_better=False if data.choice.by == "val_files" else None)
+    if data.held is not None:
+        held = trimming.batches(data.held.validation, config.train)
+        goal = Goal(evaluator(model, held, config.levels, shares), "loss", higher_is_better=False, split=HELD_OUT)
     additive = Additive(loss, lambda weights: losses.denominators(by_task, weights))
     trainer.fit(batch, additive, goal, models.plan(config.train, total), config.train.clip_norm, models.part_of(data.sampler, config.train))
 
     rows_of_metrics = folder.metrics()
-    chosen = checkpoints.load_meta(folder.best)["step"]
-    row = next(row for row in rows_of_metrics if row["split"] == "val" and row["step"] == chosen)
-    final = {name: value for name, value in row.items() if name not in ("step", "split")}
+    chosen = checkpoints.restore(folder.best, model)["step"]
+    evaluated = [row for row in rows_of_metrics if row["split"] == VAL and row["step"] == chosen]
+    final = {name: value for name, value in evaluated[0].items() if name not in ("step", "split")} if evaluated else evaluate()
     baselines = data.baselines()
     plots.loss_curves(rows_of_metrics, config.run / "losses.png", baselines)
     folder.results({"task": "pretrain", "metrics": final, "baselines": baselines, "steps": total, "best_step": chosen,
-                    "bank": data.facts(), "checkpoint_sha256": sha256(folder.best)}, config)
+                    "choice": data.choice.facts(), "bank": data.facts(), "checkpoint_sha256": sha256(folder.best)}, config)
     _table(final, baselines)
-    print(f"run folder: {config.run}\n  weights: {folder.best} (best, step {chosen}), {folder.last} (last)\n"
+    print(f"run folder: {config.run}\n  weights: {folder.best} (step {chosen}, {data.choice.told()}), {folder.last} (last)\n"
           f"  curves: {config.run / 'losses.png'}")
 
 
 def material(config: PretrainConfig) -> PretrainMaterial:
     """The splits of data.bank, spoiled anew for every example."""
-    bank, rows, val_rows = _open(config)
+    bank, rows, held, val_rows = _open(config)
     settings = (config.sampling, config.train.batch_size, config.train.seed)
     sampler, validation = (PretrainSampler(bank, part, config.levels, *settings) for part in (rows, val_rows))
-    return PretrainMaterial(bank, len(rows), sampler, validation, lambda model: models.adapt(model, bank, config.data.train_split),
+    judge = PretrainSampler(bank, held, config.levels, *settings) if len(held) else None
+    return PretrainMaterial(bank, len(rows), sampler, judge, validation, materials.choice(bank, held),
+                            lambda model: models.adapt(model, bank, config.data.train_split),
                             lambda: baseline(bank, rows, validation, config.levels), lambda: describe(bank))
 
 
@@ -156,7 +164,8 @@ def _open(config: PretrainConfig):
     if config.init is not None:
         models.require(config.init, models.backbone_config(bank, config.levels, config.model, config.train), bank)
     rows = share_of_groups(bank, bank.rows(config.data.train_split), config.data.train_share, config.train.seed)
-    return bank, rows, bank.rows(config.data.val_split)
+    kept, held = hold_out(bank, rows, config.held_out, config.train.seed, "set held_out=0, which keeps the last epoch")
+    return bank, kept, held, bank.rows(config.data.val_split)
 
 
 def _table(metrics: dict[str, float], baselines: dict[str, float]) -> None:

@@ -11,10 +11,11 @@ import numpy as np
 
 from kaleidobert import levels as kaleido
 from kaleidobert.app_zoo import models
-from kaleidobert.app_zoo.materials import LabelMaterial, PretrainMaterial
+from kaleidobert.app_zoo.materials import Choice, LabelMaterial, PretrainMaterial
 from kaleidobert.app_zoo.models import ENCODER
 from kaleidobert.configs import ClassifyConfig, PretrainConfig, RetrieveConfig, TrainingData
 from kaleidobert.datasets import released_rows, released_samplers, released_schema
+from kaleidobert.datasets.released_bank import FolderRows
 from kaleidobert.datasets.released_rows import Rows
 from kaleidobert.datasets.released_samplers import FileLabelSampler, FilePretrainSampler, Reader
 from kaleidobert.datasets.sampler import Order
@@ -83,10 +84,23 @@ def describe(config: PretrainConfig | ClassifyConfig, train: Rows, val: Rows) ->
 def dry_run(config: PretrainConfig | ClassifyConfig) -> None:
     """Read the first line of the files and print sizes; counts no lines."""
     task, also = ("pretrain", ()) if isinstance(config, PretrainConfig) else ("finetune", (released_samplers.label_column(config.label),))
+    opened = []
     for name, source, limit in (("to train on", config.data.files, 0), ("to evaluate on", config.data.val_files, config.data.val_limit)):
         rows = open_files(config, source, task, also)
         print(f"{name}: {source}: {rows.summary()}" + (f", of which at most the first {limit:,}" if limit else ""))
         _check_init(config, rows)
+        opened.append(rows)
+    print(_rate(config, opened[0]))
+    if isinstance(config, PretrainConfig):
+        print("data.val_files chooses the best epoch, as in the release; held_out is for banks, whose groups are known")
+
+
+def _rate(config: PretrainConfig | ClassifyConfig, rows: Rows) -> str:
+    """The highest rate of learning, where the rows are counted; else what is known of it."""
+    if isinstance(rows, FolderRows):
+        return models.rate(config.train, len(rows))
+    return ("lines of text files are not counted in a dry run: the run itself says how many steps it has, and refuses a warm-up that takes "
+            "more than half of them")
 
 
 def pretraining(config: PretrainConfig) -> PretrainMaterial:
@@ -100,8 +114,9 @@ def pretraining(config: PretrainConfig) -> PretrainMaterial:
     def baselines() -> dict[str, float]:
         return baseline(*samplers, config.levels, config.data.vocabulary_size)
 
-    return PretrainMaterial(layout(config, train), len(train), *samplers, lambda model: _adapt(model, samplers[0].examples, len(train)),
-                            baselines, lambda: describe(config, train, val))
+    return PretrainMaterial(layout(config, train), len(train), samplers[0], None, samplers[1], Choice("val_files"),
+                            lambda model: _adapt(model, samplers[0].examples, len(train)), baselines,
+                            lambda: describe(config, train, val))
 
 
 def _judged(config: PretrainConfig | ClassifyConfig, val: Rows) -> np.ndarray:

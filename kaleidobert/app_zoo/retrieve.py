@@ -12,11 +12,11 @@ from kaleidobert.app_zoo.ranking import Ranker, Store, is_large, save_gallery, w
 from kaleidobert.app_zoo.retrieval_baselines import Baselines, mean
 from kaleidobert.configs import RetrieveConfig
 from kaleidobert.datasets.bank import Bank, describe, sha256
-from kaleidobert.datasets.sampler import share_of_groups
+from kaleidobert.datasets.sampler import hold_out, share_of_groups
 from kaleidobert.datasets.task_samplers import MatchSampler
 from kaleidobert.engines import distribution, scoring
 from kaleidobert.engines.runs import Run, check_folder
-from kaleidobert.engines.trainer import Goal, Trainer
+from kaleidobert.engines.trainer import HELD_OUT, Goal, Trainer
 from kaleidobert.errors import UserError
 from kaleidobert.evaluators import candidates, plots, retrieval
 from kaleidobert.evaluators.candidate_lists import CandidateLists, Gallery
@@ -25,7 +25,8 @@ from kaleidobert.evaluators.protocols import PROTOCOLS
 from kaleidobert.losses import additive, matching
 from kaleidobert.model_zoo import checkpoints
 
-HELD_QUERIES, HELD_CANDIDATES = 100, 21  # small lists over held-out training groups, to choose the best epoch of fine-tuning
+HELD_SHARE = 0.1  # of the training groups, held out to choose the best epoch of fine-tuning
+HELD_QUERIES, HELD_CANDIDATES = 100, 21  # of the small lists over them
 
 
 def dry_run(config: RetrieveConfig) -> None:
@@ -38,6 +39,8 @@ def dry_run(config: RetrieveConfig) -> None:
     for lists in draws:
         print(f"{len(rows):,} pictures to train on; lists: {json.dumps(candidates.summary(lists, records))}; "
               f"{lists.num_pairs:,} pairs to score")
+    if config.train.epochs:
+        print(*_rates(config, len(_hold_out(config, bank, rows)[0])), sep="\n")
     _warn(config, draws)
 
 
@@ -171,12 +174,8 @@ def _name(name: str, number: int) -> str:
 
 def _finetune(config: RetrieveConfig, model, bank: Bank, rows: np.ndarray) -> Run:
     """Train the matching task in the run folder; the best epoch is chosen on lists over held-out training groups."""
-    train, groups = config.train, len(np.unique(bank.column("group")[rows]))
-    if groups < 4:
-        raise UserError(f"the training split has {groups} group(s)", str(bank.folder), "at least 4: two to train on and two that "
-                        "are held out to choose the best epoch", "use a larger data.train_share, or set train.epochs=0")
-    held = share_of_groups(bank, rows, max(0.1, 2 / groups), train.seed + 1)
-    kept = np.setdiff1d(rows, held)
+    train, (kept, held) = config.train, _hold_out(config, bank, rows)
+    _rates(config, len(kept))  # refuses what cannot be trained before the towers are
     sampler = MatchSampler(bank, kept, config.subcategory, config.matching, train.batch_size, train.seed)
     lists = candidates.build(records_of(bank, held, config.subcategory), config.direction, config.candidates_seed, HELD_QUERIES,
                              HELD_CANDIDATES)
@@ -195,9 +194,20 @@ def _finetune(config: RetrieveConfig, model, bank: Bank, rows: np.ndarray) -> Ru
     optimizer, total = models.schedule(train, len(kept))  # of the variables that towers.train left to be trained
     trainer = Trainer(folder, model, optimizer, models.origin(model, bank))
     batch = trimming.batches(sampler.batch, train)
-    trainer.fit(batch, additive.mean(loss, "itm"), Goal(ranks, "mrr", True), models.plan(train, total), train.clip_norm)
+    trainer.fit(batch, additive.mean(loss, "itm"), Goal(ranks, "mrr", True, split=HELD_OUT), models.plan(train, total), train.clip_norm)
     plots.loss_curves(folder.metrics(), config.run / "losses.png")
     return folder
+
+
+def _hold_out(config: RetrieveConfig, bank: Bank, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(rows to train on, rows that choose the epoch)."""
+    return hold_out(bank, rows, HELD_SHARE, config.train.seed, "set train.epochs=0")
+
+
+def _rates(config: RetrieveConfig, num_rows: int) -> list[str]:
+    """The highest rates of learning, of the towers where they are trained; UserError as models.pace."""
+    first = [models.rate(towers.sized(config.towers, num_rows), num_rows, "towers")] if config.matching.head == "contrast" else []
+    return [*first, models.rate(config.train, num_rows)]
 
 
 def _open(config: RetrieveConfig):

@@ -5,14 +5,14 @@ from dataclasses import replace
 import numpy as np
 
 from kaleidobert.app_zoo import models, trimming
-from kaleidobert.configs import RetrieveConfig
+from kaleidobert.configs import RetrieveConfig, Train
 from kaleidobert.datasets.bank import Bank
 from kaleidobert.datasets.sampler import clean_batch
 from kaleidobert.datasets.task_samplers import TowerSampler
 from kaleidobert.engines import steps
 from kaleidobert.engines.distribution import Place
 from kaleidobert.engines.runs import Run
-from kaleidobert.engines.trainer import Goal, Trainer
+from kaleidobert.engines.trainer import HELD_OUT, Goal, Trainer
 from kaleidobert.errors import UserError
 from kaleidobert.evaluators import plots, retrieval
 from kaleidobert.evaluators.candidates import CandidateLists
@@ -31,6 +31,11 @@ def check(config: RetrieveConfig) -> None:
         raise UserError(f"towers.precision is {config.towers.precision}", "retrieve", "float32: the towers have no other")
 
 
+def sized(options: Train, num_rows: int) -> Train:
+    """The configuration with a batch that is at most all rows: no pair stands twice in one."""
+    return replace(options, batch_size=min(options.batch_size, num_rows))
+
+
 def check_place(config: RetrieveConfig, place: Place) -> None:
     """UserError where the towers would be trained on parts of a batch: they compare all of its texts with all of its pictures."""
     if config.matching.head == "contrast" and place.replicas > 1:
@@ -47,7 +52,7 @@ def train(config: RetrieveConfig, model: Matcher, bank: Bank, rows: np.ndarray, 
     options, towers = config.towers, Towers(model)
     folder = Run(config.run / "towers", replace(config, run=config.run / "towers"))
     sampler = TowerSampler(bank, rows, config.subcategory, options.batch_size, options.seed)
-    optimizer, total = models.schedule(replace(options, batch_size=sampler.order.batch_size), len(rows))  # as many epochs as asked for
+    optimizer, total = models.schedule(sized(options, len(rows)), len(rows), "towers")  # as many epochs as asked for
     forward, (held_rows, lists) = steps.forward(towers), held
 
     def loss(outputs, targets, weights):
@@ -58,7 +63,7 @@ def train(config: RetrieveConfig, model: Matcher, bank: Bank, rows: np.ndarray, 
 
     trainer = Trainer(folder, towers, optimizer, models.origin(towers, bank))
     batch = trimming.batches(sampler.batch, options)
-    trainer.fit(batch, loss, Goal(ranks, "mrr", None), models.plan(options, total), options.clip_norm)
+    trainer.fit(batch, loss, Goal(ranks, "mrr", None, split=HELD_OUT), models.plan(options, total), options.clip_norm)
     checkpoints.restore(folder.best, towers)
     plots.loss_curves(folder.metrics(), folder.folder / "losses.png")
     model.get_layer(TOWERS).trainable = False

@@ -22,8 +22,9 @@ from kaleidobert.datasets.drawn import recomposition
 from kaleidobert.datasets.drawn.scenes import ROOM
 from kaleidobert.datasets.drawn.surroundings import HELD_OUT
 from kaleidobert.datasets.scene_files import Scenes, Stock
-from kaleidobert.engines import runs
+from kaleidobert.engines import optimizers, runs
 from kaleidobert.engines.trainer import Goal, Trainer
+from kaleidobert.errors import UserError
 from kaleidobert.losses.segmentation import cross_entropy_and_dice
 from kaleidobert.model_zoo import foreground_net
 from kaleidobert.preprocessors import foreground
@@ -35,16 +36,19 @@ AREAS = (0.0, 0.05, 0.1, 0.2, 0.4, 1.0)  # of the picture, covered by the produc
 def dry_run(config: TrainForegroundConfig) -> None:
     """Check the configuration and print sizes."""
     runs.check_folder(config.run, _work(config))
+    total, warm = _pace(config)
     model = foreground_net.network(config.channels, config.size)
     whole, parts = config.held_out + config.goods, 4 * config.foregrounds + 3 * config.backgrounds
     stored = config.size**2 * 4 * whole + round(config.size * ROOM) ** 2 * parts
-    print(f"{model.count_params():,} parameters; {_steps(config):,} steps of {config.train.batch_size}; "
+    print(f"{model.count_params():,} parameters; {total:,} steps of {config.train.batch_size}; "
           f"{whole + config.foregrounds + config.backgrounds:,} pictures to draw, {stored / 1e6:.0f} MB in {config.run / 'scenes'}")
+    print(models.told_rate(config.train.learning_rate, warm, total, config.train.learning_rate))
 
 
 def run(config: TrainForegroundConfig) -> None:
     """Draw, train, evaluate; an interrupted run continues where it stopped."""
     keras.utils.set_random_seed(config.train.seed)
+    total, warm = _pace(config)
     model = foreground_net.network(config.channels, config.size, config.train.precision)
     folder = runs.Run(config.run, _work(config))
     for part, count, shift in (("foregrounds", config.foregrounds, 0), ("backgrounds", config.backgrounds, 0),
@@ -53,8 +57,7 @@ def run(config: TrainForegroundConfig) -> None:
     products, behind = (Stock(config.run / "scenes", part) for part in ("foregrounds", "backgrounds"))
     test, goods = (scene_files.read(config.run / "scenes", part) for part in ("test", "goods"))
     trained = keras.Model({"image": model.input}, {"foreground": model.output})
-    total = _steps(config)
-    optimizer = _optimizer(config, total)
+    optimizer = _optimizer(config, total, warm)
     trainer = Trainer(folder, trained, optimizer, {"foregrounds": len(products), "backgrounds": len(behind)})
 
     def loss(outputs, targets, weights):
@@ -128,10 +131,9 @@ def _draw(config: TrainForegroundConfig, part: str, count: int, shift: int) -> N
             bar.update(number)
 
 
-def _optimizer(config: TrainForegroundConfig, total: int) -> keras.optimizers.Optimizer:
+def _optimizer(config: TrainForegroundConfig, total: int, warm: int) -> keras.optimizers.Optimizer:
     """Adam on a half cosine; it keeps the running average of the weights that become the network."""
     train = config.train
-    warm = train.warmup_steps or int(train.warmup_share * total)
     rate = keras.optimizers.schedules.CosineDecay(0.0, max(1, total - warm), warmup_target=train.learning_rate, warmup_steps=warm)
     return keras.optimizers.AdamW(rate, train.weight_decay, train.beta_1, train.beta_2, train.epsilon, use_ema=True,
                                   ema_momentum=config.average, name="adam")
@@ -142,6 +144,14 @@ def _work(config: TrainForegroundConfig) -> TrainForegroundConfig:
     return dataclasses.replace(config, install=False, workers=0)
 
 
-def _steps(config: TrainForegroundConfig) -> int:
-    return max(1, int(config.scenes * config.train.epochs / config.train.batch_size))
+def _pace(config: TrainForegroundConfig) -> tuple[int, int]:
+    """(all steps, those of the warm-up); UserError where the warm-up takes more than half of them, or the decay is not behind it."""
+    train = config.train
+    total = max(1, int(config.scenes * train.epochs / train.batch_size))
+    warm = train.warmup_steps or int(train.warmup_share * total)
+    optimizers.check_warmup(total, warm, train.learning_rate * min(1.0, total / max(warm, 1)), train.learning_rate, "train")
+    if train.decay != optimizers.AFTER_WARMUP:
+        raise UserError(f"train.decay is {train.decay}", "train-foreground", f"{optimizers.AFTER_WARMUP}: the rate goes down on a half "
+                        "cosine from there")
+    return total, warm
 

@@ -207,3 +207,23 @@ def share_of_groups(bank: Bank, rows: np.ndarray, share: float, seed: int) -> np
     kept = generator(seed, ORDER, 0).permutation(groups)[: max(1, round(share * len(groups)))]
     return rows[np.isin(bank.column("group")[rows], kept)]
 
+
+def hold_out(bank: Bank, rows: np.ndarray, share: float, seed: int, fix: str) -> tuple[np.ndarray, np.ndarray]:
+    """(rows to train on, rows that choose the weights): the second are those of a share of the groups, at least two and at most all
+    but two, drawn from the seed; without any where the share is 0. So nothing is chosen by rows that are reported on afterwards.
+
+    fix: how the command does without. Raises UserError for fewer than 4 groups.
+    """
+    if not share:
+        return rows, rows[:0]
+    groups = count_groups(bank, rows)
+    if groups < 4:
+        raise UserError(f"the training split has {groups} group(s)", str(bank.folder), "at least 4: two to train on and two that "
+                        "are held out to choose the best epoch", f"use a larger data.train_share, or {fix}")
+    held = share_of_groups(bank, rows, min(max(share, 2 / groups), 1 - 2 / groups), seed + 1)
+    return np.setdiff1d(rows, held), held
+
+
+def count_groups(bank: Bank, rows: np.ndarray) -> int:
+    """How many groups the rows belong to."""
+    return len(np.unique(bank.column("group")[rows]))

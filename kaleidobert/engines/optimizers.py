@@ -14,30 +14,60 @@ from kaleidobert.errors import UserError
 NO_DECAY = [r"(^|/)(\w*bias|beta|gamma)(:\d+)?$"]
 
 
-class WarmupLinearDecay(keras.optimizers.schedules.LearningRateSchedule):
-    """rate(t) = peak * (1 - min(t, T) / T) * (t / W where t < W), t counted before the update: the first step has rate 0.
+FROM_START, AFTER_WARMUP = "from-start", "after-warmup"  # when the decay of the rate begins
 
-    T = total_steps, W = warmup_steps (0 = none). As released, the decay runs from the first step on, during the warm-up too.
+
+class WarmupLinearDecay(keras.optimizers.schedules.LearningRateSchedule):
+    """The rate of step t, counted before the update: the first step of a warm-up has rate 0. T = total_steps, W = warmup_steps (0 = none).
+
+    decay "from-start", as released: rate(t) = peak * (1 - min(t, T) / T) * (t / W where t < W), so that the decay runs during the
+    warm-up too. "after-warmup": peak * t / W where t < W, then peak * (T - min(t, T)) / (T - W), which is ``peak`` at t = W.
     """
 
-    def __init__(self, peak: float, total_steps: int, warmup_steps: int = 0):
+    def __init__(self, peak: float, total_steps: int, warmup_steps: int = 0, decay: str = FROM_START):
         if total_steps < 1 or warmup_steps < 0:
             raise UserError(f"{total_steps} steps with {warmup_steps} of warm-up", "the schedule", "at least 1, at least 0")
-        self.peak, self.total_steps, self.warmup_steps = peak, total_steps, warmup_steps
+        if decay not in (FROM_START, AFTER_WARMUP):
+            raise UserError(f"decay is {decay!r}", "the schedule", f"{FROM_START} or {AFTER_WARMUP}")
+        self.peak, self.total_steps, self.warmup_steps, self.decay = peak, total_steps, warmup_steps, decay
 
     def __call__(self, step):
-        done = ops.cast(step, "float32")
-        rate = self.peak * (1.0 - ops.minimum(done, float(self.total_steps)) / self.total_steps)
-        return rate * ops.minimum(done / self.warmup_steps, 1.0) if self.warmup_steps else rate
+        done, total, warmup = ops.cast(step, "float32"), float(self.total_steps), self.warmup_steps
+        if self.decay == AFTER_WARMUP and warmup:
+            falling = (total - ops.minimum(done, total)) / max(total - warmup, 1.0)
+            return self.peak * ops.minimum(done / warmup, falling)
+        rate = self.peak * (1.0 - ops.minimum(done, total) / total)
+        return rate * ops.minimum(done / warmup, 1.0) if warmup else rate
 
     def get_config(self) -> dict[str, Any]:
-        return {"peak": self.peak, "total_steps": self.total_steps, "warmup_steps": self.warmup_steps}
+        return {"peak": self.peak, "total_steps": self.total_steps, "warmup_steps": self.warmup_steps, "decay": self.decay}
+
+
+def highest(peak: float, total: int, warmup: int, decay: str) -> tuple[float, int]:
+    """(the highest rate of a WarmupLinearDecay, the step t that has it); also where the warm-up is longer than the run."""
+    if decay == AFTER_WARMUP:
+        step = min(warmup, total - 1)
+        return peak * (step / warmup if warmup else 1.0), step
+    step = min(warmup, total // 2)  # t (1 - t / T) rises up to T / 2
+    return peak * (1 - step / total) * (step / warmup if warmup else 1.0), step
 
 
 def steps(num_examples: int, epochs: float, batch_size: int, warmup_steps: int = 0, warmup_share: float = 0.1) -> tuple[int, int]:
     """(T, W): int(examples * epochs / batch) + 1 as released, and warmup_steps or, where that is 0, int(share * T)."""
     total = int(num_examples * epochs / batch_size) + 1
     return total, warmup_steps or int(warmup_share * total)
+
+
+def check_warmup(total: int, warmup: int, reached: float, asked: float, name: str) -> None:
+    """UserError for a warm-up above half of all steps, which leaves the rate far below what is asked for, or no steps at it.
+
+    reached: the highest rate of the run; asked: the learning rate; name: of the section, such as train.
+    """
+    if warmup > total / 2:
+        raise UserError(f"the warm-up takes {warmup:,} steps and the run has {total:,}: its rate would reach {reached:.2g} of the "
+                        f"{asked:.2g} asked for", f"{name}.warmup_steps, {name}.warmup_share", f"at most half of the steps, {total // 2:,}",
+                        f"set {name}.warmup_steps=0 {name}.warmup_share=0.1 for the first tenth, {total // 10:,} steps; or take more "
+                        f"steps by a larger {name}.epochs or a smaller {name}.batch_size")
 
 
 def adam(learning_rate, weight_decay: float = 0.0, beta_1: float = 0.9, beta_2: float = 0.98,

@@ -1,11 +1,12 @@
 """The run folder: what a run writes and where it lies.
 
     run/config.yaml      the resolved configuration; a folder with another one is refused
-        metrics.jsonl    one line per logged step (split train: means since the line before) or evaluation (split val)
+        metrics.jsonl    one line per logged step (split train: means since the line before) or evaluation (split val, or
+                             held_out: of training groups that no step sees)
         results.json     the outcome
         tensorboard/     the same scalars for TensorBoard
         last.npz         weights and optimiser state: the point from which the run resumes
-        best.npz         the weights with the best validation result so far
+        best.npz         the weights that are best by the evaluation so far; the latest where it chooses nothing
         losses.png       loss curves per task
 """
 

@@ -17,6 +17,7 @@ from kaleidobert.engines.runs import Run
 from kaleidobert.errors import UserError
 from kaleidobert.model_zoo import checkpoints
 
+VAL, HELD_OUT = "val", "held_out"  # splits of the lines of metrics.jsonl that an evaluation writes
 SMALLEST_SCALE = 1.0  # of a float16 loss: gradients that overflow even so are not the scale's fault
 
 
@@ -44,12 +45,14 @@ class Goal:
 
     higher_is_better None: best.npz holds the latest weights, and the evaluation chooses nothing. So it must be where the same
     examples are reported on afterwards. patience: training ends after so many evaluations without a better one; 0 = never.
+    split: which examples they are, in metrics.jsonl: VAL, or HELD_OUT of the training split.
     """
 
     evaluate: Callable[[], Mapping[str, float]]
     metric: str
     higher_is_better: bool | None
     patience: int = 0
+    split: str = VAL
 
     def improves(self, value: float, best: float) -> bool:
         """Whether weights of this value replace those of the other."""
@@ -120,11 +123,11 @@ class Trainer:
 
     def _evaluate(self, goal: Goal, bar: tqdm) -> None:
         values = dict(goal.evaluate())
-        self.run.log(self.step, "val", values)
+        self.run.log(self.step, goal.split, values)
         value = float(values[goal.metric])
         if not np.isfinite(value):
             raise UserError(f"{goal.metric} of the evaluation after step {self.step} is {value}", str(self.run.folder),
-                            fix="make the bank again with `kaleidobert records` if data.val_split holds broken features; "
+                            fix="make the bank again with `kaleidobert records` if the pictures of the evaluation have broken features; "
                             "else start another run (run=...) with a lower train.learning_rate")
         bar.write(f"step {self.step}: {goal.metric} {value:.4f}")
         self.stale += 1

@@ -15,6 +15,7 @@ from kaleidobert.errors import UserError
 
 DPI = 150
 TRAIN, VAL, MUTED, GRID = "#0072B2", "#D55E00", "#6B6B6B", "#DDDDDD"  # told apart by colour-blind readers too
+EVALUATED = {"val": "validation", "held_out": "held out of training"}  # splits, as the legend calls them
 LOSSES = ("_loss", "_kl")
 COLUMNS = 3
 SMOOTH = 0.02  # share of a curve's points in the window of the moving mean
@@ -23,9 +24,9 @@ MAX_NAME = 26  # letters of a class name
 
 
 def loss_curves(rows: Iterable[Mapping[str, Any]], path: str | Path, chance: Mapping[str, float] | None = None) -> None:
-    """One panel per loss, training and validation in each.
+    """One panel per loss, in each the training and what was evaluated between: validation, or what is held out of the training split.
 
-    rows: as in metrics.jsonl, {"step": int, "split": "train" or "val", name: value, ...}; what is drawn is "loss" and the
+    rows: as in metrics.jsonl, {"step": int, "split": "train", "val" or "held_out", name: value, ...}; what is drawn is "loss" and the
     names that end in _loss or _kl. Rows may leave names out; a value that is not finite leaves a gap. A panel whose values
     span more than a factor of 10 has a logarithmic axis. chance: {name: the loss of a uniform guess or of the best constant
     answer}, a dashed line. Raises UserError where no row holds a loss.
@@ -42,8 +43,8 @@ def loss_curves(rows: Iterable[Mapping[str, Any]], path: str | Path, chance: Map
             if len(steps) * SMOOTH >= 2:  # else there is nothing to smooth
                 axis.plot(steps, values, color=TRAIN, linewidth=0.6, alpha=0.35)
             axis.plot(steps, _smoothed(values), color=TRAIN, linewidth=1.6, label="training")
-        if "val" in splits:
-            axis.plot(*splits["val"], color=VAL, linewidth=1.6, marker="o", markersize=3, label="validation")
+        for split in EVALUATED.keys() & splits.keys():
+            axis.plot(*splits[split], color=VAL, linewidth=1.6, marker="o", markersize=3, label=EVALUATED[split])
         if name in (chance or {}):
             axis.axhline(chance[name], color=MUTED, linewidth=1, linestyle=(0, (4, 3)), label="without a model")
         _scale(axis, [values for _, values in splits.values()])
