@@ -114,3 +114,7 @@ def test_refusals():
         tasks.for_tasks(TABLES["two"], "both")
     with pytest.raises(UserError, match="total"):
         tasks.for_tasks((KaleidoLevel("total", 1, "rotate"),))
+    clash = (KaleidoLevel("dull", 4, "grey", num_masked=2), KaleidoLevel("dull_joint", 5, "blank", num_masked=3))
+    assert len(tasks.for_tasks(clash)) == 4
+    with pytest.raises(UserError, match="'dull_joint', as is the joint loss"):
+        tasks.for_tasks(clash, "joint")

@@ -8,12 +8,16 @@ import numpy as np
 import pytest
 
 from kaleidobert import configs
-from kaleidobert.app_zoo import analyse_result, cli
+from kaleidobert.app_zoo import analyse_result, cli, released_runs
+from kaleidobert.app_zoo import pretrain as app
 from kaleidobert.datasets import released_bank, released_rows, released_writer
 from kaleidobert.engines import steps
 from kaleidobert.errors import UserError
 from kaleidobert.evaluators import plots, released_results
 from kaleidobert.levels import KALEIDO, KaleidoLevel
+from kaleidobert.losses import tasks as losses
+from kaleidobert.model_zoo import checkpoints
+from kaleidobert.model_zoo.kaleidobert import rebuild
 from tests import golden_data, released_data
 from tests.apps_data import SIZES, call, refused, results
 from tests.golden_data import GOLDEN, needs_golden
@@ -94,6 +98,20 @@ def test_golden_retrieval_through_the_command_line(tmp_path, capsys):
 
 
 @needs_golden
+def test_golden_loss_of_the_evaluation_through_the_command_line(tmp_path, unplotted, capsys):
+    """The released evaluation's loss: `kaleidobert pretrain configs/released/pretrain.yaml` on golden/G4, at a rate of next to 0."""
+    files = _list(tmp_path, G4 / "data/pretrain_train__a", G4 / "data/pretrain_train__b")
+    sizes = ("hidden_size=16", "num_layers=2", "num_heads=2", "intermediate_size=32")
+    words = [f"run={tmp_path / 'run'}", f"data.files={files}", f"data.val_files={files}", f"init={G4 / 'ckpt/kaleidobert.ckpt-7'}",
+             "data.vocabulary_size=200", "train.epochs=1", "train.batch_size=4", "train.learning_rate=1e-30"]
+    assert cli.main(["pretrain", str(ROOT / "configs/released/pretrain.yaml"), *words, *(f"model.{size}" for size in sizes)]) == 0
+    found = results(tmp_path / "run")["metrics"]
+    assert found["loss"] == pytest.approx(17.817453, abs=1e-5)
+    assert found["grey_joint_kl"] == pytest.approx(-0.029785, abs=1e-5) and found["grey_kl"] == pytest.approx(0.633186, abs=1e-5)
+    assert "grey_joint_kl" in capsys.readouterr().out
+
+
+@needs_golden
 @pytest.mark.parametrize(("direction", "name"), [("i2t", "img2txt"), ("t2i", "txt2img")])
 def test_golden_analysis_to_the_last_digit(direction, name, capsys):
     path = G4 / "analysis/result_img2txt.txt"
@@ -153,6 +171,36 @@ def test_pretraining_from_files(world, start):
     names = {"mlm_loss", "itm_accuracy", "rotation_accuracy", "jigsaw_loss", "camouflage_loss", "grey_kl", "blank_kl", "loss"}
     assert names <= report["metrics"].keys()
     assert {"mlm_accuracy", "grey_kl", "blank_kl"} <= report["baselines"].keys()
+
+
+@pytest.mark.parametrize("feature_target", ["joint", "per-patch"])
+def test_the_loss_of_an_evaluation_is_that_of_training(world, start, feature_target):
+    """One batch, judged as validation and by the loss that is trained; "joint" counts grey over all masked patches at once."""
+    config = pretrain(world, "judged", sampling=configs.Sampling(losses_on_negatives="all"), train=replace(TRAIN, batch_size=6))
+    batch = released_runs.pretraining(config).validation.validation
+    model, by_task = rebuild(checkpoints.load_meta(start / "best.npz")), losses.for_tasks(KALEIDO, feature_target, 2.0, 0.5)
+    checkpoints.restore(start / "best.npz", model)
+    inputs, targets, weights = batch(0)
+    trained = losses.total(by_task, model(inputs), targets, weights)
+    kinds = {task: "loss" for task in by_task} | {"blank": "kl", "grey": {"joint": "joint_kl", "per-patch": "kl"}[feature_target]}
+    shares = {f"{task}_{kind}": by_task[task].share for task, kind in kinds.items()}
+    judged = app.evaluator(model, batch, KALEIDO, shares, feature_target)()
+    assert judged["loss"] == pytest.approx(float(trained["total"]), rel=1e-5)
+    for task, kind in kinds.items():
+        assert judged[f"{task}_{kind}"] == pytest.approx(float(trained[task]), rel=1e-4, abs=1e-6), task
+
+
+def test_a_run_is_chosen_by_the_loss_that_it_trains(world, unplotted):
+    """As released: "loss" of every evaluation holds the grey loss over all masked patches, and best.npz is the lowest of them."""
+    config = pretrain(world, "joint", losses=configs.Losses(feature_target="joint"), sampling=configs.Sampling(losses_on_negatives="all"))
+    assert call("pretrain", config).status == 0
+    rows = [json.loads(line) for line in (config.run / "metrics.jsonl").read_text().splitlines()]
+    judged = [row for row in rows if row["split"] == "val"]
+    assert judged and all("grey_joint_kl" in row for row in rows)
+    for row in judged:
+        parts = [value for name, value in row.items() if name.endswith(("_loss", "_kl")) and name != "grey_kl"]
+        assert len(parts) == 7 and row["loss"] == pytest.approx(sum(parts), rel=1e-9)
+    assert results(config.run)["best_step"] == min(judged, key=lambda row: row["loss"])["step"]
 
 
 @pytest.fixture(scope="module")

@@ -7,10 +7,11 @@ import json
 import os
 import sys
 import tempfile
+import types
 import typing
 
 from kaleidobert import __version__, configs
-from kaleidobert.app_zoo import inputs
+from kaleidobert.app_zoo import backends, inputs
 from kaleidobert.errors import UserError
 
 # name: (configuration class, one line)
@@ -32,6 +33,7 @@ COMMANDS = {
 FOLDER_COMMANDS = {
     "tables": (configs.TablesConfig, "put the results of runs into the paper's tables, its rows beside ours"),
 }
+WITHOUT_BACKEND = ("fetch", "synthesize", "evaluate", "tables")  # commands that load no network library
 
 
 class _Wide(argparse.RawDescriptionHelpFormatter):
@@ -85,12 +87,14 @@ def main(arguments: list[str] | None = None) -> int:
         path, words = None, [path, *words]
     try:
         config = configs.load((COMMANDS | FOLDER_COMMANDS)[options.command][0], path, words)
+        if options.command not in WITHOUT_BACKEND:
+            backends.check()  # before anything is fetched
         if options.dry_run:
             print(configs.dump(config))
         config = inputs.local(config, options.dry_run)
         if config is None:
             return 0
-        app = _quietly(lambda: importlib.import_module(f"kaleidobert.app_zoo.{options.command.replace('-', '_')}"))
+        app = _quietly(lambda: _load(options.command))
         (app.dry_run if options.dry_run else app.run)(config)
         return 0
     except UserError as error:
@@ -99,6 +103,13 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"\nkaleidobert {options.command}: interrupted; the same command continues where it stopped", file=sys.stderr)
         return 130
+
+
+def _load(command: str) -> types.ModuleType:
+    """The module of a command, and Keras where it computes with networks."""
+    if command not in WITHOUT_BACKEND:
+        backends.load()
+    return importlib.import_module(f"kaleidobert.app_zoo.{command.replace('-', '_')}")
 
 
 def _folders(words: list[str]) -> list[str]:
@@ -111,7 +122,7 @@ def _folders(words: list[str]) -> list[str]:
 def _quietly(load):
     """Call load() with standard error held back: importing TensorFlow writes warnings there that no setting silences.
 
-    What was held back is shown after all where load() fails.
+    What was held back is shown after all where load() fails, but for a UserError, whose message says what there is to say.
     """
     sys.stderr.flush()
     kept = os.dup(2)
@@ -119,6 +130,8 @@ def _quietly(load):
         os.dup2(held.fileno(), 2)
         try:
             return load()
+        except UserError:
+            raise
         except BaseException:
             held.seek(0)
             os.write(kept, held.read())

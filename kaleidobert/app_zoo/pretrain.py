@@ -59,7 +59,7 @@ def _run(config: PretrainConfig) -> None:
     by_task = losses.for_tasks(config.levels, config.losses.feature_target, config.losses.mlm_weight, config.losses.itm_weight)
 
     kinds = {task: "loss" for task in by_task} | {level.name: "kl" for level in kaleido.feature_levels(config.levels)}
-    if config.losses.feature_target == "joint":  # another quantity than the KL per patch that validation reports
+    if config.losses.feature_target == "joint":  # another quantity than the KL per patch
         kinds |= {level.name: "joint_kl" for level in config.levels if level.pretext == "grey"}
 
     def loss(outputs, targets, weights, over):
@@ -69,13 +69,16 @@ def _run(config: PretrainConfig) -> None:
     folder = Run(config.run, config)  # claimed when nothing is left to refuse
     trainer = Trainer(folder, model, optimizer, models.origin(model, data.bank))
     trainer.step = begun
-    shares = {f"{task}_{kind.removeprefix('joint_')}": by_task[task].share for task, kind in kinds.items()}
+    shares = {f"{task}_{kind}": by_task[task].share for task, kind in kinds.items()}
     batch, validation = (trimming.batches(make, config.train) for make in (data.sampler.batch, data.validation.validation))
-    evaluate = evaluator(model, validation, config.levels, shares)
+
+    def judge(make):
+        return evaluator(model, make, config.levels, shares, config.losses.feature_target)
+
+    evaluate = judge(validation)
     goal = Goal(evaluate, "loss", higher_is_better=False if data.choice.by == "val_files" else None)
     if data.held is not None:
-        held = trimming.batches(data.held.validation, config.train)
-        goal = Goal(evaluator(model, held, config.levels, shares), "loss", higher_is_better=False, split=HELD_OUT)
+        goal = Goal(judge(trimming.batches(data.held.validation, config.train)), "loss", higher_is_better=False, split=HELD_OUT)
     additive = Additive(loss, lambda weights: losses.denominators(by_task, weights))
     trainer.fit(batch, additive, goal, models.plan(config.train, total), config.train.clip_norm, models.part_of(data.sampler, config.train))
 
@@ -103,10 +106,11 @@ def material(config: PretrainConfig) -> PretrainMaterial:
                             lambda: baseline(bank, rows, validation, config.levels), lambda: describe(bank))
 
 
-def evaluator(model, batch, levels, shares: dict[str, float]):
+def evaluator(model, batch, levels, shares: dict[str, float], feature_target: str = "per-patch"):
     """A function () -> {metric: value} over what batch(step) gives, None behind the last: a split, spoiled the same way every time.
 
-    "loss" is the sum of the tasks' losses, each times its share; the feature tasks count per patch, as in the paper.
+    "loss" is the sum of the metrics that ``shares`` names, each times its share: with the feature target "per-patch" the feature tasks
+    count per patch, as in the paper; with "joint" the loss is the released one, and grey per patch stands beside it.
     """
     forward = steps.forward(model)
 
@@ -114,7 +118,7 @@ def evaluator(model, batch, levels, shares: dict[str, float]):
         parts, step = [], 0
         while (found := batch(step)) is not None:
             inputs, targets, weights = found
-            parts.append(tasks.sums(forward(inputs), targets, weights, levels))
+            parts.append(tasks.sums(forward(inputs), targets, weights, levels, feature_target))
             step += 1
         values = tasks.means(parts)
         values["loss"] = sum(share * values.get(name, 0.0) for name, share in shares.items())

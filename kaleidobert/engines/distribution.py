@@ -16,7 +16,6 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
-import keras
 import numpy as np
 
 from kaleidobert.configs import Train
@@ -177,6 +176,8 @@ def _told(channel: Channel | None) -> Iterator[None]:
 
 
 def _backend():
+    import keras  # here: a run folder needs no network library
+
     if keras.backend.backend() == "jax":
         from kaleidobert.engines import devices_jax as backend
     else:

@@ -12,11 +12,11 @@
 
 import json
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import keras
 import yaml
 
 import kaleidobert
@@ -84,7 +84,9 @@ class Run:
 
     def results(self, values: Mapping[str, Any], config: Any) -> None:
         """Write results.json: values, versions and the resolved configuration."""
-        versions = {"kaleidobert": kaleidobert.__version__, "keras": keras.__version__, "backend": keras.backend.backend()}
+        versions = {"kaleidobert": kaleidobert.__version__}
+        if (keras := sys.modules.get("keras")) is not None:  # counting answers needs no network library
+            versions |= {"keras": keras.__version__, "backend": keras.backend.backend()}
         files.write_json(self.folder / "results.json", {**values, "versions": versions, "config": configs.to_dict(config)})
 
     def metrics(self) -> list[dict[str, Any]]:

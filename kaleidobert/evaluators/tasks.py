@@ -2,7 +2,8 @@
 
 Names are the task's own: mlm_loss, rotation_accuracy, grey_kl. A "class" level has accuracy and loss, a "feature" level the
 KL divergence per patch (paper, section 3.3): softmax over the F features on both sides, KL(target || prediction), mean over
-patches and batch. Letters as in specs.py; k masked patches of a level, V words of the vocabulary.
+patches and batch. With the feature target "joint" feature levels are counted as the release counts them, and a grey level has
+grey_joint_kl beside grey_kl. Letters as in specs.py; k masked patches of a level, V words of the vocabulary.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,14 +18,17 @@ Arrays = Mapping[str, np.ndarray]
 Sums = dict[str, tuple[float, float]]
 CHUNK = 4096  # feature vectors turned into float64 at a time
 CLASS_CHUNK = 512  # rows of logits at a time: V is large
+SMALLEST = 1e-7  # as released: both distributions are clipped to [SMALLEST, 1], as in losses.divergence
 
 
-def sums(outputs: Arrays, targets: Arrays, weights: Arrays, levels: Sequence[KaleidoLevel]) -> Sums:
+def sums(outputs: Arrays, targets: Arrays, weights: Arrays, levels: Sequence[KaleidoLevel], feature_target: str = "per-patch") -> Sums:
     """{metric: (weighted sum, sum of weights)} of one batch; add batches up with ``means``.
 
     outputs: logits mlm [B, M, V], itm [B, 2], each class level [B, C], each feature level [B, k, F]; any float type.
     targets: mlm [B, M], itm [B], each class level [B] int; each feature level [B, k, F].
     weights: mlm [B, M], the others [B]; an example of weight 0 does not count.
+    feature_target: "per-patch", or "joint", with which feature levels are clipped as released and every grey level has a
+    "{name}_joint_kl" more, whose true features are softmaxed over all k*F at once. It is no divergence and may be negative.
     Raises UserError where a task is missing or its arrays do not fit together.
 
     >>> one = {"itm": np.array([[0.0, 0.0], [-50.0, 50.0]]), "mlm": np.zeros((2, 1, 4))}
@@ -33,12 +37,18 @@ def sums(outputs: Arrays, targets: Arrays, weights: Arrays, levels: Sequence[Kal
     """
     result: Sums = {}
     answers = {"mlm": "class", "itm": "class"} | {level.name: level.answer for level in levels}
+    greys = {level.name for level in levels if level.pretext == "grey"}
     for name, answer in answers.items():
         for side, arrays in (("outputs", outputs), ("targets", targets), ("weights", weights)):
             if name not in arrays:
                 raise UserError(f"there is no {name!r} in the {side}", "task metrics", f"all of {', '.join(answers)}")
         arguments = np.asarray(outputs[name]), np.asarray(targets[name]), np.asarray(weights[name], np.float64)
-        result |= _class_sums(name, *arguments) if answer == "class" else _feature_sums(name, *arguments)
+        if answer == "class":
+            result |= _class_sums(name, *arguments)
+        else:
+            result |= _feature_sums(name, *arguments, clipped=feature_target == "joint" and name not in greys)
+            if feature_target == "joint" and name in greys:
+                result |= _feature_sums(f"{name}_joint", *arguments, clipped=True, joint=True)
     return result
 
 
@@ -103,11 +113,24 @@ def _hits_and_losses(logits: np.ndarray, targets: np.ndarray) -> tuple[np.ndarra
         return hits, np.log(rest) + (top.astype(np.float64) - own)
 
 
-def _feature_sums(name: str, logits: np.ndarray, targets: np.ndarray, weights: np.ndarray) -> Sums:
+def _feature_sums(name: str, logits: np.ndarray, targets: np.ndarray, weights: np.ndarray, clipped: bool = False,
+                  joint: bool = False) -> Sums:
+    """clipped: both distributions, as in losses.divergence.kl. joint: one softmax over all k*F true features; only with clipped."""
     if logits.ndim != 3 or targets.shape != logits.shape or weights.shape != logits.shape[:1]:
         raise _misfit(name, logits, targets, weights, "[B, k, F], [B, k, F], [B]")
     used = weights > 0
-    return {f"{name}_kl": _kl_sums(_log_softmax(logits[used]), targets[used], weights[used])}
+    counted = _clipped_kl_sums(logits[used], targets[used], weights[used], joint) if clipped else _kl_sums(
+        _log_softmax(logits[used]), targets[used], weights[used])
+    return {f"{name}_kl": counted}
+
+
+def _clipped_kl_sums(logits: np.ndarray, targets: np.ndarray, weights: np.ndarray, joint: bool) -> tuple[float, float]:
+    size, patches, features = targets.shape
+    together = targets.reshape(size, 1, patches * features) if joint else targets
+    target = np.clip(np.exp(_log_softmax(together)), SMALLEST, 1.0).reshape(targets.shape)
+    predicted = np.clip(np.exp(_log_softmax(logits)), SMALLEST, 1.0)
+    kl = (target * np.log(target / predicted)).sum(axis=-1)  # [B, k]
+    return float(weights @ kl.sum(axis=-1)), float(weights.sum() * patches)
 
 
 def _kl_sums(log_predicted: np.ndarray, targets: np.ndarray, weights: np.ndarray) -> tuple[float, float]:

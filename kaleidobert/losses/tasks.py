@@ -47,12 +47,16 @@ def for_tasks(levels: Sequence[KaleidoLevel], feature_target: str = "per-patch",
 
     feature_target: "per-patch" as in the paper, or "joint" as released, where grey levels softmax all their targets at
     once (divergence.kl). Weights are [B, M] for mlm and [B] for the others; with all of them 1 every value is the
-    release's. Raises UserError for another feature_target, and for a level called "total".
+    release's. Raises UserError for another feature_target, for a level called "total", and with "joint" for a level whose name is
+    that of a grey one and "_joint", as the metric of the grey one is.
     """
     if any(level.name == "total" for level in levels):
         raise UserError("a level is called 'total', as is the sum of the losses", "losses", "another name")
     if feature_target not in FEATURE_TARGETS:
         raise UserError(f"feature_target is {feature_target!r}", "losses", " or ".join(FEATURE_TARGETS))
+    taken = {f"{level.name}_joint" for level in levels if level.pretext == "grey"} & {level.name for level in levels}
+    if feature_target == "joint" and taken:
+        raise UserError(f"a level is called {taken.pop()!r}, as is the joint loss of a grey level", "losses", "another name")
     losses = {"mlm": Loss(cross_entropy, mlm_weight, TOKEN_EPSILON), "itm": Loss(cross_entropy, itm_weight)}
     for level in levels:
         joint = feature_target == "joint" and level.pretext == "grey"
