@@ -102,6 +102,7 @@ class ClassifyConfig:
     levels: tuple[KaleidoLevel, ...] = KALEIDO
     model: Model = Model()
     head: Literal["plain", "wide"] = "plain"  # wide (ours): linear models on features and words are added
+    plain_run: Path | None = None  # beside the wide head: the figures of this run (its folder) with head=plain on the same examples
     head_dropout: float = 0.1
     feature_dropout: float = 0.5  # of the wide head
     noise: Noise = Noise()

@@ -2,7 +2,7 @@
 
 Checkpoints carry their lineage on in their meta, under "lineage":
 
-    steps      ["pre-trained 30 epochs from random weights", "matching fine-tuned 12 epochs"]: all training so far, the first one first
+    steps      ["pre-trained 30 epochs", "matching fine-tuned 12 epochs"]: all training so far, from random weights on
     masking    of the pre-training; None where there was none, NOT_RECORDED where nobody wrote it down
     plain      {"checkpoint", "sha256"} of the last checkpoint before this one that has the matching head of pre-training; None
     untrained  true where no head of pre-training is trained yet, as in what `convert` makes of a BERT
@@ -12,18 +12,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from kaleidobert import configs, files
+from kaleidobert import configs
 from kaleidobert.addresses import written
 from kaleidobert.datasets.bank import sha256
 from kaleidobert.model_zoo import checkpoints, tf_checkpoint
 from kaleidobert.model_zoo.kaleidobert import Matcher, Pretrainer
 
 PAPERS, OURS = "the paper's", "ours"
-NOT_KNOWN, NOT_RECORDED = "not known", "not recorded"
-NOTHING = "nothing"
+NOT_RECORDED = "not recorded"
+NOTHING, NOT_PRETRAINED = "nothing", "not pre-trained"
 OF_FILES = "as baked into the files"  # the masking of released files
-ANSWERS = {"retrieve": ("scores.jsonl", "result_img2txt.txt", "result_txt2img.txt"), "classify": ("predictions.csv",),
-           "caption": ("captions.jsonl", "captions_coco.json")}  # what runs of ours write of their answers
 
 Lineage = Mapping[str, Any]
 
@@ -31,7 +29,7 @@ Lineage = Mapping[str, Any]
 def extend(init: Path | None, step: str = "", masking: str | None = None) -> dict[str, Any]:
     """The lineage of what a run makes of ``init``. step: what it trains, "" for nothing; masking: of a run that pre-trains."""
     if init is None:
-        return {"steps": [f"{step} from random weights"], "masking": masking, "plain": None}
+        return {"steps": [*([] if masking else [NOT_PRETRAINED]), step], "masking": masking, "plain": None}
     meta = checkpoints.load_meta(init)
     before = _recorded(init, meta)
     plain = {"checkpoint": written(init), "sha256": digest(init)} if has_plain_head(meta) else before["plain"]
@@ -49,21 +47,6 @@ def model(head: str, init: Path | None, step: str = "", masking: str | None = No
         trained += "; not fine-tuned"
     return {"head": head, "head_of": PAPERS if head == "plain" else OURS, "trained": trained, "trained_in_this_run": step or NOTHING,
             "init": None if init is None else written(init), "masking": past["masking"]}
-
-
-def of_answers(path: Path, task: str) -> dict[str, Any]:
-    """The model that gave the answers in a file: that of the run in whose folder the file lies, else one that is not known."""
-    results = path.parent / "results.json"
-    if path.name in ANSWERS[task] and results.is_file():
-        found = files.read_json(results)
-        if isinstance(found, Mapping) and isinstance(found.get("model"), Mapping):
-            return {**found["model"], "run": str(path.parent)}
-    return {"head": NOT_KNOWN, "head_of": NOT_KNOWN, "trained": NOT_KNOWN}
-
-
-def name(model: Mapping[str, Any]) -> str:
-    """'contrast (ours)'."""
-    return f"{model['head']} ({model['head_of']})" if model["head_of"] != NOT_KNOWN else NOT_KNOWN
 
 
 def epochs(what: str, number: float) -> str:

@@ -1,10 +1,11 @@
-"""The paper's plain matching head beside a head of ours, on the same candidate lists.
+"""The paper's plain head beside a head of ours, on the same candidate lists or examples.
 
-Either the figures of a run with head plain, whose lists must have the same hash, or the head of the pre-training that the run began
-with, scored as it is. Where neither is at hand the result says "not measured", and why.
+Of retrieval either the figures of a run with head plain, whose lists must have the same hash, or the head of the pre-training that the
+run began with, scored as it is. Pre-training has no head for labels: the figures are those of a run with head plain on the same
+examples. Where there is none the result says "not measured", and why.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,12 @@ import numpy as np
 from kaleidobert import files
 from kaleidobert.addresses import written
 from kaleidobert.app_zoo import lineage, models
-from kaleidobert.configs import RetrieveConfig
+from kaleidobert.configs import ClassifyConfig, RetrieveConfig
 from kaleidobert.datasets.bank import Bank
 from kaleidobert.errors import UserError
-from kaleidobert.evaluators import retrieval, score_tables
+from kaleidobert.evaluators import prediction_tables, retrieval, score_tables
 from kaleidobert.evaluators.candidate_lists import CandidateLists, Gallery
+from kaleidobert.evaluators.prediction_tables import Predictions
 from kaleidobert.model_zoo import checkpoints
 from kaleidobert.model_zoo.kaleidobert import Matcher, matcher
 
@@ -73,6 +75,37 @@ def find(config: RetrieveConfig, draws: Sequence[Lists], bank: Bank) -> PlainHea
     return PlainHead(lineage.model("plain", path), path)
 
 
+@dataclass(frozen=True)
+class PlainLabels:
+    """entry: "plain" of results.json; right bool[N]: which examples the plain head has right, None where that is not measured."""
+
+    entry: dict[str, Any]
+    right: np.ndarray | None = None
+
+
+def labels(config: ClassifyConfig, ids: Sequence[str], truth: Sequence[str]) -> PlainLabels | None:
+    """What stands beside the wide head; None for a run whose own head is plain. ids, truth: of the examples, in their order.
+
+    Raises UserError where plain_run names no finished run with head plain of this label on these examples.
+    """
+    if config.head == "plain":
+        if config.plain_run is not None:
+            raise UserError("plain_run is set and head is plain", "classify", "head=wide, which the plain one stands beside",
+                            "leave plain_run out")
+        return None
+    if config.plain_run is None:
+        return PlainLabels({"model": None, "metrics": None, "why": "no plain_run is named: a plain head is a training of its own"})
+    folder, found, head = _results(config.plain_run, "classify", "head")
+    for key, asked in (("task", "classify"), ("head", "plain"), ("label", config.label), ("modality", config.modality)):
+        have = head if key == "head" else found.get(key)
+        if have != asked:
+            raise UserError(f"{key} of this run is {have!r}", str(folder / "results.json"), repr(asked), "name another run as plain_run")
+    own = Predictions("the examples of this run", list(ids), list(truth), list(truth))
+    table = prediction_tables.matched(own, prediction_tables.read(folder / "predictions.csv"))
+    entry = {"model": _model(found), "metrics": found["metrics"], "run": written(folder)}
+    return PlainLabels(entry, np.array([label == guess for label, guess in zip(table.labels, table.guesses)]))
+
+
 def build(config: RetrieveConfig, checkpoint: Path, bank: Bank) -> Matcher:
     """The matcher with the plain head of a checkpoint, as it is. UserError where it does not fit the bank."""
     arguments = models.backbone_config(bank, config.levels, config.model, config.train)
@@ -112,20 +145,32 @@ def tallies(run: Path, draws: Sequence[Lists], ids: Sequence[str]) -> list[retri
 
 
 def _of_run(config: RetrieveConfig, draws: Sequence[Lists]) -> PlainHead:
-    folder = config.plain_run if config.plain_run.is_dir() else config.plain_run.parent
+    folder, found, head = _results(config.plain_run, "retrieve", "matching.head")
     path = folder / "results.json"
-    if not path.is_file():
-        raise UserError("no run in this folder has finished", str(config.plain_run), "the folder of a `kaleidobert retrieve` run with "
-                        "matching.head=plain", "leave plain_run out: the head of pre-training is scored then")
-    found = files.read_json(path)
-    found = found if isinstance(found, dict) else {}
-    settings = found.get("config") or {}
-    head = (found.get("model") or {}).get("head") or (settings.get("matching") or {}).get("head")
     if found.get("task") != "retrieve" or head != "plain":
         raise UserError(f"these are results of {found.get('task')!r} with head {head!r}", str(path), "a retrieval with head plain")
     theirs = [one.get("sha256") for one in found.get("draws") or [found.get("candidates") or {}]]
     if theirs != [lists.sha256 for lists in draws]:
         raise UserError(f"the lists of this run are others (sha256 {str(theirs[0])[:12]})", str(path), f"sha256 {draws[0].sha256[:12]}",
                         f"score both runs on the same lists: candidates={folder / 'candidates.jsonl'}")
-    model = found.get("model") or {"head": "plain", "head_of": lineage.PAPERS, "trained": lineage.NOT_RECORDED}
-    return PlainHead(model, run=folder)
+    return PlainHead(_model(found), run=folder)
+
+
+def _results(run: Path, command: str, key: str) -> tuple[Path, dict[str, Any], Any]:
+    """(folder, results.json, head) of the run that plain_run names by its folder or its results.json. key: of its head in its config."""
+    folder = run if run.is_dir() else run.parent
+    path = folder / "results.json"
+    if not path.is_file():
+        raise UserError("no run in this folder has finished", str(run), f"the folder of a `kaleidobert {command}` run with {key}=plain",
+                        "leave plain_run out, or name another run")
+    found = files.read_json(path)
+    found = found if isinstance(found, dict) else {}
+    head = found.get("config") or {}
+    for name in key.split("."):
+        head = (head or {}).get(name)
+    return folder, found, (found.get("model") or {}).get("head") or head
+
+
+def _model(found: Mapping[str, Any]) -> dict[str, Any]:
+    """The model of a plain run; results of earlier versions do not say what was trained."""
+    return found.get("model") or {"head": "plain", "head_of": lineage.PAPERS, "trained": lineage.NOT_RECORDED}

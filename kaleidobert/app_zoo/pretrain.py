@@ -14,6 +14,7 @@ from kaleidobert.engines.runs import Run, check_folder
 from kaleidobert.engines.trainer import Goal, Trainer
 from kaleidobert.errors import UserError
 from kaleidobert.evaluators import plots, tasks
+from kaleidobert.evaluators.tables_read import head_name
 from kaleidobert.losses import tasks as losses
 from kaleidobert.losses.additive import Additive
 from kaleidobert.model_zoo import checkpoints
@@ -83,7 +84,7 @@ def _run(config: PretrainConfig) -> None:
     which = lineage.model("plain", *past)
     folder.results({"task": "pretrain", "model": which, "metrics": final, "baselines": baselines, "steps": total, "best_step": chosen,
                     "bank": data.facts(), "checkpoint_sha256": sha256(folder.best)}, config)
-    print(f"{lineage.name(which)}, {which['trained']}; masking: {which['masking']}")
+    print(f"{head_name(which)}, {which['trained']}; masking: {which['masking']}")
     _table(final, baselines)
     print(f"run folder: {config.run}\n  weights: {folder.best} (best, step {chosen}), {folder.last} (last)\n"
           f"  curves: {config.run / 'losses.png'}")

@@ -25,6 +25,7 @@ from kaleidobert.evaluators import candidates, paired, plots, retrieval
 from kaleidobert.evaluators.candidate_lists import CandidateLists, Gallery
 from kaleidobert.evaluators.draws import average
 from kaleidobert.evaluators.protocols import PROTOCOLS
+from kaleidobert.evaluators.tables_read import head_name
 from kaleidobert.losses import additive, matching
 from kaleidobert.model_zoo import checkpoints
 
@@ -101,7 +102,7 @@ def _trained(config: RetrieveConfig) -> str:
     """What the run trains, in words; "" for nothing."""
     matching_task = lineage.epochs("matching fine-tuned", config.train.epochs)
     both = config.matching.head == "contrast" and matching_task
-    return f"{matching_task}, {lineage.epochs('towers trained', config.towers.epochs)}" if both else matching_task
+    return f"{matching_task}, {lineage.epochs('towers', config.towers.epochs)}" if both else matching_task
 
 
 def _plain_tallies(config: RetrieveConfig, plain: PlainHead | None, draws: list, records: candidates.Records,
@@ -188,10 +189,10 @@ def _store(config: RetrieveConfig, name: str, number: int, lists: CandidateLists
 def _tell(config: RetrieveConfig, draws: list, results: dict, sheet: Path | None) -> None:
     """Print which model it is, the metrics of it, of its parts and of the plain head, and what was written."""
     model, plain, share = results["model"], results.get("plain"), results["candidates"]["share_same_subcategory"]
-    print(f"{config.direction}: {lineage.name(model)}, {model['trained']}; masking: {model['masking']}")
+    print(f"{config.direction}: {head_name(model)}, {model['trained']}; masking: {model['masking']}")
     others = dict(results.get("parts", {})) | ({PLAIN: plain["metrics"]} if plain and plain["metrics"] else {})
     if plain:
-        print(f"{PLAIN}: " + (f"{lineage.name(plain['model'])}, {plain['model']['trained']}" if plain["metrics"]
+        print(f"{PLAIN}: " + (f"{head_name(plain['model'])}, {plain['model']['trained']}" if plain["metrics"]
                               else f"not measured, for {plain['why']}"))
     if share is not None:
         print(f"of the other candidates {share:.1%} are of the query's own subcategory (mean over queries)")
