@@ -110,6 +110,7 @@ class ClassifyConfig:
     levels: tuple[KaleidoLevel, ...] = KALEIDO
     model: Model = Model()
     head: Literal["plain", "wide"] = "plain"  # wide (ours): linear models on features and words are added
+    plain_run: Path | None = None  # beside the wide head: the figures of this run (its folder) with head=plain on the same examples
     head_dropout: float = 0.1
     feature_dropout: float = 0.5  # of the wide head
     noise: Noise = Noise()
@@ -135,6 +136,8 @@ class RetrieveConfig:
     candidates_seed: int = 0
     protocol: ProtocolName = "kaleido"  # how the lists are drawn; full and mvlt take no num_candidates and max_queries
     candidates: Path | None = None  # lists of an earlier run (its candidates.jsonl) instead of new ones
+    plain: bool = True  # beside a head of ours: score the plain head of the pre-training on the same lists, which doubles the scoring
+    plain_run: Path | None = None  # ... or take the figures of this run (its folder) with matching.head=plain on the same lists
     subcategory: str = "subcategory"
     baselines: bool = True
     predict_batch_size: int = 256

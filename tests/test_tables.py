@@ -30,7 +30,7 @@ def retrieval(direction: str, value: float, **changes) -> dict:
                "median_rank": interval(2.0)}
     baselines = {"ridge": {"rank@1": value / 2, "rank@5": value / 2, "rank@10": value / 2, "mrr": 0.1}}
     return {"task": "retrieve", "direction": direction, "protocol": "kaleido", "metrics": metrics, "baselines": baselines,
-            "candidates": {"sha256": "0123456789abcdef", "seed": 7}, "bank": BANK} | changes
+            "candidates": {"sha256": "0123456789abcdef", "seed": 7, "share_same_subcategory": 0.37}, "bank": BANK} | changes
 
 
 def classification(label: str, value: float, **changes) -> dict:
@@ -50,13 +50,18 @@ def made(**runs: dict) -> list:
     return tables([Result(name, f"{name}/results.json", values) for name, values in runs.items()])
 
 
-def rows(text: str) -> dict[str, list[str]]:
+def whole(text: str) -> dict[str, list[str]]:
     """{name of a row without its mark and note: its cells} of the first table in a Markdown text."""
     lines = text.split("\n\n")[1].splitlines()
     assert len({len(line) for line in lines}) == 1, "columns are not aligned"
     cells = [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines]
-    assert len({len(line) for line in cells}) == 1
+    assert len({len(line) for line in cells}) == 1 and cells[0][1:3] == ["head", "trained"]
     return {re.sub(r"\*\*| \[\d+]$", "", line[0]): line[1:] for line in cells[2:]}
+
+
+def rows(text: str) -> dict[str, list[str]]:
+    """The figures of ``whole``, behind head and training."""
+    return {name: cells[2:] for name, cells in whole(text).items()}
 
 
 def test_table_2_has_the_papers_figures_and_ours_with_intervals():
@@ -72,7 +77,8 @@ def test_table_2_has_the_papers_figures_and_ours_with_intervals():
                                            "seed 7", "ties by expectation"))
     bounds = rows(markdown(details))
     assert bounds["i2t"] == ["ITR", "30", *["40.0 [38.0, 42.0]"] * 3, "0.400 [0.380, 0.420]", "2.0 [2.0, 2.0]", "0.400 [0.380, 0.420]",
-                             "50.0", "0.0", "0123456789ab"]
+                             "50.0", "0.0", "37.0", "0123456789ab"]
+    assert "mean over queries): i2t 37.0%, t2i 37.0%." in markdown(main)
 
 
 def test_runs_stand_side_by_side_only_where_they_belong_together():
@@ -97,6 +103,85 @@ def test_table_3_joins_category_and_subcategory():
     assert not any(name.startswith("season") for name in found)
     assert rows(markdown(details))["season"][3:8] == ["70.0 [60.0, 80.0]", "0.350 [0.250, 0.450]", "0.175 [0.075, 0.275]",
                                                       "0.087 [-0.013, 0.188]", "9 / 8 / 7"]
+
+
+CONTRAST = {"head": "contrast", "head_of": "ours", "trained": "pre-trained 3 epochs; matching fine-tuned 2 epochs, towers 4 epochs"}
+PLAIN = {"head": "plain", "head_of": "the paper's", "trained": "pre-trained 3 epochs; not fine-tuned"}
+
+
+def contrast(direction: str, value: float, **changes) -> dict:
+    metrics = {name: retrieval(direction, part)["metrics"] for name, part in (("encoder alone", 0.01), ("towers alone", value - 0.01))}
+    plain = {"model": PLAIN, "metrics": retrieval(direction, 0.02)["metrics"]}
+    return retrieval(direction, value, model=CONTRAST, parts=metrics, plain=plain, **changes)
+
+
+def test_a_head_of_ours_stands_beside_its_parts_and_the_plain_one():
+    main, details = made(i2t=contrast("i2t", 0.4), t2i=contrast("t2i", 0.5))
+    found = whole(markdown(main))
+    ours = {name: cells for name, cells in found.items() if name.startswith("{i2t,t2i}")}
+    assert {name: cells[0] for name, cells in ours.items()} == {
+        "{i2t,t2i}": "contrast (ours)", "{i2t,t2i}: encoder alone": "encoder alone, of contrast (ours)",
+        "{i2t,t2i}: towers alone": "towers alone, of contrast (ours)", "{i2t,t2i}: plain head": "plain (the paper's)"}
+    assert [cells[1] for cells in ours.values()] == [CONTRAST["trained"]] * 3 + [PLAIN["trained"]]
+    assert [cells[2] for cells in ours.values()] == ["40.0 [30.0, 50.0]", "1.0 [-9.0, 11.0]", "39.0 [29.0, 49.0]", "2.0 [-8.0, 12.0]"]
+    assert [cells[-1] for cells in ours.values()] == ["270.0", "6.0", "264.0", "12.0"]
+    bounds = whole(markdown(details))
+    assert [name for name in bounds if name.startswith("i2t")] == ["i2t", "i2t: encoder alone", "i2t: towers alone", "i2t: plain head"]
+    assert bounds["i2t: towers alone"][4] == "39.0 [37.0, 41.0]" and bounds["i2t: plain head"][0] == "plain (the paper's)"
+
+
+def test_what_is_not_measured_beside_a_head_of_ours_is_said():
+    old = retrieval("i2t", 0.4, config={"matching": {"head": "contrast"}})  # of a version that wrote no model
+    bare = retrieval("i2t", 0.4, model={**CONTRAST, "head": "product"}, plain={"model": None, "metrics": None, "why": "because"})
+    for values, beside in ((old, ["encoder alone", "towers alone", "plain head"]), (bare, ["plain head"])):
+        main, details = made(i2t=values)
+        found = whole(markdown(main))
+        assert found["i2t"][0] == f"{'contrast' if values is old else 'product'} (ours)"
+        for name in beside:
+            assert found[f"i2t: {name}"][2:5] == ["not measured"] * 3 and "not measured" in whole(markdown(details))[f"i2t: {name}"]
+    assert whole(markdown(made(i2t=old)[0]))["i2t"][1] == "not recorded"
+    assert whole(markdown(made(i2t=retrieval("i2t", 0.4))[0]))["i2t"][:2] == ["not known"] * 2
+    plain = whole(markdown(made(i2t=retrieval("i2t", 0.4, model=PLAIN))[0]))
+    assert plain["i2t"][:2] == ["plain (the paper's)", PLAIN["trained"]] and "i2t: plain head" not in plain
+
+
+def test_runs_with_different_heads_do_not_share_a_row():
+    found = whole(markdown(made(i2t=contrast("i2t", 0.4), t2i=retrieval("t2i", 0.5, model=PLAIN))[0]))
+    assert found["i2t"][0] == "contrast (ours)" and found["t2i"][0] == "plain (the paper's)"
+
+
+def test_a_wide_head_stands_beside_its_parts_and_the_plain_one():
+    parts = {name: classification("category", value)["metrics"] for name, value in (("encoder alone", 0.5), ("linear models alone", 0.8))}
+    wide = {"head": "wide", "head_of": "ours", "trained": "pre-trained 3 epochs; classifier fine-tuned 2 epochs"}
+    main, details = made(cat=classification("category", 0.9, model=wide, parts=parts))
+    found = whole(markdown(main))
+    assert [found[f"cat (picture and text){part}"][:3] for part in ("", ": encoder alone", ": linear models alone", ": plain head")] == [
+        ["wide (ours)", wide["trained"], "90.0 [80.0, 100.0]"], ["encoder alone, of wide (ours)", wide["trained"], "50.0 [40.0, 60.0]"],
+        ["linear models alone, of wide (ours)", wide["trained"], "80.0 [70.0, 90.0]"],
+        ["plain (the paper's)", "not measured", "not measured"]]
+    assert whole(markdown(details))["cat: linear models alone"][5] == "80.0 [70.0, 90.0]"
+
+
+def test_captions_name_the_mode_and_the_matcher():
+    model = {"head": "causal, chosen by a matcher", "head_of": "ours", "trained": "pre-trained 3 epochs; captioning fine-tuned 2 epochs",
+             "writer": {"head": "causal", "head_of": "ours"}, "chosen_by": CONTRAST}
+    written = captioning("causal", "end piece", None)
+    found = whole(markdown(made(found=written | {"model": model, "share_found": 0.5, "written": written["metrics"]})[0]))
+    chosen, own = (cells[:2] for name, cells in found.items() if name.startswith("found"))
+    assert chosen[0] == "causal, chosen by a matcher (ours)" and "matcher: contrast (ours), pre-trained" in chosen[1]
+    assert own == ["causal (ours)", model["trained"]]
+
+
+def test_no_row_of_ours_is_without_its_head_or_claims_to_be_the_papers():
+    """Whatever the results hold, a row names a head, and the paper's name stands for the paper's printed figures alone."""
+    several = [contrast("i2t", 0.4), retrieval("t2i", 0.3), classification("category", 0.9), captioning("causal", "end piece", None),
+               classification("season", 0.9, config={"head": "wide"}), retrieval("i2t", 0.4, model=PLAIN)]
+    for table in made(**{f"run{number}": values for number, values in enumerate(several)}):
+        for row in table.rows:
+            assert row.cells["head"], (table.title, row.name)
+            assert (row.name == "Kaleido-BERT") <= (row.kind == "paper")
+            if row.kind == "ours":
+                assert row.cells["trained"] and ("the paper's" not in row.cells["head"] or row.cells["head"].startswith("plain"))
 
 
 def test_captions_are_rows_of_their_modes():

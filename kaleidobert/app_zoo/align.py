@@ -19,7 +19,7 @@ import numpy as np
 from tqdm import tqdm
 
 from kaleidobert import configs, files
-from kaleidobert.app_zoo import align_parts, align_words
+from kaleidobert.app_zoo import align_parts, align_words, lineage
 from kaleidobert.app_zoo.align_captioner import CaptionerRun, folder, settings
 from kaleidobert.app_zoo.align_report import evaluate, statistics, tell
 from kaleidobert.configs import AlignConfig
@@ -27,6 +27,7 @@ from kaleidobert.datasets import alignments, grid_pictures
 from kaleidobert.datasets.bank import Bank, sha256
 from kaleidobert.engines.runs import check_folder
 from kaleidobert.errors import UserError
+from kaleidobert.evaluators.tables_read import head_name
 from kaleidobert.preprocessors import alignment
 
 PART = 256  # pictures per part
@@ -63,7 +64,9 @@ def run(config: AlignConfig) -> None:
         _keep_maps(bank, place, notes)
         parts = align_parts.evaluate(bank, place, notes, (config.data.train_split, config.data.val_split), config.train.seed)
     report = evaluate(captioner, notes, place)
-    files.write_json(place / "results.json", {"task": "align", "mode": config.mode, **report, "choice": captioner.choice.facts(),
+    model = model_of(config)
+    files.write_json(place / "results.json", {"task": "align", "model": model, "mode": config.mode, **report,
+                                              "choice": captioner.choice.facts(),
                                               "alignment": info["statistics"], "parts": parts, "checkpoint_sha256": checkpoint,
                                               "config": configs.to_dict(config)})
     for part in range(_num_parts(bank)):
@@ -73,7 +76,21 @@ def run(config: AlignConfig) -> None:
         for name in ("grids", "cells"):
             shutil.rmtree(folder(config) / name, ignore_errors=True)
     align_parts.tell(parts)
+    print(f"{head_name(model)}; {model['trained']}")
     tell(config, report, info["statistics"], place)
+
+
+def model_of(config: AlignConfig) -> dict[str, Any]:
+    """Which captioner it is. The paper's maps are of words that Show, Attend and Tell wrote, without a word finder."""
+    options = config.captioner
+    ours = [name for name, used in (("word finder", options.grounding), ("asked by words", options.query == "word"),
+                                    ("knows places", options.positions), ("forced", config.mode == "forced")) if used]
+    head = ", ".join(["Show, Attend and Tell", *ours])
+    stages = [lineage.epochs("word finder trained at most", config.finder.epochs if options.grounding else 0),
+              lineage.epochs("captioner trained at most", config.train.epochs)]
+    trained = ", ".join(filter(None, stages))
+    return {"head": head, "head_of": lineage.OURS if ours else lineage.PAPERS, "trained": trained, "trained_in_this_run": trained,
+            "init": None, "masking": None}
 
 
 def _open(config: AlignConfig) -> CaptionerRun:

@@ -11,7 +11,7 @@ import numpy as np
 from keras import ops
 
 from kaleidobert import files
-from kaleidobert.app_zoo import caption_pictures, caption_writing, materials, models, tables, trimming
+from kaleidobert.app_zoo import caption_pictures, caption_writing, lineage, materials, models, tables, trimming
 from kaleidobert.app_zoo.caption_choice import Chooser
 from kaleidobert.app_zoo.caption_writing import Score
 from kaleidobert.app_zoo.simple_captions import simple_captions
@@ -24,6 +24,7 @@ from kaleidobert.engines.runs import Run, check_folder
 from kaleidobert.engines.trainer import HELD_OUT, VAL, Goal, Trainer
 from kaleidobert.errors import UserError
 from kaleidobert.evaluators import caption_report, coco_captions, plots
+from kaleidobert.evaluators.tables_read import head_name
 from kaleidobert.losses.additive import Additive
 from kaleidobert.losses.classification import weighted_cross_entropy
 from kaleidobert.model_zoo import checkpoints
@@ -95,7 +96,7 @@ def _run(config: CaptionConfig) -> None:
         checkpoints.restore(folder.best, model)
     else:
         folder = Run(config.run, config)
-        checkpoints.save(folder.best, model, None, models.origin(model, bank))
+        checkpoints.save(folder.best, model, None, models.origin(model, bank, lineage.extend(config.init)))
     begin = perf_counter()
     written = caption_writing.write(config, model, bank, data.train, data.shown)
     seconds = perf_counter() - begin
@@ -120,8 +121,8 @@ def _run(config: CaptionConfig) -> None:
     chosen = {"share_found": float(found.mean()), "written": reports.pop("written")} if chooser else {}
     if config.train.epochs:
         chosen["choice"] = materials.choice(bank, _hold_out(config, data)[1]).facts()
-    result = {"task": "caption", "mode": config.mode, **_length(config, data), "metrics": metrics, "baselines": reports, **chosen,
-              "pictures": len(data.shown), "bank": describe(bank), "checkpoint_sha256": sha256(folder.best)}
+    result = {"task": "caption", "model": _model(config, chooser), "mode": config.mode, **_length(config, data), "metrics": metrics,
+              "baselines": reports, **chosen, "pictures": len(data.shown), "bank": describe(bank), "checkpoint_sha256": sha256(folder.best)}
     folder.results(result, config)
     tables.write(config.run, files.read_json(config.run / "results.json"))
     _tell(config, data, result, captions)
@@ -129,6 +130,20 @@ def _run(config: CaptionConfig) -> None:
           f"  captions: captions.jsonl, captions_coco.json, references_coco.json\n  table: table.md\n"
           f"  pictures: {missing or 'captions.png'}"
           + "; losses.png" * bool(config.train.epochs))
+
+
+def _model(config: CaptionConfig, chooser: Chooser | None) -> dict[str, Any]:
+    """Which model wrote: mode mask-all by the head of pre-training is the paper's way; where a matcher chose, that one is named too."""
+    model = lineage.model("plain" if config.mode == "mask-all" else config.mode, config.init, _trained(config))
+    if chooser is None:
+        return model
+    chosen = {"head": f"{model['head']}, chosen by a matcher", "head_of": lineage.OURS, "chosen_by": chooser.model}
+    return {**model, **chosen, "writer": {name: model[name] for name in ("head", "head_of")}}
+
+
+def _trained(config: CaptionConfig) -> str:
+    """What the run trains, in words; "" for nothing."""
+    return lineage.epochs(f"captioning ({config.mode}) fine-tuned", config.train.epochs)
 
 
 def objective(smoothing: float) -> Additive:
@@ -154,7 +169,7 @@ def _train(config: CaptionConfig, model: Captioner, data: Data, score: Score) ->
     judged = held if len(held) else data.val
     validation = CaptionTaskSampler(data.bank, judged, config.mode, config.noise, config.predict_batch_size, train.seed)
     folder = Run(config.run, config)  # claimed when nothing is left to refuse
-    trainer = Trainer(folder, model, optimizer, models.origin(model, data.bank))
+    trainer = Trainer(folder, model, optimizer, models.origin(model, data.bank, lineage.extend(config.init, _trained(config))))
     batch, judge = (trimming.batches(make, train, trimmed_captions) for make in (sampler.batch, validation.validation))
     goal = Goal(lambda: _total(score(judge)), "loss", False if len(held) else None, split=HELD_OUT if len(held) else VAL)
     trainer.fit(batch, objective(config.smoothing), goal, models.plan(train, total), train.clip_norm)
@@ -224,7 +239,10 @@ def _rng(config: CaptionConfig) -> np.random.Generator:
 
 def _tell(config: CaptionConfig, data: Data, result: Mapping[str, Any], captions: Mapping[str, Sequence[str]]) -> None:
     """The outcome in a few lines."""
-    metrics = result["metrics"]
+    metrics, model = result["metrics"], result["model"]
+    print(f"{head_name(model)}, {model['trained']}; masking: {model['masking']}")
+    if by := model.get("chosen_by"):
+        print(f"chosen by the matcher {by['checkpoint']}: {head_name(by)}, {by['trained']}")
     shown = ("perplexity", "different_captions", "mean_length", "reference_length")
     more = [f"{name.replace('_', ' ')} {metrics[name]:,.5g}" for name in shown if name in metrics]
     print(f"captions of {result['pictures']:,} {config.data.val_split!r} products; mode {config.mode}, length: {result['length']}"

@@ -11,7 +11,8 @@ import numpy as np
 from keras import ops
 
 from kaleidobert import configs
-from kaleidobert.app_zoo import models
+from kaleidobert.addresses import written
+from kaleidobert.app_zoo import lineage, models
 from kaleidobert.datasets.bank import Bank
 from kaleidobert.datasets.sampler import clean_features
 from kaleidobert.errors import UserError
@@ -22,7 +23,10 @@ BATCH = 256
 
 
 class Chooser:
-    """Reads the matcher at ``path``; UserError where its head has no towers, or where it does not fit the bank."""
+    """Reads the matcher at ``path``; UserError where its head has no towers, or where it does not fit the bank.
+
+    model: which one it is, as lineage.model, with its "checkpoint".
+    """
 
     def __init__(self, path: Path, bank: Bank):
         meta = checkpoints.load_meta(path)
@@ -31,6 +35,7 @@ class Chooser:
                             "name the best.npz of a `kaleidobert retrieve matching.head=contrast` run as writing.matcher")
         sizes = {"feature_size": bank.feature_size, "vocabulary_size": bank.vocabulary.size, "levels": configs.to_dict(bank.levels)}
         models.require(path, sizes, bank)
+        self.model = {"checkpoint": written(path), **lineage.model("contrast", path)}
         self._bank, self._model = bank, rebuild(meta, "float32")
         checkpoints.restore(path, self._model)
         self._towers = self._model.get_layer(TOWERS)

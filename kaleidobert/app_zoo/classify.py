@@ -2,12 +2,14 @@
 
 import csv
 import io
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from keras import ops
 
 from kaleidobert import files
-from kaleidobert.app_zoo import models, released_runs, tables, trimming
+from kaleidobert.app_zoo import lineage, models, plain_head, released_runs, tables, trimming
 from kaleidobert.app_zoo.materials import LabelMaterial
 from kaleidobert.configs import ClassifyConfig
 from kaleidobert.datasets import pairs
@@ -19,12 +21,15 @@ from kaleidobert.engines.predictor import predict
 from kaleidobert.engines.runs import Run, check_folder
 from kaleidobert.engines.trainer import Goal, Trainer
 from kaleidobert.errors import UserError
-from kaleidobert.evaluators import baselines, classification, plots
+from kaleidobert.evaluators import baselines, classification, paired, plots
+from kaleidobert.evaluators.tables_read import head_name
 from kaleidobert.losses import additive
 from kaleidobert.losses.classification import cross_entropy
 from kaleidobert.model_zoo import checkpoints
 from kaleidobert.model_zoo.kaleidobert import classifier
 from kaleidobert.preprocessors.examples import EMPTY_TEXT
+
+PARTS = {"own": "encoder alone", "linear": "linear models alone"}  # of the head "wide": {answer of Classifier: its name in results.json}
 
 
 def dry_run(config: ClassifyConfig) -> None:
@@ -34,6 +39,7 @@ def dry_run(config: ClassifyConfig) -> None:
         return released_runs.dry_run(config)
     data = material(config)
     models.check_start(config, data.bank)
+    _plain(config, data)
     _, total = models.schedule(config.train, data.num_examples)
     print(f"{len(data.names)} classes of {config.label!r}; {data.num_examples:,} pictures to train on, {len(data.val_rows):,} to "
           f"evaluate, {total:,} steps of {config.train.batch_size}")
@@ -54,40 +60,83 @@ def _run(config: ClassifyConfig) -> None:
                                                       config.feature_dropout), config, data.bank, data.adapt)
     optimizer, total = models.schedule(config.train, data.num_examples)
     forward, inputs = steps.forward(model), trimming.inputs(data.inputs, config.train)
+    plain, past = _plain(config, data), (config.init, lineage.epochs("classifier fine-tuned", config.train.epochs))
     folder = Run(config.run, config)  # claimed when nothing is left to refuse
 
     def loss(outputs, targets, weights):
         return {"loss": ops.mean(cross_entropy(outputs["label"], targets["label"]) * weights["label"])}
 
-    def guess() -> np.ndarray:
-        return predict(forward, inputs, data.val_rows, config.train.batch_size, lengths=data.lengths)["label"].argmax(1)
+    def guess() -> dict[str, np.ndarray]:
+        answers = predict(forward, inputs, data.val_rows, config.train.batch_size, lengths=data.lengths)
+        return {name: logits.argmax(1) for name, logits in answers.items()}
 
     if data.unknown:
         print(f"{len(data.unknown)} value(s) of {config.label!r} occur in {config.data.val_split!r} only and count as wrong: "
               f"{', '.join(data.unknown[:8])}")
 
-    trainer = Trainer(folder, model, optimizer, {**models.origin(model, data.bank), "label": config.label, "classes": data.names})
-    goal = Goal(lambda: {"accuracy": float((guess() == data.truth).mean())}, "accuracy", higher_is_better=None)
+    origin = models.origin(model, data.bank, lineage.extend(*past))
+    trainer = Trainer(folder, model, optimizer, {**origin, "label": config.label, "classes": data.names})
+    goal = Goal(lambda: {"accuracy": float((guess()["label"] == data.truth).mean())}, "accuracy", higher_is_better=None)
     batch, schedule = trimming.batches(data.batch, config.train), models.plan(config.train, total)
     trainer.fit(batch, additive.mean(loss, "label"), goal, schedule, config.train.clip_norm)
     checkpoints.restore(folder.best, model)
     plots.loss_curves(folder.metrics(), config.run / "losses.png")
-    report, compared = evaluate(config, data, guess())
-    folder.results({"task": "classify", "label": config.label, "modality": config.modality, "metrics": report,
-                    "baselines": compared, "steps": total, "bank": data.facts(), "checkpoint_sha256": sha256(folder.best)}, config)
-    tables.write(config.run, files.read_json(config.run / "results.json"))
-    hits, f1 = report["accuracy"], report["macro_f1_all"]
-    print(f"{config.label} ({config.modality}): accuracy {hits['value']:.4f} [{hits['low']:.4f}, {hits['high']:.4f}], "
-          f"macro-F1 {f1['value']:.4f}; majority class {report['chance']:.4f}"
-          + "".join(f"; {name} {value['accuracy']:.4f} ({value['macro_f1_all']:.4f})" for name, value in compared.items()))
+    guesses = guess()
+    report, compared = evaluate(config, data, guesses["label"])
+    folder.results({"task": "classify", "model": lineage.model(config.head, *past), "label": config.label, "modality": config.modality,
+                    "metrics": report, **_beside(config, data, guesses, plain), "baselines": compared, "steps": total,
+                    "bank": data.facts(), "checkpoint_sha256": sha256(folder.best)}, config)
+    results = files.read_json(config.run / "results.json")
+    tables.write(config.run, results)
+    _tell(config, results)
     print(f"run folder: {config.run}\n  weights: {folder.best}\n  table: table.md\n  pictures: losses.png, confusion.png; classes.csv")
+
+
+def _plain(config: ClassifyConfig, data: LabelMaterial) -> plain_head.PlainLabels | None:
+    """The plain head that stands beside the wide one. UserError where plain_run names none on the same examples."""
+    all_names = [*data.names, *data.unknown]
+    return plain_head.labels(config, [str(image) for image in data.ids], [all_names[number] for number in data.truth])
+
+
+def _beside(config: ClassifyConfig, data: LabelMaterial, guesses: Mapping[str, np.ndarray], plain: plain_head.PlainLabels | None) -> dict:
+    """What stands beside the figures of the wide head: {"parts", "plain", "differences"}; nothing beside the plain one.
+
+    differences: of the accuracies, the wide head's less the other's, as paired.difference.
+    """
+    if plain is None:
+        return {}
+    all_names, right = [*data.names, *data.unknown], {name: each == data.truth for name, each in guesses.items()}
+    parts = {name: classification.report(data.truth, guesses[answer], all_names, data.counts, _rng(config))
+             for answer, name in PARTS.items()}
+    others = {name: right[answer] for answer, name in PARTS.items()} | ({"plain head": plain.right} if plain.right is not None else {})
+    return {"parts": parts, "plain": plain.entry,
+            "differences": {name: {"accuracy": paired.difference(right["label"], each, _rng(config))} for name, each in others.items()}}
+
+
+def _rng(config: ClassifyConfig) -> np.random.Generator:
+    return np.random.Generator(np.random.Philox(config.train.seed))
+
+
+def _tell(config: ClassifyConfig, results: Mapping[str, Any]) -> None:
+    """Print which model it is, and its figures beside the others."""
+    model, report, plain = results["model"], results["metrics"], results.get("plain")
+    print(f"{head_name(model)}, {model['trained']}; masking: {model['masking']}")
+    hits, f1 = report["accuracy"], report["macro_f1_all"]
+    parts = dict(results.get("parts", {})) | ({"plain head": plain["metrics"]} if plain and plain["metrics"] else {})
+    print(f"{config.label} ({config.modality}): accuracy {hits['value']:.4f} [{hits['low']:.4f}, {hits['high']:.4f}], "
+          f"macro-F1 {f1['value']:.4f}"
+          + "".join(f"; {name} {one['accuracy']['value']:.4f} ({one['macro_f1_all']['value']:.4f})" for name, one in parts.items())
+          + f"; majority class {report['chance']:.4f}"
+          + "".join(f"; {name} {value['accuracy']:.4f} ({value['macro_f1_all']:.4f})" for name, value in results["baselines"].items()))
+    if plain:
+        print("plain head: " + (f"{head_name(plain['model'])}, {plain['model']['trained']}" if plain["metrics"]
+                                else f"not measured, for {plain['why']}"))
 
 
 def evaluate(config: ClassifyConfig, data: LabelMaterial, guesses: np.ndarray) -> tuple[dict, dict]:
     """(report with three macro-F1, {baseline: accuracy and macro-F1}); writes confusion.png, classes.csv, predictions.csv."""
     all_names = [*data.names, *data.unknown]
-    rng = np.random.Generator(np.random.Philox(config.train.seed))
-    report = classification.report(data.truth, guesses, all_names, data.counts, rng)
+    report = classification.report(data.truth, guesses, all_names, data.counts, _rng(config))
     matrix = classification.confusion_matrix(data.truth, guesses, len(all_names))
     plots.confusion(matrix, all_names, config.run / "confusion.png")
     _write_csv(config.run / "classes.csv", classification.per_class(matrix, all_names))

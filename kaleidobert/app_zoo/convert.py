@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from kaleidobert import files
-from kaleidobert.app_zoo import convert_bank, convert_files
+from kaleidobert.app_zoo import convert_bank, convert_files, lineage
 from kaleidobert.configs import ConvertConfig, Fresh
 from kaleidobert.errors import UserError
 from kaleidobert.model_zoo import bert_start, checkpoints, released, released_optimizer, tf_checkpoint, tf_checkpoint_writer
@@ -85,7 +85,8 @@ def _from_released(config: ConvertConfig, prefix: Path) -> Plan:
     task = config.task or released.task_of(stored)
     model = released.import_checkpoint(prefix, _model_file(config, prefix, ["config.json"]), task)
     vocabulary = config.vocabulary or beside(prefix, ["vocab.txt"])
-    meta = {**released.origin(prefix, vocabulary, model.backbone.vocabulary_size), "task": task}
+    meta = {**released.origin(prefix, vocabulary, model.backbone.vocabulary_size), "task": task,
+            "lineage": lineage.converted(f"converted from {prefix}", True)}
     used = {name.bare for name in released.names_of(model, task).values()}
     lines = [f"{prefix}: {task}, {len(used)} variables, {model.count_params():,} parameters, step {meta.get('step', 'not known')}",
              *(f"+ {name} {list(array.shape)}: left out, a {model.kind} has no such head"
@@ -106,6 +107,7 @@ def _from_bert(config: ConvertConfig, prefix: Path) -> Plan:
     fresh, vocabulary = config.fresh, config.vocabulary or beside(prefix, ["vocab.txt"])
     model, lines = bert_start.start(prefix, path, fresh.levels, fresh.feature_size, fresh.seed, fresh.standardise_features)
     meta = released.origin(prefix, vocabulary, model.backbone.vocabulary_size)
+    meta |= {"lineage": lineage.converted(f"text part of the BERT {prefix}", False)}
     meta.pop("step", None)  # that of BERT
     meta |= {"unmeasured": True} if fresh.standardise_features else {}  # the scale of features, which a run measures on its data
     first = f"{prefix}: the text part of a start for pre-training, from BERT"

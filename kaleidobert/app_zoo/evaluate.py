@@ -1,8 +1,11 @@
 """``kaleidobert evaluate``: count what anyone's model answered; scores of retrieval, predicted classes, captions."""
 
+from collections.abc import Mapping
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from kaleidobert import files
 from kaleidobert.addresses import written
 from kaleidobert.app_zoo import evaluate_captions, evaluate_predictions, evaluate_scores, tables
 from kaleidobert.configs import EvaluateConfig
@@ -10,6 +13,7 @@ from kaleidobert.datasets.bank import sha256
 from kaleidobert.engines.runs import Run, check_folder
 from kaleidobert.errors import UserError
 from kaleidobert.evaluators.tables import TASKS
+from kaleidobert.evaluators.tables_read import NOT_KNOWN, head_name
 
 PARTS = {"scores": evaluate_scores, "predictions": evaluate_predictions, "captions": evaluate_captions}
 READS = {  # keys that only some parts read: elsewhere they would be ignored without a word
@@ -18,6 +22,7 @@ READS = {  # keys that only some parts read: elsewhere they would be ignored wit
     "predictions": ("prediction_columns", "label", "modality", "trained_classes", "against", "data", "permutations"),
     "captions": ("references", "against", "permutations")}
 INPUTS = ("scores", "candidates", "other_direction", "texts", "predictions", "trained_classes", "captions", "references", "against")
+OF_RUNS = ("scores.jsonl", "result_img2txt.txt", "result_txt2img.txt", "predictions.csv", "captions.jsonl", "captions_coco.json")
 WRITTEN = ("results.json", "table.md", "scores.jsonl", "ranks.png", "queries.png", "confusion.png", "classes.csv")
 
 
@@ -31,15 +36,16 @@ def dry_run(config: EvaluateConfig) -> None:
 def run(config: EvaluateConfig) -> None:
     """Count, and write the run folder."""
     check_folder(config.run, config)
-    _, part = _part(config)
+    name, part = _part(config)
     material = part.read(config)
     folder = Run(config.run, config)  # claimed when nothing is left to refuse
-    results = part.evaluate(config, material)
+    results = {"model": _model(getattr(config, name)), **part.evaluate(config, material)}
     results["inputs"] = _inputs(config)
     results["seed"] = config.seed
     folder.results(results, config)
     if results["task"] in TASKS:
         tables.write(config.run, results)
+    print(f"head: {head_name(results['model'])}; trained: {results['model']['trained']}")
     print("\n".join([*part.lines(results), *(f"note: {note}" for note in results.get("notes", []))]))
     print(f"run folder: {config.run}\n  {', '.join(name for name in WRITTEN if (config.run / name).is_file())}")
 
@@ -53,6 +59,16 @@ def _part(config: EvaluateConfig) -> tuple[str, ModuleType]:
             raise UserError(f"{key} is set, and nothing reads it beside {name}", "evaluate", f"one of {', '.join(READS[name])}",
                             f"leave {key} out")
     return name, PARTS[name]
+
+
+def _model(answers: Path) -> dict[str, Any]:
+    """Which model gave the answers in a file: that of the run of ours in whose folder the file lies, else one that is not known."""
+    path = answers.parent / "results.json"
+    found = files.read_json(path) if answers.name in OF_RUNS and path.is_file() else None
+    model = found.get("model") if isinstance(found, Mapping) else None
+    if not isinstance(model, Mapping):
+        return {"head": NOT_KNOWN, "head_of": NOT_KNOWN, "trained": NOT_KNOWN}
+    return {**model, "run": written(answers.parent)}
 
 
 def _inputs(config: EvaluateConfig) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -135,10 +135,11 @@ def meta_backbone(meta: dict[str, Any]) -> dict[str, Any]:
     return dict(meta["config"].get("backbone", meta["config"]))
 
 
-def origin(model: keras.Model, bank: Bank) -> dict[str, Any]:
-    """What the checkpoints of a run remember: the model, what it depends on in a bank, and the bank's very content."""
+def origin(model: keras.Model, bank: Bank, lineage: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """What the checkpoints of a run remember: the model, what it depends on in a bank, the bank's very content, and the lineage."""
     files = json.dumps(bank.index["files"], sort_keys=True)
-    return {**model.describe(), **bank.identity, "bank_sha256": hashlib.sha256(files.encode()).hexdigest()}
+    past = {"lineage": dict(lineage)} if lineage else {}
+    return {**model.describe(), **bank.identity, "bank_sha256": hashlib.sha256(files.encode()).hexdigest(), **past}
 
 
 def pace(train: configs.Train, num_examples: int, name: str = "train") -> tuple[int, int]:

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 
 from kaleidobert import levels as kaleido
-from kaleidobert.app_zoo import materials, models, released_runs, trimming
+from kaleidobert.app_zoo import lineage, materials, models, released_runs, trimming
 from kaleidobert.app_zoo.materials import PretrainMaterial
 from kaleidobert.configs import PretrainConfig
 from kaleidobert.datasets.bank import Bank, describe, sha256
@@ -14,6 +14,7 @@ from kaleidobert.engines.runs import Run, check_folder
 from kaleidobert.engines.trainer import HELD_OUT, VAL, Goal, Trainer
 from kaleidobert.errors import UserError
 from kaleidobert.evaluators import plots, tasks
+from kaleidobert.evaluators.tables_read import head_name
 from kaleidobert.losses import tasks as losses
 from kaleidobert.losses.additive import Additive
 from kaleidobert.model_zoo import checkpoints
@@ -67,7 +68,8 @@ def _run(config: PretrainConfig) -> None:
         return {"loss": values["total"], **{f"{task}_{kind}": values[task] for task, kind in kinds.items()}}
 
     folder = Run(config.run, config)  # claimed when nothing is left to refuse
-    trainer = Trainer(folder, model, optimizer, models.origin(model, data.bank))
+    past = config.init, lineage.epochs("pre-trained", config.train.epochs), masking(config)
+    trainer = Trainer(folder, model, optimizer, models.origin(model, data.bank, lineage.extend(*past)))
     trainer.step = begun
     shares = {f"{task}_{kind}": by_task[task].share for task, kind in kinds.items()}
     batch, validation = (trimming.batches(make, config.train) for make in (data.sampler.batch, data.validation.validation))
@@ -88,11 +90,18 @@ def _run(config: PretrainConfig) -> None:
     final = {name: value for name, value in evaluated[0].items() if name not in ("step", "split")} if evaluated else evaluate()
     baselines = data.baselines()
     plots.loss_curves(rows_of_metrics, config.run / "losses.png", baselines)
-    folder.results({"task": "pretrain", "metrics": final, "baselines": baselines, "steps": total, "best_step": chosen,
+    which = lineage.model("plain", *past)
+    folder.results({"task": "pretrain", "model": which, "metrics": final, "baselines": baselines, "steps": total, "best_step": chosen,
                     "choice": data.choice.facts(), "bank": data.facts(), "checkpoint_sha256": sha256(folder.best)}, config)
+    print(f"{head_name(which)}, {which['trained']}; masking: {which['masking']}")
     _table(final, baselines)
     print(f"run folder: {config.run}\n  weights: {folder.best} (step {chosen}, {data.choice.told()}), {folder.last} (last)\n"
           f"  curves: {config.run / 'losses.png'}")
+
+
+def masking(config: PretrainConfig) -> str:
+    """How the run masks, in words: released files hold their masks."""
+    return lineage.OF_FILES if config.data.files is not None else lineage.masking(config.sampling)
 
 
 def material(config: PretrainConfig) -> PretrainMaterial:

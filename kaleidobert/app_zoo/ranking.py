@@ -29,20 +29,24 @@ from kaleidobert.model_zoo.kaleidobert import Matcher
 
 MOST_LINES = 10**7  # pairs of a gallery that are written as text, some 30 bytes each
 SAFE_AFTER = 1.0  # seconds after which what was scored is forced onto the disk
-Part = tuple[CandidateLists, np.ndarray]  # some queries, f32[q, L] of their scores, -inf for padding
+Part = tuple[CandidateLists, dict[str, np.ndarray]]  # some queries; of each answer (Ranker.names) f32[q, L], -inf for padding
 
 
 class Ranker:
-    """Scores lists whose rows are those of ``rows`` of the bank by a matcher: logit[1] of every pair."""
+    """Scores lists whose rows are those of ``rows`` of the bank by a matcher: logit[1] of every pair, "itm" (model_zoo.pairs.answers).
+
+    Of the head "contrast" also what is added in it, computed in the same pass: "own" of the encoder, "towers".
+    """
 
     def __init__(self, model: Matcher, bank: Bank, rows: np.ndarray, config: RetrieveConfig):
         lengths = pairs.lengths(bank) if config.train.trim_text else np.full(bank.size, bank.text_length)
         sides = Sides(lambda chosen: pairs.pictures(bank, chosen), lambda chosen: pairs.texts(bank, chosen), lengths)
         self._rows, self._scorer = rows, PairScorer(model, sides, config.predict_batch_size)
+        self.names = self._scorer.names
 
     def table(self, lists: CandidateLists) -> np.ndarray:
         """f32[Q, L] of small lists, without progress."""
-        return np.concatenate([scores for _, scores in self.parts(lists)])
+        return np.concatenate([tables["itm"] for _, tables in self.parts(lists)])
 
     def parts(self, lists: CandidateLists | Gallery, title: str = "", store: "Store | None" = None) -> Iterator[Part]:
         """All queries with their scores, some at a time; what the store holds is read, and what is scored is added to it.
@@ -54,20 +58,21 @@ class Ranker:
                 query, place = np.nonzero(part.valid)
                 asked, answer = self._rows[part.queries[query]], self._rows[part.candidates[query, place]]
                 batches = self._scorer.batches(*((asked, answer) if lists.direction == "i2t" else (answer, asked)))
-                found, done = np.empty(len(query), np.float32), 0
-                while store is not None and done < len(batches) and (known := store.read(len(batches[done].pairs))) is not None:
-                    found[batches[done].pairs] = known
-                    bar.initial += len(known)  # the rate is that of this process
-                    bar.update(len(known))
+                found, done, answers = np.empty((len(self.names), len(query)), np.float32), 0, len(self.names)
+                while store is not None and done < len(batches) and (known := store.read(answers * len(batches[done].pairs))) is not None:
+                    found[:, batches[done].pairs] = known.reshape(answers, -1)
+                    bar.initial += len(batches[done].pairs)  # the rate is that of this process
+                    bar.update(len(batches[done].pairs))
                     done += 1
-                for batch, scores in self._scorer.scores(batches[done:], title):
-                    found[batch.pairs] = scores
+                for batch, scores in self._scorer.answers(batches[done:], title):
+                    found[:, batch.pairs] = scores
                     if store is not None:
-                        store.add(scores)
-                    bar.update(len(scores))
-                table = np.full(part.candidates.shape, -np.inf, np.float32)
-                table[query, place] = found
-                yield part, table
+                        store.add(scores.ravel())
+                    bar.update(len(batch.pairs))
+                tables = {name: np.full(part.candidates.shape, -np.inf, np.float32) for name in self.names}
+                for table, values in zip(tables.values(), found):
+                    table[query, place] = values
+                yield part, tables
 
 
 class Store:

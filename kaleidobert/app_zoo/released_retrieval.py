@@ -17,7 +17,7 @@ import numpy as np
 from tqdm import tqdm
 
 from kaleidobert import files
-from kaleidobert.app_zoo import models, released_runs, trimming
+from kaleidobert.app_zoo import lineage, models, released_runs, trimming
 from kaleidobert.configs import RetrieveConfig
 from kaleidobert.datasets import released_files
 from kaleidobert.datasets.bank import sha256
@@ -28,6 +28,7 @@ from kaleidobert.engines import steps
 from kaleidobert.engines.runs import Run
 from kaleidobert.errors import UserError
 from kaleidobert.evaluators import plots, released_results, retrieval
+from kaleidobert.evaluators.tables_read import head_name
 from kaleidobert.model_zoo import checkpoints
 
 RESULT = {"i2t": "result_img2txt.txt", "t2i": "result_txt2img.txt"}  # what prediction_analysis of the release reads
@@ -45,7 +46,7 @@ def run(config: RetrieveConfig) -> None:
     rows = _open(config)
     model = models.start(models.matcher(config.matching), config, released_runs.layout(config, rows))
     folder, result = Run(config.run, config), config.run / RESULT[config.direction]
-    meta = {**model.describe(), "encoder": released_runs.ENCODER}
+    meta = {**model.describe(), "encoder": released_runs.ENCODER, "lineage": lineage.extend(config.init)}
     checkpoints.save(folder.best, model, None, meta)
     digest = sha256(folder.best)
     if not _begun(config.run / "scoring.json", {"data": _stamps(rows), "checkpoint_sha256": digest}, result):
@@ -53,10 +54,12 @@ def run(config: RetrieveConfig) -> None:
     analysis = released_results.analyse(released_results.read(result), config.direction)
     _write_scores(analysis.lists, config)
     counted = analysis.released
-    folder.results({"task": "retrieve", "direction": config.direction, "protocol": "kaleido (release)", "metrics": analysis.metrics,
-                    "released_counting": counted, "queries_without_a_right_candidate": analysis.lonely,
+    which = lineage.model(config.matching.head, config.init)
+    folder.results({"task": "retrieve", "model": which, "direction": config.direction, "protocol": "kaleido (release)",
+                    "metrics": analysis.metrics, "released_counting": counted, "queries_without_a_right_candidate": analysis.lonely,
                     "files": {"source": str(config.data.files), "rows": counted["examples"], "schema": str(rows.schema)},
                     "checkpoint_sha256": digest}, config)
+    print(f"{head_name(which)}, {which['trained']}; masking: {which['masking']}")
     print(released_results.show(counted), end="")
     print("\n".join(released_results.lines(analysis, config.direction)))
     print(f"run folder: {config.run}\n  {result.name} (released format), scores.jsonl, results.json")

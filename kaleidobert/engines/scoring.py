@@ -12,7 +12,7 @@ from keras import ops
 
 from kaleidobert.engines import steps
 from kaleidobert.model_zoo.kaleidobert import Matcher
-from kaleidobert.model_zoo.pairs import Pairs, PictureSide, TextSide, bytes_of_a_row
+from kaleidobert.model_zoo.pairs import Pairs, PictureSide, TextSide, answers, bytes_of_a_row
 
 MEMORY = 2**30  # bytes of both tables, half for each side; up to twice as much while a table is made
 ORDER = 1  # changes where pairs are put into other batches than before: half-finished runs then begin anew
@@ -54,7 +54,7 @@ class PairScorer:
     def __init__(self, matcher: Matcher, sides: Sides, batch_size: int, memory: int = MEMORY):
         self._sides, self._batch_size = sides, batch_size
         self._width = max(1, sides.lengths.max(initial=1))
-        row = bytes_of_a_row(matcher)
+        self.names, row = answers(matcher), bytes_of_a_row(matcher)
         self._most_pictures, self._most_texts = (max(1, memory // 2 // (row * count)) for count in
                                                  (matcher.backbone.num_patches, rounded(int(self._width), MULTIPLE)))
         self._compiled = [steps.on_device(PictureSide(matcher), ()), steps.on_device(TextSide(matcher), ()),
@@ -81,7 +81,13 @@ class PairScorer:
         return found
 
     def scores(self, batches: Sequence[Batch], title: str = "pairs") -> Iterator[tuple[Batch, np.ndarray]]:
-        """(batch, f32[n]: logit[1] of its pairs) one after another; the next is under way while one is looked at."""
+        """(batch, f32[n]: logit[1] of its pairs) one after another."""
+        for batch, found in self.answers(batches, title):
+            yield batch, found[0]
+
+    def answers(self, batches: Sequence[Batch], title: str = "pairs") -> Iterator[tuple[Batch, np.ndarray]]:
+        """(batch, f32[A, n]: logit[1] of its pairs, and what it is made of, as ``names`` says) one after another; the next is under way
+        while one is looked at."""
         tables, waiting = (_Table(), _Table()), None
         with steps.held(self._compiled[-1]):
             for batch in batches:
@@ -99,19 +105,22 @@ class PairScorer:
         texts.fill(batch.all_texts, lambda rows: self._texts(text_side, rows, int(self._sides.lengths[batch.all_texts].max())))
         places = np.arange(min(batch.length, texts.values["token_mask"].shape[1]), dtype=np.int32)
         return pairs({"pictures": pictures.values, "texts": texts.values, "picture": filled(batch.pictures),
-                      "text": filled(batch.texts), "places": places})["itm"]
+                      "text": filled(batch.texts), "places": places})
 
     def _texts(self, text_side: Callable, rows: np.ndarray, longest: int):
         """Texts cut to the longest of their table."""
         inputs = {name: array[:, : rounded(longest, MULTIPLE)] for name, array in self._sides.texts(rows).items()}
         return {**text_side(inputs), "token_mask": ops.convert_to_tensor(inputs["token_mask"])}
 
-    def _finish(self, batch: Batch, answers, title: str) -> tuple[Batch, np.ndarray]:
-        logits = ops.convert_to_numpy(ops.cast(answers, "float32"))[: len(batch.pairs)]
-        if not np.isfinite(logits).all():
-            read = self._sides.pictures(batch.all_pictures[batch.pictures]) | self._sides.texts(batch.all_texts[batch.texts])
-            raise steps.not_finite("the model's answer 'itm'", title or "pairs", read)
-        return batch, logits[:, 1]
+    def _finish(self, batch: Batch, under_way, title: str) -> tuple[Batch, np.ndarray]:
+        found = []
+        for name in self.names:
+            answer = ops.convert_to_numpy(ops.cast(under_way[name], "float32"))[: len(batch.pairs)]
+            if not np.isfinite(answer).all():
+                read = self._sides.pictures(batch.all_pictures[batch.pictures]) | self._sides.texts(batch.all_texts[batch.texts])
+                raise steps.not_finite(f"the model's answer {name!r}", title or "pairs", read)
+            found.append(answer[:, 1] if answer.ndim == 2 else answer)
+        return batch, np.stack(found)
 
 
 class _Table:

@@ -148,7 +148,8 @@ class Trainer:
             self._place.wait_for(lambda: self.run.last.is_file() and checkpoints.load_meta(self.run.last)["step"] == found,
                                  "the checkpoint", str(self.run.last))
             meta = checkpoints.restore(self.run.last, self.model, self.optimizer)
-            changed = [name for name, value in self._meta.items() if meta.get(name) != value]
+            before = {"lineage": self._meta.get("lineage"), **meta}  # which runs begun by earlier versions did not write
+            changed = [name for name, value in self._meta.items() if before.get(name) != value]
             if changed:
                 raise UserError(f"the run began with another {', '.join(changed)}", str(self.run.last),
                                 fix="put the bank back as it was, or choose another folder with run=...")

@@ -110,21 +110,29 @@ def _draw(pool: Pool, direction: str, protocol: Protocol, rng: np.random.Generat
 
 
 def summary(lists: CandidateLists | Gallery, records: Records) -> dict[str, Any]:
-    """What to print beside a result: sizes, short lists, queries with several right candidates, shares of a list's others
-    that are of the query's subcategory.
+    """What to print beside a result: sizes, short lists, queries with several right candidates.
+
+    share_same_subcategory: of the candidates that are other products than the query's, the share that is of its subcategory, the
+    mean over queries; share_all_same_subcategory: the queries whose others are all so. Both None where no query has a subcategory
+    and others.
     """
-    _, codes = np.unique(np.asarray(records.subcategories), return_inverse=True)
+    named, codes = np.unique(np.asarray(records.subcategories), return_inverse=True)
+    products = np.unique(np.asarray(records.products), return_inverse=True)[1]
     counted = []
     for part in lists.parts():
-        same = ((codes[part.candidates] == codes[part.queries][:, None]) & part.valid).sum(axis=1) - 1
-        counted.append((part.valid.sum(axis=1), part.relevant.sum(axis=1) > 1, same))
-    lengths, several, same = (np.concatenate(values) for values in zip(*counted))
+        others = (products[part.candidates] != products[part.queries][:, None]) & part.valid
+        same = (codes[part.candidates] == codes[part.queries][:, None]) & others
+        asked = others.any(axis=1) & (named[codes[part.queries]] != "")
+        shares = np.where(asked, same.sum(axis=1) / np.maximum(others.sum(axis=1), 1), np.nan)
+        counted.append((part.valid.sum(axis=1), part.relevant.sum(axis=1) > 1, shares))
+    lengths, several, shares = (np.concatenate(values) for values in zip(*counted))
+    shares = shares[~np.isnan(shares)]
     return {
         "direction": lists.direction, "seed": lists.seed, "sha256": lists.sha256, "queries": len(lists.queries),
         "list_length": lists.length, "short_lists": int((lengths < lists.length).sum()),
         "shortest_list": int(lengths.min()), "share_several_right": float(several.mean()),
-        "share_same_subcategory": float(same.sum() / (lengths - 1).sum()) if (lengths > 1).any() else 0.0,
-        "share_all_same_subcategory": float((same == lengths - 1).mean()),
+        "share_same_subcategory": float(shares.mean()) if len(shares) else None,
+        "share_all_same_subcategory": float((shares == 1).mean()) if len(shares) else None,
     }
 
 

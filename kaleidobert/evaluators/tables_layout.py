@@ -30,6 +30,9 @@ class Column:
     scale: float = 1.0
 
 
+MODEL_COLUMNS = (Column("head", "head"), Column("trained", "trained"))  # which model a row is of, in every table
+
+
 @dataclass(frozen=True)
 class Row:
     """kind: whose numbers. cells: {column's key: cell}, left out = none.

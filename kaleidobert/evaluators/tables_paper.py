@@ -13,6 +13,8 @@ PAPER = {
     "OSCAR": ((23.39, 44.67, 52.55, 25.10, 49.14, 56.68), (91.79, 0.727, 84.23, 0.591), (4.5, 10.9, 30.1, 30.7)),
     "Kaleido-BERT": ((27.99, 60.09, 68.37, 33.88, 60.60, 68.59), (95.07, 0.714, 88.07, 0.636), (5.7, 12.8, 32.9, 32.6)),
 }
+PRINTED = {"head": "as printed", "trained": "as printed"}
+NO_NETWORK = {"head": "no network"}
 PAPERS = "The paper's figure, on Fashion-Gen; not comparable with rows on other data"
 DIRECTIONS = {"i2t": "ITR", "t2i": "TIR"}
 RANK_KEYS = [f"{direction} rank@{k}" for direction in DIRECTIONS for k in RANKS]

@@ -3,12 +3,45 @@
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import zip_longest
 from typing import Any
 
 from kaleidobert.errors import UserError
 from kaleidobert.evaluators.tables_layout import Value
+
+NOT_KNOWN, NOT_MEASURED = "not known", "not measured"
+PLAIN = {"head": "plain", "head_of": "the paper's"}
+PLAIN_HEAD = "plain head"
+PARTS = {("retrieve", "contrast"): ("encoder alone", "towers alone"), ("classify", "wide"): ("encoder alone", "linear models alone")}
+HEADS = {"retrieve": ("matching", "head"), "classify": ("head",), "caption": ("mode",)}  # where a configuration names it
+
+
+def head_name(model: Mapping[str, Any] | None) -> str:
+    """Which head, and whose idea it is.
+
+    >>> head_name({"head": "contrast", "head_of": "ours"}), head_name(None)
+    ('contrast (ours)', 'not known')
+    """
+    head, of = ((model or {}).get(key, NOT_KNOWN) for key in ("head", "head_of"))
+    return str(head) if NOT_KNOWN in (head, of) else f"{head} ({of})"
+
+
+@dataclass(frozen=True)
+class Counted:
+    """One of the models that a result has figures of. name: "" for the run's own, else of a part of it, or PLAIN_HEAD.
+
+    head, trained: which model it is, in words; keys: under which the figures lie, None where they are not measured.
+    """
+
+    name: str
+    head: str
+    trained: str
+    keys: tuple[str, ...] | None
+
+    def row(self, run: str) -> str:
+        """What its row is called."""
+        return f"{run}: {self.name}" if self.name else run
 
 
 @dataclass(frozen=True)
@@ -88,6 +121,32 @@ class Result:
     def _wrong(self, value: Any, keys: Sequence[str], expected: str) -> UserError:
         return UserError(f"{'.'.join(keys)!r} is {value!r}", self.where, expected, "evaluate again")
 
+    def model(self) -> Mapping[str, Any]:
+        """{"head", "head_of", "trained", ...}; of results of earlier versions the configuration tells the head."""
+        if self.group("model"):
+            return self.group("model")
+        task = self.find("task")
+        head = self.find("config", *HEADS[task]) if task in HEADS else None
+        if not isinstance(head, str):
+            return {"head": NOT_KNOWN, "head_of": NOT_KNOWN, "trained": NOT_KNOWN}
+        plain = head in ("plain", "mask-all")
+        return {"head": "plain" if plain else head, "head_of": PLAIN["head_of"] if plain else "ours", "trained": "not recorded"}
+
+    def counted(self) -> list[Counted]:
+        """The run's own model, and what stands beside one with a head of ours: its parts, and the paper's plain head."""
+        model, task = self.model(), self.find("task")
+        head, trained = head_name(model), str(model.get("trained", NOT_KNOWN))
+        found = [Counted("", head, trained, ("metrics",))]
+        if model.get("head_of") != "ours" or task not in ("retrieve", "classify"):
+            return found
+        parts = self.group("parts")
+        for name in dict.fromkeys([*PARTS.get((task, model.get("head")), ()), *parts]):
+            found.append(Counted(name, f"{name}, of {head}", trained, ("parts", name) if name in parts else None))
+        plain = self.group("plain", "model") or PLAIN
+        measured = self.find("plain", "metrics") is not None
+        trained = str(plain.get("trained", NOT_KNOWN)) if measured else NOT_MEASURED
+        return [*found, Counted(PLAIN_HEAD, head_name(plain), trained, ("plain", "metrics") if measured else None)]
+
     def data(self) -> str:
         """Which data, in words."""
         bank, named = self.group("bank"), [str(name) for name in (self.find("files", "source"),) if name]
@@ -103,9 +162,27 @@ class Result:
         return ", ".join(words)
 
 
+def beside(runs: Sequence[Result]) -> list[tuple[Counted, list[tuple[Result, Counted]]]]:
+    """The models of runs that share a row, each with what every run has of it; of several the trainings are both named.
+
+    >>> one = Result("i2t", "", {"task": "retrieve", "model": {"head": "plain", "head_of": "the paper's", "trained": "a"}})
+    >>> [(model.name, model.head, model.trained, len(each)) for model, each in beside([one, one])]
+    [('', "plain (the paper's)", 'a', 2)]
+    """
+    found: dict[str, list[tuple[Result, Counted]]] = {}
+    for result in runs:
+        for model in result.counted():
+            found.setdefault(model.name, []).append((result, model))
+    made = []
+    for each in found.values():
+        heads, trained = (" | ".join(dict.fromkeys(getattr(model, name) for _, model in each)) for name in ("head", "trained"))
+        made.append((replace(each[0][1], head=heads, trained=trained), each))
+    return made
+
+
 def pairs(results: Sequence[Result], first: Sequence[Result], token: str) -> list[tuple[Result | None, Result | None]]:
     """Runs that belong side by side: of ``first`` and of the others, when names differ only where ``token`` matches,
-    and data and protocol agree.
+    and data, protocol and head agree.
 
     >>> one, other, third = (Result(name, "", {}) for name in ("a_i2t", "a_t2i", "b_t2i"))
     >>> [[run and run.name for run in pair] for pair in pairs([one, other, third], [one], "i2t|t2i")]
@@ -113,7 +190,7 @@ def pairs(results: Sequence[Result], first: Sequence[Result], token: str) -> lis
     """
     groups: dict[tuple, tuple[list[Result], list[Result]]] = {}
     for result in results:
-        key = re.sub(token, "*", result.name), result.data(), str(result.find("protocol"))
+        key = re.sub(token, "*", result.name), result.data(), str(result.find("protocol")), head_name(result.model())
         groups.setdefault(key, ([], []))[0 if any(result is one for one in first) else 1].append(result)
     return [pair for sides in groups.values() for pair in zip_longest(*sides)]
 

@@ -78,9 +78,13 @@ class ContrastHead(keras.layers.Layer):
         self.product.build(sequence_shape, pooled_shape, token_mask_shape)
 
     def call(self, text, picture, sequence, pooled, token_mask):
-        match = ops.sum(ops.cast(text, "float32") * ops.cast(picture, "float32"), axis=-1, keepdims=True)  # [B, 1]
+        match = self.match(text, picture)[:, None]
         own = self.product(sequence, pooled, token_mask)
         return own + ops.concatenate([ops.zeros_like(match), match], axis=-1), own
+
+    def match(self, text, picture):
+        """f32[B]: what the towers alone say, the product of the two sides."""
+        return ops.sum(ops.cast(text, "float32") * ops.cast(picture, "float32"), axis=-1)
 
     def compute_output_shape(self, text_shape: tuple, picture_shape: tuple, sequence_shape: tuple, pooled_shape: tuple,
                              token_mask_shape: tuple) -> tuple:

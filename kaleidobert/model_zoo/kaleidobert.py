@@ -73,7 +73,8 @@ class Classifier(TaskModel):
     """Category or subcategory recognition: {"label": logits [B, C]}, dropout and dense on the pooled output.
 
     head: "plain" as in the paper, or "wide" (ours): linear models on the mean features of each level, dropped out at
-    ``feature_dropout``, and on the words are added (layers.wide). Raises UserError for another.
+    ``feature_dropout``, and on the words are added (layers.wide); it also answers what is added, "own" of the encoder and "linear",
+    [B, C] each. Raises UserError for another.
     """
 
     kind = "classifier"
@@ -91,7 +92,7 @@ class Classifier(TaskModel):
 
         # --- Functional Model ---
         inputs = backbone.declare_inputs()
-        logits = label_head(label_dropout(backbone(inputs)["pooled"]))
+        logits, more = label_head(label_dropout(backbone(inputs)["pooled"])), {}
         if head == "wide":
             slices = kaleido.patch_slices(backbone.levels).values()
             seeds = [seed_for(backbone.seed, name) for name in ("head_features", "head_words")]
@@ -99,8 +100,10 @@ class Classifier(TaskModel):
             of_words = WordBag(backbone.vocabulary_size, num_classes, seeds[1], WIDE_RANGE, name="head_words")
             features = inputs["patch_features"]
             seen = ops.any(ops.not_equal(features, 0.0), axis=-1)  # a hidden patch, all zeros, would bend the mean of its level
-            logits = logits + of_features(backbone.scaled(features), seen) + of_words(inputs["token_ids"], inputs["token_mask"])
-        super().__init__(inputs=inputs, outputs={"label": logits}, name=self.kind)
+            means, words = of_features(backbone.scaled(features), seen), of_words(inputs["token_ids"], inputs["token_mask"])
+            more = {"own": logits, "linear": means + words}
+            logits = logits + means + words
+        super().__init__(inputs=inputs, outputs={"label": logits, **more}, name=self.kind)
 
         # --- Config ---
         self.backbone, self.num_classes, self.dropout = backbone, num_classes, dropout

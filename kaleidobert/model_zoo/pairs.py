@@ -68,7 +68,7 @@ class TextSide(_OfMatcher):
 
 
 class Pairs(_OfMatcher):
-    """{"itm": f32[B, 2]} of B pairs, as Matcher.
+    """{"itm": f32[B, 2]} of B pairs, as Matcher; with towers also "own" f32[B, 2] and "towers" f32[B], which are added in it.
 
     Inputs: pictures, texts: tables of PictureSide's and TextSide's outputs, and "token_mask" [N, T] of the texts; picture, text
     int32[B]: rows of the tables; places int32[T']: 0, 1, ... up to the longest of these texts.
@@ -103,7 +103,13 @@ class Pairs(_OfMatcher):
         if self.matcher.head == "product":
             return {"itm": self.head(hidden, pooled, token_mask)}
         sides = ops.take(texts["side"], text, axis=0), ops.take(pictures["side"], picture, axis=0)
-        return {"itm": self.head(*sides, hidden, pooled, token_mask)[0]}
+        logits, own = self.head(*sides, hidden, pooled, token_mask)
+        return {"itm": logits, "own": own, "towers": self.head.match(*sides)}
+
+
+def answers(matcher: Matcher) -> tuple[str, ...]:
+    """The names of what ``Pairs`` says of a pair, the answer that ranks first."""
+    return ("itm", "own", "towers") if matcher.head == "contrast" else ("itm",)
 
 
 def bytes_of_a_row(matcher: Matcher) -> int:

@@ -1,0 +1,86 @@
+"""Which model a result is of: its head and whose idea that is, what was trained from what, and how the pre-training masked.
+
+Checkpoints carry their lineage on in their meta, under "lineage":
+
+    steps      ["pre-trained 30 epochs", "matching fine-tuned 12 epochs"]: all training so far, from random weights on
+    masking    of the pre-training; None where there was none, NOT_RECORDED where nobody wrote it down
+    plain      {"checkpoint", "sha256"} of the last checkpoint before this one that has the matching head of pre-training; None
+    untrained  true where no head of pre-training is trained yet, as in what `convert` makes of a BERT
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from kaleidobert import configs
+from kaleidobert.addresses import written
+from kaleidobert.datasets.bank import sha256
+from kaleidobert.model_zoo import checkpoints, tf_checkpoint
+from kaleidobert.model_zoo.kaleidobert import Matcher, Pretrainer
+
+PAPERS, OURS = "the paper's", "ours"
+NOT_RECORDED = "not recorded"
+NOTHING, NOT_PRETRAINED = "nothing", "not pre-trained"
+OF_FILES = "as baked into the files"  # the masking of released files
+
+Lineage = Mapping[str, Any]
+
+
+def extend(init: Path | None, step: str = "", masking: str | None = None) -> dict[str, Any]:
+    """The lineage of what a run makes of ``init``. step: what it trains, "" for nothing; masking: of a run that pre-trains."""
+    if init is None:
+        return {"steps": [*([] if masking else [NOT_PRETRAINED]), step], "masking": masking, "plain": None}
+    meta = checkpoints.load_meta(init)
+    before = _recorded(init, meta)
+    plain = {"checkpoint": written(init), "sha256": digest(init)} if has_plain_head(meta) else before["plain"]
+    return {"steps": [*before["steps"], *([step] if step else [])], "masking": masking or before["masking"], "plain": plain}
+
+
+def model(head: str, init: Path | None, step: str = "", masking: str | None = None) -> dict[str, Any]:
+    """The entry "model" of results.json: {head, head_of, trained, trained_in_this_run, init, masking}.
+
+    head: "plain" is the paper's, every other one is ours. The other arguments are those of ``extend``.
+    """
+    past = extend(init, step, masking)
+    trained = "; ".join(past["steps"])
+    if not step and init is not None and _is_pretrained(checkpoints.load_meta(init)):
+        trained += "; not fine-tuned"
+    return {"head": head, "head_of": PAPERS if head == "plain" else OURS, "trained": trained, "trained_in_this_run": step or NOTHING,
+            "init": None if init is None else written(init), "masking": past["masking"]}
+
+
+def epochs(what: str, number: float) -> str:
+    """'matching fine-tuned 12 epochs'; '' for no epochs."""
+    return f"{what} {number:g} epoch{'s' * (number != 1)}" if number else ""
+
+
+def masking(sampling: configs.Sampling) -> str:
+    """How a pre-training on a bank masks: 'alignment', with what else decides the draw."""
+    options = configs.to_dict(sampling)
+    return ", ".join([options["masking"], *([options["pairs"]] if options.get("pairs") and options["masking"] == "alignment" else [])])
+
+
+def has_plain_head(meta: Mapping[str, Any]) -> bool:
+    """Whether a checkpoint has the matching head of pre-training."""
+    return _is_pretrained(meta) or meta.get("kind") == Matcher.kind and meta.get("config", {}).get("head", "plain") == "plain"
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a checkpoint; of a TensorFlow 1 one of its index, which has the checksums of all tensors."""
+    return sha256(path.with_name(f"{path.name}.index") if tf_checkpoint.exists(path) else path)
+
+
+def converted(what: str, trained: bool) -> dict[str, Any]:
+    """The lineage of a checkpoint that `convert` makes; trained: whether it has trained heads."""
+    return {"steps": [what], "masking": NOT_RECORDED if trained else None, "plain": None, "untrained": not trained}
+
+
+def _is_pretrained(meta: Mapping[str, Any]) -> bool:
+    return meta.get("kind") == Pretrainer.kind and not (meta.get("lineage") or {}).get("untrained")
+
+
+def _recorded(init: Path, meta: Mapping[str, Any]) -> Lineage:
+    known = meta.get("lineage")
+    if isinstance(known, Mapping) and isinstance(known.get("steps"), Sequence):
+        return {"masking": NOT_RECORDED, "plain": None, **known}
+    return {"steps": [f"from {written(init)}, whose training is not recorded"], "masking": NOT_RECORDED, "plain": None}

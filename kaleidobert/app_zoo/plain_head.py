@@ -1,0 +1,176 @@
+"""The paper's plain head beside a head of ours, on the same candidate lists or examples.
+
+Of retrieval either the figures of a run with head plain, whose lists must have the same hash, or the head of the pre-training that the
+run began with, scored as it is. Pre-training has no head for labels: the figures are those of a run with head plain on the same
+examples. Where there is none the result says "not measured", and why.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kaleidobert import files
+from kaleidobert.addresses import written
+from kaleidobert.app_zoo import lineage, models
+from kaleidobert.configs import ClassifyConfig, RetrieveConfig
+from kaleidobert.datasets.bank import Bank
+from kaleidobert.errors import UserError
+from kaleidobert.evaluators import prediction_tables, retrieval, score_tables
+from kaleidobert.evaluators.candidate_lists import CandidateLists, Gallery
+from kaleidobert.evaluators.prediction_tables import Predictions
+from kaleidobert.model_zoo import checkpoints
+from kaleidobert.model_zoo.kaleidobert import Matcher, matcher
+
+Lists = CandidateLists | Gallery
+
+
+@dataclass(frozen=True)
+class PlainHead:
+    """checkpoint: to be scored; run: the results of another run; neither: ``why`` there are no figures. model: as lineage.model."""
+
+    model: dict[str, Any] | None
+    checkpoint: Path | None = None
+    run: Path | None = None
+    why: str = ""
+
+    def told(self, pairs: int) -> str:
+        """A line of --dry-run."""
+        if self.checkpoint is not None:
+            return f"the plain head beside it: of {self.checkpoint}, {pairs:,} more pairs to score; plain=false leaves it out"
+        return f"the plain head beside it: {f'figures of {self.run}' if self.run is not None else f'not measured, for {self.why}'}"
+
+
+def find(config: RetrieveConfig, draws: Sequence[Lists], bank: Bank) -> PlainHead | None:
+    """Where the figures come from; None for a run whose own head is plain.
+
+    Raises UserError where plain_run names no finished run with head plain on lists of the same hash, and where the checkpoint does
+    not fit the bank: before anything is trained.
+    """
+    if config.matching.head == "plain":
+        if config.plain_run is not None:
+            raise UserError("plain_run is set and matching.head is plain", "retrieve", "a head of ours, which the plain one stands beside",
+                            "leave plain_run out")
+        return None
+    if config.plain_run is not None:
+        return _of_run(config, draws)
+    if not config.plain:
+        return PlainHead(None, why="plain is false")
+    if config.init is None:
+        return PlainHead(None, why="the run began with random weights and has no pre-training")
+    meta = checkpoints.load_meta(config.init)
+    if lineage.has_plain_head(meta):
+        return PlainHead(lineage.model("plain", config.init), config.init)
+    recorded = (meta.get("lineage") or {}).get("plain")
+    if not recorded:
+        return PlainHead(None, why=f"{written(config.init)} has no plain head and does not say which pre-training it began with")
+    path = Path(recorded["checkpoint"])
+    if not path.is_file() and not Path(f"{path}.index").is_file():
+        return PlainHead(None, why=f"the checkpoint that had it, {path}, is not there")
+    if lineage.digest(path) != recorded["sha256"]:
+        return PlainHead(None, why=f"{path} is not the checkpoint any more that {written(config.init)} was made from")
+    models.require(path, models.backbone_config(bank, config.levels, config.model, config.train), bank)
+    return PlainHead(lineage.model("plain", path), path)
+
+
+@dataclass(frozen=True)
+class PlainLabels:
+    """entry: "plain" of results.json; right bool[N]: which examples the plain head has right, None where that is not measured."""
+
+    entry: dict[str, Any]
+    right: np.ndarray | None = None
+
+
+def labels(config: ClassifyConfig, ids: Sequence[str], truth: Sequence[str]) -> PlainLabels | None:
+    """What stands beside the wide head; None for a run whose own head is plain. ids, truth: of the examples, in their order.
+
+    Raises UserError where plain_run names no finished run with head plain of this label on these examples.
+    """
+    if config.head == "plain":
+        if config.plain_run is not None:
+            raise UserError("plain_run is set and head is plain", "classify", "head=wide, which the plain one stands beside",
+                            "leave plain_run out")
+        return None
+    if config.plain_run is None:
+        return PlainLabels({"model": None, "metrics": None, "why": "no plain_run is named: a plain head is a training of its own"})
+    folder, found, head = _results(config.plain_run, "classify", "head")
+    for key, asked in (("task", "classify"), ("head", "plain"), ("label", config.label), ("modality", config.modality)):
+        have = head if key == "head" else found.get(key)
+        if have != asked:
+            raise UserError(f"{key} of this run is {have!r}", str(folder / "results.json"), repr(asked), "name another run as plain_run")
+    own = Predictions("the examples of this run", list(ids), list(truth), list(truth))
+    table = prediction_tables.matched(own, prediction_tables.read(folder / "predictions.csv"))
+    entry = {"model": _model(found), "metrics": found["metrics"], "run": written(folder)}
+    return PlainLabels(entry, np.array([label == guess for label, guess in zip(table.labels, table.guesses)]))
+
+
+def build(config: RetrieveConfig, checkpoint: Path, bank: Bank) -> Matcher:
+    """The matcher with the plain head of a checkpoint, as it is. UserError where it does not fit the bank."""
+    arguments = models.backbone_config(bank, config.levels, config.model, config.train)
+    meta = models.require(checkpoint, arguments, bank)
+    model = matcher({**models.meta_backbone(meta), **{name: arguments[name] for name in models.OF_THIS_RUN}})
+    if fresh := checkpoints.transfer(checkpoint, model):
+        raise UserError(f"the checkpoint has no trained {', '.join(fresh)}", str(checkpoint), "the plain head of a pre-training",
+                        "set plain=false, or name a run with head plain as plain_run")
+    if models.is_unmeasured(checkpoint):
+        models.adapt(model, bank, config.data.train_split)
+    return model
+
+
+def tallies(run: Path, draws: Sequence[Lists], ids: Sequence[str]) -> list[retrieval.Tally] | None:
+    """What a run scored of the lists, a tally per draw; None where its scores are not kept as lines. ids: of the records.
+
+    Raises UserError where they are not of these lists.
+    """
+    paths = [run / (f"scores-{number + 1}.jsonl" if number else "scores.jsonl") for number in range(len(draws))]
+    if not all(path.is_file() for path in paths):
+        return None
+    counted = []
+    for path, lists in zip(paths, draws):
+        table, parts, start = score_tables.read(path, need_labels=False), [], 0
+        for part in lists.parts():
+            rows = slice(start, start + len(part.queries))
+            named = [[ids[row] for row in names[used]] for names, used in zip(part.candidates, part.valid)]
+            if table.queries[rows] != [ids[query] for query in part.queries] or table.candidates[rows] != named:
+                raise UserError("the scores are not of the lists that its results.json names", str(path), "the same queries and "
+                                "candidates in the same order", "score the run anew")
+            scores = np.full(part.candidates.shape, -np.inf)
+            scores[:, : table.scores.shape[1]] = table.scores[rows, : scores.shape[1]]
+            parts.append(retrieval.tally(scores, part.relevant, part.valid))
+            start = rows.stop
+        counted.append(retrieval.joined(parts))
+    return counted
+
+
+def _of_run(config: RetrieveConfig, draws: Sequence[Lists]) -> PlainHead:
+    folder, found, head = _results(config.plain_run, "retrieve", "matching.head")
+    path = folder / "results.json"
+    if found.get("task") != "retrieve" or head != "plain":
+        raise UserError(f"these are results of {found.get('task')!r} with head {head!r}", str(path), "a retrieval with head plain")
+    theirs = [one.get("sha256") for one in found.get("draws") or [found.get("candidates") or {}]]
+    if theirs != [lists.sha256 for lists in draws]:
+        raise UserError(f"the lists of this run are others (sha256 {str(theirs[0])[:12]})", str(path), f"sha256 {draws[0].sha256[:12]}",
+                        f"score both runs on the same lists: candidates={folder / 'candidates.jsonl'}")
+    return PlainHead(_model(found), run=folder)
+
+
+def _results(run: Path, command: str, key: str) -> tuple[Path, dict[str, Any], Any]:
+    """(folder, results.json, head) of the run that plain_run names by its folder or its results.json. key: of its head in its config."""
+    folder = run if run.is_dir() else run.parent
+    path = folder / "results.json"
+    if not path.is_file():
+        raise UserError("no run in this folder has finished", str(run), f"the folder of a `kaleidobert {command}` run with {key}=plain",
+                        "leave plain_run out, or name another run")
+    found = files.read_json(path)
+    found = found if isinstance(found, dict) else {}
+    head = found.get("config") or {}
+    for name in key.split("."):
+        head = (head or {}).get(name)
+    return folder, found, (found.get("model") or {}).get("head") or head
+
+
+def _model(found: Mapping[str, Any]) -> dict[str, Any]:
+    """The model of a plain run; results of earlier versions do not say what was trained."""
+    return found.get("model") or {"head": "plain", "head_of": lineage.PAPERS, "trained": lineage.NOT_RECORDED}
