@@ -92,17 +92,17 @@ def _match(row: Mapping[str, Any], text_row: Mapping[str, Any], example: Example
 
 
 def _level(number: int, level: KaleidoLevel, example: Example, photo: Photo, donor: Photo | None) -> Card:
-    spoiled, name = example.draw.spoiled[level.name], level.name
+    spoiled, name, answer = example.draw.spoiled[level.name], level.name, ""
     title = f"{number}  {name}: {level.grid} × {level.grid} {'patches' if level.grid > 1 else 'patch'}"
     if level.answer == "class":
         label = int(spoiled.answer[0])
         answer = f"{CLASS_NAMES[level.pretext](level, label)} (label {label} of 0 to {level.num_classes - 1})"
-    else:
+    elif level.answer == "feature":
         answer = f"the features of {_listed(example.draw.masks.patches[name][0])} as they were"
     guesses, measures = (), ()
     if example.outputs is not None and level.answer == "class":
         guesses = _guesses(example.outputs[name][0], int(spoiled.answer[0]), lambda i: CLASS_NAMES[level.pretext](level, i))
-    elif example.outputs is not None:
+    elif example.outputs is not None and level.answer == "feature":
         measures = tuple(_measures(level, example))
     return Card(name, title, QUESTIONS[level.pretext], answer, _shown(level, spoiled, photo, donor), guesses, measures)
 
@@ -121,6 +121,8 @@ def _shown(level: KaleidoLevel, spoiled: pretexts.Spoiled, photo: Photo, donor: 
     places = {slot: str(slot + 1) for slot in numbered}
     sources = {slot: str(int(vectors[slot]) + 1) for slot in numbered} if level.pretext == "shuffle" else places
     spoilt = cells(level, spoiled, photo, donor, max(cell))
+    if not level.answer:
+        return (Shown("as the model sees it", pictures.patch_grid(own, level.grid, cell)),)
     shown = [Shown("as it is", pictures.patch_grid(own, level.grid, cell, names=places)),
              Shown("as the model sees it", pictures.patch_grid(spoilt, level.grid, seen, changed, blank, sources))]
     if not foreign.any():
@@ -180,6 +182,6 @@ def _listed(slots: np.ndarray) -> str:
 
 QUESTIONS = {"rotate": "How far is the patch turned?", "shuffle": "In which order do the patches stand?",
              "camouflage": "Which patch is another product's?", "grey": "What are the grey patches in colour?",
-             "blank": "What is behind the blank patches?"}
+             "blank": "What is behind the blank patches?", "none": "Nothing is asked."}
 CLASS_NAMES: dict[str, Callable[[KaleidoLevel, int], str]] = {"rotate": lambda level, label: _turn(label),
                                                              "shuffle": _order, "camouflage": _place}

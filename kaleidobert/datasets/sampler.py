@@ -8,6 +8,7 @@ from functools import lru_cache
 
 import numpy as np
 
+from kaleidobert import levels as kaleido
 from kaleidobert.configs import Sampling
 from kaleidobert.datasets.bank import Bank
 from kaleidobert.errors import UserError
@@ -146,7 +147,7 @@ class PretrainSampler:
         text_rows = np.where(negative, self._partners.draw(rows, same, rng), rows)
         donors = self._partners.draw(rows, np.zeros(batch, bool), rng)
         token_ids, vocabulary = bank.token_ids[text_rows], bank.vocabulary
-        special = np.isin(token_ids, (vocabulary.pad, vocabulary.start, vocabulary.end))
+        special = np.isin(token_ids, (vocabulary.pad, vocabulary.start, vocabulary.end)) | (not sampling.mask_rate)  # never masked
         quota = masking.Quota(sampling.mask_rate, sampling.max_masked, sampling.whole_word)
         alignment = self._alignment(rows, text_rows) if sampling.masking == "alignment" else None
         masks = masking.plan(sampling.masking, ~special, bank.token_words[text_rows], alignment, self._levels, quota, rng)
@@ -174,7 +175,8 @@ class PretrainSampler:
     def _weights(self, draw: Draw) -> Arrays:
         match, ones = draw.text_rows == draw.rows, np.ones(len(draw.rows), np.float32)
         counts = ones if self._sampling.losses_on_negatives == "all" else match.astype(np.float32)
-        return {level.name: counts for level in self._levels} | {"mlm": draw.masks.token_weights * counts[:, None], "itm": ones}
+        weights = {level.name: counts for level in kaleido.asked_levels(self._levels)}
+        return weights | {"mlm": draw.masks.token_weights * counts[:, None], "itm": ones}
 
 
 def clean_batch(bank: Bank, rows: np.ndarray, text_rows: np.ndarray | None = None) -> Arrays:
