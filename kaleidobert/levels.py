@@ -157,6 +157,11 @@ def subset(stored: Sequence[KaleidoLevel], wanted: Sequence[KaleidoLevel]) -> li
     return found if -1 not in found and found == sorted(set(found)) else None
 
 
+def turned_levels(levels: Sequence[KaleidoLevel]) -> frozenset[str]:
+    """The names of the levels of which patches get turned: rotation of KALEIDO."""
+    return frozenset(level.name for level in levels if level.pretext == "rotate")
+
+
 def feature_levels(levels: Sequence[KaleidoLevel]) -> tuple[KaleidoLevel, ...]:
     """The levels whose masked patches are answered by a feature: grey and blank of KALEIDO."""
     return tuple(level for level in levels if level.answer == "feature")

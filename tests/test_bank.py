@@ -16,7 +16,7 @@ from kaleidobert.datasets.products import read_image
 from kaleidobert.errors import UserError
 from kaleidobert.levels import KaleidoLevel
 from kaleidobert.model_zoo import encoders
-from kaleidobert.preprocessors import features, foreground
+from kaleidobert.preprocessors import features, foreground, patches
 from tests.tables import TABLES, TWO
 from tests.tiny import COLUMNS, tiny_catalogue
 
@@ -224,3 +224,25 @@ def test_a_bank_shows_some_of_its_levels_with_their_pretext_or_none(tmp_path, so
             bank.gather(rows, {"features": np.full((3, 1), wrong)})
     again = bank.require(levels[-1:], "pixels-4")  # of one that shows some already
     np.testing.assert_array_equal(again.boxes, whole.boxes[:, patches[levels[-1].name]])
+
+
+def test_patches_that_get_turned_are_cut_square_where_asked(tmp_path, source):
+    squashed = build(tmp_path / "bank", source)
+    bank = build(tmp_path / "square", source, encoder=configs.Encoder("pixels", 4, batch_size=3, turned="square"))
+    assert bank.encoder == "pixels-4-square" != squashed.encoder and bank.square == {"whole"} and not squashed.square
+    assert bank.index["encoder"]["turned"] == "square" and bank.index["fingerprint"] != squashed.index["fingerprint"]
+    every = np.broadcast_to(np.arange(8), (bank.size, 8))
+    one, other = (found.features(np.arange(bank.size), every) for found in (bank, squashed))
+    np.testing.assert_array_equal(one[:, 4:], other[:, 4:])  # other levels, and the boxes of all, are the same
+    np.testing.assert_array_equal(bank.boxes, squashed.boxes)
+    for row in (0, 9, 21):
+        entry = bank.table[row]
+        patch = patches.surroundings(read_image(entry["image_path"]), entry["box"])
+        whole = np.asarray(Image.fromarray(patch).resize((4, 4), Image.Resampling.BILINEAR)) / 255
+        for turn in range(4):
+            np.testing.assert_allclose(one[row, turn], np.rot90(whole, turn).ravel(), atol=1e-3)
+        assert (one[row, :4] != other[row, :4]).any()
+    index = json.loads((bank.folder / "index.json").read_text())
+    index["encoder"].pop("turned")  # as made before there was a choice
+    (bank.folder / "index.json").write_text(json.dumps(index))
+    assert not Bank(bank.folder).square

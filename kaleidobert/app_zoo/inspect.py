@@ -160,7 +160,7 @@ def _photos(config: InspectConfig, bank: Bank) -> Callable[[int], Photo]:
         mask = product.load_mask() if product and product.load_mask else None
         if mask is not None and mask.shape != image.shape[:2]:
             raise UserError(f"the mask is {mask.shape[1]} x {mask.shape[0]}", entry["image_id"], f"{width} x {height}")
-        return Photo(entry["image_id"], image, tuple(entry["box"]), mask)
+        return Photo(entry["image_id"], image, tuple(entry["box"]), mask, bank.square)
 
     return load
 

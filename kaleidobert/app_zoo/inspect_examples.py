@@ -1,6 +1,6 @@
 """From one spoiled example of the sampler to the content of its page: what was done, what is asked, what the model says."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,12 +30,14 @@ class Example:
 
 @dataclass(frozen=True)
 class Photo:
-    """A picture file and what is known of it: image uint8[h, w, 3], box x1, y1, x2, y2, mask bool[h, w] or None."""
+    """A picture file and what is known of it: image uint8[h, w, 3], box x1, y1, x2, y2, mask bool[h, w] or None; square: names
+    of the levels whose patches are cut square."""
 
     image_id: str
     image: np.ndarray
     box: tuple[int, int, int, int]
     mask: np.ndarray | None = None
+    square: Collection[str] = ()
 
 
 def build(bank: Bank, levels: tuple[KaleidoLevel, ...], example: Example, photo: Photo, donor: Photo | None) -> Page:
@@ -111,7 +113,7 @@ def _shown(level: KaleidoLevel, spoiled: pretexts.Spoiled, photo: Photo, donor: 
     """The level as it is, as the model sees it, and the donor with the patch that it lends, where there is one."""
     vectors, foreign, blank = spoiled.vectors[0], spoiled.from_donor[0], np.flatnonzero(spoiled.zeroed[0]).tolist()
     x1, y1, x2, y2 = photo.box
-    cell = pictures.cell_size(level.grid, (x2 - x1) / (y2 - y1))
+    cell = pictures.cell_size(level.grid, 1.0 if level.name in photo.square else (x2 - x1) / (y2 - y1))
     own = _views(level, photo, max(cell))[: level.num_patches]
     changed = [] if level.pretext in ("rotate", "shuffle") else np.flatnonzero(
         foreign | spoiled.zeroed[0] | (vectors >= level.num_patches)).tolist()
@@ -144,7 +146,7 @@ def cells(level: KaleidoLevel, spoiled: pretexts.Spoiled, photo: Photo, donor: P
 
 def _views(level: KaleidoLevel, photo: Photo, size: int) -> np.ndarray:
     """uint8[V * n, s, s, 3], in the order of the bank's vectors."""
-    cut = patches.cut(photo.image, photo.box, (level,), size)[level.name]
+    cut = patches.cut(photo.image, photo.box, (level,), size, square=photo.square)[level.name]
     return pretexts.views(level, cut).reshape(-1, size, size, 3)
 
 

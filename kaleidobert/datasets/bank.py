@@ -34,9 +34,10 @@ REMAKE = "delete the folder and make it again with `kaleidobert records`"
 class Bank:
     """An opened bank. Raises UserError where a file is missing, truncated or does not fit the index.
 
-    levels (those in use: all that the bank was made with, unless ``require`` chose others), made_with (all), feature_size (F), storage
-    ("float16" or "uint8"), text_length (T), encoder (name), size (N); token_ids, token_words, boxes: arrays over all N rows; table: list
-    of N dicts with image_id, product_id, group, view, split, image_path, text, labels, box, fallback.
+    levels (those in use: all that the bank was made with, unless ``require`` chose others), made_with (all), square (names of those
+    whose patches were cut square), feature_size (F), storage ("float16" or "uint8"), text_length (T), encoder (name), size (N);
+    token_ids, token_words, boxes: arrays over all N rows; table: list of N dicts with image_id, product_id, group, view, split,
+    image_path, text, labels, box, fallback.
     """
 
     def __init__(self, folder: str | Path):
@@ -51,6 +52,7 @@ class Bank:
         self._patches: np.ndarray | None = None  # i64[P], i64[V]: the patches and vectors in use, where those are not all
         self._vectors: np.ndarray | None = None
         self.encoder: str = self.index["encoder"]["name"]
+        self.square = kaleido.turned_levels(self.made_with) if self.index["encoder"].get("turned") == "square" else frozenset()
         self.feature_size: int = self.index["encoder"]["feature_size"]
         self.text_length: int = self.index["text"]["length"]
         self.vocabulary = tokenization.Vocabulary(**{**self.index["text"]["vocabulary"],
