@@ -28,16 +28,16 @@ Limits = dict[str, tuple[float, ...]]  # name: (least,) or (least, most)
 
 
 class Checked:
-    """Base of sections with numbers: raises UserError where one lies outside its ``limits``, or is NaN."""
+    """Base of sections with numbers: raises UserError where one lies outside its ``limits``, or is NaN or infinite."""
 
     limits: typing.ClassVar[Limits] = {}
 
     def __post_init__(self) -> None:
         for name, (least, *most) in self.limits.items():
             value = getattr(self, name)
-            if not least <= value <= (most[0] if most else float("inf")):
+            if not (least <= value <= most[0] if most else least <= value < float("inf")):
                 raise UserError(f"{name} is {value}", f"section {type(self).__name__}",
-                                f"{least:g} to {most[0]:g}" if most else f"at least {least:g}")
+                                f"{least:g} to {most[0]:.6g}" if most else f"at least {least:g}" + ", finite" * (value == float("inf")))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
 
+from kaleidobert import levels
 from kaleidobert.config_files import Checked, Limits, differences, dump, load, to_dict
 from kaleidobert.configs_data import (
     Captioner,
@@ -27,7 +28,8 @@ from kaleidobert.configs_evaluation import (
     Writing,
 )
 from kaleidobert.configs_records import Beam, Columns, Encoder, Foreground, RecordsConfig, Source, SynthesizeConfig, Text
-from kaleidobert.configs_training import Losses, Matching, Model, Noise, Sampling, Train
+from kaleidobert.configs_training import Losses, Matching, Model, Noise, Sampling, Train, check_asked
+from kaleidobert.errors import UserError
 from kaleidobert.levels import KALEIDO, KaleidoLevel
 
 __all__ = ["differences", "dump", "load", "to_dict", "Beam", "Columns", "Data", "TrainingData", "Encoder", "Foreground", "Source",
@@ -97,6 +99,15 @@ class PretrainConfig(Checked):
 
     limits: ClassVar[Limits] = {"held_out": (0, 0.5)}
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        levels.check(self.levels)
+        check_asked(self.levels, self.sampling, self.losses)
+        bare = [level.name for level in self.levels if not level.answer]
+        if bare and self.data.files is not None:
+            raise UserError(f"levels: {', '.join(bare)} without a pretext, of released files", "", "a pretext: patches of the files are "
+                            "spoiled already", "give the levels the pretexts of configs/pretrain.yaml, or train on a bank")
+
 
 @dataclass(frozen=True)
 class ClassifyConfig:
@@ -107,7 +118,7 @@ class ClassifyConfig:
     modality: Literal["both", "image", "text"] = "both"
     init: Path | None = None  # the pre-trained checkpoint; refused without one unless from_scratch
     from_scratch: bool = False
-    levels: tuple[KaleidoLevel, ...] = KALEIDO
+    levels: tuple[KaleidoLevel, ...] = ()  # default: those of init; from random weights those of the bank
     model: Model = Model()
     head: Literal["plain", "wide"] = "plain"  # wide (ours): linear models on features and words are added
     plain_run: Path | None = None  # beside the wide head: the figures of this run (its folder) with head=plain on the same examples
@@ -126,7 +137,7 @@ class RetrieveConfig:
     direction: Literal["i2t", "t2i"]
     init: Path | None = None
     from_scratch: bool = False
-    levels: tuple[KaleidoLevel, ...] = KALEIDO
+    levels: tuple[KaleidoLevel, ...] = ()  # default: those of init; from random weights those of the bank
     model: Model = Model()
     matching: Matching = Matching()
     towers: Train = Train(epochs=10, batch_size=128, learning_rate=1e-3, beta_2=0.999, clip_norm=5.0)  # of the head "contrast"

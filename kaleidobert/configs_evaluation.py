@@ -8,7 +8,7 @@ from kaleidobert.config_files import Checked, Limits
 from kaleidobert.configs_data import TrainingData
 from kaleidobert.configs_training import Model, Noise, Train
 from kaleidobert.errors import UserError
-from kaleidobert.levels import KALEIDO, KaleidoLevel
+from kaleidobert.levels import KaleidoLevel
 
 ProtocolName = Literal["kaleido", "fashionbert", "fashionvil", "fashionsap", "mvlt", "full"]  # the rows of evaluators/protocols.py
 
@@ -111,7 +111,7 @@ class CaptionConfig(Checked):
     fixed_length: int = 0  # pieces where length is fixed; 0 = the median of the training texts
     init: Path | None = None  # the pre-trained checkpoint; refused without one unless from_scratch
     from_scratch: bool = False
-    levels: tuple[KaleidoLevel, ...] = KALEIDO
+    levels: tuple[KaleidoLevel, ...] = ()  # default: those of init; from random weights those of the bank
     model: Model = Model()
     noise: Noise = Noise()
     smoothing: float = 0.0  # of labels: the share of the truth that is spread over all pieces

@@ -1,9 +1,12 @@
 """The sections that the commands which train a network share, re-exported by configs.py: sizes, spoiling, losses, schedule."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from kaleidobert.config_files import Checked, Limits
+from kaleidobert.errors import UserError
+from kaleidobert.levels import KaleidoLevel, asked_levels
 
 
 @dataclass(frozen=True)
@@ -28,8 +31,8 @@ class Model(Checked):
 class Sampling(Checked):
     """How examples are spoiled (SPEC section 7)."""
     masking: Literal["random", "alignment"] = "alignment"  # alignment: AGM, for which `kaleidobert align` must have run
-    mask_rate: float = 0.15
-    max_masked: int = 10
+    mask_rate: float = 0.15  # of a text's pieces, one at least; 0 masks none
+    max_masked: int = 10  # pieces of a text at most; no more than its length has room for
     whole_word: bool = False  # mask all pieces of a word together, as far as the quota allows
     pairs: Literal["quota", "all"] = "quota"  # AGM draws at most as many aligned words as tokens are masked, or all of them
     camouflage: Literal["even", "guided"] = "even"  # which patch is replaced: drawn evenly, or by AGM (paper), where other masks tell it
@@ -49,6 +52,25 @@ class Losses(Checked):
     feature_target: Literal["per-patch", "joint"] = "per-patch"  # joint: grey as released, softmax over all masked patches
 
     limits: ClassVar[Limits] = {"mlm_weight": (0,), "itm_weight": (0,)}
+
+
+def check_asked(levels: Sequence[KaleidoLevel], sampling: Sampling, losses: Losses) -> None:
+    """Raises UserError where a task is given weight that the sampling leaves without an answer to learn, or no task has weight."""
+    weights = {"losses.mlm_weight": losses.mlm_weight, "losses.itm_weight": losses.itm_weight}
+    weights |= {f"weight of level {level.name}": level.weight for level in asked_levels(levels)}
+    if not any(weights.values()):
+        raise UserError(f"every loss has weight 0 ({', '.join(weights)})", "", "one weight above 0 at least", "there is nothing to learn")
+    if not sampling.mask_rate and losses.mlm_weight:
+        raise UserError(f"sampling.mask_rate is 0 and losses.mlm_weight is {losses.mlm_weight:g}", "", "masked tokens to predict",
+                        "set sampling.mask_rate above 0, or losses.mlm_weight=0 too")
+    if sampling.negative_share in (0, 1) and losses.itm_weight:
+        texts = "its own" if not sampling.negative_share else "another product's"
+        raise UserError(f"sampling.negative_share is {sampling.negative_share:g} and losses.itm_weight is {losses.itm_weight:g}: every "
+                        f"picture gets {texts} text, so that the matching task has one answer", "", "a share between 0 and 1",
+                        "set sampling.negative_share=0.5, or losses.itm_weight=0 too")
+    if sampling.negative_share == 1 and sampling.losses_on_negatives == "itm-only":
+        raise UserError("sampling.negative_share is 1 and sampling.losses_on_negatives is itm-only: no example counts", "",
+                        "examples that match", "set sampling.negative_share below 1")
 
 
 @dataclass(frozen=True)
@@ -77,8 +99,8 @@ class Train(Checked):
 
     limits: ClassVar[Limits] = {
         "epochs": (0,), "learning_rate": (0,), "warmup_steps": (0,), "weight_decay": (0,), "clip_norm": (0,), "seed": (0,),
-        "warmup_share": (0, 1), "beta_1": (0, 1), "beta_2": (0, 1), "batch_size": (1,), "save_every": (1,), "epsilon": (1e-12,),
-        "accumulate": (1,), "workers": (1, 64), "devices": (0,)}
+        "warmup_share": (0, 1), "beta_1": (0, 0.999999), "beta_2": (0, 0.999999), "batch_size": (1,), "save_every": (1,),
+        "epsilon": (1e-12,), "accumulate": (1,), "workers": (1, 64), "devices": (0,)}
 
 
 @dataclass(frozen=True)

@@ -6,18 +6,21 @@ the model is asked about a level follows from how its patches were spoiled (pape
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import factorial
+from math import factorial, isfinite
 
 from kaleidobert.errors import UserError
 
 MAX_CLASSES = 1_000_000  # a 4x4 shuffle would have 16! classes: no head, label table or training set can hold them
+MAX_GRID = 32  # 1,024 patches, sixteen times the text: no attention over more is meant
+RESERVED = ("mlm", "itm", "total", "patch_features", "patch_features_scale")  # names that stand beside the levels' in the same dicts
 
 
 @dataclass(frozen=True)
 class Pretext:
     """How a level is spoiled and what is asked about it.
 
-    answer: "class" (cross-entropy over num_classes(grid)) or "feature" (the original feature of each masked patch).
+    answer: "class" (cross-entropy over num_classes(grid)), "feature" (the original feature of each masked patch), or "" (nothing is
+    asked: no head, loss or metric).
     num_views: stored feature vectors per patch; more than one where spoiling changes pixels, not only their order.
     fixed_masked: how many patches are spoiled one by one; None = free choice of the level (at least one).
     """
@@ -34,6 +37,7 @@ PRETEXTS = {
     "camouflage": Pretext("class", num_classes=lambda n: n * n, fixed_masked=1),
     "grey": Pretext("feature", num_views=2, fixed_masked=None),
     "blank": Pretext("feature", fixed_masked=None),
+    "none": Pretext(""),  # the patches enter as they are
 }
 
 
@@ -51,19 +55,32 @@ class KaleidoLevel:
         where = f"level {self.name!r}"
         if self.pretext not in PRETEXTS:
             raise UserError(f"unknown pretext {self.pretext!r}", where, f"one of {', '.join(PRETEXTS)}")
-        if self.grid < 1:
-            raise UserError(f"grid is {self.grid}", where, "a grid of at least 1")
-        if not self.name.isidentifier() or self.name in ("mlm", "itm"):
-            raise UserError("the name cannot be used", where, "letters, digits and _; neither mlm nor itm")
+        if not 1 <= self.grid <= MAX_GRID:
+            raise UserError(f"grid is {self.grid}", where, f"a grid of 1 to {MAX_GRID}")
+        if not self.name.isidentifier() or self.name in RESERVED:
+            raise UserError("the name cannot be used", where, f"letters, digits and _; none of {', '.join(RESERVED)}")
+        self._check_masked(where)
+        self._check_weight(where)
         pretext = PRETEXTS[self.pretext]
-        if pretext.fixed_masked is None:
-            if not 1 <= self.num_masked <= self.num_patches:
-                raise UserError(f"num_masked is {self.num_masked}", where, f"1 to {self.num_patches} for {self.pretext!r}")
-        elif self.num_masked != pretext.fixed_masked:
-            raise UserError(f"num_masked is {self.num_masked}", where, f"{pretext.fixed_masked} for {self.pretext!r}")
         if pretext.num_classes and not 2 <= pretext.num_classes(self.grid) <= MAX_CLASSES:
             raise UserError(f"a {self.grid}x{self.grid} {self.pretext!r} has no usable number of classes", where,
                             f"2 to {MAX_CLASSES:,} classes: another grid")
+
+    def _check_masked(self, where: str) -> None:
+        fixed = PRETEXTS[self.pretext].fixed_masked
+        if fixed is not None and self.num_masked != fixed:
+            raise UserError(f"num_masked is {self.num_masked}", where, f"{fixed} for {self.pretext!r}",
+                            "leave num_masked out" if not fixed else f"set num_masked: {fixed}")
+        if fixed is None and not 1 <= self.num_masked <= self.num_patches:
+            raise UserError(f"num_masked is {self.num_masked}", where, f"1 to {self.num_patches} for {self.pretext!r}")
+
+    def _check_weight(self, where: str) -> None:
+        if not (isfinite(self.weight) and self.weight >= 0):
+            raise UserError(f"weight is {self.weight}", where, "a finite number, at least 0",
+                            "set weight: 0 to leave the level's loss out, or pretext: none to ask nothing of it")
+        if not self.answer and self.weight not in (0, 1):
+            raise UserError(f"weight is {self.weight}, and nothing is asked of a level without a pretext", where, "no weight",
+                            "leave weight out, or name a pretext")
 
     @property
     def num_patches(self) -> int:
@@ -79,7 +96,7 @@ class KaleidoLevel:
 
     @property
     def num_classes(self) -> int:
-        """Classes of a "class" level; 0 for a "feature" level."""
+        """Classes of a "class" level; 0 for the others."""
         count = PRETEXTS[self.pretext].num_classes
         return count(self.grid) if count else 0
 
@@ -94,10 +111,13 @@ KALEIDO = (
 
 
 def check(levels: Sequence[KaleidoLevel]) -> tuple[KaleidoLevel, ...]:
-    """The levels as a tuple; raises UserError if there are none or two share a name."""
+    """The levels as a tuple; raises UserError if there are none, two share a name, or all of their patches are blank."""
     names = [level.name for level in levels]
     if not names or len(set(names)) < len(names):
         raise UserError(f"levels are named {names}", "the level table", "at least one level, each name once")
+    if all(level.pretext == "blank" and level.num_masked == level.num_patches for level in levels):
+        raise UserError(f"all {num_patches(levels)} patches are blank", "the level table", "a patch of the picture that the model sees",
+                        "set a smaller num_masked, or add a level")
     return tuple(levels)
 
 
@@ -119,6 +139,27 @@ def patch_slices(levels: Sequence[KaleidoLevel]) -> dict[str, slice]:
 def vector_slices(levels: Sequence[KaleidoLevel]) -> dict[str, slice]:
     """{level name: its slice of the stored vectors}, inside it view-major: (views, patches)."""
     return _slices(levels, [level.num_patches * level.num_views for level in levels])
+
+
+def asked_levels(levels: Sequence[KaleidoLevel]) -> tuple[KaleidoLevel, ...]:
+    """The levels of which something is asked: those with a head, a loss and metrics."""
+    return tuple(level for level in levels if level.answer)
+
+
+def subset(stored: Sequence[KaleidoLevel], wanted: Sequence[KaleidoLevel]) -> list[int] | None:
+    """Where each of ``wanted`` stands in ``stored``; None where one is not there or the order is another.
+
+    A level is there where name, grid and pretext are the same; a level without a pretext needs name and grid only, as view 0 of every
+    pretext is the untouched patch.
+    """
+    places = {(level.name, level.grid, pretext): place for place, level in enumerate(stored) for pretext in (level.pretext, "none")}
+    found = [places.get((level.name, level.grid, level.pretext), -1) for level in wanted]
+    return found if -1 not in found and found == sorted(set(found)) else None
+
+
+def turned_levels(levels: Sequence[KaleidoLevel]) -> frozenset[str]:
+    """The names of the levels of which patches get turned: rotation of KALEIDO."""
+    return frozenset(level.name for level in levels if level.pretext == "rotate")
 
 
 def feature_levels(levels: Sequence[KaleidoLevel]) -> tuple[KaleidoLevel, ...]:

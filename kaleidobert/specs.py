@@ -63,7 +63,7 @@ def targets(levels: Sequence[KaleidoLevel], feature_size: int, max_masked: int, 
         "mlm": Spec(("B", max_masked), "int32", "the true pieces at masked_tokens"),
         "itm": Spec(("B",), "int32", "1 = the text belongs to the picture"),
     }
-    for level in levels:
+    for level in kaleido.asked_levels(levels):
         if level.answer == "class":
             specs[level.name] = Spec(("B",), "int32", f"one of {level.num_classes} classes of {level.pretext!r}")
         else:

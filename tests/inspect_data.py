@@ -29,11 +29,11 @@ def change(source: configs.Source, number: int, **values) -> None:
 class World:
     """A catalogue, its bank and a checkpoint of a random model."""
 
-    def __init__(self, folder: Path, levels):
+    def __init__(self, folder: Path, levels, turned: str = "squash"):
         self.source, self.levels = tiny_catalogue(folder / "catalogue", 16), levels
         change(self.source, 0, text=TITLE)
         Image.new("RGB", (40, 52), (200, 200, 200)).save(folder / "catalogue/p01-front.png")  # nothing in the foreground
-        self.bank, self.checkpoint = make_bank(folder / "bank", self.source, levels), folder / "best.npz"
+        self.bank, self.checkpoint = make_bank(folder / "bank", self.source, levels, turned=turned), folder / "best.npz"
         checkpoints.save(self.checkpoint, pretrainer(self.sizes()))
 
     def sizes(self, **changes) -> dict:
@@ -46,7 +46,7 @@ class World:
 
     def photo(self, row: int) -> Photo:
         entry = self.bank.table[row]
-        return Photo(entry["image_id"], read_image(entry["image_path"]), tuple(entry["box"]))
+        return Photo(entry["image_id"], read_image(entry["image_path"]), tuple(entry["box"]), square=self.bank.square)
 
     def sampler(self, **sampling) -> PretrainSampler:
         options = configs.Sampling(**{"masking": "random"} | sampling)

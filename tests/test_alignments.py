@@ -10,6 +10,7 @@ from kaleidobert import levels as kaleido
 from kaleidobert.datasets import alignments
 from kaleidobert.datasets.bank import Bank
 from kaleidobert.errors import UserError
+from kaleidobert.levels import KaleidoLevel
 from tests.tables import TABLES, TWO
 from tests.tiny import tiny_bank
 
@@ -60,6 +61,20 @@ def test_what_is_read_is_what_was_written(tmp_path, levels):
     assert (info["mode"], info["settings"], info["captioner_sha256"]) == ("attention", {"threshold": 0.5}, "abc")
     again = write(bank, example(bank, 1))
     assert (bank.alignment == example(bank, 1)).all() and again["files"] != info["files"]
+
+
+def test_a_bank_that_shows_some_of_its_levels_shows_their_links(tmp_path):
+    bank = tiny_bank(tmp_path, TABLES["kaleido"])
+    strengths = example(bank)
+    bare = bank.require((KaleidoLevel("rotation", 1, "none"), bank.levels[3]), "")
+    assert bare.alignment is None
+    write(bank, strengths)
+    bare.forget_alignment()
+    columns = [0, *range(14, 30)]
+    assert bare.alignment.shape == strengths[..., columns].shape and bare.alignment_info == bank.alignment_info
+    for rows in (np.array([4, 0, 4]), slice(2, 3), 5):
+        np.testing.assert_array_equal(bare.alignment[rows], strengths[rows][..., columns])
+    bare.verify()
 
 
 def test_an_interrupted_write_leaves_no_alignment(copy):

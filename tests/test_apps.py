@@ -20,7 +20,7 @@ from tests.apps_data import SIZES, TRAIN, World, call, results
 from tests.tables import TABLES
 from tests.tiny import COLUMNS, tiny_bank
 
-MODALITIES = {"kaleido": "both", "two": "image", "six": "text", "classes": "both"}
+MODALITIES = {"kaleido": "both", "two": "image", "six": "text", "classes": "both", "bare": "both"}
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,7 @@ def test_pretraining_writes_what_it_promises(world):
     assert [row["step"] for row in rows if row["split"] == "train"] == [2, 4]  # at checkpoints and at ends of epochs
     assert [row["step"] for row in rows if row["split"] == "held_out"] == [2, 4] and {row["split"] for row in rows} == {"train", "held_out"}
     for level in world.levels:
-        metrics = {"class": {f"{level.name}_loss", f"{level.name}_accuracy"}, "feature": {f"{level.name}_kl"}}[level.answer]
+        metrics = {"class": {f"{level.name}_loss", f"{level.name}_accuracy"}, "feature": {f"{level.name}_kl"}, "": set()}[level.answer]
         assert metrics <= outcome["metrics"].keys() and metrics <= outcome["baselines"].keys()
         assert all(any(name in row for name in metrics) for row in rows) and all(name in world.done.out for name in metrics)
     assert configs.load(configs.PretrainConfig, run / "config.yaml") == world.pretrain()

@@ -16,7 +16,7 @@ from kaleidobert.datasets.products import read_image
 from kaleidobert.errors import UserError
 from kaleidobert.levels import KaleidoLevel
 from kaleidobert.model_zoo import encoders
-from kaleidobert.preprocessors import features, foreground
+from kaleidobert.preprocessors import features, foreground, patches
 from tests.tables import TABLES, TWO
 from tests.tiny import COLUMNS, tiny_catalogue
 
@@ -187,8 +187,8 @@ def test_require_and_identity(tmp_path, source):
     bank.require(TWO, "")
     bank.require((TWO[0], replace(TWO[1], num_masked=3, weight=2.0)), "pixels-4")  # what a bank does not depend on
     mine = "made with levels whole 1x1 rotate, quarters 2x2 blank; expected: .*make a bank with these"
-    for other in ((TWO[1], TWO[0]), TWO[:1], (TWO[0], replace(TWO[1], grid=3)), (TWO[0], replace(TWO[1], name="other")),
-                  (TWO[0], KaleidoLevel("quarters", 2, "grey", num_masked=1))):
+    for other in ((TWO[1], TWO[0]), (*TWO, KaleidoLevel("more", 3, "none")), (TWO[0], replace(TWO[1], grid=3)),
+                  (TWO[0], replace(TWO[1], name="other")), (TWO[0], KaleidoLevel("quarters", 2, "grey", num_masked=1))):
         with pytest.raises(UserError, match=mine):
             bank.require(other, "")
     with pytest.raises(UserError, match="made with the encoder 'pixels-4'; expected: 'pixels-8'"):
@@ -197,3 +197,52 @@ def test_require_and_identity(tmp_path, source):
     texts = build(tmp_path / "texts", source, text=configs.Text(vocabulary_size=40))
     assert bank.identity == same.identity and bank.identity["encoder"] == "pixels-4"
     assert texts.identity["vocabulary_sha256"] != bank.identity["vocabulary_sha256"]
+
+
+FEWER = {"one": lambda levels: levels[-1:], "bare": lambda levels: tuple(KaleidoLevel(one.name, one.grid, "none") for one in levels),
+         "two bare ones": lambda levels: tuple(KaleidoLevel(one.name, one.grid, "none") for one in levels[::3]),
+         "a bare one before others": lambda levels: (KaleidoLevel(levels[0].name, levels[0].grid, "none"), *levels[1:])}
+
+
+@pytest.mark.parametrize("fewer", FEWER.values(), ids=FEWER)
+@pytest.mark.parametrize("table", ["kaleido", "six"])
+def test_a_bank_shows_some_of_its_levels_with_their_pretext_or_none(tmp_path, source, table, fewer):
+    whole, levels = build(tmp_path / "bank", source, TABLES[table]), fewer(TABLES[table])
+    bank, rows = whole.require(levels, ""), np.array([3, 0, 21])
+    assert bank.levels == levels and bank.made_with == whole.levels == TABLES[table] and whole.require(TABLES[table], "") is whole
+    patches, vectors = kaleido.patch_slices(whole.levels), kaleido.vector_slices(whole.levels)
+    every = np.broadcast_to(np.arange(kaleido.num_vectors(whole.levels)), (3, kaleido.num_vectors(whole.levels)))
+    mine = np.broadcast_to(np.arange(kaleido.num_vectors(levels)), (3, kaleido.num_vectors(levels)))
+    stored, shown = whole.features(rows, every), bank.features(rows, mine)
+    for level in levels:
+        count = level.num_patches * level.num_views
+        np.testing.assert_array_equal(shown[:, kaleido.vector_slices(levels)[level.name]], stored[:, vectors[level.name]][:, :count])
+        np.testing.assert_array_equal(bank.boxes[:, kaleido.patch_slices(levels)[level.name]], whole.boxes[:, patches[level.name]])
+    assert describe(bank)["patches"] == bank.boxes.shape[1] == kaleido.num_patches(levels)
+    for wrong in (-1, kaleido.num_vectors(levels)):
+        with pytest.raises(IndexError):
+            bank.gather(rows, {"features": np.full((3, 1), wrong)})
+    again = bank.require(levels[-1:], "pixels-4")  # of one that shows some already
+    np.testing.assert_array_equal(again.boxes, whole.boxes[:, patches[levels[-1].name]])
+
+
+def test_patches_that_get_turned_are_cut_square_where_asked(tmp_path, source):
+    squashed = build(tmp_path / "bank", source)
+    bank = build(tmp_path / "square", source, encoder=configs.Encoder("pixels", 4, batch_size=3, turned="square"))
+    assert bank.encoder == "pixels-4-square" != squashed.encoder and bank.square == {"whole"} and not squashed.square
+    assert bank.index["encoder"]["turned"] == "square" and bank.index["fingerprint"] != squashed.index["fingerprint"]
+    every = np.broadcast_to(np.arange(8), (bank.size, 8))
+    one, other = (found.features(np.arange(bank.size), every) for found in (bank, squashed))
+    np.testing.assert_array_equal(one[:, 4:], other[:, 4:])  # other levels, and the boxes of all, are the same
+    np.testing.assert_array_equal(bank.boxes, squashed.boxes)
+    for row in (0, 9, 21):
+        entry = bank.table[row]
+        patch = patches.surroundings(read_image(entry["image_path"]), entry["box"])
+        whole = np.asarray(Image.fromarray(patch).resize((4, 4), Image.Resampling.BILINEAR)) / 255
+        for turn in range(4):
+            np.testing.assert_allclose(one[row, turn], np.rot90(whole, turn).ravel(), atol=1e-3)
+        assert (one[row, :4] != other[row, :4]).any()
+    index = json.loads((bank.folder / "index.json").read_text())
+    index["encoder"].pop("turned")  # as made before there was a choice
+    (bank.folder / "index.json").write_text(json.dumps(index))
+    assert not Bank(bank.folder).square

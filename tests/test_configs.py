@@ -121,7 +121,33 @@ def _sections():
     ("model.dropout=1.5", "model: dropout is 1.5; expected: 0 to 0.99"),
     ("sampling.mask_rate=-1", "mask_rate is -1.0; expected: 0 to 1"),
     ("levels=[{name: a, grid: 0, pretext: rotate}]", r"levels\[0\]: grid is 0"),
+    ("levels=[{name: a, grid: 1, pretext: rotate, weight: -1}]", r"levels\[0\]: weight is -1.0; expected: a finite number, at least 0"),
+    ("levels=[{name: a, grid: 2, pretext: blank, num_masked: 4}]", "all 4 patches are blank"),
+    ("losses.mlm_weight=.inf", "losses: mlm_weight is inf; expected: at least 0, finite"),
+    ("losses.mlm_weight=-1", "losses: mlm_weight is -1.0; expected: at least 0"),
+    ("train.beta_2=1", "beta_2 is 1.0; expected: 0 to 0.999999"),
+    ("sampling.mask_rate=0", "sampling.mask_rate is 0 and losses.mlm_weight is 1; .*losses.mlm_weight=0"),
+    ("sampling.negative_share=0", "negative_share is 0 and losses.itm_weight is 1: every picture gets its own text"),
+    ("sampling.negative_share=1", "negative_share is 1 and losses.itm_weight is 1: every picture gets another product's text"),
 ])
 def test_numbers_out_of_range_name_the_key(written, word, message):
     with pytest.raises(UserError, match=message):
         configs.load(configs.PretrainConfig, written(PRETRAIN), [word])
+
+
+@pytest.mark.parametrize("words, message", [
+    (["losses={mlm_weight: 0, itm_weight: 0}", "levels=[{name: a, grid: 1, pretext: none}]"],
+     r"every loss has weight 0 \(losses.mlm_weight, losses.itm_weight\); expected: one weight above 0"),
+    (["losses={mlm_weight: 0, itm_weight: 0}", "levels=[{name: a, grid: 1, pretext: rotate, weight: 0}]"], "weight of level a\\)"),
+    (["losses.itm_weight=0", "sampling.negative_share=1"], "losses_on_negatives is itm-only: no example counts"),
+    (["data={bank: , files: rows}", "levels=[{name: a, grid: 1, pretext: none}]"], "levels: a without a pretext, of released files"),
+])
+def test_tasks_without_an_answer_to_learn_are_refused(written, words, message):
+    with pytest.raises(UserError, match=message):
+        configs.load(configs.PretrainConfig, written(PRETRAIN), words)
+
+
+@pytest.mark.parametrize("words", [["losses.mlm_weight=0", "sampling.mask_rate=0"], ["losses.itm_weight=0", "sampling.negative_share=0"],
+                                   ["losses={mlm_weight: 0, itm_weight: 0}"], ["levels=[{name: a, grid: 1, pretext: none}]"]])
+def test_tasks_may_be_left_out(written, words):
+    configs.load(configs.PretrainConfig, written(PRETRAIN), words)

@@ -56,6 +56,23 @@ def test_pixels_shown_are_the_ones_whose_features_the_model_reads(world):
             np.testing.assert_allclose(shown[~blank], expected[~blank], atol=1e-3)
 
 
+def test_pages_of_a_bank_whose_turned_patches_are_square(tmp_path):
+    levels = (KaleidoLevel("rotation", 1, "none"), *TABLES["kaleido"][1:])  # a run that asks nothing of them sees them no less
+    for shown in (TABLES["kaleido"], levels):
+        square = World(tmp_path / shown[0].pretext, TABLES["kaleido"], turned="square")
+        square.bank, square.levels = square.bank.require(shown, ""), shown
+        test_pixels_shown_are_the_ones_whose_features_the_model_reads(square)
+        card = square.page(3)[0].levels[0]
+        assert {one.image.width == one.image.height for one in card.shown} == {True}
+    assert not card.answer and card.right is None and card.question == "Nothing is asked."
+    page = square.page(3)[0]
+    assert [one.name for one in page.asked_levels] == [level.name for level in levels[1:]]
+    text = pages.page(page, ())
+    assert text.count("Truth:") == 5 and "Nothing is asked." in text  # text and picture, four levels
+    index = pages.index([pages.thumbnail(square.page(3, answers(True))[0])], ())
+    assert "<th>jigsaw</th>" in index and "<th>rotation</th>" not in index
+
+
 @pytest.mark.parametrize("table", ["kaleido", "two"])
 @pytest.mark.parametrize("right", [True, False])
 def test_answers_are_compared_with_the_truth(tmp_path, table, right):

@@ -182,3 +182,29 @@ def test_patches_that_are_small_in_the_picture_are_cut_smaller():
     rows, _ = features.encode([mixed, plain], encoder, 8)
     assert rows.shape == (2, 74, 3) and sizes.count(10) == 8  # 57 patches in calls of 8
     np.testing.assert_allclose(rows[0], [view.reshape(-1, 3).mean(0) for view in mixed.views], rtol=1e-3)
+
+
+@pytest.mark.parametrize("place, rows, columns", [
+    ((4, 2, 6, 8), range(2, 8), range(2, 8)),  # the picture has what lies around the box
+    ((0, 2, 2, 8), range(2, 8), range(0, 6)),  # moved where it ends
+    ((9, 0, 10, 4), range(0, 4), range(6, 10)),
+    ((3, 0, 5, 12), range(12), (1, *range(10), 8)),  # mirrored where it is narrower, without the outermost pixels again
+    ((2, 3, 4, 5), range(3, 5), range(2, 4)),
+])
+def test_a_square_of_what_is_around_a_box(place, rows, columns):
+    image = np.random.default_rng(0).integers(0, 256, (12, 10, 3)).astype(np.uint8)
+    np.testing.assert_array_equal(patches.surroundings(image, place), image[np.ix_(list(rows), list(columns))])
+
+
+@pytest.mark.parametrize("height, width, square", [(1, 9, 9), (9, 1, 9), (2, 20, 20), (1, 1, 1)])
+def test_thin_pictures_are_mirrored_again_and_again(height, width, square):
+    image = np.arange(height * width * 3).reshape(height, width, 3).astype(np.uint8)
+    found = patches.surroundings(image, (0, 0, width, height))
+    assert found.shape == (square, square, 3) and {tuple(one) for one in found.reshape(-1, 3)} == {tuple(one) for one in image.reshape(-1, 3)}
+
+
+def test_named_levels_are_cut_square_and_no_others():
+    image = np.random.default_rng(0).integers(0, 256, (30, 40, 3)).astype(np.uint8)
+    plain, square = (patches.cut(image, (10, 5, 18, 28), KALEIDO, 23, square=names) for names in ((), ("rotation",)))
+    assert (square["rotation"][0] == image[5:28, 2:25]).all()  # as it is, without resizing
+    assert all((square[name] == plain[name]).all() == (name != "rotation") for name in plain)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from kaleidobert.levels import KALEIDO
+from kaleidobert.levels import KALEIDO, KaleidoLevel
 from kaleidobert.preprocessors import pretexts
 
 ROTATION, JIGSAW, CAMOUFLAGE, GREY, BLANK = KALEIDO
@@ -57,3 +57,11 @@ def test_a_repeated_blank_id_negates_as_released():
 def test_untouched_shows_every_patch_in_its_slot(level):
     untouched = pretexts.untouched(level, 2)
     assert (untouched.vectors == np.arange(level.num_patches)).all() and not (untouched.zeroed | untouched.from_donor).any()
+
+
+def test_a_level_without_a_pretext_stays_as_it_is_and_draws_nothing():
+    level, draws = KaleidoLevel("bare", 3, "none"), rng()
+    before = str(draws.bit_generator.state)
+    spoiled = pretexts.spoil(level, np.zeros((5, 0), np.int32), draws)
+    assert (spoiled.vectors == np.arange(9)).all() and not spoiled.from_donor.any() and not spoiled.zeroed.any()
+    assert spoiled.answer is None and str(draws.bit_generator.state) == before

@@ -131,12 +131,12 @@ def test_small_patches_go_through_the_network_at_their_own_size(fresh):
 def test_a_bank_made_otherwise_is_another_encoder_s(fresh):
     names = [bank_builder.encoder_name(replace(fresh.encoder, **changes)) for changes in (
         {}, {"batch_size": 9}, {"folded": True}, {"precision": "mixed_bfloat16"}, {"precision": "mixed_float16", "folded": True},
-        {"small_size": 32, "folded": True})]
+        {"small_size": 32, "folded": True}, {"turned": "square"})]
     assert names == ["mobilenet_v2-40", "mobilenet_v2-40", "mobilenet_v2-40-folded", "mobilenet_v2-40-bfloat16",
-                     "mobilenet_v2-40-float16", "mobilenet_v2-40-small32-folded"]
+                     "mobilenet_v2-40-float16", "mobilenet_v2-40-small32-folded", "mobilenet_v2-40-square"]
     made = fresh.records(encoder=fresh.encoder)
     products, _ = catalogue.read(fresh.source)
     mark = bank_builder.claim(made, products)  # a run that was interrupted at once
     assert bank_builder.fingerprint(replace(made, threads=3, workers=2, encoder=replace(fresh.encoder, batch_size=9)), products) == mark
-    for changes in ({"folded": True}, {"precision": "mixed_bfloat16"}, {"small_size": 32}):
+    for changes in ({"folded": True}, {"precision": "mixed_bfloat16"}, {"small_size": 32}, {"turned": "square"}):
         refused(call("records", replace(made, encoder=replace(fresh.encoder, **changes))), "holds another bank")

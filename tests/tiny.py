@@ -48,10 +48,11 @@ def tiny_catalogue(folder: Path, num_products: int = 24) -> configs.Source:
     return configs.Source(folder / "table.jsonl", COLUMNS)
 
 
-def make_bank(folder: Path, source: configs.Source, levels: tuple[KaleidoLevel, ...] = KALEIDO, text_length: int = 16) -> Bank:
+def make_bank(folder: Path, source: configs.Source, levels: tuple[KaleidoLevel, ...] = KALEIDO, text_length: int = 16,
+              turned: str = "squash") -> Bank:
     """The opened bank of a catalogue, with the pixels encoder (F = 192)."""
-    config = configs.RecordsConfig(folder, source, configs.Foreground("border"), encoder=configs.Encoder("pixels", 8), levels=levels,
-                                   text=configs.Text(length=text_length), workers=1)
+    config = configs.RecordsConfig(folder, source, configs.Foreground("border"), encoder=configs.Encoder("pixels", 8, turned=turned),
+                                   levels=levels, text=configs.Text(length=text_length), workers=1)
     products, left_out = catalogue.read(source)
     mark = bank_builder.claim(config, products)
     for _ in bank_builder.build_shards(config, products, encoders.build):

@@ -60,6 +60,7 @@ class Data:
 
 def dry_run(config: CaptionConfig) -> None:
     """Check bank, settings and checkpoint, print sizes."""
+    config = models.with_levels(config)
     check_folder(config.run, config)
     data = _open(config)
     models.check_start(config, data.bank)
@@ -77,6 +78,7 @@ def dry_run(config: CaptionConfig) -> None:
 
 def run(config: CaptionConfig) -> None:
     """Train where asked for, write and judge the captions of one picture per validation product, write the run folder."""
+    config = models.with_levels(config)
     check_folder(config.run, config)
     if not config.train.epochs:
         return _run(config)
@@ -183,8 +185,7 @@ def _open(config: CaptionConfig) -> Data:
     if config.mode == "causal" and config.length != "predicted":
         raise UserError(f"mode is causal and length is {config.length}", "caption", "length=predicted: such captions end by an end piece "
                         "of their own", "leave length out, or set mode=mask-predict")
-    bank = Bank(config.data.bank)
-    bank.require(config.levels, config.data.encoder)
+    bank = Bank(config.data.bank).require(config.levels, config.data.encoder)
     caption_writing.most_pieces(config, bank)
     train = share_of_groups(bank, bank.rows(config.data.train_split), config.data.train_share, config.train.seed)
     train = _with_text(bank, train, config.data.train_split)

@@ -33,6 +33,7 @@ class Chooser:
         if meta.get("kind") != Matcher.kind or meta["config"].get("head") != "contrast":
             raise UserError(f"the checkpoint holds a {meta.get('kind')!r} without towers", str(path), "a matcher with head contrast",
                             "name the best.npz of a `kaleidobert retrieve matching.head=contrast` run as writing.matcher")
+        bank = bank.require(models.levels_of(meta), "")  # the captioner may see others
         sizes = {"feature_size": bank.feature_size, "vocabulary_size": bank.vocabulary.size, "levels": configs.to_dict(bank.levels)}
         models.require(path, sizes, bank)
         self.model = {"checkpoint": written(path), **lineage.model("contrast", path)}

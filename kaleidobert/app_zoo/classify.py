@@ -34,6 +34,7 @@ PARTS = {"own": "encoder alone", "linear": "linear models alone"}  # of the head
 
 def dry_run(config: ClassifyConfig) -> None:
     """Check data, label and checkpoint, print sizes."""
+    config = models.with_levels(config)
     check_folder(config.run, config)
     if config.data.files is not None:
         return released_runs.dry_run(config)
@@ -48,6 +49,7 @@ def dry_run(config: ClassifyConfig) -> None:
 
 def run(config: ClassifyConfig) -> None:
     """Train, evaluate the weights of the last epoch (nothing is chosen on the validation split), write the run folder."""
+    config = models.with_levels(config)
     check_folder(config.run, config)
     with distribution.over(config.train):
         _run(config)
@@ -147,8 +149,7 @@ def evaluate(config: ClassifyConfig, data: LabelMaterial, guesses: np.ndarray) -
 
 def material(config: ClassifyConfig) -> LabelMaterial:
     """The splits of data.bank, pictures without a label left out."""
-    bank = Bank(config.data.bank)
-    bank.require(config.levels, config.data.encoder)
+    bank = Bank(config.data.bank).require(config.levels, config.data.encoder)
     rows = share_of_groups(bank, bank.rows(config.data.train_split), config.data.train_share, config.train.seed)
     val_rows = bank.rows(config.data.val_split)
     labels, names = label_ids(bank, config.label, rows)

@@ -154,7 +154,7 @@ def _keys(kind, prefix: str = "  ", section=None) -> str:
             lines += [f"{prefix}{field.name}:", _keys(hint, prefix + "  ", None if default is dataclasses.MISSING else default)]
             continue
         value = "*" if default is dataclasses.MISSING else configs.to_dict(default)
-        value = "the five kaleido levels" if field.name == "levels" else "" if value in (None, "", [], {}) else value
+        value = ("the five kaleido levels" if value else "[]") if field.name == "levels" else "" if value in (None, "", [], {}) else value
         value = str(value).lower() if isinstance(value, bool) else value
         choices = f"  # {' | '.join(map(str, typing.get_args(hint)))}" if typing.get_origin(hint) is typing.Literal else ""
         lines.append(f"{prefix}{field.name}: {value}{choices}".rstrip())

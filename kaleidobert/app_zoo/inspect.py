@@ -114,7 +114,8 @@ def choose(bank: Bank, config: InspectConfig) -> list[int]:
 
 
 def _open(config: InspectConfig) -> tuple[Bank, tuple[KaleidoLevel, ...], list[int]]:
-    """Bank, level table and rows. The table is the checkpoint's, whose numbers of masked patches may differ from the bank's."""
+    """Bank, level table and rows. The table is the checkpoint's, which may have fewer levels than the bank, other numbers of masked
+    patches, or nothing to ask of a level."""
     bank = Bank(config.data.bank)
     levels = bank.levels
     if config.checkpoint is not None:
@@ -122,11 +123,12 @@ def _open(config: InspectConfig) -> tuple[Bank, tuple[KaleidoLevel, ...], list[i
         if meta.get("kind") != Pretrainer.kind:
             raise UserError(f"the checkpoint holds a {meta.get('kind')!r}", str(config.checkpoint), f"a {Pretrainer.kind!r}",
                             "name the best.npz of a `kaleidobert pretrain` run")
+        levels = models.levels_of(meta)
+    bank = bank.require(levels, config.data.encoder)
+    if config.checkpoint is not None:
         arguments = {"levels": [asdict(level) for level in levels], "feature_size": bank.feature_size,
                      "vocabulary_size": bank.vocabulary.size, "text_length": bank.text_length}
         models.require(config.checkpoint, arguments, bank)
-        levels = tuple(KaleidoLevel(**row) for row in models.meta_backbone(meta)["levels"])
-    bank.require(levels, config.data.encoder)
     return bank, levels, choose(bank, config)
 
 
@@ -158,7 +160,7 @@ def _photos(config: InspectConfig, bank: Bank) -> Callable[[int], Photo]:
         mask = product.load_mask() if product and product.load_mask else None
         if mask is not None and mask.shape != image.shape[:2]:
             raise UserError(f"the mask is {mask.shape[1]} x {mask.shape[0]}", entry["image_id"], f"{width} x {height}")
-        return Photo(entry["image_id"], image, tuple(entry["box"]), mask)
+        return Photo(entry["image_id"], image, tuple(entry["box"]), mask, bank.square)
 
     return load
 
@@ -213,7 +215,7 @@ def _page(bank: Bank, levels: tuple[KaleidoLevel, ...], row: int, sources: tuple
 
 def _result(page: Page) -> Mapping:
     """What results.json says of a page: the files, what was asked and whether it was answered rightly (null: no model)."""
-    right = {card.name: card.right for card in (page.match, *page.levels)}
+    right = {card.name: card.right for card in (page.match, *page.asked_levels)}
     words = [{"truth": token.truth, "read": token.text, "right": token.guesses[0].true if token.guesses else None}
              for token in page.asked]
     return {"image_id": page.image_id, "html": f"{page.name}.html", "png": f"{page.name}.png", "own_text": not page.negative,

@@ -40,7 +40,8 @@ class Measure:
 
 @dataclass(frozen=True)
 class Card:
-    """One question to the model, the true answer, and what it said. name: the task's."""
+    """One question to the model, the true answer, and what it said; a level of which nothing is asked has no answer. name: the
+    task's."""
 
     name: str
     title: str
@@ -114,6 +115,11 @@ class Page:
     match: Card
     levels: tuple[Card, ...]
     aligned: Aligned | None = None
+
+    @property
+    def asked_levels(self) -> tuple[Card, ...]:
+        """The cards of the levels of which something is asked."""
+        return tuple(card for card in self.levels if card.answer)
 
     @property
     def asked(self) -> tuple[Token, ...]:

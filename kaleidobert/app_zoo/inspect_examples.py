@@ -1,6 +1,6 @@
 """From one spoiled example of the sampler to the content of its page: what was done, what is asked, what the model says."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,12 +30,14 @@ class Example:
 
 @dataclass(frozen=True)
 class Photo:
-    """A picture file and what is known of it: image uint8[h, w, 3], box x1, y1, x2, y2, mask bool[h, w] or None."""
+    """A picture file and what is known of it: image uint8[h, w, 3], box x1, y1, x2, y2, mask bool[h, w] or None; square: names
+    of the levels whose patches are cut square."""
 
     image_id: str
     image: np.ndarray
     box: tuple[int, int, int, int]
     mask: np.ndarray | None = None
+    square: Collection[str] = ()
 
 
 def build(bank: Bank, levels: tuple[KaleidoLevel, ...], example: Example, photo: Photo, donor: Photo | None) -> Page:
@@ -92,17 +94,17 @@ def _match(row: Mapping[str, Any], text_row: Mapping[str, Any], example: Example
 
 
 def _level(number: int, level: KaleidoLevel, example: Example, photo: Photo, donor: Photo | None) -> Card:
-    spoiled, name = example.draw.spoiled[level.name], level.name
+    spoiled, name, answer = example.draw.spoiled[level.name], level.name, ""
     title = f"{number}  {name}: {level.grid} × {level.grid} {'patches' if level.grid > 1 else 'patch'}"
     if level.answer == "class":
         label = int(spoiled.answer[0])
         answer = f"{CLASS_NAMES[level.pretext](level, label)} (label {label} of 0 to {level.num_classes - 1})"
-    else:
+    elif level.answer == "feature":
         answer = f"the features of {_listed(example.draw.masks.patches[name][0])} as they were"
     guesses, measures = (), ()
     if example.outputs is not None and level.answer == "class":
         guesses = _guesses(example.outputs[name][0], int(spoiled.answer[0]), lambda i: CLASS_NAMES[level.pretext](level, i))
-    elif example.outputs is not None:
+    elif example.outputs is not None and level.answer == "feature":
         measures = tuple(_measures(level, example))
     return Card(name, title, QUESTIONS[level.pretext], answer, _shown(level, spoiled, photo, donor), guesses, measures)
 
@@ -111,7 +113,7 @@ def _shown(level: KaleidoLevel, spoiled: pretexts.Spoiled, photo: Photo, donor: 
     """The level as it is, as the model sees it, and the donor with the patch that it lends, where there is one."""
     vectors, foreign, blank = spoiled.vectors[0], spoiled.from_donor[0], np.flatnonzero(spoiled.zeroed[0]).tolist()
     x1, y1, x2, y2 = photo.box
-    cell = pictures.cell_size(level.grid, (x2 - x1) / (y2 - y1))
+    cell = pictures.cell_size(level.grid, 1.0 if level.name in photo.square else (x2 - x1) / (y2 - y1))
     own = _views(level, photo, max(cell))[: level.num_patches]
     changed = [] if level.pretext in ("rotate", "shuffle") else np.flatnonzero(
         foreign | spoiled.zeroed[0] | (vectors >= level.num_patches)).tolist()
@@ -121,6 +123,8 @@ def _shown(level: KaleidoLevel, spoiled: pretexts.Spoiled, photo: Photo, donor: 
     places = {slot: str(slot + 1) for slot in numbered}
     sources = {slot: str(int(vectors[slot]) + 1) for slot in numbered} if level.pretext == "shuffle" else places
     spoilt = cells(level, spoiled, photo, donor, max(cell))
+    if not level.answer:
+        return (Shown("as the model sees it", pictures.patch_grid(own, level.grid, cell)),)
     shown = [Shown("as it is", pictures.patch_grid(own, level.grid, cell, names=places)),
              Shown("as the model sees it", pictures.patch_grid(spoilt, level.grid, seen, changed, blank, sources))]
     if not foreign.any():
@@ -142,7 +146,7 @@ def cells(level: KaleidoLevel, spoiled: pretexts.Spoiled, photo: Photo, donor: P
 
 def _views(level: KaleidoLevel, photo: Photo, size: int) -> np.ndarray:
     """uint8[V * n, s, s, 3], in the order of the bank's vectors."""
-    cut = patches.cut(photo.image, photo.box, (level,), size)[level.name]
+    cut = patches.cut(photo.image, photo.box, (level,), size, square=photo.square)[level.name]
     return pretexts.views(level, cut).reshape(-1, size, size, 3)
 
 
@@ -180,6 +184,6 @@ def _listed(slots: np.ndarray) -> str:
 
 QUESTIONS = {"rotate": "How far is the patch turned?", "shuffle": "In which order do the patches stand?",
              "camouflage": "Which patch is another product's?", "grey": "What are the grey patches in colour?",
-             "blank": "What is behind the blank patches?"}
+             "blank": "What is behind the blank patches?", "none": "Nothing is asked."}
 CLASS_NAMES: dict[str, Callable[[KaleidoLevel, int], str]] = {"rotate": lambda level, label: _turn(label),
                                                              "shuffle": _order, "camouflage": _place}

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from kaleidobert.engines import cluster, optimizers
 from kaleidobert.engines.distribution import ALONE, Part, here
 from kaleidobert.engines.trainer import Schedule
 from kaleidobert.errors import UserError
+from kaleidobert.levels import KALEIDO, KaleidoLevel
 from kaleidobert.model_zoo import checkpoints, kaleidobert
 from kaleidobert.preprocessors import lengths
 
@@ -31,6 +33,18 @@ def backbone_config(bank: Bank, levels: tuple, model: configs.Model, train: conf
     return {**configs.to_dict(model), "levels": configs.to_dict(levels), "feature_size": bank.feature_size,
             "vocabulary_size": bank.vocabulary.size, "text_length": bank.text_length, "seed": train.seed,
             "precision": train.precision, "checkpoint_blocks": train.checkpoint_blocks}
+
+
+def with_levels(config: Any) -> Any:
+    """The configuration of a downstream task with its level table: the one it names, else that of the checkpoint it starts from; where
+    it starts from random weights, that of its bank, or the five kaleido levels of released files."""
+    if config.levels:
+        return config
+    if config.init is not None:
+        levels = levels_of(checkpoints.load_meta(config.init))
+    else:
+        levels = KALEIDO if config.data.bank is None else Bank(config.data.bank).levels
+    return replace(config, levels=levels)
 
 
 def start(make: Callable[[dict[str, Any]], keras.Model], config: Any, bank: Bank,
@@ -133,6 +147,11 @@ def meta_backbone(meta: dict[str, Any]) -> dict[str, Any]:
     if "config" not in meta:
         raise UserError("the checkpoint does not say what model it holds", "init", "the best.npz of a run")
     return dict(meta["config"].get("backbone", meta["config"]))
+
+
+def levels_of(meta: dict[str, Any]) -> tuple[KaleidoLevel, ...]:
+    """The level table out of a checkpoint's meta; raises UserError as meta_backbone."""
+    return tuple(KaleidoLevel(**row) for row in meta_backbone(meta)["levels"])
 
 
 def origin(model: keras.Model, bank: Bank, lineage: Mapping[str, Any] | None = None) -> dict[str, Any]:

@@ -104,7 +104,7 @@ def index(pages: Sequence[Page], settings: Sequence[tuple[str, str]], sections: 
     """The HTML of index.html: a table of all pages (see ``thumbnail``) with links to <name>.html and <name>.png; sections: HTML
     of what comes behind it."""
     model = any(content.match.guesses for content in pages)
-    names = [card.name for card in pages[0].levels] if model else []
+    names = [card.name for card in pages[0].asked_levels] if model else []
     header = "".join(f"<th>{escape(name)}</th>" for name in
                      ("picture", "", "its text in the example", *(["words", "text and picture", *names] if model else [])))
     rows = "".join(f"<tr>{_row(content, model)}</tr>" for content in pages)
@@ -160,7 +160,7 @@ def _row(content: Page, model: bool) -> str:
         hits = sum(token.guesses[0].true for token in content.asked)
         cells += [f"{hits} of {len(content.asked)}"]
         cells += [f'<span class="{"right" if card.right else "wrong"}">{"✓" if card.right else "✗"}</span>'
-                  for card in (content.match, *content.levels)]
+                  for card in (content.match, *content.asked_levels)]
     kinds = ("", "id", "text", "hits", *[""] * len(cells))
     return "".join(f'<td class="{kind}">{cell}</td>' if kind else f"<td>{cell}</td>" for kind, cell in zip(kinds, cells))
 
@@ -195,8 +195,9 @@ def _card(card: Card) -> str:
     result = f'<span class="{"right" if card.right else "wrong"}">{verdict(card)}</span>' if card.right is not None else ""
     figures = "".join(figure(shown, "") for shown in card.shown)
     grids = f'<div class="grids">{figures}</div>' if figures else ""
+    answer = f'<p class="answer">Truth: <b>{escape(card.answer)}</b></p>' if card.answer else ""
     return f"""<section class="card">{grids}<div class="words"><div class="head"><h3>{escape(card.title)}</h3>{result}</div>
-<p>{escape(card.question)}</p><p class="answer">Truth: <b>{escape(card.answer)}</b></p>
+<p>{escape(card.question)}</p>{answer}
 {_guesses(card.guesses)}{_measures(card)}</div></section>"""
 
 

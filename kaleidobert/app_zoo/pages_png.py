@@ -185,7 +185,7 @@ def _card(sheet: Sheet, y: int, card: Card) -> int:
     if words:
         y = sheet.text((x, y), words, right - x, bold=True, fill=GREEN if card.right else ORANGE) + 2
     y = sheet.text((x, y), card.question, right - x)
-    y = sheet.text((x, y), f"Truth: {card.answer}", right - x, bold=True) + 8
+    y = sheet.text((x, y), f"Truth: {card.answer}", right - x, bold=True) + 8 if card.answer else y + 8
     y = _guesses(sheet, y, card.guesses, (x, right))
     if card.measures:
         for place, name in zip((x, x + 150, x + 330), ("KL", "the model", "without looking")):

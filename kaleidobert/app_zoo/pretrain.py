@@ -171,9 +171,12 @@ def _begun(config: PretrainConfig, model: keras.Model, optimizer: keras.optimize
 
 
 def _open(config: PretrainConfig):
-    kaleido.check(config.levels)
-    bank = Bank(config.data.bank)
-    bank.require(config.levels, config.data.encoder)
+    bank = Bank(config.data.bank).require(config.levels, config.data.encoder)
+    room = bank.text_length - 2  # beside [CLS] and [SEP]
+    if config.sampling.max_masked > room:
+        raise UserError(f"sampling.max_masked is {config.sampling.max_masked}, and a text of the bank has at most {room} pieces",
+                        str(bank.folder), f"1 to {room}", f"set sampling.max_masked={room} or less, or make the bank with a longer "
+                        "text.length")
     if config.init is not None:
         models.require(config.init, models.backbone_config(bank, config.levels, config.model, config.train), bank)
     rows = share_of_groups(bank, bank.rows(config.data.train_split), config.data.train_share, config.train.seed)

@@ -37,6 +37,7 @@ PLAIN = "plain head"
 
 def dry_run(config: RetrieveConfig) -> None:
     """Check bank and checkpoint, build the candidate lists, print sizes."""
+    config = models.with_levels(config)
     if _of_files(config):
         return released_retrieval.dry_run(config)
     bank, rows, val_rows = _open(config)
@@ -54,6 +55,7 @@ def dry_run(config: RetrieveConfig) -> None:
 
 def run(config: RetrieveConfig) -> None:
     """Fine-tune the matching task where asked for, score the lists, write the run folder."""
+    config = models.with_levels(config)
     if _of_files(config):
         return released_retrieval.run(config)
     if not config.train.epochs:
@@ -300,7 +302,6 @@ def _open(config: RetrieveConfig):
         if getattr(config, name) < least:
             raise UserError(f"{name} is {getattr(config, name)}", "retrieve", f"at least {least}")
     towers.check(config)
-    bank = Bank(config.data.bank)
-    bank.require(config.levels, config.data.encoder)
+    bank = Bank(config.data.bank).require(config.levels, config.data.encoder)
     rows = share_of_groups(bank, bank.rows(config.data.train_split), config.data.train_share, config.train.seed)
     return bank, rows, bank.rows(config.data.val_split)

@@ -56,7 +56,7 @@ def write(bank: Bank, blocks: Iterable[np.ndarray], captions: Iterable[Mapping[s
     strengths = np.load(folder / STRENGTHS, mmap_mode="r")
     info = {
         "format": FORMAT, "mode": mode, "size": shape[0], "text_length": shape[1], "patches": shape[2],
-        "levels": configs.to_dict(bank.levels), "vocabulary_sha256": bank.identity["vocabulary_sha256"],
+        "levels": configs.to_dict(bank.made_with), "vocabulary_sha256": bank.identity["vocabulary_sha256"],
         "captioner_sha256": captioner, "settings": dict(settings), "made_for": _made_for(bank),
         "statistics": dict(statistics(strengths)) if statistics else {},
         "files": {name: {"bytes": (folder / name).stat().st_size, "sha256": sha256(folder / name)} for name in (STRENGTHS, CAPTIONS)},
@@ -77,7 +77,7 @@ def info(bank: Bank) -> dict[str, Any] | None:
     found = files.read_json(path)
     if not isinstance(found, dict) or found.get("format") != FORMAT:
         raise UserError("the alignment has another format", str(path), f"format {FORMAT}", AGAIN)
-    mine, its = (_grids(levels) for levels in (configs.to_dict(bank.levels), found["levels"]))
+    mine, its = (_grids(levels) for levels in (configs.to_dict(bank.made_with), found["levels"]))
     if mine != its:
         raise UserError(f"the alignment was made with levels {its}", str(path), mine, AGAIN)
     if found["vocabulary_sha256"] != bank.identity["vocabulary_sha256"]:
@@ -125,7 +125,7 @@ def verify(bank: Bank) -> None:
 
 
 def _shape(bank: Bank) -> tuple[int, int, int]:
-    return bank.size, bank.text_length, kaleido.num_patches(bank.levels)
+    return bank.size, bank.text_length, kaleido.num_patches(bank.made_with)
 
 
 def _made_for(bank: Bank) -> dict[str, str]:

@@ -10,9 +10,10 @@
          alignment.*           added by `kaleidobert align`, see alignments.py
 """
 
+import copy
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -33,9 +34,10 @@ REMAKE = "delete the folder and make it again with `kaleidobert records`"
 class Bank:
     """An opened bank. Raises UserError where a file is missing, truncated or does not fit the index.
 
-    levels, feature_size (F), storage ("float16" or "uint8"), text_length (T), encoder (name), size (N); token_ids, token_words,
-    boxes: arrays over all N rows; table: list of N dicts with image_id, product_id, group, view, split, image_path, text, labels, box,
-    fallback.
+    levels (those in use: all that the bank was made with, unless ``require`` chose others), made_with (all), square (names of those
+    whose patches were cut square), feature_size (F), storage ("float16" or "uint8"), text_length (T), encoder (name), size (N);
+    token_ids, token_words, boxes: arrays over all N rows; table: list of N dicts with image_id, product_id, group, view, split,
+    image_path, text, labels, box, fallback.
     """
 
     def __init__(self, folder: str | Path):
@@ -46,8 +48,11 @@ class Bank:
         self.index: dict[str, Any] = files.read_json(self.folder / "index.json")
         if self.index.get("format") != FORMAT:
             raise UserError(f"the bank has format {self.index.get('format')}", str(self.folder), f"format {FORMAT}", REMAKE)
-        self.levels = tuple(KaleidoLevel(**row) for row in self.index["levels"])
+        self.levels = self.made_with = tuple(KaleidoLevel(**row) for row in self.index["levels"])
+        self._patches: np.ndarray | None = None  # i64[P], i64[V]: the patches and vectors in use, where those are not all
+        self._vectors: np.ndarray | None = None
         self.encoder: str = self.index["encoder"]["name"]
+        self.square = kaleido.turned_levels(self.made_with) if self.index["encoder"].get("turned") == "square" else frozenset()
         self.feature_size: int = self.index["encoder"]["feature_size"]
         self.text_length: int = self.index["text"]["length"]
         self.vocabulary = tokenization.Vocabulary(**{**self.index["text"]["vocabulary"],
@@ -56,7 +61,7 @@ class Bank:
         self._check_sizes()
         self.token_ids = self._array("token_ids.npy")
         self.token_words = self._array("token_words.npy")
-        self.boxes = self._array("boxes.npy")
+        self.boxes = self._stored_boxes = self._array("boxes.npy")
         self.storage: str = self.index.get("storage", "float16")
         self._features = Shards([self._array(name, mapped=True) for name in self.index["shards"]], random=True)
         self._scales = Shards([self._array(name, mapped=True) for name in self.index.get("scales", ())], random=False)
@@ -71,11 +76,12 @@ class Bank:
             return [json.loads(line) for line in file]
 
     @cached_property
-    def alignment(self) -> np.ndarray | None:
-        """f16[N, T, P] as a memory map, None where `kaleidobert align` was not run; raises as alignments.info does."""
+    def alignment(self) -> "np.ndarray | PatchColumns | None":
+        """f16[N, T, P], read row by row, None where `kaleidobert align` was not run; raises as alignments.info does."""
         from kaleidobert.datasets import alignments  # which imports this module
 
-        return alignments.strengths(self)
+        strengths = alignments.strengths(self)
+        return strengths if strengths is None or self._patches is None else PatchColumns(strengths, self._patches)
 
     @cached_property
     def alignment_info(self) -> dict[str, Any] | None:
@@ -121,10 +127,18 @@ class Bank:
     def gather(self, rows: np.ndarray, vectors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """{name: f16[B, K, F]} for {name: i64[B, K]}: the vectors of rows i64[B]; of a bank stored as uint8, that and
         {name + "_scale": f32[B, K]}. IndexError where a number is out of range. Threads may call it at the same time."""
+        if self._vectors is not None:
+            vectors = {name: self._stored(numbers) for name, numbers in vectors.items()}
         taken = self._features.take(rows, vectors)
         if self._scales.arrays:
             taken |= self._scales.take(rows, {name + specs.SCALE: numbers for name, numbers in vectors.items()})
         return taken
+
+    def _stored(self, numbers: np.ndarray) -> np.ndarray:
+        """The numbers in the files of vectors in use."""
+        if numbers.size and numbers.min() < 0:  # numpy would count from the end
+            raise IndexError(f"{numbers.min()} of {len(self._vectors)}")
+        return self._vectors[numbers]
 
     def features(self, rows: np.ndarray, vectors: np.ndarray) -> np.ndarray:
         """f16[B, K, F]: as ``gather``, however the bank is stored."""
@@ -137,16 +151,31 @@ class Bank:
         return {"encoder": self.encoder, "encoder_weights": self.index["encoder"]["weights"],
                 "vocabulary_sha256": vocabulary["sha256"]}
 
-    def require(self, levels: tuple[KaleidoLevel, ...], encoder: str) -> None:
-        """UserError where the bank was made with other grids, pretexts or another encoder than a run asks for."""
-        mine = [(level.name, level.grid, level.pretext) for level in self.levels]
-        asked = [(level.name, level.grid, level.pretext) for level in levels]
-        if mine != asked:
-            raise UserError(f"the bank was made with levels {_show(mine)}", str(self.folder), _show(asked),
-                            "set the same levels, or make a bank with these")
+    def require(self, levels: tuple[KaleidoLevel, ...], encoder: str) -> "Bank":
+        """The bank as these levels see it: itself, or one on the same files that shows their patches, boxes and links only.
+
+        levels: those that the bank was made with, or some of them in the same order, each with its pretext or with none. Raises
+        UserError for others, and where the bank was made with another encoder than a run asks for.
+        """
+        places = kaleido.subset(self.made_with, kaleido.check(levels))
+        if places is None:
+            raise UserError(f"the bank was made with levels {_show(self.made_with)}", str(self.folder), _show(levels),
+                            "set the same levels, or some of them in the same order, each with its pretext or with none; or make a bank "
+                            "with these")
         if encoder and encoder != self.encoder:
             raise UserError(f"the bank was made with the encoder {self.encoder!r}", str(self.folder), repr(encoder),
                             "set data.encoder to it, or make a bank with the other one")
+        if [_key(level) for level in levels] == [_key(level) for level in self.levels]:
+            return self
+        shown = copy.copy(self)
+        shown.forget_alignment()
+        patches, vectors = kaleido.patch_slices(self.made_with), kaleido.vector_slices(self.made_with)
+        names = [self.made_with[place].name for place in places]
+        shown.levels = tuple(levels)
+        shown._patches = np.concatenate([np.arange(patches[name].start, patches[name].stop) for name in names])
+        shown._vectors = np.concatenate([vectors[level.name].start + np.arange(level.num_patches * level.num_views) for level in levels])
+        shown.boxes = self._stored_boxes[:, shown._patches]
+        return shown
 
     def verify(self) -> None:
         """Read every file, an alignment's too, and compare its SHA-256; UserError names the first that differs."""
@@ -192,5 +221,21 @@ def describe(bank: Bank) -> Mapping[str, Any]:
             "sha256": sha256(bank.folder / "index.json")}
 
 
-def _show(levels: list[tuple[str, int, str]]) -> str:
-    return ", ".join(f"{name} {grid}x{grid} {pretext}" for name, grid, pretext in levels)
+class PatchColumns:
+    """Some patches of an alignment f16[N, T, P]: rows are read from the file as they are asked for."""
+
+    def __init__(self, strengths: np.ndarray, patches: np.ndarray):
+        self._strengths, self._patches = strengths, patches
+        self.shape, self.dtype = (*strengths.shape[:2], len(patches)), strengths.dtype
+
+    def __getitem__(self, rows: int | slice | np.ndarray) -> np.ndarray:
+        return np.asarray(self._strengths[rows])[..., self._patches]
+
+
+def _key(level: KaleidoLevel) -> tuple[str, int, str]:
+    """What a bank depends on."""
+    return level.name, level.grid, level.pretext
+
+
+def _show(levels: Sequence[KaleidoLevel]) -> str:
+    return ", ".join(f"{level.name} {level.grid}x{level.grid} {level.pretext}" for level in levels)

@@ -176,7 +176,8 @@ def finish(config: RecordsConfig, products: Sequence[Product], left_out: list[di
     index = {
         "format": FORMAT, "size": len(rows), "left_out": len(left_out), "levels": configs.to_dict(config.levels),
         "patches": kaleido.num_patches(config.levels), "vectors": kaleido.num_vectors(config.levels),
-        "encoder": {"name": encoder_name(config.encoder), "weights": _weights(config.encoder), "feature_size": feature_size},
+        "encoder": {"name": encoder_name(config.encoder), "weights": _weights(config.encoder), "feature_size": feature_size,
+                    "turned": config.encoder.turned},
         "text": {"length": config.text.length, "file": text_file, "vocabulary": asdict(tokenizer.vocabulary)},
         "config": configs.to_dict(config),
         "labels": labels, "classes": classes.tabulate(((row["split"], row["labels"]) for row in rows), labels), "fingerprint": mark,
@@ -200,7 +201,8 @@ def is_done(folder: Path, number: int) -> bool:
 def encoder_name(config: configs.Encoder) -> str:
     """The name by which a bank remembers its encoder, such as mobilenet_v2-96: whatever changes features, but the weights."""
     how = {"float32": "folded" if config.folded else ""}.get(config.precision, config.precision.removeprefix("mixed_"))
-    return "-".join(filter(None, (config.name, str(config.size), f"small{config.small_size}" if config.small_size else "", how)))
+    return "-".join(filter(None, (config.name, str(config.size), f"small{config.small_size}" if config.small_size else "",
+                                   "square" if config.turned == "square" else "", how)))
 
 
 def _weights(config: configs.Encoder) -> str:

@@ -13,6 +13,7 @@ from kaleidobert.configs import RecordsConfig
 from kaleidobert.datasets.bank import sha256
 from kaleidobert.datasets.products import Product
 from kaleidobert.errors import UserError
+from kaleidobert.levels import turned_levels
 from kaleidobert.preprocessors import features, foreground
 
 Segment = Callable[[np.ndarray], np.ndarray]  # uint8[h, w, 3] -> bool[h, w]
@@ -59,8 +60,9 @@ def cut(product: Product, config: RecordsConfig, segment: Segment | None) -> fea
             raise UserError(f"the mask is {mask.shape[1]} x {mask.shape[0]}", product.image_id,
                             f"the picture's size, {image.shape[1]} x {image.shape[0]}")
         segment = lambda _: mask  # noqa: E731
+    square = turned_levels(config.levels) if config.encoder.turned == "square" else ()
     return features.cut(image, foreground.find(image, segment, config.foreground.margin), config.levels, config.encoder.size,
-                        config.encoder.small_size)
+                        config.encoder.small_size, square)
 
 
 def ahead(products: Sequence[Product], config: RecordsConfig, segment: Segment | None) -> Iterator[features.Cut | UserError]:

@@ -55,6 +55,7 @@ class Reader:
         for level, part in zip(self.levels, kaleido.patch_slices(self.levels).values()):
             if level.answer == "class":
                 targets[level.name] = self.classes(numbers, columns, class_column(level), level.num_classes)
+            if level.answer != "feature":
                 continue
             name, raw = f"img_{level.name}_lm_ids", inputs["patch_features"][:, part]
             chosen = columns[name]
@@ -77,7 +78,7 @@ class Reader:
         targets["mlm"] = columns["masked_lm_ids"].astype(np.int32)
         targets["itm"] = self.classes(numbers, columns, "nx_sent_labels", 2)
         counts = np.ones(len(numbers), np.float32) if everywhere else targets["itm"].astype(np.float32)
-        weights = {level.name: counts for level in self.levels}
+        weights = {level.name: counts for level in kaleido.asked_levels(self.levels)}
         weights |= {"mlm": columns["masked_lm_weights"] * counts[:, None], "itm": np.ones(len(numbers), np.float32)}
         return inputs, targets, weights
 

@@ -8,6 +8,7 @@ from functools import lru_cache
 
 import numpy as np
 
+from kaleidobert import levels as kaleido
 from kaleidobert.configs import Sampling
 from kaleidobert.datasets.bank import Bank
 from kaleidobert.errors import UserError
@@ -156,7 +157,8 @@ class PretrainSampler:
     def _texts(self, rows: np.ndarray) -> masking.Texts:
         """The texts of rows, each with the links to its own picture where the policy needs them."""
         alignment = self._bank.alignment[rows] if self._sampling.masking == "alignment" else None
-        return masking.Texts(maskable(self._bank, rows), self._bank.token_words[rows], alignment)
+        can_be = maskable(self._bank, rows) & bool(self._sampling.mask_rate)  # at least one token would be masked otherwise
+        return masking.Texts(can_be, self._bank.token_words[rows], alignment)
 
     def assemble(self, draw: Draw) -> tuple[Arrays, Arrays, Arrays]:
         """The examples of a draw."""
@@ -171,7 +173,8 @@ class PretrainSampler:
     def _weights(self, draw: Draw) -> Arrays:
         match, ones = draw.text_rows == draw.rows, np.ones(len(draw.rows), np.float32)
         counts = ones if self._sampling.losses_on_negatives == "all" else match.astype(np.float32)
-        return {level.name: counts for level in self._levels} | {"mlm": draw.masks.token_weights * counts[:, None], "itm": ones}
+        weights = {level.name: counts for level in kaleido.asked_levels(self._levels)}
+        return weights | {"mlm": draw.masks.token_weights * counts[:, None], "itm": ones}
 
 
 def quota(sampling: Sampling) -> masking.Quota:

@@ -11,6 +11,7 @@ from math import log
 
 import numpy as np
 
+from kaleidobert import levels as kaleido
 from kaleidobert.errors import UserError
 from kaleidobert.levels import KaleidoLevel
 
@@ -36,7 +37,7 @@ def sums(outputs: Arrays, targets: Arrays, weights: Arrays, levels: Sequence[Kal
     {'mlm_accuracy': (0.0, 0.0), 'mlm_loss': (0.0, 0.0), 'itm_accuracy': (1.5, 2.0), 'itm_loss': (0.6931471805599453, 2.0)}
     """
     result: Sums = {}
-    answers = {"mlm": "class", "itm": "class"} | {level.name: level.answer for level in levels}
+    answers = {"mlm": "class", "itm": "class"} | {level.name: level.answer for level in kaleido.asked_levels(levels)}
     greys = {level.name for level in levels if level.pretext == "grey"}
     for name, answer in answers.items():
         for side, arrays in (("outputs", outputs), ("targets", targets), ("weights", weights)):

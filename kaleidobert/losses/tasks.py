@@ -7,6 +7,7 @@ from typing import Any
 
 from keras import ops
 
+from kaleidobert import levels as kaleido
 from kaleidobert.errors import UserError
 from kaleidobert.levels import KaleidoLevel
 from kaleidobert.losses.classification import cross_entropy
@@ -43,22 +44,20 @@ class Loss:
 
 def for_tasks(levels: Sequence[KaleidoLevel], feature_target: str = "per-patch", mlm_weight: float = 1.0,
               itm_weight: float = 1.0) -> dict[str, Loss]:
-    """{task: Loss}: mlm, itm, then the levels; a level's share is its ``weight``.
+    """{task: Loss}: mlm, itm, then the levels of which something is asked; a level's share is its ``weight``.
 
     feature_target: "per-patch" as in the paper, or "joint" as released, where grey levels softmax all their targets at
     once (divergence.kl). Weights are [B, M] for mlm and [B] for the others; with all of them 1 every value is the
-    release's. Raises UserError for another feature_target, for a level called "total", and with "joint" for a level whose name is
-    that of a grey one and "_joint", as the metric of the grey one is.
+    release's. Raises UserError for another feature_target, and with "joint" for a level whose name is that of a grey one and "_joint",
+    as the metric of the grey one is.
     """
-    if any(level.name == "total" for level in levels):
-        raise UserError("a level is called 'total', as is the sum of the losses", "losses", "another name")
     if feature_target not in FEATURE_TARGETS:
         raise UserError(f"feature_target is {feature_target!r}", "losses", " or ".join(FEATURE_TARGETS))
     taken = {f"{level.name}_joint" for level in levels if level.pretext == "grey"} & {level.name for level in levels}
     if feature_target == "joint" and taken:
         raise UserError(f"a level is called {taken.pop()!r}, as is the joint loss of a grey level", "losses", "another name")
     losses = {"mlm": Loss(cross_entropy, mlm_weight, TOKEN_EPSILON), "itm": Loss(cross_entropy, itm_weight)}
-    for level in levels:
+    for level in kaleido.asked_levels(levels):
         joint = feature_target == "joint" and level.pretext == "grey"
         elements = partial(_patches, joint=joint) if level.answer == "feature" else cross_entropy
         losses[level.name] = Loss(elements, level.weight)

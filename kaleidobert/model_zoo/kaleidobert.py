@@ -27,7 +27,8 @@ WIDE_RANGE = 1e-4  # the linear models beside it begin with hardly an answer
 
 
 class Pretrainer(TaskModel):
-    """The pre-training model: logits {"mlm": [B, M, V], "itm": [B, 2], "class" level: [B, C], "feature" level: [B, k, F]}.
+    """The pre-training model: logits {"mlm": [B, M, V], "itm": [B, 2], "class" level: [B, C], "feature" level: [B, k, F]}; a level
+    without a pretext has no head.
 
     Inputs: the backbone's, masked_tokens int[B, M] (positions in the text, M free), masked_patches int[B, K] (positions on
     the patch axis, of all "feature" levels in their order). ITM: column 1 = text and picture belong together.
@@ -47,7 +48,7 @@ class Pretrainer(TaskModel):
             name, stop = f"head_level_{level.name}", start + level.num_patches
             if level.answer == "class":
                 level_heads[level.name] = head(LevelClassHead, slice(start, stop or None), level.num_classes, name=name)
-            else:
+            elif level.answer == "feature":
                 columns = slice(column, column + level.num_masked)
                 level_heads[level.name] = head(LevelFeatureHead, columns, backbone.num_patches, backbone.feature_size, name=name)
                 column = columns.stop
@@ -60,7 +61,7 @@ class Pretrainer(TaskModel):
         outputs = {"mlm": mlm_head(hidden["sequence"], inputs["masked_tokens"]), "itm": itm_head(hidden["pooled"])}
         if column:
             inputs["masked_patches"] = keras.Input((column,), dtype="int32", name="masked_patches")
-        for level in backbone.levels:
+        for level in kaleido.asked_levels(backbone.levels):
             masked = [inputs["masked_patches"]] if level.answer == "feature" else []
             outputs[level.name] = level_heads[level.name](hidden["sequence"], *masked)
         super().__init__(inputs=inputs, outputs=outputs, name=self.kind)

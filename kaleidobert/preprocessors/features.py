@@ -4,7 +4,7 @@ Equal patches are encoded once: those of one colour, grey ones that look the sam
 in several rows.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 
@@ -29,11 +29,12 @@ class Cut:
     fallback: str
 
 
-def cut(image: np.ndarray, found: foreground.Foreground, levels: Sequence[KaleidoLevel], size: int, small_size: int = 0) -> Cut:
-    """Cut uint8[h, w, 3] at its foreground, sizes as in patches.cut; UserError where it is smaller than the finest grid."""
+def cut(image: np.ndarray, found: foreground.Foreground, levels: Sequence[KaleidoLevel], size: int, small_size: int = 0,
+        square: Collection[str] = ()) -> Cut:
+    """Cut uint8[h, w, 3] at its foreground, sizes and ``square`` as in patches.cut; UserError where it is smaller than the finest grid."""
     height, width = image.shape[:2]
     box = patches.enlarge(found.box, width, height, levels)
-    views = pretexts.all_views(levels, patches.cut(image, box, levels, size, small_size))
+    views = pretexts.all_views(levels, patches.cut(image, box, levels, size, small_size, square))
     return Cut(views, [sha256(view).digest() for view in views], patches.boxes(box, width, height, levels), box, found.fallback)
 
 

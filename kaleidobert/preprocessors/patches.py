@@ -1,9 +1,10 @@
 """KPG, the Kaleido Patch Generator: a box is split into the patches of every level (paper, section 3.1).
 
-Tiling is exact: on each level every pixel of the box belongs to exactly one patch.
+Tiling is exact: on each level every pixel of the box belongs to exactly one patch. What a patch shows is its tile, or, where it gets
+turned and that was asked for, the square around it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 from PIL import Image
@@ -45,10 +46,34 @@ def enlarge(box: Box, width: int, height: int, levels: Sequence[KaleidoLevel]) -
     return x1, y1, max(x2, x1 + side), max(y2, y1 + side)
 
 
-def cut(image: np.ndarray, box: Box, levels: Sequence[KaleidoLevel], size: int, small_size: int = 0) -> dict[str, np.ndarray]:
+def surroundings(image: np.ndarray, place: Box) -> np.ndarray:
+    """uint8[s, s, 3]: a square of uint8[h, w, 3] around a box, s the box's longer side; moved where the picture ends, and mirrored there
+    where the picture is not as wide or as tall.
+
+    A box that is squashed to a square has finer texture along one side than along the other, so that even noise tells whether it was
+    turned. Bars of one colour tell the same. Mirrored noise is noise.
+    """
+    x1, y1, x2, y2 = place
+    side = max(x2 - x1, y2 - y1)
+    columns, rows = (_mirrored(start, stop, side, limit) for start, stop, limit in ((x1, x2, image.shape[1]), (y1, y2, image.shape[0])))
+    return image[rows[:, None], columns]
+
+
+def _mirrored(start: int, stop: int, side: int, limit: int) -> np.ndarray:
+    """i64[side]: pixels 0..limit-1 around start..stop; where ``limit`` is less, all of them, and their mirror images on both sides, in
+    which the outermost pixels are not repeated: a line that occurs twice has no gradient."""
+    first = min(max((start + stop - side) // 2, 0), limit - side) if side <= limit else (limit - side) // 2
+    period = max(1, 2 * (limit - 1))
+    places = np.arange(first, first + side) % period
+    return np.minimum(places, period - places) if limit > 1 else np.zeros(side, np.int64)
+
+
+def cut(image: np.ndarray, box: Box, levels: Sequence[KaleidoLevel], size: int, small_size: int = 0,
+        square: Collection[str] = ()) -> dict[str, np.ndarray]:
     """{level name: uint8[grid * grid, s, s, 3]}: the patches of uint8[h, w, 3], resized (bilinear, antialiased).
 
-    s is ``size``, but ``small_size`` on levels of which no patch has more pixels than that on a side.
+    s is ``size``, but ``small_size`` on levels of which no patch has more pixels than that on a side. Sides are scaled one by one; on
+    the levels that ``square`` names, patches are cut square, with their ``surroundings``.
     """
     picture = Image.fromarray(image)
     cuts = {}
@@ -58,5 +83,6 @@ def cut(image: np.ndarray, box: Box, levels: Sequence[KaleidoLevel], size: int, 
         cuts[level.name] = np.empty((len(places), side, side, 3), np.uint8)
         for place, patch in zip(places.tolist(), cuts[level.name]):
             # crop first: a resize with box= lets the filter read the neighbours' pixels, and jigsaw would be solved by seams
-            patch[:] = np.asarray(picture.crop(place).resize((side, side), Image.Resampling.BILINEAR))
+            part = Image.fromarray(surroundings(image, place)) if level.name in square else picture.crop(place)
+            patch[:] = np.asarray(part.resize((side, side), Image.Resampling.BILINEAR))
     return cuts

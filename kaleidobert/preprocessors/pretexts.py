@@ -1,4 +1,4 @@
-"""The five pretexts: rotate, shuffle, camouflage, grey, blank (paper, section 3.3), as pixels and as indices.
+"""The pretexts: rotate, shuffle, camouflage, grey, blank (paper, section 3.3), and none, as pixels and as indices.
 
 Pixels: ``views`` makes every picture that a level can ever need, once, before the encoder. Indices: ``spoil`` chooses, anew for
 every example, which stored vector stands in which slot. Boxes belong to slots and are never moved.
@@ -54,7 +54,8 @@ class Spoiled:
     """Which stored vector of the level stands in which slot, for a batch of B examples.
 
     vectors i64[B, n]: index into the level's stored vectors (view-major). from_donor, zeroed: bool[B, n], slots filled from the
-    donor or set to zero. answer i32[B]: the class; None where the answer is the original feature of the masked patches.
+    donor or set to zero. answer i32[B]: the class; None where the answer is the original feature of the masked patches, or where
+    nothing is asked.
     """
 
     vectors: np.ndarray
@@ -69,7 +70,7 @@ class Spoiled:
 
 
 def untouched(level: KaleidoLevel, batch: int) -> Spoiled:
-    """Every slot shows its own patch: fine-tuning and prediction."""
+    """Every slot shows its own patch: the pretext none, fine-tuning and prediction."""
     slots = np.tile(np.arange(level.num_patches), (batch, 1))
     none = np.zeros(slots.shape, bool)
     return Spoiled(slots, none, none)
@@ -80,10 +81,13 @@ def spoil(level: KaleidoLevel, masked: np.ndarray, rng: np.random.Generator) -> 
 
     rotate: label k = k quarter turns counter-clockwise. shuffle: slot i shows patch perm[i], label = index of perm in
     lexicographic order. camouflage: the masked slot shows one of the donor's patches, drawn at random; label = the slot.
-    grey: the masked slots show the grey view. blank: the masked slots are zero.
+    grey: the masked slots show the grey view. blank: the masked slots are zero. none: every slot shows its own patch, and nothing is
+    drawn.
     """
     batch, count = len(masked), level.num_patches
     base = untouched(level, batch)
+    if level.pretext == "none":
+        return base
     chosen = np.zeros((batch, count), bool)
     np.put_along_axis(chosen, masked.astype(np.int64), True, axis=1)
     if level.pretext == "rotate":
