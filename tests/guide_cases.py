@@ -76,11 +76,13 @@ def one(case, row, on_text, key, any_token, any_patch):
     for t in allowed:
         for p in np.flatnonzero(case.alignment[row, t]).tolist():
             links[head[t]][p] = max(float(case.alignment[row, t, p]), links[head[t]].get(p, 0))
-    if case.quota.camouflage == "even":  # where the slot is the answer nothing is linked
-        even = {p for level in case.levels if level.answer == "class" for p in range(slices[level.name].start, slices[level.name].stop)}
-        links = {h: {p: strength for p, strength in of.items() if p not in even} for h, of in links.items()}
+    aligned = {h for h in links if links[h]}
+    guided = {p for level in case.levels if level.num_masked and (level.answer == "feature" or case.quota.camouflage == "guided")
+              for p in range(slices[level.name].start, slices[level.name].stop)}
+    links = {h: {p: strength for p, strength in of.items() if p in guided} for h, of in links.items()}
+    on_text = [bool(coin) or not links.get(t) for t, coin in enumerate(on_text)]
     limit = min(len(allowed), max(1, min(case.quota.most, round(case.quota.share * len(allowed)))))
-    groups = sorted((h for h in links if links[h]), key=lambda h: -key[h])[: limit if case.quota.pairs == "quota" else None]
+    groups = sorted(aligned, key=lambda h: -key[h])[: limit if case.quota.pairs == "quota" else None]
     tokens, patches = [], []
 
     def level_of(p):

@@ -126,7 +126,8 @@ def guide(texts: Texts, levels: Sequence[KaleidoLevel], quota: Quota, lots: Lots
     in random order, each takes what is left of the quotas; of a group's patches on a level, the strongest first. What they leave
     of the quotas goes at random to all other tokens and patches, those of groups that were not drawn included: otherwise words
     without a link are hardly ever masked where most have one. A patch of a word with a masked piece, and a piece of a word whose
-    patches were drawn, are used only when nothing else is left.
+    patches were drawn, are used only when nothing else is left. A word whose patches lie on other levels only has one side, its
+    pieces.
 
     Words can share a patch: one of them has a masked piece, another one wants to mask the patch. Text chooses first: the piece
     is masked and the patch stays. A few masked pieces forbid few patches, while a few masked patches, of which each belongs to
@@ -142,10 +143,12 @@ def guide(texts: Texts, levels: Sequence[KaleidoLevel], quota: Quota, lots: Lots
     on_text = key > KEYS  # the coin
     key -= KEYS * on_text
 
-    piece, patch, strength = _links(texts.alignment, maskable, _guided(levels, quota))
-    linked = word.ravel()[piece]  # the word of each link
-    drawn = np.zeros(maskable.size, bool)
-    drawn[linked] = True
+    piece, patch, strength = _links(texts.alignment, maskable)
+    linked, usable = word.ravel()[piece], _guided(levels, quota)[patch]  # the word of each link; whether its patch may be masked by it
+    drawn, two_sided = np.zeros((2, maskable.size), bool)
+    drawn[linked], two_sided[linked[usable]] = True, True
+    on_text |= ~two_sided
+    linked, piece, patch, strength = linked[usable], piece[usable], patch[usable], strength[usable]
     if quota.pairs == "quota":
         drawn &= _highest(np.where(drawn, key, 0).reshape(batch, width), _wanted(maskable, quota)).ravel()
     alone = lots.tokens if not quota.whole_word else lots.tokens.ravel()[word]
@@ -196,13 +199,13 @@ def _guided(levels: Sequence[KaleidoLevel], quota: Quota) -> np.ndarray:
     return np.repeat(guided, [level.num_patches for level in levels])
 
 
-def _links(alignment: np.ndarray, maskable: np.ndarray, usable: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(piece i64[L]: place in [B * T]; patch i64[L]; strength f64[L]) of the links that can be masked on both sides."""
+def _links(alignment: np.ndarray, maskable: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(piece i64[L]: place in [B * T]; patch i64[L]; strength f64[L]) of the links of pieces that can be masked."""
     alignment = np.ascontiguousarray(alignment, np.float16)
     # positive halves are positive integers of the same bits, which compare ten times as fast
     flat = np.flatnonzero(alignment.view(np.int16).ravel() > 0)
     piece, patch = np.divmod(flat, alignment.shape[-1])
-    kept = usable[patch] & maskable.ravel()[piece]
+    kept = maskable.ravel()[piece]
     return piece[kept], patch[kept], alignment.ravel()[flat[kept]].astype(np.float64)
 
 
