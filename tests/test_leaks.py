@@ -4,9 +4,12 @@ import numpy as np
 import pytest
 
 from benchmarks import leaks
+from kaleidobert import configs
 from kaleidobert import levels as kaleido
+from kaleidobert.app_zoo import pretrain
 from kaleidobert.configs import Sampling
 from kaleidobert.datasets import alignments
+from kaleidobert.datasets.sampler import PretrainSampler
 from kaleidobert.preprocessors import alignment
 from tests.tiny import tiny_bank
 
@@ -58,3 +61,14 @@ def test_the_probes_find_what_is_told(banks):
     found = {one.probe: one for one in leaks.probe(leaks.draws(bank, Sampling(camouflage="guided"), EXAMPLES), bank)
              if one.task == "camouflage"}
     assert found["slots"].interval[0] > found["slots"].share + 0.1 and found["tokens"].interval[1] < found["tokens"].share + 0.1
+
+
+def test_where_masks_tell_the_slot_chance_is_the_commonest_one(banks):
+    bank, guided = banks["forced"], Sampling(camouflage="guided")
+    config = configs.PretrainConfig(None, configs.TrainingData(bank=bank.folder), sampling=guided)
+    train, val = (PretrainSampler(bank, bank.rows("train"), bank.levels, guided, 32, seed) for seed in (0, 1))
+    chance = pretrain.baseline(bank, bank.rows("train"), train, val, config)["camouflage_accuracy"]
+    slots = leaks.draws(bank, guided, 4_000).answers["camouflage"]
+    assert abs(chance - np.bincount(slots).max() / len(slots)) < 0.06 and chance > 1 / 9
+    config = configs.PretrainConfig(None, config.data, sampling=Sampling())
+    assert pretrain.baseline(bank, bank.rows("train"), train, val, config)["camouflage_accuracy"] == 1 / 9

@@ -112,7 +112,7 @@ def material(config: PretrainConfig) -> PretrainMaterial:
     judge = PretrainSampler(bank, held, config.levels, *settings) if len(held) else None
     return PretrainMaterial(bank, len(rows), sampler, judge, validation, materials.choice(bank, held),
                             lambda model: models.adapt(model, bank, config.data.train_split),
-                            lambda: baseline(bank, rows, validation, config.levels), lambda: describe(bank))
+                            lambda: baseline(bank, rows, sampler, validation, config), lambda: describe(bank))
 
 
 def evaluator(model, batch, levels, shares: dict[str, float], feature_target: str = "per-patch"):
@@ -136,18 +136,23 @@ def evaluator(model, batch, levels, shares: dict[str, float], feature_target: st
     return evaluate
 
 
-def baseline(bank: Bank, rows: np.ndarray, sampler: PretrainSampler, levels) -> dict[str, float]:
-    """What each metric is worth without looking: chance, and for "feature" levels the KL of the best constant answer,
-    which is the mean of the softmaxed features of (at most) 500 training pictures."""
-    starts, constants = kaleido.vector_slices(levels), {}
+def baseline(bank: Bank, rows: np.ndarray, train: PretrainSampler, val: PretrainSampler, config: PretrainConfig) -> dict[str, float]:
+    """What each metric is worth without looking: chance; where AGM chooses the slot that is asked for, the slot that it chooses most
+    often in training; and for "feature" levels the KL of the best constant answer, which is the mean of the softmaxed features of
+    (at most) 500 training pictures."""
+    levels, starts, constants = config.levels, kaleido.vector_slices(config.levels), {}
     sample = rows[:: max(1, len(rows) // 500)]
     for level in kaleido.feature_levels(levels):
         place = np.broadcast_to(starts[level.name].start + np.arange(level.num_patches), (len(sample), level.num_patches))
         constants[level.name] = tasks.mean_distribution(bank.features(sample, place))
+    guided = config.sampling.masking == "alignment" and config.sampling.camouflage == "guided"
+    slots = {level.name: train.commonest_slot(level.name) for level in levels if guided and level.pretext == "camouflage"}
     parts, step = [], 0
-    while (batch := sampler.validation(step)) is not None:
+    while (batch := val.validation(step)) is not None:
         parts.append({f"{name}_kl": tasks.constant_kl(constant, batch[1][name], batch[2][name])
                       for name, constant in constants.items()})
+        for name, slot in slots.items():
+            parts[-1][f"{name}_accuracy"] = float(batch[2][name] @ (batch[1][name] == slot)), float(batch[2][name].sum())
         step += 1
     return {**tasks.chance(levels, bank.vocabulary.size), **tasks.means(parts)}
 

@@ -126,6 +126,10 @@ class PretrainSampler:
         """bool[B, T]: where the texts of the whole batch of a step have tokens; reads no feature."""
         return self._bank.token_ids[self._drawn(step).text_rows] != self._bank.vocabulary.pad
 
+    def commonest_slot(self, level: str, batches: int = 64) -> int:
+        """The patch of a level that is masked most often in the first batches; reads no feature."""
+        return int(np.bincount(np.concatenate([self._drawn(step).masks.patches[level].ravel() for step in range(batches)])).argmax())
+
     def validation(self, step: int) -> tuple[Arrays, Arrays, Arrays] | None:
         """The step-th part of the split in its own order, the last one smaller; None behind the end. Targets are always floats."""
         size = self.order.batch_size
