@@ -6,6 +6,10 @@ from typing import Literal
 
 from kaleidobert.levels import KALEIDO, KaleidoLevel
 
+# cells of a table that hold nothing, as pandas, R, SQL, JavaScript and spreadsheets write it; an NA or None that is a class of its own
+# (a pattern "none") has to be taken off the list
+MISSING = ("nan", "-nan", "null", "(null)", "[null]", "\\N", "none", "undefined", "n/a", "na", "<na>", "#n/a", "#na", "#null!", "#ref!",
+           "#value!", "#name?", "#div/0!", "#num!", "-", "--")
 FOREGROUND_WEIGHTS = Path(__file__).parent / "model_zoo" / "weights" / "foreground_net.npz"  # part of the package
 
 
@@ -32,6 +36,7 @@ class Source:
     text_separator: str = ". "
     val_fraction: float = 0.1  # share of the groups that go to "val" where the table has no split column
     limit: int = 0  # read only so many pictures; 0 = all
+    missing: tuple[str, ...] = MISSING  # of a table: a cell that is one of these words, in capitals or not, counts as empty
     kind: Literal["table", "fashion_gen", "fashion_gen_extracted", "tfds"] = "table"
     name: str = ""  # tfds: the data set, such as kaleido_synthetic or coco_captions
     splits: dict[str, str] = field(default_factory=dict)  # not of a table: split: its file, or the TFDS split; default: as released
@@ -89,6 +94,7 @@ class RecordsConfig:
     workers: int = 0  # processes; 0 = one per NVIDIA GPU where the encoder is a network, without a GPU one per core
     threads: int = 0  # of each process, that read and cut pictures while others are encoded; 0 = the cores, shared among processes
     beam: Beam = Beam()  # make the shards on a Beam runner instead
+    max_left_out: float = 0.1  # share of rows; where more are left out, the bank of the others is made and the exit status is 3
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,11 @@
 class UserError(Exception):
     """A mistake in input, configuration or surroundings; commands print it as one message, without a traceback.
 
-    what: what happened. where: the file, row, key or level. expected: what would have been right. fix: what to do.
+    what: what happened. where: the file, row, key or level. expected: what would have been right. fix: what to do. status: the exit
+    status of a command that ends so.
     """
+
+    status = 2
 
     def __init__(self, what: str, where: str = "", expected: str = "", fix: str = ""):
         self.what, self.where, self.expected, self.fix = what, where, expected, fix
@@ -16,3 +19,9 @@ class UserError(Exception):
 
     def __reduce__(self):  # so that a worker process can hand it to its parent
         return type(self), (self.what, self.where, self.expected, self.fix)
+
+
+class Incomplete(UserError):
+    """The work is done and can be used, but a larger share of the input was left out than is allowed."""
+
+    status = 3

@@ -58,9 +58,10 @@ def test_without_a_split_column_groups_are_split_by_a_hash(tmp_path):
 
 @pytest.mark.parametrize("text, words", [
     ("id,picture,titel,description,family,side,part,kind\na,b,c,d,e,f,g,h\n", "no column 'title'.*did you mean 'titel'"),
-    (HEAD + "a,b\n", "line 2 has another number of columns"),
+    (HEAD + "a,b\n", "no usable row .the line has 2 of 8 columns x 1: table.csv, line 2"),
     (HEAD, "no usable row"),
-    (HEAD + ",,,,,,,\n", r"no usable row \(no id"),
+    (HEAD + ",,,,,,,\n", "no usable row; expected"),
+    (HEAD + ",,,,,,,T\n", r"no usable row \(no id"),
 ])
 def test_refused_tables(tmp_path, text, words):
     with pytest.raises(UserError, match=words):
@@ -68,7 +69,7 @@ def test_refused_tables(tmp_path, text, words):
 
 
 def test_broken_jsonl_names_the_line(tmp_path):
-    with pytest.raises(UserError, match="line 2 is not valid JSON"):
+    with pytest.raises(UserError, match="the line is not valid JSON x 1: t.jsonl, line 2"):
         catalogue.read(source(tmp_path, '{"id": "a", "picture": "b"}\n{"id": \n', "t.jsonl", Columns("id", "picture", ())))
     with pytest.raises(UserError, match="no such table"):
         catalogue.read(Source(tmp_path / "no.csv", COLUMNS))

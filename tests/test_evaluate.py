@@ -231,6 +231,13 @@ def test_predictions_against_another_model(world, tmp_path):
     assert found["comparison"]["macro_f1_all"]["difference"] > 0 and f"right alone {wrong} to 0" in out
 
 
+def test_predicted_classes_that_look_like_empty_cells_are_told(tmp_path):
+    (tmp_path / "a.csv").write_text("image_id,label,prediction\na,tote,tote\nb,nan,tote\nc,nan,NULL\nd,vest,vest\n")
+    out, _ = evaluated(tmp_path, predictions=tmp_path / "a.csv")
+    for words in (f"2 labels of {tmp_path / 'a.csv'} are 'nan' and count as a class: should these cells be empty?", "1 predictions of"):
+        assert f"note: {words}" in out
+
+
 def test_predictions_that_do_not_fit(world, tmp_path):
     whole = (world.folder / "classify/predictions.csv").read_text()
     head, first, *rest = whole.splitlines(keepends=True)

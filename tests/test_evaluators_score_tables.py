@@ -103,6 +103,11 @@ BAD = {
     "cut": (HEAD + "q,a,1,1\nq,b,0", "line 3: the line has 3 of 4 columns and is the last one; expected: 4 columns.*cut off"),
     "cut in quotes": (HEAD + 'q,a,1,1\nq,"b', "line 3: the line cannot be read.*cut off"),
     "short": (HEAD + "q,a,1\nq,b,0,1\n", "line 2: the line has 3 of 4 columns; expected"),
+    "a quote that the next row closes": ("query,candidate,label,score,note\nq,a,1,1,\"70s\nq,b,0,1,18\"\nr,a,1,1,\n",
+                                         "line 2: the line cannot be read .a cell begins with a quote and does not end with it"),
+    "a quote in a cell": (HEAD + 'q,"a" b,1,1\nq,b,0,1\n', "line 2: the line cannot be read"),
+    "a column twice": (HEAD.replace("\n", ",score\n") + "q,a,1,1,2\n", "there are 2 columns 'score'"),
+    "NUL": (HEAD + "q,a\0,1,1\nq,b,0,1\n", "line 2: the line holds a NUL character"),
     "long": (HEAD + "q,a,1,1\nq,b,0,1,7\n", "line 3: the line has 5 of 4 columns"),
 }
 BAD_LISTS = {
@@ -162,6 +167,12 @@ def test_other_bad_files(tmp_path):
     (tmp_path / "a.jsonl").write_text("{}\n[1]\n")
     with pytest.raises(UserError, match="line 2: the line holds a list"):
         score_tables.read(tmp_path / "a.jsonl")
+    good = '{"query": "q", "candidate": "a", "label": 1, "score": 1, "x": 1, "x": 2}\n'
+    for old, new, message in (('"score": 1', '"score": 2, "score": 1', "line 2: the key 'score' stands twice in the object"),
+                              ('"q"', "NaN", "line 2: 'query' is NaN; expected: a text or a number")):
+        (tmp_path / "a.jsonl").write_text(good + good.replace('"a"', '"b"').replace(old, new))
+        with pytest.raises(UserError, match=message):
+            score_tables.read(tmp_path / "a.jsonl")
     (tmp_path / "a.csv").write_bytes(b"query,candidate,label,score\n\xff,a,1,1\n")
     with pytest.raises(UserError, match="is not UTF-8"):
         score_tables.read(tmp_path / "a.csv")

@@ -36,6 +36,10 @@ FOLDER_COMMANDS = {
 WITHOUT_BACKEND = ("fetch", "synthesize", "evaluate", "tables")  # commands that load no network library
 
 
+STATUS = ("exit status: 0 done; 2 refused, with one message on standard error; 3 done, but a large share of the input was left out\n"
+          "(records: max_left_out); 130 interrupted")
+
+
 class _Wide(argparse.RawDescriptionHelpFormatter):
     """Keeps the lists of keys as they are and gives the names of the commands room."""
 
@@ -45,7 +49,8 @@ class _Wide(argparse.RawDescriptionHelpFormatter):
 
 def parser() -> argparse.ArgumentParser:
     """The command line; every subcommand lists its keys and defaults in --help."""
-    main_parser = argparse.ArgumentParser("kaleidobert", description="Vision-language pre-training for fashion.", formatter_class=_Wide)
+    main_parser = argparse.ArgumentParser("kaleidobert", description="Vision-language pre-training for fashion.", formatter_class=_Wide,
+                                          epilog=STATUS)
     main_parser.add_argument("--version", action="version", version=f"kaleidobert {__version__}")
     commands = main_parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, (kind, line) in COMMANDS.items():
@@ -76,7 +81,7 @@ EXAMPLE_WORDS = {"fetch": "only=pretrain", "synthesize": "num_products=600", "tr
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run a command; returns the exit status: 0 done, 2 a mistake explained on standard error, 130 interrupted."""
+    """Run a command; returns the exit status, see STATUS."""
     first, *rest = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     options = parser().parse_args([first, *sorted(rest, key=lambda word: not word.startswith("-"))])  # flags may stand anywhere
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's start-up chatter hides our own lines
@@ -99,7 +104,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     except UserError as error:
         print(f"kaleidobert {options.command}: {error}", file=sys.stderr)
-        return 2
+        return error.status
     except KeyboardInterrupt:
         print(f"\nkaleidobert {options.command}: interrupted; the same command continues where it stopped", file=sys.stderr)
         return 130

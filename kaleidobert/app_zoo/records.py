@@ -1,5 +1,6 @@
 """``kaleidobert records``: from a catalogue of pictures and texts to the feature bank."""
 
+import json
 from collections import Counter
 from collections.abc import Sequence
 
@@ -9,36 +10,45 @@ from kaleidobert.configs import RecordsConfig
 from kaleidobert.datasets import bank_builder, beam_records, catalogue, classes
 from kaleidobert.datasets.bank import Bank, describe
 from kaleidobert.datasets.products import Product
-from kaleidobert.errors import UserError
+from kaleidobert.errors import Incomplete, UserError
 from kaleidobert.levels import check, num_patches, num_vectors
 from kaleidobert.model_zoo import encoders, foreground_net
 
+REASONS = 8  # that the account of a bank names
+
 
 def dry_run(config: RecordsConfig) -> None:
-    """Check the table and the configuration, print sizes."""
-    products, left_out = _read(config)
+    """Check the table and the configuration, print sizes; Incomplete as ``run``, for what can be told without opening a picture."""
+    reading = _read(config)
+    products = reading.products
     bank_builder.check(config, products)
     size = encoders.feature_size(config.encoder)
     bytes_per_picture = num_vectors(config.levels) * size * (2 if config.storage == "float16" else 1)
     print(f"{len(products):,} pictures, {num_patches(config.levels)} patches, {num_vectors(config.levels)} vectors of "
           f"{size} each: {len(products) * bytes_per_picture / 1e9:.2f} GB in {config.bank}")
-    print(f"{len(left_out):,} rows cannot be used{': ' + left_out[0]['reason'] if left_out else ''}")
     labels = ((product.split, product.labels) for product in products)
     for line in classes.report(classes.tabulate(labels, list(config.source.columns.labels))):
         print(line)
+    _account(config, reading, reading.left_out)
 
 
 def run(config: RecordsConfig) -> None:
-    """Make the bank; an interrupted run continues where it stopped."""
-    products, left_out = _read(config)
+    """Make the bank; an interrupted run continues where it stopped.
+
+    Incomplete where more than config.max_left_out of the rows were left out; the bank of the others is complete then.
+    """
+    reading = _read(config)
+    products = reading.products
     mark = bank_builder.claim(config, products)
+    if reading.left_out:
+        print(f"{len(reading.left_out):,} rows of the table cannot be used: {'; '.join(catalogue.account(reading.left_out)[:REASONS])}")
     if config.source.kind == "tfds":
         _write_pictures(config, products)
     build_shards = beam_records.build_shards if config.beam.runner else bank_builder.build_shards
     with tqdm(total=len(products), unit="picture", desc="records") as bar:
         for count in build_shards(config, products, encoders.build, foreground_net.build):
             bar.update(count)
-    index = bank_builder.finish(config, products, left_out, mark)
+    index = bank_builder.finish(config, products, reading.left_out, mark)
     bank = Bank(config.bank)
     sizes = describe(bank)
     print(f"bank: {config.bank}: {sizes['pictures']:,} pictures {sizes['splits']}, {sizes['patches']} patches of "
@@ -48,9 +58,31 @@ def run(config: RecordsConfig) -> None:
     fallbacks = Counter(row["fallback"] for row in bank.table if row["fallback"])
     for reason, count in fallbacks.items():
         print(f"{count:,} pictures taken whole: {reason}")
-    if index["left_out"]:
-        print(f"{index['left_out']:,} left out; the reasons are in {config.bank / 'left_out.jsonl'}\n"
+    with open(config.bank / "left_out.jsonl", encoding="utf-8") as file:
+        left_out = [json.loads(line) for line in file]
+    if left_out:
+        print(f"{len(left_out):,} left out; the reasons are in {config.bank / 'left_out.jsonl'}\n"
               "  to take them in once they are mended, delete the bank and make it again")
+    _account(config, reading, left_out)
+
+
+def _account(config: RecordsConfig, reading: catalogue.Reading, left_out: Sequence[catalogue.LeftOut]) -> None:
+    """Print what became of the rows that were read; Incomplete where too many of them were left out."""
+    rows = len(reading.products) + len(reading.left_out)
+    for line in reading.notes():
+        print(line)
+    print(f"{rows:,} rows read: {rows - len(left_out):,} used, {len(left_out):,} left out")
+    lines = catalogue.account(left_out)
+    for line in lines[:REASONS]:
+        print(f"  {line}")
+    if len(lines) > REASONS:
+        print(f"  and {len(lines) - REASONS:,} other reasons")
+    if len(left_out) > config.max_left_out * rows:
+        share = f"{100 * len(left_out) / rows:.3g}%"
+        bank = f"the bank of the other {rows - len(left_out):,} is complete" if (config.bank / "index.json").is_file() else ""
+        raise Incomplete(f"{len(left_out):,} of {rows:,} rows were left out ({share}): {lines[0]}" + (f"; {bank}" if bank else ""),
+                         str(config.source.table), f"at most {100 * config.max_left_out:.3g}% (max_left_out)",
+                         "mend them and make the bank again, or go on with the others")
 
 
 def _write_pictures(config: RecordsConfig, products: Sequence[Product]) -> None:
@@ -62,14 +94,16 @@ def _write_pictures(config: RecordsConfig, products: Sequence[Product]) -> None:
             bar.update(count)
 
 
-def _read(config: RecordsConfig):
+def _read(config: RecordsConfig) -> catalogue.Reading:
     check(config.levels)
     sizes = {"shard_size": (config.shard_size, 1), "encoder.batch_size": (config.encoder.batch_size, 1),
              "workers": (config.workers, 0), "threads": (config.threads, 0)}
     for name, (value, least) in sizes.items():
         if value < least:
             raise UserError(f"{name} is {value}", "records", f"at least {least}")
+    if not 0 <= config.max_left_out <= 1:
+        raise UserError(f"max_left_out is {config.max_left_out}", "records", "a share, 0 to 1")
     encoders.feature_size(config.encoder)
     if config.beam.runner:
         beam_records.check(config)
-    return catalogue.read(config.source)
+    return catalogue.survey(config.source)

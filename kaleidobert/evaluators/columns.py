@@ -1,9 +1,8 @@
 """Named columns of a CSV, TSV, JSONL or NPZ file, with the line that every value came from."""
 
-import csv
 import difflib
-import io
 import json
+import math
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,10 +11,12 @@ from typing import Any
 
 import numpy as np
 
+from kaleidobert import table_text
 from kaleidobert.errors import UserError
 from kaleidobert.evaluators.released_results import MARK
 
 KINDS = {".npz": "npz", ".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl"}
+IDS = ("query", "candidate", "id")  # roles of which every row has a value
 NUMBERS = ("label", "score")  # roles of which the values are taken as they are; all others are texts
 CUT = "copy the file again, or make it again: it is cut off"
 
@@ -115,29 +116,32 @@ def read_columns(path: str | Path, kind: str, names: Mapping[str, str], optional
 
 
 def _separated(where: str, text: str, separator: str, names: Mapping[str, str], optional: Sequence[str]) -> Table:
-    rows, lines = [], []
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
-    try:
-        for row in reader:
-            if row:
-                rows.append(row)
-                lines.append(reader.line_num)
-    except csv.Error as error:
-        raise UserError(f"the line cannot be read ({error})", f"{where}, line {reader.line_num:,}", "a table", CUT) from None
-    if not rows:
-        raise UserError("the file is empty", where, "at least one row")
-    header, rows, lines = [name.strip() for name in rows[0]], rows[1:], lines[1:]
+    head, read = table_text.separated(text, separator, [name for role, name in names.items() if role in IDS])
+    if head.fault or head.literal:
+        raise UserError(head.fault or "the quotes in the names of the columns do not pair", where, "at least one row", CUT)
+    header, records = head.cells, list(read)
     places = {role: _find(name, header, where, role in optional) for role, name in names.items()}
-    if not rows:
+    if not records:
         raise UserError("the table has no row", where, "at least one row below the names of the columns")
-    short = next((i for i, row in enumerate(rows) if len(row) != len(header)), None)
-    if short is not None:
-        last = short == len(rows) - 1 and len(rows[short]) < len(header)
-        raise UserError(f"the line has {len(rows[short])} of {len(header)} columns" + (" and is the last one" if last else ""),
-                        f"{where}, line {lines[short]:,}", f"{len(header)} columns: {', '.join(header)}", CUT if last else "")
+    wrong = next((record for record in records if record.fault or record.literal), None)
+    if wrong is not None:
+        _refuse(wrong, header, where, wrong is records[-1])
+    rows, lines = [record.cells for record in records], [record.line for record in records]
     found = {role: Column([row[place].strip() for row in rows], lines, where) for role, place in places.items() if place is not None}
     ended = text.endswith(("\n", "\r"))
     return Table(found, notes=() if ended else (f"the last line of {where} has no end: if it was cut off, its last value is wrong",))
+
+
+def _refuse(record: table_text.Row, header: Sequence[str], where: str, last: bool) -> None:
+    """Figures of a part of a table would be other figures: nothing is left out here."""
+    line = f"{where}, line {record.line:,}"
+    if record.literal:
+        reason = record.fault or "a cell begins with a quote and does not end with it"
+        raise UserError(f"the line cannot be read ({reason})", line, "a table",
+                        CUT if last else "double the quote, and put the whole cell in quotes")
+    cut = last and len(record.cells) < len(header)
+    raise UserError(record.fault + (" and is the last one" if cut else ""), line, f"{len(header)} columns: {', '.join(header)}",
+                    CUT if cut else "")
 
 
 def _jsonl(where: str, text: str, names: Mapping[str, str], optional: Sequence[str], lists: Sequence[str]) -> Table:
@@ -147,7 +151,7 @@ def _jsonl(where: str, text: str, names: Mapping[str, str], optional: Sequence[s
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
+            row = json.loads(line, object_pairs_hook=table_text.object_of)
         except json.JSONDecodeError as error:
             last = number == len(content)  # no line end behind it
             raise UserError("the last line is cut off" if last else f"the line is not JSON ({error})", f"{where}, line {number:,}",
@@ -170,8 +174,11 @@ def _jsonl(where: str, text: str, names: Mapping[str, str], optional: Sequence[s
         bare = next((i for i, row in enumerate(rows) if name not in row), None)
         if bare is not None:
             raise UserError(f"the line has no {name!r}", f"{where}, line {lines[bare]:,}", f"keys {', '.join(wanted.values())}")
+        twice = next((i for i, row in enumerate(rows) if name in row.twice), None)
+        if twice is not None:
+            raise UserError(f"the key {name!r} stands twice in the object", f"{where}, line {lines[twice]:,}", "every key once")
         raw = role in NUMBERS or grouped and role != lists[0]
-        blank = None if raw else next((i for i, row in enumerate(rows) if not isinstance(row[name], str | int | float)), None)
+        blank = None if raw else next((i for i, row in enumerate(rows) if not _is_text(row[name])), None)
         if blank is not None:
             raise UserError(f"{name!r} is {json.dumps(rows[blank][name])}", f"{where}, line {lines[blank]:,}", "a text or a number")
         columns[role] = Column([row[name] if raw else str(row[name]) for row in rows], lines, where)
@@ -200,6 +207,11 @@ def _npz(where: str, names: Mapping[str, str], optional: Sequence[str]) -> Table
     rows = range(count)
     return Table({role: Column(array.tolist() if role in NUMBERS else _texts(array), rows, where, "row")
                   for role, array in arrays.items()})
+
+
+def _is_text(value: Any) -> bool:
+    """Whether a JSON value can stand for a text; NaN stands for nothing."""
+    return isinstance(value, str | int) or isinstance(value, float) and math.isfinite(value)
 
 
 def _texts(array: np.ndarray) -> list[str]:

@@ -1,5 +1,6 @@
 """Predicted classes of anyone: a table with columns image_id, label and prediction (CSV, TSV, JSONL, NPZ)."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from kaleidobert.configs_evaluation import PredictionColumns
+from kaleidobert.configs_records import MISSING
 from kaleidobert.errors import UserError
 from kaleidobert.evaluators.columns import kind_of, read_columns
 
@@ -43,7 +45,10 @@ def read(path: str | Path, columns: PredictionColumns | None = None) -> Predicti
         empty = next((place for place, value in enumerate(table[role].values) if not value), None)
         if empty is not None:
             raise UserError(f"the {what} of {table['id'].values[empty]!r} is empty", table[role].where(empty), "the name of a class")
-    return Predictions(str(path), table["id"].values, table["truth"].values, table["prediction"].values, table.notes)
+    notes = tuple(f"{count:,} {what}s of {path} are {word!r} and count as a class: should these cells be empty?"
+                  for what, role in (("label", "truth"), ("prediction", "prediction"))
+                  for word, count in Counter(table[role].values).items() if word.casefold() in MISSING)
+    return Predictions(str(path), table["id"].values, table["truth"].values, table["prediction"].values, table.notes + notes)
 
 
 def check(found: Predictions, truth: Mapping[str, str], where: str) -> None:

@@ -1,0 +1,248 @@
+"""Rows of text tables, separated cells (CSV, TSV) or one JSON object per line: a fault of one row never reaches its neighbours.
+
+Cells may be quoted as RFC 4180 has it: line breaks and separators inside, quotes doubled. Exports often are not so exact ("70s style,
+18" chain), and a quote that is never closed would take all rows up to the next quote into one cell. Therefore:
+
+    a quote inside of a cell is a character like others
+    a cell that begins with a quote and is not closed before a separator or line end is read as it stands, up to the next separator
+    a quoted cell that spans lines is one cell unless one of these lines is a row of its own; then it is read as it stands
+    a cell whose quote stays open is trusted only where the next line is a row of its own; otherwise its row is faulty
+"""
+
+import io
+import json
+import re
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import accumulate
+from typing import Any, NamedTuple
+
+SUFFIX = re.compile(r"\.[A-Za-z]\w{1,4}$")  # of a file; not the decimals of a number
+BREAKS = "\r\n"
+
+
+class Row(NamedTuple):
+    """line: where the row begins, from 1 on; fault: why it cannot be used; literal: a quote was read as a character of its cell."""
+
+    line: int
+    cells: list[str]
+    fault: str = ""
+    literal: bool = False
+
+
+class Object(dict):
+    """A JSON object. twice: keys that stand in it more than once, and keys whose value holds such an object."""
+
+    twice: frozenset[str] = frozenset()
+
+
+def separated(text: str, separator: str, keys: Sequence[str] = ()) -> tuple[Row, Iterator[Row]]:
+    """(header, rows) of a table; the header has no cells where the text is blank. Names in the header are stripped, cells are not.
+
+    Rows have as many cells as the header, or a fault; blank rows are skipped, blank cells beyond the header dropped. keys: columns that
+    every row fills, such as the id and the name of the picture; they help to tell rows from lines of a quoted cell.
+    """
+    table = _Separated(text.replace("\ufeff", ""), separator)  # byte order marks, also of files that were joined
+    header = table.header(keys)
+    return header, table.rows()
+
+
+def objects(lines: Iterable[str]) -> Iterator[tuple[int, Object, str]]:
+    """(line number, object, fault) of every line that is not blank; the object is empty where there is a fault."""
+    for number, line in enumerate(lines, 1):
+        line = line.strip().removeprefix("\ufeff")
+        if not line:
+            continue
+        value, fault = Object(), ""
+        try:
+            value = json.loads(line, object_pairs_hook=object_of)
+            if "\\ud" in line.lower():
+                json.dumps(value, ensure_ascii=False).encode()  # half a surrogate pair can be read, but never written
+        except UnicodeEncodeError:
+            fault = "the line holds half a character (a surrogate without its other half)"
+        except (ValueError, RecursionError) as error:
+            fault = f"the line is not valid JSON ({error})"
+        if not fault and not isinstance(value, dict):
+            fault = f"the line holds a {type(value).__name__} and no object"
+        yield number, Object() if fault else value, fault
+
+
+def positions(name: str, header: Sequence[str]) -> list[int]:
+    """The numbers, from 1 on, of the columns of a name."""
+    return [number for number, other in enumerate(header, 1) if other == name]
+
+
+def object_of(pairs: list[tuple[str, Any]]) -> Object:
+    """What json.loads takes as object_pairs_hook."""
+    made = Object(pairs)
+    twice = {key for key, value in pairs if isinstance(value, dict | list) and _holds_twice(value)}
+    if len(made) < len(pairs):
+        twice |= {key for key, count in Counter(key for key, _ in pairs).items() if count > 1}
+    made.twice = frozenset(twice)
+    return made
+
+
+def _holds_twice(value: Any) -> bool:
+    return bool(value.twice) if isinstance(value, Object) else isinstance(value, list) and any(map(_holds_twice, value))
+
+
+class _Record(NamedTuple):
+    """end: where its line break is, or the end; open: a quote that was read as a character has no second one in its cell."""
+
+    cells: list[str]
+    end: int
+    literal: bool
+    open: bool
+
+
+class _Separated:
+    """The lines of a table; lines are numbered from 0 on here. rows() goes on where header() ended."""
+
+    def __init__(self, text: str, separator: str):
+        self.text, self.separator = text, separator
+        self.lines = list(io.StringIO(text, newline=""))  # ends at \n, \r\n and \r alone, not at form feeds and the like
+        self.starts = list(accumulate(map(len, self.lines), initial=0))
+        self.plain_end = re.compile(f"[{re.escape(separator)}\r\n]")
+        self.quoted_end = re.compile(rf" *(?=[{re.escape(separator)}\r\n]|\Z)")
+        self.names: list[str] = []
+        self.key_places: list[int] = []
+        self.first, self.spaced = 0, False
+
+    def header(self, keys: Sequence[str]) -> Row:
+        while self.first < len(self.lines) and self._is_blank(self.lines[self.first]):
+            self.first += 1
+        line = self.first
+        if line == len(self.lines):
+            return Row(1, [], "the table is empty")
+        record = self._record(self.starts[line], len(self.text))
+        self.first = self._line_of(record.end) + 1
+        self.names = [name.strip() for name in record.cells]
+        while self.names and not self.names[-1]:
+            self.names.pop()
+        self.key_places = [self.names.index(key) for key in keys if key in self.names]
+        self.spaced = self._is_spaced(self.lines[line])
+        fault = "the header holds NUL characters, as UTF-16 read as UTF-8 does" if "\0" in "".join(self.names) else ""
+        return Row(line + 1, self.names, fault, record.literal)
+
+    def rows(self) -> Iterator[Row]:
+        number, width, odd = self.first, len(self.names), {self.names[0] if self.names else "", ""}
+        while number < len(self.lines):
+            line, last, literal, fault = self.lines[number], number, False, ""
+            if '"' in line:
+                cells, last, literal, fault = self._quoted(number)
+            else:
+                cells = line.rstrip(BREAKS).split(self.separator)
+                if len(cells) == width and cells[0].strip() not in odd and "\0" not in line:  # most lines of most tables
+                    number += 1
+                    yield Row(number, cells)
+                    continue
+            if any(map(str.strip, cells)):
+                cells = self._trimmed(cells)
+                yield Row(number + 1, cells, self._fault(cells, number, last, fault), literal)
+            number = last + 1
+
+    def _quoted(self, number: int) -> tuple[list[str], int, bool, str]:
+        """(cells, last line, literal, fault) of the row that begins in a line with quotes."""
+        record = self._record(self.starts[number], len(self.text))
+        last, torn = self._line_of(record.end), False
+        if last > number:
+            rows = self._rows_in(self._trimmed(record.cells), number, last)
+            if rows is None:
+                return record.cells, last, True, f"a quoted cell runs to line {last + 1}, or it is not closed and that line is another row"
+            if rows:
+                record, last, torn = self._alone(number), number, True
+        if not record.open and not torn:
+            return record.cells, last, record.literal, ""
+        following = next((i for i in range(last + 1, len(self.lines)) if not self._is_blank(self.lines[i])), None)
+        cells = self._trimmed(record.cells)
+        trusted = self.lines[last].endswith(("\r", "\n")) if following is None else self._is_row(following, cells)
+        good = trusted and len(cells) == len(self.names)
+        return record.cells, last, True, "" if good else "a quote opens a cell and is not closed"
+
+    def _rows_in(self, cells: list[str], first: int, last: int) -> bool | None:
+        """Whether lines that a quoted cell joins to one row are rows of their own; None: it cannot be told. cells: of the one row."""
+        width, start, end = len(self.names), self._trimmed(self._alone(first).cells), self._trimmed(self._alone(last).cells)
+        if any(self._is_row(number, start if len(start) == width else cells) for number in range(first + 1, last)):
+            return True
+        # the last line holds the end of the cell and all that follows there: only what is left of the cell tells anything
+        place = max(number for number, cell in enumerate(cells) if set(BREAKS) & set(cell))
+        if len(end) != width:
+            return False
+        if len(start) == width:
+            return self._is_row(last, start)
+        left = [key for key in self.key_places if key < place]
+        prose = not self.spaced and all(cell.startswith(" ") for cell in end[1 : place + 1])
+        if prose or any(_look(end[key]) != _look(cells[key]) for key in left):
+            return False
+        return True if any(SUFFIX.search(cells[key]) for key in left) else None
+
+    def _is_row(self, number: int, like: list[str]) -> bool:
+        """Whether a line by itself is a row. like: cells of another one; where they are as many as the header's, the keys of the line
+        must resemble theirs, but for those that hold a line break themselves."""
+        if not self.spaced and self._is_spaced(self.lines[number]):
+            return False  # prose: "soft, warm, cosy"
+        cells = self._trimmed(self._alone(number).cells)
+        if len(cells) != len(self.names):
+            return False
+        keys = [place for place in self.key_places if len(like) == len(cells) and not set(BREAKS) & set(like[place])]
+        return all(_look(cells[place]) == _look(like[place]) for place in keys)
+
+    def _fault(self, cells: list[str], first: int, last: int, fault: str) -> str:
+        width = len(self.names)
+        lines = f"lines {first + 1} to {last + 1} have" if last > first else "the line has"
+        if len(cells) != width:
+            return f"{fault + '; ' if fault else ''}{lines} {len(cells)} of {width} columns"
+        if any("\0" in cell for cell in cells):
+            return "the line holds a NUL character"
+        return fault or ("the line is the header again" if [cell.strip() for cell in cells] == self.names else "")
+
+    def _record(self, place: int, end: int) -> _Record:
+        """The row that begins at a place of the text, with nothing of the text from ``end`` on."""
+        cells, literal, is_open = [], False, False
+        while True:
+            quote, behind = self._closing(place, end) if self.text.startswith('"', place, end) else (0, None)
+            if behind is not None:
+                cells.append(self.text[place + 1 : quote].replace('""', '"'))
+                place = behind.end()
+            else:
+                found = self.plain_end.search(self.text, place, end)
+                cell = self.text[place : found.start() if found else end]
+                if cell.startswith('"'):
+                    literal, is_open = True, is_open or cell.count('"') % 2 == 1
+                cells.append(cell)
+                place += len(cell)
+            if place >= end or self.text[place] != self.separator:
+                return _Record(cells, place, literal, is_open)
+            place += 1
+
+    def _closing(self, place: int, end: int) -> tuple[int, re.Match | None]:
+        """(place of the quote that closes the one at ``place``, a match up to the cell's end; None where text follows the quote)."""
+        quote = self.text.find('"', place + 1, end)
+        while quote >= 0 and self.text.startswith('"', quote + 1, end):
+            quote = self.text.find('"', quote + 2, end)
+        return quote, self.quoted_end.match(self.text, quote + 1, end) if quote >= 0 else None
+
+    def _alone(self, number: int) -> _Record:
+        return self._record(self.starts[number], self.starts[number] + len(self.lines[number].rstrip(BREAKS)))
+
+    def _trimmed(self, cells: list[str]) -> list[str]:
+        while len(cells) > len(self.names) and not cells[-1].strip():
+            cells = cells[:-1]
+        return cells
+
+    def _line_of(self, place: int) -> int:
+        return min(bisect_right(self.starts, place), len(self.lines)) - 1
+
+    def _is_blank(self, line: str) -> bool:
+        return not line.replace(self.separator, "").strip()
+
+    def _is_spaced(self, line: str) -> bool:
+        """Whether a space follows every separator."""
+        count = line.count(self.separator)
+        return count > 0 and count == line.count(f"{self.separator} ")
+
+
+def _look(cell: str) -> tuple[bool, bool, bool]:
+    """What the keys of rows have in common, whatever their names: filled, without blanks around, a file's suffix or none."""
+    return bool(cell.strip()), cell == cell.strip(), bool(SUFFIX.search(cell))
