@@ -1,6 +1,8 @@
-"""Does it help? Saliency against the whole picture, Alignment Guided Masking against random masking: same data, same steps, seeds.
+"""Does it help? Saliency against the whole picture, Alignment Guided Masking against random masking, one pretext after another: same
+data, same steps, seeds.
 
     python -m benchmarks.ablation runs/ablation --configs configs/quickstart --seeds 0 1 2
+    python -m benchmarks.ablation runs/ablation --variants b b_i b_i-ii b_i-iii b_i-iv b_i-v b_v
 
 makes a bank per foreground, aligns those that a variant masks by, and for every variant and seed pre-trains, fine-tunes and
 evaluates with the commands of the package (paper, table 4). Which words count as aligned is asked of one bank for all variants,
@@ -8,6 +10,7 @@ the saliency bank where there is one. A step whose results exist is not run agai
 """
 
 import argparse
+import json
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -15,15 +18,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 from scipy import stats
 
 from benchmarks import report
 from kaleidobert import files
 from kaleidobert.errors import UserError
 
-VARIANTS = {  # name: (is the foreground cut out, sampling.masking)
-    "saliency-agm": (True, "alignment"), "saliency-random": (True, "random"),
-    "whole-agm": (False, "alignment"), "whole-random": (False, "random")}
+ROWS = Path(__file__).parents[1] / "configs" / "table4"  # level tables of the paper's table 4
+USUAL = {  # name: (is the foreground cut out, the file of ROWS with levels and sampling.masking)
+    "saliency-agm": (True, "b_i-v"), "saliency-random": (True, "random"), "whole-agm": (False, "b_i-v"), "whole-random": (False, "random")}
+VARIANTS = USUAL | {path.stem: (path.stem != "fixed", path.stem) for path in sorted(ROWS.glob("*.yaml"))}
 METRICS = ("mlm aligned", "mlm unaligned", "itm", "subcategory", "i2t rank@1", "i2t rank@5", "i2t rank@10", "t2i rank@1",
            "t2i rank@5", "t2i rank@10")
 MASK_DRAWS = 5  # times that every validation text is masked for the accuracy on masked words
@@ -35,7 +40,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("folder", type=Path, help="where banks and runs go")
     parser.add_argument("--configs", type=Path, default=Path("configs/quickstart"), help="folder of the YAML files; default: quickstart")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
+    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(USUAL), metavar="NAME",
+                        help=f"of {', '.join(VARIANTS)}; default: {', '.join(USUAL)}")
     parser.add_argument("--saliency", choices=("border", "network", "masks"), default="network", help="foreground.method; default: network")
     for name in ("records", "align", "pretrain", "subcat", "i2t", "t2i"):
         parser.add_argument(f"--{name}", nargs="+", default=[], metavar="KEY=VALUE", help=f"further words for {name}")
@@ -48,7 +54,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     methods = {name: options.saliency if VARIANTS[name][0] else "none" for name in options.variants}
     banks = dict(word.split("=", 1) for word in options.banks)
     judge = options.saliency if options.saliency in methods.values() else "none"  # its links say which words count as aligned
-    aligned = {judge} | {methods[name] for name in options.variants if VARIANTS[name][1] == "alignment"}
+    aligned = {judge} | {methods[name] for name in options.variants if row(name)["sampling"]["masking"] == "alignment"}
     for method in sorted(set(methods.values())):
         bank = Path(banks.setdefault(method, str(options.folder / method / "bank")))
         command(options, "records", "records", bank, [f"foreground.method={method}"], bank / "index.json")
@@ -67,6 +73,11 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     return result
 
 
+def row(name: str) -> dict[str, Any]:
+    """What a variant says of levels and sampling."""
+    return yaml.safe_load((ROWS / f"{VARIANTS[name][1]}.yaml").read_text(encoding="utf-8"))
+
+
 def command(options: argparse.Namespace, verb: str, config: str, folder: Path, words: Sequence[str], done: Path | None = None) -> None:
     """Run one command of the package into ``folder`` unless its result, ``done`` or results.json, is there."""
     if (done or folder / "results.json").is_file():
@@ -83,7 +94,8 @@ def measure(options: argparse.Namespace, name: str, seed: int, bank: str, judge:
     folder = options.folder / name / str(seed)
     words = [f"data.bank={bank}", f"train.seed={seed}"]
     start = f"init={folder / 'pretrain' / 'best.npz'}"
-    command(options, "pretrain", "pretrain", folder / "pretrain", [*words, f"sampling.masking={VARIANTS[name][1]}"])
+    own = [f"sampling.masking={row(name)['sampling']['masking']}", f"levels={json.dumps(row(name)['levels'])}"]
+    command(options, "pretrain", "pretrain", folder / "pretrain", [*words, *own])
     command(options, "classify", "subcat", folder / "subcat", [*words, start, "baselines=false"])
     command(options, "retrieve", "i2t", folder / "i2t", [*words, start, "baselines=false"])
     command(options, "retrieve", "t2i", folder / "t2i", [*words, f"init={folder / 'i2t' / 'best.npz'}", "baselines=false"])
@@ -104,6 +116,7 @@ def masked_words(checkpoint: Path, folder: Path, judge: Path) -> dict[str, float
     Masked at random, the same pieces for every variant, with the picture untouched except by the pretexts. Raises UserError
     where the two banks do not hold the same texts in the same order.
     """
+    from kaleidobert.app_zoo import models
     from kaleidobert.configs import Sampling
     from kaleidobert.datasets.bank import Bank
     from kaleidobert.datasets.sampler import PretrainSampler
@@ -111,8 +124,9 @@ def masked_words(checkpoint: Path, folder: Path, judge: Path) -> dict[str, float
     from kaleidobert.model_zoo import checkpoints
     from kaleidobert.model_zoo.kaleidobert import rebuild
 
-    bank = Bank(folder)
-    model = rebuild(checkpoints.load_meta(checkpoint), precision="float32")
+    meta = checkpoints.load_meta(checkpoint)
+    bank = Bank(folder).require(models.levels_of(meta), "")
+    model = rebuild(meta, precision="float32")
     checkpoints.restore(checkpoint, model)
     forward = steps.forward(model)
     other = Bank(judge)

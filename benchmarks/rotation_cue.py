@@ -7,9 +7,9 @@ Pictures of noise have no content: a probe that tells their four turns better th
 (--catalogue, foreground by the colour threshold) it reads content too. A probe is a logistic regression on a few numbers of the turned
 patch, judged on the other half of the pictures.
 
-ways to a square: squash and square are those of encoder.turned; mean, edge, mirror fill what the crop lacks with the mean colour of its
-border, its outermost pixels, its mirror image; around-mean takes the pixels around the crop and fills what lies outside the picture;
-centre cuts the crop's centre.
+Ways to a square: squash and square are those of encoder.turned; mean, edge, mirror fill what the crop lacks with the mean colour of its
+border, its outermost pixels, its mirror image; around-mean, around-mirror take the pixels around the crop and fill what lies outside the
+picture; centre cuts the crop's centre.
 """
 
 import argparse
@@ -123,9 +123,10 @@ def real(table: Path, column: str, count: int, rng: np.random.Generator) -> list
     images = [read_image(table.parent / rows[number][column]) for number in rng.permutation(len(rows))[:count]]
     found = [(image, foreground.find(image, foreground.border_mask).box) for image in images]
     aspects = np.array([(box[2] - box[0]) / (box[3] - box[1]) for _, box in found])
-    outside = np.mean([max(box[2] - box[0], box[3] - box[1]) > min(image.shape[:2]) for image, box in found])
-    print(f"boxes: {(aspects < 0.9).mean():.0%} tall, {(aspects > 1.1).mean():.0%} wide; of {outside:.0%} the square does not fit into "
-          "the picture")
+    short, long = np.array([sorted((box[2] - box[0], box[3] - box[1])) for _, box in found]).T
+    room = np.array([min(image.shape[:2]) for image in images])
+    print(f"boxes: {(aspects < 0.9).mean():.0%} tall, {(aspects > 1.1).mean():.0%} wide; of {(long > room).mean():.0%} the square does not "
+          f"fit into the picture; square keeps {np.minimum(1, room / long).mean():.1%} of them, centre {(short / long).mean():.1%}\n")
     return found
 
 
@@ -161,7 +162,7 @@ def _filled(mode: str, around: bool = False) -> Callable[[np.ndarray, Box, int],
 
 
 def _around(image: np.ndarray, box: Box) -> np.ndarray:
-    """What the picture has of the square around a box, moved as patches.surroundings moves it."""
+    """What the picture has of the square around a box that shows all of it."""
     side = max(box[2] - box[0], box[3] - box[1])
     starts = [min(max((start + stop - side) // 2, 0), max(0, limit - side))
               for start, stop, limit in ((box[1], box[3], image.shape[0]), (box[0], box[2], image.shape[1]))]
@@ -185,7 +186,8 @@ def _size(text: str) -> tuple[int, int]:
 
 WAYS: dict[str, Callable[[np.ndarray, Box, int], np.ndarray]] = {
     "squash": _shipped(()), "mean": _filled("mean"), "edge": _filled("edge"), "mirror": _filled("reflect"),
-    "around-mean": _filled("mean", around=True), "square": _shipped((LEVEL[0].name,)), "centre": _centre}
+    "around-mean": _filled("mean", around=True),
+    "around-mirror": _filled("reflect", around=True), "square": _shipped((LEVEL[0].name,)), "centre": _centre}
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -61,7 +61,7 @@ class Encoder:
     precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"  # bfloat16: for GPUs, and CPUs that compute in it
     folded: bool = False  # batch normalisation folded into the convolutions: faster, other last bits; always so in mixed precision
     small_size: int = 0  # levels whose patches have at most so many pixels on a side are encoded at this size instead; 0 = none
-    turned: Literal["squash", "square"] = "squash"  # how patches that get turned become square: as all others, or by what is around them
+    turned: Literal["squash", "square"] = "squash"  # of patches that get turned: squash the box as all others, or cut a square around it
 
 
 @dataclass(frozen=True)

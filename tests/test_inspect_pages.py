@@ -7,7 +7,7 @@ from kaleidobert import levels as kaleido
 from kaleidobert.app_zoo import inspect_examples, inspect_pictures, pages, pages_png
 from kaleidobert.datasets.sampler import generator
 from kaleidobert.evaluators import tasks
-from kaleidobert.levels import KALEIDO, PRETEXTS
+from kaleidobert.levels import KALEIDO, PRETEXTS, KaleidoLevel
 from tests.inspect_data import World
 from tests.tables import TABLES
 

@@ -166,7 +166,12 @@ def _photos(config: InspectConfig, bank: Bank) -> Callable[[int], Photo]:
 
 
 def _alignment(config: InspectConfig, bank: Bank) -> inspect_alignment.Alignment | None:
-    """The bank's alignment, None where it has none. Raises UserError for one that does not fit, and for maps without one."""
+    """The bank's alignment, None where it has none or no level has patches to mask, for which it is there. Raises UserError for one
+    that does not fit, and for maps without one."""
+    if not any(level.num_masked for level in bank.levels):
+        if config.maps is not None:
+            raise UserError("no level has masked patches, to which words could be linked", str(config.maps), fix="leave maps out")
+        return None
     if bank.alignment is not None:
         return inspect_alignment.Alignment(bank, config.maps)
     if config.maps is not None:

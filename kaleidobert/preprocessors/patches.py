@@ -47,25 +47,17 @@ def enlarge(box: Box, width: int, height: int, levels: Sequence[KaleidoLevel]) -
 
 
 def surroundings(image: np.ndarray, place: Box) -> np.ndarray:
-    """uint8[s, s, 3]: a square of uint8[h, w, 3] around a box, s the box's longer side; moved where the picture ends, and mirrored there
-    where the picture is not as wide or as tall.
+    """uint8[s, s, 3]: a square out of uint8[h, w, 3] around a box: s is the box's longer side, or the picture's shorter one where that is
+    less, so that the box's ends are cut off; it is moved where the picture ends.
 
     A box that is squashed to a square has finer texture along one side than along the other, so that even noise tells whether it was
-    turned. Bars of one colour tell the same. Mirrored noise is noise.
+    turned. Whatever fills a box up to a square tells the same: bars by where they lie, a mirror image by its line of symmetry.
     """
     x1, y1, x2, y2 = place
-    side = max(x2 - x1, y2 - y1)
-    columns, rows = (_mirrored(start, stop, side, limit) for start, stop, limit in ((x1, x2, image.shape[1]), (y1, y2, image.shape[0])))
-    return image[rows[:, None], columns]
-
-
-def _mirrored(start: int, stop: int, side: int, limit: int) -> np.ndarray:
-    """i64[side]: pixels 0..limit-1 around start..stop; where ``limit`` is less, all of them, and their mirror images on both sides, in
-    which the outermost pixels are not repeated: a line that occurs twice has no gradient."""
-    first = min(max((start + stop - side) // 2, 0), limit - side) if side <= limit else (limit - side) // 2
-    period = max(1, 2 * (limit - 1))
-    places = np.arange(first, first + side) % period
-    return np.minimum(places, period - places) if limit > 1 else np.zeros(side, np.int64)
+    height, width = image.shape[:2]
+    side = min(max(x2 - x1, y2 - y1), height, width)
+    left, top = (min(max((start + stop - side) // 2, 0), limit - side) for start, stop, limit in ((x1, x2, width), (y1, y2, height)))
+    return image[top : top + side, left : left + side]
 
 
 def cut(image: np.ndarray, box: Box, levels: Sequence[KaleidoLevel], size: int, small_size: int = 0,
