@@ -46,8 +46,7 @@ def test_every_row_differs_from_the_paper_s_setting_in_levels_and_masking_only()
         assert keys <= {"run", "levels", "sampling.masking"}
         assert "".join(level.name[0] for level in config.levels if level.answer) == ASKED[path.stem]
         assert [level.grid for level in config.levels] == ([5] if path.stem == "fixed" else [1, 2, 3, 4, 5])
-        masked = any(level.num_masked for level in config.levels)
-        assert config.sampling.masking == ("alignment" if masked and path.stem != "random" else "random")
+        assert config.sampling.masking == ("random" if path.stem == "random" else "alignment")
 
 
 @pytest.mark.parametrize("path", ROWS, ids=lambda path: path.stem)
