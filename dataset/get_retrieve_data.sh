@@ -1,4 +1,6 @@
-#!/usr/bin/env bash
+#!/bin/sh
 # dataset/get_retrieve_data.sh [--list] [--mirror URL_OR_FOLDER] [--into FOLDER] [--only NAME] [key=value ...]: the released retrieval files, into dataset/retrieve.
-root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
-exec bash "$root/scripts/fetch.sh" "$root/dataset/manifest.json" retrieve "$@"
+here="$0" # what was called: by its path, by a name on PATH, or by a link
+case "$here" in */*) ;; *) [ -e "$here" ] || here="$(command -v -- "$here")" ;; esac
+root="$(dirname -- "$(dirname -- "$(readlink -f -- "$here")")")"
+exec sh "$root/scripts/fetch.sh" "$root/dataset/manifest.json" retrieve "$@"

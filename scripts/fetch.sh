@@ -1,24 +1,39 @@
-#!/usr/bin/env bash
+#!/bin/sh
 # scripts/fetch.sh MANIFEST [FOLDER_OF_IT] [--list] [--mirror URL_OR_FOLDER] [--into FOLDER] [--only NAME] [key=value ...]
 # kaleidobert fetch with options in the usual spelling; what dataset/get_*.sh and checkpoint/get_checkpoint.sh call.
-set -euo pipefail
-usage() { sed -n 2,3p "${BASH_SOURCE[0]}" | cut -c3- >&2; exit 2; }
-words=()
+set -eu
+here="$0" # what was called: by its path, by a name on PATH, or by a link
+case "$here" in */*) ;; *) [ -e "$here" ] || here="$(command -v -- "$here")" ;; esac
+root="$(dirname -- "$(dirname -- "$(readlink -f -- "$here")")")"
+usage() { sed -n 2,3p "$root/scripts/fetch.sh" | cut -c3- >&2; exit 2; }
+[ $# -gt 0 ] || usage
+manifest="$1"
+shift
 only=""
 chosen=""
-[ $# -gt 0 ] || usage
-words+=("manifest=$1")
-shift
 case "${1:-}" in "" | -* | *=*) ;; *) only="$1"; shift ;; esac
-while [ $# -gt 0 ]; do
-  case "$1" in
-    --list | --dry-run) words+=(--dry-run); shift ;;
-    --mirror | --into | --endpoint) [ $# -gt 1 ] || usage; words+=("${1#--}=$2"); shift 2 ;;
-    --only) [ $# -gt 1 ] || usage; chosen="${chosen:+$chosen, }$2"; only="$chosen"; shift 2 ;;
-    *=*) words+=("$1"); shift ;;
+left=$# # words that were not read yet; those of the command gather behind them
+while [ "$left" -gt 0 ]; do
+  word="$1"
+  shift
+  left=$((left - 1))
+  case "$word" in
+    --list | --dry-run) set -- "$@" --dry-run ;;
+    --mirror | --into | --endpoint | --only)
+      [ "$left" -gt 0 ] || usage
+      if [ "$word" = --only ]; then
+        chosen="${chosen:+$chosen, }$1"
+        only="$chosen"
+        shift
+      else
+        set -- "$@" "${word#--}=$1"
+        shift
+      fi
+      left=$((left - 1)) ;;
+    *=*) set -- "$@" "$word" ;;
     *) usage ;;
   esac
 done
-root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
-source "$root/scripts/environment.sh" ""
-exec kaleidobert fetch ${only:+"only=[$only]"} "${words[@]}"
+extras=""
+. "$root/scripts/environment.sh"
+exec kaleidobert fetch ${only:+"only=[$only]"} "manifest=$manifest" "$@"

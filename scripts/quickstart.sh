@@ -1,16 +1,20 @@
-#!/usr/bin/env bash
+#!/bin/sh
 # scripts/quickstart.sh [--reduced]: installs the package and runs everything on a drawn catalogue: synthesize, records,
 # align, pretrain, classify (category, subcategory), retrieve (i2t, t2i), caption, inspect; ends with a table. Results lie in runs/quickstart.
 # --reduced: fewer products and steps, into runs/quickstart_reduced (what the tests run).
-set -euo pipefail
-root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
+set -eu
+case "$#${1:-}" in 0 | 1--reduced) ;; *) echo "usage: scripts/quickstart.sh [--reduced]" >&2; exit 2 ;; esac
+here="$0" # what was called: by its path, by a name on PATH, or by a link
+case "$here" in */*) ;; *) [ -e "$here" ] || here="$(command -v -- "$here")" ;; esac
+root="$(dirname -- "$(dirname -- "$(readlink -f -- "$here")")")"
 cd "$root"
-source scripts/environment.sh ""
+extras=""
+. "$root/scripts/environment.sh"
 
 configs=configs/quickstart
 runs=runs/quickstart
 words() { :; }
-if [ "${1:-}" = --reduced ]; then
+if [ $# -gt 0 ]; then
   runs=runs/quickstart_reduced
   words() {
     case "$1" in

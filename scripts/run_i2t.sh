@@ -1,7 +1,10 @@
-#!/usr/bin/env bash
+#!/bin/sh
 # scripts/run_i2t.sh [CONFIG.yaml] [key=value ...] [--released_flag=value ...]: kaleidobert retrieve with configs/i2t.yaml unless another file
 # is named; flags of the released script are translated. With such flags, and where the release's files lie in dataset/ and no bank
 # in dataset/catalogue/bank, configs/released/i2t.yaml is the default.
-root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
-source "$root/scripts/environment.sh" ""
+here="$0" # what was called: by its path, by a name on PATH, or by a link
+case "$here" in */*) ;; *) [ -e "$here" ] || here="$(command -v -- "$here")" ;; esac
+root="$(dirname -- "$(dirname -- "$(readlink -f -- "$here")")")"
+extras=""
+. "$root/scripts/environment.sh"
 exec python -m kaleidobert.app_zoo.released_flags i2t "$root/configs" "$@"

@@ -1,13 +1,16 @@
-#!/usr/bin/env bash
+#!/bin/sh
 # scripts/test.sh [pytest arguments]: installs what the tests need, then lints, runs the tests and a reduced quickstart.
-set -euo pipefail
-root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
+set -eu
+here="$0" # what was called: by its path, by a name on PATH, or by a link
+case "$here" in */*) ;; *) [ -e "$here" ] || here="$(command -v -- "$here")" ;; esac
+root="$(dirname -- "$(dirname -- "$(readlink -f -- "$here")")")"
 cd "$root"
-source scripts/environment.sh "[test]"
+extras="[test]"
+. "$root/scripts/environment.sh"
 ruff check .
 if [ $# -gt 0 ]; then
   exec python -m pytest "$@"
 fi
 python -m pytest -n 2 --dist loadfile tests  # two files at a time: each process of more would need memory
 rm -rf runs/quickstart_reduced
-bash scripts/quickstart.sh --reduced
+sh scripts/quickstart.sh --reduced

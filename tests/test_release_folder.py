@@ -78,6 +78,26 @@ def test_a_script_without_words_takes_the_released_files(root, name, tmp_path, m
 
 
 @pytest.mark.parametrize("name", released_flags.COMMANDS)
+def test_a_script_without_files_says_what_is_missing_and_how_to_get_it(name, tmp_path, capsys):
+    """In one message, and no run is begun; whoever names a bank of his own is told of the bank alone, and --help helps."""
+    (tmp_path / "configs").symlink_to(ROOT / "configs")
+    assert script(tmp_path, name) == script(tmp_path, name, f"run={tmp_path / 'run'}", "--dry-run") == 2
+    out, err = capsys.readouterr()
+    part = {"pretrain": "pretrain", "cat": "finetune", "subcat": "finetune"}.get(name, "retrieve")
+    lines = err.splitlines()
+    assert not out and len(lines) == 2 and lines[0] == lines[1]
+    assert lines[0].startswith(f"kaleidobert {released_flags.COMMANDS[name]}: run_{name}.sh: neither ")
+    assert f"({tmp_path}/dataset/{part}/" in err and f"({tmp_path}/dataset/catalogue/bank)" in err
+    assert f"dataset/get_{part}_data.sh" in err and ("get_checkpoint.sh" in err) == (name != "pretrain") and "run_records.sh" in err
+    for named in re.findall(r"(?:dataset|checkpoint|scripts)/\w+\.sh", err):
+        assert (ROOT / named).is_file(), named
+    assert script(tmp_path, name, f"data.bank={tmp_path / 'none'}") == 2 and "there is no finished bank" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as done:
+        script(tmp_path, name, "--help")
+    assert done.value.code == 0
+
+
+@pytest.mark.parametrize("name", released_flags.COMMANDS)
 @pytest.mark.parametrize(("folder", "datasets"), [("", "./dataset"), ("scripts", "./datasets")])
 def test_the_flags_of_the_released_scripts(root, name, folder, datasets, monkeypatch, capsys):
     """As they stand there, from either folder: the released scripts make the lists themselves; here they may be missing."""

@@ -57,9 +57,9 @@ def test_the_flags_of_the_released_classification():
 
 def test_without_flags_the_scripts_are_as_before(called, capsys):
     released_flags.main(["cat", "configs", "my.yaml", "run=a"])
-    released_flags.main(["cat", "configs", "run=a"])
+    released_flags.main(["cat", "configs", "data.bank=b", "run=a"])
     released_flags.main(["cat", "configs", "my.yaml", "--num_epochs", "3"])
-    assert called == [["classify", "my.yaml", "run=a"], ["classify", "configs/cat.yaml", "run=a"],
+    assert called == [["classify", "my.yaml", "run=a"], ["classify", "configs/cat.yaml", "data.bank=b", "run=a"],
                       ["classify", "my.yaml", "train.epochs=3"]]
     assert capsys.readouterr().out == "--num_epochs=3 -> train.epochs=3\n"
 

@@ -33,6 +33,9 @@ PATHS = ("train_input_fp", "eval_input_fp", "predict_input_fp", "predict_checkpo
 LISTS = {"pretrain": {"train_input_fp": "train", "eval_input_fp": "dev"}, "i2t": {"predict_input_fp": "eval_img2txt"},
          "t2i": {"predict_input_fp": "eval_txt2img"}, "cat": {"train_input_fp": "train_catepred", "eval_input_fp": "eval_catepred"},
          "subcat": {"train_input_fp": "train_subcatepred", "eval_input_fp": "eval_subcatepred"}}
+FETCHED = {"pretrain": "dataset/get_pretrain_data.sh"} | {
+    name: f"dataset/get_{task}_data.sh and checkpoint/get_checkpoint.sh"
+    for name, task in (("cat", "finetune"), ("subcat", "finetune"), ("i2t", "retrieve"), ("t2i", "retrieve"))}
 SPECIAL = ("mode", "train_batch_size", "pretrain_model_name_or_path", "model_dir", "output_dir")
 TRAINING = {"train_input_fp", "eval_input_fp", "num_epochs", "learning_rate", "train_batch_size", "model_dir"}
 PREDICTION = {"predict_input_fp", "predict_batch_size", "type"}
@@ -61,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def default(name: str, folder: Path, flags: dict[str, str], others: Sequence[str]) -> tuple[str, str]:
     """(the configuration of a script that was given none, why it is the one for released files, "" where it is not).
 
-    folder: configs. UserError where one of the two cannot be read.
+    folder: configs. UserError where one of the two cannot be read, and where neither the files nor the bank is there.
     """
     own, released = folder / f"{name}.yaml", folder / "released" / f"{name}.yaml"
     if flags:
@@ -69,8 +72,12 @@ def default(name: str, folder: Path, flags: dict[str, str], others: Sequence[str
     if own.is_file() and released.is_file() and not any(word.startswith("data.") for word in others):
         bank, files = (getattr(configs.load(cli.COMMANDS[COMMANDS[name]][0], path).data, key)
                        for path, key in ((own, "bank"), (released, "files")))
-        if bank is not None and not bank.exists() and glob.glob(str(files)):
-            return str(released), f"no configuration named, {files} is there and {bank} is not"
+        if bank is not None and not bank.exists():
+            if glob.glob(str(files)):
+                return str(released), f"no configuration named, {files} is there and {bank} is not"
+            if not {"--help", "-h"} & set(others):
+                raise UserError(f"neither the release's files ({files}) nor a bank ({bank}) are there", f"run_{name}.sh",
+                                fix=f"fetch the release's files with {FETCHED[name]}, or make a bank with scripts/run_records.sh")
     return str(own), ""
 
 
