@@ -42,6 +42,10 @@ def test_forced_mode_aligns_every_word(world, done):
     assert counts["words_with_map"] == counts["words"] > counts["content_words"] == counts["content_words_with_map"] > 0
     assert counts["pictures_without_alignment"] == 0
     assert strengths.shape == (bank.size, bank.text_length, 55) and not strengths[bank.token_words < 0].any()
+    assert outcomes["model"] == {"head": "Show, Attend and Tell, word finder, asked by words, knows places, forced", "head_of": "ours",
+                                 "trained": "word finder trained at most 2 epochs; captioner trained at most 2 epochs",
+                                 "trained_in_this_run": "word finder trained at most 2 epochs; captioner trained at most 2 epochs",
+                                 "init": None, "masking": None}
     assert outcomes["metrics"]["perplexity"] > 1 and set(outcomes["baselines"]) == {"nearest_picture", "commonest_of_subcategory"}
     words = [json.loads(line) for line in (place / "words.jsonl").read_text().splitlines()]
     maps = np.load(place / "maps.npy")

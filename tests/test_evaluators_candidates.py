@@ -141,6 +141,20 @@ def test_short_lists_are_padded_and_reported():
     assert (lists.valid.sum(axis=1) >= 5).all() and json.loads(json.dumps(found)) == found
 
 
+def test_the_share_of_the_own_subcategory_is_a_mean_over_queries():
+    """Counted by hand; a query counts once, however long its list; other views of its own product are no other candidates."""
+    products = ["a", "a", "b", "c", "d", "e"]
+    records = Records([f"r{number}" for number in range(6)], products, products, ["s", "s", "s", "s", "t", ""], ["x"] * 6)
+    queries = np.array([0, 2, 4, 5])
+    found = np.array([[0, 1, 2, 4], [2, 3, 0, -1], [4, 0, 2, -1], [5, 4, 3, 2]])
+    lists = candidates.CandidateLists(queries, found, found == queries[:, None], "t2i", 0, "")
+    counted = candidates.summary(lists, records)
+    assert counted["share_same_subcategory"] == pytest.approx((1 / 2 + 1 + 0) / 3)  # that of e is not known
+    assert counted["share_all_same_subcategory"] == pytest.approx(1 / 3)
+    nameless = candidates.summary(lists, Records(records.ids, products, products, [""] * 6, ["x"] * 6))
+    assert nameless["share_same_subcategory"] is None and nameless["share_all_same_subcategory"] is None
+
+
 def test_right_picture_shows_the_text_that_was_asked():
     """Views of one product with different texts: the right picture of a text is one that carries it."""
     texts = ["red", "blue", " RED ", "red"]

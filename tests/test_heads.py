@@ -26,7 +26,7 @@ from tests.tiny import tiny_bank
 MATCHING = configs.Matching("contrast", "list", 2, width=8)
 ONCE = replace(TRAIN, epochs=1)
 PRETRAINED = "pre-trained 2 epochs"
-TUNED = f"{PRETRAINED}; matching fine-tuned 1 epoch, towers 2 epochs"
+TUNED = f"{PRETRAINED}; towers 2 epochs; matching fine-tuned 1 epoch"
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +102,9 @@ def test_models_are_named_in_every_task(world):
         "masking": "random"}
     first, second = (results(world.folder / run)["model"] for run in ("i2t", "t2i"))
     assert first["trained"] == second["trained"] == TUNED and first["masking"] == second["masking"] == "random"
-    assert first["trained_in_this_run"] == "matching fine-tuned 1 epoch, towers 2 epochs" and second["trained_in_this_run"] == "nothing"
+    assert first["trained_in_this_run"] == "towers 2 epochs; matching fine-tuned 1 epoch" and second["trained_in_this_run"] == "nothing"
+    for model in (first, second):
+        assert model["trained_parts"] == {"encoder alone": f"{PRETRAINED}; matching fine-tuned 1 epoch", "towers alone": "towers 2 epochs"}
     assert (first["head"], first["head_of"]) == ("contrast", "ours") and second["init"] == str(world.folder / "i2t/best.npz")
 
 
@@ -184,19 +186,19 @@ def test_what_is_not_measured_says_why(world):
     begun = {"init": world.folder / "i2t/best.npz"}
     done = call("retrieve", contrast(world, "without", plain=False, **begun))
     found = results(world.folder / "without")
-    assert done.status == 0 and found["plain"]["metrics"] is None and "not measured, for plain is false" in done.out
+    assert done.status == 0 and found["plain"]["metrics"] is None and "not measured: plain is false" in done.out
     assert "the plain head beside it: not measured" in call("retrieve", contrast(world, "dry", plain=False, **begun), "--dry-run").out
     assert f"of {world.best}" in call("retrieve", contrast(world, "dry", **begun), "--dry-run").out
     scratch = call("retrieve", contrast(world, "scratch", 1, init=None, from_scratch=True))
     found = results(world.folder / "scratch")
-    assert scratch.status == 0 and found["model"]["trained"].startswith("not pre-trained; matching fine-tuned 1 epoch")
+    assert scratch.status == 0 and found["model"]["trained"].startswith("not pre-trained; towers 2 epochs; matching")
     assert "has no pre-training" in found["plain"]["why"] and found["model"]["masking"] is None
 
 
 def test_a_pretraining_that_is_gone_or_another_is_not_measured(world, tmp_path):
     meta = checkpoints.load_meta(world.folder / "i2t/best.npz")
     model = model_of(world.folder / "i2t/best.npz")
-    for name, changed, why in (("gone", {"checkpoint": str(tmp_path / "gone.npz")}, "is not there"),
+    for name, changed, why in (("gone", {"checkpoint": str(tmp_path / "nowhere.npz")}, "is not there"),
                                ("other", {"sha256": "0" * 64}, "is not the checkpoint any more")):
         past = {**meta["lineage"], "plain": {**meta["lineage"]["plain"], **changed}}
         checkpoints.save(tmp_path / f"{name}.npz", model, None, {**meta, "lineage": past})
@@ -216,10 +218,10 @@ def test_lineages(world, tmp_path):
     checkpoints.save(bert, model, None, {**meta, "lineage": lineage.converted("text part of the BERT x", False)})
     checkpoints.save(old, model, None, {name: value for name, value in meta.items() if name != "lineage"})
     assert not lineage.has_plain_head(checkpoints.load_meta(bert)) and lineage.has_plain_head(checkpoints.load_meta(old))
-    assert lineage.model("plain", bert, "pre-trained 1 epoch", "alignment")["trained"] == "text part of the BERT x; pre-trained 1 epoch"
+    assert lineage.model("plain", bert, ["pre-trained 1 epoch"], "alignment")["trained"] == "text part of the BERT x; pre-trained 1 epoch"
     unknown = lineage.model("plain", old)
     assert unknown["trained"] == f"from {old}, whose training is not recorded; not fine-tuned" and unknown["masking"] == "not recorded"
-    assert lineage.extend(world.folder / "i2t/best.npz", "x")["plain"] == {"checkpoint": str(world.best),
+    assert lineage.extend(world.folder / "i2t/best.npz")["plain"] == {"checkpoint": str(world.best),
                                                                            "sha256": lineage.digest(world.best)}
 
 
@@ -305,12 +307,14 @@ def test_tables_and_summary_name_the_head_in_every_row(world, capsys):
     folder = world.folder
     lines = summary.table(folder / "i2t") + summary.table(folder / "t2i") + summary.table(folder / "pretrain")
     assert all(line.head and line.trained for line in lines)
+    assert {line.trained for line in lines if line.head.startswith("towers alone")} == {"towers 2 epochs"}
     assert {line.head for line in lines} == {"contrast (ours)", "encoder alone, of contrast (ours)", "towers alone, of contrast (ours)",
                                              "plain (the paper's)"}
     shown = summary.show(folder / "i2t").splitlines()
     assert shown[0].split() == ["run", "head", "trained", "task", "metric", "value", "chance"] and len(shown) > 13
     assert all("(ours)" in line or "(the paper's)" in line for line in shown[1:13]) and "i2t: of the other candidates " in shown[14]
     assert not any("Kaleido-BERT" in line for line in shown)
+    assert "subcategory" not in summary.show(folder / "pretrain")
     app_tables.run(TablesConfig((folder / "i2t", folder / "t2i", folder / "plain")))
     found = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| **")]
     assert len(found) == 5 + 9  # Table 2: two runs in four rows, one alone; details: four rows each, one alone

@@ -266,6 +266,9 @@ def test_retrieval_from_text_and_from_a_folder_and_both_directions(world, start)
     done = call("retrieve", config)
     assert done.status == 0 and "Queries 8" in done.out and results(config.run)["queries_without_a_right_candidate"] == 5
     assert (config.run / "result_txt2img.txt").is_file()
+    model = results(config.run)["model"]
+    assert (model["head"], model["head_of"], model["masking"]) == ("plain", "the paper's", "as baked into the files")
+    assert model["trained"] == "pre-trained 2 epochs; not fine-tuned" and f"plain (the paper's), {model['trained']}" in done.out
 
 
 def test_every_command_says_what_it_would_read(world, start):

@@ -88,7 +88,7 @@ def model_of(config: AlignConfig) -> dict[str, Any]:
     head = ", ".join(["Show, Attend and Tell", *ours])
     stages = [lineage.epochs("word finder trained at most", config.finder.epochs if options.grounding else 0),
               lineage.epochs("captioner trained at most", config.train.epochs)]
-    trained = ", ".join(filter(None, stages))
+    trained = "; ".join(sum(stages, []))
     return {"head": head, "head_of": lineage.OURS if ours else lineage.PAPERS, "trained": trained, "trained_in_this_run": trained,
             "init": None, "masking": None}
 

@@ -143,8 +143,8 @@ def _model(config: CaptionConfig, chooser: Chooser | None) -> dict[str, Any]:
     return {**model, **chosen, "writer": {name: model[name] for name in ("head", "head_of")}}
 
 
-def _trained(config: CaptionConfig) -> str:
-    """What the run trains, in words; "" for nothing."""
+def _trained(config: CaptionConfig) -> list[str]:
+    """What the run trains, in words."""
     return lineage.epochs(f"captioning ({config.mode}) fine-tuned", config.train.epochs)
 
 
@@ -248,10 +248,10 @@ def _tell(config: CaptionConfig, data: Data, result: Mapping[str, Any], captions
     more = [f"{name.replace('_', ' ')} {metrics[name]:,.5g}" for name in shown if name in metrics]
     print(f"captions of {result['pictures']:,} {config.data.val_split!r} products; mode {config.mode}, length: {result['length']}"
           + " (leaks the reference's length)" * (config.length == "oracle") + f"; {', '.join(more)}")
-    print(f"{'':26s}" + "".join(f"{name:>24s}" for name in MEASURES.values()))
-    of = {"ours": metrics} | ({"ours, its own words": result["written"]} if "written" in result else {})
+    print(f"{'':44s}" + "".join(f"{name:>24s}" for name in MEASURES.values()))
+    of = {head_name(model): metrics} | ({f"{head_name(model['writer'])}, its own words": result["written"]} if "written" in result else {})
     for name, report in {**of, **result["baselines"]}.items():
-        print(f"{name.replace('_', ' '):26s}" + "".join(f"{_value(report.get(key)):>24s}" for key in MEASURES))
+        print(f"{name.replace('_', ' '):44s}" + "".join(f"{_value(report.get(key)):>24s}" for key in MEASURES))
     if "share_found" in result:
         print(f"{result['share_found']:.1%} of the captions are texts of training products, chosen by the matcher")
     if metrics.get("meteor_note"):

@@ -132,7 +132,7 @@ def _tell(config: ClassifyConfig, results: Mapping[str, Any]) -> None:
           + "".join(f"; {name} {value['accuracy']:.4f} ({value['macro_f1_all']:.4f})" for name, value in results["baselines"].items()))
     if plain:
         print("plain head: " + (f"{head_name(plain['model'])}, {plain['model']['trained']}" if plain["metrics"]
-                                else f"not measured, for {plain['why']}"))
+                                else f"not measured: {plain['why']}"))
 
 
 def evaluate(config: ClassifyConfig, data: LabelMaterial, guesses: np.ndarray) -> tuple[dict, dict]:

@@ -2,7 +2,7 @@
 
 Checkpoints carry their lineage on in their meta, under "lineage":
 
-    steps      ["pre-trained 30 epochs", "matching fine-tuned 12 epochs"]: all training so far, from random weights on
+    steps      ["pre-trained 30 epochs", "towers 40 epochs", "matching fine-tuned 12 epochs"]: all training, from random weights on
     masking    of the pre-training; None where there was none, NOT_RECORDED where nobody wrote it down
     plain      {"checkpoint", "sha256"} of the last checkpoint before this one that has the matching head of pre-training; None
     untrained  true where no head of pre-training is trained yet, as in what `convert` makes of a BERT
@@ -21,37 +21,43 @@ from kaleidobert.model_zoo.kaleidobert import Matcher, Pretrainer
 PAPERS, OURS = "the paper's", "ours"
 NOT_RECORDED = "not recorded"
 NOTHING, NOT_PRETRAINED = "nothing", "not pre-trained"
+TOWERS = "towers"  # how the step of their training begins
 OF_FILES = "as baked into the files"  # the masking of released files
 
 Lineage = Mapping[str, Any]
 
 
-def extend(init: Path | None, step: str = "", masking: str | None = None) -> dict[str, Any]:
-    """The lineage of what a run makes of ``init``. step: what it trains, "" for nothing; masking: of a run that pre-trains."""
+def extend(init: Path | None, steps: Sequence[str] = (), masking: str | None = None) -> dict[str, Any]:
+    """The lineage of what a run makes of ``init``. steps: what it trains, none for nothing; masking: of a run that pre-trains."""
     if init is None:
-        return {"steps": [*([] if masking else [NOT_PRETRAINED]), step], "masking": masking, "plain": None}
+        return {"steps": [*([] if masking else [NOT_PRETRAINED]), *steps], "masking": masking, "plain": None}
     meta = checkpoints.load_meta(init)
     before = _recorded(init, meta)
     plain = {"checkpoint": written(init), "sha256": digest(init)} if has_plain_head(meta) else before["plain"]
-    return {"steps": [*before["steps"], *([step] if step else [])], "masking": masking or before["masking"], "plain": plain}
+    return {"steps": [*before["steps"], *steps], "masking": masking or before["masking"], "plain": plain}
 
 
-def model(head: str, init: Path | None, step: str = "", masking: str | None = None) -> dict[str, Any]:
-    """The entry "model" of results.json: {head, head_of, trained, trained_in_this_run, init, masking}.
+def model(head: str, init: Path | None, steps: Sequence[str] = (), masking: str | None = None) -> dict[str, Any]:
+    """The entry "model" of results.json: {head, head_of, trained, trained_in_this_run, init, masking}, of the head "contrast" also
+    trained_parts, {part: what was trained of it}.
 
     head: "plain" is the paper's, every other one is ours. The other arguments are those of ``extend``.
     """
-    past = extend(init, step, masking)
-    trained = "; ".join(past["steps"])
-    if not step and init is not None and _is_pretrained(checkpoints.load_meta(init)):
-        trained += "; not fine-tuned"
-    return {"head": head, "head_of": PAPERS if head == "plain" else OURS, "trained": trained, "trained_in_this_run": step or NOTHING,
-            "init": None if init is None else written(init), "masking": past["masking"]}
+    past = extend(init, steps, masking)
+    trained = list(past["steps"])
+    if not steps and init is not None and _is_pretrained(checkpoints.load_meta(init)):
+        trained.append("not fine-tuned")
+    parts = {"encoder alone": [step for step in trained if not step.startswith(TOWERS)],
+             "towers alone": [step for step in trained if step.startswith(TOWERS)]} if head == "contrast" else {}
+    return {"head": head, "head_of": PAPERS if head == "plain" else OURS, "trained": "; ".join(trained),
+            **({"trained_parts": {name: "; ".join(each) or NOT_RECORDED for name, each in parts.items()}} if parts else {}),
+            "trained_in_this_run": "; ".join(steps) or NOTHING, "init": None if init is None else written(init),
+            "masking": past["masking"]}
 
 
-def epochs(what: str, number: float) -> str:
-    """'matching fine-tuned 12 epochs'; '' for no epochs."""
-    return f"{what} {number:g} epoch{'s' * (number != 1)}" if number else ""
+def epochs(what: str, number: float) -> list[str]:
+    """['matching fine-tuned 12 epochs']; [] for no epochs."""
+    return [f"{what} {number:g} epoch{'s' * (number != 1)}"] if number else []
 
 
 def masking(sampling: configs.Sampling) -> str:

@@ -40,7 +40,7 @@ class PlainHead:
         """A line of --dry-run."""
         if self.checkpoint is not None:
             return f"the plain head beside it: of {self.checkpoint}, {pairs:,} more pairs to score; plain=false leaves it out"
-        return f"the plain head beside it: {f'figures of {self.run}' if self.run is not None else f'not measured, for {self.why}'}"
+        return f"the plain head beside it: {f'figures of {self.run}' if self.run is not None else f'not measured: {self.why}'}"
 
 
 def find(config: RetrieveConfig, draws: Sequence[Lists], bank: Bank) -> PlainHead | None:
@@ -94,7 +94,7 @@ def labels(config: ClassifyConfig, ids: Sequence[str], truth: Sequence[str]) -> 
                             "leave plain_run out")
         return None
     if config.plain_run is None:
-        return PlainLabels({"model": None, "metrics": None, "why": "no plain_run is named: a plain head is a training of its own"})
+        return PlainLabels({"model": None, "metrics": None, "why": "no plain_run is named, and pre-training has no such head"})
     folder, found, head = _results(config.plain_run, "classify", "head")
     for key, asked in (("task", "classify"), ("head", "plain"), ("label", config.label), ("modality", config.modality)):
         have = head if key == "head" else found.get(key)

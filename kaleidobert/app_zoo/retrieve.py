@@ -103,11 +103,11 @@ def _run(config: RetrieveConfig) -> None:
     _tell(config, draws, results, query_sheets.draw(config.run, bank, config.direction) if not is_large(draws[0]) else None)
 
 
-def _trained(config: RetrieveConfig) -> str:
-    """What the run trains, in words; "" for nothing."""
-    matching_task = lineage.epochs("matching fine-tuned", config.train.epochs)
-    both = config.matching.head == "contrast" and matching_task
-    return f"{matching_task}, {lineage.epochs('towers', config.towers.epochs)}" if both else matching_task
+def _trained(config: RetrieveConfig) -> list[str]:
+    """What the run trains, in words."""
+    with_towers = config.matching.head == "contrast" and config.train.epochs
+    return (lineage.epochs(lineage.TOWERS, config.towers.epochs if with_towers else 0)
+            + lineage.epochs("matching fine-tuned", config.train.epochs))
 
 
 def _plain_tallies(config: RetrieveConfig, plain: PlainHead | None, draws: list, records: candidates.Records,
@@ -198,7 +198,7 @@ def _tell(config: RetrieveConfig, draws: list, results: dict, sheet: Path | None
     others = dict(results.get("parts", {})) | ({PLAIN: plain["metrics"]} if plain and plain["metrics"] else {})
     if plain:
         print(f"{PLAIN}: " + (f"{head_name(plain['model'])}, {plain['model']['trained']}" if plain["metrics"]
-                              else f"not measured, for {plain['why']}"))
+                              else f"not measured: {plain['why']}"))
     if share is not None:
         print(f"of the other candidates {share:.1%} are of the query's own subcategory (mean over queries)")
     for name in ("rank@1", "rank@5", "rank@10"):

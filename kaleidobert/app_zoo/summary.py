@@ -94,12 +94,14 @@ def _lines(result: Result) -> list[Line]:
 
 def _remarks(result: Result) -> list[str]:
     """What stands beside a head of ours and is not measured, and how hard the lists of a retrieval are."""
-    told = [f"{result.name}: {model.name} not measured" + (f", for {why}" if (why := result.find("plain", "why")) and
-                                                            model.name == PLAIN_HEAD else "")
-            for model in result.counted() if not model.keys]
+    told = []
+    for model in result.counted():
+        if not model.keys:
+            why = result.find("plain", "why") if model.name == PLAIN_HEAD else None
+            told.append(f"{result.name}: {model.name} not measured" + (f": {why}" if why else ""))
     share = result.find("candidates", "share_same_subcategory")
-    told += [f"{result.name}: of the other candidates {share:.1%} are of the query's own subcategory (mean over queries)"] * (
-        isinstance(share, float))
+    if isinstance(share, float):
+        told.append(f"{result.name}: of the other candidates {share:.1%} are of the query's own subcategory (mean over queries)")
     return told
 
 

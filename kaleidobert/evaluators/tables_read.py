@@ -141,7 +141,8 @@ class Result:
             return found
         parts = self.group("parts")
         for name in dict.fromkeys([*PARTS.get((task, model.get("head")), ()), *parts]):
-            found.append(Counted(name, f"{name}, of {head}", trained, ("parts", name) if name in parts else None))
+            own = self.find("model", "trained_parts", name)
+            found.append(Counted(name, f"{name}, of {head}", str(own or trained), ("parts", name) if name in parts else None))
         plain = self.group("plain", "model") or PLAIN
         measured = self.find("plain", "metrics") is not None
         trained = str(plain.get("trained", NOT_KNOWN)) if measured else NOT_MEASURED
