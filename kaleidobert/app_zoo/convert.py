@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kaleidobert import files
+from kaleidobert import files, locks
 from kaleidobert.app_zoo import convert_bank, convert_files
 from kaleidobert.configs import ConvertConfig, Fresh
 from kaleidobert.errors import UserError
@@ -37,6 +37,7 @@ def dry_run(config: ConvertConfig) -> None:
         return convert_bank.dry_run(config)
     if convert_files.is_data(config.source):
         return convert_files.dry_run(config)
+    files.check_folder(config.target.parent, "choose another target")
     plan = _plan(config)
     print("\n".join(plan.lines))
     print(f"files that would be written: {', '.join(str(path) for path in [*_targets(config.target), *plan.small])}")
@@ -48,12 +49,14 @@ def run(config: ConvertConfig) -> None:
         return convert_bank.run(config)
     if convert_files.is_data(config.source):
         return convert_files.run(config)
-    plan = _plan(config)
-    print("\n".join(plan.lines))
-    for path, content in plan.small.items():  # first: where the disk is full, the same command can be given again
-        with files.atomic(path) as file:
-            file.write(content)
-    plan.write()
+    files.check_folder(config.target.parent, "choose another target")
+    with locks.held(config.target.parent, name=f".{config.target.name}.lock"):
+        plan = _plan(config)
+        print("\n".join(plan.lines))
+        for path, content in plan.small.items():  # first: where the disk is full, the same command can be given again
+            with files.atomic(path) as file:
+                file.write(content)
+        plan.write()
     print(f"written: {', '.join(str(path) for path in [*_targets(config.target), *plan.small])}")
 
 
