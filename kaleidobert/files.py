@@ -107,7 +107,8 @@ def check_folder(folder: Path, fix: str = "choose another folder") -> None:
             pass
         there = next(path for path in (folder, *folder.absolute().parents) if os.path.lexists(path))
         if not there.is_dir():
-            raise UserError("this is a file" if there.exists() else "this is a link that leads nowhere", str(there), "a folder", fix)
+            what = "a file" if there.exists() else "a link that leads nowhere"
+            raise UserError(f"cannot write here: this is {what}", str(there), "a folder", fix)
         if there == folder:
             with tempfile.TemporaryFile(dir=folder) as file:  # nameless where the system can
                 file.write(b".")
@@ -124,4 +125,13 @@ def check_room(folder: Path, needed: float, what: str, fix: str = "free some spa
     there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     free = shutil.disk_usage(there).free
     if needed > free:
-        raise UserError(f"the disk has {free / 1e9:,.2f} GB free", str(folder), f"{needed / 1e9:,.2f} GB for {what}", fix)
+        raise UserError(f"the disk has {_size(free)} free", str(folder), f"{_size(needed)} for {what}", fix)
+
+
+def _size(count: float) -> str:
+    """
+    >>> _size(1_234_567)
+    '1.2 MB'
+    """
+    units = {"GB": 1e9, "MB": 1e6, "kB": 1e3}
+    return next((f"{count / unit:,.1f} {name}" for name, unit in units.items() if count >= unit), f"{count:,.0f} bytes")
