@@ -9,8 +9,8 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "kaleidobert"
 FILES = sorted(PACKAGE.rglob("*.py"))
-BASE = {"levels", "errors", "files", "addresses", "specs", "table_text", "configs", "configs_data", "configs_records", "configs_training",
-        "configs_evaluation", "config_files"}
+BASE = {"levels", "errors", "files", "locks", "addresses", "specs", "table_text", "configs", "configs_data", "configs_records",
+        "configs_training", "configs_evaluation", "config_files"}
 MAY_IMPORT = {  # siblings (preprocessors, layers, losses, evaluators) never import each other
     "preprocessors": BASE, "layers": BASE, "losses": BASE, "evaluators": BASE,
     "datasets": BASE | {"preprocessors"},

@@ -18,14 +18,14 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from kaleidobert import configs, files
+from kaleidobert import configs, files, locks
 from kaleidobert.app_zoo import align_parts, align_words, lineage
 from kaleidobert.app_zoo.align_captioner import CaptionerRun, folder, settings
 from kaleidobert.app_zoo.align_report import evaluate, statistics, tell
 from kaleidobert.configs import AlignConfig
 from kaleidobert.datasets import alignments, grid_pictures
 from kaleidobert.datasets.bank import Bank, sha256
-from kaleidobert.engines.runs import check_folder
+from kaleidobert.engines.runs import FIX, check_folder
 from kaleidobert.errors import UserError
 from kaleidobert.evaluators.tables_read import head_name
 from kaleidobert.preprocessors import alignment
@@ -48,6 +48,7 @@ def run(config: AlignConfig) -> None:
     captioner = _open(config)
     bank, place = captioner.bank, config.run / config.mode
     captioner.rates()
+    locks.claim(config.run, fix=FIX)  # of all modes: they share the captioner
     captioner.look()
     captioner.train()
     checkpoint = sha256(folder(config) / "best.npz")
@@ -102,10 +103,13 @@ def _open(config: AlignConfig) -> CaptionerRun:
     if config.captioner.patience and not config.held_out:
         raise UserError(f"held_out is 0 and captioner.patience is {config.captioner.patience}", "align", "something held out, by which "
                         "the training ends early", "set captioner.patience=0 to train all epochs, or a share as held_out")
-    if config.run.is_dir() and not (folder(config) / "config.yaml").is_file():
+    if not (folder(config) / "config.yaml").is_file():
         check_folder(config.run, settings(config))  # refuses a folder that holds something else
+    locks.check(config.run, FIX)
+    files.check_folder(config.run, "choose another folder with run=...")
     bank = Bank(config.data.bank)
     bank.require(bank.levels, config.data.encoder)
+    alignments.check_folder(bank)
     return CaptionerRun(config, bank)
 
 
@@ -116,8 +120,7 @@ def _claim(place: Path, config: AlignConfig, checkpoint: str) -> None:
     if not (place / "work.json").is_file() or files.read_json(place / "work.json") != work:
         shutil.rmtree(place, ignore_errors=True)
         files.write_json(place / "work.json", work)
-    for path in place.glob(".*.tmp"):
-        path.unlink()
+    files.clear(place)
     files.write_text(place / "config.yaml", configs.dump(config))
 
 

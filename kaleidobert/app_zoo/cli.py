@@ -10,7 +10,7 @@ import tempfile
 import types
 import typing
 
-from kaleidobert import __version__, configs
+from kaleidobert import __version__, configs, files, locks
 from kaleidobert.app_zoo import backends, inputs
 from kaleidobert.errors import UserError
 
@@ -100,11 +100,15 @@ def main(arguments: list[str] | None = None) -> int:
         if config is None:
             return 0
         app = _quietly(lambda: _load(options.command))
-        (app.dry_run if options.dry_run else app.run)(config)
+        with locks.scope():  # what the command takes it gives back here
+            (app.dry_run if options.dry_run else app.run)(config)
         return 0
     except UserError as error:
         print(f"kaleidobert {options.command}: {error}", file=sys.stderr)
         return error.status
+    except OSError as error:
+        print(f"kaleidobert {options.command}: {_refusal(error)}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print(f"\nkaleidobert {options.command}: interrupted; the same command continues where it stopped", file=sys.stderr)
         return 130
@@ -115,6 +119,16 @@ def _load(command: str) -> types.ModuleType:
     if command not in WITHOUT_BACKEND:
         backends.load()
     return importlib.import_module(f"kaleidobert.app_zoo.{command.replace('-', '_')}")
+
+
+def _refusal(error: OSError) -> UserError:
+    """What the system refuses, wherever it does, is no fault of the program; other errors are raised."""
+    where = str(error.filename or "the disk")
+    if error.errno in files.FULL:
+        return files.explain(error, where)
+    if error.errno in files.REFUSED:
+        return UserError(f"the system refuses it ({error.strerror})", where, fix="look at the rights of the file and at its disk")
+    raise error
 
 
 def _folders(words: list[str]) -> list[str]:

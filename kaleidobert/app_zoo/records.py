@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from tqdm import tqdm
 
+from kaleidobert import files
 from kaleidobert.configs import RecordsConfig
 from kaleidobert.datasets import bank_builder, beam_records, catalogue, classes
 from kaleidobert.datasets.bank import Bank, describe
@@ -22,6 +23,8 @@ def dry_run(config: RecordsConfig) -> None:
     reading = _read(config)
     products = reading.products
     bank_builder.check(config, products)
+    if config.source.kind != "tfds":  # whose pictures are written first
+        _compare(config, products, dry=True)
     size = encoders.feature_size(config.encoder)
     bytes_per_picture = num_vectors(config.levels) * size * (2 if config.storage == "float16" else 1)
     print(f"{len(products):,} pictures, {num_patches(config.levels)} patches, {num_vectors(config.levels)} vectors of "
@@ -44,6 +47,7 @@ def run(config: RecordsConfig) -> None:
         print(f"{len(reading.left_out):,} rows of the table cannot be used: {'; '.join(catalogue.account(reading.left_out)[:REASONS])}")
     if config.source.kind == "tfds":
         _write_pictures(config, products)
+    bank_builder.refresh(config, _compare(config, products, dry=False))
     build_shards = beam_records.build_shards if config.beam.runner else bank_builder.build_shards
     with tqdm(total=len(products), unit="picture", desc="records") as bar:
         for count in build_shards(config, products, encoders.build, foreground_net.build):
@@ -62,7 +66,7 @@ def run(config: RecordsConfig) -> None:
         left_out = [json.loads(line) for line in file]
     if left_out:
         print(f"{len(left_out):,} left out; the reasons are in {config.bank / 'left_out.jsonl'}\n"
-              "  to take them in once they are mended, delete the bank and make it again")
+              "  once their pictures are mended, the same command takes them in; once their rows are, delete the bank before it")
     _account(config, reading, left_out)
 
 
@@ -83,6 +87,17 @@ def _account(config: RecordsConfig, reading: catalogue.Reading, left_out: Sequen
         raise Incomplete(f"{len(left_out):,} of {rows:,} rows were left out ({share}): {lines[0]}" + (f"; {bank}" if bank else ""),
                          str(config.source.table), f"at most {100 * config.max_left_out:.3g}% (max_left_out)",
                          "mend them and make the bank again, or go on with the others")
+
+
+def _compare(config: RecordsConfig, products: Sequence[Product], dry: bool) -> bank_builder.Changes:
+    """How the pictures have changed, which is told. UserError where the disk has no room for the bank."""
+    found = bank_builder.compare(config, products)
+    if found.number:
+        print(found.tell(dry))
+    needed = bank_builder.room(config, products, encoders.feature_size(config.encoder), found.shards)
+    files.check_room(config.bank, needed, f"{len(products):,} pictures", "free some space, choose another folder with bank=..., or "
+                     "set storage=uint8" if config.storage == "float16" else "free some space, or choose another folder with bank=...")
+    return found
 
 
 def _write_pictures(config: RecordsConfig, products: Sequence[Product]) -> None:

@@ -40,6 +40,7 @@ def dry_run(config: TrainForegroundConfig) -> None:
     model = foreground_net.network(config.channels, config.size)
     whole, parts = config.held_out + config.goods, 4 * config.foregrounds + 3 * config.backgrounds
     stored = config.size**2 * 4 * whole + round(config.size * ROOM) ** 2 * parts
+    files.check_room(config.run, stored, "the scenes", "free some space, or choose another folder with run=...")
     print(f"{model.count_params():,} parameters; {total:,} steps of {config.train.batch_size}; "
           f"{whole + config.foregrounds + config.backgrounds:,} pictures to draw, {stored / 1e6:.0f} MB in {config.run / 'scenes'}")
     print(models.told_rate(config.train.learning_rate, warm, total, config.train.learning_rate))

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from kaleidobert import files, specs
+from kaleidobert import files, locks, specs
 from kaleidobert import levels as kaleido
 from kaleidobert.datasets.shards import Shards
 from kaleidobert.errors import UserError
@@ -32,7 +32,8 @@ REMAKE = "delete the folder and make it again with `kaleidobert records`"
 
 
 class Bank:
-    """An opened bank. Raises UserError where a file is missing, truncated or does not fit the index.
+    """An opened bank. Raises UserError where a file is missing, truncated or does not fit the index, and while another process is
+    writing it. Reading takes no lock: files are replaced, never changed, so that an opened bank stays as it was.
 
     levels (those in use: all that the bank was made with, unless ``require`` chose others), made_with (all), square (names of those
     whose patches were cut square), feature_size (F), storage ("float16" or "uint8"), text_length (T), encoder (name), size (N);
@@ -42,6 +43,7 @@ class Bank:
 
     def __init__(self, folder: str | Path):
         self.folder = Path(folder)
+        locks.check(self.folder, "wait until it has ended")
         if not (self.folder / "index.json").is_file():
             raise UserError("there is no finished bank", str(self.folder), "a folder made by `kaleidobert records`",
                             "set data.bank, or run `kaleidobert records` (again: it continues where it stopped)")
@@ -150,6 +152,11 @@ class Bank:
         vocabulary = self.index["files"][self.index["text"]["file"]]
         return {"encoder": self.encoder, "encoder_weights": self.index["encoder"]["weights"],
                 "vocabulary_sha256": vocabulary["sha256"]}
+
+    @property
+    def pictures(self) -> dict[str, str]:
+        """{"pictures": SHA-256 of all pictures that the bank was made of}; empty of a bank that does not know them."""
+        return {"pictures": self.index["pictures"]} if "pictures" in self.index else {}
 
     def require(self, levels: tuple[KaleidoLevel, ...], encoder: str) -> "Bank":
         """The bank as these levels see it: itself, or one on the same files that shows their patches, boxes and links only.
