@@ -4,7 +4,7 @@ import keras
 import numpy as np
 
 from kaleidobert import levels as kaleido
-from kaleidobert.app_zoo import lineage, materials, models, released_runs, trimming
+from kaleidobert.app_zoo import lineage, materials, models, released_runs, step_memory, trimming
 from kaleidobert.app_zoo.materials import PretrainMaterial
 from kaleidobert.configs import PretrainConfig
 from kaleidobert.datasets.bank import Bank, describe, sha256
@@ -35,6 +35,7 @@ def dry_run(config: PretrainConfig) -> None:
           f"{models.num_parameters(arguments):,} parameters in the backbone; about "
           f"{16 * models.num_parameters(arguments) / 1e9:.1f} GB for weights, gradients and optimiser")
     print(models.rate(config.train, len(rows)))
+    print(step_memory.told(arguments, config.train, config.sampling.max_masked))
 
 
 def run(config: PretrainConfig) -> None:

@@ -1,0 +1,62 @@
+"""How much memory a step of pre-training needs, reckoned from the sizes, and in how many parts it fits (``--dry-run``).
+
+With S positions (text and patches), H the hidden size, I the intermediate one and A heads, a block keeps for the way back so many arrays
+of [S, H], of [S, I] and of [A, S, S]; while it is computed backwards, one block more. The numbers of arrays are rounded from the growth
+of the largest resident size with the batch; they are right within TOLERANCE where that was measured (tests/test_step_memory.py).
+"""
+
+import os
+from typing import Any
+
+import keras
+
+from kaleidobert import configs
+from kaleidobert.app_zoo import models
+from kaleidobert.engines import cluster, memory
+from kaleidobert.layers import elementwise
+
+FUSED, PLAIN, JAX = (11, 2, 2), (20, 6, 6), (11, 4, 4)  # [S, H], [S, I], [A, S, S] of a block; see elementwise.is_fused
+EMBEDDINGS, FEATURES, LOGITS = 10, 2, 6  # [S, H]; features of the patches, float32; float32 scores of all word pieces for a masked one
+WEIGHTS = 16  # bytes of a weight: itself, its gradient, two of Adam
+PROGRAM = 1e9  # bytes of Python and the backend, on a machine without a GPU
+FULL = 0.9  # share of the memory that may be planned with
+TOLERANCE = 0.4
+
+
+def activations(arguments: dict[str, Any], masked: int) -> float:
+    """Bytes of an example in a step. arguments: of the backbone; masked: word pieces that are asked for."""
+    a, patches = arguments, sum(level["grid"] ** 2 for level in arguments["levels"])
+    size, length = 4 if a["precision"] == "float32" else 2, a["text_length"] + patches
+    one = length * a["hidden_size"]
+    kept = JAX if keras.backend.backend() == "jax" else FUSED if elementwise.is_fused(a["hidden_size"]) else PLAIN
+    block = kept[0] * one + kept[1] * length * a["intermediate_size"] + kept[2] * a["num_heads"] * length**2
+    blocks = a["num_layers"] * one + 2 * block if a["checkpoint_blocks"] else (a["num_layers"] + 1) * block
+    return size * (blocks + EMBEDDINGS * one) + 4 * (FEATURES * patches * a["feature_size"] + LOGITS * masked * a["vocabulary_size"])
+
+
+def told(arguments: dict[str, Any], train: configs.Train, masked: int) -> str:
+    """What a step needs beside what there is, and the train.accumulate with which it fits where it does not."""
+    example, (there, is_gpu) = activations(arguments, masked), memory.there()
+    fixed = WEIGHTS * models.num_parameters(arguments) + (0 if is_gpu else PROGRAM)
+    devices = cluster.read(os.environ).size * max(1, train.devices)
+    share = 1 if is_gpu else 1 / max(1, train.devices)  # CPU devices of a process lie in the same memory
+    room, together = share * (FULL * there - fixed), train.batch_size // (devices * train.accumulate)
+    line = (f"memory: about {_gb(example)} of activations an example, {together:,} at a time {_gb(together * example)}, beside "
+            f"{_gb(fixed)} for weights{'' if is_gpu else ' and program'}; {'the GPU' if is_gpu else 'this machine'} has {_gb(there)}")
+    if together * example <= room:
+        return line
+    parts = fitting(train.batch_size, devices, example, room)
+    if not parts:
+        return f"{line}\n  not even one example fits: set train.checkpoint_blocks=true, take a smaller model or a larger machine"
+    part = train.batch_size // (devices * parts)
+    return f"{line}\n  that does not fit: train.accumulate={parts} computes a step in parts of {part:,}, {_gb(part * example)} at a time"
+
+
+def fitting(batch: int, devices: int, example: float, room: float) -> int:
+    """The least number of parts of which one fits into ``room`` bytes on each device and that divides the batch; 0 where none does."""
+    return next((parts for parts in range(1, batch // devices + 1)
+                 if batch % (devices * parts) == 0 and batch // (devices * parts) * example <= room), 0)
+
+
+def _gb(size: float) -> str:
+    return f"{size / 1e9:.2g} GB" if size < 1e10 else f"{size / 1e9:,.0f} GB"
