@@ -206,7 +206,7 @@ def _product(texts: Mapping[str, str], row: Mapping[str, Any], source: Source, w
         labels={name: texts.get(column, "") for name, column in columns.labels.items()},
         load_image=partial(read_image, folder / image_path),
         load_mask=mask,
-        mask_path=str(folder / _text(row, columns.mask)) if mask else "",
+        mask_path=str(folder / texts[columns.mask]) if mask else "",
         parts=_parts(row.get(columns.parts), columns.parts, where) if columns.parts else (),
     )
 
