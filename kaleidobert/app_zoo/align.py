@@ -46,9 +46,13 @@ def dry_run(config: AlignConfig) -> None:
 def run(config: AlignConfig) -> None:
     """Train the captioner, or load it; caption and align every picture; store the links in the bank; write results."""
     captioner = _open(config)
+    with locks.held(config.run, fix=FIX):  # of all modes: they share the captioner
+        _run(config, captioner)
+
+
+def _run(config: AlignConfig, captioner: CaptionerRun) -> None:
     bank, place = captioner.bank, config.run / config.mode
     captioner.rates()
-    locks.claim(config.run, fix=FIX)  # of all modes: they share the captioner
     captioner.look()
     captioner.train()
     checkpoint = sha256(folder(config) / "best.npz")
@@ -110,7 +114,19 @@ def _open(config: AlignConfig) -> CaptionerRun:
     bank = Bank(config.data.bank)
     bank.require(bank.levels, config.data.encoder)
     alignments.check_folder(bank)
-    return CaptionerRun(config, bank)
+    captioner = CaptionerRun(config, bank)
+    _check_room(captioner)
+    return captioner
+
+
+def _check_room(captioner: CaptionerRun) -> None:
+    """UserError where the disk has no room for what the captioner sees of every picture, as far as it is not there."""
+    grid, features = captioner.config.grid, 2 * captioner.cells**2 * captioner.feature_size
+    small = grid.network == "small"  # it sees pictures, and with a finder keeps what that sees of them
+    each = 3 * grid.size**2 + features * (captioner.finder is not None) if small else features
+    there = sum(path.stat().st_size for name in ("grids", "cells") for path in (folder(captioner.config) / name).glob("part-*.npy"))
+    files.check_room(captioner.config.run, each * captioner.bank.size - there, f"grids of {captioner.bank.size:,} pictures",
+                     "free some space, or choose another folder with run=...")
 
 
 def _claim(place: Path, config: AlignConfig, checkpoint: str) -> None:

@@ -121,4 +121,6 @@ def _read(config: RecordsConfig) -> catalogue.Reading:
     encoders.feature_size(config.encoder)
     if config.beam.runner:
         beam_records.check(config)
+    if config.source.kind == "tfds" and config.source.images is not None:
+        files.check_folder(config.source.images, "choose another folder with source.images=...")
     return catalogue.survey(config.source)
