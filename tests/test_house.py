@@ -9,7 +9,7 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "kaleidobert"
 FILES = sorted(PACKAGE.rglob("*.py"))
-BASE = {"levels", "errors", "files", "addresses", "specs", "configs", "configs_data", "configs_records", "configs_training",
+BASE = {"levels", "errors", "files", "locks", "addresses", "specs", "configs", "configs_data", "configs_records", "configs_training",
         "configs_evaluation", "config_files"}
 MAY_IMPORT = {  # siblings (preprocessors, layers, losses, evaluators) never import each other
     "preprocessors": BASE, "layers": BASE, "losses": BASE, "evaluators": BASE,

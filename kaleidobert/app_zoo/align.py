@@ -18,14 +18,14 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from kaleidobert import configs, files
+from kaleidobert import configs, files, locks
 from kaleidobert.app_zoo import align_parts, align_words
 from kaleidobert.app_zoo.align_captioner import CaptionerRun, folder, settings
 from kaleidobert.app_zoo.align_report import evaluate, statistics, tell
 from kaleidobert.configs import AlignConfig
 from kaleidobert.datasets import alignments, grid_pictures
 from kaleidobert.datasets.bank import Bank, sha256
-from kaleidobert.engines.runs import check_folder
+from kaleidobert.engines.runs import FIX, check_folder
 from kaleidobert.errors import UserError
 from kaleidobert.preprocessors import alignment
 
@@ -44,6 +44,11 @@ def dry_run(config: AlignConfig) -> None:
 def run(config: AlignConfig) -> None:
     """Train the captioner, or load it; caption and align every picture; store the links in the bank; write results."""
     captioner = _open(config)
+    with locks.held(config.run, fix=FIX):  # of all modes: they share the captioner
+        _run(config, captioner)
+
+
+def _run(config: AlignConfig, captioner: CaptionerRun) -> None:
     bank, place = captioner.bank, config.run / config.mode
     captioner.look()
     captioner.train()
@@ -79,11 +84,26 @@ def _open(config: AlignConfig) -> CaptionerRun:
             raise UserError(f"{name}.precision is {train.precision}", "align", "float32: the captioner is small")
         if config.predict_batch_size < 1 or not 0 < train.epochs:
             raise UserError(f"predict_batch_size is {config.predict_batch_size}, {name}.epochs {train.epochs}", "align", "more than 0")
-    if config.run.is_dir() and not (folder(config) / "config.yaml").is_file():
+    if not (folder(config) / "config.yaml").is_file():
         check_folder(config.run, settings(config))  # refuses a folder that holds something else
+    locks.check(config.run, FIX)
+    files.check_folder(config.run, "choose another folder with run=...")
     bank = Bank(config.data.bank)
     bank.require(bank.levels, config.data.encoder)
-    return CaptionerRun(config, bank)
+    alignments.check_folder(bank)
+    captioner = CaptionerRun(config, bank)
+    _check_room(captioner)
+    return captioner
+
+
+def _check_room(captioner: CaptionerRun) -> None:
+    """UserError where the disk has no room for what the captioner sees of every picture, as far as it is not there."""
+    grid, features = captioner.config.grid, 2 * captioner.cells**2 * captioner.feature_size
+    small = grid.network == "small"  # it sees pictures, and with a finder keeps what that sees of them
+    each = 3 * grid.size**2 + features * (captioner.finder is not None) if small else features
+    there = sum(path.stat().st_size for name in ("grids", "cells") for path in (folder(captioner.config) / name).glob("part-*.npy"))
+    files.check_room(captioner.config.run, each * captioner.bank.size - there, f"grids of {captioner.bank.size:,} pictures",
+                     "free some space, or choose another folder with run=...")
 
 
 def _claim(place: Path, config: AlignConfig, checkpoint: str) -> None:
@@ -93,8 +113,7 @@ def _claim(place: Path, config: AlignConfig, checkpoint: str) -> None:
     if not (place / "work.json").is_file() or files.read_json(place / "work.json") != work:
         shutil.rmtree(place, ignore_errors=True)
         files.write_json(place / "work.json", work)
-    for path in place.glob(".*.tmp"):
-        path.unlink()
+    files.clear(place)
     files.write_text(place / "config.yaml", configs.dump(config))
 
 

@@ -9,7 +9,7 @@ import sys
 import tempfile
 import typing
 
-from kaleidobert import __version__, configs
+from kaleidobert import __version__, configs, files, locks
 from kaleidobert.app_zoo import inputs
 from kaleidobert.errors import UserError
 
@@ -91,14 +91,28 @@ def main(arguments: list[str] | None = None) -> int:
         if config is None:
             return 0
         app = _quietly(lambda: importlib.import_module(f"kaleidobert.app_zoo.{options.command.replace('-', '_')}"))
-        (app.dry_run if options.dry_run else app.run)(config)
+        with locks.scope():  # what the command takes it gives back here
+            (app.dry_run if options.dry_run else app.run)(config)
         return 0
     except UserError as error:
         print(f"kaleidobert {options.command}: {error}", file=sys.stderr)
         return 2
+    except OSError as error:
+        print(f"kaleidobert {options.command}: {_refusal(error)}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print(f"\nkaleidobert {options.command}: interrupted; the same command continues where it stopped", file=sys.stderr)
         return 130
+
+
+def _refusal(error: OSError) -> UserError:
+    """What the system refuses, wherever it does, is no fault of the program; other errors are raised."""
+    where = str(error.filename or "the disk")
+    if error.errno in files.FULL:
+        return files.explain(error, where)
+    if error.errno in files.REFUSED:
+        return UserError(f"the system refuses it ({error.strerror})", where, fix="look at the rights of the file and at its disk")
+    raise error
 
 
 def _folders(words: list[str]) -> list[str]:

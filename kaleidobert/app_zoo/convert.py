@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kaleidobert import files
+from kaleidobert import files, locks
 from kaleidobert.app_zoo import convert_bank, convert_files
 from kaleidobert.configs import ConvertConfig, Fresh
 from kaleidobert.errors import UserError
@@ -37,6 +37,7 @@ def dry_run(config: ConvertConfig) -> None:
         return convert_bank.dry_run(config)
     if convert_files.is_data(config.source):
         return convert_files.dry_run(config)
+    files.check_folder(config.target.parent, "choose another target")
     plan = _plan(config)
     print("\n".join(plan.lines))
     print(f"files that would be written: {', '.join(str(path) for path in [*_targets(config.target), *plan.small])}")
@@ -48,12 +49,15 @@ def run(config: ConvertConfig) -> None:
         return convert_bank.run(config)
     if convert_files.is_data(config.source):
         return convert_files.run(config)
+    files.check_folder(config.target.parent, "choose another target")
     plan = _plan(config)
-    print("\n".join(plan.lines))
-    for path, content in plan.small.items():  # first: where the disk is full, the same command can be given again
-        with files.atomic(path) as file:
-            file.write(content)
-    plan.write()
+    with locks.held(config.target.parent, name=f".{config.target.name}.lock"):
+        _check_free(config.target)  # again: another process may have ended meanwhile
+        print("\n".join(plan.lines))
+        for path, content in plan.small.items():  # first: where the disk is full, the same command can be given again
+            with files.atomic(path) as file:
+                file.write(content)
+        plan.write()
     print(f"written: {', '.join(str(path) for path in [*_targets(config.target), *plan.small])}")
 
 
@@ -63,9 +67,7 @@ def _plan(config: ConvertConfig) -> Plan:
     if ours == (config.target.suffix == OURS):
         raise UserError(f"both are {'ours' if ours else 'TensorFlow 1 checkpoints'}", "source, target",
                         f"one that ends in {OURS}, ours, and one that does not")
-    there = [path for path in _targets(config.target) if path.exists()]
-    if there:
-        raise UserError("the target exists", str(there[0]), "a new file: nothing is overwritten", "delete it, or choose another target")
+    _check_free(config.target)
     bert = not ours and is_bert(released.open_weights(source))
     unused = [name for name, value in (("fresh", not bert and config.fresh != Fresh()), ("model", ours and config.model),
                                        ("optimizer", bert and config.optimizer), ("task", bert and config.task in LABELS)) if value]
@@ -78,6 +80,12 @@ def _plan(config: ConvertConfig) -> Plan:
             raise UserError("exists with another content", str(path), "a folder without one, or with the same",
                             "choose another folder for the target: nothing is overwritten")
     return plan
+
+
+def _check_free(target: Path) -> None:
+    there = [path for path in _targets(target) if path.exists()]
+    if there:
+        raise UserError("the target exists", str(there[0]), "a new file: nothing is overwritten", "delete it, or choose another target")
 
 
 def _from_released(config: ConvertConfig, prefix: Path) -> Plan:

@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+from kaleidobert import files
 from kaleidobert.configs import ConvertConfig
 from kaleidobert.datasets import released_bank, released_files, released_rows, released_schema
 from kaleidobert.datasets.released_schema import Schema
@@ -20,6 +21,7 @@ def is_data(source: Path) -> bool:
 
 def dry_run(config: ConvertConfig) -> None:
     """Read the first line, print sizes, write nothing."""
+    files.check_folder(config.target, "choose another target")
     paths = released_rows.data_files(config.source)
     schema = schema_of(config, paths)
     rows = released_rows.TextRows(paths, schema, config.target)
@@ -31,6 +33,7 @@ def run(config: ConvertConfig) -> None:
     """Convert, or go on with a conversion that was interrupted."""
     if config.target.suffix == ".npz":
         raise UserError("the source is data and the target a checkpoint", "source, target", "a folder as the target")
+    files.check_folder(config.target, "choose another target")
     paths = released_rows.data_files(config.source)
     threads = config.files.threads or min(os.cpu_count() or 1, released_rows.MOST_THREADS)
     rows = released_bank.convert(paths, schema_of(config, paths), config.target, threads, config.files.half)

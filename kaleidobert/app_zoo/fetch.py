@@ -8,6 +8,7 @@ from kaleidobert.configs import FetchConfig
 from kaleidobert.datasets import fetching, manifests
 from kaleidobert.datasets.manifests import File
 from kaleidobert.datasets.streams import shown
+from kaleidobert.files import check_folder, check_room
 
 
 def dry_run(config: FetchConfig) -> None:
@@ -45,18 +46,31 @@ class Bar:
 
 
 def _chosen(config: FetchConfig) -> tuple[tuple[File, ...], Path]:
-    files = manifests.read(config.manifest)
-    return manifests.select(files, config.only, str(config.manifest)), config.into or config.manifest.parent
+    """The files of the manifest that are asked for, and where they come. UserError where that folder cannot be written, or its disk
+    has no room for those of a known size that are not there."""
+    into = config.into or config.manifest.parent
+    chosen = manifests.select(manifests.read(config.manifest), config.only, str(config.manifest))
+    check_folder(into, "choose another folder with into=...")
+    missing = [file for file in chosen if _state(file, into, config.mirror) != "there"]
+    parts = [part for file in missing if (part := _part(into / file.name)).is_file()]
+    needed = sum(file.size or 0 for file in missing) - sum(part.stat().st_size for part in parts)
+    check_room(into, needed, f"{len(missing):,} files", "free some space, or choose another folder with into=..., or "
+               "fewer files with only=...")
+    return chosen, into
 
 
 def _state(file: File, into: Path, mirror: str) -> str:
     target = into / file.name
     if file.unpack and (into / file.unpack).is_dir() or target.exists():
         return "there"
-    part = target.with_name(f".{target.name}.part")
+    part = _part(target)
     if part.exists():
         return f"{in_bytes(part.stat().st_size)} there"
     return "" if file.url or mirror else "no public address"
+
+
+def _part(target: Path) -> Path:
+    return target.with_name(f".{target.name}.part")
 
 
 def in_bytes(count: int | None) -> str:

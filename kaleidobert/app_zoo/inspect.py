@@ -47,6 +47,7 @@ def dry_run(config: InspectConfig) -> None:
 
 def run(config: InspectConfig) -> None:
     """Write a page per picture as HTML and PNG, index.html and results.json into the run folder."""
+    check_folder(config.run, config)
     bank, levels, rows = _open(config)
     photos = _photos(config, bank)
     for row in rows:  # a picture that is missing is said before the first page is drawn

@@ -14,6 +14,7 @@ from kaleidobert.datasets.bank import Bank
 from kaleidobert.datasets.sampler import clean_features
 from kaleidobert.engines import cluster, optimizers
 from kaleidobert.engines.distribution import ALONE, Part, here
+from kaleidobert.engines.runs import check_room
 from kaleidobert.engines.trainer import Schedule
 from kaleidobert.errors import UserError
 from kaleidobert.model_zoo import checkpoints, kaleidobert
@@ -95,7 +96,8 @@ def tell(init: Path, fresh: list[str], bank: Any) -> None:
 
 
 def check_start(config: Any, bank: Bank) -> None:
-    """UserError where a checkpoint is needed and none is named, or where it does not fit; builds no model."""
+    """UserError where a checkpoint is needed and none is named, or where it does not fit, and where the disk has no room for those of
+    the run; builds no model."""
     if config.init is None and not config.from_scratch:
         raise NO_CHECKPOINT
     if config.init is not None and config.from_scratch:
@@ -103,8 +105,11 @@ def check_start(config: Any, bank: Bank) -> None:
                         "empty init (init=), or set from_scratch=false")
     if config.init is None and not config.train.epochs:
         raise UserError("random weights and no training", "from_scratch, train.epochs", "epochs above 0, or init=...")
+    arguments = backbone_config(bank, config.levels, config.model, config.train)
     if config.init is not None:
-        require(config.init, backbone_config(bank, config.levels, config.model, config.train), bank)
+        require(config.init, arguments, bank)
+    if config.train.epochs and cluster.read(os.environ).rank == 0:
+        check_room(config.run, 4 * num_parameters(arguments), 8 * num_parameters(arguments))
 
 
 def require(path: Path, arguments: dict[str, Any], bank: Bank) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from kaleidobert.configs import PretrainConfig
 from kaleidobert.datasets.bank import Bank, describe, sha256
 from kaleidobert.datasets.sampler import PretrainSampler, share_of_groups
 from kaleidobert.engines import distribution, steps
-from kaleidobert.engines.runs import Run, check_folder
+from kaleidobert.engines.runs import Run, check_folder, check_room
 from kaleidobert.engines.trainer import Goal, Trainer
 from kaleidobert.errors import UserError
 from kaleidobert.evaluators import plots, tasks
@@ -29,6 +29,7 @@ def dry_run(config: PretrainConfig) -> None:
     _, total = models.schedule(config.train, len(rows))
     PretrainSampler(bank, rows, config.levels, config.sampling, config.train.batch_size, config.train.seed)
     arguments = models.backbone_config(bank, config.levels, config.model, config.train)
+    check_room(config.run, 4 * models.num_parameters(arguments), 8 * models.num_parameters(arguments))
     print(f"{len(rows):,} pictures to train on, {total:,} steps of {config.train.batch_size}; "
           f"{models.num_parameters(arguments):,} parameters in the backbone; about "
           f"{16 * models.num_parameters(arguments) / 1e9:.1f} GB for weights, gradients and optimiser")

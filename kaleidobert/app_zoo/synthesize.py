@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from kaleidobert import files
+from kaleidobert import files, locks
 from kaleidobert.configs import SynthesizeConfig
 from kaleidobert.datasets import synthetic
 from kaleidobert.datasets.catalogue import jsonl_rows
@@ -18,7 +18,9 @@ BYTES_PER_PIXEL = 0.45  # picture and mask, measured on drawn catalogues
 
 
 def dry_run(config: SynthesizeConfig) -> None:
-    """Print sizes."""
+    """Check the folder, print sizes."""
+    locks.check(config.catalogue)
+    files.check_folder(config.catalogue)
     pictures = config.num_products * config.views
     print(f"{pictures:,} pictures of {config.size} x {config.size} in {config.catalogue}, about "
           f"{pictures * config.size**2 * BYTES_PER_PIXEL / 1e6:.0f} MB")

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from kaleidobert import files
+from kaleidobert import files, locks
 from kaleidobert.configs import TablesConfig
 from kaleidobert.errors import UserError
 from kaleidobert.evaluators.tables import TASKS, Result, kind, markdown, tables, to_json
@@ -26,6 +26,8 @@ def write(run: Path, results: Mapping[str, Any]) -> Path:
 def dry_run(config: TablesConfig) -> None:
     """Name the runs whose results would be used, and those that no table has room for."""
     found = _read(config)
+    if config.out is not None:
+        files.check_folder(config.out, "choose another folder with out=...")
     made = tables(found)
     print(f"{len(found)} results files: {'; '.join(table.title for table in made)}")
     for result in found:
@@ -40,9 +42,10 @@ def run(config: TablesConfig) -> None:
     if config.out is None:
         print(text, end="")
         return
-    files.write_text(config.out / "tables.md", text)
-    files.write_json(config.out / "tables.json", {"runs": [str(Path(result.where).parent) for result in found],
-                                                  "tables": [to_json(table) for table in made]})
+    with locks.held(config.out, wait=10, name=".tables.md.lock"):  # both files are of the same tables
+        files.write_text(config.out / "tables.md", text)
+        files.write_json(config.out / "tables.json", {"runs": [str(Path(result.where).parent) for result in found],
+                                                      "tables": [to_json(table) for table in made]})
     print(f"{len(found)} runs in {len(made)} tables, the paper's figures beside them:\n  {config.out / 'tables.md'}\n"
           f"  {config.out / 'tables.json'}")
 

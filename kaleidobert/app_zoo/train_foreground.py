@@ -34,16 +34,18 @@ AREAS = (0.0, 0.05, 0.1, 0.2, 0.4, 1.0)  # of the picture, covered by the produc
 
 def dry_run(config: TrainForegroundConfig) -> None:
     """Check the configuration and print sizes."""
-    runs.check_folder(config.run, _work(config))
+    _check_folders(config)
     model = foreground_net.network(config.channels, config.size)
     whole, parts = config.held_out + config.goods, 4 * config.foregrounds + 3 * config.backgrounds
     stored = config.size**2 * 4 * whole + round(config.size * ROOM) ** 2 * parts
+    files.check_room(config.run, stored, "the scenes", "free some space, or choose another folder with run=...")
     print(f"{model.count_params():,} parameters; {_steps(config):,} steps of {config.train.batch_size}; "
           f"{whole + config.foregrounds + config.backgrounds:,} pictures to draw, {stored / 1e6:.0f} MB in {config.run / 'scenes'}")
 
 
 def run(config: TrainForegroundConfig) -> None:
     """Draw, train, evaluate; an interrupted run continues where it stopped."""
+    _check_folders(config)
     keras.utils.set_random_seed(config.train.seed)
     model = foreground_net.network(config.channels, config.size, config.train.precision)
     folder = runs.Run(config.run, _work(config))
@@ -81,6 +83,13 @@ def run(config: TrainForegroundConfig) -> None:
         print(f"  installed as {FOREGROUND_WEIGHTS}")
     else:
         print("  to put them into the package: the same command with install=true")
+
+
+def _check_folders(config: TrainForegroundConfig) -> None:
+    """UserError where the run's folder is taken, or where the weights could not be installed once they are trained."""
+    runs.check_folder(config.run, _work(config))
+    if config.install:
+        files.check_folder(FOREGROUND_WEIGHTS.parent, "leave install out: the weights stay in the run's folder")
 
 
 def install(weights: Path) -> None:

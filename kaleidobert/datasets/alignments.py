@@ -6,13 +6,14 @@
 """
 
 import json
+import math
 from collections.abc import Callable, Iterable, Mapping
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
-from kaleidobert import configs, files
+from kaleidobert import configs, files, locks
 from kaleidobert import levels as kaleido
 from kaleidobert.datasets.bank import Bank, sha256
 from kaleidobert.errors import UserError
@@ -20,6 +21,8 @@ from kaleidobert.errors import UserError
 FORMAT = 1
 INFO, STRENGTHS, CAPTIONS = "alignment.json", "alignment.npy", "captions.jsonl"
 AGAIN = "run `kaleidobert align` for this bank again"
+WAIT = 60.0  # seconds for which another process that writes the bank is waited for
+COPY = "copy the bank into a folder that can be written, and name that as data.bank"
 MADE_FOR = ("token_ids.npy", "token_words.npy", "boxes.npy")  # bank files on whose content an alignment depends
 
 
@@ -30,10 +33,25 @@ def write(bank: Bank, blocks: Iterable[np.ndarray], captions: Iterable[Mapping[s
     blocks: f16[n, T, P] in the order of the bank's rows, all N rows together; captions: N dicts that JSON can hold. mode: how
     the alignment was made; captioner: SHA-256 of the captioner's checkpoint; settings: what else decided about it.
     statistics(strengths f16[N, T, P]) -> what is to be remembered of the whole. alignment.json goes first and comes last: an
-    interrupted write leaves no alignment. Raises UserError where blocks or captions do not fit the bank, or the disk is full.
+    interrupted write leaves no alignment. Raises UserError where blocks or captions do not fit the bank, the disk is full or another
+    process writes the bank for more than a minute.
     """
+    with locks.held(bank.folder, WAIT, "wait until it has ended and run the same command again: what was made is kept"):
+        return _write(bank, blocks, captions, {"mode": mode, "captioner_sha256": captioner, "settings": dict(settings)}, statistics)
+
+
+def check_folder(bank: Bank) -> None:
+    """UserError where an alignment could not be written into the bank: it is read-only, or the disk has no room for it."""
+    files.check_folder(bank.folder, COPY)
+    files.check_room(bank.folder, 2 * math.prod(_shape(bank)), "the alignment")
+
+
+def _write(bank: Bank, blocks: Iterable[np.ndarray], captions: Iterable[Mapping[str, Any]], made: Mapping[str, Any],
+           statistics: Callable[[np.ndarray], Mapping[str, Any]] | None) -> dict[str, Any]:
+    """``write``, by the one process that may; made: what alignment.json says of how it was made."""
     folder = bank.folder
-    (folder / INFO).unlink(missing_ok=True)
+    with files.explained(folder):
+        (folder / INFO).unlink(missing_ok=True)
     bank.forget_alignment()
     shape = _shape(bank)
     with files.atomic(folder / STRENGTHS) as file:
@@ -55,9 +73,9 @@ def write(bank: Bank, blocks: Iterable[np.ndarray], captions: Iterable[Mapping[s
         _expect_rows(lines, shape[0], "captions")
     strengths = np.load(folder / STRENGTHS, mmap_mode="r")
     info = {
-        "format": FORMAT, "mode": mode, "size": shape[0], "text_length": shape[1], "patches": shape[2],
+        "format": FORMAT, "mode": made["mode"], "size": shape[0], "text_length": shape[1], "patches": shape[2],
         "levels": configs.to_dict(bank.levels), "vocabulary_sha256": bank.identity["vocabulary_sha256"],
-        "captioner_sha256": captioner, "settings": dict(settings), "made_for": _made_for(bank),
+        "captioner_sha256": made["captioner_sha256"], "settings": made["settings"], "made_for": _made_for(bank),
         "statistics": dict(statistics(strengths)) if statistics else {},
         "files": {name: {"bytes": (folder / name).stat().st_size, "sha256": sha256(folder / name)} for name in (STRENGTHS, CAPTIONS)},
     }
@@ -86,7 +104,7 @@ def info(bank: Bank) -> dict[str, Any] | None:
         raise UserError(f"the alignment has {found['size']} rows of {found['text_length']} tokens and {found['patches']} patches",
                         str(path), "{} rows of {} tokens and {} patches".format(*_shape(bank)), AGAIN)
     if found["made_for"] != _made_for(bank):
-        raise UserError("the alignment was made for other texts or boxes than the bank has now", str(path), fix=AGAIN)
+        raise UserError("the alignment was made for other texts or boxes than the bank has now, or other pictures", str(path), fix=AGAIN)
     for name, entry in found["files"].items():
         part = bank.folder / name
         size = part.stat().st_size if part.is_file() else None
@@ -129,7 +147,7 @@ def _shape(bank: Bank) -> tuple[int, int, int]:
 
 
 def _made_for(bank: Bank) -> dict[str, str]:
-    return {name: bank.index["files"][name]["sha256"] for name in MADE_FOR}
+    return {name: bank.index["files"][name]["sha256"] for name in MADE_FOR} | bank.pictures
 
 
 def _grids(levels: Iterable[Mapping[str, Any]]) -> str:

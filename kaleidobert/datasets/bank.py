@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from kaleidobert import files, specs
+from kaleidobert import files, locks, specs
 from kaleidobert import levels as kaleido
 from kaleidobert.datasets.shards import Shards
 from kaleidobert.errors import UserError
@@ -31,7 +31,8 @@ REMAKE = "delete the folder and make it again with `kaleidobert records`"
 
 
 class Bank:
-    """An opened bank. Raises UserError where a file is missing, truncated or does not fit the index.
+    """An opened bank. Raises UserError where a file is missing, truncated or does not fit the index, and while another process is
+    writing it. Reading takes no lock: files are replaced, never changed, so that an opened bank stays as it was.
 
     levels, feature_size (F), storage ("float16" or "uint8"), text_length (T), encoder (name), size (N); token_ids, token_words,
     boxes: arrays over all N rows; table: list of N dicts with image_id, product_id, group, view, split, image_path, text, labels, box,
@@ -40,6 +41,7 @@ class Bank:
 
     def __init__(self, folder: str | Path):
         self.folder = Path(folder)
+        locks.check(self.folder, "wait until it has ended")
         if not (self.folder / "index.json").is_file():
             raise UserError("there is no finished bank", str(self.folder), "a folder made by `kaleidobert records`",
                             "set data.bank, or run `kaleidobert records` (again: it continues where it stopped)")
@@ -136,6 +138,11 @@ class Bank:
         vocabulary = self.index["files"][self.index["text"]["file"]]
         return {"encoder": self.encoder, "encoder_weights": self.index["encoder"]["weights"],
                 "vocabulary_sha256": vocabulary["sha256"]}
+
+    @property
+    def pictures(self) -> dict[str, str]:
+        """{"pictures": SHA-256 of all pictures that the bank was made of}; empty of a bank that does not know them."""
+        return {"pictures": self.index["pictures"]} if "pictures" in self.index else {}
 
     def require(self, levels: tuple[KaleidoLevel, ...], encoder: str) -> None:
         """UserError where the bank was made with other grids, pretexts or another encoder than a run asks for."""

@@ -1,7 +1,6 @@
 """A file that is being fetched: hidden beside its final name, locked, kept for resuming, and renamed when it is complete."""
 
 import errno
-import fcntl
 import os
 import threading
 from collections.abc import Iterator
@@ -9,7 +8,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from kaleidobert import files
+from kaleidobert import files, locks
 from kaleidobert.datasets.streams import Stream, shown
 from kaleidobert.errors import UserError
 
@@ -30,10 +29,11 @@ def locked(path: Path, stop: threading.Event) -> Iterator[BinaryIO]:
     """
     while True:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+b") as file:
-            if _lock(file) and _is(file, path):
+        file = locks.attempt(path)
+        if file is not None:
+            with file:
                 yield file
-                return
+            return
         if stop.wait(0.1):
             raise Stopped
 
@@ -123,18 +123,3 @@ def explained(target: Path) -> Iterator[None]:
             raise NoSpace("no space left on the disk", str(target),
                           fix="free some space and run the same command again; it continues where it stopped") from error
         raise UserError(f"cannot write here ({error.strerror or error})", str(target), fix="choose another folder") from error
-
-
-def _lock(file: BinaryIO) -> bool:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        return error.errno in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS)  # file systems without locks: alone, we hope
-    return True
-
-
-def _is(file: BinaryIO, path: Path) -> bool:
-    """Whether the open file still lies there: its former holder may have renamed it."""
-    with suppress(FileNotFoundError):
-        return os.path.samestat(os.fstat(file.fileno()), path.stat())
-    return False

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from kaleidobert import files
+from kaleidobert import files, locks
 from kaleidobert.datasets import alignments
 from kaleidobert.datasets.bank import Bank, sha256
 from kaleidobert.errors import UserError
@@ -16,7 +16,7 @@ from kaleidobert.levels import num_vectors
 from kaleidobert.preprocessors import quantisation
 
 MARK = "copy.json"  # in a copy: of which bank
-LEFTOVER = ".*.tmp"  # what files.atomic leaves behind where the process was killed
+FIX = "wait until it has ended, or choose another target"
 
 
 def save(path: Path, features: np.ndarray, storage: str) -> None:
@@ -40,8 +40,13 @@ def check(bank: Bank, target: Path, storage: str) -> dict[str, str]:
     if target.exists() and not target.is_dir():
         raise UserError("this is a file", str(target), "a folder", "choose another target")
     begun = (target / MARK).is_file() and files.read_json(target / MARK) == mark
-    if target.is_dir() and not begun and any(not path.match(LEFTOVER) for path in target.iterdir()):
+    if not begun and files.contents(target):
         raise UserError("the folder is not empty and holds no copy of this bank", str(target), fix="choose another target, or delete it")
+    locks.check(target, FIX)
+    files.check_folder(target, "choose another target")
+    made = [name for name in bank.index["shards"] if not (target / name).is_file()]
+    values = num_vectors(bank.levels) * sum(end - first for first, end in map(bank.shard, map(bank.index["shards"].index, made)))
+    files.check_room(target, values * (bank.feature_size * 2 if storage == "float16" else bank.feature_size + 4), "the features")
     return mark
 
 
@@ -51,9 +56,14 @@ def convert(bank: Bank, target: Path, storage: str) -> Iterator[int]:
     An interrupted copy goes on where it stopped; index.json comes last. Raises UserError as ``check`` and ``save``, and where the
     source's table or its alignment is not what its index says.
     """
-    files.write_json(target / MARK, check(bank, target, storage))
-    for path in target.glob(LEFTOVER):
-        path.unlink()
+    mark = check(bank, target, storage)
+    with locks.held(target, fix=FIX):
+        files.write_json(target / MARK, mark)
+        files.clear(target)
+        yield from _convert(bank, target, storage)
+
+
+def _convert(bank: Bank, target: Path, storage: str) -> Iterator[int]:
     for number, name in enumerate(bank.index["shards"]):
         first, end = bank.shard(number)
         if not (target / name).is_file():

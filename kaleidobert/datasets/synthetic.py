@@ -19,7 +19,7 @@ from typing import Any
 
 from PIL import Image
 
-from kaleidobert import files
+from kaleidobert import files, locks
 from kaleidobert.datasets.drawn.design import SPLIT, generator
 from kaleidobert.datasets.drawn.picture import VIEWS, Drawing, draw, layout
 from kaleidobert.errors import UserError
@@ -67,9 +67,16 @@ def write_catalogue(folder: Path, num_products: int, seed: int = 0, size: int = 
     recipe = Recipe(num_products, seed, size, views, float(clutter), float(val_fraction))
     _check({**asdict(recipe), "workers": workers})
     folder = Path(folder)
+    files.check_folder(folder)
+    with locks.held(folder):
+        return _fill(folder, recipe, workers, progress)
+
+
+def _fill(folder: Path, recipe: Recipe, workers: int, progress: Callable[[int, int], None] | None) -> dict[str, Any]:
+    """``write_catalogue``, by the one process that may."""
     _claim(folder, recipe)
     todo = _missing(folder, recipe)
-    total = num_products * views
+    total = recipe.num_products * recipe.views
     if progress and todo:
         progress(total - len(todo), total)
     done = total - len(todo)
@@ -81,7 +88,7 @@ def write_catalogue(folder: Path, num_products: int, seed: int = 0, size: int = 
     if not (folder / TABLE).exists():
         files.write_text(folder / TABLE, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
     splits = Counter(row["split"] for row in rows if row["view"] == VIEWS[0])
-    return {"products": num_products, "pictures": total, "drawn": len(todo), "train": splits["train"], "val": splits["val"],
+    return {"products": recipe.num_products, "pictures": total, "drawn": len(todo), "train": splits["train"], "val": splits["val"],
             "categories": len({row["category"] for row in rows}), "subcategories": len({row["subcategory"] for row in rows})}
 
 

@@ -19,19 +19,21 @@ import keras
 import yaml
 
 import kaleidobert
-from kaleidobert import configs, files
+from kaleidobert import configs, files, locks
 from kaleidobert.engines import cluster
 from kaleidobert.engines.distribution import ALONE, here
 from kaleidobert.errors import UserError
 
-LEFTOVER = ".*.tmp"  # what files.atomic leaves behind where the process was killed
+FIX = "wait until it has ended, or choose another folder with run=..."
 FREE = ("workers", "devices")  # keys of `train` that say how a run is carried out, and not what comes out
 
 
 class Run:
-    """A claimed run folder. Of several processes the first claims it and writes; the others read.
+    """A claimed run folder, locked for as long as this is kept, or the locks.scope around it. Of the processes of one run the first
+    claims it and writes; the others read.
 
-    Raises UserError where it holds another run or cannot be written, and where the processes do not share it.
+    Raises UserError where it holds another run, cannot be written or is in use by another command, and where the processes do not
+    share it.
     """
 
     def __init__(self, folder: Path, config: Any):
@@ -45,14 +47,15 @@ class Run:
         self._writes = place.first
         if self._writes:
             check_folder(folder, config)
-            for path in folder.glob(LEFTOVER):
-                path.unlink()
+            self._lock = locks.claim(folder, fix=FIX)
+            _check_content(folder, config)  # of another command, which has ended meanwhile
+            files.clear(folder)
             if not (folder / "config.yaml").is_file():
                 files.write_text(folder / "config.yaml", configs.dump(config))
         place.agree()  # it is claimed
         if not self._writes:
             place.wait_for((folder / "config.yaml").is_file, "the run folder", str(folder))
-            check_folder(folder, config)
+            _check_content(folder, config)
 
     def rewind(self, step: int) -> list[dict[str, Any]]:
         """Drop the metrics after ``step`` (they will be made again) and return the others."""
@@ -92,7 +95,23 @@ class Run:
 
 
 def check_folder(folder: Path, config: Any) -> None:
-    """UserError where the folder holds a run with another configuration, or something that is no run."""
+    """UserError where the folder holds a run with another configuration, or something that is no run, and, in the process that would
+    write it, where another command is using it or nothing can be written. Leaves nothing behind."""
+    _check_content(folder, config)
+    if cluster.read(os.environ).rank == 0:
+        locks.check(folder, FIX)
+        files.check_folder(folder, "choose another folder with run=...")
+
+
+def check_room(folder: Path, weights: int, state: int) -> None:
+    """UserError where the disk has no room for the checkpoints of weights and optimiser state of so many bytes: best.npz, and twice
+    last.npz, for the new one is written beside the old one."""
+    there = sum(path.stat().st_size for path in (folder / "last.npz", folder / "best.npz") if path.is_file())
+    needed = 2 * (weights + state) + weights - there
+    files.check_room(folder, needed, "checkpoints", "free some space, or choose another folder with run=...")
+
+
+def _check_content(folder: Path, config: Any) -> None:
     path = folder / "config.yaml"
     if path.is_file():
         changed = [line for line in configs.differences(yaml.safe_load(path.read_text(encoding="utf-8")) or {}, configs.to_dict(config))
@@ -102,7 +121,7 @@ def check_folder(folder: Path, config: Any) -> None:
                             "choose another folder with run=..., or delete this one")
     elif folder.exists() and not folder.is_dir():
         raise UserError("this is a file", str(folder), "a folder", "choose another folder with run=...")
-    elif folder.is_dir() and any(not path.match(LEFTOVER) for path in folder.iterdir()):
+    elif files.contents(folder):
         raise UserError("the folder is not empty and holds no run", str(folder), fix="choose another folder with run=...")
 
 

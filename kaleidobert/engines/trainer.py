@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from kaleidobert.engines import distribution, steps
 from kaleidobert.engines.feeding import Metered, prefetch
-from kaleidobert.engines.runs import Run
+from kaleidobert.engines.runs import Run, check_room
 from kaleidobert.errors import UserError
 from kaleidobert.model_zoo import checkpoints
 
@@ -68,12 +68,15 @@ class Trainer:
     def fit(self, batch: Callable[[int], tuple], loss: steps.LossFunction, goal: Goal, schedule: Schedule, clip_norm: float,
             part: distribution.Part | None = None) -> None:
         """Train to schedule.total steps. In processes other than the first it does not return (Place.leave). Raises UserError where a
-        loss, the gradient or a result is not finite (what was saved before stays) and where run.last was made with another model or
-        bank. part: as of distribution.feed."""
+        loss, the gradient or a result is not finite (what was saved before stays), where run.last was made with another model or
+        bank, and where the disk has no room for checkpoints. part: as of distribution.feed."""
         self._resume()
         update = steps.train_step(self.model, loss, self.optimizer, clip_norm, schedule.accumulate)
         feed = distribution.feed(batch, schedule.accumulate, part)
         todo = () if self._gave_up(goal) else range(self.step, schedule.total)
+        if todo and self._place.first:
+            check_room(self.run.folder, *(sum(4 * ceil(np.prod(variable.shape)) for variable in kept)
+                                          for kept in (self.model.variables, self.optimizer.variables)))
         fed = Metered(prefetch(feed, todo, schedule.workers))
         waiting: list[tuple] = []  # the step before: it is looked at while the device computes the next one
         sums: list[Mapping[str, float]] = []

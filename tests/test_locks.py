@@ -1,0 +1,208 @@
+"""One process per folder: a second command is refused, whoever dies gives its lock back, readers wait for nobody."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import replace
+
+import pytest
+
+from kaleidobert import configs, locks
+from kaleidobert.app_zoo import cli, synthesize
+from kaleidobert.datasets import alignments
+from kaleidobert.datasets.bank import Bank
+from kaleidobert.engines.runs import Run, check_folder, read_metrics
+from kaleidobert.errors import UserError
+from tests.apps_data import TRAIN, World, call, refused
+from tests.locking import holding
+from tests.tables import TWO
+from tests.test_alignments import write
+from tests.test_distribution import ROOT
+from tests.test_runs import config
+from tests.tiny import tiny_bank, tiny_catalogue
+
+IN_USE = "another process is using this folder"
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory) -> World:
+    folder = tmp_path_factory.mktemp("locks")
+    return World(folder, TWO, tiny_bank(folder, TWO))
+
+
+# --- the lock itself ----------------------------------------------------------------------------------------------------
+
+
+def test_the_lock_of_another_process_and_its_death(tmp_path):
+    with holding(tmp_path / "run") as process:
+        for take in (locks.claim, locks.check):
+            with pytest.raises(UserError, match=f"{IN_USE} .process {process.pid} on {socket.gethostname()}, since 2001.*wait until"):
+                take(tmp_path / "run")
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        locks.check(tmp_path / "run")
+        kept = locks.claim(tmp_path / "run")
+        assert json.loads((tmp_path / "run/.lock").read_text())["process"] == os.getpid()
+        kept.release()
+    assert list((tmp_path / "run").iterdir()) == []
+
+
+def test_a_lock_that_is_waited_for(tmp_path):
+    with holding(tmp_path) as process:
+        threading.Timer(0.3, process.kill).start()
+        with locks.held(tmp_path, wait=20):
+            assert (tmp_path / ".lock").exists()
+    assert not (tmp_path / ".lock").exists()
+
+
+def test_a_process_takes_its_own_lock_again_and_a_scope_gives_it_back(tmp_path):
+    asked = [sys.executable, "-c", f"from pathlib import Path; from kaleidobert import locks; locks.check(Path({str(tmp_path)!r}))"]
+
+    def is_held() -> bool:
+        return IN_USE in subprocess.run(asked, cwd=ROOT, capture_output=True, text=True).stderr
+
+    with locks.scope():
+        locks.claim(tmp_path)
+        with locks.scope(), locks.held(tmp_path):
+            assert locks.claim(tmp_path) is locks.claim(tmp_path)
+        locks.check(tmp_path)
+        assert is_held()  # the inner ones had only borrowed it
+    assert not is_held() and not (tmp_path / ".lock").exists()
+    run = Run(tmp_path / "run", config(tmp_path / "run"))  # without a scope: for as long as it is kept
+    assert (tmp_path / "run/.lock").exists()
+    if os.fork() == 0:  # a child that ends does not give back what its parent holds
+        run._lock.release()
+        os._exit(0)
+    os.wait()
+    assert (tmp_path / "run/.lock").exists()
+    del run
+    assert not (tmp_path / "run/.lock").exists()
+
+
+def test_what_a_killed_process_leaves_is_no_content(tmp_path):
+    folder = tmp_path / "run"
+    with holding(folder):
+        pass
+    assert (folder / ".lock").exists()
+    check_folder(folder, config(folder))
+    Run(folder, config(folder))
+    assert [path.name for path in folder.iterdir()] == ["config.yaml"]
+
+
+def test_a_disk_without_locks_is_told_of_once(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(locks, "fcntl", None)
+    for _ in range(2):
+        locks.claim(tmp_path).release()
+    assert capsys.readouterr().err.count("has no locks") == 1
+
+
+# --- commands -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["pretrain", "classify", "retrieve", "caption", "evaluate", "inspect", "align", "train-foreground",
+                                  "records", "synthesize"])
+def test_a_folder_that_another_process_writes_is_left_alone(tmp_path, name):
+    tiny_catalogue(tmp_path / "catalogue", 12)
+    made = World(tmp_path, TWO).all()[name]
+    target = next(getattr(made, key) for key in ("run", "bank", "catalogue") if hasattr(made, key))
+    with holding(target) as process:
+        for flags in ([], ["--dry-run"]):
+            refused(call(name, made, *flags), f"{target}: {IN_USE} .process {process.pid}")
+        assert [path.name for path in target.iterdir()] == [".lock"]
+
+
+def test_converted_checkpoints_and_tables_are_locked_by_name(tmp_path):
+    made = World(tmp_path, TWO).convert()
+    with holding(tmp_path, f".{made.target.name}.lock"):
+        refused(call("convert", made), f"{made.target}: another process is using this file")
+        assert call("convert", replace(made, target=tmp_path / "other.npz")).status == 0  # the folder is not locked
+    assert call("convert", made).status == 0
+    assert sorted(path.name for path in tmp_path.iterdir() if path.suffix == ".lock") == []
+
+
+def test_a_copy_of_a_bank(world, tmp_path):
+    made = configs.ConvertConfig(world.bank.folder, tmp_path / "small", storage="uint8")
+    with holding(tmp_path / "small"):
+        for flags in ([], ["--dry-run"]):
+            refused(call("convert", made, *flags), f"small: {IN_USE}")
+    assert call("convert", made).status == 0 and not (tmp_path / "small/.lock").exists()
+
+
+def test_two_trainings_in_one_folder(world, unplotted):
+    """The second is refused; when the first is killed, the same command ends the run, and every step stands in it once."""
+    made = world.pretrain("twice", train=replace(TRAIN, epochs=40))
+    path, run = world.folder / "first.yaml", world.folder / "twice"
+    path.write_text(configs.dump(made))
+    with subprocess.Popen([sys.executable, "-m", "kaleidobert.app_zoo.cli", "pretrain", str(path)], cwd=ROOT, text=True,
+                          env=os.environ | {"CUDA_VISIBLE_DEVICES": "-1"}, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as first:
+        for _ in range(30_000):
+            if (run / "last.npz").is_file() or first.poll() is not None:
+                break
+            time.sleep(0.01)
+        first.send_signal(signal.SIGSTOP)  # it is in the middle of its work, however fast it is
+        before = {entry.name: entry.stat().st_mtime_ns for entry in run.iterdir()}
+        for flags in ([], ["--dry-run"]):
+            refused(call("pretrain", made, *flags), f"{run}: {IN_USE} .process {first.pid} on {socket.gethostname()}")
+        assert {entry.name: entry.stat().st_mtime_ns for entry in run.iterdir()} == before
+        first.kill()
+    assert not (run / "results.json").exists(), first.stderr
+    done = call("pretrain", made)
+    assert done.status == 0 and f"resuming {run} at step" in done.out, done.err
+    steps = [(row["split"], row["step"]) for row in read_metrics(run / "metrics.jsonl")]
+    assert len(steps) == len(set(steps)) > 40 and not (run / ".lock").exists()
+
+
+def test_a_command_leaves_no_lock(world, untrained):
+    assert call("pretrain", world.pretrain("plain")).status == 0
+    assert not list(world.folder.rglob("plain/**/.lock"))
+
+
+def test_other_processes_of_one_run_do_not_ask_for_its_lock(tmp_path, monkeypatch):
+    monkeypatch.setenv("KALEIDO_SIZE", "2")
+    monkeypatch.setenv("KALEIDO_ADDRESS", "localhost:1")
+    with holding(tmp_path / "run"):
+        monkeypatch.setenv("KALEIDO_RANK", "1")
+        check_folder(tmp_path / "run", config(tmp_path / "run"))
+        monkeypatch.setenv("KALEIDO_RANK", "0")
+        with pytest.raises(UserError, match=IN_USE):
+            check_folder(tmp_path / "run", config(tmp_path / "run"))
+
+
+# --- banks --------------------------------------------------------------------------------------------------------------
+
+
+def test_a_bank_is_not_read_while_it_is_written(world):
+    with holding(world.bank.folder):
+        for name in ("pretrain", "align"):
+            for flags in ([], ["--dry-run"]):
+                refused(call(name, getattr(world, name)(f"reads-{name}"), *flags), f"bank: {IN_USE}.*wait until it has ended")
+    (world.bank.folder / ".lock").unlink()  # the killed process left it
+    assert Bank(world.bank.folder).size and not (world.bank.folder / ".lock").exists()  # reading takes none
+
+
+def test_an_alignment_waits_for_its_turn(tmp_path, monkeypatch):
+    bank = tiny_bank(tmp_path, TWO, 12)
+    write(bank)
+    before = bank.alignment_info
+    with holding(bank.folder) as process:
+        monkeypatch.setattr(alignments, "WAIT", 0.1)
+        with pytest.raises(UserError, match=f"{IN_USE}.*run the same command again: what was made is kept"):
+            write(bank)
+        assert json.loads((bank.folder / alignments.INFO).read_text()) == before
+        monkeypatch.setattr(alignments, "WAIT", 20)
+        threading.Timer(0.3, process.kill).start()
+        write(bank)
+    assert Bank(bank.folder).alignment is not None and not (bank.folder / ".lock").exists()
+
+
+def test_every_command_gives_back_what_it_took(monkeypatch, tmp_path):
+    seen = []
+    monkeypatch.setattr(synthesize, "run", lambda made: seen.append(locks.claim(tmp_path / "taken")) or 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        cli.main(["synthesize", f"catalogue={tmp_path / 'drawn'}"])
+    assert not seen[0].release.alive and not (tmp_path / "taken/.lock").exists()
