@@ -77,6 +77,18 @@ def test_what_is_there_is_not_made_again(fresh, monkeypatch):
 
 
 @needs_beam
+def test_a_changed_picture_is_made_again_as_on_the_local_path(fresh):
+    local = fresh.records(shard_size=6)
+    assert call("records", local).status == 0
+    picture = fresh.folder / "catalogue/p05-front.png"
+    picture.write_bytes((fresh.folder / "catalogue/p06-front.png").read_bytes())
+    done = call("records", replace(local, beam=DIRECT))
+    assert done.status == 0 and "1 picture changed (the first: p05/front): 1 shard is made again" in done.out
+    assert call("records", replace(local, bank=fresh.folder / "local")).status == 0
+    assert content(fresh.folder / "made") == content(fresh.folder / "local")
+
+
+@needs_beam
 @pytest.mark.parametrize("beam, words", [
     (configs.Beam("DirectRuner"), "beam.runner DirectRuner: there is no such runner.*DirectRunner"),
     (configs.Beam("DirectRunner", {"direct_num_worker": "2"}), "unknown option 'direct_num_worker'.*did you mean 'direct_num_workers'"),

@@ -197,7 +197,7 @@ def test_pictures_that_are_tensors_and_a_limit(source, tmp_path):
     assert call("records", world.records(source=found)).status == 0
     assert len(list((tmp_path / "pictures/pixels").iterdir())) == Bank(tmp_path / "made").size == 3
     refused(call("records", world.records("other", source=replace(found, splits={"train": "train"}))),
-            "pictures of another data set, or of other splits.*source.images=")
+            "pictures of another data set, of other splits.*source.images=")
 
 
 @pytest.mark.parametrize("changes, words", [

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from tqdm import tqdm
 
+from kaleidobert import files
 from kaleidobert.configs import RecordsConfig
 from kaleidobert.datasets import bank_builder, beam_records, catalogue, classes
 from kaleidobert.datasets.bank import Bank, describe
@@ -18,6 +19,8 @@ def dry_run(config: RecordsConfig) -> None:
     """Check the table and the configuration, print sizes."""
     products, left_out = _read(config)
     bank_builder.check(config, products)
+    if config.source.kind != "tfds":  # whose pictures are written first
+        _compare(config, products, dry=True)
     size = encoders.feature_size(config.encoder)
     bytes_per_picture = num_vectors(config.levels) * size * (2 if config.storage == "float16" else 1)
     print(f"{len(products):,} pictures, {num_patches(config.levels)} patches, {num_vectors(config.levels)} vectors of "
@@ -34,6 +37,7 @@ def run(config: RecordsConfig) -> None:
     mark = bank_builder.claim(config, products)
     if config.source.kind == "tfds":
         _write_pictures(config, products)
+    bank_builder.refresh(config, _compare(config, products, dry=False))
     build_shards = beam_records.build_shards if config.beam.runner else bank_builder.build_shards
     with tqdm(total=len(products), unit="picture", desc="records") as bar:
         for count in build_shards(config, products, encoders.build, foreground_net.build):
@@ -50,7 +54,18 @@ def run(config: RecordsConfig) -> None:
         print(f"{count:,} pictures taken whole: {reason}")
     if index["left_out"]:
         print(f"{index['left_out']:,} left out; the reasons are in {config.bank / 'left_out.jsonl'}\n"
-              "  to take them in once they are mended, delete the bank and make it again")
+              "  once their pictures are mended, the same command takes them in; once their rows are, delete the bank before it")
+
+
+def _compare(config: RecordsConfig, products: Sequence[Product], dry: bool) -> bank_builder.Changes:
+    """How the pictures have changed, which is told. UserError where the disk has no room for the bank."""
+    found = bank_builder.compare(config, products)
+    if found.number:
+        print(found.tell(dry))
+    needed = bank_builder.room(config, products, encoders.feature_size(config.encoder), found.shards)
+    files.check_room(config.bank, needed, f"{len(products):,} pictures", "free some space, choose another folder with bank=..., or "
+                     "set storage=uint8" if config.storage == "float16" else "free some space, or choose another folder with bank=...")
+    return found
 
 
 def _write_pictures(config: RecordsConfig, products: Sequence[Product]) -> None:
@@ -72,4 +87,6 @@ def _read(config: RecordsConfig):
     encoders.feature_size(config.encoder)
     if config.beam.runner:
         beam_records.check(config)
+    if config.source.kind == "tfds" and config.source.images is not None:
+        files.check_folder(config.source.images, "choose another folder with source.images=...")
     return catalogue.read(config.source)

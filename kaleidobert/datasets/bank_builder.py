@@ -1,16 +1,22 @@
 """Making a bank: shard by shard, over several processes, to be interrupted and continued at any moment.
 
-A shard is written when all its pictures are encoded, its notes (ids, boxes, faults) last; a shard with notes is never made
-again. The index is written when every shard has its notes.
+A shard is written when all its pictures are encoded, its notes (boxes, faults, and which pictures these were) last; a shard with
+notes is made again only where a picture has changed since. The index is written when every shard has its notes.
+
+    bank/work.json            {"format", "fingerprint"}: of which bank the shards are
+         shards/00000.json    the notes: {"kept", "left_out", "pictures"}; pictures: of every product of the shard its files as
+                              {"path", "stamp", "sha256"}, the picture's and, where masks give the foreground, the mask's
 """
 
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from itertools import zip_longest
 from multiprocessing import get_context
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,32 +24,57 @@ from typing import Any
 
 import numpy as np
 
-from kaleidobert import configs, files
+from kaleidobert import configs, files, locks
 from kaleidobert import levels as kaleido
 from kaleidobert.configs import RecordsConfig
 from kaleidobert.datasets import classes, cutting, storage, worker_processes
 from kaleidobert.datasets.bank import FORMAT, sha256
-from kaleidobert.datasets.products import Product
+from kaleidobert.datasets.products import Product, digest, stamp
 from kaleidobert.errors import UserError
 from kaleidobert.preprocessors import features, tokenization
 
 _ENCODERS: dict[str, Any] = {}  # one network per worker process, not one per shard
 TRAIN = "train"  # the split on which the vocabulary is trained
-LEFTOVER = ".*.tmp"  # what files.atomic leaves behind where the process was killed
+WORK = 2  # format of work.json and of the notes
+FIX = "wait until it has ended, or choose another folder with bank=..."
+READERS = 16  # threads that look at pictures: on a network disk each waits for its answer
+
+
+@dataclass(frozen=True)
+class Changes:
+    """How the pictures of a catalogue differ from those that the shards were made of.
+
+    number: of pictures; first: the id of one of them; shards: numbers of those that have to be made again; notes: of the shards whose
+    pictures have the same content under another path or stamp.
+    """
+
+    number: int
+    first: str
+    shards: tuple[int, ...]
+    notes: Mapping[int, dict[str, Any]]
+
+    def tell(self, dry: bool) -> str:
+        """What is said of it; dry: where nothing follows."""
+        counts = {"picture": self.number, "shard": len(self.shards)}
+        pictures, shards = (f"{count:,} {name}{'s' * (count != 1)}" for name, count in counts.items())
+        follows = "would be" if dry else "is" if len(self.shards) == 1 else "are"
+        return f"{pictures} changed (the first: {self.first}): {shards} {follows} made again"
 
 
 def fingerprint(config: RecordsConfig, products: Sequence[Product]) -> str:
-    """What decides the content of the shards: products, foreground, encoder, levels; not paths, workers or text settings."""
+    """What decides the content of the shards and of the table beside the pictures: products, foreground, encoder, levels; not paths,
+    workers or text settings. The pictures' contents are in the notes of the shards (``compare``)."""
     encoder = {"name": encoder_name(config.encoder), "weights": _weights(config.encoder)}
     parts = {"foreground": cutting.identity(config.foreground), "encoder": encoder, "shard_size": config.shard_size,
              "levels": configs.to_dict(config.levels), **storage.entries(config.storage, ()),
-             "products": [[p.image_id, p.product_id, p.group, p.split, p.text, dict(p.labels)] for p in products]}
+             "products": [[p.image_id, p.product_id, p.group, p.view, p.split, p.text, dict(p.labels),
+                           [[part.word, *part.box] for part in p.parts]] for p in products]}
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 def check(config: RecordsConfig, products: Sequence[Product]) -> str:
-    """The fingerprint; UserError for what would be refused after all pictures are encoded, and where the folder belongs to
-    another bank. Writes nothing."""
+    """The fingerprint; UserError for what would be refused after all pictures are encoded, where the folder belongs to another bank
+    or another process is using it, and where it cannot be written. Leaves nothing behind."""
     if config.text.length < 3:
         raise UserError(f"text.length is {config.text.length}", "records", "at least 3: [CLS], one piece, [SEP]")
     if config.text.vocabulary is not None or config.text.tokenizer == "sentencepiece":
@@ -52,26 +83,107 @@ def check(config: RecordsConfig, products: Sequence[Product]) -> str:
         raise UserError(f"no picture is in the split {TRAIN!r}, on which the vocabulary is trained", str(config.source.table),
                         f"{TRAIN!r} beside {sorted({product.split for product in products})[:8]}",
                         "correct the catalogue's split column, or name a text.vocabulary")
-    mark, path = fingerprint(config, products), config.bank / "work.json"
-    if path.is_file():
-        if files.read_json(path)["fingerprint"] != mark:
-            raise UserError("the folder holds another bank (other products, encoder, levels or foreground)", str(config.bank),
-                            fix="choose another folder with bank=..., or delete this one")
-    elif config.bank.exists() and not config.bank.is_dir():
-        raise UserError("this is a file", str(config.bank), "a folder", "choose another folder with bank=...")
-    elif config.bank.is_dir() and any(not entry.match(LEFTOVER) for entry in config.bank.iterdir()):
-        raise UserError("the folder is not empty and holds no bank", str(config.bank), fix="choose another folder with bank=...")
+    mark = check_folder(config, products)
+    locks.check(config.bank, FIX)
+    files.check_folder(config.bank, "choose another folder with bank=...")
     return mark
+
+
+def check_folder(config: RecordsConfig, products: Sequence[Product]) -> str:
+    """The fingerprint; UserError where the folder holds anything but the begun bank that has it."""
+    mark = fingerprint(config, products)
+    _check_work(config.bank, mark)
+    return mark
+
+
+def _check_work(folder: Path, mark: str) -> None:
+    path = folder / "work.json"
+    if path.is_file():
+        work = files.read_json(path)
+        if work.get("format") != WORK:
+            raise UserError("an earlier version made this bank, and did not note of which pictures", str(folder),
+                            fix="train on it as it is, or delete it and make it again; bank=... chooses another folder")
+        if work["fingerprint"] != mark:
+            raise UserError("the folder holds another bank (other products, encoder, levels or foreground)", str(folder),
+                            fix="choose another folder with bank=..., or delete this one")
+    elif folder.exists() and not folder.is_dir():
+        raise UserError("this is a file", str(folder), "a folder", "choose another folder with bank=...")
+    elif files.contents(folder):
+        raise UserError("the folder is not empty and holds no bank", str(folder), fix="choose another folder with bank=...")
 
 
 def claim(config: RecordsConfig, products: Sequence[Product]) -> str:
-    """Check, clear away what a killed run left half written, and write the fingerprint, which is returned, into the folder."""
+    """Check, lock the folder for the length of the locks.scope, clear away what a killed run left half written, and write the
+    fingerprint, which is returned, into the folder."""
     mark = check(config, products)
-    for path in config.bank.rglob(LEFTOVER):
-        path.unlink()
+    lock = locks.claim(config.bank, fix=FIX)  # noqa: F841  outside of a scope it goes with this name
+    _check_work(config.bank, mark)  # of another process, which has ended meanwhile
+    for folder in (config.bank, config.bank / "shards"):
+        files.clear(folder)
     if not (config.bank / "work.json").is_file():
-        files.write_json(config.bank / "work.json", {"fingerprint": mark})
+        files.write_json(config.bank / "work.json", {"format": WORK, "fingerprint": mark})
     return mark
+
+
+def compare(config: RecordsConfig, products: Sequence[Product]) -> Changes:
+    """How the pictures differ from those that the shards that are there were made of: only files whose path or stamp is another are
+    read. Writes nothing. UserError where pictures are not there any more: what was made of them would be lost."""
+    changed, gone, shards, noted = [], [], [], {}
+    with ThreadPoolExecutor(READERS) as pool:
+        for number, part in portions(config, products):
+            if not is_noted(config.bank, number):
+                continue
+            notes = files.read_json(_notes_path(config.bank, number))
+            before, kept = notes["pictures"], {row["image_id"] for row in notes["kept"]}
+            now = list(pool.map(partial(_files, config), part, before))
+            lost, others = [], []
+            for product, old, new in zip(part, before, now):
+                pairs = [(one["sha256"], other["sha256"]) for one, other in zip(old, new, strict=True)]
+                if product.image_id in kept and not all(other for _, other in pairs):
+                    lost.append(product)
+                elif any(one != other for one, other in pairs):
+                    others.append(product)
+            gone, changed, shards = gone + lost, changed + others, shards + [number] * bool(others)
+            if now != before and not others:
+                noted[number] = {**notes, "pictures": now}
+    if gone:
+        raise UserError(f"{len(gone):,} of the pictures that the bank was made of cannot be read any more (the first: {gone[0].image_id})",
+                        gone[0].image_path, "the files that were there", "put them back, correct source.images or source.columns, or "
+                        "choose another folder with bank=...")
+    return Changes(len(changed), changed[0].image_id if changed else "", tuple(shards), noted)
+
+
+def refresh(config: RecordsConfig, found: Changes) -> None:
+    """From here on shards of which a picture has changed count as not made; what has the same content under another path or stamp is
+    noted."""
+    if found.shards:
+        with files.explained(config.bank):  # a bank whose shards are of two states must not open
+            (config.bank / "index.json").unlink(missing_ok=True)
+            for number in found.shards:
+                _notes_path(config.bank, number).unlink()
+    for number, notes in found.notes.items():
+        files.write_json(_notes_path(config.bank, number), notes)
+
+
+def _files(config: RecordsConfig, product: Product, before: Sequence[dict[str, Any]] = ()) -> list[dict[str, Any]]:
+    """{"path", "stamp", "sha256"} of every file that decides about a product's patches; sha256 is taken from ``before`` where path
+    and stamp are as there. A file that is replaced while it is looked at gets the older stamp: it counts as changed the next time."""
+    found = []
+    for path, old in zip_longest([product.image_path] + [product.mask_path] * (config.foreground.method == "masks"), before):
+        now = {"path": path, "stamp": stamp(path)}
+        known = old is not None and all(old[name] == value for name, value in now.items())
+        found.append({**now, "sha256": old["sha256"] if known else digest(path)})
+    return found
+
+
+def room(config: RecordsConfig, products: Sequence[Product], feature_size: int, again: Sequence[int] = ()) -> int:
+    """Bytes that the bank still needs: of the shards that are not there, of one of those that are made ``again``, and of the rest."""
+    made = [(number in again, len(part)) for number, part in portions(config, products)
+            if number in again or not is_done(config.bank, number)]
+    rows = sum(size for once_more, size in made if not once_more) + max((size for once_more, size in made if once_more), default=0)
+    vectors, patches = kaleido.num_vectors(config.levels), kaleido.num_patches(config.levels)
+    values = {"float16": 2 * feature_size, "uint8": feature_size + 4}[config.storage]
+    return rows * vectors * values + len(products) * (patches * 5 * 4 + config.text.length * 6)
 
 
 def portions(config: RecordsConfig, products: Sequence[Product]) -> Iterator[tuple[int, Sequence[Product]]]:
@@ -125,9 +237,11 @@ def build_shard(config: RecordsConfig, number: int, products: Sequence[Product],
     segment = cutting.segmenter(config.foreground, build_network)
     rows: list[tuple[Product, dict[str, Any]]] = []
     reasons: dict[str, str] = {}
+    pictures: dict[str, list[dict[str, Any]]] = {}
+    looked_at = [replace(product, load_image=partial(_load, config, product, pictures)) for product in products]
 
     def good() -> Iterator[features.Cut]:
-        for product, cut in zip(products, cutting.ahead(products, config, segment)):
+        for product, cut in zip(products, cutting.ahead(looked_at, config, segment)):
             if isinstance(cut, UserError):
                 reasons[product.image_id] = str(cut)
             else:
@@ -139,10 +253,17 @@ def build_shard(config: RecordsConfig, number: int, products: Sequence[Product],
     if not all(faults):
         good_ones = vectors[[not fault for fault in faults]] if any(faults) else vectors
         storage.save(_features_path(config.bank, number), good_ones, config.storage)
-    kept = [{**_row(product), **found} for (product, found), fault in zip(rows, faults) if not fault]
+    kept = [{"image_id": product.image_id, **found} for (product, found), fault in zip(rows, faults) if not fault]
     notes = [{"image_id": p.image_id, "where": p.image_path, "reason": reasons[p.image_id]} for p in products if p.image_id in reasons]
-    files.write_json(_notes_path(config.bank, number), {"kept": kept, "left_out": notes})
+    files.write_json(_notes_path(config.bank, number), {"kept": kept, "left_out": notes,
+                                                        "pictures": [pictures[product.image_id] for product in products]})
     return len(products)
+
+
+def _load(config: RecordsConfig, product: Product, pictures: dict[str, list[dict[str, Any]]]) -> np.ndarray:
+    """A product's picture, its files noted before it is read."""
+    pictures[product.image_id] = _files(config, product)
+    return product.load_image()
 
 
 def finish(config: RecordsConfig, products: Sequence[Product], left_out: list[dict], mark: str) -> dict[str, Any]:
@@ -151,11 +272,13 @@ def finish(config: RecordsConfig, products: Sequence[Product], left_out: list[di
     Shards serve any text settings. The old index goes first: a bank whose tokens are half rewritten must not open.
     """
     size, folder = config.shard_size, config.bank
-    (folder / "index.json").unlink(missing_ok=True)
+    with files.explained(folder):
+        (folder / "index.json").unlink(missing_ok=True)
     numbers = range((len(products) + size - 1) // size)
     notes = [files.read_json(_notes_path(folder, number)) for number in numbers]
-    rows = [row for note in notes for row in note["kept"]]
-    faults = [row for note in notes for row in note["left_out"]]
+    of = {product.image_id: product for product in products}
+    rows = [{**_row(of[row["image_id"]]), **row} for note in notes for row in note["kept"]]
+    faults = [_moved(row, of[row["image_id"]]) for note in notes for row in note["left_out"]]
     left_out = left_out + faults
     files.write_text(folder / "left_out.jsonl", "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in left_out))
     if not rows:
@@ -179,7 +302,8 @@ def finish(config: RecordsConfig, products: Sequence[Product], left_out: list[di
         "encoder": {"name": encoder_name(config.encoder), "weights": _weights(config.encoder), "feature_size": feature_size},
         "text": {"length": config.text.length, "file": text_file, "vocabulary": asdict(tokenizer.vocabulary)},
         "config": configs.to_dict(config),
-        "labels": labels, "classes": classes.tabulate(((row["split"], row["labels"]) for row in rows), labels), "fingerprint": mark,
+        "pictures": _digest(config, products, notes), "labels": labels,
+        "classes": classes.tabulate(((row["split"], row["labels"]) for row in rows), labels), "fingerprint": mark,
         "source": str(config.source.table), "shards": shards, **held,
         "files": {name: {"bytes": (folder / name).stat().st_size, "sha256": sha256(folder / name)} for name in names},
     }
@@ -222,6 +346,21 @@ def _row(product: Product) -> dict[str, Any]:
     names = ("image_id", "product_id", "group", "view", "split", "image_path", "text")
     parts = [{"word": part.word, "box": list(part.box)} for part in product.parts]
     return {**{name: getattr(product, name) for name in names}, "labels": dict(product.labels), "parts": parts}
+
+
+def _moved(row: dict[str, str], product: Product) -> dict[str, str]:
+    """A row of what was left out, where its picture lies now."""
+    return {**row, "where": product.image_path, "reason": row["reason"].replace(row["where"] or product.image_path, product.image_path)}
+
+
+def _digest(config: RecordsConfig, products: Sequence[Product], notes: Sequence[dict[str, Any]]) -> str:
+    """SHA-256 of the contents of the pictures and masks that a bank was made of."""
+    found = []
+    for (_, part), note in zip(portions(config, products), notes):
+        kept = {row["image_id"] for row in note["kept"]}
+        found += [[product.image_id, *(one["sha256"] for one in entry)] for product, entry in zip(part, note["pictures"])
+                  if product.image_id in kept]
+    return hashlib.sha256(json.dumps(found).encode()).hexdigest()
 
 
 def _notes_path(folder: Path, number: int) -> Path:

@@ -56,7 +56,7 @@ def _make(number: int, config: RecordsConfig, build_encoder: Any, build_network:
     key = str(config.source)
     if key not in _PRODUCTS:
         products, _ = catalogue.read(config.source)
-        bank_builder.check(config, products)  # the very products of which the bank is being made
+        bank_builder.check_folder(config, products)  # the very products of which the bank is being made
         _PRODUCTS.clear()
         _PRODUCTS[key] = products
     part = _PRODUCTS[key][number * config.shard_size : (number + 1) * config.shard_size]

@@ -111,6 +111,7 @@ def _product(row: Mapping[str, Any], source: Source, where: str) -> Product:
         labels={name: _text(row, column) for name, column in columns.labels.items()},
         load_image=partial(read_image, folder / image_path),
         load_mask=mask,
+        mask_path=str(folder / _text(row, columns.mask)) if mask else "",
         parts=_parts(row.get(columns.parts), columns.parts, where) if columns.parts else (),
     )
 

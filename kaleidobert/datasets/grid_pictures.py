@@ -69,13 +69,13 @@ def make(bank: Bank, size: int, folder: Path, encode: Callable[[], Encode], sour
     encode() builds what turns uint8[n, size, size, 3] into what is kept, and is called once where something is to do. source:
     what decides about the content; parts made of something else are made anew.
     """
-    source = dict(source) | {"size": size, "bank": {name: bank.index["files"][name]["sha256"] for name in ("table.jsonl", "boxes.npy")}}
+    own = {name: bank.index["files"][name]["sha256"] for name in ("table.jsonl", "boxes.npy")}
+    source = dict(source) | {"size": size, "bank": own | bank.pictures}
     if not (folder / INDEX).is_file() or files.read_json(folder / INDEX) != source:
         for path in folder.glob("part-*.npy"):
             path.unlink()
         files.write_json(folder / INDEX, source)
-    for path in folder.glob(".*.tmp"):  # what a killed run left half written
-        path.unlink()
+    files.clear(folder)
     network = None
     for number, start in enumerate(range(0, bank.size, PART)):
         rows = bank.table[start : start + PART]

@@ -1,5 +1,7 @@
 """The Product contract: what every source of products yields, and how a picture is read."""
 
+import hashlib
+import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -31,7 +33,8 @@ class Product:
 
     product_id names the product, image_id this picture (unique in a source); group joins products that are not independent
     (colour variants, same title): a group never crosses splits and is never its own negative. labels: {column: value}.
-    load_image() -> uint8[h, w, 3]; load_mask() -> bool[h, w], the true foreground, where it is known.
+    load_image() -> uint8[h, w, 3]; load_mask() -> bool[h, w], the true foreground, where it is known; image_path and mask_path:
+    where they lie, as read_image takes them.
     """
 
     product_id: str
@@ -45,6 +48,7 @@ class Product:
     load_image: Callable[[], np.ndarray]
     load_mask: Callable[[], np.ndarray] | None = None
     parts: tuple[Part, ...] = field(default=())
+    mask_path: str = ""
 
 
 def read_image(path: str | Path) -> np.ndarray:
@@ -72,6 +76,31 @@ def read_image(path: str | Path) -> np.ndarray:
         raise UserError("there is no such picture", where) from None
     except Exception as error:  # Pillow's decoders raise many kinds: OSError, SyntaxError, struct.error, ValueError, ...
         raise UserError(f"the picture cannot be decoded ({error})", where, "a complete picture file") from error
+
+
+def stamp(path: str | Path) -> list[int] | None:
+    """What says cheaply that a picture is still the same: size, times of change and number of its file; None where there is none.
+
+    Of a row of an HDF5 file that of the file.
+    """
+    place = H5_ROW.fullmatch(str(path))
+    try:
+        state = os.stat(place[1] if place else path)
+    except (OSError, ValueError):
+        return None
+    return [state.st_size, state.st_mtime_ns, state.st_ctime_ns, state.st_ino]
+
+
+def digest(path: str | Path) -> str:
+    """SHA-256 of a picture's content: of the file, or of the pixels of a row of an HDF5 file; "" where it cannot be read."""
+    try:
+        if place := H5_ROW.fullmatch(str(path)):
+            image = _h5_picture(Path(place[1]), place[2], int(place[3]))
+            return hashlib.sha256(f"{image.shape}".encode() + image.tobytes()).hexdigest()
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except (UserError, OSError, ValueError):
+        return ""
 
 
 def _h5_picture(path: Path, key: str, row: int) -> np.ndarray:

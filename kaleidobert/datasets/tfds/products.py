@@ -52,10 +52,12 @@ def write_pictures(source: Source, products: Sequence[Product]) -> Iterator[int]
     """
     builder, folder = _builder(source), source.images
     splits = dict(source.splits or SPLITS)
-    mark = {"data_set": builder.info.full_name, "splits": splits}
-    if (folder / MARK).is_file() and files.read_json(folder / MARK) != mark:
-        raise UserError("the folder holds the pictures of another data set, or of other splits", str(folder), str(mark),
-                        "choose another folder with source.images=...")
+    prepared = {name: [int(info.num_bytes), *map(int, info.shard_lengths)] for name, info in builder.info.splits.items()}
+    mark = {"data_set": builder.info.full_name, "splits": splits, "prepared": prepared}
+    before = files.read_json(folder / MARK) if (folder / MARK).is_file() else mark
+    if mark != {"prepared": prepared} | before:  # an earlier version did not note how the data set was prepared
+        raise UserError("the folder holds the pictures of another data set, of other splits, or of another preparation of this one",
+                        str(folder), f"{mark['data_set']}, {splits}", "choose another folder with source.images=...")
     files.write_json(folder / MARK, mark)
     columns = _pictures(source)
     for split, expression in splits.items():
