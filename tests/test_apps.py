@@ -17,7 +17,7 @@ from kaleidobert.engines import steps
 from kaleidobert.model_zoo import checkpoints
 from kaleidobert.model_zoo.kaleidobert import classifier
 from tests.apps_data import SIZES, TRAIN, World, call, results
-from tests.tables import TABLES
+from tests.tables import ALL
 from tests.tiny import COLUMNS, tiny_bank
 
 MODALITIES = {"kaleido": "both", "two": "image", "six": "text", "classes": "both", "bare": "both"}
@@ -31,14 +31,14 @@ def worlds(tmp_path_factory):
     def get(name: str) -> World:
         if name not in made:
             folder = tmp_path_factory.mktemp(name)
-            made[name] = World(folder, TABLES[name], tiny_bank(folder, TABLES[name]))
+            made[name] = World(folder, ALL[name], tiny_bank(folder, ALL[name]))
             made[name].done = call("pretrain", made[name].pretrain())
         return made[name]
 
     return get
 
 
-@pytest.fixture(params=TABLES)
+@pytest.fixture(params=ALL)
 def world(request, worlds) -> World:
     world = worlds(request.param)
     world.name = request.param

@@ -5,7 +5,7 @@ import pytest
 from kaleidobert import levels as kaleido
 from kaleidobert.errors import UserError
 from kaleidobert.levels import KALEIDO, KaleidoLevel
-from tests.tables import TABLES
+from tests.tables import ALL
 
 
 def test_the_paper_has_55_patches_and_74_vectors():
@@ -16,7 +16,7 @@ def test_the_paper_has_55_patches_and_74_vectors():
     assert kaleido.vector_slices(KALEIDO)["jigsaw"] == slice(4, 8)
 
 
-@pytest.mark.parametrize("levels", TABLES.values(), ids=TABLES)
+@pytest.mark.parametrize("levels", ALL.values(), ids=ALL)
 def test_slices_tile_the_axis(levels):
     for slices, total in ((kaleido.patch_slices(levels), kaleido.num_patches(levels)),
                           (kaleido.vector_slices(levels), kaleido.num_vectors(levels))):

@@ -7,14 +7,14 @@ from kaleidobert.configs import Matching, Noise, Sampling
 from kaleidobert.datasets import task_samplers
 from kaleidobert.datasets.sampler import PretrainSampler
 from tests.random_data import random_bank
-from tests.tables import TABLES
+from tests.tables import ALL
 
 SIZE, STEP = 12, 5
 
 
-@pytest.fixture(scope="module", params=TABLES)
+@pytest.fixture(scope="module", params=ALL)
 def bank(request, tmp_path_factory):
-    return random_bank(tmp_path_factory.mktemp("bank"), TABLES[request.param])
+    return random_bank(tmp_path_factory.mktemp("bank"), ALL[request.param])
 
 
 def samplers(bank):
