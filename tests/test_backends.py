@@ -164,7 +164,7 @@ def test_commands_that_need_one_say_it_in_a_line(tmp_path, backend, text, messag
         done = command(tmp_path, backend, *words)
         assert done.returncode == 2 and not done.stdout and len(done.stderr.splitlines()) == 1, done.stderr[-2000:]
         assert done.stderr.startswith(f"kaleidobert {words[0]}: ") and message in done.stderr
-    done = command(tmp_path, backend, "i2t", str(ROOT / "configs"), "run=run", module="kaleidobert.app_zoo.released_flags")
+    done = command(tmp_path, backend, "i2t", str(ROOT / "configs"), "data.bank=b", module="kaleidobert.app_zoo.released_flags")
     assert done.returncode == 2 and len(done.stderr.splitlines()) == 1 and message in done.stderr
 
 
