@@ -40,7 +40,7 @@ def test_another_model_does_not_move_the_figures_of_this_one(tmp_path):
 
 
 def test_columns_that_say_too_little_are_refused(tmp_path):
-    for name, text, words in (("bare.csv", "\ufeff\n", "bare.csv: the file is empty"),
+    for name, text, words in (("bare.csv", "\ufeff\n", "bare.csv: the table is empty"),
                               ("twice.csv", "query,candidate,label,score,score\nq,a,1,1,2\n", "twice.csv: there are 2 columns 'score'"),
                               ("null.jsonl", json.dumps({"query": None, "candidate": "a", "label": 1, "score": 1}) + "\n",
                                "null.jsonl, line 1: 'query' is null; expected: a text or a number")):

@@ -77,7 +77,7 @@ def test_what_is_shown_is_what_the_bank_holds(world):
     masked = [level for level in world.levels if level.num_masked]
     both = 0
     for row in range(0, world.bank.size, 3):
-        shown = inspect_alignment.build(found, world.levels, row, world.photo(row), configs.Sampling(), seed=1)
+        shown = inspect_alignment.build(found, world.levels, row, world.photo(row), configs.Sampling(camouflage="guided"), seed=1)
         words = found.words(row)
         assert [item.caption for item in shown.maps] == [word.text for word in words[::2]][:inspect_alignment.MOST_MAPS]
         assert shown.note == f"{len(words[::2])} of {len(words)} words are linked to patches."

@@ -4,20 +4,20 @@ import threading
 
 import pytest
 
-from kaleidobert.datasets import partial
+from kaleidobert import locks
 from kaleidobert.datasets.partial import Stopped, locked
 
 
 def test_a_lock_on_a_file_that_was_renamed_meanwhile_is_no_lock(tmp_path, monkeypatch):
-    path, real, calls = tmp_path / "x", partial._lock, []
+    path, real, calls = tmp_path / "x", locks._lock, []
 
-    def slow(file):
+    def slow(file, path, shared=False):
         calls.append(file)
         if len(calls) == 1:  # between opening and locking, its holder finishes
             path.rename(tmp_path / "final")
-        return real(file)
+        return real(file, path, shared)
 
-    monkeypatch.setattr(partial, "_lock", slow)
+    monkeypatch.setattr(locks, "_lock", slow)
     with locked(path, threading.Event()) as file:
         file.write(b"new")
     assert len(calls) == 2 and path.read_bytes() == b"new" and (tmp_path / "final").read_bytes() == b""

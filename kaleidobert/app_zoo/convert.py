@@ -94,7 +94,7 @@ def _from_released(config: ConvertConfig, prefix: Path) -> Plan:
     model = released.import_checkpoint(prefix, _model_file(config, prefix, ["config.json"]), task)
     vocabulary = config.vocabulary or beside(prefix, ["vocab.txt"])
     meta = {**released.origin(prefix, vocabulary, model.backbone.vocabulary_size), "task": task,
-            "lineage": lineage.converted(f"converted from {prefix}", True)}
+            "lineage": lineage.converted("converted from a TensorFlow 1 checkpoint", True)}
     used = {name.bare for name in released.names_of(model, task).values()}
     lines = [f"{prefix}: {task}, {len(used)} variables, {model.count_params():,} parameters, step {meta.get('step', 'not known')}",
              *(f"+ {name} {list(array.shape)}: left out, a {model.kind} has no such head"
@@ -115,7 +115,7 @@ def _from_bert(config: ConvertConfig, prefix: Path) -> Plan:
     fresh, vocabulary = config.fresh, config.vocabulary or beside(prefix, ["vocab.txt"])
     model, lines = bert_start.start(prefix, path, fresh.levels, fresh.feature_size, fresh.seed, fresh.standardise_features)
     meta = released.origin(prefix, vocabulary, model.backbone.vocabulary_size)
-    meta |= {"lineage": lineage.converted(f"text part of the BERT {prefix}", False)}
+    meta |= {"lineage": lineage.converted("text part of a BERT", False)}
     meta.pop("step", None)  # that of BERT
     meta |= {"unmeasured": True} if fresh.standardise_features else {}  # the scale of features, which a run measures on its data
     first = f"{prefix}: the text part of a start for pre-training, from BERT"

@@ -19,7 +19,7 @@ from kaleidobert.engines.runs import check_room
 from kaleidobert.engines.trainer import Schedule
 from kaleidobert.errors import UserError
 from kaleidobert.levels import KALEIDO, KaleidoLevel
-from kaleidobert.model_zoo import checkpoints, kaleidobert
+from kaleidobert.model_zoo import checkpoints, kaleidobert, tf_checkpoint
 from kaleidobert.preprocessors import lengths
 
 NO_CHECKPOINT = UserError("no pre-trained checkpoint is named", "init", "the best.npz of a pre-training run",
@@ -41,10 +41,9 @@ def with_levels(config: Any) -> Any:
     it starts from random weights, that of its bank, or the five kaleido levels of released files."""
     if config.levels:
         return config
-    if config.init is not None:
-        levels = levels_of(checkpoints.load_meta(config.init))
-    else:
-        levels = KALEIDO if config.data.bank is None else Bank(config.data.bank).levels
+    levels = KALEIDO if config.data.bank is None else Bank(config.data.bank).levels  # a bank that is not there is told first
+    if config.init is not None and (config.data.files is None or config.init.exists() or tf_checkpoint.exists(config.init)):
+        levels = levels_of(checkpoints.load_meta(config.init))  # files that are not there are told before their checkpoint
     return replace(config, levels=levels)
 
 
