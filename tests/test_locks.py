@@ -140,17 +140,19 @@ def test_two_trainings_in_one_folder(world, unplotted):
     path.write_text(configs.dump(made))
     with subprocess.Popen([sys.executable, "-m", "kaleidobert.app_zoo.cli", "pretrain", str(path)], cwd=ROOT, text=True,
                           env=os.environ | {"CUDA_VISIBLE_DEVICES": "-1"}, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as first:
-        for _ in range(30_000):
-            if (run / "last.npz").is_file() or first.poll() is not None:
-                break
-            time.sleep(0.01)
-        first.send_signal(signal.SIGSTOP)  # it is in the middle of its work, however fast it is
-        before = {entry.name: entry.stat().st_mtime_ns for entry in run.iterdir()}
-        for flags in ([], ["--dry-run"]):
-            refused(call("pretrain", made, *flags), f"{run}: {IN_USE} .process {first.pid} on {socket.gethostname()}")
-        assert {entry.name: entry.stat().st_mtime_ns for entry in run.iterdir()} == before
-        first.kill()
-    assert not (run / "results.json").exists(), first.stderr
+        try:
+            for _ in range(30_000):
+                if (run / "last.npz").is_file() or first.poll() is not None:
+                    break
+                time.sleep(0.01)
+            first.send_signal(signal.SIGSTOP)  # it is in the middle of its work, however fast it is
+            before = {entry.name: entry.stat().st_mtime_ns for entry in run.iterdir()}
+            for flags in ([], ["--dry-run"]):
+                refused(call("pretrain", made, *flags), f"{run}: {IN_USE} .process {first.pid} on {socket.gethostname()}")
+            assert {entry.name: entry.stat().st_mtime_ns for entry in run.iterdir()} == before
+        finally:
+            first.kill()
+    assert not (run / "results.json").exists()
     done = call("pretrain", made)
     assert done.status == 0 and f"resuming {run} at step" in done.out, done.err
     steps = [(row["split"], row["step"]) for row in read_metrics(run / "metrics.jsonl")]
