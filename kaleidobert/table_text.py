@@ -151,7 +151,12 @@ class _Separated:
             if rows is None:
                 return record.cells, last, True, f"a quoted cell runs to line {last + 1}, or it is not closed and that line is another row"
             if rows:
-                record, last, torn = self._alone(number), number, True
+                whole = len(self._trimmed(record.cells)) == len(self.names)
+                record, torn = self._alone(number), True
+                if whole and len(record.cells) == len(self.names) and not any(SUFFIX.search(record.cells[key]) for key in self.key_places):
+                    # without names of files the other lines may as well be prose, and the cell a closed one
+                    return record.cells, number, True, f"a quote opens a cell that may run to line {last + 1}, or is not closed"
+                last = number
         if not record.open and not torn:
             return record.cells, last, record.literal, ""
         following = next((i for i in range(last + 1, len(self.lines)) if not self._is_blank(self.lines[i])), None)
@@ -163,11 +168,13 @@ class _Separated:
     def _rows_in(self, cells: list[str], first: int, last: int) -> bool | None:
         """Whether lines that a quoted cell joins to one row are rows of their own; None: it cannot be told. cells: of the one row."""
         width, start, end = len(self.names), self._trimmed(self._alone(first).cells), self._trimmed(self._alone(last).cells)
+        if len(start) == len(cells) == width and not self._resemble(start, cells):
+            start = []  # the first line by itself is no row, but a piece of one
         if any(self._is_row(number, start if len(start) == width else cells) for number in range(first + 1, last)):
             return True
         # the last line holds the end of the cell and all that follows there: only what is left of the cell tells anything
         place = max(number for number, cell in enumerate(cells) if set(BREAKS) & set(cell))
-        if len(end) != width:
+        if len(end) != width or len(start) < width == len(cells):
             return False
         if len(start) == width:
             return self._is_row(last, start)
@@ -183,10 +190,11 @@ class _Separated:
         if not self.spaced and self._is_spaced(self.lines[number]):
             return False  # prose: "soft, warm, cosy"
         cells = self._trimmed(self._alone(number).cells)
-        if len(cells) != len(self.names):
-            return False
-        keys = [place for place in self.key_places if len(like) == len(cells) and not set(BREAKS) & set(like[place])]
-        return all(_look(cells[place]) == _look(like[place]) for place in keys)
+        return len(cells) == len(self.names) and (len(like) != len(cells) or self._resemble(cells, like))
+
+    def _resemble(self, cells: list[str], like: list[str]) -> bool:
+        """Whether the keys of a row look like those of another, but for those that hold a line break there."""
+        return all(_look(cells[place]) == _look(like[place]) for place in self.key_places if not set(BREAKS) & set(like[place]))
 
     def _fault(self, cells: list[str], first: int, last: int, fault: str) -> str:
         width = len(self.names)

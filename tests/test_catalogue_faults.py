@@ -97,11 +97,26 @@ def test_cells_across_lines_in_any_column(tmp_path, columns):
     assert not left_out and [words for words, _ in products.values()] == expected
 
 
-def test_what_may_be_one_row_or_two_is_left_out(tmp_path):
+def test_a_line_too_short_for_a_row_is_the_start_of_a_closed_cell(tmp_path):
     lines = ["title,text,id,image,category", "Tie,soft,1,1.jpg,kind1", 'Red,"S', 'M,L",2,2.jpg,kind2', "Tie,soft,3,3.jpg,kind3"]
     products, left_out = read(tmp_path, "\n".join(lines), columns=Columns("id", "image", ("title",), labels={"category": "category"}))
-    assert list(products) == ["1", "3"]
-    assert left_out == {3: "a quoted cell runs to line 4, or it is not closed and that line is another row"}
+    assert list(products) == ["1", "2", "3"] and not left_out
+
+
+def test_what_may_be_one_row_or_two_is_left_out(tmp_path):
+    """Names without a suffix do not tell a list of sizes in a cell from a row; the first line is never kept with half a cell."""
+    lines = ["id,image,category,type,description", "1,S1,kind1,b,plain", '2,S2,kind2,b,"Sizes and colours', "red,S,M,L,XL", 'end"',
+             "3,S3,kind3,b,fine"]
+    columns = Columns("id", "image", ("description",), labels={"category": "category"})
+    products, left_out = read(tmp_path, "\n".join(lines) + "\n", columns=columns, hurt="red")
+    assert not any('"' in text for text, *_ in products.values()) and {"1", "3"} <= products.keys() and "2" not in products
+    assert left_out[3] == "a quote opens a cell that may run to line 5, or is not closed"
+
+
+def test_a_long_cell_may_stand_before_the_keys(tmp_path):
+    text = 'description,image,id\n"size:S,M,L\n\ncare,wash,dry\n\nred, blue",p1.jpg,101\n"soft",p2.jpg,102\n'
+    products, left_out = read(tmp_path, text, columns=Columns("id", "image", ("description",), labels={}))
+    assert list(products) == ["101", "102"] and not left_out and products["101"][0] == "size:S,M,L care,wash,dry red, blue"
 
 
 @pytest.mark.parametrize("distance", [1, 2, 300])

@@ -104,7 +104,7 @@ BAD = {
     "cut in quotes": (HEAD + 'q,a,1,1\nq,"b', "line 3: the line cannot be read.*cut off"),
     "short": (HEAD + "q,a,1\nq,b,0,1\n", "line 2: the line has 3 of 4 columns; expected"),
     "a quote that the next row closes": ("query,candidate,label,score,note\nq,a,1,1,\"70s\nq,b,0,1,18\"\nr,a,1,1,\n",
-                                         "line 2: the line cannot be read .a cell begins with a quote and does not end with it"),
+                                         "line 2: the line cannot be read .a quote opens a cell that may run to line 3"),
     "a quote in a cell": (HEAD + 'q,"a" b,1,1\nq,b,0,1\n', "line 2: the line cannot be read"),
     "a column twice": (HEAD.replace("\n", ",score\n") + "q,a,1,1,2\n", "there are 2 columns 'score'"),
     "NUL": (HEAD + "q,a\0,1,1\nq,b,0,1\n", "line 2: the line holds a NUL character"),
