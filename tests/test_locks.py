@@ -75,10 +75,11 @@ def test_a_process_takes_its_own_lock_again_and_a_scope_gives_it_back(tmp_path):
     assert not is_held() and not (tmp_path / ".lock").exists()
     run = Run(tmp_path / "run", config(tmp_path / "run"))  # without a scope: for as long as it is kept
     assert (tmp_path / "run/.lock").exists()
-    if os.fork() == 0:  # a child that ends does not give back what its parent holds
+    child = os.fork()
+    if child == 0:  # a child that ends does not give back what its parent holds
         run._lock.release()
         os._exit(0)
-    os.wait()
+    os.waitpid(child, 0)
     assert (tmp_path / "run/.lock").exists()
     del run
     assert not (tmp_path / "run/.lock").exists()
