@@ -10,6 +10,7 @@ quarters of the products and tested on the others'. It sees one of:
     slots        which patches are masked, singly and in pairs; of the asked level none
     both         tokens, slots, and every masked position together with every masked patch
     word kinds   how many content words and how many other pieces are masked, and are there (ITM only)
+    kinds, slots the same, and each such number together with every masked patch (ITM only)
     masked text  the pieces of the spoiled text, and those beside masked ones (ITM only)
     words, slots whether the slots are those that the text's words usually have, and the same for the masked words (ITM only)
 
@@ -148,7 +149,9 @@ def probe(drawn: Draws, bank: Bank) -> Iterator[Found]:
         together = sparse.hstack([tokens, pairs, _products(drawn.tokens, slots)])
         for name, features in (("tokens", tokens), ("slots", pairs), ("both", together)):
             yield from _fit(drawn, tasks, name, features, learnt)
-    yield from _fit(drawn, ["itm"], "word kinds", _kinds(drawn, bank), learnt)
+    kinds = _kinds(drawn, bank)
+    yield from _fit(drawn, ["itm"], "word kinds", kinds, learnt)
+    yield from _fit(drawn, ["itm"], "kinds, slots", sparse.hstack([kinds, drawn.slots, _products(kinds, drawn.slots)]), learnt)
     yield from _fit(drawn, ["itm"], "masked text", sparse.hstack([_frequent(drawn.pieces), _frequent(drawn.beside)]), learnt)
     yield from _fit(drawn, ["itm"], "words, slots", _usual(drawn, learnt), learnt)
 

@@ -20,7 +20,7 @@ from tests.tables import TWO
 from tests.tiny import tiny_bank
 
 ROOT = Path(__file__).resolve().parents[1]
-TRAIN = configs.Train(epochs=14, batch_size=10, learning_rate=1e-2, save_every=4)  # an epoch has 3 steps
+TRAIN = configs.Train(epochs=14, batch_size=10, learning_rate=1e-2, save_every=4)  # an epoch has 2 steps, as groups are held out
 SHORT = replace(TRAIN, epochs=2.5, save_every=3)
 SLOWEST = 300  # seconds that a subprocess may take on a busy machine
 
@@ -95,7 +95,7 @@ def whole(world) -> Path:
 def test_sigkill_in_pretraining(world, whole):
     config, path = world.pretrain("killed", train=TRAIN), world.folder / "killed.yaml"
     path.write_text(configs.dump(config))
-    kill_after(9, start(path), config.run)
+    kill_after(8, start(path), config.run)
     step = checkpoints.load_meta(config.run / "last.npz")["step"]
     assert 0 < step < results(whole)["steps"] and not (config.run / "results.json").exists()
     # as if a later kill had hit the writing of a checkpoint and of a line

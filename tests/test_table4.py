@@ -49,7 +49,10 @@ def test_every_row_differs_from_the_paper_s_setting_in_levels_and_masking_only()
         assert config.sampling.masking == ("random" if path.stem == "random" else "alignment")
 
 
-@pytest.mark.parametrize("path", ROWS, ids=lambda path: path.stem)
+TRAINED = [path for path in ROWS if path.stem not in ("b_i-ii", "b_i-iii", "b_i-iv")]  # these are like b_i, with more asked
+
+
+@pytest.mark.parametrize("path", TRAINED, ids=lambda path: path.stem)
 def test_a_row_is_trained_and_started_from(world, path):
     row, run = loaded(path), f"table4-{path.stem}"
     sampling = replace(row.sampling, max_masked=4)

@@ -46,13 +46,13 @@ def dry_run(config: AlignConfig) -> None:
 def run(config: AlignConfig) -> None:
     """Train the captioner, or load it; caption and align every picture; store the links in the bank; write results."""
     captioner = _open(config)
+    captioner.rates()  # refuses a warm-up that is too long before a folder is made
     with locks.held(config.run, fix=FIX):  # of all modes: they share the captioner
         _run(config, captioner)
 
 
 def _run(config: AlignConfig, captioner: CaptionerRun) -> None:
     bank, place = captioner.bank, config.run / config.mode
-    captioner.rates()
     captioner.look()
     captioner.train()
     checkpoint = sha256(folder(config) / "best.npz")
