@@ -10,7 +10,7 @@ quarters of the products and tested on the others'. It sees one of:
     slots        which patches are masked, singly and in pairs; of the asked level none
     both         tokens, slots, and every masked position together with every masked patch
     word kinds   how many content words and how many other pieces are masked, and are there (ITM only)
-    kinds, slots the same, and each such number together with every masked patch (ITM only)
+    kinds, slots how many content words are masked, together with every masked patch (ITM only)
     masked text  the pieces of the spoiled text, and those beside masked ones (ITM only)
     words, slots whether the slots are those that the text's words usually have, and the same for the masked words (ITM only)
 
@@ -151,6 +151,7 @@ def probe(drawn: Draws, bank: Bank) -> Iterator[Found]:
             yield from _fit(drawn, tasks, name, features, learnt)
     kinds = _kinds(drawn, bank)
     yield from _fit(drawn, ["itm"], "word kinds", kinds, learnt)
+    kinds = kinds[:, :SEVERAL]  # of masked content words alone: the others tell the text's length and what it is about
     yield from _fit(drawn, ["itm"], "kinds, slots", sparse.hstack([kinds, drawn.slots, _products(kinds, drawn.slots)]), learnt)
     yield from _fit(drawn, ["itm"], "masked text", sparse.hstack([_frequent(drawn.pieces), _frequent(drawn.beside)]), learnt)
     yield from _fit(drawn, ["itm"], "words, slots", _usual(drawn, learnt), learnt)
