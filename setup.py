@@ -41,5 +41,5 @@ setup(
                     "captions": ["pycocoevalcap>=1.2"],  # METEOR's program, which needs Java; all else is counted without it
                     "tfds": ["mlcroissant>=1.0.9", "apache-beam>=2.70"],  # without both the command `tfds` does not start; tfds.load does
                     "test": ["pytest>=8", "pytest-xdist>=3.6", "hypothesis>=6", "ruff>=0.9", "moto[server]>=5", "jax>=0.10"]},
-    entry_points={"console_scripts": ["kaleidobert=kaleidobert.app_zoo.cli:main"]},
+    entry_points={"console_scripts": ["kaleidobert=kaleidobert.cli:main"]},
 )

@@ -22,7 +22,7 @@ import yaml
 from scipy import stats
 
 from benchmarks import report
-from kaleidobert import files
+from kaleidobert import io
 from kaleidobert.errors import UserError
 
 ROWS = Path(__file__).parents[1] / "configs" / "table4"  # level tables of the paper's table 4
@@ -67,7 +67,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
             for metric, value in values.items():
                 found.setdefault(name, {}).setdefault(metric, []).append(value)
     result = {"machine": report.machine(), "seeds": options.seeds, "variants": found}
-    files.write_json(options.folder / "results.json", result)
+    io.write_json(options.folder / "results.json", result)
     print(markdown(found))
     print(f"every figure: {options.folder / 'results.json'}")
     return result
@@ -84,7 +84,7 @@ def command(options: argparse.Namespace, verb: str, config: str, folder: Path, w
         return
     own = [f"bank={folder}"] if verb == "records" else [f"run={folder}"]
     further = getattr(options, config, [])
-    full = [sys.executable, "-m", "kaleidobert.app_zoo.cli", verb, str(options.configs / f"{config}.yaml"), *own, *words, *further]
+    full = [sys.executable, "-m", "kaleidobert.cli", verb, str(options.configs / f"{config}.yaml"), *own, *words, *further]
     print("+", *full[2:], flush=True)
     subprocess.run(full, check=True)
 
@@ -100,12 +100,12 @@ def measure(options: argparse.Namespace, name: str, seed: int, bank: str, judge:
     command(options, "retrieve", "i2t", folder / "i2t", [*words, start, "baselines=false"])
     command(options, "retrieve", "t2i", folder / "t2i", [*words, f"init={folder / 'i2t' / 'best.npz'}", "baselines=false"])
     if not (folder / "masked_words.json").is_file():
-        files.write_json(folder / "masked_words.json", masked_words(folder / "pretrain" / "best.npz", Path(bank), Path(judge)))
-    values = files.read_json(folder / "masked_words.json")
-    values["itm"] = files.read_json(folder / "pretrain" / "results.json")["metrics"]["itm_accuracy"]
-    values["subcategory"] = files.read_json(folder / "subcat" / "results.json")["metrics"]["accuracy"]["value"]
+        io.write_json(folder / "masked_words.json", masked_words(folder / "pretrain" / "best.npz", Path(bank), Path(judge)))
+    values = io.read_json(folder / "masked_words.json")
+    values["itm"] = io.read_json(folder / "pretrain" / "results.json")["metrics"]["itm_accuracy"]
+    values["subcategory"] = io.read_json(folder / "subcat" / "results.json")["metrics"]["accuracy"]["value"]
     for direction in ("i2t", "t2i"):
-        metrics = files.read_json(folder / direction / "results.json")["metrics"]
+        metrics = io.read_json(folder / direction / "results.json")["metrics"]
         values |= {f"{direction} {rank}": metrics[rank]["value"] for rank in ("rank@1", "rank@5", "rank@10")}
     return values
 
@@ -118,8 +118,9 @@ def masked_words(checkpoint: Path, folder: Path, judge: Path) -> dict[str, float
     """
     from kaleidobert.app_zoo import models
     from kaleidobert.configs import Sampling
-    from kaleidobert.datasets.bank import Bank
-    from kaleidobert.datasets.sampler import PretrainSampler
+    from kaleidobert.datasets.bank import alignment as alignments
+    from kaleidobert.datasets.bank.bank import Bank
+    from kaleidobert.datasets.sampling.pretraining import PretrainSampler
     from kaleidobert.engines import steps
     from kaleidobert.model_zoo import checkpoints
     from kaleidobert.model_zoo.kaleidobert import rebuild
@@ -133,7 +134,7 @@ def masked_words(checkpoint: Path, folder: Path, judge: Path) -> dict[str, float
     if not np.array_equal(other.token_ids, bank.token_ids):
         raise UserError("the banks hold other texts, or the same in another order", f"{folder}, {judge}",
                         "banks of one catalogue that differ in foreground.method only", "make both with the same source and text keys")
-    linked = (other.alignment > 0).any(-1)  # [N, T]
+    linked = (alignments.strengths(other) > 0).any(-1)  # [N, T]
     right, kinds = [], []
     for draw in range(MASK_DRAWS):
         sampler = PretrainSampler(bank, bank.rows("val"), bank.levels, Sampling(masking="random", negative_share=0.0), 64, draw)

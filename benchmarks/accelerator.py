@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks import hardware, peers, report, turns
-from kaleidobert import files
+from kaleidobert import io
 from kaleidobert.errors import UserError
 
 SHARE_OF_MEMORY = {"XLA_PYTHON_CLIENT_MEM_FRACTION": ".92"}  # for ours alone
@@ -72,7 +72,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         result["ratios"] = beside["result"].get("ratios", {})
     print(markdown(result))
     if options.json is not None:
-        files.write_json(options.json, result)
+        io.write_json(options.json, result)
     if not result.get("batches"):
         raise UserError("no step could be timed: " + "; ".join(result["notes"]), "accelerator")
     return result
@@ -93,7 +93,7 @@ def child(program: str, words: Sequence[str], limit: float, environment: Mapping
             process.kill()
             process.communicate()
             notes.append(f"{program}: stopped after {limit:.0f} s")
-        return {"result": files.read_json(path) if path.is_file() else {}, "notes": notes}
+        return {"result": io.read_json(path) if path.is_file() else {}, "notes": notes}
 
 
 def markdown(result: Mapping[str, Any]) -> str:

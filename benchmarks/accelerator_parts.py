@@ -16,10 +16,11 @@ import keras
 import numpy as np
 
 from benchmarks import accelerator, floors, flops, keras_peer, kernels, random_bank, report
-from kaleidobert import files
+from kaleidobert import io
 from kaleidobert.app_zoo import models
-from kaleidobert.datasets.sampler import PretrainSampler
-from kaleidobert.engines import distribution, feeding, steps
+from kaleidobert.datasets.sampling.pretraining import PretrainSampler
+from kaleidobert.engines import feeding, steps
+from kaleidobert.engines.distributed import distribution
 from kaleidobert.errors import UserError
 from kaleidobert.model_zoo.kaleidobert import pretrainer
 
@@ -187,7 +188,7 @@ class Parts:
 
     def _write(self) -> None:
         if self.options.json is not None:
-            files.write_json(self.options.json, self.result)
+            io.write_json(self.options.json, self.result)
 
 
 if __name__ == "__main__":

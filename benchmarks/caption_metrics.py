@@ -16,10 +16,10 @@ from time import perf_counter
 
 import numpy as np
 
-from kaleidobert import files
+from kaleidobert import io
 from kaleidobert.errors import UserError
-from kaleidobert.evaluators import captioning, meteor
-from kaleidobert.evaluators.caption_tokens import all_tokens
+from kaleidobert.evaluators.captions import meteor, metrics
+from kaleidobert.evaluators.captions.tokens import all_tokens
 
 SHOWN = 200  # differing texts in the report
 EMPTY = 200  # one caption of so many is empty
@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         lines = compare(columns, asked.texts, asked.column, asked.captions, asked.seed)
     except (UserError, ImportError) as error:
         raise SystemExit(f"error: {error}") from None
-    files.write_text(asked.folder / "caption_metrics.md", "\n".join(lines) + "\n")
+    io.write_text(asked.folder / "caption_metrics.md", "\n".join(lines) + "\n")
     print("\n".join(lines[:40]))
 
 
@@ -99,9 +99,9 @@ def our_scores(captions: Sequence[Sequence[str]], references: Sequence[Sequence[
     apart = [_apart(words) for words in captions], [[_apart(words) for words in several] for several in references]
     scores = {}
     for order in (1, 2, 3, 4):
-        counts = captioning.bleu_counts(*apart, order)
-        scores[f"BLEU-{order}"] = float(captioning.bleu_of(counts.sum(axis=0))), captioning.bleu_of(counts), perf_counter() - begin
-    for name, each, pair in (("ROUGE-L", captioning.rouge_l_each, (captions, references)), ("CIDEr-D", captioning.cider_d_each, apart)):
+        counts = metrics.bleu_counts(*apart, order)
+        scores[f"BLEU-{order}"] = float(metrics.bleu_of(counts.sum(axis=0))), metrics.bleu_of(counts), perf_counter() - begin
+    for name, each, pair in (("ROUGE-L", metrics.rouge_l_each, (captions, references)), ("CIDEr-D", metrics.cider_d_each, apart)):
         begin = perf_counter()
         values = each(*pair)
         scores[name] = float(values.mean()), values, perf_counter() - begin

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks import flops, random_bank, report
-from kaleidobert import configs, files
+from kaleidobert import configs, io
 from kaleidobert.configs import PretrainConfig
 from kaleidobert.errors import UserError
 
@@ -130,13 +130,13 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     result = {"title": "cost of the pre-training", "inputs": asdict(inputs), "gflop_of_an_example": flop() / 1e9, "rows": rows}
     print(markdown(result, bool(options.measured)))
     if options.json is not None:
-        files.write_json(options.json, result)
+        io.write_json(options.json, result)
     return result
 
 
 def measured(path: Path) -> tuple[tuple[int, float], ...]:
     """(batch, seconds) of every step in a file; UserError where it holds none."""
-    found = files.read_json(path)
+    found = io.read_json(path)
     found = found.get("measurements", {}).get("accelerator", {}).get("result", found)
     if not found.get("batches"):
         raise UserError("no measured steps", str(path), "the JSON of benchmarks.accelerator, or results.json of a run that has it")

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 
 from benchmarks import floors, report
-from kaleidobert.datasets import released_files, released_numbers, released_schema, released_writer
-from kaleidobert.datasets.released_schema import Schema
 from kaleidobert.errors import UserError
+from kaleidobert.released import files, numbers, writer
+from kaleidobert.released import schema as released_schema
+from kaleidobert.released.schema import Schema
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -37,9 +38,9 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     machine, schema = report.machine(), released_schema.released("pretrain", feature_size=options.feature_size)
     with tempfile.TemporaryDirectory(prefix="kaleidobert-data-files-") as folder:
         path = Path(folder) / "rows"
-        released_writer.write(path, schema, [columns(schema, options.rows, options.zeros)], options.digits)
+        writer.write(path, schema, [columns(schema, options.rows, options.zeros)], options.digits)
         released = released_reader(path, schema, options.threads)
-        compare([row for _, row in released_files.rows([path], schema)], list(released()), schema)
+        compare([row for _, row in files.rows([path], schema)], list(released()), schema)
 
         def case(name: str, reader: Any) -> floors.Case:
             def repeat(times: int) -> None:
@@ -50,12 +51,12 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
             return floors.Case(name, options.rows, "rows", repeat)
 
         timing, *against = floors.interleaved([
-            case("reader", lambda: released_files.rows([path], schema, threads=options.threads)),
-            case("decode_csv and to_number", released), case("lines alone", lambda: released_files.lines([path]))], options.repeats)
+            case("reader", lambda: files.rows([path], schema, threads=options.threads)),
+            case("decode_csv and to_number", released), case("lines alone", lambda: files.lines([path]))], options.repeats)
         size = path.stat().st_size / options.rows
     digits = f"{options.digits} digits" if options.digits else "all digits of a float32"
     facts = {"title": f"data files: {options.rows} rows of {size / 1e6:.2f} MB, {digits}, {options.zeros:.0%} zeros, "
-                      f"{options.threads} thread(s), numbers by {'numba' if released_numbers.compiled() else 'Python alone'}",
+                      f"{options.threads} thread(s), numbers by {'numba' if numbers.compiled() else 'Python alone'}",
              "machine": machine, "rows": options.rows, "bytes_per_row": size}
     return report.show(facts, timing, against, options.json)
 
@@ -106,7 +107,7 @@ def released_reader(path: Path, schema: Schema, threads: int) -> Any:
     return reader
 
 
-def compare(ours: list[released_files.Row], theirs: list[dict[str, np.ndarray]], schema: Schema) -> None:
+def compare(ours: list[files.Row], theirs: list[dict[str, np.ndarray]], schema: Schema) -> None:
     """UserError where a row or a number differs, in its bits."""
     if len(ours) != len(theirs):
         raise UserError(f"{len(ours)} rows", "the two readers", f"{len(theirs)} rows")

@@ -19,10 +19,10 @@ from typing import Any
 import numpy as np
 
 from benchmarks import hardware, random_bank, report, turns
-from kaleidobert import configs, files
+from kaleidobert import configs, io
 from kaleidobert.configs import PretrainConfig
-from kaleidobert.datasets.bank import Bank
-from kaleidobert.datasets.sampler import PretrainSampler
+from kaleidobert.datasets.bank.bank import Bank
+from kaleidobert.datasets.sampling.pretraining import PretrainSampler
 from kaleidobert.errors import UserError
 
 CASES = ((1, 1), (2, 1), (4, 1), (1, 2))  # devices of a process, processes
@@ -60,7 +60,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     result = {"title": title, "machine": machine, "cases": rows, "equal_digits": float(agreement)}
     print(markdown(result))
     if options.json is not None:
-        files.write_json(options.json, result)
+        io.write_json(options.json, result)
     return result
 
 
@@ -96,7 +96,8 @@ def work(options: argparse.Namespace) -> None:
 
     from benchmarks import keras_peer
     from kaleidobert.app_zoo import models
-    from kaleidobert.engines import distribution, steps
+    from kaleidobert.engines import steps
+    from kaleidobert.engines.distributed import distribution
     from kaleidobert.model_zoo.kaleidobert import pretrainer
 
     config = _config(settings)

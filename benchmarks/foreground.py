@@ -20,11 +20,11 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from benchmarks import report
-from kaleidobert import files
-from kaleidobert.configs_records import FOREGROUND_WEIGHTS
-from kaleidobert.datasets.drawn import scenes
-from kaleidobert.datasets.drawn.surroundings import HELD_OUT
+from kaleidobert import io
+from kaleidobert.configs.records import FOREGROUND_WEIGHTS
 from kaleidobert.datasets.products import read_image
+from kaleidobert.drawing.scenes import scenes
+from kaleidobert.drawing.scenes.surroundings import HELD_OUT
 from kaleidobert.model_zoo import foreground_net
 from kaleidobert.preprocessors import foreground
 
@@ -63,7 +63,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     if options.catalogue:
         result["catalogue"] = catalogue(methods, options)
     if options.json:
-        files.write_json(options.json, result)
+        io.write_json(options.json, result)
     return result
 
 
@@ -170,7 +170,7 @@ def sheet(path: Path, pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> None:
             ImageDraw.Draw(picture).rectangle((x1, y1, x2 - 1, y2 - 1), outline=(0, 160, 0), width=max(1, max(picture.size) // 120))
         picture.thumbnail((side - 4, side - 4))
         canvas.paste(picture, (number % columns * side + 2, number // columns * side + 2))
-    with files.atomic(path) as file:
+    with io.atomic(path) as file:
         canvas.save(file, "PNG")
 
 

@@ -26,10 +26,13 @@ from tqdm import tqdm
 
 from benchmarks import fuzz_drawing, fuzz_reference, report
 from benchmarks.fuzz_reference import Refused
-from kaleidobert.datasets import released_files, released_index, released_numbers, released_schema
-from kaleidobert.datasets.released_files import Line, Position, Row
-from kaleidobert.datasets.released_schema import Schema
 from kaleidobert.errors import UserError
+from kaleidobert.released import files
+from kaleidobert.released import index as released_index
+from kaleidobert.released import numbers as released_numbers
+from kaleidobert.released import schema as released_schema
+from kaleidobert.released.files import Line, Position, Row
+from kaleidobert.released.schema import Schema
 
 NAMES = ("rows", "rows 1", "été", "7x", "-", "٣", ".x", "a,b")  # of data files
 THREADS = (1, 3)
@@ -63,7 +66,7 @@ class Fuzz:
                 path.write_bytes(content)
             paths.append(path)
             contents.append(content)
-        longest = rng.randint(20, 2000) if rng.random() < 0.1 else released_files.LONGEST_LINE
+        longest = rng.randint(20, 2000) if rng.random() < 0.1 else files.LONGEST_LINE
         with warnings.catch_warnings(), self.limits(rng, longest, sum(map(len, filter(None, contents)))):
             warnings.simplefilter("error")
             told = self.index(rng, paths, contents, schema, longest, tags)
@@ -77,8 +80,8 @@ class Fuzz:
     def limits(self, rng: random.Random, longest: int, size: int) -> Iterator[None]:
         """Blocks so small that lines reach over many of them, but few enough in all files together."""
         buffer, block = (max(rng.choice((2, 7, 64, 1 << 16)), size // 500) for _ in range(2))
-        with (mock.patch.object(released_files, "BUFFER", buffer), mock.patch.object(released_index, "BLOCK", block),
-              mock.patch.object(released_files, "LONGEST_LINE", longest), mock.patch.object(released_index, "LONGEST_LINE", longest)):
+        with (mock.patch.object(files, "BUFFER", buffer), mock.patch.object(released_index, "BLOCK", block),
+              mock.patch.object(files, "LONGEST_LINE", longest), mock.patch.object(released_index, "LONGEST_LINE", longest)):
             yield
 
     @contextlib.contextmanager
@@ -118,11 +121,11 @@ class Fuzz:
         only = rng.sample(schema.names, rng.randint(1, len(schema.names)))
         for compiled in (True, False):
             with self.numbers(compiled):
-                got, error = attempt(lambda: released_files.parse(line, schema))
+                got, error = attempt(lambda: files.parse(line, schema))
                 self.agree("parse", error, refused)
                 if error is None:
                     same_row(got, row, schema)
-                    some = released_files.parse(line, schema, only)
+                    some = files.parse(line, schema, only)
                     same_row(some, {name: row[name] for name in schema.names if name in only}, schema)
 
     def rows(self, rng: random.Random, paths: list[Path], contents: list[bytes | None], schema: Schema, place: Position,
@@ -132,13 +135,13 @@ class Fuzz:
         expected, refused = listed(fuzz_reference.rows(paths, contents, schema, place, longest))
         for threads in THREADS:
             self.facts["threads"] = threads
-            got, error = listed(released_files.rows(paths, schema, place, threads))
+            got, error = listed(files.rows(paths, schema, place, threads))
             self.agree("rows", error, refused)
             same("places", [after for after, _ in got], [after for after, _ in expected])
             for (_, mine), (_, other) in zip(got, expected):
                 same_row(mine, other, schema)
         size, start = rng.randint(1, 4), 0
-        for after, batch in released_files.batches(iter(got), size):
+        for after, batch in files.batches(iter(got), size):
             held = expected[start : start + size]
             start += len(held)
             same("place after a batch", after, held[-1][0])
@@ -156,7 +159,7 @@ class Fuzz:
         self.facts |= {"line": "of a list: " + repr(content), "root": root}
         folders = ["", str(path.parent), str(self.folder)] if root is None else [str(root)]
         expected, refused = attempt(lambda: fuzz_reference.names(path, content, folders))
-        got, error = attempt(lambda: released_files.read_list(path, root))
+        got, error = attempt(lambda: files.read_list(path, root))
         self.agree("read_list", error, refused)
         same("files of the list", got, expected)
         self.counts[f"lists: {'refused' if refused else 'valid'}"] += 1

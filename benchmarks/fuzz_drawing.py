@@ -9,8 +9,8 @@ from collections.abc import Callable
 from decimal import Context, Decimal
 from pathlib import Path
 
-from kaleidobert.datasets.released_files import Position
-from kaleidobert.datasets.released_schema import Column, Schema
+from kaleidobert.released.files import Position
+from kaleidobert.released.schema import Column, Schema
 
 Draw = Callable[[random.Random], str]
 BLANKS = ("", "", "", "", " ", "  ", "\v", "\f")  # a TAB is between columns, and a carriage return is dropped

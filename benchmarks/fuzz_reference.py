@@ -9,8 +9,8 @@ import struct
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from kaleidobert.datasets.released_files import Position
-from kaleidobert.datasets.released_schema import Column, Schema
+from kaleidobert.released.files import Position
+from kaleidobert.released.schema import Column, Schema
 
 BLANKS = " \t\n\v\f\r"
 INFINITE, NAN, NEGATIVE = 0x7F800000, 0x7FC00000, 1 << 31  # bits of float32

@@ -30,12 +30,13 @@ import numpy as np
 from scipy import linalg, sparse
 
 from benchmarks import report
-from kaleidobert import files
+from kaleidobert import io
 from kaleidobert import levels as kaleido
 from kaleidobert.configs import Sampling
-from kaleidobert.datasets.bank import Bank
-from kaleidobert.datasets.sampler import EXAMPLES, PretrainSampler, generator
-from kaleidobert.preprocessors import alignment
+from kaleidobert.datasets.bank import alignment
+from kaleidobert.datasets.bank.bank import Bank
+from kaleidobert.datasets.sampling.pretraining import EXAMPLES, PretrainSampler, generator
+from kaleidobert.preprocessors import alignment_generator
 
 BATCH = 64
 TESTED = 4  # one product of so many is tested on
@@ -95,7 +96,7 @@ def run(options: argparse.Namespace) -> list[dict[str, Any]]:
     """Draw, probe, print, for every policy that the bank allows."""
     bank, rows = Bank(options.bank), []
     settings = dict(word.split("=", 1) for word in options.set)
-    for policy in ("random", "alignment") if bank.alignment is not None else ("random",):
+    for policy in ("random", "alignment") if alignment.strengths(bank) is not None else ("random",):
         sampling = Sampling(masking=policy, **settings)
         print(f"{policy}: {options.examples:,} examples of {bank.folder}{''.join(f', {word}' for word in options.set)}")
         for found in probe(draws(bank, sampling, options.examples), bank):
@@ -103,7 +104,7 @@ def run(options: argparse.Namespace) -> list[dict[str, Any]]:
             print(f"  {found.task:12s} {found.probe:13s} {found.accuracy:.3f} [{low:.3f}, {high:.3f}]  share {found.share:.3f}")
             rows.append({"policy": policy, **vars(found), "low": low, "high": high})
     if options.json:
-        files.write_json(options.json, rows)
+        io.write_json(options.json, rows)
     return rows
 
 
@@ -181,7 +182,7 @@ def _without(slots: sparse.csr_array, left_out: slice) -> sparse.csr_array:
 def _kinds(drawn: Draws, bank: Bank) -> sparse.csr_array:
     """[N, 3 * SEVERAL]: whether so many content pieces are masked, so many others, so many of them among the visible ones."""
     pieces = bank.tokenizer().pieces(np.arange(bank.vocabulary.size))
-    content = alignment.content([piece.removeprefix("##") for piece in pieces]).astype(np.float32)
+    content = alignment_generator.content([piece.removeprefix("##") for piece in pieces]).astype(np.float32)
     counts = (drawn.masked @ content, drawn.masked @ (1 - content), drawn.visible @ content)
     known = np.eye(SEVERAL, dtype=np.float32)
     return sparse.csr_array(np.concatenate([known[np.minimum(count, SEVERAL - 1).astype(int)] for count in counts], 1))

@@ -10,7 +10,7 @@ import numpy as np
 from benchmarks import floors, report
 from kaleidobert import levels as kaleido
 from kaleidobert.levels import KALEIDO
-from kaleidobert.preprocessors import masking
+from kaleidobert.preprocessors import alignment_guided_masking
 
 TEXT_LENGTH = 64
 BATCH = 64
@@ -35,7 +35,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     def case(policy: str, name: str) -> floors.Case:
         def repeat(times: int) -> None:
             for _ in range(times):
-                masking.plan(policy, found, KALEIDO, masking.Quota(), rng)
+                alignment_guided_masking.plan(policy, found, KALEIDO, alignment_guided_masking.Quota(), rng)
 
         return floors.Case(name, options.batch / 1e3, "thousand examples", repeat)
 
@@ -48,7 +48,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     return report.show(facts, timing, against, options.json)
 
 
-def texts(batch: int, words: int) -> masking.Texts:
+def texts(batch: int, words: int) -> alignment_guided_masking.Texts:
     """Texts of 10 to 62 pieces, four pieces to three
     words, with two patches per masked level for each of ``words`` words."""
     rng, places = np.random.Generator(np.random.Philox(0)), np.arange(TEXT_LENGTH)
@@ -63,7 +63,7 @@ def texts(batch: int, words: int) -> masking.Texts:
     chosen = rng.random((batch, TEXT_LENGTH + 1)) + 2 * (np.arange(TEXT_LENGTH + 1) > number)  # words that the text has come first
     strengths[chosen.argsort(1).argsort(1) >= words] = 0
     alignment = np.take_along_axis(strengths, token_words.clip(0)[..., None].astype(np.int64), 1)
-    return masking.Texts(maskable, token_words, alignment * maskable[..., None])
+    return alignment_guided_masking.Texts(maskable, token_words, alignment * maskable[..., None])
 
 
 if __name__ == "__main__":

@@ -17,10 +17,11 @@ from typing import Any
 import numpy as np
 
 from benchmarks import report
-from kaleidobert import files
+from kaleidobert import io
 from kaleidobert.configs import Sampling
-from kaleidobert.datasets.bank import Bank, sha256
-from kaleidobert.datasets.sampler import PretrainSampler, generator
+from kaleidobert.datasets.bank import alignment
+from kaleidobert.datasets.bank.bank import Bank, sha256
+from kaleidobert.datasets.sampling.pretraining import PretrainSampler, generator
 from kaleidobert.engines import steps
 from kaleidobert.model_zoo import checkpoints
 from kaleidobert.model_zoo.kaleidobert import rebuild
@@ -54,7 +55,7 @@ def run(options: argparse.Namespace) -> list[dict[str, Any]]:
     checkpoints.restore(options.checkpoint, model)
     forward, rows = steps.forward(model), []
     print(f"matching by {options.checkpoint} on {options.split!r} of {options.bank}, {options.draws} draws, seed {options.seed}")
-    for masking in ("AGM", "random", "none") if bank.alignment is not None else ("random", "none"):
+    for masking in ("AGM", "random", "none") if alignment.strengths(bank) is not None else ("random", "none"):
         policy = "random" if masking != "AGM" else "alignment"
         sampler = PretrainSampler(bank, bank.rows(options.split), bank.levels,
                                   Sampling(masking=policy, negatives_same_subcategory=options.same), BATCH, options.seed)
@@ -65,7 +66,7 @@ def run(options: argparse.Namespace) -> list[dict[str, Any]]:
                          "checkpoint_sha256": sha256(options.checkpoint)})
             print(f"  masks {masking:7s} {name:28s} {hits.mean():.3f} [{low:.3f}, {high:.3f}]  {len(hits):,} examples")
     if options.json:
-        files.write_json(options.json, rows)
+        io.write_json(options.json, rows)
     return rows
 
 

@@ -17,10 +17,10 @@ import numpy as np
 from benchmarks import floors, flops, random_bank, report, turns
 from benchmarks.floors import Timing
 from benchmarks.turns import Contestant
-from kaleidobert import configs, files
+from kaleidobert import configs, io
 from kaleidobert import levels as kaleido
 from kaleidobert.configs import PretrainConfig
-from kaleidobert.datasets.sampler import PretrainSampler
+from kaleidobert.datasets.sampling.pretraining import PretrainSampler
 from kaleidobert.errors import UserError
 
 WORKS = ("forward and backward", "step", "prediction")
@@ -75,7 +75,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     result = summary({"title": title, "machine": machine, "sizes": sizes, "batch": batch, "contestants": facts}, groups)
     print(markdown(result))
     if options.json is not None:
-        files.write_json(options.json, result)
+        io.write_json(options.json, result)
     return result
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from benchmarks import floors, flops, random_bank, report
 from kaleidobert.app_zoo import models
-from kaleidobert.datasets.sampler import clean_batch
+from kaleidobert.datasets.sampling.pretraining import clean_batch
 from kaleidobert.engines import steps
 from kaleidobert.errors import UserError
 from kaleidobert.model_zoo.kaleidobert import matcher

@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from kaleidobert import configs, files
+from kaleidobert import configs, io
 from kaleidobert import levels as kaleido
 from kaleidobert.configs import PretrainConfig, RecordsConfig
-from kaleidobert.datasets.bank import FORMAT, Bank, sha256
+from kaleidobert.datasets.bank.bank import FORMAT, Bank, sha256
 from kaleidobert.levels import KaleidoLevel
-from kaleidobert.preprocessors import patches, tokenization
+from kaleidobert.preprocessors import patch_generator, tokenization
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 SHARD_SIZE = 256
@@ -83,14 +83,14 @@ def write(folder: Path, size: str, pictures: int, levels: Sequence[KaleidoLevel]
     lengths = rng.integers(6, holds.text_length, size=pictures)
     texts = [rng.integers(*vocabulary.ordinary, size=length).tolist() for length in lengths]
     token_ids, token_words = tokenization.pack(texts, [list(range(len(text))) for text in texts], vocabulary, holds.text_length)
-    boxes = np.tile(patches.boxes((0, 0, 100, 100), 100, 100, levels), (pictures, 1, 1))
+    boxes = np.tile(patch_generator.boxes((0, 0, 100, 100), 100, 100, levels), (pictures, 1, 1))
     for name, array in (("boxes", boxes), ("token_ids", token_ids), ("token_words", token_words)):
         _save(folder / f"{name}.npy", array)
-    files.write_text(folder / "table.jsonl", "".join(json.dumps(_line(row)) + "\n" for row in range(pictures)))
-    files.write_text(folder / "left_out.jsonl", "")
+    io.write_text(folder / "table.jsonl", "".join(json.dumps(_line(row)) + "\n" for row in range(pictures)))
+    io.write_text(folder / "left_out.jsonl", "")
     text_file = tokenizer.save(folder).name
     names = [*shards, "boxes.npy", "token_ids.npy", "token_words.npy", "table.jsonl", "left_out.jsonl", text_file]
-    files.write_json(folder / "index.json", {
+    io.write_json(folder / "index.json", {
         "format": FORMAT, "size": pictures, "left_out": 0, "levels": configs.to_dict(levels),
         "patches": kaleido.num_patches(levels), "vectors": kaleido.num_vectors(levels),
         "encoder": {"name": "random", "weights": "", "feature_size": holds.feature_size},
@@ -124,5 +124,5 @@ def _line(row: int) -> dict[str, Any]:
 
 
 def _save(path: Path, array: np.ndarray) -> None:
-    with files.atomic(path) as file:
+    with io.atomic(path) as file:
         np.save(file, array)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from kaleidobert import levels as kaleido
-from kaleidobert.datasets.bank import Bank
+from kaleidobert.datasets.bank.bank import Bank
 from kaleidobert.engines.feeding import Metered, prefetch
 
 SECONDS = 6.0  # of pretended steps

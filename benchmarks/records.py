@@ -23,10 +23,12 @@ from benchmarks import floors, random_bank, report
 from kaleidobert import configs
 from kaleidobert import levels as kaleido
 from kaleidobert.configs import RecordsConfig
-from kaleidobert.datasets import bank_builder, catalogue, cutting, synthetic
+from kaleidobert.datasets.bank import builder, patch_extraction
 from kaleidobert.datasets.products import Product
+from kaleidobert.datasets.sources import table
+from kaleidobert.drawing import catalogue as synthetic
 from kaleidobert.errors import UserError
-from kaleidobert.model_zoo import encoders, foreground_net
+from kaleidobert.model_zoo import foreground_net, patch_encoders
 
 SHARDS = 4  # of each process
 
@@ -46,12 +48,12 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     machine = report.machine()
     with tempfile.TemporaryDirectory(prefix="kaleido-benchmark-") as folder:
         config, products = prepare(options, Path(folder))
-        segment = cutting.segmenter(config.foreground, foreground_net.build)
-        cuts = [cut for cut in cutting.ahead(products, config, segment) if not isinstance(cut, UserError)]
+        segment = patch_extraction.segmenter(config.foreground, foreground_net.build)
+        cuts = [cut for cut in patch_extraction.ahead(products, config, segment) if not isinstance(cut, UserError)]
         if not cuts:
             raise UserError("no picture can be used", str(config.source.table))
         equal = 1 - len({key for cut in cuts for key in cut.keys}) / sum(len(cut.keys) for cut in cuts)
-        encoder = encoders.build(config.encoder)
+        encoder = patch_encoders.build(config.encoder)
         views = [view for cut in cuts for view in cut.views]
         ready = [np.stack([view for view in views if len(view) == size]) for size in sorted({len(view) for view in views})]
         del cuts, views
@@ -59,7 +61,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         def records(times: int) -> None:
             for _ in range(times):
                 shutil.rmtree(config.bank, ignore_errors=True)
-                for _ in bank_builder.build_shards(replace(config, workers=1), products, encoders.build, foreground_net.build):
+                for _ in builder.build_shards(replace(config, workers=1), products, patch_encoders.build, foreground_net.build):
                     pass
 
         def encode(times: int) -> None:
@@ -69,13 +71,13 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
 
         def cut(times: int) -> None:
             for _ in range(times):
-                for _ in cutting.ahead(products, config, segment):
+                for _ in patch_extraction.ahead(products, config, segment):
                     pass
 
         cases = [floors.Case(name, len(products), "pictures", function) for name, function in
                  (("records", records), ("encoder alone", encode), ("reading and cutting alone", cut))]
         timing, *against = floors.interleaved(cases, options.repeats)
-        facts = {"title": f"records: {bank_builder.encoder_name(config.encoder)}, {len(products)} pictures, {keras.backend.backend()}",
+        facts = {"title": f"records: {builder.encoder_name(config.encoder)}, {len(products)} pictures, {keras.backend.backend()}",
                  "machine": machine, "encoder": configs.to_dict(config.encoder), "vectors": kaleido.num_vectors(config.levels),
                  "equal_vectors": equal, "encoded_together": encoder.batch}
         facts["processes"] = {str(count): rate(config, products, count, max(options.processes)) for count in options.processes}
@@ -102,7 +104,7 @@ def prepare(options: argparse.Namespace, folder: Path) -> tuple[RecordsConfig, S
         drawn = configs.load(RecordsConfig, random_bank.CONFIGS / "quickstart/records.yaml").source
         source = replace(drawn, table=folder / "catalogue/products.jsonl", limit=options.pictures)
     config = replace(config, bank=folder / "bank", encoder=encoder, source=source)
-    return config, catalogue.read(source)[0]
+    return config, table.read(source)[0]
 
 
 def rate(config: RecordsConfig, products: Sequence[Product], workers: int, most: int) -> float:
@@ -110,7 +112,7 @@ def rate(config: RecordsConfig, products: Sequence[Product], workers: int, most:
     shutil.rmtree(config.bank, ignore_errors=True)
     config = replace(config, workers=workers, shard_size=max(1, len(products) // (SHARDS * most)))
     times = []
-    for count in bank_builder.build_shards(config, products, encoders.build, foreground_net.build):
+    for count in builder.build_shards(config, products, patch_encoders.build, foreground_net.build):
         times.append((perf_counter(), count))
     begin, rest = times[workers - 1][0], times[workers:]
     return sum(count for _, count in rest) / (rest[-1][0] - begin) if rest else float("nan")

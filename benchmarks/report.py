@@ -14,7 +14,7 @@ import numpy as np
 import kaleidobert
 from benchmarks.floors import CLOCKS, Timing, ratio
 from benchmarks.random_bank import SIZES
-from kaleidobert import files
+from kaleidobert import io
 from kaleidobert.errors import UserError
 
 
@@ -89,7 +89,7 @@ def show(facts: Mapping[str, Any], case: Timing, floors: Sequence[Timing], path:
         result["ratios"][floor.case.name] = {clock: asdict(ratio(case, floor, clock)) for clock in used}
     print(markdown(result, used))
     if path is not None:
-        files.write_json(path, result)
+        io.write_json(path, result)
     return result
 
 

@@ -15,11 +15,11 @@ import numpy as np
 from benchmarks import floors, flops, random_bank, report
 from kaleidobert import levels as kaleido
 from kaleidobert.app_zoo import models
-from kaleidobert.datasets import pairs
-from kaleidobert.datasets.bank import Bank
-from kaleidobert.datasets.sampler import clean_batch
+from kaleidobert.datasets.bank.bank import Bank
+from kaleidobert.datasets.sampling import pairs
+from kaleidobert.datasets.sampling.pretraining import clean_batch
 from kaleidobert.engines import scoring, steps
-from kaleidobert.engines.predictor import predict
+from kaleidobert.engines.prediction import predict
 from kaleidobert.engines.scoring import Batch, PairScorer, Sides
 from kaleidobert.errors import UserError
 from kaleidobert.levels import KaleidoLevel

@@ -24,11 +24,11 @@ from PIL import Image
 from scipy import stats
 
 from benchmarks import report
-from kaleidobert import files
+from kaleidobert import io
 from kaleidobert.datasets.products import read_image
 from kaleidobert.evaluators import baselines
 from kaleidobert.levels import KALEIDO
-from kaleidobert.preprocessors import foreground, patches, pretexts
+from kaleidobert.preprocessors import foreground, patch_generator, pretexts
 from kaleidobert.preprocessors.foreground import Box
 
 Picture = tuple[np.ndarray, Box]  # uint8[h, w, 3] and its foreground's box
@@ -63,7 +63,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         found = result["sources"][title] = {way: measure(pictures, way, options.side) for way in options.ways}
         print(f"## {title}: {len(pictures)} pictures, patch of {options.side} pixels\n\n{markdown(found)}")
     if options.json:
-        files.write_json(options.json, result)
+        io.write_json(options.json, result)
     return result
 
 
@@ -140,7 +140,7 @@ def markdown(found: dict[str, dict[str, dict[str, float]]]) -> str:
 
 
 def _shipped(square: Sequence[str]) -> Callable[[np.ndarray, Box, int], np.ndarray]:
-    return lambda image, box, side: patches.cut(image, box, LEVEL, side, square=square)[LEVEL[0].name][0]
+    return lambda image, box, side: patch_generator.cut(image, box, LEVEL, side, square=square)[LEVEL[0].name][0]
 
 
 def _filled(mode: str, around: bool = False) -> Callable[[np.ndarray, Box, int], np.ndarray]:

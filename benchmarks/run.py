@@ -26,7 +26,7 @@ sys.path.insert(0, str(ROOT))  # for `python benchmarks/run.py`, which puts the 
 
 from benchmarks import hardware, peers, tables, turns  # noqa: E402
 from benchmarks.suite import NAMES, SUITE, Measurement  # noqa: E402
-from kaleidobert import files  # noqa: E402
+from kaleidobert import io  # noqa: E402
 from kaleidobert.errors import UserError  # noqa: E402
 
 JSON, MARKDOWN = "results.json", "results.md"
@@ -87,7 +87,7 @@ def opened(folder: Path, machine: dict[str, Any]) -> dict[str, Any]:
     path = folder / JSON
     if not path.is_file():
         return {"machine": machine, "measurements": {}}
-    state = files.read_json(path)
+    state = io.read_json(path)
     differing = hardware.same(state["machine"], machine)
     if differing:
         raise UserError(f"measured with another {', '.join(differing)}: {hardware.sentence(state['machine'])}", str(path),
@@ -127,8 +127,8 @@ def measured(words: Sequence[str], limit: float) -> dict[str, Any]:
 
 def write(folder: Path, state: Mapping[str, Any]) -> None:
     """results.json and results.md."""
-    files.write_json(folder / JSON, state)
-    files.write_text(folder / MARKDOWN, tables.markdown(state))
+    io.write_json(folder / JSON, state)
+    io.write_text(folder / MARKDOWN, tables.markdown(state))
 
 
 if __name__ == "__main__":

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 
 from benchmarks import floors, masking, random_bank, reading, report
-from kaleidobert import configs, files
+from kaleidobert import configs, io
 from kaleidobert import levels as kaleido
-from kaleidobert.datasets import alignments, storage
-from kaleidobert.datasets.bank import Bank
-from kaleidobert.datasets.sampler import PretrainSampler
+from kaleidobert.datasets.bank import alignment, storage
+from kaleidobert.datasets.bank.bank import Bank
+from kaleidobert.datasets.sampling.pretraining import PretrainSampler
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -40,7 +40,7 @@ def opened(options: argparse.Namespace) -> Iterator[Path]:
         bank = Bank(Path(folder, "float16"))
         if options.masking == "alignment":
             blocks = (links(bank, start) for start in range(0, bank.size, random_bank.SHARD_SIZE))
-            alignments.write(bank, blocks, ({} for _ in range(bank.size)), mode="random", settings={})
+            alignment.write(bank, blocks, ({} for _ in range(bank.size)), mode="random", settings={})
         if options.storage == "uint8":
             for _ in storage.convert(bank, Path(folder, "uint8"), "uint8"):
                 pass
@@ -63,7 +63,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         if result[name]:
             print(f"{name}:\n\n{reading.table(result[name])}")
     if options.json is not None:
-        files.write_json(options.json, result)
+        io.write_json(options.json, result)
     return result
 
 

@@ -17,9 +17,9 @@ import keras
 import numpy as np
 
 from benchmarks import floors, flops, keras_peer, random_bank, report
-from kaleidobert import files
+from kaleidobert import io
 from kaleidobert.configs import PretrainConfig
-from kaleidobert.datasets.sampler import PretrainSampler
+from kaleidobert.datasets.sampling.pretraining import PretrainSampler
 from kaleidobert.engines import steps
 from kaleidobert.levels import KALEIDO, KaleidoLevel
 from kaleidobert.model_zoo.kaleidobert import Matcher, pretrainer
@@ -61,7 +61,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     result = {"title": f"{title}, {keras.backend.backend()}", "machine": machine, "points": rows, "ratios": _ratios(rows, options.curve)}
     print(markdown(result, options.curve, report.clocks(machine)))
     if options.json is not None:
-        files.write_json(options.json, result)
+        io.write_json(options.json, result)
     return result
 
 

@@ -21,7 +21,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from kaleidobert import files
+from kaleidobert import io
 from kaleidobert.errors import UserError
 
 try:
@@ -59,7 +59,7 @@ def scope() -> Iterator[None]:
             claim_.release()
 
 
-def claim(folder: Path, wait: float = MOMENT, fix: str = FIX, name: str = files.LOCK) -> Claim:
+def claim(folder: Path, wait: float = MOMENT, fix: str = FIX, name: str = io.LOCK) -> Claim:
     """Take the lock of a folder, which is made where it is not there: inside of a scope for its length, else for as long as the result
     is kept. name: of the lock's file; .NAME.lock for a lock of the file NAME in the folder alone.
 
@@ -69,7 +69,7 @@ def claim(folder: Path, wait: float = MOMENT, fix: str = FIX, name: str = files.
     if (mine := _own(path)) is not None:
         return mine
     end = time.monotonic() + wait
-    with files.explained(folder):
+    with io.explained(folder):
         folder.mkdir(parents=True, exist_ok=True)
         while (file := attempt(path)) is None:
             if time.monotonic() > end:
@@ -86,7 +86,7 @@ def claim(folder: Path, wait: float = MOMENT, fix: str = FIX, name: str = files.
 
 
 @contextmanager
-def held(folder: Path, wait: float = MOMENT, fix: str = FIX, name: str = files.LOCK) -> Iterator[None]:
+def held(folder: Path, wait: float = MOMENT, fix: str = FIX, name: str = io.LOCK) -> Iterator[None]:
     """``claim`` for the length of a block."""
     before = _own(folder / name)
     mine = claim(folder, wait, fix, name)
@@ -97,7 +97,7 @@ def held(folder: Path, wait: float = MOMENT, fix: str = FIX, name: str = files.L
             mine.release()
 
 
-def check(folder: Path, fix: str = FIX, name: str = files.LOCK) -> None:
+def check(folder: Path, fix: str = FIX, name: str = io.LOCK) -> None:
     """UserError where another process holds the lock of a folder; writes nothing."""
     path = folder / name
     if _own(path) is not None:
@@ -165,8 +165,8 @@ def _in_use(path: Path, fix: str) -> UserError:
     with suppress(OSError, ValueError, KeyError, TypeError):
         found = json.loads(path.read_text(encoding="utf-8"))
         who = f" (process {found['process']} on {found['host']}, since {found['since']})"
-    folder = path.name == files.LOCK
-    where = path.parent if folder else path.with_name(path.name.removeprefix(".").removesuffix(files.LOCK))
+    folder = path.name == io.LOCK
+    where = path.parent if folder else path.with_name(path.name.removeprefix(".").removesuffix(io.LOCK))
     return UserError(f"another process is using this {'folder' if folder else 'file'}{who}", str(where), fix=fix)
 
 

@@ -20,6 +20,14 @@ ALONG_CAPTION = ("pieces", "following", "told", "told_prior", "asked")  # the sa
 
 
 @dataclass(frozen=True)
+class Part:
+    """A described part of a product and where it is: box = (x1, y1, x2, y2) in pixels, x2 and y2 exclusive."""
+
+    word: str
+    box: tuple[float, float, float, float]
+
+
+@dataclass(frozen=True)
 class Spec:
     """shape: sizes, or letters where the size is free; dtype: numpy name; meaning: one line for people."""
 

@@ -7,4 +7,4 @@ case "$here" in */*) ;; *) [ -e "$here" ] || here="$(command -v -- "$here")" ;; 
 root="$(dirname -- "$(dirname -- "$(readlink -f -- "$here")")")"
 extras=""
 . "$root/scripts/environment.sh"
-exec python -m kaleidobert.app_zoo.released_flags cat "$root/configs" "$@"
+exec python -m kaleidobert.released_cli cat "$root/configs" "$@"

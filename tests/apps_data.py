@@ -10,9 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from kaleidobert import configs
-from kaleidobert.app_zoo import cli
-from kaleidobert.datasets.bank import Bank
+from kaleidobert import cli, configs
+from kaleidobert.datasets.bank.bank import Bank
 from tests import checkpoint_data
 from tests.tiny import COLUMNS
 

@@ -5,9 +5,11 @@ from pathlib import Path
 
 import numpy as np
 
-from kaleidobert.model_zoo import checkpoints, released, tf_checkpoint_writer
+from kaleidobert.model_zoo import checkpoints
 from kaleidobert.model_zoo.kaleidobert import Pretrainer
-from kaleidobert.model_zoo.released_config import config_json
+from kaleidobert.released import checkpoints as released
+from kaleidobert.released import tf_checkpoint_writer
+from kaleidobert.released.config import config_json
 from tests.network_data import backbone
 
 FIRST = "kaleido_bert_pre_trained_model/"

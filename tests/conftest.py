@@ -46,7 +46,7 @@ def interrupt(monkeypatch):
 @pytest.fixture
 def unplotted(monkeypatch):
     """Commands draw nothing."""
-    from kaleidobert.evaluators import plots
+    from kaleidobert.evaluators.report import plots
 
     for name in ("loss_curves", "confusion", "rank_histogram"):
         monkeypatch.setattr(plots, name, lambda *arguments: None)

@@ -4,7 +4,7 @@ import contextlib
 import io
 from pathlib import Path
 
-from kaleidobert.app_zoo import cli
+from kaleidobert import cli
 from tests.apps_data import Done
 
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from kaleidobert import levels as kaleido
-from kaleidobert.preprocessors import masking
-from kaleidobert.preprocessors.masking import JITTER, KEYS, Quota
+from kaleidobert.preprocessors import alignment_guided_masking
+from kaleidobert.preprocessors.alignment_guided_masking import JITTER, KEYS, Quota
 
 WIDTH = 20
 
@@ -26,11 +26,11 @@ class Case:
     quota: Quota
 
     def plan(self, seed=0):
-        return masking.plan("alignment", self.texts, self.levels, self.quota, rng(seed))
+        return alignment_guided_masking.plan("alignment", self.texts, self.levels, self.quota, rng(seed))
 
     @property
     def texts(self):
-        return masking.Texts(self.maskable, self.words, self.alignment)
+        return alignment_guided_masking.Texts(self.maskable, self.words, self.alignment)
 
 
 ALL = Quota(pairs="all", camouflage="guided")  # every group is drawn, on every level: the plainest rules

@@ -16,7 +16,8 @@ import numpy as np
 from keras import ops
 
 from kaleidobert import configs
-from kaleidobert.engines import distribution, optimizers, steps
+from kaleidobert.engines import optimizers, steps
+from kaleidobert.engines.distributed import distribution
 from kaleidobert.errors import UserError
 from kaleidobert.layers.dropout import Dropout
 from kaleidobert.losses.additive import Additive

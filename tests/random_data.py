@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from kaleidobert import configs, files
+from kaleidobert import configs, io
 from kaleidobert import levels as kaleido
-from kaleidobert.datasets import alignments
-from kaleidobert.datasets.bank import Bank, sha256
+from kaleidobert.datasets.bank import alignment
+from kaleidobert.datasets.bank.bank import Bank, sha256
 from kaleidobert.levels import KALEIDO, KaleidoLevel
 from kaleidobert.preprocessors import tokenization
 
@@ -39,12 +39,12 @@ def random_bank(folder: Path, levels: tuple[KaleidoLevel, ...] = KALEIDO, shard:
              "labels": {"subcategory": f"kind {row % KINDS}"}} for row in range(SIZE)]
     (folder / "table.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     names = [*shards, "boxes.npy", "token_ids.npy", "token_words.npy", "table.jsonl", words.save(folder).name]
-    files.write_json(folder / "index.json", {
+    io.write_json(folder / "index.json", {
         "format": 1, "size": SIZE, "left_out": 0, "levels": configs.to_dict(levels),
         "encoder": {"name": "random", "weights": "", "feature_size": FEATURES}, "labels": ["subcategory"], "shards": shards,
         "text": {"length": LENGTH, "file": "vocab.txt", "vocabulary": asdict(words.vocabulary)},
         "files": {name: {"bytes": (folder / name).stat().st_size, "sha256": sha256(folder / name)} for name in names}})
     bank = Bank(folder)
     links = rng.random((SIZE, LENGTH, kaleido.num_patches(levels))) * (rng.random((SIZE, LENGTH, kaleido.num_patches(levels))) < 0.05)
-    alignments.write(bank, [links.astype(np.float16)], ({} for _ in range(SIZE)), mode="random", settings={})
+    alignment.write(bank, [links.astype(np.float16)], ({} for _ in range(SIZE)), mode="random", settings={})
     return bank

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
-from kaleidobert.datasets import manifests, released_writer
 from kaleidobert.levels import KALEIDO
-from kaleidobert.model_zoo import released, tf_checkpoint_writer
 from kaleidobert.model_zoo.kaleidobert import Backbone, Pretrainer
-from kaleidobert.model_zoo.released_config import config_json
+from kaleidobert.released import checkpoints, tf_checkpoint_writer, writer
+from kaleidobert.released.config import config_json
+from kaleidobert.remote import manifests
 from tests import released_data
 from tests.released_data import RELEASE
 
@@ -43,7 +43,7 @@ def data(root: Path, files: int = 2, rows: dict[str, int] | None = None) -> None
                         for name, letter in (("image_prod_id", "P"), ("prod_img_id", "I"))}
         for file, name in enumerate(names(part)[:files]):
             batch = {key: value[file * count : (file + 1) * count] for key, value in columns.items()}
-            released_writer.write(root / "dataset" / name, released_data.schema(task, sizes=RELEASE), [batch], digits=3)
+            writer.write(root / "dataset" / name, released_data.schema(task, sizes=RELEASE), [batch], digits=3)
 
 
 def lists(root: Path) -> None:
@@ -53,14 +53,14 @@ def lists(root: Path) -> None:
                        ("finetune/finetune_valid", "eval_catepred"), ("finetune/finetune_train", "train_subcatepred"),
                        ("finetune/finetune_valid", "eval_subcatepred")):
         found = sorted((root / "dataset").glob(f"{part}__*"))
-        released_writer.write_list(root / f"dataset/{name}_list.list_csv", [f"./{path.relative_to(root)}" for path in found])
+        writer.write_list(root / f"dataset/{name}_list.list_csv", [f"./{path.relative_to(root)}" for path in found])
 
 
 def checkpoint(root: Path, sizes: dict[str, int] = SMALL, slots: bool = True) -> Path:
     """checkpoint/pretrained: weights, with ``slots`` the state of Adam, config.json and a .meta, which nobody reads; its prefix."""
     sizes = sizes | {"feature_size": RELEASE.features, "vocabulary_size": RELEASE.vocabulary, "text_length": RELEASE.text}
     backbone = Backbone(KALEIDO, seed=1, **sizes)
-    weights = released.export_weights(Pretrainer(backbone))
+    weights = checkpoints.export_weights(Pretrainer(backbone))
     state = {f"{name}{slot}": np.zeros_like(array) for name, array in weights.items() for slot in ("/Adam", "/Adam_1") if slots}
     powers = {name: np.float32(0) for name in ("beta1_power", "beta2_power") if slots}
     prefix = root / f"checkpoint/pretrained/kaleidobert.ckpt-{STEP}"

@@ -7,9 +7,9 @@ import numpy as np
 
 from kaleidobert.app_zoo import models
 from kaleidobert.levels import KALEIDO
-from kaleidobert.model_zoo import released, tf_checkpoint_writer
 from kaleidobert.model_zoo.kaleidobert import pretrainer
-from kaleidobert.model_zoo.released_config import config_json
+from kaleidobert.released import checkpoints, tf_checkpoint_writer
+from kaleidobert.released.config import config_json
 from tests.apps_data import SIZES, TRAIN, World
 from tests.tiny import tiny_bank
 
@@ -20,7 +20,7 @@ class Released(World):
     def __init__(self, folder: Path):
         super().__init__(folder, KALEIDO, tiny_bank(folder, num_products=12))
         self.model = pretrainer(models.backbone_config(self.bank, KALEIDO, SIZES, TRAIN) | {"patch_type_vocabulary_size": 3, "seed": 4})
-        self.prefix = self.save(folder / "tf1/model.ckpt-5", released.export_weights(self.model))
+        self.prefix = self.save(folder / "tf1/model.ckpt-5", checkpoints.export_weights(self.model))
 
     def save(self, prefix: Path, arrays: dict, **config) -> Path:
         tf_checkpoint_writer.write(prefix, {**arrays, "global_step": np.array(5)})

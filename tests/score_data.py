@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kaleidobert.evaluators import released_results
+from kaleidobert.evaluators.files import released_results
 
 
 @dataclass

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from kaleidobert import configs
-from kaleidobert.addresses import Address
 from kaleidobert.app_zoo import inputs
-from kaleidobert.datasets.released_files import read_list
+from kaleidobert.configs.addresses import Address
 from kaleidobert.errors import UserError
+from kaleidobert.released.files import read_list
 from tests.apps_data import World, call, refused
 from tests.servers import SECRETS
 from tests.tables import TWO

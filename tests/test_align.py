@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 
 from kaleidobert import configs
-from kaleidobert.app_zoo import align as app
-from kaleidobert.app_zoo import align_words
-from kaleidobert.app_zoo.align_captioner import CaptionerRun
-from kaleidobert.datasets import alignments, grid_pictures
-from kaleidobert.datasets.bank import Bank
-from kaleidobert.datasets.caption_sampler import END, PAD, START, UNKNOWN, CaptionSampler, Pieces, augment
+from kaleidobert.app_zoo.align import align as app
+from kaleidobert.app_zoo.align import words as align_words
+from kaleidobert.app_zoo.align.captioner import CaptionerRun
+from kaleidobert.datasets import grid_features
+from kaleidobert.datasets.bank import alignment
+from kaleidobert.datasets.bank.bank import Bank
+from kaleidobert.datasets.sampling.captions import END, PAD, START, UNKNOWN, CaptionSampler, Pieces, augment
 from kaleidobert.errors import UserError
 from kaleidobert.model_zoo import grid_encoders
 from tests import tables
@@ -37,7 +38,7 @@ def test_forced_mode_aligns_every_word(world, done):
     config, outcome = done
     assert outcome.status == 0, outcome.err
     bank, place = Bank(world.data.bank), config.run / "forced"
-    strengths, outcomes = alignments.strengths(bank), results(place)
+    strengths, outcomes = alignment.strengths(bank), results(place)
     counts = outcomes["alignment"]
     assert counts["words_with_map"] == counts["words"] > counts["content_words"] == counts["content_words_with_map"] > 0
     assert counts["pictures_without_alignment"] == 0
@@ -67,15 +68,15 @@ def test_another_mode_trains_nothing_anew(world, done):
     assert outcome.status == 0, outcome.err
     assert (config.run / "captioner/best.npz").stat().st_mtime_ns == before
     assert (config.run / "forced/results.json").is_file() and not (config.run / "generated/maps.npy").exists()
-    assert alignments.info(Bank(world.data.bank))["mode"] == "generated"
-    assert len(alignments.captions(Bank(world.data.bank))) == Bank(world.data.bank).size
+    assert alignment.info(Bank(world.data.bank))["mode"] == "generated"
+    assert len(alignment.captions(Bank(world.data.bank))) == Bank(world.data.bank).size
 
 
 def test_an_interrupted_alignment_goes_on_with_equal_strengths(world, done, monkeypatch):
     config, _ = done
     monkeypatch.setattr(app, "PART", 7)
     call("align", config, "mode=forced", "regions.most=1")  # in parts of 7
-    whole = np.array(alignments.strengths(Bank(world.data.bank)))
+    whole = np.array(alignment.strengths(Bank(world.data.bank)))
     honest, calls = app._align, []
 
     def break_off(*arguments):
@@ -90,7 +91,7 @@ def test_an_interrupted_alignment_goes_on_with_equal_strengths(world, done, monk
     monkeypatch.setattr(app, "_align", lambda *arguments: calls.append(arguments) or honest(*arguments))
     again = call("align", config, "mode=forced", "regions.most=1")
     assert again.status == 0 and len(calls) == 3 + -(-world.bank.size // 7) - 2  # two parts were kept
-    np.testing.assert_array_equal(alignments.strengths(Bank(world.data.bank)), whole)
+    np.testing.assert_array_equal(alignment.strengths(Bank(world.data.bank)), whole)
 
 
 def test_refusals(world, done):
@@ -110,7 +111,7 @@ def test_other_levels_and_texts_that_say_nothing(tmp_path, levels):
     world = World(tmp_path, levels, make_bank(tmp_path / "bank", source, levels))
     outcome = call("align", world.align(), "mode=forced", "baselines=false", "regions.content_only=true")
     assert outcome.status == 0, outcome.err
-    strengths, counts = alignments.strengths(Bank(tmp_path / "bank")), results(tmp_path / "align/forced")["alignment"]
+    strengths, counts = alignment.strengths(Bank(tmp_path / "bank")), results(tmp_path / "align/forced")["alignment"]
     assert not strengths[:2].any() and strengths[2:].any((1, 2)).all()
     assert (counts["pictures_without_content_word"], counts["pictures_without_alignment"]) == (2, 2)
     assert "no link at all" in outcome.out and not (tmp_path / "align/captioner/grids").exists()
@@ -126,10 +127,10 @@ def test_no_text_anywhere_is_said(tmp_path):
 
 def test_batches_are_a_function_of_the_step_and_cover_every_picture(world):
     bank = world.bank
-    for _ in grid_pictures.make(bank, 16, world.folder / "grids", lambda: np.asarray, {}):
+    for _ in grid_features.make(bank, 16, world.folder / "grids", lambda: np.asarray, {}):
         pass
     rows = bank.rows("train")
-    pieces, grids = Pieces(bank, rows, 2), grid_pictures.Grids(bank, world.folder / "grids")
+    pieces, grids = Pieces(bank, rows, 2), grid_features.Grids(bank, world.folder / "grids")
     first, second = (CaptionSampler(bank, grids, pieces, rows, 5, 3, True) for _ in range(2))
     second.batch(9)
     for name, array in first.batch(2)[0].items():
@@ -145,9 +146,9 @@ def test_batches_are_a_function_of_the_step_and_cover_every_picture(world):
 def test_a_picture_is_its_foreground_box(world):
     row = world.bank.table[0]
     x1, y1, x2, y2 = row["box"]
-    assert grid_pictures.cut(row, 16).shape == (16, 16, 3)
+    assert grid_features.cut(row, 16).shape == (16, 16, 3)
     width, height = 40, 52
-    np.testing.assert_allclose(grid_pictures.frames(world.bank, np.array([0]))[0], [x1 / width, x2 / width, y1 / height, y2 / height],
+    np.testing.assert_allclose(grid_features.frames(world.bank, np.array([0]))[0], [x1 / width, x2 / width, y1 / height, y2 / height],
                                atol=1e-3)
 
 

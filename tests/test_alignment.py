@@ -6,14 +6,14 @@ import pytest
 from kaleidobert import levels as kaleido
 from kaleidobert.errors import UserError
 from kaleidobert.levels import KALEIDO
-from kaleidobert.preprocessors import alignment, patches
+from kaleidobert.preprocessors import alignment_generator, patch_generator
 from tests.tables import TABLES
 
 WHOLE = np.array([[0, 1, 0, 1]], np.float32)
 
 
 def boxes(levels, box=(0, 0, 1000, 1000)):
-    return patches.boxes(box, 1000, 1000, levels)[None]
+    return patch_generator.boxes(box, 1000, 1000, levels)[None]
 
 
 def spot(grid, row, column):
@@ -26,14 +26,14 @@ def spot(grid, row, column):
 def align(maps, words=(-1, 0, 0, -1), has_map=None, levels=KALEIDO, **changes):
     options = {"boxes": boxes(levels), "frames": WHOLE, "levels": levels} | changes
     words = np.array([words], np.int16)
-    return alignment.align(words, maps, np.ones(maps.shape[:2], bool) if has_map is None else has_map, **options)[0]
+    return alignment_generator.align(words, maps, np.ones(maps.shape[:2], bool) if has_map is None else has_map, **options)[0]
 
 
 def test_content():
     words = ["Navy", "the", "with", "top", "back", "V-neck", "2", "100%", "x", "-", "", "3d", "袋", "côte", "and/or"]
-    assert alignment.content(words).tolist() == [True, False, False, True, True, True, False, False, False, False, False, True, True,
-                                                 True, True]
-    assert alignment.content([]).shape == (0,) and alignment.content([]).dtype == bool
+    expected = [True, False, False, True, True, True, False, False, False, False, False, True, True, True, True]
+    assert alignment_generator.content(words).tolist() == expected
+    assert alignment_generator.content([]).shape == (0,) and alignment_generator.content([]).dtype == bool
 
 
 @pytest.mark.parametrize("levels", TABLES.values(), ids=TABLES)
@@ -58,7 +58,7 @@ def test_strengths_are_shares_of_the_region_by_exact_areas():
     maps = rng.random((1, 1, 5, 5)).astype(np.float32) ** 3
     frame, box = np.array([[0.1, 0.8, 0.2, 0.9]], np.float32), (120, 50, 930, 870)
     found = align(maps, boxes=boxes(KALEIDO, box), frames=frame, most=99, share=0, threshold=0.4)[1].astype(float)
-    fine = alignment.refine(maps)[0, 0]
+    fine = alignment_generator.refine(maps)[0, 0]
     points = (np.arange(2000) + 0.5) / 2000
     cells = len(fine)
     rows, columns = (np.floor((points - low) / (high - low) * cells).astype(int) for low, high in ((0.2, 0.9), (0.1, 0.8)))
@@ -73,11 +73,11 @@ def test_strengths_are_shares_of_the_region_by_exact_areas():
 
 def test_refine_keeps_cells_and_goes_straight_between_them():
     ramp = np.broadcast_to(np.arange(4.0), (4, 4))[None]
-    fine = alignment.refine(ramp)
+    fine = alignment_generator.refine(ramp)
     assert fine.shape == (1, 16, 16)
     np.testing.assert_allclose(fine[0, 7], np.clip((np.arange(16) + 0.5) / 4 - 0.5, 0, 3), atol=1e-6)
-    np.testing.assert_allclose(alignment.refine(np.full((2, 3, 3), 0.7)), 0.7, rtol=1e-6)
-    assert alignment.refine(np.array([[[0.3]]])).tolist() == [[[pytest.approx(0.3)] * 4] * 4]
+    np.testing.assert_allclose(alignment_generator.refine(np.full((2, 3, 3), 0.7)), 0.7, rtol=1e-6)
+    assert alignment_generator.refine(np.array([[[0.3]]])).tolist() == [[[pytest.approx(0.3)] * 4] * 4]
 
 
 def test_most_and_share_decide_how_many_are_kept():
@@ -97,7 +97,7 @@ def test_words_without_a_map_and_beyond_the_maps_have_no_links():
     strengths = align(maps, (0, 1, 2, 3, -1), np.array([[True, False, True]]))
     assert (strengths > 0).any(1).tolist() == [True, False, False, False, False]
     assert not align(np.zeros((1, 0, 7, 7), np.float32)).any()
-    assert alignment.align(np.zeros((0, 4), np.int16), np.zeros((0, 2, 7, 7), np.float32), np.zeros((0, 2), bool),
+    assert alignment_generator.align(np.zeros((0, 4), np.int16), np.zeros((0, 2, 7, 7), np.float32), np.zeros((0, 2), bool),
                            boxes=np.zeros((0, 55, 5), np.float32), frames=np.zeros((0, 4), np.float32), levels=KALEIDO).shape == (0, 4, 55)
 
 
@@ -114,10 +114,10 @@ def test_every_row_of_a_batch_is_on_its_own():
     places = np.concatenate([boxes(KALEIDO, box) for box in ((0, 0, 1000, 1000), (100, 20, 700, 900), (400, 400, 600, 500))])
     frames = np.array([[0, 1, 0, 1], [0, 1, 0.1, 0.9], [0.2, 0.8, 0, 1]], np.float32)
     has_map = rng.random((3, 4)) < 0.7
-    together = alignment.align(words, maps, has_map, boxes=places, frames=frames, levels=KALEIDO)
+    together = alignment_generator.align(words, maps, has_map, boxes=places, frames=frames, levels=KALEIDO)
     for b in range(3):
         one = slice(b, b + 1)
-        alone = alignment.align(words[one], maps[one], has_map[one], boxes=places[one], frames=frames[one], levels=KALEIDO)
+        alone = alignment_generator.align(words[one], maps[one], has_map[one], boxes=places[one], frames=frames[one], levels=KALEIDO)
         np.testing.assert_allclose(together[one], alone, rtol=2e-3)
 
 

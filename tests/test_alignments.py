@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from kaleidobert import levels as kaleido
-from kaleidobert.datasets import alignments
-from kaleidobert.datasets.bank import Bank
+from kaleidobert.datasets.bank import alignment
+from kaleidobert.datasets.bank.bank import Bank
 from kaleidobert.errors import UserError
 from kaleidobert.levels import KaleidoLevel
 from tests.tables import TABLES, TWO
@@ -36,7 +36,7 @@ def write(bank, strengths=None, **changes):
     strengths = example(bank) if strengths is None else strengths
     words = {"blocks": [strengths[:5], strengths[5:]], "captions": ({"caption": f"n° {row}"} for row in range(bank.size)),
              "mode": "attention", "settings": {"threshold": 0.5}, "captioner": "abc", "statistics": lambda s: {"links": int((s > 0).sum())}}
-    return alignments.write(bank, **words | changes)
+    return alignment.write(bank, **words | changes)
 
 
 def edit(bank, **changes):
@@ -48,33 +48,32 @@ def edit(bank, **changes):
 @pytest.mark.parametrize("levels", TABLES.values(), ids=TABLES)
 def test_what_is_read_is_what_was_written(tmp_path, levels):
     bank = tiny_bank(tmp_path, levels)
-    assert bank.alignment is None and bank.alignment_info is None and alignments.captions(bank) == []
+    assert alignment.strengths(bank) is None and alignment.info(bank) is None and alignment.captions(bank) == []
     strengths = example(bank)
     info = write(bank, strengths)
     for opened in (bank, Bank(bank.folder)):  # the one that was open before, too
-        assert isinstance(opened.alignment, np.memmap) and opened.alignment.dtype == np.float16
-        assert (opened.alignment == strengths).all() and opened.alignment_info == info
-        opened.verify()
+        assert isinstance(alignment.strengths(opened), np.memmap) and alignment.strengths(opened).dtype == np.float16
+        assert (alignment.strengths(opened) == strengths).all() and alignment.info(opened) == info
+        alignment.verify(opened)
     assert (np.load(bank.folder / "alignment.npy") == strengths).all()
-    assert [row["caption"] for row in alignments.captions(bank)] == [f"n° {row}" for row in range(bank.size)]
+    assert [row["caption"] for row in alignment.captions(bank)] == [f"n° {row}" for row in range(bank.size)]
     assert info["statistics"] == {"links": int((strengths > 0).sum())}
     assert (info["mode"], info["settings"], info["captioner_sha256"]) == ("attention", {"threshold": 0.5}, "abc")
     again = write(bank, example(bank, 1))
-    assert (bank.alignment == example(bank, 1)).all() and again["files"] != info["files"]
+    assert (alignment.strengths(bank) == example(bank, 1)).all() and again["files"] != info["files"]
 
 
 def test_a_bank_that_shows_some_of_its_levels_shows_their_links(tmp_path):
     bank = tiny_bank(tmp_path, TABLES["kaleido"])
     strengths = example(bank)
     bare = bank.require((KaleidoLevel("rotation", 1, "none"), bank.levels[3]), "")
-    assert bare.alignment is None
+    assert alignment.strengths(bare) is None
     write(bank, strengths)
-    bare.forget_alignment()
     columns = [0, *range(14, 30)]
-    assert bare.alignment.shape == strengths[..., columns].shape and bare.alignment_info == bank.alignment_info
+    assert alignment.strengths(bare).shape == strengths[..., columns].shape and alignment.info(bare) == alignment.info(bank)
     for rows in (np.array([4, 0, 4]), slice(2, 3), 5):
-        np.testing.assert_array_equal(bare.alignment[rows], strengths[rows][..., columns])
-    bare.verify()
+        np.testing.assert_array_equal(alignment.strengths(bare)[rows], strengths[rows][..., columns])
+    alignment.verify(bare)
 
 
 def test_an_interrupted_write_leaves_no_alignment(copy):
@@ -86,7 +85,7 @@ def test_an_interrupted_write_leaves_no_alignment(copy):
 
     with pytest.raises(KeyboardInterrupt):
         write(copy, blocks=broken())
-    assert Bank(copy.folder).alignment is None and not list(copy.folder.glob(".*.tmp"))
+    assert alignment.strengths(Bank(copy.folder)) is None and not list(copy.folder.glob(".*.tmp"))
 
 
 @pytest.mark.parametrize("changes, message", [
@@ -98,7 +97,7 @@ def test_an_interrupted_write_leaves_no_alignment(copy):
 def test_what_does_not_fit_the_bank_is_not_written(copy, changes, message):
     with pytest.raises(UserError, match=message):
         write(copy, **changes)
-    assert Bank(copy.folder).alignment is None
+    assert alignment.strengths(Bank(copy.folder)) is None
 
 
 @pytest.mark.parametrize("changes, message", [
@@ -111,9 +110,9 @@ def test_what_does_not_fit_the_bank_is_not_written(copy, changes, message):
 def test_an_alignment_made_for_something_else_is_refused(copy, changes, message):
     write(copy)
     stale = edit(copy, **changes)
-    for ask in (lambda: stale.alignment, lambda: stale.alignment_info, lambda: alignments.captions(stale), stale.verify):
+    for ask in (alignment.strengths, alignment.info, alignment.captions, alignment.verify):
         with pytest.raises(UserError, match=f"{message}.*kaleidobert align"):
-            ask()
+            ask(stale)
 
 
 def test_damaged_files_are_refused(copy):
@@ -121,18 +120,18 @@ def test_damaged_files_are_refused(copy):
     path, whole = copy.folder / "alignment.npy", (copy.folder / "alignment.npy").read_bytes()
     path.write_bytes(whole[:-7])
     with pytest.raises(UserError, match="alignment.npy: has .*kaleidobert align"):
-        _ = Bank(copy.folder).alignment
+        _ = alignment.strengths(Bank(copy.folder))
     path.unlink()
     with pytest.raises(UserError, match="alignment.npy: is missing"):
-        _ = Bank(copy.folder).alignment
+        _ = alignment.strengths(Bank(copy.folder))
     path.write_bytes(whole[:-7] + b"changed")
     with pytest.raises(UserError, match="checksum in alignment.json"):
-        Bank(copy.folder).verify()
+        alignment.verify(Bank(copy.folder))
     path.write_bytes(b"x" * len(whole))
     with pytest.raises(UserError, match="not a numpy array"):
-        _ = Bank(copy.folder).alignment
+        _ = alignment.strengths(Bank(copy.folder))
     rows = np.load(copy.folder / "token_words.npy")
     np.save(path, np.zeros((len(rows) - 1, 16, 5), np.float16))
     bank = edit(copy, files={"alignment.npy": {"bytes": path.stat().st_size, "sha256": ""}})
     with pytest.raises(UserError, match=r"float16\[31, 16, 5\].*float16\[32, 16, 5\]"):
-        _ = bank.alignment
+        _ = alignment.strengths(bank)

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kaleidobert import __version__, configs
+from kaleidobert import __version__, cli, configs
 from kaleidobert import levels as kaleido
-from kaleidobert.app_zoo import cli, models
-from kaleidobert.datasets.bank import Bank
-from kaleidobert.datasets.sampler import clean_batch
-from kaleidobert.datasets.task_samplers import modality_inputs
+from kaleidobert.app_zoo import models
+from kaleidobert.datasets.bank.bank import Bank
+from kaleidobert.datasets.sampling.finetuning import modality_inputs
+from kaleidobert.datasets.sampling.pretraining import clean_batch
 from kaleidobert.engines import steps
 from kaleidobert.model_zoo import checkpoints
 from kaleidobert.model_zoo.kaleidobert import classifier

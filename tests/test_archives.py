@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from kaleidobert.datasets import archives
-from kaleidobert.datasets.archives import Limits, unpack
 from kaleidobert.errors import UserError
+from kaleidobert.remote import archives
+from kaleidobert.remote.archives import Limits, unpack
 
 FILES = {"a.txt": b"first", "deep/er/b.bin": bytes(range(256)) * 500, "deep/empty": b"", "ü n.txt": b"name"}
 

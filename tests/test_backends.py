@@ -126,7 +126,7 @@ def test_settings_that_the_networks_are_not_made_for(home, installed, key, value
 # --- commands ---------------------------------------------------------------------------------------------------------
 
 
-def command(folder: Path, backend: str, *words: str, module: str = "kaleidobert.app_zoo.cli") -> subprocess.CompletedProcess:
+def command(folder: Path, backend: str, *words: str, module: str = "kaleidobert.cli") -> subprocess.CompletedProcess:
     """A command line in a process of its own, in ``folder``, which is its home."""
     variables = os.environ | {"KERAS_BACKEND": backend, "HOME": str(folder), "PYTHONPATH": str(ROOT)}
     variables.pop("KERAS_HOME", None)
@@ -164,7 +164,7 @@ def test_commands_that_need_one_say_it_in_a_line(tmp_path, backend, text, messag
         done = command(tmp_path, backend, *words)
         assert done.returncode == 2 and not done.stdout and len(done.stderr.splitlines()) == 1, done.stderr[-2000:]
         assert done.stderr.startswith(f"kaleidobert {words[0]}: ") and message in done.stderr
-    done = command(tmp_path, backend, "i2t", str(ROOT / "configs"), "data.bank=b", module="kaleidobert.app_zoo.released_flags")
+    done = command(tmp_path, backend, "i2t", str(ROOT / "configs"), "data.bank=b", module="kaleidobert.released_cli")
     assert done.returncode == 2 and len(done.stderr.splitlines()) == 1 and message in done.stderr
 
 

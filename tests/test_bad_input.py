@@ -10,7 +10,7 @@ import pytest
 
 from kaleidobert import configs
 from kaleidobert.app_zoo import models
-from kaleidobert.datasets.bank import Bank
+from kaleidobert.datasets.bank.bank import Bank
 from kaleidobert.model_zoo import checkpoints
 from kaleidobert.model_zoo.kaleidobert import Classifier, Matcher, pretrainer
 from tests.apps_data import SIZES, TRAIN, World, call, edit, refused, results

@@ -10,13 +10,15 @@ from PIL import Image
 
 from kaleidobert import configs
 from kaleidobert import levels as kaleido
-from kaleidobert.datasets import bank_builder, catalogue
-from kaleidobert.datasets.bank import Bank, describe
+from kaleidobert.datasets.bank import builder
+from kaleidobert.datasets.bank.bank import Bank, describe
 from kaleidobert.datasets.products import read_image
+from kaleidobert.datasets.sources import table as catalogue
 from kaleidobert.errors import UserError
 from kaleidobert.levels import KaleidoLevel
-from kaleidobert.model_zoo import encoders
-from kaleidobert.preprocessors import features, foreground, patches
+from kaleidobert.model_zoo import patch_encoders
+from kaleidobert.preprocessors import features, foreground
+from kaleidobert.preprocessors import patch_generator as patches
 from tests.tables import TABLES, TWO
 from tests.tiny import COLUMNS, tiny_catalogue
 
@@ -26,9 +28,9 @@ def build(folder: Path, source: configs.Source, levels=TWO, shard_size: int = 7,
                "foreground": configs.Foreground("border")} | changes
     config = configs.RecordsConfig(folder, source, levels=levels, shard_size=shard_size, **options)
     products, left_out = catalogue.read(source)
-    mark = bank_builder.claim(config, products)
-    assert sum(bank_builder.build_shards(config, products, encoders.build)) == len(products)
-    bank_builder.finish(config, products, left_out, mark)
+    mark = builder.claim(config, products)
+    assert sum(builder.build_shards(config, products, patch_encoders.build)) == len(products)
+    builder.finish(config, products, left_out, mark)
     return Bank(folder)
 
 

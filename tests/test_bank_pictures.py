@@ -12,8 +12,9 @@ import pytest
 from PIL import Image
 
 from kaleidobert import configs
-from kaleidobert.datasets import alignments, bank_builder, catalogue
-from kaleidobert.datasets.bank import Bank
+from kaleidobert.datasets.bank import alignment, builder
+from kaleidobert.datasets.bank.bank import Bank
+from kaleidobert.datasets.sources import table
 from tests import raw_fashion_gen as raw
 from tests.apps_data import World, call, edit, refused
 from tests.tables import TWO
@@ -103,7 +104,7 @@ def test_the_same_pictures_with_other_times_or_in_another_place_are_the_same(wor
     assert "changed" not in again(world, source=source).out and features(world.folder / "made") == shards
     where = {"touched": "catalogue", "copied": "copy", "moved": "away"}[how]
     assert {Path(row["image_path"]).parent.name for row in Bank(world.folder / "made").table} == {where}
-    monkeypatch.setattr(bank_builder, "digest", None)  # and the next time nothing is read
+    monkeypatch.setattr(builder, "digest", None)  # and the next time nothing is read
     assert call("records", world.records(shard_size=6, source=source)).status == 0
 
 
@@ -154,7 +155,7 @@ def test_interrupted_while_it_is_made_again_the_bank_does_not_open(world, monkey
 
     recolour(world.folder / "catalogue/p05-front.png")
     with monkeypatch.context() as patch:
-        patch.setattr(bank_builder, "build_shard", broken)
+        patch.setattr(builder, "build_shard", broken)
         assert call("records", world.records(shard_size=6)).status == 130
     refused(call("pretrain", world.pretrain(data=configs.Data(world.folder / "made"))), "no finished bank.*it continues where it stopped")
     again(world)
@@ -197,7 +198,7 @@ def test_a_bank_of_the_time_before_opens_and_is_not_built_on(world):
 def test_an_alignment_is_of_the_pictures_that_it_was_made_for(world):
     """Where the foreground is the same, texts and boxes do not tell that a picture is another."""
     def write(bank: Bank) -> None:
-        alignments.write(bank, [np.zeros((bank.size, bank.text_length, 5), np.float16)], [{}] * bank.size, mode="forced", settings={})
+        alignment.write(bank, [np.zeros((bank.size, bank.text_length, 5), np.float16)], [{}] * bank.size, mode="forced", settings={})
 
     none = {"foreground": configs.Foreground("none")}
     assert call("records", world.records("plain", **none)).status == 0
@@ -205,12 +206,12 @@ def test_an_alignment_is_of_the_pictures_that_it_was_made_for(world):
     recolour(world.folder / "catalogue/p05-front.png")
     assert call("records", world.records("plain", **none)).status == 0
     with pytest.raises(Exception, match="or other pictures.*kaleidobert align"):
-        alignments.info(Bank(world.folder / "plain"))
+        alignment.info(Bank(world.folder / "plain"))
 
 
 def test_only_what_has_another_stamp_is_read(world, monkeypatch):
     read = []
-    monkeypatch.setattr(bank_builder, "digest", lambda path: read.append(path) or "another")
+    monkeypatch.setattr(builder, "digest", lambda path: read.append(path) or "another")
     (world.folder / "catalogue/p05-front.png").touch()
-    found = bank_builder.compare(world.records(shard_size=6), catalogue.read(world.source)[0])
+    found = builder.compare(world.records(shard_size=6), table.read(world.source)[0])
     assert (found.number, found.first, found.shards) == (1, "p05/front", (1,)) and len(read) == 1

@@ -7,9 +7,11 @@ from dataclasses import replace
 import pytest
 
 from kaleidobert import configs
-from kaleidobert.datasets import bank_builder, beam_records, catalogue
+from kaleidobert.datasets.bank import beam as beam_records
+from kaleidobert.datasets.bank import builder
+from kaleidobert.datasets.sources import table
 from kaleidobert.errors import UserError
-from kaleidobert.model_zoo import encoders
+from kaleidobert.model_zoo import patch_encoders
 from tests import raw_fashion_gen as raw
 from tests.apps_data import World, call, refused
 from tests.tables import TWO
@@ -48,19 +50,19 @@ def test_what_goes_to_the_workers_is_small_and_enough(fresh, monkeypatch):
     assert sent[0] == [0, 1, 2, 3] and len(sent[1]) < 5000
     monkeypatch.setattr(beam_records, "_PRODUCTS", {})  # as in another process
     make = pickler.loads(sent[1])
-    assert [make(number) for number in sent[0]] == [6, 6, 6, 4] and bank_builder.is_done(config.bank, 3)
+    assert [make(number) for number in sent[0]] == [6, 6, 6, 4] and builder.is_done(config.bank, 3)
 
 
 def test_a_worker_makes_its_shard_from_the_source_alone(fresh, monkeypatch):
     config = fresh.records(shard_size=6)
-    products, _ = catalogue.read(fresh.source)
-    bank_builder.claim(config, products)
+    products, _ = table.read(fresh.source)
+    builder.claim(config, products)
     monkeypatch.setattr(beam_records, "_PRODUCTS", {})
-    assert beam_records._make(3, config, encoders.build, None) == 4 and bank_builder.is_done(config.bank, 3)
+    assert beam_records._make(3, config, patch_encoders.build, None) == 4 and builder.is_done(config.bank, 3)
     monkeypatch.setattr(beam_records, "_PRODUCTS", {})
     fresh.source.table.write_text("\n".join(fresh.source.table.read_text().splitlines()[1:]))
     with pytest.raises(UserError, match="another bank"):  # the table has changed since the bank was begun
-        beam_records._make(1, config, encoders.build, None)
+        beam_records._make(1, config, patch_encoders.build, None)
 
 
 @needs_beam
@@ -113,10 +115,10 @@ def refusing(config):
     (refusing, "^weights.h5: the weights are gone; expected: weights; to fix: fetch them$"),
 ])
 def test_a_pipeline_that_fails(fresh, monkeypatch, build, words):
-    monkeypatch.setattr(bank_builder, "_ENCODERS", {})
+    monkeypatch.setattr(builder, "_ENCODERS", {})
     config = fresh.records(beam=DIRECT)
-    products, _ = catalogue.read(fresh.source)
-    bank_builder.claim(config, products)
+    products, _ = table.read(fresh.source)
+    builder.claim(config, products)
     with pytest.raises(UserError, match=words):
         list(beam_records.build_shards(config, products, build))
 

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from benchmarks import floors, flops, prediction, random_bank, report, training_step
 from kaleidobert import levels as kaleido
-from kaleidobert.datasets.bank import Bank
+from kaleidobert.datasets.bank.bank import Bank
 from kaleidobert.errors import UserError
 from kaleidobert.levels import KALEIDO, KaleidoLevel
 from kaleidobert.losses import tasks as losses

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from kaleidobert.levels import KALEIDO
-from kaleidobert.model_zoo import checkpoints, tf_checkpoint_writer
+from kaleidobert.model_zoo import checkpoints
 from kaleidobert.model_zoo.kaleidobert import Pretrainer, rebuild
-from kaleidobert.model_zoo.released_names import is_bert, name_map, text_names
+from kaleidobert.released import tf_checkpoint_writer
+from kaleidobert.released.names import is_bert, name_map, text_names
 from tests.apps_data import SIZES, World, call, refused
 from tests.checkpoint_data import npz
 from tests.convert_data import convert, done

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from kaleidobert.datasets import cache, partial
-from kaleidobert.datasets.cache import cached
-from kaleidobert.datasets.fetching import Options, fetch
-from kaleidobert.datasets.manifests import File
-from kaleidobert.datasets.remote import Remote
 from kaleidobert.errors import UserError
+from kaleidobert.remote import cache, partial
+from kaleidobert.remote.cache import cached
+from kaleidobert.remote.downloads import Options, fetch
+from kaleidobert.remote.manifests import File
+from kaleidobert.remote.objects import Remote
 from tests.servers import SECRETS, serving
 
 CONTENT = random.Random(1).randbytes(600_000)
@@ -104,7 +104,7 @@ def test_without_boto3_it_says_so_and_https_still_works(web, tmp_path, monkeypat
         fetch([File("x", "s3://bucket/x")], tmp_path, options=FAST)
     web.add("x", b"1")
     fetch([File("x", f"{web.url}/x")], tmp_path, options=FAST)
-    code = "import sys, kaleidobert.app_zoo.fetch, kaleidobert.datasets.cache; sys.exit('boto3' in sys.modules or 'keras' in sys.modules)"
+    code = "import sys, kaleidobert.app_zoo.fetch, kaleidobert.remote.cache; sys.exit('boto3' in sys.modules or 'keras' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[1]).returncode == 0
 
 

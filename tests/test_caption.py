@@ -8,15 +8,16 @@ import pytest
 from PIL import Image
 
 from kaleidobert import configs
-from kaleidobert.app_zoo import caption, caption_writing, models
-from kaleidobert.app_zoo.simple_captions import simple_captions
-from kaleidobert.datasets.sampler import clean_batch
-from kaleidobert.datasets.task_samplers import CaptionTaskSampler, caption_pieces
+from kaleidobert.app_zoo import models
+from kaleidobert.app_zoo.caption import caption, writing
+from kaleidobert.app_zoo.caption.baselines import simple_captions
+from kaleidobert.datasets.sampling.finetuning import CaptionTaskSampler, caption_pieces
+from kaleidobert.datasets.sampling.pretraining import clean_batch
 from kaleidobert.engines import optimizers, steps
 from kaleidobert.evaluators import baselines
 from kaleidobert.model_zoo import checkpoints
+from kaleidobert.model_zoo.dual_encoder import Towers
 from kaleidobert.model_zoo.kaleidobert import CAPTION_MODES, Captioner, captioner, classifier, matcher, pretrainer, rebuild
-from kaleidobert.model_zoo.two_towers import Towers
 from kaleidobert.preprocessors import examples
 from tests.apps_data import SIZES, TRAIN, World, call, edit, refused, results
 from tests.tables import TWO
@@ -119,10 +120,10 @@ def test_texts_are_learnt_and_written(world, mode):
     for step in range(200):
         update(*sampler.batch(step))
     config = world.caption(mode=mode, writing=configs.Writing(length_candidates=1))
-    found = caption_writing.texts(bank, bank.column("text")[rows], caption_writing.write(config, model, bank, rows, rows))
+    found = writing.texts(bank, bank.column("text")[rows], writing.write(config, model, bank, rows, rows))
     assert found == bank.column("text")[rows].tolist()
     if mode != "causal":
-        oracle = caption_writing.write(replace(config, length="oracle"), model, bank, rows, rows)
+        oracle = writing.write(replace(config, length="oracle"), model, bank, rows, rows)
         assert [len(one.pieces) for one in oracle] == caption_pieces(bank, rows).sum(1).tolist()
 
 
@@ -220,8 +221,8 @@ def test_refinement_in_one_iteration_is_mask_all(world, runs):
     model = captioner(models.backbone_config(world.bank, TWO, SIZES, TRAIN), "mask-all")
     checkpoints.transfer(once["init"], model)
     data = caption._open(world.caption())
-    found = caption_writing.write(world.caption(), model, world.bank, data.train, data.shown)
-    assert [line["caption"] for line in written(world.folder / "once")] == caption_writing.texts(world.bank, data.train_texts, found)
+    found = writing.write(world.caption(), model, world.bank, data.train, data.shown)
+    assert [line["caption"] for line in written(world.folder / "once")] == writing.texts(world.bank, data.train_texts, found)
 
 
 def test_an_interrupted_run_ends_as_one_that_was_not(world, runs, interrupt):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from benchmarks import caption_metrics
-from kaleidobert.evaluators.caption_tokens import PUNCTUATION, all_tokens, tokens
+from kaleidobert.evaluators.captions.tokens import PUNCTUATION, all_tokens, tokens
 
 FASHION = Path(os.environ.get("KALEIDO_SHARED", Path(__file__).resolve().parents[2] / "shared")) / "fashion"
 

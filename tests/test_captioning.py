@@ -7,55 +7,55 @@ import pytest
 
 from benchmarks import caption_metrics
 from kaleidobert.errors import UserError
-from kaleidobert.evaluators import captioning
+from kaleidobert.evaluators.captions import metrics
 
 RED, BLUE = "a red bag with a strap".split(), "blue hat with a brim".split()
 
 
 def test_bleu_of_a_copy_is_one_and_of_other_words_nothing():
-    assert captioning.bleu([RED, BLUE], [[RED], [BLUE]]) == pytest.approx(1, abs=1e-6)
-    assert captioning.bleu([RED], [["quite", "other", "words"]]) < 1e-6
+    assert metrics.bleu([RED, BLUE], [[RED], [BLUE]]) == pytest.approx(1, abs=1e-6)
+    assert metrics.bleu([RED], [["quite", "other", "words"]]) < 1e-6
 
 
 def test_bleu_by_hand():
     caption, reference = "the red red bag".split(), "the red leather bag".split()
-    assert captioning.bleu([caption], [[reference]], order=1) == pytest.approx(3 / 4)  # the second "red" counts no more
-    assert captioning.bleu([caption], [[reference]], order=2) == pytest.approx(sqrt(3 / 4 * 1 / 3))
-    assert captioning.bleu([["the", "red"]], [[reference]], order=1) == pytest.approx(exp(1 - 4 / 2))  # too short
-    assert captioning.bleu([["the", "red"]], [[reference, ["a", "red"]]], order=1) == pytest.approx(1)  # the best of both
+    assert metrics.bleu([caption], [[reference]], order=1) == pytest.approx(3 / 4)  # the second "red" counts no more
+    assert metrics.bleu([caption], [[reference]], order=2) == pytest.approx(sqrt(3 / 4 * 1 / 3))
+    assert metrics.bleu([["the", "red"]], [[reference]], order=1) == pytest.approx(exp(1 - 4 / 2))  # too short
+    assert metrics.bleu([["the", "red"]], [[reference, ["a", "red"]]], order=1) == pytest.approx(1)  # the best of both
 
 
 def test_cider_by_hand():
     # one picture's word is nowhere else: idf log 2; orders 2 to 4 hold nothing
-    assert captioning.cider_d([["bag"], ["hat"]], [[["bag"]], [["hat"]]]) == pytest.approx(10 / 4)
-    assert captioning.cider_d([["bag"], ["bag"]], [[["bag"]], [["bag"]]]) == 0  # what all say says nothing
+    assert metrics.cider_d([["bag"], ["hat"]], [[["bag"]], [["hat"]]]) == pytest.approx(10 / 4)
+    assert metrics.cider_d([["bag"], ["bag"]], [[["bag"]], [["bag"]]]) == 0  # what all say says nothing
     caption, idf = ["bag", "bag"], log(2)
     wanted = (10 / 4) * (idf * idf / (2 * idf * idf)) * exp(-1 / 72) / 2  # counts clipped; one word too long; other caption 0
-    assert captioning.cider_d([caption, ["shoe"]], [[["bag"]], [["hat"]]]) == pytest.approx(wanted)
+    assert metrics.cider_d([caption, ["shoe"]], [[["bag"]], [["hat"]]]) == pytest.approx(wanted)
 
 
 def test_rouge_by_hand():
     caption, reference = "the red bag for men".split(), "a red leather bag".split()
     precision, recall = 2 / 5, 2 / 4  # red ... bag
-    assert captioning.rouge_l([caption], [[reference]]) == pytest.approx(2.44 * precision * recall / (recall + 1.44 * precision))
+    assert metrics.rouge_l([caption], [[reference]]) == pytest.approx(2.44 * precision * recall / (recall + 1.44 * precision))
     # the best precision and the best recall may come from two references
-    assert captioning.rouge_l([["red", "bag"]], [["red bag with a strap".split(), ["red"]]]) == pytest.approx(1)
-    assert captioning.rouge_l_each([["a"], ["b"]], [[["a"]], [["c"]]]).tolist() == [1, 0]
+    assert metrics.rouge_l([["red", "bag"]], [["red bag with a strap".split(), ["red"]]]) == pytest.approx(1)
+    assert metrics.rouge_l_each([["a"], ["b"]], [[["a"]], [["c"]]]).tolist() == [1, 0]
 
 
 def test_captions_and_references_without_words():
-    assert captioning.rouge_l_each([[], []], [[["a"]], [[]]]).tolist() == [0, 1]
-    assert captioning.bleu([[], RED], [[RED], [RED]]) == pytest.approx(exp(1 - 2))
-    assert captioning.cider_d_each([[], RED], [[RED], [[]]]).tolist() == [0, 0]
-    assert captioning.bleu([[]], [[RED]]) == 0
+    assert metrics.rouge_l_each([[], []], [[["a"]], [[]]]).tolist() == [0, 1]
+    assert metrics.bleu([[], RED], [[RED], [RED]]) == pytest.approx(exp(1 - 2))
+    assert metrics.cider_d_each([[], RED], [[RED], [[]]]).tolist() == [0, 0]
+    assert metrics.bleu([[]], [[RED]]) == 0
 
 
 def test_counts_of_bleu_add_up():
     captions, references = [RED, BLUE, RED[:3]], [[BLUE, RED[1:]], [BLUE], [RED]]
-    counts = captioning.bleu_counts(captions, references)
+    counts = metrics.bleu_counts(captions, references)
     assert counts[0].tolist() == [6, 5, 5, 4, 3, 2, 6, 5, 4, 3]
-    assert captioning.bleu_of(counts[[0, 2]].sum(axis=0)) == captioning.bleu([RED, RED[:3]], [references[0], references[2]])
-    assert captioning.bleu_of(counts).tolist() == [captioning.bleu([mine], [others]) for mine, others in zip(captions, references)]
+    assert metrics.bleu_of(counts[[0, 2]].sum(axis=0)) == metrics.bleu([RED, RED[:3]], [references[0], references[2]])
+    assert metrics.bleu_of(counts).tolist() == [metrics.bleu([mine], [others]) for mine, others in zip(captions, references)]
 
 
 @pytest.mark.parametrize("letters", ["abcdefgh", "ab"])
@@ -75,6 +75,6 @@ def test_as_the_coco_evaluation(letters):
 
 @pytest.mark.parametrize("captions, references", [([], []), ([RED], []), ([RED], [[]])])
 def test_refusals(captions, references):
-    for measure in (captioning.bleu, captioning.rouge_l, captioning.cider_d):
+    for measure in (metrics.bleu, metrics.rouge_l, metrics.cider_d):
         with pytest.raises(UserError, match="one caption"):
             measure(captions, references)

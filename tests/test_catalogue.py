@@ -5,7 +5,7 @@ import json
 import pytest
 
 from kaleidobert.configs import Columns, Source
-from kaleidobert.datasets import catalogue
+from kaleidobert.datasets.sources import table as catalogue
 from kaleidobert.errors import UserError
 
 COLUMNS = Columns("id", "picture", ("title", "description"), group="family", view=("side",), split="part",

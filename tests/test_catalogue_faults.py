@@ -8,9 +8,9 @@ import re
 
 import pytest
 
-from kaleidobert.app_zoo import cli
+from kaleidobert import cli
 from kaleidobert.configs import Columns, Source
-from kaleidobert.datasets import catalogue
+from kaleidobert.datasets.sources import table as catalogue
 from kaleidobert.errors import UserError
 from tests.apps_data import World, call, edit, refused
 from tests.tables import TWO

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from kaleidobert.engines import channel, cluster
-from kaleidobert.engines.cluster import Cluster
+from kaleidobert.engines.distributed import channel, cluster
+from kaleidobert.engines.distributed.cluster import Cluster
 from kaleidobert.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -57,7 +57,7 @@ def test_first_host_of_slurms_lists(nodes, first):
 TALK = """
 import sys, time
 from kaleidobert.engines import channel
-from kaleidobert.engines.cluster import Cluster
+from kaleidobert.engines.distributed.cluster import Cluster
 rank, size, port, then = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4]
 talk = channel.connect(Cluster(rank, size, f"localhost:{port}"), float(sys.argv[5]))
 print(talk.gather([rank, talk.host]), talk.broadcast({"step": rank}), flush=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from kaleidobert import configs
-from kaleidobert.app_zoo.cli import COMMANDS
+from kaleidobert.cli import COMMANDS
 from kaleidobert.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]

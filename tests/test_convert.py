@@ -8,9 +8,11 @@ import pytest
 
 from kaleidobert.engines.optimizers import WarmupLinearDecay, adam
 from kaleidobert.errors import UserError
-from kaleidobert.model_zoo import checkpoints, released, tf_checkpoint
+from kaleidobert.model_zoo import checkpoints
 from kaleidobert.model_zoo.kaleidobert import Classifier, Matcher, Pretrainer, rebuild
 from kaleidobert.preprocessors.tokenization import SPECIAL, WordPiece
+from kaleidobert.released import any_checkpoint, tf_checkpoint
+from kaleidobert.released import checkpoints as released
 from tests import golden_data as data
 from tests.apps_data import refused
 from tests.checkpoint_data import FIRST, npz, same, small, write
@@ -167,9 +169,9 @@ def test_nothing_is_overwritten(tmp_path):
 
 def test_only_starts_are_taken_from_it_directly(tmp_path):
     prefix = write(tmp_path / "a/b")
-    assert checkpoints.transfer(prefix, small(seed=1)) == []
+    assert any_checkpoint.transfer(prefix, small(seed=1)) == []
     with pytest.raises(UserError, match="is a TensorFlow 1 checkpoint.*kaleidobert convert"):
-        checkpoints.restore(prefix, small())
+        any_checkpoint.restore(prefix, small())
 
 
 def test_a_dry_run_checks_everything_and_writes_nothing(tmp_path):

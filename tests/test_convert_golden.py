@@ -7,8 +7,10 @@ import pytest
 
 from kaleidobert.engines.optimizers import WarmupLinearDecay, adam, clip_by_global_norm
 from kaleidobert.losses import tasks
-from kaleidobert.model_zoo import checkpoints, released, tf_checkpoint, tf_checkpoint_writer
+from kaleidobert.model_zoo import checkpoints
 from kaleidobert.model_zoo.kaleidobert import rebuild
+from kaleidobert.released import checkpoints as released
+from kaleidobert.released import tf_checkpoint, tf_checkpoint_writer
 from tests import golden_data as data
 from tests.apps_data import refused
 from tests.checkpoint_data import FIRST, npz, same

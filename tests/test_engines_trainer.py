@@ -7,8 +7,8 @@ import pytest
 
 from kaleidobert import configs
 from kaleidobert.app_zoo import models
-from kaleidobert.engines import distribution
-from kaleidobert.engines.runs import Run, check_folder
+from kaleidobert.engines.distributed import distribution
+from kaleidobert.engines.run_folder import Run, check_folder
 from kaleidobert.errors import UserError
 from kaleidobert.losses import additive, tasks
 from kaleidobert.model_zoo import checkpoints

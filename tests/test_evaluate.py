@@ -9,10 +9,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kaleidobert import configs
-from kaleidobert.app_zoo import cli
+from kaleidobert import cli, configs
 from kaleidobert.configs import EvaluationData
-from kaleidobert.evaluators import candidates, caption_report, coco_captions, paired, released_results, retrieval, score_tables
+from kaleidobert.evaluators import paired, retrieval
+from kaleidobert.evaluators.candidates import candidates
+from kaleidobert.evaluators.captions import report
+from kaleidobert.evaluators.files import coco_captions, released_results, score_tables
+from kaleidobert.released import results as counted
 from tests.apps_data import TRAIN, World, call, refused, results
 from tests.golden_data import needs_golden
 from tests.score_data import Long, random_pairs, write
@@ -126,7 +129,7 @@ def test_golden_analysis_to_the_last_digit(tmp_path, direction, name):
     out, found = evaluated(tmp_path, scores=path, direction=direction, counting="released")
     expected = (G4 / f"analysis/result_img2txt.{name}.stdout.py37.txt").read_text()
     assert expected in out
-    counted = released_results.count(released_results.read(path), direction)
+    counted = counted.count(released_results.read(path), direction)
     assert {key: found["released_counting"][key] for key in counted} == counted
     assert found["queries_without_a_right_candidate"] == found["released_counting"]["queries"] - found["metrics"]["queries"] > 0
     config = configs.EvaluateConfig(tmp_path / "plain", path, direction)
@@ -140,7 +143,7 @@ def test_golden_analysis_as_a_table(tmp_path):
     write(tmp_path / "a.csv", Long(pairs.products, [f"{name}-{i}" for i, name in enumerate(pairs.texts)], pairs.labels.tolist(),
                                    pairs.logits[:, 1].tolist()))
     _, found = evaluated(tmp_path, scores=tmp_path / "a.csv", counting="released")
-    counted, expected = found["released_counting"], released_results.count(pairs, "i2t")
+    counted, expected = found["released_counting"], counted.count(pairs, "i2t")
     assert {**expected, **counted} == {**counted, **expected} and "right" not in counted
 
 
@@ -277,10 +280,10 @@ def test_captions(tmp_path, format):
     results_of(paths["against"], list(CAPTIONS), others)
     references_of(paths["references"], list(REFERENCES), list(REFERENCES.values()))
     out, found = evaluated(tmp_path, **paths)
-    expected = caption_report.report(list(CAPTIONS.values()), list(REFERENCES.values()), np.random.default_rng(0), 50)
+    expected = report.report(list(CAPTIONS.values()), list(REFERENCES.values()), np.random.default_rng(0), 50)
     assert found["metrics"]["bleu4"]["value"] == expected["bleu4"]["value"] and found["references"] == 3
     assert found["metrics"].keys() == expected.keys() and "2 captions, 3 references" in out and "cider_d" in out
-    each = [caption_report.per_caption(list(of), list(REFERENCES.values()))["rouge_l"].mean() for of in (CAPTIONS.values(), others)]
+    each = [report.per_caption(list(of), list(REFERENCES.values()))["rouge_l"].mean() for of in (CAPTIONS.values(), others)]
     assert found["comparison"]["rouge_l"]["difference"] == pytest.approx(each[0] - each[1]) and "rouge_l" in out.partition("against")[2]
     assert set(found["inputs"]) == set(paths)
 

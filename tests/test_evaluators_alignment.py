@@ -9,7 +9,7 @@ from kaleidobert import levels as kaleido
 from kaleidobert.errors import UserError
 from kaleidobert.evaluators import alignment
 from kaleidobert.levels import KALEIDO
-from kaleidobert.preprocessors import patches
+from kaleidobert.preprocessors import patch_generator
 from tests.tables import TABLES
 
 
@@ -22,7 +22,7 @@ def line(*parts, box=(100, 200, 300, 600)):
 
 
 def boxes(*frames, levels=KALEIDO):
-    return np.stack([patches.boxes(frame, 1000, 1000, levels) for frame in frames])
+    return np.stack([patch_generator.boxes(frame, 1000, 1000, levels) for frame in frames])
 
 
 def whole(*parts, levels=KALEIDO, words=None):

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from kaleidobert.errors import UserError
-from kaleidobert.evaluators import baselines, candidates, retrieval
+from kaleidobert.evaluators import baselines, retrieval
+from kaleidobert.evaluators.candidates import candidates
 
 COLOURS, KINDS = ("red", "blue", "green", "black"), ("shirt", "belt", "shoe", "hat", "bag")
 

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 from kaleidobert import configs
-from kaleidobert.evaluators import counting, retrieval, score_tables
+from kaleidobert.evaluators import retrieval
+from kaleidobert.evaluators.files import score_tables
+from kaleidobert.released import counting
 from tests.apps_data import call, results
 from tests.score_data import Long, write
 

@@ -14,7 +14,8 @@ from scipy.stats import binomtest
 from sklearn.metrics import f1_score
 
 from kaleidobert.errors import UserError
-from kaleidobert.evaluators import classification, paired, retrieval, score_tables
+from kaleidobert.evaluators import classification, paired, retrieval
+from kaleidobert.evaluators.files import score_tables
 from tests.score_data import random_pairs, write
 
 FEW = settings(max_examples=60, deadline=None, derandomize=True)

@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from kaleidobert.errors import UserError
-from kaleidobert.evaluators import plots, tasks
+from kaleidobert.evaluators import pretraining
+from kaleidobert.evaluators.report import plots
 from kaleidobert.levels import KALEIDO
 
 
@@ -33,7 +34,7 @@ def has_colour(picture: np.ndarray, colour: str) -> bool:
 
 
 def test_loss_curves(tmp_path):
-    plots.loss_curves(rows(), tmp_path / "new/loss.png", chance=tasks.chance(KALEIDO, 30522))
+    plots.loss_curves(rows(), tmp_path / "new/loss.png", chance=pretraining.chance(KALEIDO, 30522))
     picture = opened(tmp_path / "new/loss.png")
     assert all(has_colour(picture, colour) for colour in (plots.TRAIN, plots.VAL, plots.MUTED))
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["loss.png"]

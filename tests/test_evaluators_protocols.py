@@ -8,9 +8,10 @@ import pytest
 
 from kaleidobert.configs import ProtocolName, RetrieveConfig
 from kaleidobert.errors import UserError
-from kaleidobert.evaluators import candidates, draws, protocols, retrieval
-from kaleidobert.evaluators.candidates import DIRECTIONS, Records
-from kaleidobert.evaluators.protocols import PROTOCOLS
+from kaleidobert.evaluators import draws, retrieval
+from kaleidobert.evaluators.candidates import candidates, protocols
+from kaleidobert.evaluators.candidates.candidates import DIRECTIONS, Records
+from kaleidobert.evaluators.candidates.protocols import PROTOCOLS
 from tests.test_evaluators_candidates import made_up
 
 LENGTH = 12

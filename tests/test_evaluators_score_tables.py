@@ -11,7 +11,10 @@ import pytest
 
 from kaleidobert.configs import ScoreColumns
 from kaleidobert.errors import UserError
-from kaleidobert.evaluators import candidates, counting, retrieval, score_checks, score_tables
+from kaleidobert.evaluators import retrieval
+from kaleidobert.evaluators.candidates import candidates
+from kaleidobert.evaluators.files import score_checks, score_tables
+from kaleidobert.released import counting
 from tests.score_data import Long, random_pairs, write
 from tests.test_evaluators_candidates import made_up
 

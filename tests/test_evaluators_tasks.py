@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from kaleidobert.errors import UserError
-from kaleidobert.evaluators import tasks
+from kaleidobert.evaluators import pretraining
 from kaleidobert.levels import KALEIDO, KaleidoLevel
 
 SHARED = Path(os.environ.get("KALEIDO_SHARED", Path(__file__).resolve().parents[2] / "shared"))
@@ -43,15 +43,15 @@ def take(arrays, part):
 
 
 def test_examples_in_docstrings():
-    assert doctest.testmod(tasks).attempted > 0
-    assert doctest.testmod(tasks).failed == 0
+    assert doctest.testmod(pretraining).attempted > 0
+    assert doctest.testmod(pretraining).failed == 0
 
 
 @pytest.mark.parametrize("table", TABLES)
 def test_against_a_plain_loop(table):
     levels = TABLES[table]
     outputs, targets, weights = batch(levels, rng())
-    found = tasks.means([tasks.sums(outputs, targets, weights, levels)])
+    found = pretraining.means([pretraining.sums(outputs, targets, weights, levels)])
     names = ["mlm_accuracy", "mlm_loss", "itm_accuracy", "itm_loss"]
     for level in levels:
         names += [f"{level.name}_accuracy", f"{level.name}_loss"] if level.answer == "class" else [f"{level.name}_kl"]
@@ -85,7 +85,7 @@ def test_features_as_released(table):
     for level in levels:
         if level.answer == "feature":  # far apart, so that clipping counts
             outputs[level.name], targets[level.name] = outputs[level.name] * 15, (targets[level.name] * 15).astype(np.float16)
-    plain, found = (tasks.means([tasks.sums(outputs, targets, weights, levels, name)]) for name in ("per-patch", "joint"))
+    plain, found = (pretraining.means([pretraining.sums(outputs, targets, weights, levels, name)]) for name in ("per-patch", "joint"))
     greys = [level.name for level in levels if level.pretext == "grey"]
     assert found.keys() - plain.keys() == {f"{name}_joint_kl" for name in greys} and not plain.keys() - found.keys()
     for level in levels:
@@ -110,9 +110,9 @@ def test_batches_add_up_to_the_whole(table, feature_target):
     levels = TABLES[table]
     arrays = batch(levels, rng(), size=10)
     arrays[2].update({level.name: np.array([0, 1, 1, 2, 1, 1, 0, 0, 2, 1.0]) for level in levels})  # the second part has no weight
-    whole = tasks.means([tasks.sums(*arrays, levels, feature_target)])
+    whole = pretraining.means([pretraining.sums(*arrays, levels, feature_target)])
     parts = [slice(0, 7), slice(7, 8), slice(8, 10)]
-    split = tasks.means(tasks.sums(*(take(side, part) for side in arrays), levels, feature_target) for part in parts)
+    split = pretraining.means(pretraining.sums(*(take(side, part) for side in arrays), levels, feature_target) for part in parts)
     assert split == pytest.approx(whole)
 
 
@@ -120,63 +120,63 @@ def test_weight_zero_is_left_out_and_huge_logits_do_not_overflow():
     outputs = {"mlm": np.array([[[1e4, 0.0], [0.0, 1e4]]], np.float32), "itm": np.array([[np.nan, 0.0]])}
     targets = {"mlm": np.array([[0, 0]]), "itm": np.array([0])}
     weights = {"mlm": np.array([[1.0, 1.0]]), "itm": np.array([0.0])}
-    assert tasks.means([tasks.sums(outputs, targets, weights, ())]) == {"mlm_accuracy": 0.5, "mlm_loss": 5e3}
+    assert pretraining.means([pretraining.sums(outputs, targets, weights, ())]) == {"mlm_accuracy": 0.5, "mlm_loss": 5e3}
     weights["itm"][:] = 1  # NaN that counts must show
-    found = tasks.means([tasks.sums(outputs, targets, weights, ())])
+    found = pretraining.means([pretraining.sums(outputs, targets, weights, ())])
     assert np.isnan(found["itm_loss"]) and found["itm_accuracy"] == 0
 
 
 def test_large_classes_are_counted_in_chunks(monkeypatch):
     arrays = batch(KALEIDO, rng())
-    whole = tasks.sums(*arrays, KALEIDO)
-    monkeypatch.setattr(tasks, "CLASS_CHUNK", 3)
-    assert {k: v for k, v in tasks.sums(*arrays, KALEIDO).items()} == {k: pytest.approx(v) for k, v in whole.items()}
+    whole = pretraining.sums(*arrays, KALEIDO)
+    monkeypatch.setattr(pretraining, "CLASS_CHUNK", 3)
+    assert {k: v for k, v in pretraining.sums(*arrays, KALEIDO).items()} == {k: pytest.approx(v) for k, v in whole.items()}
 
 
 def test_constant_answers_have_the_accuracy_and_loss_of_chance():
     outputs, targets, weights = batch(KALEIDO, rng(), size=500)
     flat = {name: np.zeros_like(value) for name, value in outputs.items()}
-    found = tasks.means([tasks.sums(flat, targets, weights, KALEIDO)])
-    expected = tasks.chance(KALEIDO, vocab_size=V)
+    found = pretraining.means([pretraining.sums(flat, targets, weights, KALEIDO)])
+    expected = pretraining.chance(KALEIDO, vocab_size=V)
     assert {name: found[name] for name in expected} == pytest.approx(expected)
     assert expected["jigsaw_accuracy"] == 1 / 24 and expected["itm_loss"] == pytest.approx(log(2))
-    assert "mlm_loss" not in tasks.chance(KALEIDO)
+    assert "mlm_loss" not in pretraining.chance(KALEIDO)
 
 
 def test_wrong_arrays_are_refused():
     outputs, targets, weights = batch(KALEIDO, rng())
     with pytest.raises(UserError, match="'grey' in the targets"):
-        tasks.sums(outputs, {k: v for k, v in targets.items() if k != "grey"}, weights, KALEIDO)
+        pretraining.sums(outputs, {k: v for k, v in targets.items() if k != "grey"}, weights, KALEIDO)
     with pytest.raises(UserError, match="'blank'"):
-        tasks.sums(outputs | {"blank": outputs["blank"][:, :2]}, targets, weights, KALEIDO)
+        pretraining.sums(outputs | {"blank": outputs["blank"][:, :2]}, targets, weights, KALEIDO)
     with pytest.raises(UserError, match="'jigsaw'.*0 to 23"):
-        tasks.sums(outputs, targets | {"jigsaw": targets["jigsaw"] + 24}, weights, KALEIDO)
+        pretraining.sums(outputs, targets | {"jigsaw": targets["jigsaw"] + 24}, weights, KALEIDO)
     with pytest.raises(UserError, match="'mlm'"):
-        tasks.sums(outputs, targets, weights | {"mlm": weights["mlm"][:, 0]}, KALEIDO)
+        pretraining.sums(outputs, targets, weights | {"mlm": weights["mlm"][:, 0]}, KALEIDO)
 
 
 def test_constant_kl_by_hand():
     half = np.log(np.array([[[0.5, 0.5]], [[0.25, 0.75]]]))  # targets whose softmax is (.5, .5) and (.25, .75)
     expected = 0.25 * log(0.25 / 0.5) + 0.75 * log(0.75 / 0.5)
-    assert tasks.constant_kl(np.array([0.5, 0.5]), half, np.array([1.0, 2.0])) == pytest.approx((2 * expected, 3.0))
-    assert tasks.constant_kl(np.array([0.0, 1.0]), half, np.ones(2))[0] == np.inf
+    assert pretraining.constant_kl(np.array([0.5, 0.5]), half, np.array([1.0, 2.0])) == pytest.approx((2 * expected, 3.0))
+    assert pretraining.constant_kl(np.array([0.0, 1.0]), half, np.ones(2))[0] == np.inf
 
 
 def test_the_mean_of_softmaxes_is_the_best_constant(monkeypatch):
     generator = rng()
     targets = (generator.exponential(size=(50, 3, F)) * 3).astype(np.float16)
-    monkeypatch.setattr(tasks, "CHUNK", 16)
-    best = tasks.mean_distribution(targets)
+    monkeypatch.setattr(pretraining, "CHUNK", 16)
+    best = pretraining.mean_distribution(targets)
     assert best.sum() == pytest.approx(1.0)
-    value = tasks.constant_kl(best, targets, np.ones(50))[0] / 150
+    value = pretraining.constant_kl(best, targets, np.ones(50))[0] / 150
     mean_feature = targets.astype(np.float32).reshape(-1, F).mean(axis=0)
     softmaxed = np.exp(mean_feature) / np.exp(mean_feature).sum()
-    assert value < tasks.constant_kl(softmaxed, targets, np.ones(50))[0] / 150
+    assert value < pretraining.constant_kl(softmaxed, targets, np.ones(50))[0] / 150
     for _ in range(20):
         other = best * np.exp(0.1 * generator.normal(size=F))
-        assert value < tasks.constant_kl(other / other.sum(), targets, np.ones(50))[0] / 150
+        assert value < pretraining.constant_kl(other / other.sum(), targets, np.ones(50))[0] / 150
     with pytest.raises(UserError, match="no features"):
-        tasks.mean_distribution(targets[:0])
+        pretraining.mean_distribution(targets[:0])
 
 
 @pytest.mark.skipif(not (SHARED / "golden/G1/golden.npz").exists(), reason="the golden data of the released code is not here")
@@ -194,7 +194,7 @@ def test_released_figures():
                "grey": golden["in.img_grey_mask_gt"].reshape(size, 2, features),
                "blank": golden["eval.target_raw_blank_features"].reshape(size, 3, features)}
     weights = {name: np.ones(size) for name in targets} | {"mlm": golden["in.masked_lm_weights"]}
-    found = tasks.means([tasks.sums(outputs, targets, weights, levels, "joint")])
+    found = pretraining.means([pretraining.sums(outputs, targets, weights, levels, "joint")])
     expected = {"mlm_loss": golden["eval.metric.eval_masked_lm_loss"],
                 "mlm_accuracy": golden["eval.metric.eval_masked_lm_accuracy"],
                 "itm_loss": golden["eval.loss.nsp"], "itm_accuracy": golden["eval.metric.next_sentence_accuracy"],

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from kaleidobert.datasets import fetching, partial
-from kaleidobert.datasets.fetching import Options, fetch
-from kaleidobert.datasets.manifests import File
 from kaleidobert.errors import UserError
+from kaleidobert.remote import downloads, partial
+from kaleidobert.remote.downloads import Options, fetch
+from kaleidobert.remote.manifests import File
 from tests.servers import Server, serving
 
 FAST = Options(attempts=3, pause=0.001, timeout=5)
@@ -209,7 +209,7 @@ def test_a_disk_that_fills_up_keeps_what_came(server, tmp_path, monkeypatch):
             fetch([entry(server)], tmp_path, options=FAST)
     server.requests.clear()
     fetch([entry(server)], tmp_path, options=FAST)
-    assert server.ranges("a.bin") == [f"bytes={fetching.CHUNK}-"] and (tmp_path / "a.bin").read_bytes() == CONTENT
+    assert server.ranges("a.bin") == [f"bytes={downloads.CHUNK}-"] and (tmp_path / "a.bin").read_bytes() == CONTENT
 
 
 def test_an_interruption_stops_all_and_keeps_what_came(server, tmp_path):

@@ -4,14 +4,14 @@ import pickle
 
 import pytest
 
-from kaleidobert import files
+from kaleidobert import io
 from kaleidobert.errors import UserError
 
 
 def test_an_interrupted_write_leaves_what_was_there(tmp_path):
     path = tmp_path / "a.txt"
-    files.write_text(path, "old")
-    with pytest.raises(KeyboardInterrupt), files.atomic(path) as file:
+    io.write_text(path, "old")
+    with pytest.raises(KeyboardInterrupt), io.atomic(path) as file:
         file.write(b"new, but only ha")
         raise KeyboardInterrupt
     assert path.read_text() == "old"
@@ -20,10 +20,10 @@ def test_an_interrupted_write_leaves_what_was_there(tmp_path):
 
 def test_a_full_disk_is_explained_and_nothing_is_lost(tmp_path, monkeypatch, full_disk):
     path = tmp_path / "a.txt"
-    files.write_text(path, "old")
+    io.write_text(path, "old")
     full_disk()
     with pytest.raises(UserError, match="no space left.*free some space"):
-        files.write_text(path, "new")
+        io.write_text(path, "new")
     monkeypatch.undo()
     assert path.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
@@ -32,7 +32,7 @@ def test_a_full_disk_is_explained_and_nothing_is_lost(tmp_path, monkeypatch, ful
 def test_broken_json_names_the_file(tmp_path):
     (tmp_path / "a.json").write_text('{"a": ')
     with pytest.raises(UserError, match="a.json: not valid JSON"):
-        files.read_json(tmp_path / "a.json")
+        io.read_json(tmp_path / "a.json")
 
 
 def test_errors_survive_a_process_boundary():

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from kaleidobert import configs, files
-from kaleidobert.app_zoo import cli, synthesize
-from kaleidobert.datasets import bank_builder, catalogue
+from kaleidobert import cli, configs, io
+from kaleidobert.app_zoo import synthesize
+from kaleidobert.datasets.bank import builder
+from kaleidobert.datasets.sources import table
 from kaleidobert.errors import UserError
 from tests.apps_data import World, call, refused
 from tests.tables import TWO
@@ -144,11 +145,11 @@ def test_a_disk_without_room_for_what_is_to_come(tmp_path, monkeypatch, name, wo
 
 
 def test_the_room_of_a_bank_is_counted(world, monkeypatch):
-    products, _ = catalogue.read(world.source)
+    products, _ = table.read(world.source)
     for storage in ("float16", "uint8"):
         made = world.records(storage, shard_size=6, storage=storage)
         monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(10**9, 0, 10**9))
-        needed = bank_builder.room(made, products, 48)
+        needed = builder.room(made, products, 48)
         monkeypatch.setattr(shutil, "disk_usage", lambda _, free=needed - 1: Usage(10**9, 0, free))
         refused(call("records", made), "the disk has")
         monkeypatch.setattr(shutil, "disk_usage", lambda _, free=needed: Usage(10**9, 0, free))
@@ -156,9 +157,9 @@ def test_the_room_of_a_bank_is_counted(world, monkeypatch):
         written = sum(path.stat().st_size for path in (world.folder / storage).glob("*.npy"))
         headers = 128 * len(list((world.folder / storage).glob("*.npy")))
         assert needed == written - headers
-        small = bank_builder.room(made, products, 48)
+        small = builder.room(made, products, 48)
         assert small < needed  # the shards are there
-        assert bank_builder.room(made, products, 48, (0, 1)) - small == (needed - small) * 6 // len(products)
+        assert builder.room(made, products, 48, (0, 1)) - small == (needed - small) * 6 // len(products)
 
 
 def test_files_of_a_manifest_that_do_not_fit(tmp_path, monkeypatch):
@@ -183,10 +184,10 @@ def test_what_the_disk_refuses_anywhere_is_one_message(tmp_path, monkeypatch, ca
 def test_a_check_leaves_nothing_and_changes_nothing(tmp_path):
     before = tmp_path.stat().st_mtime_ns
     for folder in (tmp_path, tmp_path / "a/b"):
-        files.check_folder(folder)
+        io.check_folder(folder)
     assert not list(tmp_path.iterdir()) and tmp_path.stat().st_mtime_ns == before
     with pytest.raises(UserError, match="cannot write here .File name too long"):
-        files.check_folder(tmp_path / ("x" * 300))
+        io.check_folder(tmp_path / ("x" * 300))
     (tmp_path / "loop").symlink_to("loop")
     with pytest.raises(UserError, match="cannot write here"):
-        files.check_folder(tmp_path / "loop/run")
+        io.check_folder(tmp_path / "loop/run")

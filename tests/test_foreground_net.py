@@ -9,12 +9,12 @@ import pytest
 from PIL import Image
 
 from kaleidobert import configs
-from kaleidobert.configs_records import FOREGROUND_WEIGHTS
-from kaleidobert.datasets import cutting
-from kaleidobert.datasets.bank import Bank
-from kaleidobert.datasets.catalogue import read_mask
-from kaleidobert.datasets.drawn import scenes
-from kaleidobert.datasets.drawn.surroundings import HELD_OUT
+from kaleidobert.configs.records import FOREGROUND_WEIGHTS
+from kaleidobert.datasets.bank import patch_extraction
+from kaleidobert.datasets.bank.bank import Bank
+from kaleidobert.datasets.sources.table import read_mask
+from kaleidobert.drawing.scenes import scenes
+from kaleidobert.drawing.scenes.surroundings import HELD_OUT
 from kaleidobert.errors import UserError
 from kaleidobert.model_zoo import foreground_net
 from kaleidobert.preprocessors import foreground
@@ -209,11 +209,11 @@ def test_records_find_the_foreground_by_the_network(tmp_path):
 def test_a_bank_knows_by_which_weights_its_foregrounds_were_found(tmp_path):
     path = tmp_path / "net.npz"
     path.write_bytes(b"one")
-    marks = {str(cutting.identity(configs.Foreground("network", weights=path)))}
+    marks = {str(patch_extraction.identity(configs.Foreground("network", weights=path)))}
     path.write_bytes(b"two")
-    marks.add(str(cutting.identity(configs.Foreground("network", weights=path))))
+    marks.add(str(patch_extraction.identity(configs.Foreground("network", weights=path))))
     assert len(marks) == 2 and all(str(tmp_path) not in mark for mark in marks)
     assert hashlib.sha256(b"two").hexdigest() in str(marks)
-    assert cutting.identity(configs.Foreground("border", weights=path)) == {"method": "border", "tolerance": 12.0, "margin": 0.03}
+    assert patch_extraction.identity(configs.Foreground("border", weights=path)) == {"method": "border", "tolerance": 12.0, "margin": 0.03}
     with pytest.raises(UserError, match="are not there.*foreground.method=border"):
-        cutting.identity(configs.Foreground("network", weights=tmp_path / "none.npz"))
+        patch_extraction.identity(configs.Foreground("network", weights=tmp_path / "none.npz"))

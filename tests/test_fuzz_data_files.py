@@ -7,8 +7,8 @@ import pytest
 
 from benchmarks import fuzz_data_files, fuzz_drawing, fuzz_reference
 from benchmarks.fuzz_reference import Refused
-from kaleidobert.datasets import released_files, released_index, released_numbers
-from kaleidobert.datasets.released_schema import Column
+from kaleidobert.released import files, index, numbers
+from kaleidobert.released.schema import Column
 
 
 def test_two_hundred_cases_are_clean():
@@ -29,18 +29,18 @@ def test_a_seed_repeats_itself(capsys):
 
 
 def rounded_twice(item: bytes) -> np.float32:
-    if not released_numbers.FLOAT.fullmatch(item.strip(released_numbers.BLANKS)):
+    if not numbers.FLOAT.fullmatch(item.strip(numbers.BLANKS)):
         raise ValueError(item)
     with np.errstate(over="ignore"):
         return np.float32(float(item))
 
 
 @pytest.mark.parametrize(("module", "name", "fault"), [
-    (released_numbers, "float_item", rounded_twice),
-    (released_numbers, "integer_item", int),
-    (released_files, "_int32", lambda field: int(field) % 2**31),
-    (released_files, "_at", lambda line, column: line.where),
-    (released_index, "GZIP", b"\xff\xff")])
+    (numbers, "float_item", rounded_twice),
+    (numbers, "integer_item", int),
+    (files, "_int32", lambda field: int(field) % 2**31),
+    (files, "_at", lambda line, column: line.where),
+    (index, "GZIP", b"\xff\xff")])
 def test_planted_faults_are_found(monkeypatch, capsys, module, name, fault):
     monkeypatch.setattr(module, name, fault)
     assert fuzz_data_files.main(["--seed", "1", "--cases", "400"]) == 1

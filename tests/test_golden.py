@@ -5,7 +5,8 @@ import pytest
 
 from kaleidobert.engines.optimizers import WarmupLinearDecay, adam, clip_by_global_norm
 from kaleidobert.losses import tasks
-from kaleidobert.model_zoo import released, released_names
+from kaleidobert.released import checkpoints
+from kaleidobert.released import names as released_names
 from tests import golden_data as data
 from tests.golden_data import close, needs_golden
 
@@ -15,7 +16,7 @@ OUTPUTS = {"mlm": "mlm", "itm": "nsp", "rotation": "rotation", "jigsaw": "jigsaw
 
 
 def build():
-    return released.import_checkpoint(data.GOLDEN / "G1/ckpt/model.ckpt-0", data.GOLDEN / "G1/config.json")
+    return checkpoints.import_checkpoint(data.GOLDEN / "G1/ckpt/model.ckpt-0", data.GOLDEN / "G1/config.json")
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +45,7 @@ def check_loss(actual, expected, what):
 
 
 def test_import_gives_the_weights_that_were_saved(golden, model):
-    exported = released.export_weights(model)
+    exported = checkpoints.export_weights(model)
     expected = {name[3:]: value for name, value in golden.items() if name.startswith("w0.")}
     assert exported.keys() == expected.keys() and len(exported) == 91
     for name, value in expected.items():
@@ -111,7 +112,7 @@ def test_training(golden, batch):
     schedule = WarmupLinearDecay(1e-3, total_steps=20, warmup_steps=2)
     optimizer = adam(schedule)
     optimizer.build(model.trainable_variables)
-    names = released.names_of(model)
+    names = checkpoints.names_of(model)
     for step in range(8):
         value, gradients = run()
         check_loss(value, golden["train.loss_before_step"][step], step)
@@ -122,7 +123,7 @@ def test_training(golden, batch):
             check_gradients(model, names, gradients, golden)
         optimizer.apply(clipped, model.trainable_variables)
         if step == 2:
-            for name, value in released.export_weights(model).items():
+            for name, value in checkpoints.export_weights(model).items():
                 close(value, golden[f"w3.{name}"], data.WEIGHTS, what=name)
     check_loss(run()[0], golden["train.loss_before_step"][8], 8)
 

@@ -7,7 +7,8 @@ import pytest
 
 from kaleidobert.engines.optimizers import WarmupLinearDecay, adam, clip_by_global_norm
 from kaleidobert.losses.tasks import Loss, cross_entropy
-from kaleidobert.model_zoo import released, released_names
+from kaleidobert.released import checkpoints
+from kaleidobert.released import names as released_names
 from tests import golden_data as data
 from tests.golden_data import close, needs_golden
 
@@ -31,11 +32,11 @@ def model(task):
 
 
 def build(task):
-    return released.import_checkpoint(data.GOLDEN / f"G3/ckpt_{task}/model.ckpt-0", data.GOLDEN / "G3/config.json")
+    return checkpoints.import_checkpoint(data.GOLDEN / f"G3/ckpt_{task}/model.ckpt-0", data.GOLDEN / "G3/config.json")
 
 
 def test_head_and_backbone_are_imported(golden, task, model):
-    exported = released.export_weights(model, task)
+    exported = checkpoints.export_weights(model, task)
     start = data.load("G1")
     for name, value in exported.items():
         key = f"{task}.w0.{name}"
@@ -75,13 +76,13 @@ def test_training(golden, task):
     """Our norm is that of the dense gradient; the release's differs by 0.03%, which Adam's steps hardly feel."""
     model, losses, norm, found = train(golden, task)
     close(norm, golden[f"{task}.train.grad_global_norm_dense"], 0, 1e-5)
-    names = released.names_of(model, task)
+    names = checkpoints.names_of(model, task)
     for variable, gradient in zip(model.trainable_variables, found):
         first = "" if variable.path.startswith("head_label") else f"{released_names.PREFIX}/"
         expected = golden[f"{task}.gradnorm.{first}{names[variable.path].bare}"]
         close(np.linalg.norm(gradient), expected, 1e-6, 1e-5, variable.path)
     close(losses, golden[f"{task}.train.loss_before_step"], 2e-5, 1e-5)
-    for name, value in released.export_weights(model, task).items():
+    for name, value in checkpoints.export_weights(model, task).items():
         close(value, golden[f"{task}.w3.{name}"], data.WEIGHTS, what=name)
 
 
@@ -90,7 +91,7 @@ def test_retrieval_scores():
     pairs = json.loads((data.GOLDEN / "G4/e2e_retrieval_nsp.json").read_text())
     with np.load(data.GOLDEN / "G4/parsed.npz") as file:
         columns = dict(file)
-    model = released.import_checkpoint(data.GOLDEN / "G4/ckpt/kaleidobert.ckpt-7", data.GOLDEN / "G4/config.json")
+    model = checkpoints.import_checkpoint(data.GOLDEN / "G4/ckpt/kaleidobert.ckpt-7", data.GOLDEN / "G4/config.json")
     rows = len(columns["retrieve.input_ids"])
     masked = {"masked_tokens": np.zeros((rows, 1), int), "masked_patches": np.zeros((rows, 5), int)}
     logits = model(data.inputs(columns, "retrieve.") | masked)["itm"]

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kaleidobert import levels as kaleido
-from kaleidobert.preprocessors.masking import Quota
+from kaleidobert.preprocessors.alignment_guided_masking import Quota
 from tests.guide_cases import WIDTH, chosen, loop, make, rng
 from tests.tables import TABLES
 

@@ -7,18 +7,19 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from kaleidobert import configs, files
+from kaleidobert import configs, io
 from kaleidobert.app_zoo import lineage, plain_head, summary
 from kaleidobert.app_zoo import tables as app_tables
-from kaleidobert.app_zoo import towers as towers_app
+from kaleidobert.app_zoo.retrieve import towers as towers_app
 from kaleidobert.configs import TablesConfig
-from kaleidobert.datasets.sampler import clean_batch
+from kaleidobert.datasets.sampling.pretraining import clean_batch
 from kaleidobert.engines import steps
 from kaleidobert.engines.scoring import PairScorer
-from kaleidobert.evaluators import candidates, classification, retrieval
+from kaleidobert.evaluators import classification, retrieval
+from kaleidobert.evaluators.candidates import candidates
 from kaleidobert.model_zoo import checkpoints
+from kaleidobert.model_zoo.dual_encoder import Towers
 from kaleidobert.model_zoo.kaleidobert import rebuild
-from kaleidobert.model_zoo.two_towers import Towers
 from tests.apps_data import TRAIN, World, call, refused, results
 from tests.tables import TWO
 from tests.tiny import tiny_bank
@@ -152,7 +153,7 @@ def test_a_named_run_stands_beside(world):
     assert done.status == 0 and found["plain"]["metrics"] == plain["metrics"] and found["plain"]["run"] == str(world.folder / "plain")
     assert found["differences"]["plain head"]["rank@1"]["second"] == pytest.approx(plain["metrics"]["rank@1"]["value"])
     (world.folder / "plain-without").mkdir(exist_ok=True)
-    files.write_json(world.folder / "plain-without/results.json", plain)  # as where the scores were not kept
+    io.write_json(world.folder / "plain-without/results.json", plain)  # as where the scores were not kept
     config = replace(config, run=world.folder / "named-again", plain_run=world.folder / "plain-without/results.json")
     assert call("retrieve", config).status == 0
     assert results(config.run)["plain"]["metrics"] == plain["metrics"] and "plain head" not in results(config.run)["differences"]
@@ -270,7 +271,7 @@ def test_a_wide_head_beside_its_parts_and_a_plain_run(world):
         refused(call("classify", replace(named, run=world.folder / "no", **changes)), message)
     changed = list(csv.reader((world.folder / "cat-plain/predictions.csv").read_text().splitlines()))
     (world.folder / "cat-other").mkdir()
-    files.write_json(world.folder / "cat-other/results.json", plain)
+    io.write_json(world.folder / "cat-other/results.json", plain)
     (world.folder / "cat-other/predictions.csv").write_text("\n".join(map(",".join, changed[:-1])) + "\n")
     refused(call("classify", replace(named, run=world.folder / "no", plain_run=world.folder / "cat-other")), "examples are missing")
 
@@ -324,12 +325,12 @@ def test_tables_and_summary_name_the_head_in_every_row(world, capsys):
 def test_the_sum_of_ranks_is_that_of_one_model(world, tmp_path):
     both = tmp_path / "runs"
     for run in ("i2t", "t2i"):
-        files.write_json(both / run / "results.json", results(world.folder / run))
+        io.write_json(both / run / "results.json", results(world.folder / run))
     sums = {line.head: line.value for line in summary.table(both) if line.metric == summary.SUM}
     first, second = (results(world.folder / run) for run in ("i2t", "t2i"))
     assert sums["contrast (ours)"] == pytest.approx(retrieval.sum_of_ranks(first["metrics"], second["metrics"]))
     assert sums["towers alone, of contrast (ours)"] == pytest.approx(
         retrieval.sum_of_ranks(first["parts"]["towers alone"], second["parts"]["towers alone"]))
     assert sums["plain (the paper's)"] == pytest.approx(retrieval.sum_of_ranks(first["plain"]["metrics"], second["plain"]["metrics"]))
-    files.write_json(both / "t2i/results.json", {**second, "model": {**second["model"], "head": "product"}})
+    io.write_json(both / "t2i/results.json", {**second, "model": {**second["model"], "head": "product"}})
     assert "contrast (ours)" not in {line.head for line in summary.table(both) if line.metric == summary.SUM}

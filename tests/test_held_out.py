@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kaleidobert.app_zoo import align, pretrain
-from kaleidobert.datasets import sampler
-from kaleidobert.datasets.bank import Bank
+from kaleidobert.app_zoo import pretrain
+from kaleidobert.app_zoo.align import align
+from kaleidobert.datasets.bank.bank import Bank
+from kaleidobert.datasets.sampling import pretraining
 from kaleidobert.errors import UserError
 from kaleidobert.model_zoo import checkpoints
 from tests.apps_data import CAPTIONER, TRAIN, World, call, edit, refused, results
@@ -43,21 +44,21 @@ def same(one: Path, two: Path) -> bool:
 def test_groups_are_held_out_whole(world, share, held):
     bank, rows = world.bank, world.bank.rows("train")
     groups = bank.column("group")
-    kept, out = sampler.hold_out(bank, rows, share, 3, "")
-    assert sampler.count_groups(bank, out) == held and not set(groups[kept]) & set(groups[out])
+    kept, out = pretraining.hold_out(bank, rows, share, 3, "")
+    assert pretraining.count_groups(bank, out) == held and not set(groups[kept]) & set(groups[out])
     assert sorted([*kept, *out]) == rows.tolist()
-    np.testing.assert_array_equal(sampler.hold_out(bank, rows, share, 3, "")[1], out)
-    assert not np.array_equal(sampler.hold_out(bank, rows, share, 4, "")[1], out)
+    np.testing.assert_array_equal(pretraining.hold_out(bank, rows, share, 3, "")[1], out)
+    assert not np.array_equal(pretraining.hold_out(bank, rows, share, 4, "")[1], out)
 
 
 def test_two_groups_are_left_on_either_side(world):
     bank, groups = world.bank, world.bank.column("group")
     rows = np.flatnonzero(np.isin(groups, np.unique(groups)[:4]))
     for share in (0.01, 0.5, 0.9):
-        assert [sampler.count_groups(bank, part) for part in sampler.hold_out(bank, rows, share, 0, "")] == [2, 2]
+        assert [pretraining.count_groups(bank, part) for part in pretraining.hold_out(bank, rows, share, 0, "")] == [2, 2]
     with pytest.raises(UserError, match=r"3 group\(s\).*at least 4.*or do without"):
-        sampler.hold_out(bank, rows[groups[rows] != groups[rows[0]]], 0.05, 0, "do without")
-    kept, held = sampler.hold_out(bank, rows[:1], 0, 0, "")
+        pretraining.hold_out(bank, rows[groups[rows] != groups[rows[0]]], 0.05, 0, "do without")
+    kept, held = pretraining.hold_out(bank, rows[:1], 0, 0, "")
     assert len(kept) == 1 and not len(held)
 
 
@@ -153,7 +154,7 @@ def test_too_few_groups_are_refused(tmp_path):
     source = tiny_catalogue(tmp_path / "catalogue", 12)
     edit(source, lambda rows: [row.update(split="val" if row["id"] > "p02" else "train") for row in rows])
     world = World(tmp_path, TWO, make_bank(tmp_path / "bank", source, TWO))
-    assert sampler.count_groups(Bank(tmp_path / "bank"), world.bank.rows("train")) == 3
+    assert pretraining.count_groups(Bank(tmp_path / "bank"), world.bank.rows("train")) == 3
     wanted = r"training split has 3 group\(s\)", "at least 4"
     refused(call("pretrain", world.pretrain(), "--dry-run"), *wanted, "held_out=0")
     refused(call("align", world.align(), "--dry-run"), *wanted, "held_out=0 and captioner.patience=0")

@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from kaleidobert import configs
-from kaleidobert.app_zoo import inspect, inspect_pictures, pages_png
+from kaleidobert.app_zoo.inspect import inspect, pages_png
+from kaleidobert.app_zoo.inspect import pictures as inspect_pictures
 from kaleidobert.errors import UserError
 from kaleidobert.levels import KALEIDO
 from kaleidobert.model_zoo import checkpoints

@@ -10,8 +10,8 @@ from PIL import Image
 
 from kaleidobert import configs
 from kaleidobert import levels as kaleido
-from kaleidobert.app_zoo import inspect, inspect_alignment, inspect_links, pages_png
-from kaleidobert.datasets import alignments
+from kaleidobert.app_zoo.inspect import alignment, inspect, links, pages_png
+from kaleidobert.datasets.bank import alignment as alignments
 from kaleidobert.errors import UserError
 from kaleidobert.levels import KALEIDO
 from tests.inspect_data import World
@@ -73,13 +73,13 @@ def test_pages_show_caption_maps_links_and_plans(world, tmp_path):
 
 
 def test_what_is_shown_is_what_the_bank_holds(world):
-    found = inspect_alignment.Alignment(world.bank, world.maps)
+    found = alignment.Alignment(world.bank, world.maps)
     masked = [level for level in world.levels if level.num_masked]
     both = 0
     for row in range(0, world.bank.size, 3):
-        shown = inspect_alignment.build(found, world.levels, row, world.photo(row), configs.Sampling(camouflage="guided"), seed=1)
+        shown = alignment.build(found, world.levels, row, world.photo(row), configs.Sampling(camouflage="guided"), seed=1)
         words = found.words(row)
-        assert [item.caption for item in shown.maps] == [word.text for word in words[::2]][:inspect_alignment.MOST_MAPS]
+        assert [item.caption for item in shown.maps] == [word.text for word in words[::2]][:alignment.MOST_MAPS]
         assert shown.note == f"{len(words[::2])} of {len(words)} words are linked to patches."
         assert [item.caption for item in shown.links] == [f"{level.name}: {level.grid} × {level.grid}" for level in masked]
         assert [plan.title for plan in shown.plans] == ["Alignment Guided Masking", "random masking"]
@@ -91,15 +91,15 @@ def test_what_is_shown_is_what_the_bank_holds(world):
             assert numbers[0] == sum(ours) and len(plan.shown) == len(masked)
         both += int(re.search(r"both sides: (\d+)", shown.plans[0].note)[1])
     assert both == 0 or world.levels is not KALEIDO
-    again = inspect_alignment.build(found, world.levels, 0, world.photo(0), configs.Sampling(), seed=1)
-    assert again.plans[0].tokens == inspect_alignment.build(found, world.levels, 0, world.photo(0), configs.Sampling(), 1).plans[0].tokens
+    again = alignment.build(found, world.levels, 0, world.photo(0), configs.Sampling(), seed=1)
+    assert again.plans[0].tokens == alignment.build(found, world.levels, 0, world.photo(0), configs.Sampling(), 1).plans[0].tokens
 
 
 def test_a_heat_map_is_hot_where_the_map_is_and_outlined_at_the_region():
     image = np.full((60, 40, 3), 120, np.uint8)
     attention = np.zeros((GRID, GRID))
     attention[1, 4] = 1
-    pixels = np.asarray(inspect_links.heat(image, (0, 0, 40, 60), attention, 0.5, 180)).astype(int)
+    pixels = np.asarray(links.heat(image, (0, 0, 40, 60), attention, 0.5, 180)).astype(int)
     assert pixels.shape == (180, 120, 3)
     warmth = pixels[..., 0] - pixels[..., 2]
     row, column = np.unravel_index(warmth.argmax(), warmth.shape)
@@ -113,14 +113,14 @@ def test_lines_lead_to_the_linked_patches():
     image = np.full((90, 90, 3), 255, np.uint8)
     strengths = np.zeros(9)
     strengths[5] = 0.5  # second row, third column
-    picture = inspect_links.lines(image, (0, 0, 90, 90), 3, [inspect_links.Linked("word", 1, strengths)], 300)
+    picture = links.lines(image, (0, 0, 90, 90), 3, [links.Linked("word", 1, strengths)], 300)
     pixels = np.asarray(picture)
     orange = (pixels == (213, 94, 0)).all(-1)
     left = picture.width - 300
     in_patches = orange[:, left:].reshape(3, 100, 3, 100).sum((1, 3))
     assert in_patches[1].argmax() == 2 and in_patches[0].sum() == 0 and in_patches[2].sum() == 0
     assert orange[150, left + 250] and orange[:, :left].any()
-    assert inspect_links.lines(image, (0, 0, 90, 90), 3, []).size[1] == 330
+    assert links.lines(image, (0, 0, 90, 90), 3, []).size[1] == 330
 
 
 def test_maps_that_do_not_fit_are_refused(two, tmp_path):

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from kaleidobert import levels as kaleido
-from kaleidobert.app_zoo import inspect_examples, inspect_pictures, pages, pages_png
-from kaleidobert.datasets.sampler import generator
-from kaleidobert.evaluators import tasks
+from kaleidobert.app_zoo.inspect import examples, pages, pages_png, pictures
+from kaleidobert.datasets.sampling.pretraining import generator
+from kaleidobert.evaluators import pretraining
 from kaleidobert.levels import KALEIDO, PRETEXTS, KaleidoLevel
 from tests.inspect_data import World
 from tests.tables import TABLES
@@ -50,7 +50,7 @@ def test_pixels_shown_are_the_ones_whose_features_the_model_reads(world):
         donor = world.photo(int(draw.donors[0]))
         for level, part in zip(world.levels, kaleido.patch_slices(world.levels).values()):
             spoiled = draw.spoiled[level.name]
-            shown = inspect_examples.cells(level, spoiled, world.photo(row), donor, 8).reshape(level.num_patches, -1) / 255.0
+            shown = examples.cells(level, spoiled, world.photo(row), donor, 8).reshape(level.num_patches, -1) / 255.0
             expected, blank = features[part], spoiled.zeroed[0]
             assert not expected[blank].any()
             np.testing.assert_allclose(shown[~blank], expected[~blank], atol=1e-3)
@@ -95,7 +95,7 @@ def test_kl_without_looking_is_that_of_the_evaluators(five):
     uniform = np.full(five.bank.feature_size, 1 / five.bank.feature_size)
     for card, level in zip(content.levels, five.levels):
         if card.measures:
-            total, count = tasks.constant_kl(uniform, targets[level.name], np.ones(1))
+            total, count = pretraining.constant_kl(uniform, targets[level.name], np.ones(1))
             assert sum(measure.constant for measure in card.measures) / count == pytest.approx(total / count)
 
 
@@ -133,12 +133,12 @@ def test_truth_of_each_pretext_in_words(five):
     assert camouflage.shown[2].caption == f"patch {lent + 1} of {donor}"
     for card in (grey, blank):
         assert ", ".join(str(patch + 1) for patch in draw.masks.patches[card.name][0]) in card.answer
-    assert inspect_examples.QUESTIONS.keys() == PRETEXTS.keys()
-    assert inspect_examples.CLASS_NAMES.keys() == {name for name, pretext in PRETEXTS.items() if pretext.answer == "class"}
+    assert examples.QUESTIONS.keys() == PRETEXTS.keys()
+    assert examples.CLASS_NAMES.keys() == {name for name, pretext in PRETEXTS.items() if pretext.answer == "class"}
 
 
 def test_lines_are_wrapped_within_the_width():
-    letters = inspect_pictures.font(20)
+    letters = pictures.font(20)
     text = "a few words and one_that_is_much_too_long_for_a_line_of_its_own then more"
     lines = pages_png.wrap(text, letters, 150)
     assert all(letters.getlength(line) <= 150 for line in lines)
@@ -149,16 +149,16 @@ def test_lines_are_wrapped_within_the_width():
 @pytest.mark.parametrize("aspect", [0.01, 0.5, 1, 3, 50])
 def test_grids_keep_within_their_size(aspect):
     for grid in (1, 2, 5, 9):
-        cell = inspect_pictures.cell_size(grid, aspect)
+        cell = pictures.cell_size(grid, aspect)
         black = np.zeros((grid * grid, 4, 4, 3), np.uint8)
-        picture = inspect_pictures.patch_grid(black, grid, cell, marked=[0], blank=[0], names={0: "1"})
-        assert max(picture.size) <= inspect_pictures.SIDE + grid and min(picture.size) >= 4 * grid
+        picture = pictures.patch_grid(black, grid, cell, marked=[0], blank=[0], names={0: "1"})
+        assert max(picture.size) <= pictures.SIDE + grid and min(picture.size) >= 4 * grid
         assert (cell[0] - cell[1]) * (aspect - 1) >= 0
 
 
 def test_words_of_parts_do_not_cover_each_other_and_stay_inside():
     parts = [{"word": f"part {number}", "box": [5, 5, 35, 40]} for number in range(4)]
-    shown = np.asarray(inspect_pictures.described_parts(np.full((52, 40, 3), 255, np.uint8), parts)).astype(int)
-    for colour in inspect_pictures.PARTS[:4]:  # every word's ground is there to be seen
+    shown = np.asarray(pictures.described_parts(np.full((52, 40, 3), 255, np.uint8), parts)).astype(int)
+    for colour in pictures.PARTS[:4]:  # every word's ground is there to be seen
         rgb = np.array([int(colour[place : place + 2], 16) for place in (1, 3, 5)])
         assert (np.abs(shown - rgb).sum(2) < 6).sum() > 300

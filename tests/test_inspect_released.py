@@ -6,7 +6,8 @@ from dataclasses import replace
 import pytest
 
 from kaleidobert.app_zoo import models
-from kaleidobert.model_zoo import checkpoints, released
+from kaleidobert.model_zoo import checkpoints
+from kaleidobert.released import checkpoints as released
 from tests.apps_data import call, refused
 from tests.released_world import Released
 

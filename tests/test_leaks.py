@@ -8,9 +8,9 @@ from kaleidobert import configs
 from kaleidobert import levels as kaleido
 from kaleidobert.app_zoo import pretrain
 from kaleidobert.configs import Sampling
-from kaleidobert.datasets import alignments
-from kaleidobert.datasets.sampler import PretrainSampler
-from kaleidobert.preprocessors import alignment
+from kaleidobert.datasets.bank import alignment as alignments
+from kaleidobert.datasets.sampling.pretraining import PretrainSampler
+from kaleidobert.preprocessors import alignment_generator
 from tests.tiny import tiny_bank
 
 EXAMPLES = 20_000
@@ -28,7 +28,7 @@ def linked(folder, mode):
     bank = tiny_bank(folder, num_products=120)
     rng, size = np.random.Generator(np.random.Philox(3)), bank.vocabulary.size
     pieces = [piece.removeprefix("##") for piece in bank.tokenizer().pieces(np.arange(size))]
-    chosen = alignment.content(pieces) & (rng.random(size) < WORDS_OF_ALIGNMENT[mode])
+    chosen = alignment_generator.content(pieces) & (rng.random(size) < WORDS_OF_ALIGNMENT[mode])
     by_piece = np.zeros((size, 55), np.float16)
     across, down = rng.random((2, size))
     for level, part in zip(bank.levels, kaleido.patch_slices(bank.levels).values()):

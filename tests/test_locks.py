@@ -12,11 +12,11 @@ from dataclasses import replace
 
 import pytest
 
-from kaleidobert import configs, locks
-from kaleidobert.app_zoo import cli, synthesize
-from kaleidobert.datasets import alignments
-from kaleidobert.datasets.bank import Bank
-from kaleidobert.engines.runs import Run, check_folder, read_metrics
+from kaleidobert import cli, configs, locks
+from kaleidobert.app_zoo import synthesize
+from kaleidobert.datasets.bank import alignment
+from kaleidobert.datasets.bank.bank import Bank
+from kaleidobert.engines.run_folder import Run, check_folder, read_metrics
 from kaleidobert.errors import UserError
 from tests.apps_data import TRAIN, World, call, refused
 from tests.locking import holding
@@ -139,7 +139,7 @@ def test_two_trainings_in_one_folder(world, unplotted):
     made = world.pretrain("twice", train=replace(TRAIN, epochs=40))
     path, run = world.folder / "first.yaml", world.folder / "twice"
     path.write_text(configs.dump(made))
-    with subprocess.Popen([sys.executable, "-m", "kaleidobert.app_zoo.cli", "pretrain", str(path)], cwd=ROOT, text=True,
+    with subprocess.Popen([sys.executable, "-m", "kaleidobert.cli", "pretrain", str(path)], cwd=ROOT, text=True,
                           env=os.environ | {"CUDA_VISIBLE_DEVICES": "-1"}, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as first:
         try:
             for _ in range(30_000):
@@ -191,16 +191,16 @@ def test_a_bank_is_not_read_while_it_is_written(world):
 def test_an_alignment_waits_for_its_turn(tmp_path, monkeypatch):
     bank = tiny_bank(tmp_path, TWO, 12)
     write(bank)
-    before = bank.alignment_info
+    before = alignment.info(bank)
     with holding(bank.folder) as process:
-        monkeypatch.setattr(alignments, "WAIT", 0.1)
+        monkeypatch.setattr(alignment, "WAIT", 0.1)
         with pytest.raises(UserError, match=f"{IN_USE}.*run the same command again: what was made is kept"):
             write(bank)
-        assert json.loads((bank.folder / alignments.INFO).read_text()) == before
-        monkeypatch.setattr(alignments, "WAIT", 20)
+        assert json.loads((bank.folder / alignment.INFO).read_text()) == before
+        monkeypatch.setattr(alignment, "WAIT", 20)
         threading.Timer(0.3, process.kill).start()
         write(bank)
-    assert Bank(bank.folder).alignment is not None and not (bank.folder / ".lock").exists()
+    assert alignment.strengths(Bank(bank.folder)) is not None and not (bank.folder / ".lock").exists()
 
 
 def test_every_command_gives_back_what_it_took(monkeypatch, tmp_path):

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from kaleidobert.app_zoo import cli
-from kaleidobert.datasets import manifests
-from kaleidobert.datasets.fetching import Options, fetch
-from kaleidobert.datasets.manifests import File
+from kaleidobert import cli
 from kaleidobert.errors import UserError
+from kaleidobert.remote import manifests
+from kaleidobert.remote.downloads import Options, fetch
+from kaleidobert.remote.manifests import File
 from tests.test_archives import member, tar
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -136,7 +136,7 @@ def project(tmp_path):
     (tmp_path / "project/scripts/environment.sh").write_text("")
     command = tmp_path / "bin/kaleidobert"
     command.parent.mkdir()
-    command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m kaleidobert.app_zoo.cli "$@"\n')
+    command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m kaleidobert.cli "$@"\n')
     command.chmod(0o755)
     surroundings = os.environ | {"PATH": f"{command.parent}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
 

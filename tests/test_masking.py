@@ -5,8 +5,8 @@ import pytest
 
 from kaleidobert.errors import UserError
 from kaleidobert.levels import KALEIDO
-from kaleidobert.preprocessors import masking
-from kaleidobert.preprocessors.masking import Quota, Texts
+from kaleidobert.preprocessors import alignment_guided_masking
+from kaleidobert.preprocessors.alignment_guided_masking import Quota, Texts
 from tests.tables import TABLES
 
 
@@ -26,7 +26,7 @@ def single(allowed):
 
 def random_plan(allowed, levels=KALEIDO, words=None, whole_word=False):
     texts = Texts(allowed, single(allowed) if words is None else words)
-    return masking.plan("random", texts, levels, Quota(0.15, 10, whole_word), rng())
+    return alignment_guided_masking.plan("random", texts, levels, Quota(0.15, 10, whole_word), rng())
 
 
 @pytest.mark.parametrize("levels", TABLES.values(), ids=TABLES)
@@ -61,7 +61,7 @@ def test_replacement_is_80_10_10_and_touches_nothing_else():
     ids = np.tile(np.arange(1000, 1064), (20_000, 1)).astype(np.int32)
     allowed = maskable(np.full(20_000, 60))
     plan = random_plan(allowed)
-    replaced = masking.replace(ids, plan, 103, (2000, 30_000), rng(1))
+    replaced = alignment_guided_masking.replace(ids, plan, 103, (2000, 30_000), rng(1))
     chosen = np.zeros(ids.shape, bool)
     rows, slots = np.nonzero(plan.token_weights)
     chosen[rows, plan.tokens[rows, slots]] = True
@@ -72,9 +72,9 @@ def test_replacement_is_80_10_10_and_touches_nothing_else():
 
 def test_unknown_policy():
     with pytest.raises(UserError, match="policy 'best' is not available.*random, alignment"):
-        masking.plan("best", Texts(maskable([3]), single(maskable([3]))), KALEIDO, Quota(), rng())
+        alignment_guided_masking.plan("best", Texts(maskable([3]), single(maskable([3]))), KALEIDO, Quota(), rng())
     with pytest.raises(UserError, match="there is no alignment"):
-        masking.plan("alignment", Texts(maskable([3]), single(maskable([3]))), KALEIDO, Quota(), rng())
+        alignment_guided_masking.plan("alignment", Texts(maskable([3]), single(maskable([3]))), KALEIDO, Quota(), rng())
 
 
 def test_whole_words_are_masked_together_but_for_the_last_one():

@@ -5,11 +5,11 @@ import pytest
 from keras import ops
 
 from kaleidobert.configs import Matching
-from kaleidobert.datasets.task_samplers import MatchSampler, TowerSampler
+from kaleidobert.datasets.sampling.finetuning import MatchSampler, TowerSampler
 from kaleidobert.errors import UserError
 from kaleidobert.losses import matching
+from kaleidobert.model_zoo.dual_encoder import Towers
 from kaleidobert.model_zoo.kaleidobert import matcher
-from kaleidobert.model_zoo.two_towers import Towers
 from tests.tables import TABLES, TWO
 from tests.tiny import tiny_bank
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import yaml
 
-from kaleidobert import configs
-from kaleidobert.app_zoo import cli, models
+from kaleidobert import cli, configs
+from kaleidobert.app_zoo import models
 from kaleidobert.engines.optimizers import WarmupLinearDecay, adam, clip_by_global_norm, highest, steps
 from kaleidobert.errors import UserError
 from kaleidobert.levels import KaleidoLevel

@@ -6,7 +6,8 @@ import pytest
 from kaleidobert import levels as kaleido
 from kaleidobert.errors import UserError
 from kaleidobert.levels import KALEIDO
-from kaleidobert.preprocessors import features, foreground, patches, pretexts
+from kaleidobert.preprocessors import features, foreground, pretexts
+from kaleidobert.preprocessors import patch_generator as patches
 from tests.tables import TABLES
 
 

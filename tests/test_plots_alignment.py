@@ -5,8 +5,9 @@ import pytest
 from PIL import Image
 
 from kaleidobert.errors import UserError
-from kaleidobert.evaluators import alignment, plots_alignment
-from kaleidobert.evaluators.plots import TRAIN, VAL
+from kaleidobert.evaluators import alignment
+from kaleidobert.evaluators.report import plots_alignment
+from kaleidobert.evaluators.report.plots import TRAIN, VAL
 from tests.tables import TABLES
 from tests.test_evaluators_plots import has_colour, opened
 

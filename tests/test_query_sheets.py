@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kaleidobert.app_zoo import query_sheets
+from kaleidobert.app_zoo.retrieve import query_sheets
 from kaleidobert.errors import UserError
-from kaleidobert.evaluators import plots_queries
-from kaleidobert.evaluators.plots_queries import Candidate, Query
+from kaleidobert.evaluators.report import plots_queries
+from kaleidobert.evaluators.report.plots_queries import Candidate, Query
 from tests.tiny import tiny_bank
 
 

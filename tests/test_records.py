@@ -15,11 +15,12 @@ import pytest
 from PIL import Image
 
 from kaleidobert import configs
-from kaleidobert.datasets import bank_builder, catalogue
-from kaleidobert.datasets.bank import Bank
+from kaleidobert.datasets.bank import builder
+from kaleidobert.datasets.bank.bank import Bank
 from kaleidobert.datasets.products import read_image
+from kaleidobert.datasets.sources import table
 from kaleidobert.errors import UserError
-from kaleidobert.model_zoo import encoders
+from kaleidobert.model_zoo import patch_encoders
 from kaleidobert.preprocessors import features, foreground
 from tests.apps_data import World, call, edit, refused
 from tests.tables import TWO
@@ -54,7 +55,7 @@ def huge_png(width: int, height: int) -> bytes:
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 def test_odd_pictures_are_read_and_broken_ones_left_out_with_the_reason(fresh):
     folder = fresh.folder / "catalogue"
-    products, _ = catalogue.read(fresh.source)
+    products, _ = table.read(fresh.source)
     paths, names = [Path(product.image_path) for product in products], [product.image_id for product in products]
     whole = Image.open(paths[0]).convert("RGB")
     whole.convert("CMYK").save(folder / "cmyk.jpg")
@@ -102,7 +103,7 @@ def test_double_ids_and_empty_texts_are_left_out(fresh):
 
 
 def test_an_encoder_that_returns_nan(fresh, monkeypatch):
-    build, names = encoders.build, [product.image_id for product in catalogue.read(fresh.source)[0]]
+    build, names = patch_encoders.build, [product.image_id for product in table.read(fresh.source)[0]]
     Path(fresh.folder / "catalogue/p03-front.png").write_bytes(b"")
     sick = {views(fresh.folder / "catalogue" / f"{name.replace('/', '-')}.png")[1].tobytes() for name in names[::9]}
 
@@ -116,8 +117,8 @@ def test_an_encoder_that_returns_nan(fresh, monkeypatch):
 
         return replace(encoder, encode=encode)
 
-    monkeypatch.setattr(encoders, "build", broken)
-    monkeypatch.setattr(bank_builder, "_ENCODERS", {})
+    monkeypatch.setattr(patch_encoders, "build", broken)
+    monkeypatch.setattr(builder, "_ENCODERS", {})
     done = call("records", fresh.records())
     left = [json.loads(line) for line in (fresh.folder / "made/left_out.jsonl").read_text().splitlines()]
     lost = [name for number, name in enumerate(names) if number % 9 == 0 or name == "p03/front"]
@@ -134,14 +135,14 @@ def views(path: Path) -> list[np.ndarray]:
 
 
 def test_a_picture_of_several_rows_is_encoded_once(fresh, monkeypatch):
-    build, count = encoders.build, []
+    build, count = patch_encoders.build, []
 
     def counting(config):
         encoder = build(config)
         return replace(encoder, batch=5, encode=lambda patches: count.append(len(patches)) or encoder.encode(patches))
 
-    monkeypatch.setattr(encoders, "build", counting)
-    monkeypatch.setattr(bank_builder, "_ENCODERS", {})
+    monkeypatch.setattr(patch_encoders, "build", counting)
+    monkeypatch.setattr(builder, "_ENCODERS", {})
     assert call("records", fresh.records("once")).status == 0
     once = sum(count)
     edit(fresh.source, lambda rows: rows.extend({**row, "id": row["id"] + "-again", "text": "another text"} for row in list(rows)))
@@ -213,7 +214,7 @@ def shards(folder: Path) -> dict[str, int]:
 
 
 def test_an_interrupted_bank_is_continued_byte_for_byte(fresh, whole, monkeypatch):
-    make, done_shards = bank_builder.build_shard, []
+    make, done_shards = builder.build_shard, []
 
     def interrupted(*arguments):
         if len(done_shards) == 2:
@@ -222,7 +223,7 @@ def test_an_interrupted_bank_is_continued_byte_for_byte(fresh, whole, monkeypatc
         return make(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(bank_builder, "build_shard", interrupted)
+        patch.setattr(builder, "build_shard", interrupted)
         done = call("records", fresh.records(shard_size=6))
     assert done.status == 130 and "the same command continues where it stopped" in done.err
     (fresh.folder / "made/.features-00002.npy.77.tmp").write_bytes(b"half")
@@ -266,6 +267,6 @@ def dying(config):
 
 def test_a_worker_that_dies_is_explained(fresh):
     config = fresh.records(shard_size=6, workers=2)
-    products, _ = catalogue.read(fresh.source)
+    products, _ = table.read(fresh.source)
     with pytest.raises(UserError, match="a worker process died.*finished shards are kept.*fewer workers"):
-        list(bank_builder.build_shards(config, products, dying))
+        list(builder.build_shards(config, products, dying))

@@ -9,11 +9,12 @@ import pytest
 from PIL import Image
 
 from kaleidobert import configs
-from kaleidobert.datasets import bank_builder, catalogue
-from kaleidobert.datasets.bank import Bank
+from kaleidobert.datasets.bank import builder
+from kaleidobert.datasets.bank.bank import Bank
+from kaleidobert.datasets.sources import table
 from kaleidobert.levels import KALEIDO
-from kaleidobert.model_zoo import encoders
-from kaleidobert.preprocessors import patches
+from kaleidobert.model_zoo import patch_encoders
+from kaleidobert.preprocessors import patch_generator
 from tests.apps_data import World, call, refused
 from tests.tiny import HEIGHT, WIDTH, tiny_catalogue
 
@@ -57,7 +58,7 @@ def plain_features(paths: list[str], weights: Path) -> np.ndarray:
         picture = Image.open(path)
         for level in KALEIDO:
             cut = [np.asarray(picture.crop(tuple(tile)).resize((SIZE, SIZE), Image.Resampling.BILINEAR))
-                   for tile in patches.tiles((0, 0, WIDTH, HEIGHT), level.grid)]
+                   for tile in patch_generator.tiles((0, 0, WIDTH, HEIGHT), level.grid)]
             if level.pretext == "rotate":
                 cut = [np.rot90(patch, turns) for turns in range(4) for patch in cut]
             if level.pretext == "grey":
@@ -78,7 +79,7 @@ def test_the_bank_holds_what_the_plain_way_gives(fresh, weights):
 
 
 def test_a_row_does_not_depend_on_its_company(fresh):
-    encoder = encoders.build(fresh.encoder)
+    encoder = patch_encoders.build(fresh.encoder)
     pixels = np.random.default_rng(0).integers(0, 255, (encoder.batch + 5, SIZE, SIZE, 3)).astype(np.uint8)
     whole = encoder.encode(pixels)
     assert whole.shape == (encoder.batch + 5, 1280) and whole.dtype == np.float32
@@ -90,9 +91,9 @@ def test_a_row_does_not_depend_on_its_company(fresh):
                                               ({"precision": "mixed_float16"}, 0.02)])
 def test_faster_ways_are_near(fresh, changes, largest):
     pixels = np.random.default_rng(0).integers(0, 255, (6, SIZE, SIZE, 3)).astype(np.uint8)
-    plain = encoders.build(fresh.encoder).encode(pixels)
+    plain = patch_encoders.build(fresh.encoder).encode(pixels)
     before = keras.config.dtype_policy()
-    other = encoders.build(replace(fresh.encoder, **changes)).encode(pixels)
+    other = patch_encoders.build(replace(fresh.encoder, **changes)).encode(pixels)
     assert other.dtype == np.float32 and keras.config.dtype_policy() == before
     distance = np.linalg.norm(other - plain, axis=1) / np.linalg.norm(plain, axis=1)
     assert 0 < distance.max() < largest
@@ -108,7 +109,7 @@ def test_normalisation_folds_into_every_kind_of_convolution():
     y = layers.Conv2D(5, 1, use_bias=False)(layers.Conv2D(5, 1, bias_initializer="ones")(y))  # without a normalisation
     plain = keras.Model(image, layers.Dense(4)(layers.GlobalAveragePooling2D()(y)))
     _disturb(plain)
-    copy = encoders.folded(plain)
+    copy = patch_encoders.folded(plain)
     pixels = np.random.default_rng(0).normal(size=(3, 12, 12, 3)).astype(np.float32)
     assert not any(isinstance(layer, layers.BatchNormalization) for layer in copy.layers)
     np.testing.assert_allclose(copy.predict_on_batch(pixels), plain.predict_on_batch(pixels), rtol=2e-4, atol=1e-5)
@@ -118,7 +119,7 @@ def test_small_patches_go_through_the_network_at_their_own_size(fresh):
     fine = replace(fresh.encoder, size=64, small_size=32)
     made = fresh.records(encoder=fine, foreground=configs.Foreground("none"))  # pictures of 40 x 52
     assert call("records", made).status == 0
-    bank, encoder = Bank(made.bank), encoders.build(fine)
+    bank, encoder = Bank(made.bank), patch_encoders.build(fine)
     assert bank.encoder == "mobilenet_v2-64-small32" and bank.feature_size == 1280
     picture = Image.open(bank.table[2]["image_path"])
     stored = np.load(bank.folder / "features-00000.npy")[2]
@@ -129,14 +130,14 @@ def test_small_patches_go_through_the_network_at_their_own_size(fresh):
 
 
 def test_a_bank_made_otherwise_is_another_encoder_s(fresh):
-    names = [bank_builder.encoder_name(replace(fresh.encoder, **changes)) for changes in (
+    names = [builder.encoder_name(replace(fresh.encoder, **changes)) for changes in (
         {}, {"batch_size": 9}, {"folded": True}, {"precision": "mixed_bfloat16"}, {"precision": "mixed_float16", "folded": True},
         {"small_size": 32, "folded": True}, {"turned": "square"})]
     assert names == ["mobilenet_v2-40", "mobilenet_v2-40", "mobilenet_v2-40-folded", "mobilenet_v2-40-bfloat16",
                      "mobilenet_v2-40-float16", "mobilenet_v2-40-small32-folded", "mobilenet_v2-40-square"]
     made = fresh.records(encoder=fresh.encoder)
-    products, _ = catalogue.read(fresh.source)
-    mark = bank_builder.claim(made, products)  # a run that was interrupted at once
-    assert bank_builder.fingerprint(replace(made, threads=3, workers=2, encoder=replace(fresh.encoder, batch_size=9)), products) == mark
+    products, _ = table.read(fresh.source)
+    mark = builder.claim(made, products)  # a run that was interrupted at once
+    assert builder.fingerprint(replace(made, threads=3, workers=2, encoder=replace(fresh.encoder, batch_size=9)), products) == mark
     for changes in ({"folded": True}, {"precision": "mixed_bfloat16"}, {"small_size": 32}, {"turned": "square"}):
         refused(call("records", replace(made, encoder=replace(fresh.encoder, **changes))), "holds another bank")

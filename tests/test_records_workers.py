@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from kaleidobert import configs
-from kaleidobert.datasets import bank_builder, catalogue, cutting, worker_processes
+from kaleidobert.datasets.bank import builder, patch_extraction, worker_processes
+from kaleidobert.datasets.sources import table
 from kaleidobert.errors import UserError
 from tests.apps_data import World, call
 from tests.tables import TWO
@@ -40,7 +41,7 @@ def read(product, load):
 @pytest.mark.parametrize("threads", [0, 1, 4])
 def test_pictures_come_in_order_and_faults_in_their_places(fresh, threads):
     config = fresh.records(threads=threads, foreground=configs.Foreground("none"))
-    whole = [product for product in catalogue.read(fresh.source)[0] if product.view == "front"]
+    whole = [product for product in table.read(fresh.source)[0] if product.view == "front"]
 
     def load(number: int) -> np.ndarray:
         time.sleep(0.02 * (number % 3 == 0))  # the later ones are ready first
@@ -48,7 +49,7 @@ def test_pictures_come_in_order_and_faults_in_their_places(fresh, threads):
             raise UserError("broken", "here")
         return np.full((8 + number, 9, 3), number, np.uint8)
 
-    found = list(cutting.ahead([read(product, load) for product in whole], config, None))
+    found = list(patch_extraction.ahead([read(product, load) for product in whole], config, None))
     assert len(found) == 16 and str(found[5]) == "here: broken"
     for number, cut in enumerate(found):
         assert number == 5 or (cut.views[0] == number).all() and cut.box == (0, 0, 9, 8 + number)
@@ -56,14 +57,14 @@ def test_pictures_come_in_order_and_faults_in_their_places(fresh, threads):
 
 def test_no_more_pictures_are_cut_ahead_than_fit_together(fresh):
     config = fresh.records(threads=2, encoder=configs.Encoder("pixels", 4, batch_size=3), foreground=configs.Foreground("none"))
-    products, started, lock = [p for p in catalogue.read(fresh.source)[0] if p.view == "front"], [], threading.Lock()
+    products, started, lock = [p for p in table.read(fresh.source)[0] if p.view == "front"], [], threading.Lock()
 
     def load(number: int) -> np.ndarray:
         with lock:
             started.append(number)
         return np.zeros((9, 9, 3), np.uint8)
 
-    cuts = cutting.ahead([read(product, load) for product in products], config, None)
+    cuts = patch_extraction.ahead([read(product, load) for product in products], config, None)
     for taken in range(1, 8):
         next(cuts)
         time.sleep(0.01)
@@ -79,7 +80,7 @@ def test_an_error_that_is_no_picture_s_fault_is_raised(fresh):
         raise MemoryError("all of it")
 
     with pytest.raises(MemoryError, match="all of it"):
-        list(cutting.ahead([read(product, load) for product in catalogue.read(fresh.source)[0]], config, None))
+        list(patch_extraction.ahead([read(product, load) for product in table.read(fresh.source)[0]], config, None))
 
 
 def test_any_number_of_threads_makes_the_same_bank(fresh):
@@ -124,13 +125,13 @@ def test_processes_share_cores_and_take_gpus_in_turn():
                                                     ("mobilenet_v2", 1, ["4,7"]), ("pixels", 0, None)])
 def test_every_process_sees_a_gpu_of_its_own(fresh, monkeypatch, encoder, workers, seen):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
-    monkeypatch.setattr(bank_builder.os, "cpu_count", lambda: 3)
+    monkeypatch.setattr(builder.os, "cpu_count", lambda: 3)
     config = fresh.records(shard_size=6, workers=workers, encoder=configs.Encoder(encoder, 32))
-    products, _ = catalogue.read(fresh.source)
-    monkeypatch.setattr(bank_builder, "ProcessPoolExecutor", Pool)
-    monkeypatch.setattr(bank_builder, "build_shard", lambda config, number, part, *_: Pool.asked.append(config.threads) or len(part))
+    products, _ = table.read(fresh.source)
+    monkeypatch.setattr(builder, "ProcessPoolExecutor", Pool)
+    monkeypatch.setattr(builder, "build_shard", lambda config, number, part, *_: Pool.asked.append(config.threads) or len(part))
     Pool.shares, Pool.asked = [], []
-    assert sum(bank_builder.build_shards(config, products, None)) == 22
+    assert sum(builder.build_shards(config, products, None)) == 22
     if workers == 1:
         assert Pool.shares == [] and set(Pool.asked) == {3}  # in this process, all cores
     else:

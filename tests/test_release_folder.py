@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from kaleidobert.app_zoo import released_flags
-from kaleidobert.datasets import released_schema
-from kaleidobert.evaluators import released_results
+from kaleidobert import released_cli
+from kaleidobert.evaluators.files import released_results
+from kaleidobert.released import schema as released_schema
 from tests import release_folder
 from tests.apps_data import results
 
@@ -33,7 +33,7 @@ def root(tmp_path_factory) -> Path:
 
 def script(root: Path, name: str, *words: str) -> int:
     """What scripts/run_NAME.sh calls."""
-    return released_flags.main([name, str(root / "configs"), *words])
+    return released_cli.main([name, str(root / "configs"), *words])
 
 
 def flags(name: str, datasets: str = "./dataset") -> list[str]:
@@ -56,7 +56,7 @@ def flags(name: str, datasets: str = "./dataset") -> list[str]:
             "--learning_rate=2e-5", f"--output_dir=./checkpoint/classification/{kind}_out"]
 
 
-@pytest.mark.parametrize("name", released_flags.COMMANDS)
+@pytest.mark.parametrize("name", released_cli.COMMANDS)
 def test_a_script_without_words_takes_the_released_files(root, name, tmp_path, monkeypatch, capsys):
     """From any folder; the network here is small, and so is the training."""
     monkeypatch.chdir(tmp_path)
@@ -77,7 +77,7 @@ def test_a_script_without_words_takes_the_released_files(root, name, tmp_path, m
     assert name == "pretrain" or f"weights from {root}/checkpoint/pretrained/kaleidobert.ckpt-50683" in out
 
 
-@pytest.mark.parametrize("name", released_flags.COMMANDS)
+@pytest.mark.parametrize("name", released_cli.COMMANDS)
 def test_a_script_without_files_says_what_is_missing_and_how_to_get_it(name, tmp_path, capsys):
     """In one message, and no run is begun; whoever names a bank of his own is told of the bank alone, and --help helps."""
     (tmp_path / "configs").symlink_to(ROOT / "configs")
@@ -86,7 +86,7 @@ def test_a_script_without_files_says_what_is_missing_and_how_to_get_it(name, tmp
     part = {"pretrain": "pretrain", "cat": "finetune", "subcat": "finetune"}.get(name, "retrieve")
     lines = err.splitlines()
     assert not out and len(lines) == 2 and lines[0] == lines[1]
-    assert lines[0].startswith(f"kaleidobert {released_flags.COMMANDS[name]}: run_{name}.sh: neither ")
+    assert lines[0].startswith(f"kaleidobert {released_cli.COMMANDS[name]}: run_{name}.sh: neither ")
     assert f"({tmp_path}/dataset/{part}/" in err and f"({tmp_path}/dataset/catalogue/bank)" in err
     assert f"dataset/get_{part}_data.sh" in err and ("get_checkpoint.sh" in err) == (name != "pretrain") and "run_records.sh" in err
     for named in re.findall(r"(?:dataset|checkpoint|scripts)/\w+\.sh", err):
@@ -97,7 +97,7 @@ def test_a_script_without_files_says_what_is_missing_and_how_to_get_it(name, tmp
     assert done.value.code == 0
 
 
-@pytest.mark.parametrize("name", released_flags.COMMANDS)
+@pytest.mark.parametrize("name", released_cli.COMMANDS)
 @pytest.mark.parametrize(("folder", "datasets"), [("", "./dataset"), ("scripts", "./datasets")])
 def test_the_flags_of_the_released_scripts(root, name, folder, datasets, monkeypatch, capsys):
     """As they stand there, from either folder: the released scripts make the lists themselves; here they may be missing."""

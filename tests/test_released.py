@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 
 from kaleidobert.errors import UserError
-from kaleidobert.model_zoo import released, released_config, released_names, tf_checkpoint
 from kaleidobert.model_zoo.kaleidobert import Classifier, Matcher, Pretrainer, pretrainer
 from kaleidobert.model_zoo.stored import Stored
+from kaleidobert.released import checkpoints, tf_checkpoint
+from kaleidobert.released import config as released_config
+from kaleidobert.released import names as released_names
 from tests import golden_data as data
 from tests.golden_data import needs_golden
 from tests.network_data import SIZES, TABLES, backbone
@@ -30,7 +32,7 @@ def small(**changes):
 @pytest.fixture
 def checkpoint(monkeypatch):
     """A checkpoint to play with, {name: array}, that the reader reads instead of a file."""
-    arrays = dict(released.export_weights(small(seed=5)))
+    arrays = dict(checkpoints.export_weights(small(seed=5)))
 
     def open_arrays(prefix, wants):
         return {name: Stored(array.shape, array.dtype, lambda array=array: array) for name, array in arrays.items() if wants(name)}
@@ -44,7 +46,7 @@ def test_every_variable_of_the_base_model_has_its_released_name_and_shape():
     listed = json.loads((data.GOLDEN / "variables_base_config.json").read_text())
     with keras.StatelessScope(initialize_variables=False):  # 121 million numbers that nobody needs
         model = pretrainer({})
-    names, head = released.names_of(model), released_names.label_names("catepred").values()
+    names, head = checkpoints.names_of(model), released_names.label_names("catepred").values()
     shapes = {}
     for weight in model.trainable_weights:
         shape = tuple(weight.shape)
@@ -60,8 +62,8 @@ def test_every_variable_of_the_base_model_has_its_released_name_and_shape():
 def test_a_training_checkpoint_is_read_without_its_slots():
     golden = data.load("G1")
     path = data.GOLDEN / "G1/ckpt_step3/model.ckpt-3"
-    assert len(tf_checkpoint.index(path)[0]) == 276 and len(released.open_weights(path)) == 91
-    exported = released.export_weights(released.import_checkpoint(path, data.GOLDEN / "G1/config.json"))
+    assert len(tf_checkpoint.index(path)[0]) == 276 and len(checkpoints.open_weights(path)) == 91
+    exported = checkpoints.export_weights(checkpoints.import_checkpoint(path, data.GOLDEN / "G1/config.json"))
     for name, value in exported.items():
         np.testing.assert_array_equal(value, golden[f"w3.{name}"], name)
 
@@ -69,8 +71,8 @@ def test_a_training_checkpoint_is_read_without_its_slots():
 @needs_golden
 def test_the_heads_of_pre_training_survive_in_a_fine_tuned_checkpoint():
     path, config = data.GOLDEN / "G3/ckpt_catepred/model.ckpt-0", data.GOLDEN / "G3/config.json"
-    assert isinstance(released.import_checkpoint(path, config), Classifier)
-    exported, golden = released.export_weights(released.import_checkpoint(path, config, "pretraining")), data.load("G1")
+    assert isinstance(checkpoints.import_checkpoint(path, config), Classifier)
+    exported, golden = checkpoints.export_weights(checkpoints.import_checkpoint(path, config, "pretraining")), data.load("G1")
     for name, value in exported.items():
         np.testing.assert_array_equal(value, golden[f"w0.{name}"], name)
 
@@ -158,7 +160,7 @@ def test_other_first_components_and_both_directions(checkpoint, first):
         checkpoint[first + name.removeprefix(f"{released_names.PREFIX}/")] = array
     checkpoint |= {f"{first}global_step": np.int64(3), "beta1_power": np.float32(1)}
     checkpoint |= {f"{name}/Adam_1": array for name, array in list(checkpoint.items())[:4]}
-    exported = released.export_weights(released.import_checkpoint("x", CONFIG))
+    exported = checkpoints.export_weights(checkpoints.import_checkpoint("x", CONFIG))
     assert exported.keys() == original.keys()
     assert all(np.array_equal(exported[name], original[name]) for name in original)
 
@@ -169,7 +171,7 @@ def test_everything_that_does_not_fit_is_listed(checkpoint):
     checkpoint[f"{first}cls/img_jigsaw/jigsaw_output_weights"] = lost
     checkpoint[f"{first}cls/seq_relationship/output_weights"] = np.zeros((16, 2), np.float32)
     with pytest.raises(UserError) as refusal:
-        released.import_checkpoint("x", CONFIG)
+        checkpoints.import_checkpoint("x", CONFIG)
     lines = [line.strip() for line in str(refusal.value).splitlines()[1:-1]]
     assert lines == ["- cls/img_jigsaw/jiasaw_output_weights float[24, 64]",
                      "+ cls/img_jigsaw/jigsaw_output_weights float[24, 64]",
@@ -178,18 +180,18 @@ def test_everything_that_does_not_fit_is_listed(checkpoint):
 
 def test_a_fine_tuning_head_is_wanted_and_missing(checkpoint):
     with pytest.raises(UserError, match=r"- subcatepred_dense/kernel"):
-        released.import_checkpoint("x", CONFIG, "subcatepred")
+        checkpoints.import_checkpoint("x", CONFIG, "subcatepred")
     with pytest.raises(UserError, match="catepred or subcatepred"):
-        released.import_checkpoint("x", CONFIG, "brand")
+        checkpoints.import_checkpoint("x", CONFIG, "brand")
     checkpoint["bert/position_dense"] = checkpoint[f"{released_names.PREFIX}/bert/position_dense"]
     with pytest.raises(UserError, match="names"):
-        released.import_checkpoint("x", CONFIG)
+        checkpoints.import_checkpoint("x", CONFIG)
 
 
 def test_short_type_tables_are_taken_from_the_checkpoint(checkpoint):
     for name in [name for name in checkpoint if name.endswith("_type_embeddings") and "token" not in name]:
         checkpoint[name] = checkpoint[name][:2]
-    model = released.import_checkpoint("x", CONFIG | {"patch_type_vocab_size": 6})
+    model = checkpoints.import_checkpoint("x", CONFIG | {"patch_type_vocab_size": 6})
     assert model.backbone.patch_type_vocabulary_size == 2
 
 
@@ -211,10 +213,10 @@ def test_config(tmp_path):
 @pytest.mark.parametrize("table", [table for table in TABLES if table != "kaleido"])
 def test_other_levels_have_no_released_form(table):
     with pytest.raises(UserError, match="standard level table"):
-        released.export_weights(Pretrainer(backbone(table)))
+        checkpoints.export_weights(Pretrainer(backbone(table)))
 
 
 def test_heads_of_our_own_have_no_released_form():
-    assert len(released.export_weights(Matcher(backbone("kaleido")))) == 62  # the backbone's 60 and the head's 2
+    assert len(checkpoints.export_weights(Matcher(backbone("kaleido")))) == 62  # the backbone's 60 and the head's 2
     with pytest.raises(UserError, match="head_product"):
-        released.export_weights(Matcher(backbone("kaleido"), "product"))
+        checkpoints.export_weights(Matcher(backbone("kaleido"), "product"))

@@ -9,11 +9,13 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from kaleidobert.app_zoo import cli
-from kaleidobert.datasets import released_bank, released_files, released_rows, released_schema
-from kaleidobert.datasets.released_bank import FolderRows, convert
+from kaleidobert import cli
 from kaleidobert.errors import UserError
 from kaleidobert.levels import KALEIDO, KaleidoLevel
+from kaleidobert.released import bank, files
+from kaleidobert.released import rows as released_rows
+from kaleidobert.released import schema as released_schema
+from kaleidobert.released.bank import FolderRows, convert
 from tests import released_data
 
 SIX = (*KALEIDO, KaleidoLevel("fine", 6, "blank", num_masked=4))
@@ -73,10 +75,10 @@ def test_half(tmp_path):
 def test_an_interrupted_conversion_goes_on(tmp_path, monkeypatch, after):
     """Ctrl-C while the batch number ``after`` + 1 of two rows is read."""
     text = source(tmp_path)
-    monkeypatch.setattr(released_bank, "BATCH", 2)
-    monkeypatch.setattr(released_bank, "KEEP", 2)
+    monkeypatch.setattr(bank, "BATCH", 2)
+    monkeypatch.setattr(bank, "KEEP", 2)
     whole = content(convert(text.paths, text.schema, tmp_path / "whole").folder)
-    real, seen = released_files.batches, []
+    real, seen = files.batches, []
 
     def batches(rows, size):
         for number, batch in enumerate(real(rows, size)):
@@ -85,13 +87,13 @@ def test_an_interrupted_conversion_goes_on(tmp_path, monkeypatch, after):
             yield batch
 
     with monkeypatch.context() as patch:
-        patch.setattr(released_files, "batches", batches)
+        patch.setattr(files, "batches", batches)
         with pytest.raises(KeyboardInterrupt):
             convert(text.paths, text.schema, tmp_path / "cut")
     with pytest.raises(UserError, match="no finished conversion"):
         released_rows.open_rows(tmp_path / "cut", text.schema)
-    read = released_files.rows
-    monkeypatch.setattr(released_files, "rows", lambda paths, schema, start, *rest: seen.append(start) or read(paths, schema, start, *rest))
+    read = files.rows
+    monkeypatch.setattr(files, "rows", lambda paths, schema, start, *rest: seen.append(start) or read(paths, schema, start, *rest))
     assert content(convert(text.paths, text.schema, tmp_path / "cut").folder) == whole
     assert seen == [text.index.position(after // 2 * 4)]  # what was safe on the disk is not read again
 
@@ -99,14 +101,14 @@ def test_an_interrupted_conversion_goes_on(tmp_path, monkeypatch, after):
 def test_a_finished_conversion_is_only_opened(tmp_path, monkeypatch, capsys):
     text = source(tmp_path)
     convert(text.paths, text.schema, tmp_path / "made")
-    monkeypatch.setattr(released_files, "rows", lambda *arguments: pytest.fail("read again"))
+    monkeypatch.setattr(files, "rows", lambda *arguments: pytest.fail("read again"))
     assert len(convert(text.paths, text.schema, tmp_path / "made")) == 11 and "is complete" in capsys.readouterr().out
 
 
 def test_two_that_convert_into_one_folder_do_not_meet(tmp_path, monkeypatch):
     text = source(tmp_path)
     whole = content(convert(text.paths, text.schema, tmp_path / "whole").folder)
-    real, both = released_files.rows, threading.Barrier(2)
+    real, both = files.rows, threading.Barrier(2)
     read = []
 
     def slow(*arguments):
@@ -119,7 +121,7 @@ def test_two_that_convert_into_one_folder_do_not_meet(tmp_path, monkeypatch):
         both.wait(10)
         return convert(text.paths, text.schema, tmp_path / "made")
 
-    monkeypatch.setattr(released_files, "rows", slow)
+    monkeypatch.setattr(files, "rows", slow)
     with ThreadPoolExecutor(2) as pool:
         assert [len(rows) for rows in pool.map(one, range(2))] == [11, 11]
     assert len(read) == 1 and content(tmp_path / "made") == whole and not (tmp_path / "made/.lock").exists()
@@ -127,9 +129,9 @@ def test_two_that_convert_into_one_folder_do_not_meet(tmp_path, monkeypatch):
 
 def test_rows_are_on_the_disk_before_it_says_so(tmp_path, monkeypatch):
     text, events = source(tmp_path), []
-    real, write = os.fsync, released_bank.files.write_json
+    real, write = os.fsync, bank.files.write_json
     monkeypatch.setattr(os, "fsync", lambda number: (events.append(os.readlink(f"/proc/self/fd/{number}")), real(number)))
-    monkeypatch.setattr(released_bank.files, "write_json", lambda path, value: (events.append(value.get("rows")), write(path, value)))
+    monkeypatch.setattr(bank.files, "write_json", lambda path, value: (events.append(value.get("rows")), write(path, value)))
     convert(text.paths, text.schema, tmp_path / "made")
     named = [event.rpartition("/")[2] for event in events[: events.index(11)] if isinstance(event, str)]
     assert set(content(tmp_path / "made")) - {"index.json"} <= set(named)
@@ -182,7 +184,7 @@ def test_a_mistake_in_the_files_names_its_place_and_can_be_mended(tmp_path, monk
     with pytest.raises(UserError, match="another files"):  # the lines may have moved
         convert(text.paths, text.schema, tmp_path / "made")
     assert len(convert(text.paths, text.schema, tmp_path / "again")) == 11
-    monkeypatch.setattr(released_bank.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 10}))
+    monkeypatch.setattr(bank.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 10}))
     with pytest.raises(UserError, match="GB are needed and 0.0 GB are free"):
         convert(text.paths, text.schema, tmp_path / "full")
 

@@ -11,10 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks import data_files
-from kaleidobert.datasets import released_files, released_index, released_numbers, released_schema, released_writer
-from kaleidobert.datasets.released_files import Line, Position
-from kaleidobert.datasets.released_index import Index
 from kaleidobert.errors import UserError
+from kaleidobert.released import files, numbers, writer
+from kaleidobert.released import index as released_index
+from kaleidobert.released import schema as released_schema
+from kaleidobert.released.files import Line, Position
+from kaleidobert.released.index import Index
 from tests.golden_data import GOLDEN, needs_golden
 
 TOY = released_schema.parse("a:int:3,b:float:2,c:str:1,d:int:1,e:float:1", "toy")
@@ -24,7 +26,7 @@ G4 = GOLDEN / "G4"
 
 
 def read(path, schema=TOY, threads=1):
-    return [row for _, row in released_files.rows([path], schema, threads=threads)]
+    return [row for _, row in files.rows([path], schema, threads=threads)]
 
 
 @needs_golden
@@ -33,10 +35,10 @@ def test_golden_files(kind):
     text = json.loads((G4 / "schemas.json").read_text())[kind]
     schema = released_schema.for_task(released_schema.parse(text, "schemas.json"), kind)
     name = {"pretrain": "quirky", "finetune": "finetune_list", "retrieve": "retrieve_i2t_list"}[kind]
-    paths = released_files.read_list(G4 / f"data/{name}.list_csv")
+    paths = files.read_list(G4 / f"data/{name}.list_csv")
     with np.load(G4 / "parsed.npz") as parsed:
         golden = {key.split(".")[1]: parsed[key] for key in parsed.files if key.startswith(f"{kind}.")}
-    (after, batch), = released_files.batches(released_files.rows(paths, schema, threads=2), 100)
+    (after, batch), = files.batches(files.rows(paths, schema, threads=2), 100)
     assert set(batch) == set(golden) and after.file == len(paths) - 1
     for column, array in golden.items():
         if array.dtype.kind == "S":
@@ -87,10 +89,10 @@ def test_round_trip(tmp_path_factory, rows, cut):
     path = tmp_path_factory.mktemp("rows") / "rows"
     a, b, c, d, e = zip(*rows)
     columns = {"a": np.array(a), "b": np.array(b, np.float32), "c": np.array(c, object), "d": np.array(d), "e": np.array(e, np.float32)}
-    assert released_writer.write(path, TOY, [columns]) == len(rows)
+    assert writer.write(path, TOY, [columns]) == len(rows)
     if cut:
         path.write_bytes(path.read_bytes()[:-1])
-    got = released_files.stack(read(path))
+    got = files.stack(read(path))
     assert got["c"].ravel().tolist() == list(c)
     for name in "abde":
         assert got[name].tobytes() == np.reshape(columns[name], got[name].shape).astype(got[name].dtype).tobytes(), name
@@ -103,8 +105,8 @@ def test_whole_schema_with_base64(tmp_path, task):
     schema = released_schema.for_task(released_schema.parse(text, "x"), task)
     columns = data_files.columns(schema, 3, 0.3)
     parts = [{name: columns[name][part] for name in columns} for part in (slice(2), slice(2, None))]
-    released_writer.write(tmp_path / "rows", schema, parts)
-    got = released_files.stack(read(tmp_path / "rows", schema, threads=2))
+    writer.write(tmp_path / "rows", schema, parts)
+    got = files.stack(read(tmp_path / "rows", schema, threads=2))
     for column in schema.columns:
         assert got[column.name].tolist() == columns[column.name].tolist()
 
@@ -123,11 +125,11 @@ def test_base64_alphabets(tmp_path, encode):
 def test_writer_refuses(tmp_path, columns, message):
     good = {"a": np.zeros((2, 3), int), "b": np.zeros((2, 2), np.float32), "c": np.array(["", ""]), "d": np.zeros(2, int), "e": np.zeros(2)}
     with pytest.raises(UserError, match=message):
-        released_writer.write(tmp_path / "rows", TOY, [good | columns])
+        writer.write(tmp_path / "rows", TOY, [good | columns])
     with pytest.raises(UserError, match="no such array"):
-        released_writer.write(tmp_path / "rows", TOY, [{"a": good["a"]}])
+        writer.write(tmp_path / "rows", TOY, [{"a": good["a"]}])
     with pytest.raises(UserError, match="no row"):
-        released_writer.write(tmp_path / "rows", TOY, [])
+        writer.write(tmp_path / "rows", TOY, [])
     assert not list(tmp_path.iterdir())
 
 
@@ -148,12 +150,12 @@ def many(tmp_path):
 
 @pytest.mark.parametrize("threads", [1, 3])
 def test_order_and_going_on(many, threads):
-    read = list(released_files.rows(many, TOY, threads=threads))
+    read = list(files.rows(many, TOY, threads=threads))
     assert [int(row["d"][0]) for _, row in read] == list(range(20))
     for place, (after, _) in enumerate(read, 1):
-        rest = [int(row["d"][0]) for _, row in released_files.rows(many, TOY, after, threads)]
+        rest = [int(row["d"][0]) for _, row in files.rows(many, TOY, after, threads)]
         assert rest == list(range(place, 20))
-    batches = [batch["d"].ravel().tolist() for _, batch in released_files.batches(iter(read), 8)]
+    batches = [batch["d"].ravel().tolist() for _, batch in files.batches(iter(read), 8)]
     assert batches == [list(range(8)), list(range(8, 16)), list(range(16, 20))]
 
 
@@ -162,13 +164,13 @@ def test_a_mistake_comes_after_the_rows_before_it(many, threads):
     many[2].write_bytes(GOOD * 2 + b"x" + GOOD)
     seen = []
     with pytest.raises(UserError, match=r"z, line 3, column 'a': number 1 is 'x1'; expected: a whole number"):
-        for _, row in released_files.rows(many, TOY, threads=threads):
+        for _, row in files.rows(many, TOY, threads=threads):
             seen.append(row)
     assert len(seen) == 10
     many[1].unlink()
     seen = []
     with pytest.raises(UserError, match="y: cannot be read"):
-        for _, row in released_files.rows(many, TOY, threads=threads):
+        for _, row in files.rows(many, TOY, threads=threads):
             seen.append(row)
     assert len(seen) == 7
 
@@ -176,9 +178,9 @@ def test_a_mistake_comes_after_the_rows_before_it(many, threads):
 def test_place_in_another_file_is_refused(many):
     for place in (Position(0, 5, 1), Position(0, 10**6, 1)):
         with pytest.raises(UserError, match="no line begins at byte"):
-            list(released_files.rows(many, TOY, place))
+            list(files.rows(many, TOY, place))
     with pytest.raises(UserError, match="in file 4"):
-        list(released_files.rows(many, TOY, Position(4)))
+        list(files.rows(many, TOY, Position(4)))
 
 
 def test_index(many, tmp_path):
@@ -188,8 +190,8 @@ def test_index(many, tmp_path):
     index.save(tmp_path / "index.npz")
     for each in (index, Index.load(tmp_path / "index.npz", many)):
         assert len(each) == 20
-        assert [int(released_files.parse(each.line(i), TOY)["d"][0]) for i in range(20)] == list(range(20))
-        assert [each.line(i) for i in range(20)] == list(released_files.lines(many))
+        assert [int(files.parse(each.line(i), TOY)["d"][0]) for i in range(20)] == list(range(20))
+        assert [each.line(i) for i in range(20)] == list(files.lines(many))
     with pytest.raises(IndexError):
         index.line(20)
     with pytest.raises(UserError, match="index of 3 files"):
@@ -246,7 +248,7 @@ def test_bad_files(tmp_path, content, message):
     (tmp_path / "rows").write_bytes(content)
     with pytest.raises(UserError, match=message):
         read(tmp_path / "rows")
-    if not content or content[:2] == released_files.GZIP:
+    if not content or content[:2] == files.GZIP:
         with pytest.raises(UserError, match=message):
             Index.scan([tmp_path / "rows"])
 
@@ -258,14 +260,14 @@ def test_bad_files(tmp_path, content, message):
 def test_bad_base64(field, message):
     schema = released_schema.parse("i:int:1,x:base64:2", "x")
     with pytest.raises(UserError, match=f"here, column 'x': {message}"):
-        released_files.parse(Line(b"1\t" + field, "here", Position()), schema)
+        files.parse(Line(b"1\t" + field, "here", Position()), schema)
 
 
 def test_latin_1_line_ends_and_long_lines(tmp_path, monkeypatch):
     (tmp_path / "rows").write_bytes(GOOD.replace(b"h", b"\xe9t\xe9").replace(b"\n", b"\r\n") * 2)
     schema = released_schema.parse(str(TOY), "toy", "latin-1")
     assert [row["c"] for row in read(tmp_path / "rows", schema)] == ["été", "été"]
-    monkeypatch.setattr(released_files, "LONGEST_LINE", 20)
+    monkeypatch.setattr(files, "LONGEST_LINE", 20)
     monkeypatch.setattr(released_index, "LONGEST_LINE", 20)
     for reader in (read, lambda path: Index.scan([path])):
         with pytest.raises(UserError, match="line 1: no line end within 20 bytes"):
@@ -274,7 +276,7 @@ def test_latin_1_line_ends_and_long_lines(tmp_path, monkeypatch):
 
 def test_zero_bytes_of_a_text_are_kept(tmp_path):
     (tmp_path / "rows").write_bytes(GOOD.replace(b"h", b"a\0b\0") * 2)
-    assert released_files.stack(read(tmp_path / "rows"))["c"].tolist() == [["a\0b\0"]] * 2
+    assert files.stack(read(tmp_path / "rows"))["c"].tolist() == [["a\0b\0"]] * 2
 
 
 @settings(max_examples=150, deadline=None)
@@ -283,7 +285,7 @@ def test_zero_bytes_of_a_text_are_kept(tmp_path):
 def test_any_bytes_are_read_or_refused(parts):
     line = Line(b"\t".join(parts).replace(b"\n", b""), "here", Position())
     try:
-        row = released_files.parse(line, TOY)
+        row = files.parse(line, TOY)
     except UserError as error:
         assert error.where.startswith("here")
     else:
@@ -299,13 +301,13 @@ def test_lists(tmp_path):
         (tmp_path / "data" / name).write_bytes(GOOD)
     listed = tmp_path / "data" / "x.list_csv"
     listed.write_bytes(f"\ufeff12345\r\n\n   \n  data/a  \n678\nb 1\n{tmp_path}/data/a".encode())
-    assert released_files.read_list(listed) == [tmp_path / "data/a", tmp_path / "data/b 1", tmp_path / "data/a"]
+    assert files.read_list(listed) == [tmp_path / "data/a", tmp_path / "data/b 1", tmp_path / "data/a"]
     with pytest.raises(UserError, match="line 4: there is no file 'data/a'"):
-        released_files.read_list(listed, root=tmp_path / "data")
-    released_writer.write_list(listed, ["a", "b 1"])
-    assert len(released_files.read_list(listed)) == 2
+        files.read_list(listed, root=tmp_path / "data")
+    writer.write_list(listed, ["a", "b 1"])
+    assert len(files.read_list(listed)) == 2
     with pytest.raises(UserError, match="cannot stand in a list"):
-        released_writer.write_list(listed, ["123"])
+        writer.write_list(listed, ["123"])
 
 
 @pytest.mark.parametrize(("content", "message"), [
@@ -315,7 +317,7 @@ def test_lists(tmp_path):
 def test_bad_lists(tmp_path, content, message):
     (tmp_path / "list").write_bytes(content)
     with pytest.raises(UserError, match=message):
-        released_files.read_list(tmp_path / "list")
+        files.read_list(tmp_path / "list")
 
 
 def test_benchmark(tmp_path):
@@ -323,4 +325,4 @@ def test_benchmark(tmp_path):
     options = SimpleNamespace(rows=2, feature_size=8, digits=6, zeros=0.3, threads=1, repeats=1, json=tmp_path / "r.json")
     result = data_files.run(options)
     assert result["rows"] == 2 and list(result["ratios"]) == ["decode_csv and to_number", "lines alone"]
-    assert ("numba" in result["title"]) == released_numbers.compiled()
+    assert ("numba" in result["title"]) == numbers.compiled()

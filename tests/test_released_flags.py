@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from kaleidobert.app_zoo import cli, released_flags
-from kaleidobert.app_zoo.released_flags import split, translate
+from kaleidobert import cli, released_cli
 from kaleidobert.errors import UserError
+from kaleidobert.released_cli import split, translate
 
 ROOT = Path(__file__).resolve().parents[1]
 PRETRAIN = ["--workerGPU=4", "--mode=train_and_evaluate", "--train_input_fp=./datasets/mine.list_csv",
@@ -29,7 +29,7 @@ def called(monkeypatch):
 
 
 def test_the_flags_of_the_released_pretraining(called, capsys):
-    assert released_flags.main(["pretrain", "configs", *PRETRAIN, "train.epochs=1", "--dry-run"]) == 0
+    assert released_cli.main(["pretrain", "configs", *PRETRAIN, "train.epochs=1", "--dry-run"]) == 0
     assert called == [["pretrain", "configs/released/pretrain.yaml", "data.files=./datasets/mine.list_csv", "data.bank=",
                        "data.val_files=./datasets/held.list_csv", "train.batch_size=256", "train.epochs=25", "run=./checkpoint/mine",
                        "train.learning_rate=1e-4", "data.schema=input_ids:int:64,input_mask:int:64", "train.epochs=1", "--dry-run"]]
@@ -41,7 +41,7 @@ def test_the_flags_of_the_released_pretraining(called, capsys):
 
 
 def test_the_flags_of_the_released_retrieval(called):
-    released_flags.main(["i2t", "configs", *[part for flag in RETRIEVE for part in flag.split("=", 1)]])  # --flag value
+    released_cli.main(["i2t", "configs", *[part for flag in RETRIEVE for part in flag.split("=", 1)]])  # --flag value
     assert called == [["retrieve", "configs/released/i2t.yaml", "direction=i2t", "data.files=./list.list_csv", "data.bank=",
                        "predict_batch_size=64", "run=./out", "init=./checkpoint/pretrained/kaleidobert.ckpt-50683"]]
 
@@ -56,9 +56,9 @@ def test_the_flags_of_the_released_classification():
 
 
 def test_without_flags_the_scripts_are_as_before(called, capsys):
-    released_flags.main(["cat", "configs", "my.yaml", "run=a"])
-    released_flags.main(["cat", "configs", "data.bank=b", "run=a"])
-    released_flags.main(["cat", "configs", "my.yaml", "--num_epochs", "3"])
+    released_cli.main(["cat", "configs", "my.yaml", "run=a"])
+    released_cli.main(["cat", "configs", "data.bank=b", "run=a"])
+    released_cli.main(["cat", "configs", "my.yaml", "--num_epochs", "3"])
     assert called == [["classify", "my.yaml", "run=a"], ["classify", "configs/cat.yaml", "data.bank=b", "run=a"],
                       ["classify", "my.yaml", "train.epochs=3"]]
     assert capsys.readouterr().out == "--num_epochs=3 -> train.epochs=3\n"
@@ -76,16 +76,16 @@ def test_without_flags_the_scripts_are_as_before(called, capsys):
 def test_refusals(name, words, message, capsys, called):
     with pytest.raises(UserError, match=message):
         translate(name, split(words)[0])
-    assert released_flags.main([name, "configs", *words]) == 2
-    assert capsys.readouterr().err.startswith(f"kaleidobert {released_flags.COMMANDS[name]}: ") and not called
+    assert released_cli.main([name, "configs", *words]) == 2
+    assert capsys.readouterr().err.startswith(f"kaleidobert {released_cli.COMMANDS[name]}: ") and not called
 
 
-@pytest.mark.parametrize("name", released_flags.COMMANDS)
+@pytest.mark.parametrize("name", released_cli.COMMANDS)
 def test_every_script_has_its_released_configuration(name):
     text = (ROOT / f"scripts/run_{name}.sh").read_text()
     assert f"released_flags {name} " in text and (ROOT / f"configs/released/{name}.yaml").is_file()
-    for flag in (*released_flags.WORDS, *released_flags.IDLE, *released_flags.VALUES, *released_flags.SPECIAL):
-        assert flag in released_flags.KNOWN
+    for flag in (*released_cli.WORDS, *released_cli.IDLE, *released_cli.VALUES, *released_cli.SPECIAL):
+        assert flag in released_cli.KNOWN
 
 
 def test_a_script_translates_and_runs(tmp_path):

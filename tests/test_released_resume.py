@@ -6,12 +6,13 @@ from pathlib import Path
 import pytest
 
 from kaleidobert import configs
-from kaleidobert.app_zoo import released_retrieval
-from kaleidobert.datasets import released_bank, released_rows
+from kaleidobert.app_zoo.retrieve import released_files
 from kaleidobert.engines import steps
 from kaleidobert.levels import KALEIDO
 from kaleidobert.model_zoo import checkpoints
 from kaleidobert.model_zoo.kaleidobert import pretrainer
+from kaleidobert.released import bank
+from kaleidobert.released import rows as released_rows
 from tests import released_data
 from tests.apps_data import SIZES, TRAIN, call, refused, results
 from tests.released_data import FEATURES, TEXT, VOCABULARY
@@ -29,7 +30,7 @@ class World:
         self.text = released_data.write(folder / "retrieve", "retrieve", 11)
         rows = released_rows.open_rows(self.text, released_data.schema("retrieve"))
         self.arrays = folder / "arrays"
-        released_bank.convert(rows.paths, rows.schema, self.arrays)
+        bank.convert(rows.paths, rows.schema, self.arrays)
         self.init = self.start(folder / "start.npz", 1)
 
     def start(self, path: Path, seed: int) -> Path:
@@ -52,7 +53,7 @@ def world(tmp_path_factory) -> World:
 def whole(world) -> Path:
     """A run that nothing disturbed."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(released_retrieval.plots, "rank_histogram", lambda *arguments: None)
+        patch.setattr(released_files.plots, "rank_histogram", lambda *arguments: None)
         config = world.config(world.folder / "whole")
         assert call("retrieve", config).status == 0
     return config.run
@@ -121,7 +122,7 @@ def test_twice_interrupted_and_a_line_cut_off(world, whole, press, tmp_path):
 def test_a_finished_run_scores_nothing_again(world, whole, press, tmp_path, monkeypatch):
     config = world.config(tmp_path / "run")
     with monkeypatch.context() as patch:
-        patch.setattr(released_retrieval.released_results, "analyse", lambda *arguments: exec("raise KeyboardInterrupt"))
+        patch.setattr(released_files.released_results, "analyse", lambda *arguments: exec("raise KeyboardInterrupt"))
         assert call("retrieve", config).status == 130  # all is scored, and nothing counted yet
     scored = press(0)
     done = call("retrieve", config)

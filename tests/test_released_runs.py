@@ -7,17 +7,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kaleidobert import configs
-from kaleidobert.app_zoo import analyse_result, cli, released_runs
+from kaleidobert import cli, configs
+from kaleidobert.app_zoo import analyse_result, released_runs
 from kaleidobert.app_zoo import pretrain as app
-from kaleidobert.datasets import released_bank, released_rows, released_writer
 from kaleidobert.engines import steps
 from kaleidobert.errors import UserError
-from kaleidobert.evaluators import plots, released_results
+from kaleidobert.evaluators.files import released_results
+from kaleidobert.evaluators.report import plots
 from kaleidobert.levels import KALEIDO, KaleidoLevel
 from kaleidobert.losses import tasks as losses
 from kaleidobert.model_zoo import checkpoints
 from kaleidobert.model_zoo.kaleidobert import rebuild
+from kaleidobert.released import bank, writer
+from kaleidobert.released import rows as released_rows
 from tests import golden_data, released_data
 from tests.apps_data import SIZES, call, refused, results
 from tests.golden_data import GOLDEN, needs_golden
@@ -94,7 +96,7 @@ def test_golden_retrieval_through_the_command_line(tmp_path, capsys):
     assert [row["query"] for row in rows] == ["IMG0", "IMG1"] and rows[1]["relevant"] == [1, 0, 0]
     assert np.array_equal(np.float32(rows[0]["scores"]), pairs.logits[:3, 1])
     counted = results(tmp_path / "run")["released_counting"]
-    assert released_results.show(counted) in capsys.readouterr().out and counted["right"] == 4 and counted["rank@5"] == 2 / (2 + 1e-5)
+    assert counted.show(counted) in capsys.readouterr().out and counted["right"] == 4 and counted["rank@5"] == 2 / (2 + 1e-5)
 
 
 @needs_golden
@@ -158,7 +160,7 @@ def test_45_positions_pass_under_either_schema(tmp_path, published):
 
 
 def _list(folder: Path, *paths: Path) -> Path:
-    released_writer.write_list(folder / "files.list_csv", paths)
+    writer.write_list(folder / "files.list_csv", paths)
     return folder / "files.list_csv"
 
 
@@ -254,7 +256,7 @@ def test_classification_from_files(labelled):
 
 def test_retrieval_from_text_and_from_a_folder_and_both_directions(world, start):
     rows = released_rows.open_rows(world / "retrieve/train.list_csv", released_data.schema("retrieve"))
-    released_bank.convert(rows.paths, rows.schema, world / "retrieve-folder")
+    bank.convert(rows.paths, rows.schema, world / "retrieve-folder")
     kept = []
     for run, source in (("text", world / "retrieve/train.list_csv"), ("folder", world / "retrieve-folder")):
         config = retrieve(world, f"ret-{run}", data=data(world, "retrieve", False, files=source))

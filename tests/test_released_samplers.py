@@ -4,12 +4,14 @@ import numpy as np
 import pytest
 
 from kaleidobert import configs
-from kaleidobert.datasets import released_bank, released_index, released_rows, released_samplers, released_schema, released_writer
-from kaleidobert.datasets.released_samplers import FileLabelSampler, FilePretrainSampler, Reader
 from kaleidobert.errors import UserError
 from kaleidobert.levels import KALEIDO, KaleidoLevel
 from kaleidobert.losses import tasks as losses
-from kaleidobert.model_zoo import released
+from kaleidobert.released import bank, checkpoints, index, writer
+from kaleidobert.released import rows as released_rows
+from kaleidobert.released import samplers as released_samplers
+from kaleidobert.released import schema as released_schema
+from kaleidobert.released.samplers import FileLabelSampler, FilePretrainSampler, Reader
 from tests import golden_data, released_data
 from tests.golden_data import close, needs_golden
 from tests.released_data import VOCABULARY
@@ -31,9 +33,9 @@ def golden(tmp_path_factory):
         pytest.skip(f"the golden data is not in {golden_data.GOLDEN} (KALEIDO_SHARED)")
     arrays, path = golden_data.load("G1"), tmp_path_factory.mktemp("g1") / "rows"
     schema = released_schema.released("pretrain", feature_size=32)
-    released_writer.write(path, schema, [{name: arrays[f"in.{name}"] for name in schema.names}])
+    writer.write(path, schema, [{name: arrays[f"in.{name}"] for name in schema.names}])
     changed = {name: arrays[f"in.{name}"] for name in schema.names} | {"img_blank_lm_ids": arrays["dup.in.img_blank_lm_ids"]}
-    released_writer.write(path.with_name("dup"), schema, [changed])
+    writer.write(path.with_name("dup"), schema, [changed])
     return arrays, path, schema
 
 
@@ -59,7 +61,7 @@ def test_the_golden_batch(golden):
 def test_golden_losses(golden, name):
     """Of the files, with the joint softmax of the grey target; "dup": a blank patch that is named twice is negated."""
     arrays, first = golden[0], {"rows": "eval.", "dup": "dup.eval."}[name]
-    model = released.import_checkpoint(golden_data.GOLDEN / "G1/ckpt/model.ckpt-0", golden_data.GOLDEN / "G1/config.json")
+    model = checkpoints.import_checkpoint(golden_data.GOLDEN / "G1/ckpt/model.ckpt-0", golden_data.GOLDEN / "G1/config.json")
     inputs, targets, weights = batch_of(golden, name)
     outputs = model(inputs)
     values = losses.total(losses.for_tasks(KALEIDO, "joint"), outputs, targets, weights)
@@ -99,7 +101,7 @@ def test_golden_files():
 def test_a_batch_is_a_function_of_seed_and_step_whatever_holds_the_rows(tmp_path, levels):
     path = released_data.write(tmp_path, "pretrain", 11, levels=levels)
     text = rows_of(path, "pretrain", levels)
-    folder = released_bank.convert(text.paths, text.schema, tmp_path / "made")
+    folder = bank.convert(text.paths, text.schema, tmp_path / "made")
     sources, seen = (text, folder, rows_of(path, "pretrain", levels)), []
     samplers = [FilePretrainSampler(Reader(rows, levels, VOCABULARY), "all", 4, 7) for rows in sources]
     for step in (3, 0, 5):
@@ -133,7 +135,7 @@ def test_a_wrong_number_is_refused_with_its_place(tmp_path, column, value, messa
     changed = released_data.columns("pretrain", 6)[column].copy()
     changed[4, -1] = value
     text = rows_of(released_data.write(tmp_path, "pretrain", 6, **{column: changed}), "pretrain")
-    folder = released_bank.convert(text.paths, text.schema, tmp_path / "made")
+    folder = bank.convert(text.paths, text.schema, tmp_path / "made")
     for rows, place in ((text, "rows__1, line 2"), (folder, "made, row 5")):
         sampler = FilePretrainSampler(Reader(rows, KALEIDO, VOCABULARY), "all", 6, 0)
         with pytest.raises(UserError) as error:
@@ -196,5 +198,5 @@ def test_files_in_a_folder_that_cannot_be_written_are_read_all_the_same(tmp_path
         raise UserError("cannot write here", str(path))
 
     path = released_data.write(tmp_path, "retrieve", 5)
-    monkeypatch.setattr(released_index.files, "atomic", refuse)
+    monkeypatch.setattr(index.files, "atomic", refuse)
     assert len(rows_of(path, "retrieve")) == 5 and "counted anew in every run" in capsys.readouterr().out

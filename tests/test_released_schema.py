@@ -4,10 +4,10 @@ import json
 
 import pytest
 
-from kaleidobert.datasets import released_schema
-from kaleidobert.datasets.released_schema import Column
 from kaleidobert.errors import UserError
 from kaleidobert.levels import KALEIDO, KaleidoLevel
+from kaleidobert.released import schema as released_schema
+from kaleidobert.released.schema import Column
 from tests.golden_data import GOLDEN, needs_golden
 
 TASKS = ("pretrain", "finetune", "retrieve")

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from kaleidobert import configs
-from kaleidobert.evaluators import plots
+from kaleidobert.evaluators.report import plots
 from kaleidobert.model_zoo import checkpoints
 from tests.apps_data import SIZES, World, call, results
 from tests.tables import TWO
@@ -64,7 +64,7 @@ def saved(run: Path) -> dict[str, int]:
 
 
 def start(config: Path) -> subprocess.Popen:
-    return subprocess.Popen([sys.executable, "-m", "kaleidobert.app_zoo.cli", "pretrain", str(config)], cwd=ROOT,
+    return subprocess.Popen([sys.executable, "-m", "kaleidobert.cli", "pretrain", str(config)], cwd=ROOT,
                             stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
 
 

@@ -10,8 +10,8 @@ import pytest
 
 from kaleidobert import configs
 from kaleidobert.engines import steps
-from kaleidobert.engines.predictor import predict, prefetch
-from kaleidobert.engines.runs import Run, check_folder, read_metrics
+from kaleidobert.engines.prediction import predict, prefetch
+from kaleidobert.engines.run_folder import Run, check_folder, read_metrics
 from kaleidobert.engines.trainer import Goal, Schedule, Trainer
 from kaleidobert.errors import UserError
 from kaleidobert.model_zoo import checkpoints

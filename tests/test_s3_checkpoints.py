@@ -6,9 +6,9 @@ from dataclasses import replace
 import pytest
 import yaml
 
-from kaleidobert.addresses import Address
 from kaleidobert.app_zoo import inputs
-from kaleidobert.datasets import fetching
+from kaleidobert.configs.addresses import Address
+from kaleidobert.remote import downloads
 from tests.apps_data import call, refused
 from tests.checkpoint_data import npz, same
 from tests.convert_data import convert
@@ -26,7 +26,7 @@ def world(tmp_path_factory) -> Released:
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch):
-    monkeypatch.setattr(fetching, "DEFAULT", fetching.Options(attempts=2, pause=0.001, timeout=5))
+    monkeypatch.setattr(downloads, "DEFAULT", downloads.Options(attempts=2, pause=0.001, timeout=5))
 
 
 def test_a_checkpoint_in_a_bucket(bucket, world, fetched, tmp_path):  # noqa: F811

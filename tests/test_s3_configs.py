@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import yaml
 
-from kaleidobert import configs
-from kaleidobert.addresses import Address
-from kaleidobert.app_zoo import cli, inputs
-from kaleidobert.datasets import fetching
-from kaleidobert.datasets.fetching import Fetcher
+from kaleidobert import cli, configs
+from kaleidobert.app_zoo import inputs
+from kaleidobert.configs.addresses import Address
 from kaleidobert.errors import UserError
+from kaleidobert.remote import downloads
+from kaleidobert.remote.downloads import Fetcher
 from tests.apps_data import TRAIN, World, call, refused, results
 from tests.servers import SECRETS
 from tests.tables import TWO
@@ -33,7 +33,7 @@ def made(tmp_path_factory) -> World:
 @pytest.fixture
 def world(made, tmp_path, monkeypatch) -> World:
     """The same, whose runs go into a folder of this test; servers that fail are not asked for long."""
-    monkeypatch.setattr(fetching, "DEFAULT", fetching.Options(attempts=2, pause=0.001, timeout=5))
+    monkeypatch.setattr(downloads, "DEFAULT", downloads.Options(attempts=2, pause=0.001, timeout=5))
     world = World(made.folder, TWO, made.bank)
     world.folder = tmp_path
     return world
@@ -165,15 +165,15 @@ def test_a_file_that_may_be_read_but_not_listed(server, world, monkeypatch):
 def test_without_network_the_copies_are_used(bucket, world, monkeypatch):
     config = world.pretrain("far", **on_s3(bucket, world))
     found = inputs.local(config)
-    monkeypatch.setattr("kaleidobert.datasets.remote.Remote.list", lambda *arguments: _broken())
-    monkeypatch.setattr("kaleidobert.datasets.remote.Remote.open", lambda *arguments: _broken())
+    monkeypatch.setattr("kaleidobert.remote.objects.Remote.list", lambda *arguments: _broken())
+    monkeypatch.setattr("kaleidobert.remote.objects.Remote.open", lambda *arguments: _broken())
     done = call("pretrain", config, "--dry-run")
     assert done.status == 0 and "is here, in" in done.out and "best.npz: no network; the copy in" in done.err
     assert inputs.local(config) == found
 
 
 def _broken():
-    raise fetching.Broken("no network")
+    raise downloads.Broken("no network")
 
 
 # --- what is refused ----------------------------------------------------------------------------------------------------

@@ -8,8 +8,9 @@ import pytest
 from kaleidobert import levels as kaleido
 from kaleidobert import specs
 from kaleidobert.configs import Matching, Sampling
-from kaleidobert.datasets import alignments, sampler, task_samplers
-from kaleidobert.datasets.sampler import PretrainSampler
+from kaleidobert.datasets.bank import alignment
+from kaleidobert.datasets.sampling import finetuning, pretraining
+from kaleidobert.datasets.sampling.pretraining import PretrainSampler
 from kaleidobert.errors import UserError
 from kaleidobert.levels import KALEIDO
 from tests.tables import TABLES
@@ -175,7 +176,7 @@ def test_alignment_guides_texts_and_pictures_whether_they_match_or_not(tmp_path)
     bank = tiny_bank(tmp_path, num_products=60)
     strengths = np.zeros((bank.size, bank.text_length, 55), np.float16)
     strengths[:, 1, [5, 14, 30]] = 0.5  # the first piece, which is a word: a colour
-    alignments.write(bank, [strengths], ({} for _ in range(bank.size)), mode="test", settings={})
+    alignment.write(bank, [strengths], ({} for _ in range(bank.size)), mode="test", settings={})
     samples = make(bank, batch=2000, masking="alignment")
     draw = samples.draw(samples.order.batch(0), np.random.Generator(np.random.Philox(5)))
     word = ((draw.masks.tokens == 1) & (draw.masks.token_weights > 0)).any(1)
@@ -193,7 +194,7 @@ def test_a_picture_is_masked_by_its_own_alignment_and_a_text_by_its_own(tmp_path
     bank = tiny_bank(tmp_path, num_products=60)
     strengths, own = np.zeros((bank.size, bank.text_length, 55), np.float16), np.arange(bank.size) % 2
     strengths[np.arange(bank.size), 1 + own, 30 + 20 * own] = 0.5
-    alignments.write(bank, [strengths], ({} for _ in range(bank.size)), mode="test", settings={})
+    alignment.write(bank, [strengths], ({} for _ in range(bank.size)), mode="test", settings={})
     samples = make(bank, batch=4000, masking="alignment")
     draw = samples.draw(samples.order.batch(0), np.random.Generator(np.random.Philox(5)))
     used = draw.masks.token_weights > 0
@@ -220,25 +221,25 @@ def test_whole_words_can_be_asked_for(bank):
 
 def test_a_share_of_the_training_data_is_whole_groups(bank):
     rows, groups = bank.rows("train"), bank.column("group")
-    some = sampler.share_of_groups(bank, rows, 0.3, 0)
+    some = pretraining.share_of_groups(bank, rows, 0.3, 0)
     assert 0.15 < len(some) / len(rows) < 0.5 and set(groups[some]).isdisjoint(groups[np.setdiff1d(rows, some)])
-    assert (sampler.share_of_groups(bank, rows, 1.0, 0) == rows).all()
+    assert (pretraining.share_of_groups(bank, rows, 1.0, 0) == rows).all()
     with pytest.raises(UserError, match="train_share is 0"):
-        sampler.share_of_groups(bank, rows, 0, 0)
+        pretraining.share_of_groups(bank, rows, 0, 0)
 
 
 def test_modalities_leave_nothing_of_the_other_side(bank):
     rows = bank.rows("val")[:4]
-    image = task_samplers.modality_inputs(bank, rows, "image")
+    image = finetuning.modality_inputs(bank, rows, "image")
     assert (image["token_ids"] == image["token_ids"][0]).all() and image["token_mask"].sum(1).tolist() == [2] * 4
-    text = task_samplers.modality_inputs(bank, rows, "text")
+    text = finetuning.modality_inputs(bank, rows, "text")
     assert not text["patch_features"].any() and not text["patch_boxes"].any()
-    both = task_samplers.modality_inputs(bank, rows, "both")
+    both = finetuning.modality_inputs(bank, rows, "both")
     assert (both["token_ids"] == bank.token_ids[rows]).all() and both["patch_features"].any()
 
 
 def test_matching_lists_hold_one_right_pair_each_and_vary_either_side(bank):
-    matching = task_samplers.MatchSampler(bank, bank.rows("train"), "subcategory", Matching(negatives=3), 8, 0)
+    matching = finetuning.MatchSampler(bank, bank.rows("train"), "subcategory", Matching(negatives=3), 8, 0)
     inputs, targets, _ = matching.batch(0)
     assert targets["itm"].reshape(8, 4).tolist() == [[1, 0, 0, 0]] * 8
     tokens, boxes = inputs["token_ids"].reshape(8, 4, -1), inputs["patch_features"].reshape(8, 4, -1)
@@ -248,11 +249,11 @@ def test_matching_lists_hold_one_right_pair_each_and_vary_either_side(bank):
 
 
 def test_labels_come_from_training(bank):
-    labels, names = task_samplers.label_ids(bank, "subcategory", bank.rows("train"))
+    labels, names = finetuning.label_ids(bank, "subcategory", bank.rows("train"))
     assert names == ["clutch", "shirt", "tote", "vest"] and (labels >= 0).all()
     only = bank.rows("train")[bank.column("subcategory")[bank.rows("train")] != "vest"]
-    assert (task_samplers.label_ids(bank, "subcategory", only)[0] == -1).any()
+    assert (finetuning.label_ids(bank, "subcategory", only)[0] == -1).any()
     with pytest.raises(UserError, match="has no label 'brand'.*category"):
-        task_samplers.label_ids(bank, "brand", only)
+        finetuning.label_ids(bank, "brand", only)
     with pytest.raises(UserError, match="1 class"):
-        task_samplers.label_ids(bank, "subcategory", only[bank.column("subcategory")[only] == "tote"])
+        finetuning.label_ids(bank, "subcategory", only[bank.column("subcategory")[only] == "tote"])

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from kaleidobert.configs import Matching, Noise, Sampling
-from kaleidobert.datasets import task_samplers
-from kaleidobert.datasets.sampler import PretrainSampler
+from kaleidobert.datasets.sampling import finetuning
+from kaleidobert.datasets.sampling.pretraining import PretrainSampler
 from tests.random_data import random_bank
 from tests.tables import TABLES
 
@@ -76,12 +76,12 @@ def digests(bank) -> dict[str, str]:
         for words in (False, True):
             sampler = PretrainSampler(bank, rows, bank.levels, Sampling(masking, whole_word=words), 13, 5)
             found[f"{masking} {words}"] = digest(sampler.batch(0)) + digest(sampler.batch(7)) + digest(sampler.validation(1))
-    labels, _ = task_samplers.label_ids(bank, "subcategory", rows)
-    found["label"] = digest(task_samplers.LabelSampler(bank, rows, labels, "both", Noise(0.1, 0.2), 9, 1).batch(3))
-    found["match"] = digest(task_samplers.MatchSampler(bank, rows, "subcategory", Matching(negatives=2), 6, 2).batch(4))
-    found["towers"] = digest(task_samplers.TowerSampler(bank, rows, "subcategory", 11, 2).batch(4))
+    labels, _ = finetuning.label_ids(bank, "subcategory", rows)
+    found["label"] = digest(finetuning.LabelSampler(bank, rows, labels, "both", Noise(0.1, 0.2), 9, 1).batch(3))
+    found["match"] = digest(finetuning.MatchSampler(bank, rows, "subcategory", Matching(negatives=2), 6, 2).batch(4))
+    found["towers"] = digest(finetuning.TowerSampler(bank, rows, "subcategory", 11, 2).batch(4))
     for mode in ("causal", "mask-predict"):
-        found[mode] = digest(task_samplers.CaptionTaskSampler(bank, rows, mode, Noise(0.1, 0.2), 10, 3).batch(2))
+        found[mode] = digest(finetuning.CaptionTaskSampler(bank, rows, mode, Noise(0.1, 0.2), 10, 3).batch(2))
     return found
 
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from kaleidobert.configs import Matching, Noise, Sampling
-from kaleidobert.datasets import task_samplers
-from kaleidobert.datasets.sampler import PretrainSampler
+from kaleidobert.datasets.sampling import finetuning
+from kaleidobert.datasets.sampling.pretraining import PretrainSampler
 from tests.random_data import random_bank
 from tests.tables import ALL
 
@@ -19,12 +19,12 @@ def bank(request, tmp_path_factory):
 
 def samplers(bank):
     rows = bank.rows("train")
-    labels, _ = task_samplers.label_ids(bank, "subcategory", rows)
+    labels, _ = finetuning.label_ids(bank, "subcategory", rows)
     for masking, losses in (("random", "itm-only"), ("alignment", "all")):
         yield PretrainSampler(bank, rows, bank.levels, Sampling(masking, losses_on_negatives=losses), SIZE, 3)
     for modality in ("both", "image", "text"):
-        yield task_samplers.LabelSampler(bank, rows, labels, modality, Noise(0.2, 0.3), SIZE, 3)
-    yield task_samplers.MatchSampler(bank, rows, "subcategory", Matching(negatives=2), SIZE, 3)
+        yield finetuning.LabelSampler(bank, rows, labels, modality, Noise(0.2, 0.3), SIZE, 3)
+    yield finetuning.MatchSampler(bank, rows, "subcategory", Matching(negatives=2), SIZE, 3)
 
 
 @pytest.mark.parametrize("ends", [(0, 6, 12), (0, 3, 6, 9, 12), (0, 1, 12), tuple(range(13))])

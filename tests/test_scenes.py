@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kaleidobert.datasets.drawn import clutter, figures, recomposition, scenes, surroundings
-from kaleidobert.datasets.drawn.design import generator
+from kaleidobert.drawing.design import generator
+from kaleidobert.drawing.scenes import clutter, figures, recomposition, scenes, surroundings
 
 
 @pytest.fixture(scope="module")

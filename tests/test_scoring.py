@@ -10,22 +10,24 @@ import pytest
 from benchmarks import floors, flops
 from benchmarks import retrieval as retrieval_benchmark
 from kaleidobert import configs
-from kaleidobert.app_zoo import models, ranking
-from kaleidobert.app_zoo.ranking import Ranker, Store
-from kaleidobert.datasets import pairs
-from kaleidobert.datasets.sampler import clean_batch
+from kaleidobert.app_zoo import models
+from kaleidobert.app_zoo.retrieve import ranking
+from kaleidobert.app_zoo.retrieve.ranking import Ranker, Store
+from kaleidobert.datasets.sampling import pairs
+from kaleidobert.datasets.sampling.pretraining import clean_batch
 from kaleidobert.engines import scoring, steps
-from kaleidobert.engines.predictor import predict
+from kaleidobert.engines.prediction import predict
 from kaleidobert.engines.scoring import PairScorer, Sides
 from kaleidobert.errors import UserError
-from kaleidobert.evaluators import candidates, retrieval
-from kaleidobert.evaluators.candidate_lists import PADDING, CandidateLists
-from kaleidobert.evaluators.candidates import Records
-from kaleidobert.evaluators.protocols import PROTOCOLS
+from kaleidobert.evaluators import retrieval
+from kaleidobert.evaluators.candidates import candidates
+from kaleidobert.evaluators.candidates.candidates import Records
+from kaleidobert.evaluators.candidates.lists import PADDING, CandidateLists
+from kaleidobert.evaluators.candidates.protocols import PROTOCOLS
 from kaleidobert.model_zoo import checkpoints
 from kaleidobert.model_zoo.kaleidobert import MATCHING_HEADS, matcher, pretrainer
 from kaleidobert.model_zoo.pairs import Pairs
-from kaleidobert.preprocessors import lengths
+from kaleidobert.preprocessors import padding
 from tests.apps_data import SIZES as WORLD_SIZES
 from tests.apps_data import World, call, results
 from tests.random_data import random_bank
@@ -333,7 +335,7 @@ def test_prediction_by_length_keeps_the_order_of_its_rows(banks):
 
     def inputs(part):
         batches.append(pairs.lengths(bank)[part].max())
-        return lengths.trimmed(clean_batch(bank, part))
+        return padding.trimmed(clean_batch(bank, part))
 
     forward = steps.forward(model)
     expected = predict(forward, inputs, rows, 8)["itm"]

@@ -18,7 +18,7 @@ SCRIPTS = sorted([*(path for folder in ("scripts", "dataset", "checkpoint", "ben
 CALLED = [path for path in SCRIPTS if path.name != "environment.sh"]  # which the others source
 SHELLS = {"sh": ["sh"], "dash": ["dash"], "bash": ["bash"], "bash --posix": ["bash", "--posix"], "busybox": ["busybox", "sh"]}
 TYPED = {  # as in the README of the release: folder, script -> the command behind it and the words that it is given first
-    "scripts": {f"run_{name}.sh": ("python", ["-m", "kaleidobert.app_zoo.released_flags", name, "ROOT/configs"])
+    "scripts": {f"run_{name}.sh": ("python", ["-m", "kaleidobert.released_cli", name, "ROOT/configs"])
                 for name in ("cat", "subcat", "i2t", "t2i", "pretrain")},
     "scripts/checkpoint": {"get_checkpoint.sh": ("kaleidobert", ["fetch", "manifest=ROOT/checkpoint/manifest.json"])},
     "scripts/dataset": {f"get_{script}_data.sh": ("kaleidobert", ["fetch", f"only=[{script}]", "manifest=ROOT/dataset/manifest.json"])
@@ -124,7 +124,7 @@ def test_words_reach_the_command_as_they_are(project, shell, name):
 def test_words_reach_the_translation_of_flags_as_they_are(project, shell):
     done = project.call([*shell, "scripts/run_i2t.sh", *WORDS], STATUS="3")
     assert done.returncode == 3 and not done.stderr
-    assert project.asked()[0][2:] == ["-m", "kaleidobert.app_zoo.released_flags", "i2t", "ROOT/configs", *WORDS]
+    assert project.asked()[0][2:] == ["-m", "kaleidobert.released_cli", "i2t", "ROOT/configs", *WORDS]
 
 
 @pytest.mark.parametrize("script", ["scripts/run_cat.sh", "dataset/get_raw_dataset.sh", "checkpoint/get_checkpoint.sh"])
@@ -197,7 +197,7 @@ printf 'VIRTUAL_ENV="%s"\\nexport VIRTUAL_ENV\\nPATH="$VIRTUAL_ENV/bin:$PATH"\\n
     for base in ({"VIRTUAL_ENV": ""}, {"VIRTUAL_ENV": "", "CONDA_PREFIX": "/conda", "CONDA_DEFAULT_ENV": "base"}):
         done = project.call([*shell, "../my project/scripts/run_cat.sh"], project.environment, **base)
         assert done.returncode == 0 and not done.stderr and "making a virtual environment in" in done.stdout
-        assert [line[3] for line in project.asked(installed=False)] == ["pip", "kaleidobert.app_zoo.released_flags"]
+        assert [line[3] for line in project.asked(installed=False)] == ["pip", "kaleidobert.released_cli"]
         assert project.call([*shell, "scripts/run_cat.sh"], **base).stdout == "" and len(project.asked(installed=False)) == 1
         shutil.rmtree(project.root / ".venv")
     maker.write_text("#!/bin/sh\nexit 4\n")

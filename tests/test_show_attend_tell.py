@@ -12,7 +12,7 @@ from kaleidobert.losses import captioning
 from kaleidobert.model_zoo import checkpoints
 from kaleidobert.model_zoo.caption_decoder import END, START, Scorer, Writer, best
 from kaleidobert.model_zoo.show_attend_tell import ShowAttendTell
-from kaleidobert.model_zoo.word_finder import Cells, WordFinder
+from kaleidobert.model_zoo.word_grounding import Cells, WordFinder
 
 SIZES = {"vocabulary_size": 12, "feature_size": 5, "grid": 3, "hidden_size": 8, "embedding_size": 6, "attention_size": 4,
          "context_size": 7, "dropout": 0.0}

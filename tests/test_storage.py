@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from kaleidobert import configs, specs
-from kaleidobert.app_zoo import convert
+from kaleidobert.app_zoo.convert import convert
 from kaleidobert.configs import Matching, Noise, Sampling
-from kaleidobert.datasets import storage, task_samplers
-from kaleidobert.datasets.bank import Bank
-from kaleidobert.datasets.sampler import PretrainSampler, clean_batch, clean_features
+from kaleidobert.datasets.bank import alignment, storage
+from kaleidobert.datasets.bank.bank import Bank
+from kaleidobert.datasets.sampling import finetuning
+from kaleidobert.datasets.sampling.pretraining import PretrainSampler, clean_batch, clean_features
 from kaleidobert.errors import UserError
 from kaleidobert.preprocessors import quantisation
 from tests.random_data import random_bank
@@ -33,8 +34,9 @@ def banks(request, tmp_path_factory):
 def test_a_copy_holds_the_same_to_half_a_step(banks):
     bank, copy = banks
     copy.verify()
+    alignment.verify(copy)
     assert bank.storage == "float16" and copy.storage == "uint8" and copy.identity == bank.identity and copy.table == bank.table
-    assert np.array_equal(copy.alignment, bank.alignment)
+    assert np.array_equal(alignment.strengths(copy), alignment.strengths(bank))
     rows = np.arange(bank.size)
     vectors = np.tile(np.arange(bank._features.arrays[0].shape[1]), (bank.size, 1))
     old, new = bank.features(rows, vectors).astype(np.float32), copy.features(rows, vectors).astype(np.float32)
@@ -65,12 +67,12 @@ def test_fine_tuning_reads_bytes(banks):
     rows = bank.rows("train")
     assert clean_batch(copy, rows[:5])["patch_features"].dtype == np.uint8
     np.testing.assert_allclose(clean_features(copy, rows), clean_features(bank, rows), atol=3e-3)
-    labels, _ = task_samplers.label_ids(bank, "subcategory", rows)
+    labels, _ = finetuning.label_ids(bank, "subcategory", rows)
     for modality in ("both", "text"):
-        pair = [task_samplers.LabelSampler(one, rows, labels, modality, Noise(0.3, 0.1), 9, 1).batch(2)[0] for one in banks]
+        pair = [finetuning.LabelSampler(one, rows, labels, modality, Noise(0.3, 0.1), 9, 1).batch(2)[0] for one in banks]
         new = quantisation.floats(pair[1])
         assert all(np.allclose(new[name], array, atol=3e-3) for name, array in pair[0].items())
-    inputs = task_samplers.MatchSampler(copy, rows, "subcategory", Matching(negatives=2), 6, 2).batch(1)[0]
+    inputs = finetuning.MatchSampler(copy, rows, "subcategory", Matching(negatives=2), 6, 2).batch(1)[0]
     assert inputs["patch_features"].shape[:2] == inputs["patch_features_scale"].shape
 
 
@@ -102,7 +104,8 @@ def test_the_command_copies_both_ways_and_goes_on(tmp_path, capsys):
     assert not list((tmp_path / "bytes").glob(".*")) and "features as uint8, 0.00 GB" in capsys.readouterr().out
     convert.run(replace(config, source=tmp_path / "bytes", target=tmp_path / "floats", storage="float16"))
     floats, copied = Bank(tmp_path / "floats"), Bank(tmp_path / "bytes")
-    assert floats.storage == "float16" and "scales" not in floats.index and np.array_equal(floats.alignment, copied.alignment)
+    assert floats.storage == "float16" and "scales" not in floats.index
+    assert np.array_equal(alignment.strengths(floats), alignment.strengths(copied))
     rows = np.arange(copied.size)
     assert np.array_equal(clean_features(floats, rows), clean_features(copied, rows))
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from kaleidobert import configs
-from kaleidobert.datasets import storage
-from kaleidobert.datasets.bank import Bank
+from kaleidobert.datasets.bank import storage
+from kaleidobert.datasets.bank.bank import Bank
 from kaleidobert.levels import KALEIDO
 from tests.apps_data import TRAIN, World, call, results
 from tests.tiny import tiny_bank

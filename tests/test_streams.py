@@ -5,11 +5,11 @@ import urllib.request
 
 import pytest
 
-from kaleidobert.datasets import streams
-from kaleidobert.datasets.fetching import Options, fetch
-from kaleidobert.datasets.manifests import File
-from kaleidobert.datasets.streams import shown
 from kaleidobert.errors import UserError
+from kaleidobert.remote import streams
+from kaleidobert.remote.downloads import Options, fetch
+from kaleidobert.remote.manifests import File
+from kaleidobert.remote.streams import shown
 
 FAST = Options(attempts=3, pause=0.001, timeout=5)
 CONTENT = bytes(range(256)) * 10

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kaleidobert.datasets.drawn.design import design, subcategory
-from kaleidobert.datasets.drawn.kinds import KINDS
-from kaleidobert.datasets.drawn.palette import COLOURS
-from kaleidobert.datasets.drawn.picture import layout
-from kaleidobert.datasets.drawn.sketches import SKETCHES
-from kaleidobert.datasets.drawn.wording import describe
-from kaleidobert.datasets.synthetic import VIEWS, draw, write_catalogue
+from kaleidobert.drawing.catalogue import VIEWS, draw, write_catalogue
+from kaleidobert.drawing.design import design, subcategory
+from kaleidobert.drawing.garments.sketches import SKETCHES
+from kaleidobert.drawing.kinds import KINDS
+from kaleidobert.drawing.palette import COLOURS
+from kaleidobert.drawing.picture import layout
+from kaleidobert.drawing.wording import describe
 from kaleidobert.errors import UserError
 
 SIZE = 96

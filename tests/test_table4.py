@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from kaleidobert import configs
-from kaleidobert.datasets import alignments
-from kaleidobert.datasets.bank import Bank
-from kaleidobert.datasets.sampler import PretrainSampler
+from kaleidobert.datasets.bank import alignment
+from kaleidobert.datasets.bank.bank import Bank
+from kaleidobert.datasets.sampling.pretraining import PretrainSampler
 from kaleidobert.levels import KALEIDO
 from kaleidobert.model_zoo import checkpoints
 from tests.apps_data import TRAIN, World, call, refused, results
@@ -33,7 +33,7 @@ def world(tmp_path_factory) -> World:
     strengths = (rng.random((bank.size, bank.text_length, 55)) * (rng.random((bank.size, bank.text_length, 55)) < 0.1)).astype(np.float16)
     strengths[..., :5] = 0  # no links on levels without masked patches
     strengths[bank.token_words < 0] = 0
-    alignments.write(bank, [strengths], [{"caption": ""}] * bank.size, mode="forced", settings={})
+    alignment.write(bank, [strengths], [{"caption": ""}] * bank.size, mode="forced", settings={})
     return World(folder, KALEIDO, Bank(folder / "bank"))
 
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from kaleidobert.errors import UserError
-from kaleidobert.model_zoo import tf_checkpoint, tf_checkpoint_writer
 from kaleidobert.model_zoo.stored import Stored
+from kaleidobert.released import tf_checkpoint, tf_checkpoint_writer
 from tests import golden_data as data
 from tests.golden_data import needs_golden
 from tests.test_released import CHECKPOINTS

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kaleidobert.config_files import load
 from kaleidobert.configs import Columns, RecordsConfig, Source
-from kaleidobert.datasets import catalogue, synthetic
-from kaleidobert.datasets.bank import Bank
+from kaleidobert.configs.loader import load
+from kaleidobert.datasets.bank.bank import Bank
+from kaleidobert.datasets.sources import table
+from kaleidobert.drawing import catalogue as synthetic
 from kaleidobert.errors import UserError
 from tests import raw_fashion_gen as raw
 from tests.apps_data import World, call, refused
@@ -103,7 +104,7 @@ def test_fashion_gen_from_the_raw_files(tmp_path, config, write, name):
     manual = tfds.download.DownloadConfig(manual_dir=write(tmp_path / "raw"))
     builder = tfds.builder("fashion_gen", config=config, data_dir=tmp_path / "data")
     builder.download_and_prepare(download_dir=tmp_path / "downloads", download_config=manual)
-    products, _ = catalogue.read(fashion_gen(tmp_path / "raw", name))
+    products, _ = table.read(fashion_gen(tmp_path / "raw", name))
     found = {split: list(tfds.as_numpy(builder.as_dataset(split=split))) for split in ("train", "validation")}
     assert len(found["train"]) == 21 and len(found["validation"]) == 13
     for example, product in zip(found["train"] + found["validation"], products):
@@ -165,13 +166,13 @@ def test_a_dry_run_writes_nothing(source, tmp_path):
 def test_other_peoples_features(source):
     columns = Columns("row", "image", ("captions/text",), mask="mask",
                       labels={"kind": "label", "number": "image/id", "colour": "colours", "maker": "about/maker"})
-    products, left_out = catalogue.read(odd(source, columns))
+    products, left_out = table.read(odd(source, columns))
     assert len(products) == 8 and [row["reason"][:7] for row in left_out] == ["no text", "no text"]  # without captions
     by_number = {product.labels["number"]: product for product in products if product.split == "train"}
     one = by_number["3"]
     assert one.text == "cäption 3" and one.labels == {"kind": "hat", "number": "3", "colour": "5", "maker": "me"}
     assert one.product_id.startswith("train-0000000")
-    from kaleidobert.datasets.tfds import products as tfds_products
+    from kaleidobert.datasets.sources import tfds as tfds_products
 
     assert sum(tfds_products.write_pictures(odd(source, columns), products)) == 8
     assert (one.load_image() == 60).all() and one.load_mask().all() and one.load_mask().shape == (6, 8)
@@ -179,10 +180,10 @@ def test_other_peoples_features(source):
 
 @pytest.mark.parametrize("column, shape", [("colours", r"int64\[2\]"), ("image/id", r"int64\[\]")])
 def test_features_that_are_no_pictures(source, column, shape):
-    from kaleidobert.datasets.tfds import products as tfds_products
+    from kaleidobert.datasets.sources import tfds as tfds_products
 
     found = odd(source, Columns("row", column, ("about/maker",), labels={}))
-    products, _ = catalogue.read(found)
+    products, _ = table.read(found)
     with pytest.raises(UserError, match=f"the feature '{column.replace('/', '-')}' is {shape}; expected: one picture"):
         list(tfds_products.write_pictures(found, products))
     assert not list(source.images.rglob(".*.tmp"))
@@ -191,7 +192,7 @@ def test_features_that_are_no_pictures(source, column, shape):
 def test_pictures_that_are_tensors_and_a_limit(source, tmp_path):
     found = odd(source, Columns("row", "pixels", (), labels={}), limit=3, splits={"train": "train[2:]", "val": "test"})
     with pytest.raises(UserError, match="no usable row .no text"):
-        catalogue.read(found)
+        table.read(found)
     world = World(tmp_path, TWO)
     found = replace(found, columns=replace(found.columns, text=("image/id",)))
     assert call("records", world.records(source=found)).status == 0

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from kaleidobert.app_zoo import train_foreground
-from kaleidobert.datasets import scene_files
-from kaleidobert.datasets.drawn import recomposition, scenes
+from kaleidobert.drawing import scene_files
+from kaleidobert.drawing.scenes import recomposition, scenes
 from kaleidobert.engines.trainer import Trainer
 from kaleidobert.losses.segmentation import cross_entropy_and_dice
 from kaleidobert.model_zoo import foreground_net

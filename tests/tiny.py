@@ -11,10 +11,11 @@ from pathlib import Path
 from PIL import Image, ImageDraw
 
 from kaleidobert import configs
-from kaleidobert.datasets import bank_builder, catalogue
-from kaleidobert.datasets.bank import Bank
+from kaleidobert.datasets.bank import builder
+from kaleidobert.datasets.bank.bank import Bank
+from kaleidobert.datasets.sources import table
 from kaleidobert.levels import KALEIDO, KaleidoLevel
-from kaleidobert.model_zoo import encoders
+from kaleidobert.model_zoo import patch_encoders
 
 COLUMNS = configs.Columns(id="id", image="image", text=("text",), view=("view",), split="split", mask="mask", parts="parts",
                           labels={"category": "category", "subcategory": "subcategory", "colour": "colour"})
@@ -53,11 +54,11 @@ def make_bank(folder: Path, source: configs.Source, levels: tuple[KaleidoLevel, 
     """The opened bank of a catalogue, with the pixels encoder (F = 192)."""
     config = configs.RecordsConfig(folder, source, configs.Foreground("border"), encoder=configs.Encoder("pixels", 8, turned=turned),
                                    levels=levels, text=configs.Text(length=text_length), workers=1)
-    products, left_out = catalogue.read(source)
-    mark = bank_builder.claim(config, products)
-    for _ in bank_builder.build_shards(config, products, encoders.build):
+    products, left_out = table.read(source)
+    mark = builder.claim(config, products)
+    for _ in builder.build_shards(config, products, patch_encoders.build):
         pass
-    bank_builder.finish(config, products, left_out, mark)
+    builder.finish(config, products, left_out, mark)
     return Bank(folder)
 
 

@@ -8,21 +8,23 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from kaleidobert import files
+from kaleidobert import io as files
 from kaleidobert.app_zoo import lineage, models, plain_head, released_runs, tables, trimming
 from kaleidobert.app_zoo.materials import LabelMaterial
 from kaleidobert.configs import ClassifyConfig
-from kaleidobert.datasets import pairs
-from kaleidobert.datasets.bank import Bank, describe, sha256
-from kaleidobert.datasets.sampler import clean_features, share_of_groups
-from kaleidobert.datasets.task_samplers import LabelSampler, label_ids, modality_inputs
-from kaleidobert.engines import distribution, steps
-from kaleidobert.engines.predictor import predict
-from kaleidobert.engines.runs import Run, check_folder
+from kaleidobert.datasets.bank.bank import Bank, describe, sha256
+from kaleidobert.datasets.sampling import pairs
+from kaleidobert.datasets.sampling.finetuning import LabelSampler, label_ids, modality_inputs
+from kaleidobert.datasets.sampling.pretraining import clean_features, share_of_groups
+from kaleidobert.engines import steps
+from kaleidobert.engines.distributed import distribution
+from kaleidobert.engines.prediction import predict
+from kaleidobert.engines.run_folder import Run, check_folder
 from kaleidobert.engines.trainer import Goal, Trainer
 from kaleidobert.errors import UserError
-from kaleidobert.evaluators import baselines, classification, paired, plots
-from kaleidobert.evaluators.tables_read import head_name
+from kaleidobert.evaluators import baselines, classification, paired
+from kaleidobert.evaluators.report import plots
+from kaleidobert.evaluators.report.tables_read import head_name
 from kaleidobert.losses import additive
 from kaleidobert.losses.classification import cross_entropy
 from kaleidobert.model_zoo import checkpoints

@@ -5,10 +5,10 @@ from pathlib import Path
 from tqdm import tqdm
 
 from kaleidobert.configs import FetchConfig
-from kaleidobert.datasets import fetching, manifests
-from kaleidobert.datasets.manifests import File
-from kaleidobert.datasets.streams import shown
-from kaleidobert.files import check_folder, check_room
+from kaleidobert.io import check_folder, check_room
+from kaleidobert.remote import downloads, manifests
+from kaleidobert.remote.manifests import File
+from kaleidobert.remote.streams import shown
 
 
 def dry_run(config: FetchConfig) -> None:
@@ -24,9 +24,9 @@ def dry_run(config: FetchConfig) -> None:
 def run(config: FetchConfig) -> None:
     """Fetch, check and unpack; an interrupted run continues where it stopped."""
     chosen, into = _chosen(config)
-    options = fetching.Options(config.workers, config.attempts, endpoint=config.endpoint, keep_archives=config.keep_archives)
+    options = downloads.Options(config.workers, config.attempts, endpoint=config.endpoint, keep_archives=config.keep_archives)
     with tqdm(unit="B", unit_scale=True, unit_divisor=1024, desc="fetch") as bar:
-        fetching.fetch(chosen, into, config.mirror, options, Bar(bar, chosen))
+        downloads.fetch(chosen, into, config.mirror, options, Bar(bar, chosen))
     unchecked = sum(not file.sha256 for file in chosen)
     print(f"{len(chosen):,} files in {into}" + (f"; {unchecked:,} have no SHA-256 in the manifest: only their length was compared with "
                                                 "what the server said" if unchecked else ""))

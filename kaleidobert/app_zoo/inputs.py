@@ -1,6 +1,6 @@
 """Inputs that a configuration names by an address (s3://, https://): the path of their copy in the cache takes its place.
 
-The cache is the folder KALEIDO_CACHE, or ~/.cache/kaleidobert. What a command writes keeps the address: see addresses.py.
+The cache is the folder KALEIDO_CACHE, or ~/.cache/kaleidobert. What a command writes keeps the address: see configs/addresses.py.
 """
 
 import dataclasses
@@ -12,13 +12,13 @@ from typing import Any, TypeVar
 
 from tqdm import tqdm
 
-from kaleidobert.addresses import Address
 from kaleidobert.app_zoo.fetch import Bar, in_bytes
 from kaleidobert.configs import AlignConfig, FetchConfig, RecordsConfig
-from kaleidobert.datasets import cache, fetching
-from kaleidobert.datasets.streams import MIRROR
+from kaleidobert.configs.addresses import Address
 from kaleidobert.errors import UserError
-from kaleidobert.model_zoo.tf_prefix import prefix_of
+from kaleidobert.released.tf_prefix import prefix_of
+from kaleidobert.remote import cache, downloads
+from kaleidobert.remote.streams import MIRROR
 
 CHECKPOINTS = ("init", "checkpoint", "source")  # keys of checkpoints: such an address may be that of a TensorFlow 1 one, without endings
 WRITTEN = ("run", "bank", "catalogue", "into", "target")  # keys of what commands write
@@ -83,14 +83,14 @@ def _check(config: Any, key: str, address: Address) -> Address:
 
 def _fetch(key: str, address: Address) -> Address:
     with _explained(key), tqdm(unit="B", unit_scale=True, unit_divisor=1024, desc=key, leave=False, delay=1) as bar:
-        copy = cache.cached(address.url, fetching.DEFAULT, Bar(bar, ()), key in CHECKPOINTS)
+        copy = cache.cached(address.url, downloads.DEFAULT, Bar(bar, ()), key in CHECKPOINTS)
     print(f"{key}: {address.url} is read from {copy}")
     return Address.of(address.url, copy)
 
 
 def _look(counts: list[int], key: str, address: Address) -> Address:
     with _explained(key):
-        copy, sizes = cache.missing(address.url, fetching.DEFAULT, key in CHECKPOINTS)
+        copy, sizes = cache.missing(address.url, downloads.DEFAULT, key in CHECKPOINTS)
     counts.append(len(sizes))
     known = in_bytes(None if None in sizes else sum(sizes))
     print(f"{key}: {address.url}: " + (f"would be fetched: {len(sizes):,} file(s), {known}" if sizes else f"is here, in {copy}"))

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from kaleidobert import configs
-from kaleidobert.addresses import written
-from kaleidobert.datasets.bank import sha256
-from kaleidobert.model_zoo import checkpoints, tf_checkpoint
+from kaleidobert.configs.addresses import written
+from kaleidobert.datasets.bank.bank import sha256
 from kaleidobert.model_zoo.kaleidobert import Matcher, Pretrainer
+from kaleidobert.released import any_checkpoint, tf_checkpoint
 
 PAPERS, OURS = "the paper's", "ours"
 NOT_RECORDED = "not recorded"
@@ -31,7 +31,7 @@ def extend(init: Path | None, steps: Sequence[str] = (), masking: str | None = N
     """The lineage of what a run makes of ``init``. steps: what it trains, none for nothing; masking: of a run that pre-trains."""
     if init is None:
         return {"steps": [*([] if masking else [NOT_PRETRAINED]), *steps], "masking": masking, "plain": None}
-    meta = checkpoints.load_meta(init)
+    meta = any_checkpoint.load_meta(init)
     before = _recorded(init, meta)
     plain = {"checkpoint": written(init), "sha256": digest(init)} if has_plain_head(meta) else before["plain"]
     return {"steps": [*before["steps"], *steps], "masking": masking or before["masking"], "plain": plain}
@@ -45,7 +45,7 @@ def model(head: str, init: Path | None, steps: Sequence[str] = (), masking: str 
     """
     past = extend(init, steps, masking)
     trained = list(past["steps"])
-    if not steps and init is not None and _is_pretrained(checkpoints.load_meta(init)):
+    if not steps and init is not None and _is_pretrained(any_checkpoint.load_meta(init)):
         trained.append("not fine-tuned")
     parts = {"encoder alone": [step for step in trained if not step.startswith(TOWERS)],
              "towers alone": [step for step in trained if step.startswith(TOWERS)]} if head == "contrast" else {}

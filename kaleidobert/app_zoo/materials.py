@@ -7,8 +7,8 @@ from typing import Any, Literal, Protocol
 import keras
 import numpy as np
 
-from kaleidobert.datasets.bank import Bank
-from kaleidobert.datasets.sampler import count_groups
+from kaleidobert.datasets.bank.bank import Bank
+from kaleidobert.datasets.sampling.pretraining import count_groups
 from kaleidobert.preprocessors.examples import Arrays
 
 Batch = tuple[Arrays, Arrays, Arrays]  # inputs, targets, weights

@@ -11,16 +11,18 @@ from typing import Any
 import keras
 
 from kaleidobert import configs
-from kaleidobert.datasets.bank import Bank
-from kaleidobert.datasets.sampler import clean_features
-from kaleidobert.engines import cluster, optimizers
-from kaleidobert.engines.distribution import ALONE, Part, here
-from kaleidobert.engines.runs import check_room
+from kaleidobert.datasets.bank.bank import Bank
+from kaleidobert.datasets.sampling.pretraining import clean_features
+from kaleidobert.engines import optimizers
+from kaleidobert.engines.distributed import cluster
+from kaleidobert.engines.distributed.distribution import ALONE, Part, here
+from kaleidobert.engines.run_folder import check_room
 from kaleidobert.engines.trainer import Schedule
 from kaleidobert.errors import UserError
 from kaleidobert.levels import KALEIDO, KaleidoLevel
-from kaleidobert.model_zoo import checkpoints, kaleidobert, tf_checkpoint
-from kaleidobert.preprocessors import lengths
+from kaleidobert.model_zoo import kaleidobert
+from kaleidobert.preprocessors import padding
+from kaleidobert.released import any_checkpoint, tf_checkpoint
 
 NO_CHECKPOINT = UserError("no pre-trained checkpoint is named", "init", "the best.npz of a pre-training run",
                           "set init=..., or from_scratch=true to start from random weights")
@@ -43,7 +45,7 @@ def with_levels(config: Any) -> Any:
         return config
     levels = KALEIDO if config.data.bank is None else Bank(config.data.bank).levels  # a bank that is not there is told first
     if config.init is not None and (config.data.files is None or config.init.exists() or tf_checkpoint.exists(config.init)):
-        levels = levels_of(checkpoints.load_meta(config.init))  # files that are not there are told before their checkpoint
+        levels = levels_of(any_checkpoint.load_meta(config.init))  # files that are not there are told before their checkpoint
     return replace(config, levels=levels)
 
 
@@ -62,8 +64,8 @@ def start(make: Callable[[dict[str, Any]], keras.Model], config: Any, bank: Bank
         fit(model)
         return model
     own = {name: arguments[name] for name in OF_THIS_RUN}
-    model = make({**meta_backbone(checkpoints.load_meta(config.init)), **own})
-    fresh = checkpoints.transfer(config.init, model)
+    model = make({**meta_backbone(any_checkpoint.load_meta(config.init)), **own})
+    fresh = any_checkpoint.transfer(config.init, model)
     if fresh and not config.train.epochs:
         raise UserError(f"the checkpoint has no trained {', '.join(fresh)}", str(config.init), "one, as train.epochs is 0",
                         "set train.epochs, or name the best.npz of a run that trained it")
@@ -89,17 +91,17 @@ def adapt(model: keras.Model, bank: Bank, split: str) -> None:
 
 def is_unmeasured(init: Path) -> bool:
     """Whether a checkpoint leaves the scale of features to the run that starts from it, as a BERT does that `convert` has made one of."""
-    return bool(checkpoints.load_meta(init).get("unmeasured"))
+    return bool(any_checkpoint.load_meta(init).get("unmeasured"))
 
 
 def like(init: Path | None, arguments: dict[str, Any]) -> dict[str, Any]:
     """The backbone's arguments; what they leave open, such as the rows of a released type table, is as in the checkpoint."""
-    return arguments if init is None else {**meta_backbone(checkpoints.load_meta(init)), **arguments}
+    return arguments if init is None else {**meta_backbone(any_checkpoint.load_meta(init)), **arguments}
 
 
 def tell(init: Path, fresh: list[str], bank: Any) -> None:
     """Say where the weights come from, which layers keep their start values, and what the checkpoint does not say of its origin."""
-    layers, meta = sorted({name.split("/")[0] for name in fresh}), checkpoints.load_meta(init)
+    layers, meta = sorted({name.split("/")[0] for name in fresh}), any_checkpoint.load_meta(init)
     print(f"weights from {init}" + (f"; new: {', '.join(layers)}" if layers else ""))
     for key, what in (("encoder", "which features"), ("vocabulary_sha256", "which vocabulary")):
         if key not in meta:
@@ -127,7 +129,7 @@ def check_start(config: Any, bank: Bank) -> None:
 
 def require(path: Path, arguments: dict[str, Any], bank: Bank) -> dict[str, Any]:
     """The meta of a checkpoint that fits; UserError lists which sizes, levels, encoder, vocabulary differ: - its + ours."""
-    meta = checkpoints.load_meta(path)
+    meta = any_checkpoint.load_meta(path)
     have = meta_backbone(meta)
     free = (*OF_THIS_RUN, "levels")
     lines = [f"- {key} {have.get(key)} + {value}" for key, value in arguments.items()
@@ -215,7 +217,7 @@ def part_of(sampler: Any, train: configs.Train) -> Part | None:
         rows = slice(number * train.batch_size // count, (number + 1) * train.batch_size // count)
         inputs, targets, weights = sampler.batch(step, rows)
         if train.trim_text:  # all parts alike
-            inputs = lengths.trimmed(inputs, length=lengths.longest(sampler.token_mask(step)))
+            inputs = padding.trimmed(inputs, length=padding.longest(sampler.token_mask(step)))
         return inputs, targets, weights, sampler.weights(step)
 
     return part

@@ -12,17 +12,18 @@ from typing import Any
 
 import numpy as np
 
-from kaleidobert import files
-from kaleidobert.addresses import written
+from kaleidobert import io
 from kaleidobert.app_zoo import lineage, models
 from kaleidobert.configs import ClassifyConfig, RetrieveConfig
-from kaleidobert.datasets.bank import Bank
+from kaleidobert.configs.addresses import written
+from kaleidobert.datasets.bank.bank import Bank
 from kaleidobert.errors import UserError
-from kaleidobert.evaluators import prediction_tables, retrieval, score_tables
-from kaleidobert.evaluators.candidate_lists import CandidateLists, Gallery
-from kaleidobert.evaluators.prediction_tables import Predictions
-from kaleidobert.model_zoo import checkpoints
+from kaleidobert.evaluators import retrieval
+from kaleidobert.evaluators.candidates.lists import CandidateLists, Gallery
+from kaleidobert.evaluators.files import prediction_tables, score_tables
+from kaleidobert.evaluators.files.prediction_tables import Predictions
 from kaleidobert.model_zoo.kaleidobert import Matcher, matcher
+from kaleidobert.released import any_checkpoint
 
 Lists = CandidateLists | Gallery
 
@@ -60,7 +61,7 @@ def find(config: RetrieveConfig, draws: Sequence[Lists], bank: Bank) -> PlainHea
         return PlainHead(None, why="plain is false")
     if config.init is None:
         return PlainHead(None, why="the run began with random weights and has no pre-training")
-    meta = checkpoints.load_meta(config.init)
+    meta = any_checkpoint.load_meta(config.init)
     if lineage.has_plain_head(meta):
         return PlainHead(lineage.model("plain", config.init), config.init)
     recorded = (meta.get("lineage") or {}).get("plain")
@@ -111,7 +112,7 @@ def build(config: RetrieveConfig, checkpoint: Path, bank: Bank) -> Matcher:
     arguments = models.backbone_config(bank, config.levels, config.model, config.train)
     meta = models.require(checkpoint, arguments, bank)
     model = matcher({**models.meta_backbone(meta), **{name: arguments[name] for name in models.OF_THIS_RUN}})
-    if fresh := checkpoints.transfer(checkpoint, model):
+    if fresh := any_checkpoint.transfer(checkpoint, model):
         raise UserError(f"the checkpoint has no trained {', '.join(fresh)}", str(checkpoint), "the plain head of a pre-training",
                         "set plain=false, or name a run with head plain as plain_run")
     if models.is_unmeasured(checkpoint):
@@ -163,7 +164,7 @@ def _results(run: Path, command: str, key: str) -> tuple[Path, dict[str, Any], A
     if not path.is_file():
         raise UserError("no run in this folder has finished", str(run), f"the folder of a `kaleidobert {command}` run with {key}=plain",
                         "leave plain_run out, or name another run")
-    found = files.read_json(path)
+    found = io.read_json(path)
     found = found if isinstance(found, dict) else {}
     head = found.get("config") or {}
     for name in key.split("."):

@@ -7,18 +7,21 @@ from kaleidobert import levels as kaleido
 from kaleidobert.app_zoo import lineage, materials, models, released_runs, step_memory, trimming
 from kaleidobert.app_zoo.materials import PretrainMaterial
 from kaleidobert.configs import PretrainConfig
-from kaleidobert.datasets.bank import Bank, describe, sha256
-from kaleidobert.datasets.sampler import PretrainSampler, hold_out, share_of_groups
-from kaleidobert.engines import distribution, steps
-from kaleidobert.engines.runs import Run, check_folder, check_room
+from kaleidobert.datasets.bank.bank import Bank, describe, sha256
+from kaleidobert.datasets.sampling.pretraining import PretrainSampler, hold_out, share_of_groups
+from kaleidobert.engines import steps
+from kaleidobert.engines.distributed import distribution
+from kaleidobert.engines.run_folder import Run, check_folder, check_room
 from kaleidobert.engines.trainer import HELD_OUT, VAL, Goal, Trainer
 from kaleidobert.errors import UserError
-from kaleidobert.evaluators import plots, tasks
-from kaleidobert.evaluators.tables_read import head_name
+from kaleidobert.evaluators import pretraining
+from kaleidobert.evaluators.report import plots
+from kaleidobert.evaluators.report.tables_read import head_name
 from kaleidobert.losses import tasks as losses
 from kaleidobert.losses.additive import Additive
 from kaleidobert.model_zoo import checkpoints
 from kaleidobert.model_zoo.kaleidobert import pretrainer
+from kaleidobert.released import any_checkpoint
 
 
 def dry_run(config: PretrainConfig) -> None:
@@ -53,7 +56,7 @@ def _run(config: PretrainConfig) -> None:
     if config.init is None:
         data.adapt(model)
     else:
-        fresh = checkpoints.transfer(config.init, model)
+        fresh = any_checkpoint.transfer(config.init, model)
         models.tell(config.init, fresh, data.bank)
         if models.is_unmeasured(config.init):
             data.adapt(model)
@@ -129,9 +132,9 @@ def evaluator(model, batch, levels, shares: dict[str, float], feature_target: st
         parts, step = [], 0
         while (found := batch(step)) is not None:
             inputs, targets, weights = found
-            parts.append(tasks.sums(forward(inputs), targets, weights, levels, feature_target))
+            parts.append(pretraining.sums(forward(inputs), targets, weights, levels, feature_target))
             step += 1
-        values = tasks.means(parts)
+        values = pretraining.means(parts)
         values["loss"] = sum(share * values.get(name, 0.0) for name, share in shares.items())
         return values
 
@@ -146,17 +149,17 @@ def baseline(bank: Bank, rows: np.ndarray, train: PretrainSampler, val: Pretrain
     sample = rows[:: max(1, len(rows) // 500)]
     for level in kaleido.feature_levels(levels):
         place = np.broadcast_to(starts[level.name].start + np.arange(level.num_patches), (len(sample), level.num_patches))
-        constants[level.name] = tasks.mean_distribution(bank.features(sample, place))
+        constants[level.name] = pretraining.mean_distribution(bank.features(sample, place))
     guided = config.sampling.masking == "alignment" and config.sampling.camouflage == "guided"
     slots = {level.name: train.commonest_slot(level.name) for level in levels if guided and level.pretext == "camouflage"}
     parts, step = [], 0
     while (batch := val.validation(step)) is not None:
-        parts.append({f"{name}_kl": tasks.constant_kl(constant, batch[1][name], batch[2][name])
+        parts.append({f"{name}_kl": pretraining.constant_kl(constant, batch[1][name], batch[2][name])
                       for name, constant in constants.items()})
         for name, slot in slots.items():
             parts[-1][f"{name}_accuracy"] = float(batch[2][name] @ (batch[1][name] == slot)), float(batch[2][name].sum())
         step += 1
-    return {**tasks.chance(levels, bank.vocabulary.size), **tasks.means(parts)}
+    return {**pretraining.chance(levels, bank.vocabulary.size), **pretraining.means(parts)}
 
 
 def _check(config: PretrainConfig) -> None:
@@ -169,7 +172,7 @@ def _check(config: PretrainConfig) -> None:
 def _begun(config: PretrainConfig, model: keras.Model, optimizer: keras.optimizers.Optimizer, total: int) -> int:
     """Load the state of Adam that ``init`` holds; the step at which the run goes on. UserError where all steps are done."""
     optimizer.build(model.trainable_variables)
-    step = checkpoints.continue_optimizer(config.init, model, getattr(optimizer, "inner_optimizer", optimizer))
+    step = any_checkpoint.continue_optimizer(config.init, model, getattr(optimizer, "inner_optimizer", optimizer))
     if step >= total:
         raise UserError(f"the checkpoint has done {step:,} steps", str(config.init), f"fewer than the {total:,} of this run",
                         "set a larger train.epochs, or init_optimizer=false to start from the weights alone")

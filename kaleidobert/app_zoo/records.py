@@ -6,14 +6,15 @@ from collections.abc import Sequence
 
 from tqdm import tqdm
 
-from kaleidobert import files
+from kaleidobert import io
 from kaleidobert.configs import RecordsConfig
-from kaleidobert.datasets import bank_builder, beam_records, catalogue, classes
-from kaleidobert.datasets.bank import Bank, describe
+from kaleidobert.datasets.bank import beam, builder, classes
+from kaleidobert.datasets.bank.bank import Bank, describe
 from kaleidobert.datasets.products import Product
+from kaleidobert.datasets.sources import table
 from kaleidobert.errors import Incomplete, UserError
 from kaleidobert.levels import check, num_patches, num_vectors
-from kaleidobert.model_zoo import encoders, foreground_net
+from kaleidobert.model_zoo import foreground_net, patch_encoders
 
 REASONS = 8  # that the account of a bank names
 
@@ -22,10 +23,10 @@ def dry_run(config: RecordsConfig) -> None:
     """Check the table and the configuration, print sizes; Incomplete as ``run``, for what can be told without opening a picture."""
     reading = _read(config)
     products = reading.products
-    bank_builder.check(config, products)
+    builder.check(config, products)
     if config.source.kind != "tfds":  # whose pictures are written first
         _compare(config, products, dry=True)
-    size = encoders.feature_size(config.encoder)
+    size = patch_encoders.feature_size(config.encoder)
     bytes_per_picture = num_vectors(config.levels) * size * (2 if config.storage == "float16" else 1)
     print(f"{len(products):,} pictures, {num_patches(config.levels)} patches, {num_vectors(config.levels)} vectors of "
           f"{size} each: {len(products) * bytes_per_picture / 1e9:.2f} GB in {config.bank}")
@@ -42,17 +43,17 @@ def run(config: RecordsConfig) -> None:
     """
     reading = _read(config)
     products = reading.products
-    mark = bank_builder.claim(config, products)
+    mark = builder.claim(config, products)
     if reading.left_out:
-        print(f"{len(reading.left_out):,} rows of the table cannot be used: {'; '.join(catalogue.account(reading.left_out)[:REASONS])}")
+        print(f"{len(reading.left_out):,} rows of the table cannot be used: {'; '.join(table.account(reading.left_out)[:REASONS])}")
     if config.source.kind == "tfds":
         _write_pictures(config, products)
-    bank_builder.refresh(config, _compare(config, products, dry=False))
-    build_shards = beam_records.build_shards if config.beam.runner else bank_builder.build_shards
+    builder.refresh(config, _compare(config, products, dry=False))
+    build_shards = beam.build_shards if config.beam.runner else builder.build_shards
     with tqdm(total=len(products), unit="picture", desc="records") as bar:
-        for count in build_shards(config, products, encoders.build, foreground_net.build):
+        for count in build_shards(config, products, patch_encoders.build, foreground_net.build):
             bar.update(count)
-    index = bank_builder.finish(config, products, reading.left_out, mark)
+    index = builder.finish(config, products, reading.left_out, mark)
     bank = Bank(config.bank)
     sizes = describe(bank)
     print(f"bank: {config.bank}: {sizes['pictures']:,} pictures {sizes['splits']}, {sizes['patches']} patches of "
@@ -70,13 +71,13 @@ def run(config: RecordsConfig) -> None:
     _account(config, reading, left_out)
 
 
-def _account(config: RecordsConfig, reading: catalogue.Reading, left_out: Sequence[catalogue.LeftOut]) -> None:
+def _account(config: RecordsConfig, reading: table.Reading, left_out: Sequence[table.LeftOut]) -> None:
     """Print what became of the rows that were read; Incomplete where too many of them were left out."""
     rows = len(reading.products) + len(reading.left_out)
     for line in reading.notes():
         print(line)
     print(f"{rows:,} rows read: {rows - len(left_out):,} used, {len(left_out):,} left out")
-    lines = catalogue.account(left_out)
+    lines = table.account(left_out)
     for line in lines[:REASONS]:
         print(f"  {line}")
     if len(lines) > REASONS:
@@ -89,27 +90,27 @@ def _account(config: RecordsConfig, reading: catalogue.Reading, left_out: Sequen
                          "mend them and make the bank again, or go on with the others")
 
 
-def _compare(config: RecordsConfig, products: Sequence[Product], dry: bool) -> bank_builder.Changes:
+def _compare(config: RecordsConfig, products: Sequence[Product], dry: bool) -> builder.Changes:
     """How the pictures have changed, which is told. UserError where the disk has no room for the bank."""
-    found = bank_builder.compare(config, products)
+    found = builder.compare(config, products)
     if found.number:
         print(found.tell(dry))
-    needed = bank_builder.room(config, products, encoders.feature_size(config.encoder), found.shards)
-    files.check_room(config.bank, needed, f"{len(products):,} pictures", "free some space, choose another folder with bank=..., or "
+    needed = builder.room(config, products, patch_encoders.feature_size(config.encoder), found.shards)
+    io.check_room(config.bank, needed, f"{len(products):,} pictures", "free some space, choose another folder with bank=..., or "
                      "set storage=uint8" if config.storage == "float16" else "free some space, or choose another folder with bank=...")
     return found
 
 
 def _write_pictures(config: RecordsConfig, products: Sequence[Product]) -> None:
     """The pictures of a TFDS data set as files: everything that reads pictures again finds them there."""
-    from kaleidobert.datasets.tfds import products as tfds_products
+    from kaleidobert.datasets.sources import tfds as tfds_products
 
     with tqdm(total=len(products), unit="picture", desc="pictures") as bar:
         for count in tfds_products.write_pictures(config.source, products):
             bar.update(count)
 
 
-def _read(config: RecordsConfig) -> catalogue.Reading:
+def _read(config: RecordsConfig) -> table.Reading:
     check(config.levels)
     sizes = {"shard_size": (config.shard_size, 1), "encoder.batch_size": (config.encoder.batch_size, 1),
              "workers": (config.workers, 0), "threads": (config.threads, 0)}
@@ -118,9 +119,9 @@ def _read(config: RecordsConfig) -> catalogue.Reading:
             raise UserError(f"{name} is {value}", "records", f"at least {least}")
     if not 0 <= config.max_left_out <= 1:
         raise UserError(f"max_left_out is {config.max_left_out}", "records", "a share, 0 to 1")
-    encoders.feature_size(config.encoder)
+    patch_encoders.feature_size(config.encoder)
     if config.beam.runner:
-        beam_records.check(config)
+        beam.check(config)
     if config.source.kind == "tfds" and config.source.images is not None:
-        files.check_folder(config.source.images, "choose another folder with source.images=...")
-    return catalogue.survey(config.source)
+        io.check_folder(config.source.images, "choose another folder with source.images=...")
+    return table.survey(config.source)

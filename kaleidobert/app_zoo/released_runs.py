@@ -14,14 +14,16 @@ from kaleidobert.app_zoo import models
 from kaleidobert.app_zoo.materials import Choice, LabelMaterial, PretrainMaterial
 from kaleidobert.app_zoo.models import ENCODER
 from kaleidobert.configs import ClassifyConfig, PretrainConfig, RetrieveConfig, TrainingData
-from kaleidobert.datasets import released_rows, released_samplers, released_schema
-from kaleidobert.datasets.released_bank import FolderRows
-from kaleidobert.datasets.released_rows import Rows
-from kaleidobert.datasets.released_samplers import FileLabelSampler, FilePretrainSampler, Reader
-from kaleidobert.datasets.sampler import Order
+from kaleidobert.datasets.sampling.pretraining import Order
 from kaleidobert.errors import UserError
-from kaleidobert.evaluators import tasks
+from kaleidobert.evaluators import pretraining as tasks
 from kaleidobert.levels import KaleidoLevel
+from kaleidobert.released import rows as released_rows
+from kaleidobert.released import samplers as released_samplers
+from kaleidobert.released import schema as released_schema
+from kaleidobert.released.bank import FolderRows
+from kaleidobert.released.rows import Rows
+from kaleidobert.released.samplers import FileLabelSampler, FilePretrainSampler, Reader
 
 SAMPLE = 500  # rows from which the best constant answers are taken, and a scale of features
 JUDGED = 2000  # validation rows on which constant answers are judged: reading text is slow

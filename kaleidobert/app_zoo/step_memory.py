@@ -12,7 +12,8 @@ import keras
 
 from kaleidobert import configs
 from kaleidobert.app_zoo import models
-from kaleidobert.engines import cluster, memory
+from kaleidobert.engines import memory
+from kaleidobert.engines.distributed import cluster
 from kaleidobert.layers import elementwise
 
 FUSED, PLAIN, JAX = (11, 2, 2), (20, 6, 6), (11, 4, 4)  # [S, H], [S, I], [A, S, S] of a block; see elementwise.is_fused

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kaleidobert import files
+from kaleidobert import io
 from kaleidobert.evaluators import retrieval
-from kaleidobert.evaluators.tables_read import PLAIN_HEAD, Counted, Result
+from kaleidobert.evaluators.report.tables_read import PLAIN_HEAD, Counted, Result
 
 PICTURES = ("sheet.png", "losses.png", "confusion.png", "ranks.png", "queries.png", "captions.png", "parts.png", "index.html")
 
@@ -77,7 +77,7 @@ def _results(folder: Path) -> list[Result]:
     """Of every results.json below the folder, the oldest first; named by the folder of its run."""
     found = []
     for path in sorted(folder.rglob("results.json"), key=lambda p: p.stat().st_mtime):
-        values = files.read_json(path)
+        values = io.read_json(path)
         place = path.parent.parent if values.get("task") == "align" else path.parent  # align/forced/results.json
         found.append(Result(place.name, str(path), values))
     return found

@@ -7,11 +7,12 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from kaleidobert import files, locks
+from kaleidobert import io as files
+from kaleidobert import locks
 from kaleidobert.configs import SynthesizeConfig
-from kaleidobert.datasets import synthetic
-from kaleidobert.datasets.catalogue import jsonl_rows
 from kaleidobert.datasets.products import read_image
+from kaleidobert.datasets.sources.table import jsonl_rows
+from kaleidobert.drawing import catalogue
 
 SHEET = (6, 10)  # rows and columns of the contact sheet
 BYTES_PER_PIXEL = 0.45  # picture and mask, measured on drawn catalogues
@@ -33,7 +34,7 @@ def run(config: SynthesizeConfig) -> None:
             bar.total = total
             bar.update(done - bar.n)
 
-        counts = synthetic.write_catalogue(config.catalogue, config.num_products, config.seed, config.size, config.views,
+        counts = catalogue.write_catalogue(config.catalogue, config.num_products, config.seed, config.size, config.views,
                                            config.clutter, config.val_fraction, config.workers or os.cpu_count() or 1, progress)
     table = config.catalogue / "products.jsonl"
     sheet = config.catalogue / "sheet.png"
@@ -48,7 +49,7 @@ def contact_sheet(config: SynthesizeConfig) -> bytes:
     """A PNG with the first views of the first products."""
     side = 96
     sheet = np.full((SHEET[0] * side, SHEET[1] * side, 3), 255, np.uint8)
-    firsts = [row for _, row in jsonl_rows(config.catalogue / "products.jsonl") if row["view"] == synthetic.VIEWS[0]]
+    firsts = [row for _, row in jsonl_rows(config.catalogue / "products.jsonl") if row["view"] == catalogue.VIEWS[0]]
     for place, row in enumerate(firsts[: SHEET[0] * SHEET[1]]):
         picture = Image.fromarray(read_image(config.catalogue / row["image"])).resize((side, side), Image.Resampling.LANCZOS)
         y, x = divmod(place, SHEET[1])

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from kaleidobert import files, locks
+from kaleidobert import io, locks
 from kaleidobert.configs import TablesConfig
 from kaleidobert.errors import UserError
-from kaleidobert.evaluators.tables import TASKS, Result, kind, markdown, tables, to_json
+from kaleidobert.evaluators.report.tables import TASKS, Result, kind, markdown, tables, to_json
 
 
 def write(run: Path, results: Mapping[str, Any]) -> Path:
@@ -19,7 +19,7 @@ def write(run: Path, results: Mapping[str, Any]) -> Path:
     """
     path = run / "table.md"
     result = Result(run.name, str(run / "results.json"), results, _source(results))
-    files.write_text(path, "\n".join(map(markdown, tables([result]))))
+    io.write_text(path, "\n".join(map(markdown, tables([result]))))
     return path
 
 
@@ -27,7 +27,7 @@ def dry_run(config: TablesConfig) -> None:
     """Name the runs whose results would be used, and those that no table has room for."""
     found = _read(config)
     if config.out is not None:
-        files.check_folder(config.out, "choose another folder with out=...")
+        io.check_folder(config.out, "choose another folder with out=...")
     made = tables(found)
     print(f"{len(found)} results files: {'; '.join(table.title for table in made)}")
     for result in found:
@@ -43,8 +43,8 @@ def run(config: TablesConfig) -> None:
         print(text, end="")
         return
     with locks.held(config.out, wait=10, name=".tables.md.lock"):  # both files are of the same tables
-        files.write_text(config.out / "tables.md", text)
-        files.write_json(config.out / "tables.json", {"runs": [str(Path(result.where).parent) for result in found],
+        io.write_text(config.out / "tables.md", text)
+        io.write_json(config.out / "tables.json", {"runs": [str(Path(result.where).parent) for result in found],
                                                       "tables": [to_json(table) for table in made]})
     print(f"{len(found)} runs in {len(made)} tables, the paper's figures beside them:\n  {config.out / 'tables.md'}\n"
           f"  {config.out / 'tables.json'}")
@@ -66,7 +66,7 @@ def _read(config: TablesConfig) -> list[Result]:
     shared = Path(os.path.commonpath([path.parent.parent for path in paths]))
     found, others = [], []
     for path in paths:
-        values = files.read_json(path)
+        values = io.read_json(path)
         result = Result(path.parent.relative_to(shared).as_posix(), str(path), values, _source(values))
         (found if kind(result) else others).append(result)
     if others:
@@ -81,7 +81,7 @@ def _source(results: Any) -> str:
     folder = Result("", "", results).find("bank", "folder")
     if not isinstance(folder, str) or not (Path(folder) / "index.json").is_file():
         return ""
-    source = Result("", "", files.read_json(Path(folder) / "index.json")).find("config", "source")
+    source = Result("", "", io.read_json(Path(folder) / "index.json")).find("config", "source")
     if not isinstance(source, Mapping):
         return ""
     if str(source.get("kind", "")).startswith("fashion_gen"):

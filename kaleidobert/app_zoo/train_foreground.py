@@ -13,16 +13,16 @@ import numpy as np
 from keras import ops
 from tqdm import tqdm
 
-from kaleidobert import files
+from kaleidobert import io
 from kaleidobert.app_zoo import models
 from kaleidobert.configs import TrainForegroundConfig
-from kaleidobert.configs_records import FOREGROUND_WEIGHTS
-from kaleidobert.datasets import scene_files
-from kaleidobert.datasets.drawn import recomposition
-from kaleidobert.datasets.drawn.scenes import ROOM
-from kaleidobert.datasets.drawn.surroundings import HELD_OUT
-from kaleidobert.datasets.scene_files import Scenes, Stock
-from kaleidobert.engines import optimizers, runs
+from kaleidobert.configs.records import FOREGROUND_WEIGHTS
+from kaleidobert.drawing import scene_files
+from kaleidobert.drawing.scene_files import Scenes, Stock
+from kaleidobert.drawing.scenes import recomposition
+from kaleidobert.drawing.scenes.scenes import ROOM
+from kaleidobert.drawing.scenes.surroundings import HELD_OUT
+from kaleidobert.engines import optimizers, run_folder
 from kaleidobert.engines.trainer import Goal, Trainer
 from kaleidobert.errors import UserError
 from kaleidobert.losses.segmentation import cross_entropy_and_dice
@@ -40,7 +40,7 @@ def dry_run(config: TrainForegroundConfig) -> None:
     model = foreground_net.network(config.channels, config.size)
     whole, parts = config.held_out + config.goods, 4 * config.foregrounds + 3 * config.backgrounds
     stored = config.size**2 * 4 * whole + round(config.size * ROOM) ** 2 * parts
-    files.check_room(config.run, stored, "the scenes", "free some space, or choose another folder with run=...")
+    io.check_room(config.run, stored, "the scenes", "free some space, or choose another folder with run=...")
     print(f"{model.count_params():,} parameters; {total:,} steps of {config.train.batch_size}; "
           f"{whole + config.foregrounds + config.backgrounds:,} pictures to draw, {stored / 1e6:.0f} MB in {config.run / 'scenes'}")
     print(models.told_rate(config.train.learning_rate, warm, total, config.train.learning_rate))
@@ -52,7 +52,7 @@ def run(config: TrainForegroundConfig) -> None:
     keras.utils.set_random_seed(config.train.seed)
     total, warm = _pace(config)
     model = foreground_net.network(config.channels, config.size, config.train.precision)
-    folder = runs.Run(config.run, _work(config))
+    folder = run_folder.Run(config.run, _work(config))
     for part, count, shift in (("foregrounds", config.foregrounds, 0), ("backgrounds", config.backgrounds, 0),
                                ("test", config.held_out, TEST), ("goods", config.goods, GOODS)):
         _draw(config, part, count, shift)
@@ -90,14 +90,14 @@ def run(config: TrainForegroundConfig) -> None:
 
 def _check_folders(config: TrainForegroundConfig) -> None:
     """UserError where the run's folder is taken, or where the weights could not be installed once they are trained."""
-    runs.check_folder(config.run, _work(config))
+    run_folder.check_folder(config.run, _work(config))
     if config.install:
-        files.check_folder(FOREGROUND_WEIGHTS.parent, "leave install out: the weights stay in the run's folder")
+        io.check_folder(FOREGROUND_WEIGHTS.parent, "leave install out: the weights stay in the run's folder")
 
 
 def install(weights: Path) -> None:
     """Make a file of weights the package's own. Raises UserError where the package cannot be written."""
-    with files.atomic(FOREGROUND_WEIGHTS) as file:
+    with io.atomic(FOREGROUND_WEIGHTS) as file:
         file.write(weights.read_bytes())
 
 

@@ -6,7 +6,7 @@ from typing import Any
 from kaleidobert.app_zoo.materials import Batch
 from kaleidobert.configs import Train
 from kaleidobert.preprocessors.examples import Arrays
-from kaleidobert.preprocessors.lengths import trimmed
+from kaleidobert.preprocessors.padding import trimmed
 
 Make = Callable[..., Batch | None]
 

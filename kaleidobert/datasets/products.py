@@ -13,18 +13,11 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from kaleidobert.errors import UserError
+from kaleidobert.specs import Part
 
 H5_ROW = re.compile(r"(.+\.(?:h5|hdf5))#(.+)/(\d+)")  # file.h5#input_image/17: row 17 of the array input_image
 BLOCKS = 1 << 26  # bytes of unpacked blocks that an HDF5 file keeps
 MAX_PIXELS = 100_000_000  # beyond this a file is more likely a decompression bomb than a product picture
-
-
-@dataclass(frozen=True)
-class Part:
-    """A described part of a product and where it is: box = (x1, y1, x2, y2) in pixels, x2 and y2 exclusive."""
-
-    word: str
-    box: tuple[float, float, float, float]
 
 
 @dataclass(frozen=True)

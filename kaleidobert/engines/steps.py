@@ -9,7 +9,7 @@ import numpy as np
 from keras import ops
 
 from kaleidobert.engines import wire
-from kaleidobert.engines.distribution import here
+from kaleidobert.engines.distributed.distribution import here
 from kaleidobert.errors import UserError
 from kaleidobert.losses.additive import Additive
 from kaleidobert.model_zoo.task_model import TaskModel

@@ -11,9 +11,10 @@ import keras
 import numpy as np
 from tqdm import tqdm
 
-from kaleidobert.engines import distribution, steps
+from kaleidobert.engines import steps
+from kaleidobert.engines.distributed import distribution
 from kaleidobert.engines.feeding import Metered, prefetch
-from kaleidobert.engines.runs import Run, check_room
+from kaleidobert.engines.run_folder import Run, check_room
 from kaleidobert.errors import UserError
 from kaleidobert.model_zoo import checkpoints
 

@@ -12,8 +12,8 @@ import numpy as np
 
 from kaleidobert.errors import UserError
 from kaleidobert.evaluators import classification, retrieval
-from kaleidobert.evaluators.score_checks import matched
-from kaleidobert.evaluators.score_tables import ScoreTable
+from kaleidobert.evaluators.files.score_checks import matched
+from kaleidobert.evaluators.files.score_tables import ScoreTable
 
 RESAMPLES, PERMUTATIONS = 1000, 10_000
 LEVEL = (2.5, 97.5)

@@ -2,8 +2,8 @@
 
 Entries: "model/<variable path>" (weights and the states of the dropout generators), "optimizer/<variable path>", and
 "__meta__", a JSON text: what the model is (KaleidoModel.describe) and what the caller adds, such as the step. No entry is
-pickled, so reading a checkpoint executes nothing; the same file serves every backend. ``load_meta`` and ``transfer`` also take
-the path of a released TensorFlow 1 checkpoint, as it is without .index (see released.py).
+pickled, so reading a checkpoint executes nothing; the same file serves every backend. released/any_checkpoint.py reads TensorFlow 1
+checkpoints as well.
 """
 
 import json
@@ -18,8 +18,7 @@ import keras
 import numpy as np
 
 from kaleidobert.errors import UserError
-from kaleidobert.files import atomic
-from kaleidobert.model_zoo import tf_checkpoint
+from kaleidobert.io import atomic
 from kaleidobert.model_zoo.stored import Stored
 
 FORMAT = 1
@@ -29,6 +28,7 @@ LOSS_SCALE = "optimizer/loss_scale/"  # of float16, which a run finds anew
 HEAD = "head_"  # how the path of a task's own variable begins
 
 Arrays = dict[str, np.ndarray]
+Reader = Callable[[str | Path, Callable[[str], bool]], tuple[dict[str, Any], Arrays]]
 
 
 def save(path: str | Path, model: keras.Model, optimizer: keras.optimizers.Optimizer | None = None,
@@ -55,7 +55,29 @@ def save(path: str | Path, model: keras.Model, optimizer: keras.optimizers.Optim
 
 def load_meta(path: str | Path) -> dict[str, Any]:
     """The meta of a checkpoint; raises UserError where the file is missing, cut off or no checkpoint."""
-    return _read(path, lambda name: False)[0]
+    return read(path, lambda name: False)[0]
+
+
+def read(path: str | Path, wants: Callable[[str], bool]) -> tuple[dict[str, Any], Arrays]:
+    """The meta and the arrays whose names are wanted, complete and checked against the file's own checksums; errors as load_meta."""
+    where = str(path)
+    try:
+        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as file:
+            meta = json.loads(str(file[META]))
+            arrays = {name: file[name] for name in file.files if name != META and wants(name)}
+    except FileNotFoundError:
+        raise UserError("there is no such checkpoint", where) from None
+    except IsADirectoryError:
+        raise UserError("this is a folder", where, "a checkpoint file (.npz)") from None
+    except Exception as error:  # zipfile, zlib, numpy and json raise many kinds over a damaged file
+        raise UserError(f"cannot be read ({error})", where, "a complete checkpoint (.npz)", "use an earlier one") from error
+    if not isinstance(meta, dict) or meta.get("format") != FORMAT:
+        raise UserError("is not in this program's format", where, f"format {FORMAT}")
+    for name in set(meta.get("bfloat16", ())) & set(arrays):
+        import ml_dtypes  # comes with either backend; needed for pure bfloat16 models only
+
+        arrays[name] = arrays[name].view(ml_dtypes.bfloat16)
+    return meta, arrays
 
 
 def open_arrays(path: str | Path, first: str) -> dict[str, Stored]:
@@ -82,10 +104,8 @@ def restore(path: str | Path, model: keras.Model, optimizer: keras.optimizers.Op
     goes for its variables, without one those of the file are passed over.
     Nothing is changed unless everything fits. Raises UserError that lists what is missing (-) and unexpected (+).
     """
-    if tf_checkpoint.exists(path):  # which has no state of dropout
-        raise UserError("is a TensorFlow 1 checkpoint", str(path), "one of ours (.npz)", "convert it with `kaleidobert convert`")
     wanted = _named(model, optimizer)
-    meta, arrays = _read(path, lambda name: name.startswith("model/") or optimizer is not None)
+    meta, arrays = read(path, lambda name: name.startswith("model/") or optimizer is not None)
     if hasattr(model, "kind") and meta.get("kind", model.kind) != model.kind:
         raise UserError(f"holds a {meta['kind']}", str(path), f"a {model.kind}", "start from it instead of resuming it")
     if optimizer is not None and not any(name.startswith("optimizer/") for name in arrays):
@@ -97,15 +117,16 @@ def restore(path: str | Path, model: keras.Model, optimizer: keras.optimizers.Op
     return meta
 
 
-def transfer(path: str | Path, model: keras.Model) -> list[str]:
+def transfer(path: str | Path, model: keras.Model, reader: Reader = read) -> list[str]:
     """Start ``model`` from a checkpoint of another task; returns the paths of the variables left at their start values.
 
     Every weight of the backbone must be there. Heads (variables whose path begins with "head_") that only the file has are
     passed over; heads that only the model has stay fresh and are returned; a head that both have is loaded. Dropout
     generators stay as they are. Nothing is changed unless everything fits. Raises UserError that lists what does not (-, +).
+    reader: reads the file, where it is of another format.
     """
     wanted = {f"model/{weight.path}": weight for weight in model.weights}
-    meta, arrays = _read(path, lambda name: name.startswith("model/") and not name.endswith(GENERATOR))
+    meta, arrays = reader(path, lambda name: name.startswith("model/") and not name.endswith(GENERATOR))
     _check_identity(path, meta, model)
     present = {_top(name) for name in arrays}
     fresh = {name for name in set(wanted) - set(arrays) if _is_head(name) and _top(name) not in present}
@@ -118,18 +139,15 @@ def transfer(path: str | Path, model: keras.Model) -> list[str]:
     return sorted(name.removeprefix("model/") for name in fresh)
 
 
-def continue_optimizer(path: str | Path, model: keras.Model, optimizer: keras.optimizers.Optimizer) -> int:
-    """Load the state of a built optimizer from a checkpoint of the same kind of model, TensorFlow 1 ones too; the step it was saved at.
+def continue_optimizer(path: str | Path, model: keras.Model, optimizer: keras.optimizers.Optimizer,
+                       arrays: Mapping[str, np.ndarray | Stored] | None = None) -> int:
+    """Load the state of a built optimizer from a checkpoint of the same kind of model; returns the step it was saved at.
 
-    Nothing is changed unless everything fits. Raises UserError that lists what does not (-, +), and where there is no such state.
+    arrays: the entries below "optimizer/" of a file in another format. Nothing is changed unless everything fits. Raises UserError
+    that lists what does not (-, +), and where there is no such state.
     """
     wanted = {name: variable for name, variable in _named(model, optimizer).items() if name.startswith("optimizer/")}
-    if tf_checkpoint.exists(path):
-        from kaleidobert.model_zoo import released_optimizer  # which imports this module
-
-        arrays, remarks = released_optimizer.to_ours(path, model, "pretraining")
-        print("\n".join(f"  {remark}" for remark in remarks), end="\n" * bool(remarks))
-    else:
+    if arrays is None:
         arrays = {name: array for name, array in open_arrays(path, "optimizer/").items() if not name.startswith(LOSS_SCALE)}
     if not arrays:
         raise UserError("holds weights but no optimizer", str(path), "the last.npz of a run, or what `kaleidobert convert` makes with "
@@ -165,32 +183,6 @@ def _named(model: keras.Model, optimizer: keras.optimizers.Optimizer | None) -> 
 def _assign(variables: Mapping[str, keras.Variable], arrays: Arrays) -> None:
     for name, variable in variables.items():
         variable.assign(arrays[name])
-
-
-def _read(path: str | Path, wants: Callable[[str], bool]) -> tuple[dict[str, Any], Arrays]:
-    """The meta and the arrays whose names are wanted, complete and checked against the file's own checksums."""
-    where = str(path)
-    if tf_checkpoint.exists(path):
-        from kaleidobert.model_zoo import released  # which imports this module
-
-        return released.read(path, wants)
-    try:
-        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as file:
-            meta = json.loads(str(file[META]))
-            arrays = {name: file[name] for name in file.files if name != META and wants(name)}
-    except FileNotFoundError:
-        raise UserError("there is no such checkpoint", where) from None
-    except IsADirectoryError:
-        raise UserError("this is a folder", where, "a checkpoint file (.npz)") from None
-    except Exception as error:  # zipfile, zlib, numpy and json raise many kinds over a damaged file
-        raise UserError(f"cannot be read ({error})", where, "a complete checkpoint (.npz)", "use an earlier one") from error
-    if not isinstance(meta, dict) or meta.get("format") != FORMAT:
-        raise UserError("is not in this program's format", where, f"format {FORMAT}")
-    for name in set(meta.get("bfloat16", ())) & set(arrays):
-        import ml_dtypes  # comes with either backend; needed for pure bfloat16 models only
-
-        arrays[name] = arrays[name].view(ml_dtypes.bfloat16)
-    return meta, arrays
 
 
 def _load(path: str | Path, name: str) -> np.ndarray:

@@ -13,9 +13,9 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from kaleidobert.configs_records import FOREGROUND_WEIGHTS
+from kaleidobert.configs.records import FOREGROUND_WEIGHTS
 from kaleidobert.errors import UserError
-from kaleidobert.files import atomic
+from kaleidobert.io import atomic
 from kaleidobert.model_zoo import checkpoints
 
 REMAKE = "make them with: kaleidobert train-foreground configs/train_foreground.yaml"

@@ -11,8 +11,8 @@ from keras import ops
 
 from kaleidobert import levels as kaleido
 from kaleidobert.errors import UserError
-from kaleidobert.layers.contrast import ContrastHead, TwoTowers
 from kaleidobert.layers.dropout import Dropout, seed_for, truncated_normal
+from kaleidobert.layers.dual_encoder import ContrastHead, TwoTowers
 from kaleidobert.layers.heads import LevelClassHead, LevelFeatureHead, MaskedTokenHead, ProductHead
 from kaleidobert.layers.wide import LevelMeans, WordBag
 from kaleidobert.model_zoo.backbone import Backbone, KaleidoModel

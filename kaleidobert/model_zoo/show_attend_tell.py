@@ -15,7 +15,7 @@ from kaleidobert.layers.dropout import Dropout, seed_for
 from kaleidobert.layers.embeddings import FeatureScale
 from kaleidobert.layers.grid_encoder import GridEncoder
 from kaleidobert.layers.word_attention import WordAttention
-from kaleidobert.model_zoo.word_finder import WordFinder
+from kaleidobert.model_zoo.word_grounding import WordFinder
 from kaleidobert.specs import ALONG_CAPTION
 
 SCALE = 4.0  # of logits: start embeddings are small, and so would be their products

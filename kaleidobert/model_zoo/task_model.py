@@ -6,7 +6,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from kaleidobert.layers.contrast import TwoTowers
+from kaleidobert.layers.dual_encoder import TwoTowers
 from kaleidobert.layers.embeddings import FeatureScale
 from kaleidobert.layers.wide import LevelMeans
 from kaleidobert.model_zoo.backbone import Backbone, KaleidoModel

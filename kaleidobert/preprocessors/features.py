@@ -12,7 +12,8 @@ import numpy as np
 
 from kaleidobert.errors import UserError
 from kaleidobert.levels import KaleidoLevel
-from kaleidobert.preprocessors import foreground, patches, pretexts
+from kaleidobert.preprocessors import foreground, pretexts
+from kaleidobert.preprocessors import patch_generator as patches
 
 Encode = Callable[[np.ndarray], np.ndarray]  # uint8[N, s, s, 3] -> f32[N, F]
 

@@ -79,7 +79,7 @@ class WordPiece:
 
     def save(self, folder: Path) -> Path:
         """Write vocab.txt into the folder."""
-        from kaleidobert.files import write_text
+        from kaleidobert.io import write_text
 
         write_text(folder / "vocab.txt", "\n".join(self._pieces) + "\n")
         return folder / "vocab.txt"
@@ -124,7 +124,7 @@ class SentencePiece:
 
     def save(self, folder: Path) -> Path:
         """Copy the model into the folder."""
-        from kaleidobert.files import atomic
+        from kaleidobert.io import atomic
 
         with atomic(folder / "sentencepiece.model") as file:
             file.write(self._path.read_bytes())

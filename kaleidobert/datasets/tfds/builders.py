@@ -16,8 +16,9 @@ import tensorflow_datasets as tfds
 from absl import logging
 
 from kaleidobert.configs import Columns, Source
-from kaleidobert.datasets import catalogue, synthetic
 from kaleidobert.datasets.products import Product
+from kaleidobert.datasets.sources import table
+from kaleidobert.drawing import catalogue as synthetic
 
 Example = tuple[str, dict[str, Any]]
 IDS = ("product_id", "group", "view", "text")
@@ -49,7 +50,7 @@ class FashionGen(tfds.core.GeneratorBasedBuilder):
         else:
             columns, kind = Columns("product_id", "image", ("description",), view=("view",), split="split",
                                     labels=labels), "fashion_gen_extracted"
-        products, left_out = catalogue.read(Source(Path(dl_manager.manual_dir), columns, kind=kind))
+        products, left_out = table.read(Source(Path(dl_manager.manual_dir), columns, kind=kind))
         if left_out:
             logging.warning("%s: %d rows are left out, the first one, %s, because %s", self.name, len(left_out), left_out[0]["where"],
                             left_out[0]["reason"])
@@ -86,7 +87,7 @@ class KaleidoSynthetic(tfds.core.GeneratorBasedBuilder):
         synthetic.write_catalogue(folder, config.num_products, config.seed, config.size, config.views)
         columns = Columns("product_id", "image", ("text",), group="group_id", view=("view",), split="split",
                           labels={"category": "category", "subcategory": "subcategory"})
-        products, _ = catalogue.read(Source(folder / synthetic.TABLE, columns))
+        products, _ = table.read(Source(folder / synthetic.TABLE, columns))
         return {"train": self._generate_examples(products, "train"), "validation": self._generate_examples(products, "val")}
 
     def _generate_examples(self, products: Sequence[Product], split: str) -> Iterator[Example]:

@@ -1,0 +1,209 @@
+"""``kaleidobert align``: the Attention-based Alignment Generator (paper, section 3.2): a captioner trained on the bank's own
+texts shows for every word where it looked; words of the text are linked to the patches there, and the links go into the bank.
+
+    run/finder/               the word finder's run folder: where single words look (captioner.grounding)
+        captioner/            the captioner's run folder; both are kept when mode, decoding or regions change
+        generated/, forced/   per mode: config.yaml, part-*.npz (the unit of work and of resuming), results.json, captions.csv,
+                              maps.npy f16[N, W, G, G], words.jsonl {image_id, words, has_map, frame}, parts.png where the
+                              catalogue knows where the described parts are
+"""
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from kaleidobert import configs, io, locks
+from kaleidobert.app_zoo import lineage
+from kaleidobert.app_zoo.align import parts as align_parts
+from kaleidobert.app_zoo.align import words as align_words
+from kaleidobert.app_zoo.align.captioner import CaptionerRun, folder, settings
+from kaleidobert.app_zoo.align.report import evaluate, statistics, tell
+from kaleidobert.configs import AlignConfig
+from kaleidobert.datasets import grid_features
+from kaleidobert.datasets.bank import alignment as alignments
+from kaleidobert.datasets.bank.bank import Bank, sha256
+from kaleidobert.engines.run_folder import FIX, check_folder
+from kaleidobert.errors import UserError
+from kaleidobert.evaluators.report.tables_read import head_name
+from kaleidobert.preprocessors import alignment_generator
+
+PART = 256  # pictures per part
+
+
+def dry_run(config: AlignConfig) -> None:
+    """Check bank and folder, print sizes."""
+    captioner = _open(config)
+    rows, bank = captioner.rows, captioner.bank
+    print(f"{len(rows.train):,} texts to learn from, {len(rows.held):,} held out, {len(rows.val):,} to evaluate, "
+          f"{captioner.pieces.size:,} word pieces; grids of {captioner.cells} x {captioner.cells} cells of {captioner.feature_size} "
+          f"features ({config.grid.network}); {bank.size:,} pictures to align, mode {config.mode}")
+    print(*captioner.rates(), sep="\n")
+
+
+def run(config: AlignConfig) -> None:
+    """Train the captioner, or load it; caption and align every picture; store the links in the bank; write results."""
+    captioner = _open(config)
+    captioner.rates()  # refuses a warm-up that is too long before a folder is made
+    with locks.held(config.run, fix=FIX):  # of all modes: they share the captioner
+        _run(config, captioner)
+
+
+def _run(config: AlignConfig, captioner: CaptionerRun) -> None:
+    bank, place = captioner.bank, config.run / config.mode
+    captioner.look()
+    captioner.train()
+    checkpoint = sha256(folder(config) / "best.npz")
+    _claim(place, config, checkpoint)
+    with tqdm(total=bank.size, unit="picture", desc=f"align ({config.mode})") as bar:
+        for count in _make_parts(captioner, place):
+            bar.update(count)
+    notes = [note for part in range(_num_parts(bank)) for note in io.read_json(_notes(place, part))]
+    info = alignments.write(bank, (np.load(_arrays(place, part))["strengths"] for part in range(_num_parts(bank))), notes,
+                            mode=config.mode, captioner=checkpoint, statistics=lambda strengths: statistics(bank, strengths, notes),
+                            settings={name: configs.to_dict(getattr(config, name)) for name in ("decoding", "regions")})
+    parts = {}
+    if config.keep_maps:
+        _keep_maps(bank, place, notes)
+        parts = align_parts.evaluate(bank, place, notes, (config.data.train_split, config.data.val_split), config.train.seed)
+    report = evaluate(captioner, notes, place)
+    model = model_of(config)
+    io.write_json(place / "results.json", {"task": "align", "model": model, "mode": config.mode, **report,
+                                              "choice": captioner.choice.facts(),
+                                              "alignment": info["statistics"], "parts": parts, "checkpoint_sha256": checkpoint,
+                                              "config": configs.to_dict(config)})
+    for part in range(_num_parts(bank)):
+        _arrays(place, part).unlink()
+        _notes(place, part).unlink()
+    if not config.grid.keep:
+        for name in ("grids", "cells"):
+            shutil.rmtree(folder(config) / name, ignore_errors=True)
+    align_parts.tell(parts)
+    print(f"{head_name(model)}; {model['trained']}")
+    tell(config, report, info["statistics"], place)
+
+
+def model_of(config: AlignConfig) -> dict[str, Any]:
+    """Which captioner it is. The paper's maps are of words that Show, Attend and Tell wrote, without a word finder."""
+    options = config.captioner
+    ours = [name for name, used in (("word finder", options.grounding), ("asked by words", options.query == "word"),
+                                    ("knows places", options.positions), ("forced", config.mode == "forced")) if used]
+    head = ", ".join(["Show, Attend and Tell", *ours])
+    stages = [lineage.epochs("word finder trained at most", config.finder.epochs if options.grounding else 0),
+              lineage.epochs("captioner trained at most", config.train.epochs)]
+    trained = "; ".join(sum(stages, []))
+    return {"head": head, "head_of": lineage.OURS if ours else lineage.PAPERS, "trained": trained, "trained_in_this_run": trained,
+            "init": None, "masking": None}
+
+
+def _open(config: AlignConfig) -> CaptionerRun:
+    for name, train in (("train", config.train), ("finder", config.finder)):
+        if train.precision != "float32":
+            raise UserError(f"{name}.precision is {train.precision}", "align", "float32: the captioner is small")
+        if config.predict_batch_size < 1 or not 0 < train.epochs:
+            raise UserError(f"predict_batch_size is {config.predict_batch_size}, {name}.epochs {train.epochs}", "align", "more than 0")
+    if config.captioner.patience and not config.held_out:
+        raise UserError(f"held_out is 0 and captioner.patience is {config.captioner.patience}", "align", "something held out, by which "
+                        "the training ends early", "set captioner.patience=0 to train all epochs, or a share as held_out")
+    if not (folder(config) / "config.yaml").is_file():
+        check_folder(config.run, settings(config))  # refuses a folder that holds something else
+    locks.check(config.run, FIX)
+    io.check_folder(config.run, "choose another folder with run=...")
+    bank = Bank(config.data.bank)
+    bank.require(bank.levels, config.data.encoder)
+    alignments.check_folder(bank)
+    captioner = CaptionerRun(config, bank)
+    _check_room(captioner)
+    return captioner
+
+
+def _check_room(captioner: CaptionerRun) -> None:
+    """UserError where the disk has no room for what the captioner sees of every picture, as far as it is not there."""
+    grid, features = captioner.config.grid, 2 * captioner.cells**2 * captioner.feature_size
+    small = grid.network == "small"  # it sees pictures, and with a finder keeps what that sees of them
+    each = 3 * grid.size**2 + features * (captioner.finder is not None) if small else features
+    there = sum(path.stat().st_size for name in ("grids", "cells") for path in (folder(captioner.config) / name).glob("part-*.npy"))
+    io.check_room(captioner.config.run, each * captioner.bank.size - there, f"grids of {captioner.bank.size:,} pictures",
+                     "free some space, or choose another folder with run=...")
+
+
+def _claim(place: Path, config: AlignConfig, checkpoint: str) -> None:
+    """Keep the parts of an interrupted run with the same settings and captioner; others go."""
+    work = {"captioner": checkpoint, "bank": str(config.data.bank),
+            **{name: configs.to_dict(getattr(config, name)) for name in ("mode", "decoding", "regions", "predict_batch_size")}}
+    if not (place / "work.json").is_file() or io.read_json(place / "work.json") != work:
+        shutil.rmtree(place, ignore_errors=True)
+        io.write_json(place / "work.json", work)
+    io.clear(place)
+    io.write_text(place / "config.yaml", configs.dump(config))
+
+
+def _make_parts(captioner: CaptionerRun, place: Path) -> Iterator[int]:
+    """Make the parts that are not there yet; yields the number of pictures done. The notes come last: they say it is whole."""
+    bank, write = captioner.bank, captioner.writer()
+    most_words = max(1, int(bank.token_words.max()) + 1)
+    for part in range(_num_parts(bank)):
+        rows = np.arange(part * PART, min(bank.size, (part + 1) * PART))
+        if not _notes(place, part).is_file():
+            found = [_align(captioner, write, chunk, most_words)
+                     for chunk in np.array_split(rows, -(-len(rows) // captioner.config.predict_batch_size))]
+            arrays = {name: np.concatenate([each[0][name] for each in found]) for name in found[0][0]}
+            with io.atomic(_arrays(place, part)) as file:
+                np.savez(file, **arrays)
+            io.write_json(_notes(place, part), [note for each in found for note in each[1]])
+        yield len(rows)
+
+
+def _align(captioner: CaptionerRun, write: Any, rows: np.ndarray, most_words: int) -> tuple[dict[str, np.ndarray], list[dict]]:
+    """({"strengths" [n, T, P], "maps" [n, W, G, G]}, notes) of some rows."""
+    bank, config, tokenizer, cells = captioner.bank, captioner.config, captioner.tokenizer, captioner.cells
+    maps, known = np.zeros((len(rows), most_words, cells**2), np.float32), np.zeros((len(rows), most_words), bool)
+    captions, notes = write(rows), []
+    scores = captioner.score(rows) if config.mode == "forced" else None
+    after = config.captioner.query == "word"  # a captioner that is asked by words looks where a word is once it has read the word
+    frames = grid_features.frames(bank, rows)
+    for number, (row, caption) in enumerate(zip(rows, captions)):
+        words = align_words.text_words(bank, tokenizer.pieces(bank.token_ids[row]), row)
+        written = align_words.join(tokenizer.pieces(captioner.pieces.bank_ids[caption.pieces]))
+        if scores is not None:
+            own = align_words.forced_maps(words, scores[number][1], after, config.regions.content_only)
+        else:
+            own = align_words.generated_maps(words, written, caption.alpha, after, config.regions.content_only)
+        maps[number, : len(words)], known[number, : len(words)] = own
+        entry = bank.table[row]
+        notes.append({"image_id": entry["image_id"], "caption": " ".join(word.text for word in written),
+                      "words": [word.text for word in words], "has_map": own[1].tolist(),
+                      "frame": [round(float(side), 5) for side in frames[number]], "log_likelihood": round(caption.score, 4)})
+    maps = maps.reshape(len(rows), most_words, cells, cells)
+    options = config.regions
+    strengths = alignment_generator.align(bank.token_words[rows], maps, known, boxes=bank.boxes[rows], frames=frames, levels=bank.levels,
+                                threshold=options.threshold, share=options.share, most=options.most)
+    return {"strengths": strengths, "maps": maps.astype(np.float16)}, notes
+
+
+def _keep_maps(bank: Bank, place: Path, notes: list[dict]) -> None:
+    first = np.load(_arrays(place, 0))["maps"]
+    with io.atomic(place / "maps.npy") as file:
+        header = {"descr": "<f2", "fortran_order": False, "shape": (bank.size, *first.shape[1:])}
+        np.lib.format.write_array_header_1_0(SimpleNamespace(write=file.write), header)
+        for part in range(_num_parts(bank)):
+            file.write(np.ascontiguousarray(np.load(_arrays(place, part))["maps"], "<f2").tobytes())
+    io.write_text(place / "words.jsonl", "".join(json.dumps(
+        {name: note[name] for name in ("image_id", "words", "has_map", "frame")}, ensure_ascii=False) + "\n" for note in notes))
+
+
+def _num_parts(bank: Bank) -> int:
+    return -(-bank.size // PART)
+
+
+def _arrays(place: Path, part: int) -> Path:
+    return place / f"part-{part:05d}.npz"
+
+
+def _notes(place: Path, part: int) -> Path:
+    return place / f"part-{part:05d}.json"

@@ -1,0 +1,71 @@
+"""What ``kaleidobert align`` reports: how good the captions are beside simple ones, and how much of the texts is aligned."""
+
+import csv
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kaleidobert import io as files
+from kaleidobert.app_zoo.align.captioner import CaptionerRun, folder
+from kaleidobert.app_zoo.caption.baselines import simple_captions
+from kaleidobert.configs import AlignConfig
+from kaleidobert.datasets.bank.bank import Bank, describe
+from kaleidobert.evaluators.captions import metrics as captioning
+from kaleidobert.preprocessors import alignment_generator
+
+
+def evaluate(captioner: CaptionerRun, notes: list[dict], place: Path) -> dict[str, Any]:
+    """{"metrics", "baselines", "bank", ...} of the first picture of every validation product; writes captions.csv."""
+    config, bank = captioner.config, captioner.bank
+    products = bank.column("product_id")
+    rows = captioner.rows.val[np.sort(np.unique(products[captioner.rows.val], return_index=True)[1])]
+    references = [[notes[row]["words"]] for row in rows]
+    captions = {"caption": [notes[row]["caption"].split() for row in rows]}
+    if config.baselines:
+        train = np.union1d(captioner.rows.train, captioner.rows.held)
+        simple = simple_captions(bank, train, [" ".join(notes[row]["words"]) for row in train], rows, config.subcategory)
+        captions |= {name: [text.split() for text in texts] for name, texts in simple.items()}
+    report = {name: {"bleu4": captioning.bleu(found, references), "cider_d": captioning.cider_d(found, references)}
+              for name, found in captions.items()}
+    metrics = {"perplexity": captioner.perplexity(captioner.rows.val), **report.pop("caption"),
+               "different_captions": len({" ".join(words) for words in captions["caption"]})}
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["image_id", "text", *captions])
+    writer.writerows([notes[row]["image_id"], " ".join(notes[row]["words"]), *(" ".join(found[number]) for found in captions.values())]
+                     for number, row in enumerate(rows))
+    files.write_text(place / "captions.csv", text.getvalue())
+    return {"metrics": metrics, "baselines": report, "products": len(rows), "vocabulary": captioner.pieces.size, "bank": describe(bank)}
+
+
+def statistics(bank: Bank, strengths: np.ndarray, notes: list[dict]) -> dict[str, Any]:
+    """How much of the texts is aligned; strengths f16[N, T, P]."""
+    linked = np.concatenate([(strengths[i : i + 256] > 0).any(2) for i in range(0, len(strengths), 256)])  # [N, T]
+    links = sum(int(np.count_nonzero(strengths[i : i + 256])) for i in range(0, len(strengths), 256))
+    real = np.asarray(bank.token_words) >= 0
+    content = [int(alignment_generator.content(note["words"]).sum()) for note in notes]
+    seen = sum(int((alignment_generator.content(note["words"]) & note["has_map"]).sum()) for note in notes)
+    return {"tokens": int(real.sum()), "aligned_tokens": int(linked.sum()), "share_of_tokens": float(linked.sum() / max(1, real.sum())),
+            "words": sum(len(note["words"]) for note in notes), "content_words": sum(content), "content_words_with_map": seen,
+            "words_with_map": sum(sum(note["has_map"]) for note in notes), "links": links,
+            "pictures": len(notes), "pictures_without_text": int((~real.any(1)).sum()),
+            "pictures_without_content_word": sum(count == 0 for count in content) - int((~real.any(1)).sum()),
+            "pictures_without_alignment": int((~linked.any(1)).sum())}
+
+
+def tell(config: AlignConfig, report: dict[str, Any], counts: dict[str, Any], place: Path) -> None:
+    """The outcome in a few lines."""
+    metrics = report["metrics"]
+    print(f"captions of {report['products']:,} {config.data.val_split!r} products: perplexity {metrics['perplexity']:.2f}, BLEU-4 "
+          f"{metrics['bleu4']:.4f}, CIDEr-D {metrics['cider_d']:.3f}, {metrics['different_captions']:,} different"
+          + "".join(f"; {name} {values['bleu4']:.4f}, {values['cider_d']:.3f}" for name, values in report["baselines"].items()))
+    print(f"mode {config.mode}: {counts['words_with_map']:,} of {counts['words']:,} words have a map, "
+          f"{counts['content_words_with_map']:,} of {counts['content_words']:,} content words; "
+          f"{counts['share_of_tokens']:.1%} of {counts['tokens']:,} word pieces are aligned, by {counts['links']:,} links")
+    for key, what in (("without_text", "no text"), ("without_content_word", "a text without a content word"),
+                      ("without_alignment", "no link at all (these included); masking draws at random there")):
+        if counts[f"pictures_{key}"]:
+            print(f"  {counts[f'pictures_{key}']:,} of {counts['pictures']:,} pictures have {what}")
+    print(f"alignment: in the bank {config.data.bank}\ncaptions and maps: {place}\ncaptioner: {folder(config)}")

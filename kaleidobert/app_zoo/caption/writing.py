@@ -1,0 +1,107 @@
+"""The captions of ``kaleidobert caption``: writing them, and the likelihood of given ones."""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from kaleidobert.app_zoo import trimming
+from kaleidobert.app_zoo.align import words
+from kaleidobert.configs import CaptionConfig
+from kaleidobert.datasets.bank.bank import Bank
+from kaleidobert.datasets.sampling.finetuning import caption_pieces
+from kaleidobert.datasets.sampling.pretraining import clean_features
+from kaleidobert.engines import steps
+from kaleidobert.engines.feeding import prefetch
+from kaleidobert.errors import UserError
+from kaleidobert.model_zoo import caption_search
+from kaleidobert.model_zoo.caption_search import Written
+from kaleidobert.model_zoo.kaleidobert import Captioner
+from kaleidobert.preprocessors.spacing import Spacing
+
+Score = Callable[[Callable[[int], tuple | None]], dict[str, float]]
+
+
+def most_pieces(config: CaptionConfig, bank: Bank) -> int:
+    """The longest caption that may be written; UserError where texts of the bank are shorter than a length that was asked for."""
+    most = bank.text_length - 2
+    for name, value in (("writing.max_length", config.writing.max_length), ("fixed_length", config.fixed_length)):
+        if value > most:
+            raise UserError(f"{name} is {value}", str(bank.folder), f"at most {most}: of the {bank.text_length} places of the bank's texts "
+                            "[CLS] and [SEP] take two", "lower it, or make a bank with a larger text.length")
+    return config.writing.max_length or most
+
+
+def fixed_length(config: CaptionConfig, bank: Bank, train: np.ndarray) -> int:
+    """Pieces of every caption where length is "fixed"."""
+    return min(config.fixed_length or round(float(np.median(caption_pieces(bank, train).sum(1)))), most_pieces(config, bank))
+
+
+def write(config: CaptionConfig, model: Captioner, bank: Bank, train: np.ndarray, rows: np.ndarray) -> list[Written]:
+    """A caption for the picture of each row. Raises UserError where the model's answers are not finite."""
+    make = _causal(config, model, bank) if config.mode == "causal" else _masked(config, model, bank, train)
+    size, found = min(config.predict_batch_size, len(rows)), []
+    filled = np.resize(rows, -(-len(rows) // size) * size).reshape(-1, size)  # batches of one size: each size is compiled anew
+    batches = prefetch(lambda number: (filled[number], _pictures(bank, filled[number])), range(len(filled)))
+    for part, pictures in tqdm(batches, desc="captions", total=len(filled), unit="batch", leave=False):
+        written = make(part, pictures)
+        if not np.isfinite([caption.log_probability for caption in written]).all():
+            raise steps.not_finite("the model's answer", "captions", pictures)
+        found += written
+    return found[: len(rows)]
+
+
+def texts(bank: Bank, train_texts: Iterable[str], captions: Iterable[Written]) -> list[str]:
+    """Captions as text; spaces around punctuation as in the training texts."""
+    tokenizer, spacing = bank.tokenizer(), Spacing(train_texts)
+    return [spacing.write([word.text for word in words.join(tokenizer.pieces(caption.pieces))]) for caption in captions]
+
+
+def scorer(model: Captioner) -> Score:
+    """A function: batch(step) -> (inputs, targets, weights), None behind the last -> {"pieces": mean of -log-probability over all
+    weighted answers, and likewise "length" where the model predicts it}."""
+    score = steps.forward(caption_search.Scorer(model))
+
+    def mean(batch: Callable[[int], tuple | None]) -> dict[str, float]:
+        sums: dict[str, np.ndarray] = {}
+        for inputs, targets, weights in prefetch(batch, range(2**31)):
+            found = score({**inputs, **{f"right_{name}": answers for name, answers in targets.items()}})
+            for name, values in found.items():
+                part = np.array([-(values * weights[name]).sum(dtype=np.float64), weights[name].sum()])
+                sums[name] = sums.get(name, 0) + part
+        return {name: float(total / max(count, 1)) for name, (total, count) in sums.items()}
+
+    return mean
+
+
+def _pictures(bank: Bank, rows: np.ndarray) -> dict[str, np.ndarray]:
+    return {"patch_features": clean_features(bank, rows), "patch_boxes": bank.boxes[rows]}
+
+
+def _causal(config: CaptionConfig, model: Captioner, bank: Bank) -> Callable[[np.ndarray, Mapping[str, Any]], list[Written]]:
+    options, special = config.writing, bank.vocabulary
+    search = steps.forward(caption_search.BeamWriter(model, special, options.beam, most_pieces(config, bank)))
+    return lambda rows, pictures: caption_search.best(search(pictures), special, options.length_penalty)
+
+
+def _masked(config: CaptionConfig, model: Captioner, bank: Bank,
+            train: np.ndarray) -> Callable[[np.ndarray, Mapping[str, Any]], list[Written]]:
+    options, special, most = config.writing, bank.vocabulary, most_pieces(config, bank)
+    forward, cut = steps.forward(caption_search.Filler(model, special)), trimming.inputs(lambda inputs: inputs, config.train)
+    iterations = options.iterations if config.mode == "mask-predict" else 1
+    fixed = fixed_length(config, bank, train)
+
+    def answer(inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return forward(cut(inputs))
+
+    def make(rows: np.ndarray, pictures: Mapping[str, Any]) -> list[Written]:
+        if config.length == "predicted":
+            lengths = caption_search.predicted_lengths(answer, pictures, options.length_candidates, special, bank.text_length)
+        elif config.length == "fixed":
+            lengths = np.full((len(rows), 1), fixed)
+        else:
+            lengths = caption_pieces(bank, rows).sum(1, keepdims=True)
+        return caption_search.fill(answer, pictures, np.minimum(lengths, most), iterations, special, bank.text_length)
+
+    return make

@@ -1,0 +1,2 @@
+"""``kaleidobert convert``: convert (checkpoints), files (released text files), bank (banks).
+"""

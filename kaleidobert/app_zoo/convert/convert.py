@@ -1,0 +1,180 @@
+"""``kaleidobert convert``: TensorFlow 1 checkpoints, the released ones or Google's BERT, to ours; ours to the released format;
+released text files to a folder of arrays (convert_files.py); a bank to one that holds its features otherwise (convert_bank.py).
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from kaleidobert import io, locks
+from kaleidobert.app_zoo import lineage
+from kaleidobert.app_zoo.convert import bank
+from kaleidobert.app_zoo.convert import files as convert_files
+from kaleidobert.configs import ConvertConfig, Fresh
+from kaleidobert.errors import UserError
+from kaleidobert.model_zoo import checkpoints
+from kaleidobert.model_zoo.kaleidobert import Classifier, Pretrainer, TaskModel, rebuild
+from kaleidobert.released import any_checkpoint, optimizer, tf_checkpoint, tf_checkpoint_writer
+from kaleidobert.released import bert as bert_start
+from kaleidobert.released import checkpoints as released
+from kaleidobert.released.config import beside, config_json, vocabulary_sha256
+from kaleidobert.released.names import COUNTERS, LABELS, SLOTS, bare, is_bert
+from kaleidobert.released.tf_prefix import prefix_of
+
+OURS = ".npz"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """lines: what is said about it; + was left out, - is missing. write() makes the checkpoint; small: files that lie beside it."""
+
+    lines: list[str]
+    write: Callable[[], None]
+    small: dict[Path, bytes] = field(default_factory=dict)
+
+
+def dry_run(config: ConvertConfig) -> None:
+    """Read and check everything, write nothing."""
+    if bank.is_bank(config.source):
+        return bank.dry_run(config)
+    if convert_files.is_data(config.source):
+        return convert_files.dry_run(config)
+    io.check_folder(config.target.parent, "choose another target")
+    plan = _plan(config)
+    print("\n".join(plan.lines))
+    print(f"files that would be written: {', '.join(str(path) for path in [*_targets(config.target), *plan.small])}")
+
+
+def run(config: ConvertConfig) -> None:
+    """Convert; what did not come along is listed."""
+    if bank.is_bank(config.source):
+        return bank.run(config)
+    if convert_files.is_data(config.source):
+        return convert_files.run(config)
+    io.check_folder(config.target.parent, "choose another target")
+    plan = _plan(config)
+    with locks.held(config.target.parent, name=f".{config.target.name}.lock"):
+        _check_free(config.target)  # again: another process may have ended meanwhile
+        print("\n".join(plan.lines))
+        for path, content in plan.small.items():  # first: where the disk is full, the same command can be given again
+            with io.atomic(path) as file:
+                file.write(content)
+        plan.write()
+    print(f"written: {', '.join(str(path) for path in [*_targets(config.target), *plan.small])}")
+
+
+def _plan(config: ConvertConfig) -> Plan:
+    source = prefix_of(config.source, "source")
+    ours = source.suffix == OURS
+    if ours == (config.target.suffix == OURS):
+        raise UserError(f"both are {'ours' if ours else 'TensorFlow 1 checkpoints'}", "source, target",
+                        f"one that ends in {OURS}, ours, and one that does not")
+    _check_free(config.target)
+    bert = not ours and is_bert(released.open_weights(source))
+    unused = [name for name, value in (("fresh", not bert and config.fresh != Fresh()), ("model", ours and config.model),
+                                       ("optimizer", bert and config.optimizer), ("task", bert and config.task in LABELS)) if value]
+    if unused:
+        what = "a BERT" if bert else "a checkpoint of ours" if ours else "a Kaleido-BERT"
+        raise UserError(f"{', '.join(unused)} is set, which has no meaning for {what}", str(source), fix="leave it out")
+    plan = (_to_released if ours else _from_bert if bert else _from_released)(config, source)
+    for path, content in plan.small.items():
+        if path.exists() and path.read_bytes() != content:
+            raise UserError("exists with another content", str(path), "a folder without one, or with the same",
+                            "choose another folder for the target: nothing is overwritten")
+    return plan
+
+
+def _check_free(target: Path) -> None:
+    there = [path for path in _targets(target) if path.exists()]
+    if there:
+        raise UserError("the target exists", str(there[0]), "a new file: nothing is overwritten", "delete it, or choose another target")
+
+
+def _from_released(config: ConvertConfig, prefix: Path) -> Plan:
+    stored = released.open_weights(prefix)
+    task = config.task or released.task_of(stored)
+    model = released.import_checkpoint(prefix, _model_file(config, prefix, ["config.json"]), task)
+    vocabulary = config.vocabulary or beside(prefix, ["vocab.txt"])
+    meta = {**released.origin(prefix, vocabulary, model.backbone.vocabulary_size), "task": task,
+            "lineage": lineage.converted("converted from a TensorFlow 1 checkpoint", True)}
+    used = {name.bare for name in released.names_of(model, task).values()}
+    lines = [f"{prefix}: {task}, {len(used)} variables, {model.count_params():,} parameters, step {meta.get('step', 'not known')}",
+             *(f"+ {name} {list(array.shape)}: left out, a {model.kind} has no such head"
+               for name, array in stored.items() if name not in used)]
+    if vocabulary is None:
+        lines.append("- vocab.txt: a run on another vocabulary of the same size will not be refused")
+    slots = {}
+    if config.optimizer:
+        slots, remarks = optimizer.to_ours(prefix, model, task)
+        lines, meta = lines + remarks, meta | {"best": None, "stale": 0}  # as a run's last.npz has them
+    elif state := [name for name in tf_checkpoint.index(prefix)[0] if name.endswith(SLOTS) or bare(name) in COUNTERS[:2]]:
+        lines.append(f"+ {len(state)} variables of the optimiser, such as {state[-1]}: left out; optimizer=true takes them along")
+    return Plan(lines, lambda: checkpoints.save(config.target, model, None, meta, slots))
+
+
+def _from_bert(config: ConvertConfig, prefix: Path) -> Plan:
+    path = _model_file(config, prefix, bert_start.CONFIGS)
+    fresh, vocabulary = config.fresh, config.vocabulary or beside(prefix, ["vocab.txt"])
+    model, lines = bert_start.start(prefix, path, fresh.levels, fresh.feature_size, fresh.seed, fresh.standardise_features)
+    meta = released.origin(prefix, vocabulary, model.backbone.vocabulary_size)
+    meta |= {"lineage": lineage.converted("text part of a BERT", False)}
+    meta.pop("step", None)  # that of BERT
+    meta |= {"unmeasured": True} if fresh.standardise_features else {}  # the scale of features, which a run measures on its data
+    first = f"{prefix}: the text part of a start for pre-training, from BERT"
+    return Plan([first, *lines], lambda: checkpoints.save(config.target, model, None, meta))
+
+
+def _to_released(config: ConvertConfig, path: Path) -> Plan:
+    meta = any_checkpoint.load_meta(path)
+    model = rebuild(meta, "float32")
+    if not isinstance(model, TaskModel):
+        raise UserError(f"holds a {model.kind}", str(path), "the checkpoint of a task", "name the best.npz of a run")
+    task = _task(config, meta, model, path)
+    checkpoints.restore(path, model)
+    own, whole = released.export_weights(model, task), released.export_weights(Pretrainer(model.backbone))
+    small = {}
+    vocabulary = config.vocabulary or beside(path, ["vocab.txt"])
+    if vocabulary is not None:
+        known = vocabulary_sha256(vocabulary, model.backbone.vocabulary_size)
+        if meta.get("vocabulary_sha256", known) != known:
+            raise UserError("is another vocabulary than the checkpoint's", str(vocabulary), fix="give the bank's vocab.txt")
+        small[config.target.with_name("vocab.txt")] = vocabulary.read_bytes()
+    slots, step = optimizer.to_released(path, model, task) if config.optimizer else ({}, int(meta.get("step", 0)))
+    arrays = {**whole, **own, **slots, "global_step": np.array(step, np.int64)}
+    lines = [f"{path}: {task}, {len(own)} variables, global_step {step}",
+             *(f"- {name} {list(array.shape)}: a {model.kind} has no such head; start values" for name, array in whole.items()
+               if name not in own)]
+    if vocabulary is None:
+        lines.append("- vocab.txt: put the bank's beside the checkpoint, or say vocabulary=...")
+    if not config.optimizer and checkpoints.open_arrays(path, "optimizer/"):
+        lines.append("+ the state of the optimiser: left out; optimizer=true takes it along")
+    content = json.dumps(config_json(model.backbone), indent=2) + "\n"
+    small |= {config.target.with_name("config.json"): content.encode(),
+              config.target.with_name("checkpoint"): tf_checkpoint_writer.state(config.target).encode()}
+    return Plan(lines, lambda: tf_checkpoint_writer.write(config.target, arrays), small)
+
+
+def _task(config: ConvertConfig, meta: dict, model: TaskModel, path: Path) -> str:
+    """Whose head a model has: of a classifier it must be known."""
+    if not isinstance(model, Classifier):
+        if config.task in LABELS:
+            raise UserError(f"task is {config.task} and the checkpoint holds a {model.kind}", str(path), "a classifier", "leave task out")
+        return "pretraining"
+    task = config.task or meta.get("task", "")
+    if task not in LABELS:
+        raise UserError("holds a classifier, whose task is not known", str(path), " or ".join(LABELS), "say task=...")
+    return task
+
+
+def _model_file(config: ConvertConfig, prefix: Path, names: list[str] | tuple[str, ...]) -> Path:
+    path = config.model or beside(prefix, names)
+    if path is None:
+        raise UserError(f"there is no {' or '.join(names)} beside it or a folder above", str(prefix), fix="say model=...")
+    return path
+
+
+def _targets(target: Path) -> list[Path]:
+    return [target] if target.suffix == OURS else tf_checkpoint_writer.files_of(target)

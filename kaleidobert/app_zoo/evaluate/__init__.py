@@ -1,0 +1,2 @@
+"""``kaleidobert evaluate``: evaluate (the command), scores, predictions, captions.
+"""

@@ -1,0 +1,83 @@
+"""The towers of the head "contrast": trained before the encoder, in a folder of their own in the run (ours; layers/dual_encoder.py)."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from kaleidobert.app_zoo import models, trimming
+from kaleidobert.configs import RetrieveConfig, Train
+from kaleidobert.datasets.bank.bank import Bank
+from kaleidobert.datasets.sampling.finetuning import TowerSampler
+from kaleidobert.datasets.sampling.pretraining import clean_batch
+from kaleidobert.engines import steps
+from kaleidobert.engines.distributed.distribution import Place
+from kaleidobert.engines.run_folder import Run
+from kaleidobert.engines.trainer import HELD_OUT, Goal, Trainer
+from kaleidobert.errors import UserError
+from kaleidobert.evaluators import retrieval
+from kaleidobert.evaluators.candidates.candidates import CandidateLists
+from kaleidobert.evaluators.report import plots
+from kaleidobert.losses import matching
+from kaleidobert.model_zoo import checkpoints
+from kaleidobert.model_zoo.dual_encoder import Towers
+from kaleidobert.model_zoo.kaleidobert import TOWERS, Matcher
+
+
+def check(config: RetrieveConfig) -> None:
+    """UserError for settings of the towers that could not be kept to."""
+    if config.matching.head == "contrast" and config.train.epochs and not config.towers.epochs:
+        raise UserError("towers.epochs is 0", "retrieve", "more than 0: the head contrast ranks by its towers", "set train.epochs=0 "
+                        "and init=... to use trained ones as they are")
+    if config.towers.precision != "float32":
+        raise UserError(f"towers.precision is {config.towers.precision}", "retrieve", "float32: the towers have no other")
+
+
+def sized(options: Train, num_rows: int) -> Train:
+    """The configuration with a batch that is at most all rows: no pair stands twice in one."""
+    return replace(options, batch_size=min(options.batch_size, num_rows))
+
+
+def check_place(config: RetrieveConfig, place: Place) -> None:
+    """UserError where the towers would be trained on parts of a batch: they compare all of its texts with all of its pictures."""
+    if config.matching.head == "contrast" and place.replicas > 1:
+        raise UserError(f"matching.head is contrast, on {place.replicas} devices", "retrieve", "one device: its towers compare all "
+                        "pairs of a batch", "set train.devices=1 and start one process, or choose another matching.head")
+
+
+def train(config: RetrieveConfig, model: Matcher, bank: Bank, rows: np.ndarray, held: tuple[np.ndarray, CandidateLists]) -> None:
+    """Train the towers of ``model`` on ``rows``, or load what was trained, and freeze them.
+
+    held: rows of the bank, and lists over them, whose mean reciprocal rank is logged; the last epoch is kept, for with the rate of
+    learning gone down to 0 it ranked better than the one that happened to be best on a hundred lists.
+    """
+    options, towers = config.towers, Towers(model)
+    folder = Run(config.run / "towers", replace(config, run=config.run / "towers"))
+    sampler = TowerSampler(bank, rows, config.subcategory, options.batch_size, options.seed)
+    optimizer, total = models.schedule(sized(options, len(rows)), len(rows), "towers")  # as many epochs as asked for
+    forward, (held_rows, lists) = steps.forward(towers), held
+
+    def loss(outputs, targets, weights):
+        return {"loss": matching.towers(outputs, targets["open"])}
+
+    def ranks() -> dict[str, float]:
+        return retrieval.brief(score(*sides(forward, bank, held_rows), lists), lists.relevant, lists.valid)
+
+    trainer = Trainer(folder, towers, optimizer, models.origin(towers, bank))
+    batch = trimming.batches(sampler.batch, options)
+    trainer.fit(batch, loss, Goal(ranks, "mrr", None, split=HELD_OUT), models.plan(options, total), options.clip_norm)
+    checkpoints.restore(folder.best, towers)
+    plots.loss_curves(folder.metrics(), folder.folder / "losses.png")
+    model.get_layer(TOWERS).trainable = False
+
+
+def sides(forward, bank: Bank, rows: np.ndarray, batch_size: int = 256) -> tuple[np.ndarray, np.ndarray]:
+    """(texts, pictures) f32[len(rows), W] each; forward: steps.forward(Towers)."""
+    found = [forward(clean_batch(bank, rows[start : start + batch_size])) for start in range(0, len(rows), batch_size)]
+    return tuple(np.concatenate([part[name] for part in found]) for name in ("text_side", "picture_side"))
+
+
+def score(texts: np.ndarray, pictures: np.ndarray, lists: CandidateLists) -> np.ndarray:
+    """f32[Q, L]: the products of the lists' pairs, -inf for padding; rows of the lists are rows of both arrays."""
+    asked, offered = (pictures, texts) if lists.direction == "i2t" else (texts, pictures)
+    scores = np.einsum("qw,qlw->ql", asked[lists.queries], offered[lists.candidates])
+    return np.where(lists.valid, scores, -np.inf)

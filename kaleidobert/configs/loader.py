@@ -1,0 +1,244 @@
+"""Reading configurations: YAML files with ``base:`` and dotted words become frozen dataclasses, or a refusal.
+
+    load(RecordsConfig, "configs/records.yaml", ["encoder.size=64"])
+
+A key that does not exist, a value of a wrong type and a missing value are errors that name the key, the file and the nearest
+valid name. Relative paths: in a YAML file they start at the folder that holds its ``configs/`` folder (outside of one, at the
+file's own folder); in a dotted word they start at the current folder. In place of a path an address may stand (configs/addresses.py).
+"""
+
+import dataclasses
+import difflib
+import os
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+
+from kaleidobert.configs import addresses
+from kaleidobert.errors import UserError
+
+C = TypeVar("C")
+
+
+Limits = dict[str, tuple[float, ...]]  # name: (least,) or (least, most)
+
+
+class Checked:
+    """Base of sections with numbers: raises UserError where one lies outside its ``limits``, or is NaN or infinite."""
+
+    limits: typing.ClassVar[Limits] = {}
+
+    def __post_init__(self) -> None:
+        for name, (least, *most) in self.limits.items():
+            value = getattr(self, name)
+            if not (least <= value <= most[0] if most else least <= value < float("inf")):
+                raise UserError(f"{name} is {value}", f"section {type(self).__name__}",
+                                f"{least:g} to {most[0]:.6g}" if most else f"at least {least:g}" + ", finite" * (value == float("inf")))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Leaf:
+    """A value with the place that it came from and the folder at which its relative paths start."""
+
+    value: Any
+    origin: str
+    folder: Path
+
+
+def load(kind: type[C], path: str | Path | None, words: Sequence[str] = ()) -> C:
+    """The configuration of class ``kind`` from a YAML file (or its defaults), overridden by ``key.key=value`` words."""
+    tree: dict = _read(Path(path), ()) if path is not None else {}
+    for word in words:
+        _override(tree, word)
+    return _build(kind, tree, "")
+
+
+def to_dict(config: Any) -> Any:
+    """Plain YAML values: mappings, lists, strings, numbers."""
+    if dataclasses.is_dataclass(config):
+        return {f.name: to_dict(getattr(config, f.name)) for f in dataclasses.fields(config)}
+    if isinstance(config, Mapping):
+        return {key: to_dict(value) for key, value in config.items()}
+    if isinstance(config, (tuple, list)):
+        return [to_dict(value) for value in config]
+    return addresses.written(config) if isinstance(config, Path) else config
+
+
+def dump(config: Any) -> str:
+    """The resolved configuration as YAML."""
+    return yaml.safe_dump(to_dict(config), sort_keys=False, allow_unicode=True)
+
+
+def differences(old: Mapping, new: Mapping, prefix: str = "") -> list[str]:
+    """Lines ``key: old -> new`` for every leaf in which two to_dict() trees differ."""
+    lines = []
+    for key in list(old) + [key for key in new if key not in old]:
+        have, want, name = old.get(key), new.get(key), f"{prefix}{key}"
+        if isinstance(have, Mapping) and isinstance(want, Mapping):
+            lines += differences(have, want, f"{name}.")
+        elif have != want:
+            lines.append(f"{name}: {have} -> {want}")
+    return lines
+
+
+def _read(path: Path, chain: tuple[Path, ...]) -> dict:
+    path = path.expanduser().absolute()
+    if path in chain:
+        raise UserError(f"the base: files form a circle: {' -> '.join(p.name for p in (*chain, path))}", str(path))
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except (FileNotFoundError, IsADirectoryError):
+        raise UserError("there is no such configuration file", str(path), fix="name a YAML file, such as configs/pretrain.yaml") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"not valid YAML: {' '.join(str(error).split())}", str(path)) from None
+    if not isinstance(raw, dict):
+        raise UserError(f"holds a {type(raw).__name__}", str(path), "keys and values")
+    base = raw.pop("base", None)
+    tree = _read(path.parent / base, (*chain, path)) if base else {}
+    holder = next((p.parent for p in path.parents if p.name == "configs"), path.parent)
+    _merge(tree, _leaves(raw, str(path), holder))
+    return tree
+
+
+def _leaves(value: Any, origin: str, folder: Path) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _leaves(item, origin, folder) for key, item in value.items()}
+    return _Leaf(value, origin, folder)
+
+
+def _merge(tree: dict, update: dict) -> None:
+    for key, value in update.items():
+        if isinstance(value, dict) and isinstance(tree.get(key), dict):
+            _merge(tree[key], value)
+        else:
+            tree[key] = value
+
+
+def _override(tree: dict, word: str) -> None:
+    key, sign, text = word.partition("=")
+    if not sign or not key:
+        raise UserError(f"{word!r} is not an override", "command line", "key.key=value, such as train.batch_size=32")
+    try:
+        value = yaml.safe_load(text) if text else ""
+    except yaml.YAMLError:
+        value = text
+    *parents, last = key.split(".")
+    for parent in parents:
+        child = tree.get(parent)
+        if not isinstance(child, dict):
+            child = tree[parent] = {}
+        tree = child
+    origin = f"command line, {word!r}" if not addresses.is_secret(text) else f"command line, {key}=..."  # origins are printed
+    _merge(tree, {last: _leaves(value, origin, Path.cwd())})
+
+
+def _build(kind: Any, tree: Any, key: str) -> Any:
+    """The tree below ``key`` as a value of type ``kind``."""
+    origin = _origin(tree)
+    if dataclasses.is_dataclass(kind):
+        return _build_dataclass(kind, tree, key)
+    if typing.get_origin(kind) is types.UnionType:
+        options = [option for option in typing.get_args(kind) if option is not type(None)]
+        if len(options) < len(typing.get_args(kind)) and isinstance(tree, _Leaf) and tree.value in (None, ""):
+            return None
+        mapping = [option for option in options if typing.get_origin(option) is dict and isinstance(tree, dict)]
+        return _build((mapping or options)[0], tree, key)
+    if typing.get_origin(kind) is dict:
+        if isinstance(tree, _Leaf) and tree.value in (None, {}):
+            return {}
+        if not isinstance(tree, dict):
+            raise _wrong(key, tree, "a mapping of names to values")
+        return {name: _build(typing.get_args(kind)[1], item, f"{key}.{name}") for name, item in tree.items()}
+    if isinstance(tree, dict):
+        raise _wrong(key, tree, _describe(kind))
+    if typing.get_origin(kind) is tuple:
+        items = tree.value if isinstance(tree.value, list) else [tree.value]
+        inner = typing.get_args(kind)[0]
+        return tuple(_build(inner, _leaves(item, origin, tree.folder), f"{key}[{i}]") for i, item in enumerate(items))
+    return _scalar(kind, tree, key)
+
+
+def _build_dataclass(kind: Any, tree: Any, key: str, default: Any = dataclasses.MISSING) -> Any:
+    if isinstance(tree, _Leaf) and tree.value is None:
+        tree = {}
+    if not isinstance(tree, dict):
+        raise _wrong(key, tree, f"keys of {kind.__name__}")
+    hints, names = typing.get_type_hints(kind), [f.name for f in dataclasses.fields(kind)]
+    for name in tree:
+        if name not in names:
+            near = difflib.get_close_matches(name, names, 1, 0.5)
+            raise UserError(f"unknown key {_join(key, name)!r}", _origin(tree[name]),
+                            f"one of {', '.join(names)}", f"did you mean {_join(key, near[0])!r}?" if near else "")
+    values = {}
+    # `key:` with nothing behind it means the default, unless None is a value of its own
+    tree = {name: item for name, item in tree.items()
+            if not (isinstance(item, _Leaf) and item.value is None) or type(None) in typing.get_args(hints[name])}
+    for field in dataclasses.fields(kind):
+        if field.name in tree and dataclasses.is_dataclass(hints[field.name]):  # keys not set keep the section's own defaults
+            values[field.name] = _build_dataclass(hints[field.name], tree[field.name], _join(key, field.name), field.default)
+        elif field.name in tree:
+            values[field.name] = _build(hints[field.name], tree[field.name], _join(key, field.name))
+        required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+        if required and field.name not in values and default is dataclasses.MISSING:
+            raise UserError(f"{_join(key, field.name)!r} is not set", _origin(tree) or "the configuration",
+                            _describe(hints[field.name]), f"add it to the YAML file or say {_join(key, field.name)}=...")
+    try:
+        return kind(**values) if default is dataclasses.MISSING else dataclasses.replace(default, **values)
+    except UserError as error:  # the section knows what is wrong, not where it was said
+        raise UserError(f"{key}: {error.what}" if key else error.what, _origin(tree) or error.where, error.expected,
+                        error.fix) from None
+
+
+def _scalar(kind: Any, leaf: _Leaf, key: str) -> Any:
+    value = leaf.value
+    if typing.get_origin(kind) is typing.Literal:
+        choices = typing.get_args(kind)
+        if value in choices and type(value) is type(choices[choices.index(value)]):
+            return value
+        near = difflib.get_close_matches(str(value), [str(c) for c in choices], 1)
+        raise UserError(f"{key} is {value!r}", leaf.origin, f"one of {', '.join(map(str, choices))}",
+                        f"did you mean {near[0]!r}?" if near else "")
+    if kind is Path and isinstance(value, str) and value:
+        value = os.path.expandvars(value)
+        return addresses.parse(value, key, leaf.origin) or Path(os.path.normpath(leaf.folder / Path(value).expanduser()))
+    if kind is float and isinstance(value, (int, float, str)) and not isinstance(value, bool):
+        try:
+            return float(value)  # YAML 1.1 reads 1e-4 as a string
+        except ValueError:
+            raise _wrong(key, leaf, "a number") from None
+    if kind is str and isinstance(value, (int, float)) and not isinstance(value, bool):
+        return str(value)
+    if type(value) is kind:
+        return value
+    raise _wrong(key, leaf, _describe(kind))
+
+
+def _wrong(key: str, tree: Any, expected: str) -> UserError:
+    value = tree.value if isinstance(tree, _Leaf) else "a mapping"
+    kind = type(tree.value).__name__ if isinstance(tree, _Leaf) else "dict"
+    return UserError(f"{key or 'the file'} is {value!r} ({kind})", _origin(tree), expected)
+
+
+def _describe(kind: Any) -> str:
+    names = {int: "a whole number", float: "a number", bool: "true or false", str: "a text", Path: "a path"}
+    if kind in names:
+        return names[kind]
+    if typing.get_origin(kind) is typing.Literal:
+        return f"one of {', '.join(map(str, typing.get_args(kind)))}"
+    if typing.get_origin(kind) is tuple:
+        return f"a list, each {_describe(typing.get_args(kind)[0])}"
+    return f"a mapping of {kind.__name__}" if dataclasses.is_dataclass(kind) else str(kind)
+
+
+def _origin(tree: Any) -> str:
+    if isinstance(tree, _Leaf):
+        return tree.origin
+    return next((_origin(item) for item in tree.values()), "") if isinstance(tree, dict) else ""
+
+
+def _join(key: str, name: str) -> str:
+    return f"{key}.{name}" if key else name

@@ -1,0 +1,213 @@
+"""The feature bank: shards as memory maps beside a small table; random rows cost a copy, no decoding.
+
+    bank/index.json            spec, levels, encoder, vocabulary, source, file sizes and checksums
+         features-00000.npy    f16[rows, V, F], all views of all patches; uint8 where the index says "storage": "uint8"
+         scales-00000.npy      f32[rows, V], only beside uint8: features are these bytes times the scale of their vector
+         boxes.npy             f32[N, P, 5]
+         token_ids.npy         i32[N, T]      token_words.npy  i16[N, T]
+         table.jsonl           ids, text, labels, picture path, foreground box: one line per picture
+         left_out.jsonl        what was not taken, with the reason
+         alignment.*           added by `kaleidobert align`, see alignment.py
+"""
+
+import copy
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kaleidobert import io, locks, specs
+from kaleidobert import levels as kaleido
+from kaleidobert.datasets.bank.shards import Shards
+from kaleidobert.errors import UserError
+from kaleidobert.levels import KaleidoLevel
+from kaleidobert.preprocessors import quantisation, tokenization
+
+FORMAT = 1
+REMAKE = "delete the folder and make it again with `kaleidobert records`"
+
+
+class Bank:
+    """An opened bank. Raises UserError where a file is missing, truncated or does not fit the index, and while another process is
+    writing it. Reading takes no lock: files are replaced, never changed, so that an opened bank stays as it was.
+
+    levels (those in use: all that the bank was made with, unless ``require`` chose others), made_with (all), square (names of those
+    whose patches were cut square), feature_size (F), storage ("float16" or "uint8"), text_length (T), encoder (name), size (N);
+    token_ids, token_words, boxes: arrays over all N rows; table: list of N dicts with image_id, product_id, group, view, split,
+    image_path, text, labels, box, fallback.
+    """
+
+    def __init__(self, folder: str | Path):
+        self.folder = Path(folder)
+        locks.check(self.folder, "wait until it has ended")
+        if not (self.folder / "index.json").is_file():
+            raise UserError("there is no finished bank", str(self.folder), "a folder made by `kaleidobert records`",
+                            "set data.bank, or run `kaleidobert records` (again: it continues where it stopped)")
+        self.index: dict[str, Any] = io.read_json(self.folder / "index.json")
+        if self.index.get("format") != FORMAT:
+            raise UserError(f"the bank has format {self.index.get('format')}", str(self.folder), f"format {FORMAT}", REMAKE)
+        self.levels = self.made_with = tuple(KaleidoLevel(**row) for row in self.index["levels"])
+        self.patches: np.ndarray | None = None  # i64[P], i64[V]: the patches and vectors in use, where those are not all
+        self._vectors: np.ndarray | None = None
+        self.encoder: str = self.index["encoder"]["name"]
+        self.square = kaleido.turned_levels(self.made_with) if self.index["encoder"].get("turned") == "square" else frozenset()
+        self.feature_size: int = self.index["encoder"]["feature_size"]
+        self.text_length: int = self.index["text"]["length"]
+        self.vocabulary = tokenization.Vocabulary(**{**self.index["text"]["vocabulary"],
+                                                     "ordinary": tuple(self.index["text"]["vocabulary"]["ordinary"])})
+        self.size: int = self.index["size"]
+        self._check_sizes()
+        self.token_ids = self._array("token_ids.npy")
+        self.token_words = self._array("token_words.npy")
+        self.boxes = self._stored_boxes = self._array("boxes.npy")
+        self.storage: str = self.index.get("storage", "float16")
+        self._features = Shards([self._array(name, mapped=True) for name in self.index["shards"]], random=True)
+        self._scales = Shards([self._array(name, mapped=True) for name in self.index.get("scales", ())], random=False)
+        row = {"token_ids": self.token_ids[0], "token_words": self.token_words[0], "boxes": self.boxes[0],
+               "vectors": self._features.arrays[0][0]} | {f"vectors{specs.SCALE}": scales[0] for scales in self._scales.arrays[:1]}
+        specs.check(row, specs.record(self.levels, self.text_length, self.feature_size, self.storage), str(self.folder))
+
+    @cached_property
+    def table(self) -> list[dict[str, Any]]:
+        """One dict per row."""
+        with open(self.folder / "table.jsonl", encoding="utf-8") as file:
+            return [json.loads(line) for line in file]
+
+    def shard(self, number: int) -> tuple[int, int]:
+        """The first row of a shard, and the one behind its last."""
+        return int(self._features.starts[number]), int(self._features.starts[number + 1])
+
+    def rows(self, split: str) -> np.ndarray:
+        """i64[n]: the rows of a split; UserError where it has none."""
+        rows = np.flatnonzero([row["split"] == split for row in self.table])
+        if not len(rows):
+            known = sorted({row["split"] for row in self.table})
+            raise UserError(f"the split {split!r} is empty", str(self.folder), f"one of {known}", "set data.train_split or "
+                            "data.val_split, or give the catalogue a split column")
+        return rows
+
+    def column(self, name: str) -> np.ndarray:
+        """str[N]: a label column or one of the ids; UserError names the labels that exist."""
+        if name == "text":  # as objects: an array of fixed width would be as wide as the longest text
+            return np.array([row[name] for row in self.table], object)
+        if name in ("image_id", "product_id", "group", "view", "split"):
+            return np.array([row[name] for row in self.table])
+        if name not in self.index["labels"]:
+            raise UserError(f"the bank has no label {name!r}", str(self.folder), f"one of {self.index['labels']}",
+                            "map the column under source.columns.labels and make the bank again")
+        return np.array([row["labels"][name] for row in self.table])
+
+    def tokenizer(self) -> tokenization.Tokenizer:
+        """The tokenizer that made token_ids."""
+        path = self.folder / self.index["text"]["file"]
+        return tokenization.SentencePiece(path) if path.suffix == ".model" else tokenization.WordPiece.read(path)
+
+    def gather(self, rows: np.ndarray, vectors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """{name: f16[B, K, F]} for {name: i64[B, K]}: the vectors of rows i64[B]; of a bank stored as uint8, that and
+        {name + "_scale": f32[B, K]}. IndexError where a number is out of range. Threads may call it at the same time."""
+        if self._vectors is not None:
+            vectors = {name: self._stored(numbers) for name, numbers in vectors.items()}
+        taken = self._features.take(rows, vectors)
+        if self._scales.arrays:
+            taken |= self._scales.take(rows, {name + specs.SCALE: numbers for name, numbers in vectors.items()})
+        return taken
+
+    def _stored(self, numbers: np.ndarray) -> np.ndarray:
+        """The numbers in the files of vectors in use."""
+        if numbers.size and numbers.min() < 0:  # numpy would count from the end
+            raise IndexError(f"{numbers.min()} of {len(self._vectors)}")
+        return self._vectors[numbers]
+
+    def features(self, rows: np.ndarray, vectors: np.ndarray) -> np.ndarray:
+        """f16[B, K, F]: as ``gather``, however the bank is stored."""
+        return quantisation.floats(self.gather(rows, {"features": vectors}))["features"]
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """What a model trained on this bank depends on beyond sizes: written into checkpoints, compared when one is loaded."""
+        vocabulary = self.index["files"][self.index["text"]["file"]]
+        return {"encoder": self.encoder, "encoder_weights": self.index["encoder"]["weights"],
+                "vocabulary_sha256": vocabulary["sha256"]}
+
+    @property
+    def pictures(self) -> dict[str, str]:
+        """{"pictures": SHA-256 of all pictures that the bank was made of}; empty of a bank that does not know them."""
+        return {"pictures": self.index["pictures"]} if "pictures" in self.index else {}
+
+    def require(self, levels: tuple[KaleidoLevel, ...], encoder: str) -> "Bank":
+        """The bank as these levels see it: itself, or one on the same files that shows their patches, boxes and links only.
+
+        levels: those that the bank was made with, or some of them in the same order, each with its pretext or with none. Raises
+        UserError for others, and where the bank was made with another encoder than a run asks for.
+        """
+        places = kaleido.subset(self.made_with, kaleido.check(levels))
+        if places is None:
+            raise UserError(f"the bank was made with levels {_show(self.made_with)}", str(self.folder), _show(levels),
+                            "set the same levels, or some of them in the same order, each with its pretext or with none; or make a bank "
+                            "with these")
+        if encoder and encoder != self.encoder:
+            raise UserError(f"the bank was made with the encoder {self.encoder!r}", str(self.folder), repr(encoder),
+                            "set data.encoder to it, or make a bank with the other one")
+        if [_key(level) for level in levels] == [_key(level) for level in self.levels]:
+            return self
+        shown = copy.copy(self)
+        patches, vectors = kaleido.patch_slices(self.made_with), kaleido.vector_slices(self.made_with)
+        names = [self.made_with[place].name for place in places]
+        shown.levels = tuple(levels)
+        shown.patches = np.concatenate([np.arange(patches[name].start, patches[name].stop) for name in names])
+        shown._vectors = np.concatenate([vectors[level.name].start + np.arange(level.num_patches * level.num_views) for level in levels])
+        shown.boxes = self._stored_boxes[:, shown.patches]
+        return shown
+
+    def verify(self) -> None:
+        """Read every file and compare its SHA-256; UserError names the first that differs."""
+        for name, entry in self.index["files"].items():
+            if sha256(self.folder / name) != entry["sha256"]:
+                raise UserError("the content does not fit the checksum in index.json", str(self.folder / name), fix=REMAKE)
+
+    def _check_sizes(self) -> None:
+        for name, entry in self.index["files"].items():
+            path = self.folder / name
+            size = path.stat().st_size if path.is_file() else None
+            if size != entry["bytes"]:
+                found = "is missing" if size is None else f"has {size:,} bytes"
+                raise UserError(f"{found}", str(path), f"{entry['bytes']:,} bytes", REMAKE)
+
+    def _array(self, name: str, mapped: bool = False) -> np.ndarray:
+        try:
+            return np.load(self.folder / name, mmap_mode="r" if mapped else None, allow_pickle=False)
+        except OSError as error:
+            raise UserError(f"cannot be opened ({error.strerror})", str(self.folder / name),
+                            fix="raise the limit of open files (ulimit -n), or make the bank with a larger shard_size") from None
+        except ValueError as error:
+            raise UserError(f"not a numpy array ({error})", str(self.folder / name), fix=REMAKE) from None
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file's content, in hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def describe(bank: Bank) -> Mapping[str, Any]:
+    """Sizes for people and for results.json."""
+    splits: dict[str, int] = {}
+    for row in bank.table:
+        splits[row["split"]] = splits.get(row["split"], 0) + 1
+    return {"folder": str(bank.folder), "pictures": bank.size, "splits": splits, "encoder": bank.encoder,
+            "feature_size": bank.feature_size, "storage": bank.storage, "patches": kaleido.num_patches(bank.levels),
+            "text_length": bank.text_length, "vocabulary": bank.vocabulary.size, "labels": bank.index["labels"],
+            "sha256": sha256(bank.folder / "index.json")}
+
+
+def _key(level: KaleidoLevel) -> tuple[str, int, str]:
+    """What a bank depends on."""
+    return level.name, level.grid, level.pretext
+
+
+def _show(levels: Sequence[KaleidoLevel]) -> str:
+    return ", ".join(f"{level.name} {level.grid}x{level.grid} {level.pretext}" for level in levels)

@@ -1,0 +1,379 @@
+"""Making a bank: shard by shard, over several processes, to be interrupted and continued at any moment.
+
+A shard is written when all its pictures are encoded, its notes (boxes, faults, and which pictures these were) last; a shard with
+notes is made again only where a picture has changed since. The index is written when every shard has its notes.
+
+    bank/work.json            {"format", "fingerprint"}: of which bank the shards are
+         shards/00000.json    the notes: {"kept", "left_out", "pictures"}; pictures: of every product of the shard its files as
+                              {"path", "stamp", "sha256"}, the picture's and, where masks give the foreground, the mask's
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from itertools import zip_longest
+from multiprocessing import get_context
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from kaleidobert import configs, io, locks
+from kaleidobert import levels as kaleido
+from kaleidobert.configs import RecordsConfig
+from kaleidobert.datasets.bank import classes, patch_extraction, storage, worker_processes
+from kaleidobert.datasets.bank.bank import FORMAT, sha256
+from kaleidobert.datasets.products import Product, digest, stamp
+from kaleidobert.errors import UserError
+from kaleidobert.preprocessors import features, tokenization
+
+_ENCODERS: dict[str, Any] = {}  # one network per worker process, not one per shard
+TRAIN = "train"  # the split on which the vocabulary is trained
+WORK = 2  # format of work.json and of the notes
+FIX = "wait until it has ended, or choose another folder with bank=..."
+READERS = 16  # threads that look at pictures: on a network disk each waits for its answer
+
+
+@dataclass(frozen=True)
+class Changes:
+    """How the pictures of a catalogue differ from those that the shards were made of.
+
+    number: of pictures; first: the id of one of them; shards: numbers of those that have to be made again; notes: of the shards whose
+    pictures have the same content under another path or stamp.
+    """
+
+    number: int
+    first: str
+    shards: tuple[int, ...]
+    notes: Mapping[int, dict[str, Any]]
+
+    def tell(self, dry: bool) -> str:
+        """What is said of it; dry: where nothing follows."""
+        counts = {"picture": self.number, "shard": len(self.shards)}
+        pictures, shards = (f"{count:,} {name}{'s' * (count != 1)}" for name, count in counts.items())
+        follows = "would be" if dry else "is" if len(self.shards) == 1 else "are"
+        return f"{pictures} changed (the first: {self.first}): {shards} {follows} made again"
+
+
+def fingerprint(config: RecordsConfig, products: Sequence[Product]) -> str:
+    """What decides the content of the shards and of the table beside the pictures: products, foreground, encoder, levels; not paths,
+    workers or text settings. The pictures' contents are in the notes of the shards (``compare``)."""
+    encoder = {"name": encoder_name(config.encoder), "weights": _weights(config.encoder)}
+    parts = {"foreground": patch_extraction.identity(config.foreground), "encoder": encoder, "shard_size": config.shard_size,
+             "levels": configs.to_dict(config.levels), **storage.entries(config.storage, ()),
+             "products": [[p.image_id, p.product_id, p.group, p.view, p.split, p.text, dict(p.labels),
+                           [[part.word, *part.box] for part in p.parts]] for p in products]}
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def check(config: RecordsConfig, products: Sequence[Product]) -> str:
+    """The fingerprint; UserError for what would be refused after all pictures are encoded, where the folder belongs to another bank
+    or another process is using it, and where it cannot be written. Leaves nothing behind."""
+    if config.text.length < 3:
+        raise UserError(f"text.length is {config.text.length}", "records", "at least 3: [CLS], one piece, [SEP]")
+    if config.text.vocabulary is not None or config.text.tokenizer == "sentencepiece":
+        _tokenizer(config, ())
+    elif not any(product.split == TRAIN for product in products):
+        raise UserError(f"no picture is in the split {TRAIN!r}, on which the vocabulary is trained", str(config.source.table),
+                        f"{TRAIN!r} beside {sorted({product.split for product in products})[:8]}",
+                        "correct the catalogue's split column, or name a text.vocabulary")
+    mark = check_folder(config, products)
+    locks.check(config.bank, FIX)
+    io.check_folder(config.bank, "choose another folder with bank=...")
+    return mark
+
+
+def check_folder(config: RecordsConfig, products: Sequence[Product]) -> str:
+    """The fingerprint; UserError where the folder holds anything but the begun bank that has it."""
+    mark = fingerprint(config, products)
+    _check_work(config.bank, mark)
+    return mark
+
+
+def _check_work(folder: Path, mark: str) -> None:
+    path = folder / "work.json"
+    if path.is_file():
+        work = io.read_json(path)
+        if work.get("format") != WORK:
+            raise UserError("an earlier version made this bank, and did not note of which pictures", str(folder),
+                            fix="train on it as it is, or delete it and make it again; bank=... chooses another folder")
+        if work["fingerprint"] != mark:
+            raise UserError("the folder holds another bank (other products, encoder, levels or foreground)", str(folder),
+                            fix="choose another folder with bank=..., or delete this one")
+    elif folder.exists() and not folder.is_dir():
+        raise UserError("this is a file", str(folder), "a folder", "choose another folder with bank=...")
+    elif io.contents(folder):
+        raise UserError("the folder is not empty and holds no bank", str(folder), fix="choose another folder with bank=...")
+
+
+def claim(config: RecordsConfig, products: Sequence[Product]) -> str:
+    """Check, lock the folder for the length of the locks.scope, clear away what a killed run left half written, and write the
+    fingerprint, which is returned, into the folder."""
+    mark = check(config, products)
+    lock = locks.claim(config.bank, fix=FIX)  # noqa: F841  outside of a scope it goes with this name
+    _check_work(config.bank, mark)  # of another process, which has ended meanwhile
+    for folder in (config.bank, config.bank / "shards"):
+        io.clear(folder)
+    if not (config.bank / "work.json").is_file():
+        io.write_json(config.bank / "work.json", {"format": WORK, "fingerprint": mark})
+    return mark
+
+
+def compare(config: RecordsConfig, products: Sequence[Product]) -> Changes:
+    """How the pictures differ from those that the shards that are there were made of: only files whose path or stamp is another are
+    read. Writes nothing. UserError where pictures are not there any more: what was made of them would be lost."""
+    changed, gone, shards, noted = [], [], [], {}
+    with ThreadPoolExecutor(READERS) as pool:
+        for number, part in portions(config, products):
+            if not is_noted(config.bank, number):
+                continue
+            notes = io.read_json(_notes_path(config.bank, number))
+            before, kept = notes["pictures"], {row["image_id"] for row in notes["kept"]}
+            now = list(pool.map(partial(_files, config), part, before))
+            lost, others = [], []
+            for product, old, new in zip(part, before, now):
+                pairs = [(one["sha256"], other["sha256"]) for one, other in zip(old, new, strict=True)]
+                if product.image_id in kept and not all(other for _, other in pairs):
+                    lost.append(product)
+                elif any(one != other for one, other in pairs):
+                    others.append(product)
+            gone, changed, shards = gone + lost, changed + others, shards + [number] * bool(others)
+            if now != before and not others:
+                noted[number] = {**notes, "pictures": now}
+    if gone:
+        raise UserError(f"{len(gone):,} of the pictures that the bank was made of cannot be read any more (the first: {gone[0].image_id})",
+                        gone[0].image_path, "the files that were there", "put them back, correct source.images or source.columns, or "
+                        "choose another folder with bank=...")
+    return Changes(len(changed), changed[0].image_id if changed else "", tuple(shards), noted)
+
+
+def refresh(config: RecordsConfig, found: Changes) -> None:
+    """From here on shards of which a picture has changed count as not made; what has the same content under another path or stamp is
+    noted."""
+    if found.shards:
+        with io.explained(config.bank):  # a bank whose shards are of two states must not open
+            (config.bank / "index.json").unlink(missing_ok=True)
+            for number in found.shards:
+                _notes_path(config.bank, number).unlink()
+    for number, notes in found.notes.items():
+        io.write_json(_notes_path(config.bank, number), notes)
+
+
+def _files(config: RecordsConfig, product: Product, before: Sequence[dict[str, Any]] = ()) -> list[dict[str, Any]]:
+    """{"path", "stamp", "sha256"} of every file that decides about a product's patches; sha256 is taken from ``before`` where path
+    and stamp are as there. A file that is replaced while it is looked at gets the older stamp: it counts as changed the next time."""
+    found = []
+    for path, old in zip_longest([product.image_path] + [product.mask_path] * (config.foreground.method == "masks"), before):
+        now = {"path": path, "stamp": stamp(path)}
+        known = old is not None and all(old[name] == value for name, value in now.items())
+        found.append({**now, "sha256": old["sha256"] if known else digest(path)})
+    return found
+
+
+def room(config: RecordsConfig, products: Sequence[Product], feature_size: int, again: Sequence[int] = ()) -> int:
+    """Bytes that the bank still needs: of the shards that are not there, of one of those that are made ``again``, and of the rest."""
+    made = [(number in again, len(part)) for number, part in portions(config, products)
+            if number in again or not is_done(config.bank, number)]
+    rows = sum(size for once_more, size in made if not once_more) + max((size for once_more, size in made if once_more), default=0)
+    vectors, patches = kaleido.num_vectors(config.levels), kaleido.num_patches(config.levels)
+    values = {"float16": 2 * feature_size, "uint8": feature_size + 4}[config.storage]
+    return rows * vectors * values + len(products) * (patches * 5 * 4 + config.text.length * 6)
+
+
+def portions(config: RecordsConfig, products: Sequence[Product]) -> Iterator[tuple[int, Sequence[Product]]]:
+    """(number, products) of every shard."""
+    for number, start in enumerate(range(0, len(products), config.shard_size)):
+        yield number, products[start : start + config.shard_size]
+
+
+def build_shards(config: RecordsConfig, products: Sequence[Product], build_encoder: Any, build_network: Any = None) -> Iterator[int]:
+    """Make the shards that are not there yet; yields the number of pictures done, shard by shard.
+
+    build_encoder: picklable, encoder configuration -> object with ``encode`` and ``batch``, as features.encode takes them;
+    build_network: picklable, path of weights -> what foreground.network_mask calls, for foreground.method network; both are called
+    once in every process.
+    """
+    todo = []
+    for number, part in portions(config, products):
+        if is_done(config.bank, number):
+            yield len(part)
+        else:
+            todo.append((number, part))
+    cores, devices = os.cpu_count() or 1, worker_processes.gpus() if todo else []
+    usual = len(devices) if devices and config.encoder.name != "pixels" else cores
+    workers = max(1, min(config.workers or usual, len(todo)))
+    config = replace(config, threads=config.threads or max(1, cores // workers))
+    if workers == 1:
+        for number, part in todo:
+            yield build_shard(config, number, part, build_encoder, build_network)
+        return
+    context = get_context("spawn")  # a process forked after TensorFlow started its threads hangs
+    shares = context.SimpleQueue()
+    for share in worker_processes.environments(workers, devices, cores):
+        shares.put(share)
+    with ProcessPoolExecutor(workers, context, worker_processes.settle, (shares,)) as pool:
+        futures = [pool.submit(build_shard, config, number, part, build_encoder, build_network) for number, part in todo]
+        try:
+            for future in as_completed(futures):
+                yield future.result()
+        except BrokenProcessPool:
+            raise UserError("a worker process died, most often for lack of memory", str(config.bank),
+                            fix="run the same command again (finished shards are kept), with fewer workers=...") from None
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def build_shard(config: RecordsConfig, number: int, products: Sequence[Product], build_encoder: Any, build_network: Any = None) -> int:
+    """Encode the pictures of one shard and write its features and notes; returns the number of pictures looked at."""
+    key = str(config.encoder)
+    if key not in _ENCODERS:
+        _ENCODERS[key] = build_encoder(config.encoder)
+    segment = patch_extraction.segmenter(config.foreground, build_network)
+    rows: list[tuple[Product, dict[str, Any]]] = []
+    reasons: dict[str, str] = {}
+    pictures: dict[str, list[dict[str, Any]]] = {}
+    looked_at = [replace(product, load_image=partial(_load, config, product, pictures)) for product in products]
+
+    def good() -> Iterator[features.Cut]:
+        for product, cut in zip(products, patch_extraction.ahead(looked_at, config, segment)):
+            if isinstance(cut, UserError):
+                reasons[product.image_id] = str(cut)
+            else:
+                rows.append((product, {"box": list(cut.box), "fallback": cut.fallback, "boxes": cut.boxes.tolist()}))
+                yield cut
+
+    vectors, faults = features.encode(good(), _ENCODERS[key].encode, _ENCODERS[key].batch)
+    reasons.update((product.image_id, fault) for (product, _), fault in zip(rows, faults) if fault)
+    if not all(faults):
+        good_ones = vectors[[not fault for fault in faults]] if any(faults) else vectors
+        storage.save(_features_path(config.bank, number), good_ones, config.storage)
+    kept = [{"image_id": product.image_id, **found} for (product, found), fault in zip(rows, faults) if not fault]
+    notes = [{"image_id": p.image_id, "where": p.image_path, "reason": reasons[p.image_id]} for p in products if p.image_id in reasons]
+    io.write_json(_notes_path(config.bank, number), {"kept": kept, "left_out": notes,
+                                                        "pictures": [pictures[product.image_id] for product in products]})
+    return len(products)
+
+
+def _load(config: RecordsConfig, product: Product, pictures: dict[str, list[dict[str, Any]]]) -> np.ndarray:
+    """A product's picture, its files noted before it is read."""
+    pictures[product.image_id] = _files(config, product)
+    return product.load_image()
+
+
+def finish(config: RecordsConfig, products: Sequence[Product], left_out: list[dict], mark: str) -> dict[str, Any]:
+    """Tokenize the texts and write table and index; returns the index. UserError where no picture could be used.
+
+    Shards serve any text settings. The old index goes first: a bank whose tokens are half rewritten must not open.
+    """
+    size, folder = config.shard_size, config.bank
+    with io.explained(folder):
+        (folder / "index.json").unlink(missing_ok=True)
+    numbers = range((len(products) + size - 1) // size)
+    notes = [io.read_json(_notes_path(folder, number)) for number in numbers]
+    of = {product.image_id: product for product in products}
+    rows = [{**_row(of[row["image_id"]]), **row} for note in notes for row in note["kept"]]
+    faults = [_moved(row, of[row["image_id"]]) for note in notes for row in note["left_out"]]
+    left_out = left_out + faults
+    io.write_text(folder / "left_out.jsonl", "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in left_out))
+    if not rows:
+        raise UserError(f"none of {len(products)} pictures could be used (the first: {faults[0]['reason']})",
+                        str(folder / "left_out.jsonl"), fix="correct the files or source.images and run the same command again")
+    boxes = np.array([row.pop("boxes") for row in rows], np.float32)
+    tokenizer = _tokenizer(config, rows)
+    token_ids, token_words = tokenizer.encode([row["text"] for row in rows], config.text.length)
+    for name, array in (("boxes", boxes), ("token_ids", token_ids), ("token_words", token_words)):
+        _save(folder / f"{name}.npy", array)
+    io.write_text(folder / "table.jsonl", "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    shards = [_features_path(folder, number).name for number in numbers if notes[number]["kept"]]
+    feature_size = int(np.load(folder / shards[0], mmap_mode="r").shape[-1])
+    text_file = tokenizer.save(folder).name
+    labels = list(config.source.columns.labels)
+    held = storage.entries(config.storage, shards)
+    names = [*shards, *held.get("scales", ()), "boxes.npy", "token_ids.npy", "token_words.npy", "table.jsonl", "left_out.jsonl", text_file]
+    index = {
+        "format": FORMAT, "size": len(rows), "left_out": len(left_out), "levels": configs.to_dict(config.levels),
+        "patches": kaleido.num_patches(config.levels), "vectors": kaleido.num_vectors(config.levels),
+        "encoder": {"name": encoder_name(config.encoder), "weights": _weights(config.encoder), "feature_size": feature_size,
+                    "turned": config.encoder.turned},
+        "text": {"length": config.text.length, "file": text_file, "vocabulary": asdict(tokenizer.vocabulary)},
+        "config": configs.to_dict(config),
+        "pictures": _digest(config, products, notes), "labels": labels,
+        "classes": classes.tabulate(((row["split"], row["labels"]) for row in rows), labels), "fingerprint": mark,
+        "source": str(config.source.table), "shards": shards, **held,
+        "files": {name: {"bytes": (folder / name).stat().st_size, "sha256": sha256(folder / name)} for name in names},
+    }
+    io.write_json(folder / "index.json", index)
+    return index
+
+
+def is_noted(folder: Path, number: int) -> bool:
+    """Whether a shard was made, even if nothing of it could be used."""
+    return _notes_path(folder, number).is_file()
+
+
+def is_done(folder: Path, number: int) -> bool:
+    """Whether a shard need not be made; one of which nothing could be used is tried again: its pictures may be in place by now."""
+    return is_noted(folder, number) and _features_path(folder, number).is_file()
+
+
+def encoder_name(config: configs.Encoder) -> str:
+    """The name by which a bank remembers its encoder, such as mobilenet_v2-96: whatever changes features, but the weights."""
+    how = {"float32": "folded" if config.folded else ""}.get(config.precision, config.precision.removeprefix("mixed_"))
+    return "-".join(filter(None, (config.name, str(config.size), f"small{config.small_size}" if config.small_size else "",
+                                   "square" if config.turned == "square" else "", how)))
+
+
+def _weights(config: configs.Encoder) -> str:
+    """Which weights the encoder has: the SHA-256 of a file, "imagenet" for what Keras fetches, "" for none."""
+    return "" if config.name == "pixels" else sha256(config.weights) if config.weights else "imagenet"
+
+
+def _tokenizer(config: RecordsConfig, rows: list[dict]) -> tokenization.Tokenizer:
+    if config.text.tokenizer == "sentencepiece":
+        if config.text.vocabulary is None:
+            raise UserError("text.vocabulary is empty", "text.tokenizer: sentencepiece", "a SentencePiece .model file")
+        return tokenization.SentencePiece(config.text.vocabulary)
+    if config.text.vocabulary is not None:
+        return tokenization.WordPiece.read(config.text.vocabulary)
+    return tokenization.train([row["text"] for row in rows if row["split"] == TRAIN], config.text.vocabulary_size)
+
+
+def _row(product: Product) -> dict[str, Any]:
+    names = ("image_id", "product_id", "group", "view", "split", "image_path", "text")
+    parts = [{"word": part.word, "box": list(part.box)} for part in product.parts]
+    return {**{name: getattr(product, name) for name in names}, "labels": dict(product.labels), "parts": parts}
+
+
+def _moved(row: dict[str, str], product: Product) -> dict[str, str]:
+    """A row of what was left out, where its picture lies now."""
+    return {**row, "where": product.image_path, "reason": row["reason"].replace(row["where"] or product.image_path, product.image_path)}
+
+
+def _digest(config: RecordsConfig, products: Sequence[Product], notes: Sequence[dict[str, Any]]) -> str:
+    """SHA-256 of the contents of the pictures and masks that a bank was made of."""
+    found = []
+    for (_, part), note in zip(portions(config, products), notes):
+        kept = {row["image_id"] for row in note["kept"]}
+        found += [[product.image_id, *(one["sha256"] for one in entry)] for product, entry in zip(part, note["pictures"])
+                  if product.image_id in kept]
+    return hashlib.sha256(json.dumps(found).encode()).hexdigest()
+
+
+def _notes_path(folder: Path, number: int) -> Path:
+    return folder / "shards" / f"{number:05d}.json"
+
+
+def _features_path(folder: Path, number: int) -> Path:
+    return folder / f"features-{number:05d}.npy"
+
+
+def _save(path: Path, array: np.ndarray) -> None:
+    with io.atomic(path) as file:
+        # only its write method: into a real file numpy writes past Python, and a full disk is an error without a number
+        np.save(SimpleNamespace(write=file.write), array)

@@ -1,0 +1,91 @@
+"""What the captioner sees of every picture of a bank: its foreground box at one size, or the features of it, kept on disk.
+
+    folder/grid.json          what the parts were made of
+           part-00000.npy     uint8[n, s, s, 3] or f16[n, N, F], opened as memory maps
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from kaleidobert import io
+from kaleidobert.datasets.bank.bank import Bank
+from kaleidobert.datasets.products import read_image
+from kaleidobert.errors import UserError
+
+PART = 256  # pictures per file: the unit of progress and of resuming
+INDEX = "grid.json"
+
+Encode = Callable[[np.ndarray], np.ndarray]  # uint8[n, s, s, 3] -> what is kept of n pictures
+
+
+def cut(row: Mapping[str, Any], size: int) -> np.ndarray:
+    """uint8[size, size, 3]: the foreground box of a row of the bank's table; the sides are scaled one by one.
+
+    Raises UserError where the picture cannot be read.
+    """
+    x1, y1, x2, y2 = row["box"]
+    picture = read_image(row["image_path"])[y1:y2, x1:x2]
+    if not picture.size:
+        raise UserError(f"the picture has {picture.shape[1]} x {picture.shape[0]} pixels inside its foreground box {row['box']}",
+                        str(row["image_path"]), "the picture that the bank was made from", "put it back, or make the bank again")
+    return np.asarray(Image.fromarray(picture).resize((size, size), Image.Resampling.BILINEAR, reducing_gap=3.0))
+
+
+def frames(bank: Bank, rows: np.ndarray) -> np.ndarray:
+    """f32[n, 4]: x1, x2, y1, y2 of the foreground boxes, as shares of the whole picture: what the grids of these rows cover."""
+    # the union of the patches' boxes; on every level they tile the foreground box
+    boxes = bank.boxes[rows]
+    return np.stack([boxes[..., 0].min(1), boxes[..., 1].max(1), boxes[..., 2].min(1), boxes[..., 3].max(1)], 1).astype(np.float32)
+
+
+class Grids:
+    """The kept pictures or features of a bank's rows, complete; raises UserError where a part is missing."""
+
+    def __init__(self, bank: Bank, folder: Path):
+        self._parts = []
+        for number, start in enumerate(range(0, bank.size, PART)):
+            path = _path(folder, number)
+            try:
+                part = np.load(path, mmap_mode="r", allow_pickle=False)
+            except (OSError, ValueError) as error:
+                raise UserError(f"cannot be read ({error})", str(path), fix="delete the folder and run the same command again") from None
+            if len(part) != min(PART, bank.size - start):
+                raise UserError(f"holds {len(part)} pictures", str(path), fix="delete the folder and run the same command again")
+            self._parts.append(part)
+
+    def gather(self, rows: np.ndarray) -> np.ndarray:
+        """[n, ...] of these rows."""
+        return np.stack([self._parts[row // PART][row % PART] for row in rows])
+
+
+def make(bank: Bank, size: int, folder: Path, encode: Callable[[], Encode], source: Mapping[str, Any]) -> Iterator[int]:
+    """Make the parts that are not there yet; yields the number of pictures done, part by part.
+
+    encode() builds what turns uint8[n, size, size, 3] into what is kept, and is called once where something is to do. source:
+    what decides about the content; parts made of something else are made anew.
+    """
+    own = {name: bank.index["files"][name]["sha256"] for name in ("table.jsonl", "boxes.npy")}
+    source = dict(source) | {"size": size, "bank": own | bank.pictures}
+    if not (folder / INDEX).is_file() or io.read_json(folder / INDEX) != source:
+        for path in folder.glob("part-*.npy"):
+            path.unlink()
+        io.write_json(folder / INDEX, source)
+    io.clear(folder)
+    network = None
+    for number, start in enumerate(range(0, bank.size, PART)):
+        rows = bank.table[start : start + PART]
+        if not _path(folder, number).is_file():
+            network = network or encode()
+            kept = network(np.stack([cut(row, size) for row in rows]))
+            with io.atomic(_path(folder, number)) as file:
+                np.save(SimpleNamespace(write=file.write), kept)
+        yield len(rows)
+
+
+def _path(folder: Path, number: int) -> Path:
+    return folder / f"part-{number:05d}.npy"

@@ -1,0 +1,166 @@
+"""Batches of unspoiled examples for fine-tuning: labels, matching and captions. Stateless, as sampler.py."""
+
+import numpy as np
+
+from kaleidobert.configs import Matching, Noise
+from kaleidobert.datasets.bank.bank import Bank
+from kaleidobert.datasets.sampling.pretraining import ALL, EXAMPLES, VALIDATION, Order, Partners, clean_batch, generator
+from kaleidobert.errors import UserError
+from kaleidobert.preprocessors import examples
+from kaleidobert.preprocessors.examples import Arrays
+
+LENGTH_SHARE = 4  # of so many pictures one is asked for the length of its text too
+
+
+def label_ids(bank: Bank, label: str, train_rows: np.ndarray) -> tuple[np.ndarray, list[str]]:
+    """(i32[N], class names): the classes are those of the training rows, in alphabetical order; -1 for any other value.
+
+    Raises UserError where training has fewer than two classes.
+    """
+    column = bank.column(label)
+    names = sorted({str(value) for value in column[train_rows] if value})
+    if len(names) < 2:
+        raise UserError(f"{label!r} has {len(names)} class(es) in the training split: {names}", str(bank.folder), "at least two",
+                        "choose another label")
+    numbers = {name: number for number, name in enumerate(names)}
+    return np.array([numbers.get(str(value), -1) for value in column], np.int32), names
+
+
+def modality_inputs(bank: Bank, rows: np.ndarray, modality: str) -> Arrays:
+    """Model inputs of the rows with both sides, the picture alone ("image") or the text alone ("text")."""
+    inputs = clean_batch(bank, rows)
+    vocabulary = bank.vocabulary
+    if modality == "image":
+        return examples.without_text(inputs, vocabulary.start, vocabulary.end, vocabulary.pad)
+    return examples.without_picture(inputs) if modality == "text" else inputs
+
+
+class LabelSampler:
+    """batch(step) -> inputs, {"label": i32[B]}, {"label": f32[B]} (all ones); part and weights as in PretrainSampler.
+
+    noise: how much of the inputs is hidden, anew in every batch, so that a small catalogue is not learnt by heart.
+    """
+
+    def __init__(self, bank: Bank, rows: np.ndarray, labels: np.ndarray, modality: str, noise: Noise, batch_size: int, seed: int):
+        self._bank, self._labels, self._modality, self._noise, self._seed = bank, labels, modality, noise, seed
+        self.order = Order(rows, batch_size, seed)
+
+    def batch(self, step: int, part: slice = ALL) -> tuple[Arrays, Arrays, Arrays]:
+        whole, rng, noise = self.order.batch(step), generator(self._seed, EXAMPLES, step), self._noise
+        rows = whole[part]
+        inputs = modality_inputs(self._bank, rows, self._modality)
+        inputs = examples.hide(inputs, noise.patches, noise.tokens, self._bank.vocabulary.mask, rng, len(whole), part)
+        return inputs, {"label": self._labels[rows]}, {"label": np.ones(len(rows), np.float32)}
+
+    def weights(self, step: int) -> Arrays:
+        return {"label": np.ones(self.order.batch_size, np.float32)}
+
+
+class MatchSampler:
+    """Matching examples: every picture with its text and with texts or pictures of other products.
+
+    A batch of B products has B * (1 + negatives) pairs, product by product, the right pair first; of every second product the
+    picture is replaced instead of the text, so that both directions of retrieval are learnt. targets: {"itm": i32[B * (1 + negatives)]}.
+    part and weights as in PretrainSampler; a part is one of the B products, each with all of its pairs.
+    """
+
+    def __init__(self, bank: Bank, rows: np.ndarray, subcategory: str, matching: Matching, batch_size: int, seed: int):
+        if matching.negatives < 1:
+            raise UserError(f"matching.negatives is {matching.negatives}", "sampler", "at least 1")
+        self._bank, self._matching, self._seed = bank, matching, seed
+        self.order = Order(rows, batch_size, seed)
+        self._partners = Partners(bank, rows, subcategory)
+
+    def batch(self, step: int, part: slice = ALL) -> tuple[Arrays, Arrays, Arrays]:
+        rows, rng = self.order.batch(step), generator(self._seed, EXAMPLES, step)
+        count = self._matching.negatives
+        repeated = np.repeat(rows, count)
+        same = rng.random(len(repeated)) < self._matching.negatives_same_subcategory
+        others = self._partners.draw(repeated, same, rng).reshape(-1, count)
+        pictures, texts = np.repeat(rows[:, None], count + 1, 1), np.repeat(rows[:, None], count + 1, 1)
+        swap = np.arange(len(rows)) % 2 == 1
+        texts[~swap, 1:] = others[~swap]
+        pictures[swap, 1:] = others[swap]
+        pictures, texts = pictures[part].ravel(), texts[part].ravel()
+        match = (pictures == texts).astype(np.int32)
+        return clean_batch(self._bank, pictures, texts), {"itm": match}, {"itm": np.ones(match.shape, np.float32)}
+
+    def weights(self, step: int) -> Arrays:
+        return {"itm": np.ones(self.order.batch_size * (1 + self._matching.negatives), np.float32)}
+
+
+class TowerSampler:
+    """Right pairs for a softmax over the batch: batch(step) -> inputs, {"open": f32[B, B]}, {}.
+
+    open[i, j]: 0 where text j is related to picture i (the same group or text) without being its own, and so no wrong answer; else 1.
+    """
+
+    def __init__(self, bank: Bank, rows: np.ndarray, subcategory: str, batch_size: int, seed: int):
+        self._bank = bank
+        self.order = Order(rows, min(batch_size, len(rows)), seed)
+        self._partners = Partners(bank, rows, subcategory)
+
+    def batch(self, step: int) -> tuple[Arrays, Arrays, Arrays]:
+        rows = self.order.batch(step)
+        related = self._partners.related(rows[:, None], rows) & ~np.eye(len(rows), dtype=bool)
+        return clean_batch(self._bank, rows), {"open": (~related).astype(np.float32)}, {}
+
+
+class CaptionTaskSampler:
+    """Captioning examples, inputs with "asked_tokens" i32[B, T-1]; targets and weights: "pieces" [B, T-1], the text without [CLS].
+
+    mode "causal": the whole text is read, and at every place the piece behind it is asked. "mask-all": all pieces are masked and
+    asked; "mask-predict": one to all of them, a number drawn evenly. Both show how long a text is, so its length is asked of an
+    empty text: behind the B examples come B / 4 (at least 1) of these, which alone have a weight for "length" i32[...]: pieces - 1.
+    noise: as in LabelSampler; of tokens it hides pieces that are not asked.
+    """
+
+    def __init__(self, bank: Bank, rows: np.ndarray, mode: str, noise: Noise, batch_size: int, seed: int):
+        self._bank, self._mode, self._noise, self._seed = bank, mode, noise, seed
+        self.order = Order(rows, batch_size, seed)
+
+    def batch(self, step: int) -> tuple[Arrays, Arrays, Arrays]:
+        return self.examples(self.order.batch(step), self._noise, generator(self._seed, EXAMPLES, step))
+
+    def validation(self, step: int) -> tuple[Arrays, Arrays, Arrays] | None:
+        """As PretrainSampler's, without noise."""
+        size = self.order.batch_size
+        rows = self.order.rows[step * size : (step + 1) * size]
+        return self.examples(rows, Noise(), generator(self._seed, VALIDATION, step)) if len(rows) else None
+
+    def examples(self, rows: np.ndarray, noise: Noise, rng: np.random.Generator) -> tuple[Arrays, Arrays, Arrays]:
+        """The examples of given rows."""
+        vocabulary, count = self._bank.vocabulary, len(rows)
+        if self._mode != "causal":
+            rows = np.concatenate([rows, rows[: max(1, count // LENGTH_SHARE)]])
+        inputs = clean_batch(self._bank, rows)
+        ids = inputs["token_ids"]
+        real = caption_pieces(self._bank, rows)
+        targets = {"pieces": ids[:, 1:]}
+        if self._mode == "causal":
+            asked, hidden = inputs["token_mask"][:, 1:], np.zeros_like(real)
+        else:
+            lengths = real.sum(1)
+            number = lengths if self._mode == "mask-all" else rng.integers(1, lengths + 1)
+            places = np.argsort(np.argsort(np.where(real, rng.random(real.shape), 2), 1), 1)
+            hidden = real & (places < number[:, None])
+            asked = hidden[:, 1:]
+            targets["length"] = lengths.astype(np.int32) - 1
+        if noise.tokens:
+            hidden = hidden | (real & (rng.random(real.shape) < noise.tokens))
+        ids = np.where(hidden, np.int32(vocabulary.mask), ids)
+        weights = {"pieces": asked.astype(np.float32)}
+        if self._mode != "causal":
+            ids[count:, 1:] = vocabulary.pad
+            ids[count:, 1] = vocabulary.end
+            weights["pieces"][count:] = 0
+            weights["length"] = (np.arange(len(rows)) >= count).astype(np.float32)
+        inputs = examples.hide({**inputs, **examples.text(ids, vocabulary.pad)}, noise.patches, 0, vocabulary.mask, rng)
+        first = np.arange(ids.shape[1] - 1, dtype=np.int32) + (self._mode != "causal")
+        return {**inputs, "asked_tokens": np.repeat(first[None], len(ids), 0)}, targets, weights
+
+
+def caption_pieces(bank: Bank, rows: np.ndarray) -> np.ndarray:
+    """bool[n, T]: where the texts of the rows have pieces, [CLS], [SEP] and padding left out."""
+    vocabulary = bank.vocabulary
+    return ~np.isin(bank.token_ids[rows], (vocabulary.pad, vocabulary.start, vocabulary.end))

@@ -1,0 +1,238 @@
+"""Bank -> batches. Sampling is STATELESS: the batch is a pure function of (seed, step), so that the same run gives the same
+batches whatever the number of workers, replicas or restarts, and resuming needs only the step.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from kaleidobert import levels as kaleido
+from kaleidobert.configs import Sampling
+from kaleidobert.datasets.bank import alignment
+from kaleidobert.datasets.bank.bank import Bank
+from kaleidobert.errors import UserError
+from kaleidobert.levels import KaleidoLevel
+from kaleidobert.preprocessors import alignment_guided_masking, examples, pretexts, quantisation
+from kaleidobert.preprocessors.examples import Arrays
+
+ORDER, EXAMPLES, VALIDATION = range(3)  # independent random streams of one seed
+ALL = slice(None)
+
+
+def generator(seed: int, stream: int, step: int) -> np.random.Generator:
+    """A counter-based generator: its draws depend on these three numbers only."""
+    key = np.random.SeedSequence([seed, stream]).generate_state(2, np.uint64)
+    return np.random.Generator(np.random.Philox(key=key, counter=[0, 0, 0, step]))
+
+
+class Order:
+    """Rows in the order of training: every epoch a new permutation, batches run on across epochs."""
+
+    def __init__(self, rows: np.ndarray, batch_size: int, seed: int):
+        if batch_size < 1:
+            raise UserError(f"train.batch_size is {batch_size}", "sampler", "at least 1")
+        self.rows, self.batch_size, self._seed = rows, batch_size, seed
+        self._permutation = lru_cache(2)(lambda epoch: generator(seed, ORDER, epoch).permutation(rows))
+
+    def batch(self, step: int) -> np.ndarray:
+        """i64[batch_size]: the rows of a step, 0-based."""
+        first = step * self.batch_size
+        positions = np.arange(first, first + self.batch_size)
+        epochs, places = np.divmod(positions, len(self.rows))
+        return np.concatenate([self._permutation(int(epoch))[places[epochs == epoch]] for epoch in np.unique(epochs)])
+
+
+class Partners:
+    """Other products for a row: texts for negatives, donors for camouflage. Never the row's own product, group or text."""
+
+    def __init__(self, bank: Bank, rows: np.ndarray, subcategory: str):
+        self.rows = rows
+        _, self._group = np.unique(bank.column("group"), return_inverse=True)
+        texts = [" ".join(text.lower().split()) for text in bank.column("text")]
+        _, self._text = np.unique(texts, return_inverse=True)
+        _, self._kind = np.unique(bank.column(subcategory), return_inverse=True)
+        order = rows[np.argsort(self._kind[rows], kind="stable")]
+        kinds = self._kind[order]
+        self._by_kind = order
+        self._first = np.searchsorted(kinds, np.arange(self._kind.max() + 1), "left")
+        self._last = np.searchsorted(kinds, np.arange(self._kind.max() + 1), "right")
+
+    def related(self, rows: np.ndarray, others: np.ndarray) -> np.ndarray:
+        """bool, of the shapes' broadcast: the same group or the same text, so that one is no negative of the other."""
+        return (self._group[rows] == self._group[others]) | (self._text[rows] == self._text[others])
+
+    def draw(self, rows: np.ndarray, same_kind: np.ndarray, rng: np.random.Generator, tries: int = 8) -> np.ndarray:
+        """i64[B]: a row of another product with another text, from the same subcategory where same_kind[b]; the row itself
+        where none was found (all texts equal, say). A subcategory without another product is left for the whole split."""
+        found = rows.copy()
+        for attempt in range(2 * tries):
+            place = rng.random(len(rows))
+            kind = self._kind[rows]
+            low, high = self._first[kind], self._last[kind]
+            inside = self._by_kind[np.minimum(low + (place * (high - low)).astype(np.int64), len(self._by_kind) - 1)]
+            anywhere = self.rows[(place * len(self.rows)).astype(np.int64)]
+            drawn = np.where(same_kind & (attempt < tries), inside, anywhere)
+            missing = found == rows
+            found = np.where(missing & ~self.related(drawn, rows), drawn, found)
+            if not (found == rows).any():
+                break
+        return found
+
+
+@dataclass(frozen=True)
+class Draw:
+    """How B examples were spoiled: bank rows of pictures, texts and camouflage donors, what is masked, which stored vector
+    stands in which slot (by level), and the token ids after replacement. A text of another row is a negative."""
+
+    rows: np.ndarray
+    text_rows: np.ndarray
+    donors: np.ndarray
+    masks: alignment_guided_masking.MaskPlan
+    spoiled: dict[str, pretexts.Spoiled]
+    token_ids: np.ndarray
+
+    def part(self, part: slice) -> "Draw":
+        """The draw of a part of the batch."""
+        spoiled = {name: one.part(part) for name, one in self.spoiled.items()}
+        return Draw(self.rows[part], self.text_rows[part], self.donors[part], self.masks.part(part), spoiled, self.token_ids[part])
+
+
+class PretrainSampler:
+    """Pre-training batches: (inputs, targets, weights) as specs.inputs and specs.targets describe them, in the bank's storage.
+
+    batch(step) spoils the step's rows anew; validation(step) spoils the split in its own order, the same way every time.
+    """
+
+    def __init__(self, bank: Bank, rows: np.ndarray, levels: Sequence[KaleidoLevel], sampling: Sampling, batch_size: int, seed: int):
+        self._alignment = alignment.strengths(bank) if sampling.masking == "alignment" else None
+        if sampling.masking == "alignment" and self._alignment is None:
+            raise UserError("the bank holds no alignment, which sampling.masking=alignment needs", str(bank.folder), fix="run "
+                            "`kaleidobert align` for this bank first, see configs/align.yaml, or set sampling.masking=random")
+        self._bank, self._levels, self._sampling, self._seed = bank, tuple(levels), sampling, seed
+        self.order = Order(rows, batch_size, seed)
+        self._partners = Partners(bank, rows, sampling.subcategory)
+        # batch and weights of a step share it
+        self._drawn = lru_cache(4)(lambda step: self.draw(self.order.batch(step), generator(seed, EXAMPLES, step)))
+
+    def batch(self, step: int, part: slice = ALL) -> tuple[Arrays, Arrays, Arrays]:
+        """The training batch of a step, a pure function of (seed, step); of its examples the part, whose features alone are read."""
+        return self.assemble(self._drawn(step).part(part))
+
+    def weights(self, step: int) -> Arrays:
+        """The weights of the whole batch of a step; reads no feature."""
+        return self._weights(self._drawn(step))
+
+    def token_mask(self, step: int) -> np.ndarray:
+        """bool[B, T]: where the texts of the whole batch of a step have tokens; reads no feature."""
+        return self._bank.token_ids[self._drawn(step).text_rows] != self._bank.vocabulary.pad
+
+    def commonest_slot(self, level: str, batches: int = 64) -> int:
+        """The patch of a level that is masked most often in the first batches; reads no feature."""
+        return int(np.bincount(np.concatenate([self._drawn(step).masks.patches[level].ravel() for step in range(batches)])).argmax())
+
+    def validation(self, step: int) -> tuple[Arrays, Arrays, Arrays] | None:
+        """The step-th part of the split in its own order, the last one smaller; None behind the end. Targets are always floats."""
+        size = self.order.batch_size
+        rows = self.order.rows[step * size : (step + 1) * size]
+        if not len(rows):
+            return None
+        inputs, targets, weights = self.examples(rows, generator(self._seed, VALIDATION, step))
+        return inputs, quantisation.floats(targets), weights
+
+    def examples(self, rows: np.ndarray, rng: np.random.Generator) -> tuple[Arrays, Arrays, Arrays]:
+        """Spoiled examples of the given rows."""
+        return self.assemble(self.draw(rows, rng))
+
+    def draw(self, rows: np.ndarray, rng: np.random.Generator) -> Draw:
+        """Everything that is left to chance; reads no feature."""
+        bank, sampling, batch = self._bank, self._sampling, len(rows)
+        negative = rng.random(batch) < sampling.negative_share
+        same = rng.random(batch) < sampling.negatives_same_subcategory
+        text_rows = np.where(negative, self._partners.draw(rows, same, rng), rows)
+        donors = self._partners.draw(rows, np.zeros(batch, bool), rng)
+        foreign = text_rows != rows
+        masks = alignment_guided_masking.plan(sampling.masking, self._texts(text_rows), self._levels, quota(sampling), rng, foreign,
+                             self._texts(rows[foreign]))
+        none = np.zeros((batch, 0), np.int32)
+        spoiled = {level.name: pretexts.spoil(level, masks.patches.get(level.name, none), rng) for level in self._levels}
+        replaced = alignment_guided_masking.replace(bank.token_ids[text_rows], masks, bank.vocabulary.mask, bank.vocabulary.ordinary, rng)
+        return Draw(rows, text_rows, donors, masks, spoiled, replaced)
+
+    def _texts(self, rows: np.ndarray) -> alignment_guided_masking.Texts:
+        """The texts of rows, each with the links to its own picture where the policy needs them."""
+        links = None if self._alignment is None else self._alignment[rows]
+        can_be = maskable(self._bank, rows) & bool(self._sampling.mask_rate)  # at least one token would be masked otherwise
+        return alignment_guided_masking.Texts(can_be, self._bank.token_words[rows], links)
+
+    def assemble(self, draw: Draw) -> tuple[Arrays, Arrays, Arrays]:
+        """The examples of a draw."""
+        bank, rows, masks = self._bank, draw.rows, draw.masks
+        token_ids, match = bank.token_ids[draw.text_rows], draw.text_rows == rows
+        inputs, targets = examples.pretraining(rows, draw.donors, masks.patches, draw.spoiled, self._levels, bank.gather)
+        inputs |= {**examples.text(token_ids, bank.vocabulary.pad), "token_ids": draw.token_ids}
+        inputs |= {"patch_boxes": bank.boxes[rows], "masked_tokens": masks.tokens}
+        targets |= {"mlm": np.take_along_axis(token_ids, masks.tokens, 1), "itm": match.astype(np.int32)}
+        return inputs, targets, self._weights(draw)
+
+    def _weights(self, draw: Draw) -> Arrays:
+        match, ones = draw.text_rows == draw.rows, np.ones(len(draw.rows), np.float32)
+        counts = ones if self._sampling.losses_on_negatives == "all" else match.astype(np.float32)
+        weights = {level.name: counts for level in kaleido.asked_levels(self._levels)}
+        return weights | {"mlm": draw.masks.token_weights * counts[:, None], "itm": ones}
+
+
+def quota(sampling: Sampling) -> alignment_guided_masking.Quota:
+    """What masking.plan reads of a configuration."""
+    return alignment_guided_masking.Quota(sampling.mask_rate, sampling.max_masked, sampling.whole_word, sampling.pairs, sampling.camouflage)
+
+
+def maskable(bank: Bank, rows: np.ndarray) -> np.ndarray:
+    """bool[B, T]: the pieces of rows that can be masked: neither [CLS] nor [SEP] nor padding."""
+    vocabulary = bank.vocabulary
+    return ~np.isin(bank.token_ids[rows], (vocabulary.pad, vocabulary.start, vocabulary.end))
+
+
+def clean_batch(bank: Bank, rows: np.ndarray, text_rows: np.ndarray | None = None) -> Arrays:
+    """Model inputs of unspoiled pictures with their own texts, or with those of ``text_rows``; features in the bank's storage."""
+    token_ids = bank.token_ids[rows if text_rows is None else text_rows]
+    picture = examples.clean(rows, bank.levels, bank.gather)
+    return {**examples.text(token_ids, bank.vocabulary.pad), **picture, "patch_boxes": bank.boxes[rows]}
+
+
+def clean_features(bank: Bank, rows: np.ndarray) -> np.ndarray:
+    """f16[B, P, F] of unspoiled pictures, however the bank is stored."""
+    return quantisation.floats(examples.clean(rows, bank.levels, bank.gather))["patch_features"]
+
+
+def share_of_groups(bank: Bank, rows: np.ndarray, share: float, seed: int) -> np.ndarray:
+    """The rows of a share of the groups, drawn from the seed: few labels, without near-duplicates of the left-out ones."""
+    if not 0 < share <= 1:
+        raise UserError(f"data.train_share is {share}", "sampler", "a share above 0 and at most 1")
+    if share == 1:
+        return rows
+    groups = np.unique(bank.column("group")[rows])
+    kept = generator(seed, ORDER, 0).permutation(groups)[: max(1, round(share * len(groups)))]
+    return rows[np.isin(bank.column("group")[rows], kept)]
+
+
+def hold_out(bank: Bank, rows: np.ndarray, share: float, seed: int, fix: str) -> tuple[np.ndarray, np.ndarray]:
+    """(rows to train on, rows that choose the weights): the second are those of a share of the groups, at least two and at most all
+    but two, drawn from the seed; without any where the share is 0. So nothing is chosen by rows that are reported on afterwards.
+
+    fix: how the command does without. Raises UserError for fewer than 4 groups.
+    """
+    if not share:
+        return rows, rows[:0]
+    groups = count_groups(bank, rows)
+    if groups < 4:
+        raise UserError(f"the training split has {groups} group(s)", str(bank.folder), "at least 4: two to train on and two that "
+                        "are held out to choose the best epoch", f"use a larger data.train_share, or {fix}")
+    held = share_of_groups(bank, rows, min(max(share, 2 / groups), 1 - 2 / groups), seed + 1)
+    return np.setdiff1d(rows, held), held
+
+
+def count_groups(bank: Bank, rows: np.ndarray) -> int:
+    """How many groups the rows belong to."""
+    return len(np.unique(bank.column("group")[rows]))

@@ -1,0 +1,2 @@
+"""Sketches of garments, shoes and bags in their own coordinates; sketches.py has the table of all.
+"""

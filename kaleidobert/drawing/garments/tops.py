@@ -1,0 +1,162 @@
+"""T-shirts, shirts, polos, tank tops, sweaters, cardigans and hoodies."""
+
+from kaleidobert.drawing.curves import box, flip, mirrored, path
+from kaleidobert.drawing.design import Design
+from kaleidobert.drawing.garments import details, necks
+from kaleidobert.drawing.garments.sketch import Sketch
+from kaleidobert.drawing.garments.torso import TOP, Torso, behind, body, hem, inside, neckline, sleeves
+from kaleidobert.drawing.palette import dark, tonal
+
+
+def _torso(design: Design, low: float, high: float, **fixed: float) -> Torso:
+    """A torso whose free measures follow the dials; low, high: the range of its length."""
+    half = design.dial("width", 0.42, 0.54)
+    flare = design.dial("flare", -0.04, 0.05)
+    lines = {"shoulder": half, "chest": half, "waist": half + flare * 0.5 - 0.01, "hem": half + flare,
+             "bottom": design.dial("length", low, high),
+             "slope": design.dial("size", 0.1, 0.16)}
+    return Torso(**{**neckline(design), **lines, **fixed})
+
+
+def _start(design: Design, torso: Torso, back: bool, wrist: float = 0.13) -> tuple[Sketch, Torso]:
+    """A sketch with sleeves and body, and the torso as seen from this side."""
+    sketch, seen = Sketch(), behind(torso) if back else torso
+    inside(sketch, design, torso, back)
+    sleeves(sketch, design, seen, wrist)
+    body(sketch, design, seen)
+    return sketch, seen
+
+
+def t_shirt(design: Design, back: bool) -> Sketch:
+    torso = _torso(design, 0.55, 0.85, curve=0.07 if design.has("hem", "curved") else 0.0)
+    sketch, torso = _start(design, torso, back, 0.17)
+    hem(sketch, design, torso)
+    necks.collar(sketch, design, torso, back)
+    if not back and design.has("pocket"):
+        details.patch_pocket(sketch, design, 0.21, -0.42, 0.22, 0.24)
+    if not back and design.has("print"):
+        details.printed(sketch, design, 0, -0.12, design.dial("detail", 0.16, 0.25))
+    return sketch
+
+
+def shirt(design: Design, back: bool) -> Sketch:
+    torso = _torso(design, 0.65, 0.95, depth=0.14, curve=0.12 if design.has("hem", "curved") else 0.0)
+    sketch, torso = _start(design, torso, back, 0.15)
+    hem(sketch, design, torso)
+    if back:
+        sketch.seam(path((-torso.shoulder + 0.03, -0.56), (torso.shoulder - 0.03, -0.56, -0.03)))
+    else:
+        low = TOP + torso.depth
+        sketch.fill(box(0, low, 0.1, torso.bottom + torso.curve - low - 0.005), None)
+        for x in [0.23] if design.has("pocket", "chest") else [0.23, -0.23] if design.has("pocket", "two") else []:
+            details.patch_pocket(sketch, design, x, -0.4, 0.21, 0.24)
+        details.buttons(sketch, design, 0, low + 0.08, torso.bottom - 0.1, 6)
+    necks.collar(sketch, design, torso, back)
+    return sketch
+
+
+def polo(design: Design, back: bool) -> Sketch:
+    torso = _torso(design, 0.6, 0.85, depth=0.15)
+    sketch, torso = _start(design, torso, back, 0.17)
+    hem(sketch, design, torso)
+    if not back:
+        low = TOP + torso.depth
+        sketch.fill(box(0, low - 0.02, 0.1, 0.32), tonal(design.main), "placket")
+        if design.has("placket", "buttons"):
+            details.buttons(sketch, design, 0, low + 0.08, low + 0.22, 2, key="")
+        else:
+            details.zipper(sketch, design, low + 0.02, low + 0.27)
+        if design.has("logo"):
+            details.logo(sketch, design, 0.24, -0.38)
+    necks.collar(sketch, design, torso, back)
+    return sketch
+
+
+def tank_top(design: Design, back: bool) -> Sketch:
+    bottom = design.dial("length", 0.2, 0.3) if design.has("hem", "cropped") else design.dial("length", 0.5, 0.75)
+    half, flare = design.dial("width", 0.36, 0.44), 0.18 if design.has("hem", "flared") else design.dial("flare", -0.03, 0.04)
+    thin = design.has("straps", "thin")
+    depth = 0.32 if back else {"scoop": 0.42, "vneck": 0.52, "square": 0.4}[design.features["collar"]]
+    low = TOP + depth
+    near, top, strap = (half * 0.68, TOP + 0.3, 0.0) if thin else (0.19, TOP, 0.14)
+    low += 0.08 * thin
+    if design.has("collar", "square") and not back:
+        neck = path((0, low), (near * 0.92, low), (near, top))
+    elif design.has("collar", "scoop") or back:
+        neck = path((0, low), (near * 0.8, low - 0.11, -0.2), (near, top, -0.02 - 0.06 * thin))
+    else:
+        neck = path((0, low), (near, top, -0.02))
+    wide = path((near + strap, top), (near + strap - 0.01, top + 0.14), (half, -0.33, -0.2))
+    hole = path((near, top), (half, -0.33, -0.1)) if thin else wide
+    sketch, paint = Sketch(), design.trim("straps")
+    if not back:
+        sketch.fill(mirrored((0, top + 0.25 - 0.1 * thin), (near, top + 0.02, -0.2), (near + 0.05 * (not thin), top + 0.02),
+                             (near + 0.03, low), (0, low + 0.04)), dark(design.main, 0.4))
+    if thin:
+        for side in (1, -1):
+            sketch.line(path((side * (near - 0.005), top + 0.03), (side * (near - 0.06), TOP - 0.1, side * 0.04)), paint, 0.045,
+                        "straps")
+    side_seam = path(hole[-1], (half + flare * 0.3, 0.0), (half + flare, bottom, -0.04), (0, bottom + flare * 0.3, flare * 0.3))
+    right = neck + hole + side_seam[1:]
+    sketch.fill(right + flip(right), None, volume=0.26)
+    if not thin:
+        piece = [p for p in neck if p[1] < TOP + 0.2] + [p for p in hole if p[1] < TOP + 0.22]
+        for points in (piece, flip(piece)):
+            sketch.fill(points, paint, "straps", edge=paint is not None)
+    sketch.part("collar", [(-near, TOP + depth * 0.35), (near, low + 0.05)])
+    rim = [(x, y + 0.035) for x, y in neck]
+    sketch.seam(flip(rim) + rim)
+    if design.has("print") and not back:
+        details.printed(sketch, design, 0, low + 0.28, design.dial("detail", 0.13, 0.18))
+    sketch.seam(path((-half - flare + 0.02, bottom - 0.05), (half + flare - 0.02, bottom - 0.05, -flare * 0.3)))
+    sketch.part("hem", [(-half - flare, bottom - 0.08), (half + flare, bottom + 0.02)])
+    return sketch
+
+
+def sweater(design: Design, back: bool) -> Sketch:
+    torso = _torso(design, 0.5, 0.72)
+    sketch, torso = _start(design, torso, back, 0.14)
+    hem(sketch, design, torso, 0.13)
+    necks.collar(sketch, design, torso, back)
+    if not back and design.has("print"):
+        details.printed(sketch, design, 0, -0.05, design.dial("detail", 0.18, 0.26))
+    return sketch
+
+
+def cardigan(design: Design, back: bool) -> Sketch:
+    torso = _torso(design, 0.55, 0.85, depth=0.62, bulge=-0.03)
+    sketch, torso = _start(design, torso, back, 0.14)
+    hem(sketch, design, torso, 0.12)
+    if back:
+        necks.collar(sketch, design, torso, back)
+        return sketch
+    low = TOP + torso.depth
+    if design.has("collar", "shawl"):
+        necks.collar(sketch, design, torso, back)
+    else:
+        for side in (1, -1):
+            edge = path((side * torso.neck, TOP - 0.01), (side * 0.01, low, side * 0.03), (side * 0.01, low + 0.13),
+                        (side * (torso.neck + 0.08), TOP + 0.02, -side * 0.05))
+            sketch.fill(edge, tonal(design.main), "collar")
+    sketch.fill(box(0, low, 0.11, torso.bottom - low), tonal(design.main))
+    details.buttons(sketch, design, 0, low + 0.07, torso.bottom - 0.08, 5, radius=0.028)
+    if design.has("pocket"):
+        details.side_pockets(sketch, design, torso.hem * 0.55, torso.bottom - 0.46, "patch", 0.25)
+    return sketch
+
+
+def hoodie(design: Design, back: bool) -> Sketch:
+    torso = _torso(design, 0.52, 0.72)
+    sketch, torso = _start(design, torso, back, 0.16)
+    hem(sketch, design, torso, 0.11)
+    if not back:
+        if design.has("pocket"):
+            details.kangaroo(sketch, design, torso.bottom - 0.5, torso.hem * 0.66, 0.36)
+        if design.has("print"):
+            details.printed(sketch, design, 0, -0.2, 0.17)
+        if design.has("zip"):
+            details.zipper(sketch, design, TOP + torso.depth, torso.bottom - 0.005)
+    necks.hood(sketch, design, torso, back)
+    if not back and design.has("drawstring"):
+        details.drawstring(sketch, design, 0.08, TOP + torso.depth + 0.02, design.dial("detail", 0.22, 0.36))
+    return sketch

@@ -1,0 +1,2 @@
+"""Pictures for the foreground network: products and what goes with them (figures, clutter) before surroundings.
+"""

@@ -1,0 +1,215 @@
+"""Messages between the processes of a run, and the end of all where one is lost.
+
+Every process holds one TCP connection to process 0 for as long as the run lasts. Small values (where to meet, a result of an
+evaluation) are told over it; gradients never are. A connection that closes without a farewell is a process that was killed or whose
+host went down (found by TCP's keep-alive within about half a minute): every other process then says so and ends.
+"""
+
+import json
+import os
+import queue
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from kaleidobert.engines.distributed.cluster import Cluster
+from kaleidobert.errors import UserError
+
+PARTING = 30.0  # seconds that process 0 waits for the others at the end
+GRACE = 1.0  # seconds in which process 0's word of a loss reaches the others before its connections close
+KEEPALIVE = {"TCP_KEEPIDLE": 10, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 4}  # a silent peer is asked after 10 s, and lost 20 s later
+
+
+class Peer:
+    """One connection: JSON lines out, a queue of JSON values in, filled by a thread."""
+
+    def __init__(self, connection: socket.socket, rank: int):
+        connection.settimeout(None)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for option, value in KEEPALIVE.items():
+            if hasattr(socket, option):  # not on every system
+                connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
+        self.rank, self.connection = rank, connection
+        self.lines = connection.makefile("r", encoding="utf-8")
+        self.told: queue.Queue[Any] = queue.Queue()
+        self.done = threading.Event()  # a farewell came, or was said
+        self._writing = threading.Lock()
+
+    def send(self, kind: str, value: Any = None) -> None:
+        """Errors are passed over: the thread that reads finds out what became of the other side."""
+        try:
+            with self._writing:
+                self.connection.sendall((json.dumps([kind, value]) + "\n").encode())
+        except OSError:
+            pass
+
+
+class Channel:
+    """Process ``cluster.rank`` among the others. ``peers``: at process 0 all others, elsewhere process 0 alone."""
+
+    def __init__(self, cluster: Cluster, peers: list[Peer]):
+        self.cluster, self.peers, self.failing = cluster, {peer.rank: peer for peer in peers}, threading.Event()
+        self._closing = False
+        for peer in peers:
+            threading.Thread(target=self._read, args=(peer,), daemon=True, name=f"peer {peer.rank}").start()
+
+    @property
+    def host(self) -> str:
+        """The name or number by which others reach this machine."""
+        if self.cluster.rank == 0:
+            return self.cluster.address.rpartition(":")[0]
+        return self.peers[0].connection.getsockname()[0]
+
+    def broadcast(self, value: Any = None) -> Any:
+        """Process 0's value, in every process. JSON-able."""
+        if self.cluster.rank:
+            return self.peers[0].told.get()
+        for peer in self.peers.values():
+            peer.send("tell", value)
+        return value
+
+    def gather(self, value: Any) -> list[Any]:
+        """The values of all processes in the order of their ranks, in every process. JSON-able."""
+        if self.cluster.rank:
+            self.peers[0].send("tell", value)
+            return self.broadcast()
+        return self.broadcast([value] + [self.peers[rank].told.get() for rank in range(1, self.cluster.size)])
+
+    def leave(self, close: Callable[[], None] = lambda: None) -> None:
+        """Farewell when process 0 is done with everything. close() is called in all others first, and in process 0 after them."""
+        if self.cluster.rank:
+            self.peers[0].done.wait()
+            self._closing = True
+            close()
+            self.peers[0].send("bye")
+            return
+        self._closing = True
+        for peer in self.peers.values():
+            peer.send("bye")
+        for peer in self.peers.values():
+            peer.done.wait(PARTING)
+        close()
+
+    def fail(self, what: str) -> None:
+        """Tell the others that this process ends with an error."""
+        self._closing = True
+        for peer in self.peers.values():
+            peer.send("failed", what)
+
+    def _read(self, peer: Peer) -> None:
+        what = f"process {peer.rank} of {self.cluster.size} is gone: killed, or its machine or network is down"
+        try:
+            for line in peer.lines:
+                kind, value = json.loads(line)
+                if kind == "tell":
+                    peer.told.put(value)
+                elif kind == "bye":
+                    peer.done.set()
+                elif kind == "failed":
+                    what = f"process {peer.rank} of {self.cluster.size} ended: {value}"
+                    break
+                elif kind == "lost":
+                    what = value
+                    break
+        except (OSError, ValueError):
+            pass
+        if not peer.done.is_set() and not self._closing:
+            self._end(what)
+
+    def _end(self, what: str) -> None:
+        """Say what happened, pass it on, and end this process: its main thread may be waiting for the lost one for ever."""
+        if self.failing.is_set():
+            return
+        self.failing.set()
+        for peer in self.peers.values():
+            peer.send("lost", what)
+        message = UserError(what, f"process {self.cluster.rank}", fix="what was saved stays: start all processes again with the same "
+                            "command, and the run continues from its last checkpoint")
+        print(f"\nkaleidobert: {message}", file=sys.stderr, flush=True)
+        if self.cluster.rank == 0:
+            time.sleep(GRACE)
+        os._exit(2)
+
+
+def connect(cluster: Cluster, seconds: float) -> Channel:
+    """Meet the other processes. Raises UserError where not all are there after so many seconds, and where process 0's port is taken."""
+    host, _, port = cluster.address.rpartition(":")
+    end = time.monotonic() + seconds
+    peers = _accept(cluster, int(port), end) if cluster.rank == 0 else [_call(cluster, host, int(port), end)]
+    channel = Channel(cluster, peers)
+    channel.gather(cluster.rank)
+    return channel
+
+
+def free_port() -> int:
+    """A port of this machine at which nothing listens."""
+    with socket.socket() as probe:
+        probe.bind(("", 0))
+        return probe.getsockname()[1]
+
+
+def _accept(cluster: Cluster, port: int, end: float) -> list[Peer]:
+    found: dict[int, Peer] = {}
+    try:
+        server = socket.create_server(("", port), backlog=cluster.size)
+    except OSError as error:
+        raise UserError(f"process 0 cannot listen at port {port} ({error.strerror or error})", cluster.address, "a free port",
+                        "name another one, such as KALEIDO_ADDRESS=host:port, or end the run that has it") from error
+    with server:
+        while len(found) < cluster.size - 1:
+            server.settimeout(max(0.01, end - time.monotonic()))
+            try:
+                connection, _ = server.accept()
+                connection.settimeout(10)
+                peer = _welcome(connection, cluster)
+            except TimeoutError:
+                if time.monotonic() < end:
+                    continue
+                missing = [str(rank) for rank in range(1, cluster.size) if rank not in found]
+                raise UserError(f"{len(missing)} of {cluster.size} processes did not come ({', '.join(missing[:8])})", cluster.address,
+                                "all of them", "start every process, with the same address and number of processes") from None
+            if peer is not None and peer.rank in found:
+                raise UserError(f"two processes have the rank {peer.rank}", cluster.address, "every rank once")
+            if peer is not None:
+                found[peer.rank] = peer
+    return list(found.values())
+
+
+def _welcome(connection: socket.socket, cluster: Cluster) -> Peer | None:
+    """The peer behind a connection; None for strangers."""
+    line = b""
+    try:
+        while not line.endswith(b"\n") and len(line) < 200:
+            part = connection.recv(1)
+            if not part:
+                break
+            line += part
+        name, size, rank = line.decode().split()
+        size, rank = int(size), int(rank)
+    except (ValueError, OSError):
+        connection.close()
+        return None
+    if name != "kaleidobert":
+        connection.close()
+        return None
+    if size != cluster.size or not 0 < rank < cluster.size:
+        raise UserError(f"a process says that it is number {rank} of {size}", cluster.address, f"one of {cluster.size}",
+                        "start all processes with the same number of processes")
+    return Peer(connection, rank)
+
+
+def _call(cluster: Cluster, host: str, port: int, end: float) -> Peer:
+    while True:
+        try:
+            connection = socket.create_connection((host, port), timeout=5)
+            connection.sendall(f"kaleidobert {cluster.size} {cluster.rank}\n".encode())
+            return Peer(connection, 0)
+        except OSError as error:
+            if time.monotonic() > end:
+                raise UserError(f"process {cluster.rank} does not reach process 0 ({error.strerror or error})", cluster.address,
+                                "a running process 0", "start process 0, or correct the address") from error
+            time.sleep(0.2)

@@ -1,0 +1,140 @@
+"""The run folder: what a run writes and where it lies.
+
+    run/config.yaml      the resolved configuration; a folder with another one is refused
+        metrics.jsonl    one line per logged step (split train: means since the line before) or evaluation (split val, or
+                             held_out: of training groups that no step sees)
+        results.json     the outcome
+        tensorboard/     the same scalars for TensorBoard
+        last.npz         weights and optimiser state: the point from which the run resumes
+        best.npz         the weights that are best by the evaluation so far; the latest where it chooses nothing
+        losses.png       loss curves per task
+"""
+
+import json
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+import kaleidobert
+from kaleidobert import configs, io, locks
+from kaleidobert.engines.distributed import cluster
+from kaleidobert.engines.distributed.distribution import ALONE, here
+from kaleidobert.errors import UserError
+
+FIX = "wait until it has ended, or choose another folder with run=..."
+FREE = ("workers", "devices")  # keys of `train` that say how a run is carried out, and not what comes out
+
+
+class Run:
+    """A claimed run folder, locked for as long as this is kept, or the locks.scope around it. Of the processes of one run the first
+    claims it and writes; the others read.
+
+    Raises UserError where it holds another run, cannot be written or is in use by another command, and where the processes do not
+    share it.
+    """
+
+    def __init__(self, folder: Path, config: Any):
+        self.folder = folder
+        self.last, self.best = folder / "last.npz", folder / "best.npz"
+        self._metrics, self._writer = folder / "metrics.jsonl", None
+        place, processes = here(), cluster.read(os.environ).size
+        if place is ALONE and processes > 1:
+            raise UserError(f"the environment speaks of {processes} processes", str(folder), "one: pretrain, classify, retrieve "
+                            "and caption train in several, and nothing else does", "start it once, without srun or torchrun")
+        self._writes = place.first
+        if self._writes:
+            check_folder(folder, config)
+            self._lock = locks.claim(folder, fix=FIX)
+            _check_content(folder, config)  # of another command, which has ended meanwhile
+            io.clear(folder)
+            if not (folder / "config.yaml").is_file():
+                io.write_text(folder / "config.yaml", configs.dump(config))
+        place.agree()  # it is claimed
+        if not self._writes:
+            place.wait_for((folder / "config.yaml").is_file, "the run folder", str(folder))
+            _check_content(folder, config)
+
+    def rewind(self, step: int) -> list[dict[str, Any]]:
+        """Drop the metrics after ``step`` (they will be made again) and return the others."""
+        rows = [row for row in read_metrics(self._metrics) if row["step"] <= step]
+        if not self._writes:
+            return rows
+        io.write_text(self._metrics, "".join(json.dumps(row) + "\n" for row in rows))
+        return rows
+
+    def log(self, step: int, split: str, values: Mapping[str, float]) -> None:
+        """Append scalars to metrics.jsonl and TensorBoard."""
+        if not self._writes:
+            return
+        numbers = {name: float(value) for name, value in values.items()}
+        try:
+            with open(self._metrics, "a", encoding="utf-8") as file:
+                file.write(json.dumps({"step": step, "split": split, **numbers}) + "\n")
+            if self._writer is None:
+                from tensorboard.summary import Writer  # here: it takes a second to import; needs no TensorFlow
+
+                self._writer = Writer(str(self.folder / "tensorboard"))
+            for name, value in numbers.items():
+                self._writer.add_scalar(f"{split}/{name}", value, step)
+            self._writer.flush()
+        except OSError as error:
+            raise UserError(f"metrics cannot be written ({error.strerror or error})", str(self.folder),
+                            fix="make room and run the same command again: it continues from last.npz") from error
+
+    def results(self, values: Mapping[str, Any], config: Any) -> None:
+        """Write results.json: values, versions and the resolved configuration."""
+        versions = {"kaleidobert": kaleidobert.__version__}
+        if (keras := sys.modules.get("keras")) is not None:  # counting answers needs no network library
+            versions |= {"keras": keras.__version__, "backend": keras.backend.backend()}
+        io.write_json(self.folder / "results.json", {**values, "versions": versions, "config": configs.to_dict(config)})
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """All rows of metrics.jsonl."""
+        return read_metrics(self._metrics)
+
+
+def check_folder(folder: Path, config: Any) -> None:
+    """UserError where the folder holds a run with another configuration, or something that is no run, and, in the process that would
+    write it, where another command is using it or nothing can be written. Leaves nothing behind."""
+    _check_content(folder, config)
+    if cluster.read(os.environ).rank == 0:
+        locks.check(folder, FIX)
+        io.check_folder(folder, "choose another folder with run=...")
+
+
+def check_room(folder: Path, weights: int, state: int) -> None:
+    """UserError where the disk has no room for the checkpoints of weights and optimiser state of so many bytes: best.npz, and twice
+    last.npz, for the new one is written beside the old one."""
+    there = sum(path.stat().st_size for path in (folder / "last.npz", folder / "best.npz") if path.is_file())
+    needed = 2 * (weights + state) + weights - there
+    io.check_room(folder, needed, "checkpoints", "free some space, or choose another folder with run=...")
+
+
+def _check_content(folder: Path, config: Any) -> None:
+    path = folder / "config.yaml"
+    if path.is_file():
+        changed = [line for line in configs.differences(yaml.safe_load(path.read_text(encoding="utf-8")) or {}, configs.to_dict(config))
+                   if line.partition(":")[0].rpartition(".")[2] not in FREE]
+        if changed:
+            raise UserError(f"the folder holds another run ({'; '.join(changed[:5])})", str(folder), "the same configuration",
+                            "choose another folder with run=..., or delete this one")
+    elif folder.exists() and not folder.is_dir():
+        raise UserError("this is a file", str(folder), "a folder", "choose another folder with run=...")
+    elif io.contents(folder):
+        raise UserError("the folder is not empty and holds no run", str(folder), fix="choose another folder with run=...")
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The rows of a metrics.jsonl; a last line cut off by a crash is ignored."""
+    rows = []
+    if path.is_file():
+        for line in path.read_text(encoding="utf-8").splitlines():
+            try:
+                rows.append(json.loads(line))
+            except json.JSONDecodeError:
+                break
+    return rows

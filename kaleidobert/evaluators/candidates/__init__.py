@@ -1,0 +1,2 @@
+"""Lists of candidates for retrieval: candidates (drawn once, saved with their SHA-256), lists, pool (draws), protocols (as data).
+"""

@@ -1,0 +1,235 @@
+"""Fixed candidate lists for retrieval: the right answer and 100 others, drawn once from a seed, saved and reused.
+
+"i2t": the query is a picture, the candidates are texts; "t2i": the query is a text, the candidates are pictures. The others
+come from the same subcategory first and are filled up from all the rest (paper, section 4.2, says nothing of small
+subcategories); each is another product, never one of the query's group. Letters: Q queries, L candidates per list.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kaleidobert import io
+from kaleidobert.errors import UserError
+from kaleidobert.evaluators.candidates import protocols
+from kaleidobert.evaluators.candidates.lists import PADDING, CandidateLists, Gallery
+from kaleidobert.evaluators.candidates.pool import Pool
+from kaleidobert.evaluators.candidates.protocols import PROTOCOLS, Protocol
+
+DIRECTIONS = ("i2t", "t2i")
+LIST_LENGTH = 101
+MAX_QUERIES = 1000
+FORMAT = "kaleidobert candidates 1"
+
+
+@dataclass(frozen=True)
+class Records:
+    """What the lists are drawn from, one entry per record (a picture with its text); all of one length.
+
+    ids: unique, names the picture and its text. products: whose picture it is. groups: products that are not independent.
+    A product has one subcategory: that of its first record in the order of the ids. texts: compared by ``normalise``; an empty one
+    equals those of its own product alone.
+    """
+
+    ids: Sequence[str]
+    products: Sequence[str]
+    groups: Sequence[str]
+    subcategories: Sequence[str]
+    texts: Sequence[str]
+
+    def __post_init__(self) -> None:
+        lengths = {name: len(values) for name, values in vars(self).items()}
+        if len(set(lengths.values())) > 1:
+            raise UserError(f"lengths differ: {lengths}", "retrieval records", "one entry per record in each")
+        _rows(self.ids)
+
+
+def normalise(text: str) -> str:
+    """The form in which texts are compared: lower case, blanks collapsed.
+
+    >>> normalise("  Red  Silk\\tTie ")
+    'red silk tie'
+    """
+    return " ".join(text.lower().split())
+
+
+def build(records: Records, direction: str, seed: int, max_queries: int = MAX_QUERIES,
+          length: int = LIST_LENGTH, protocol: Protocol = PROTOCOLS["kaleido"]) -> CandidateLists | Gallery:
+    """Draw the lists; a function of the records (in any order), the direction, the seed and the protocol alone.
+
+    Queries are up to max_queries distinct products, each by one of its records at random. A candidate product stands for
+    itself by one of its records at random; the right picture of a text is any of the product's pictures with that text.
+    The whole list is in random order, so that neither the right place nor the subcategory can be guessed from the position.
+    relevant: the right one, and every candidate whose text equals its text. Lists are shorter, and padded, where there are
+    too few other products: ``summary`` says how many. Other protocols differ as their rows say; the full gallery takes every
+    query and candidate, whatever max_queries and length are. Raises UserError for an unknown direction, fewer than two products,
+    a protocol whose lists are shipped.
+    """
+    if direction not in DIRECTIONS:
+        raise UserError(f"unknown direction {direction!r}", "candidate lists", f"one of {', '.join(DIRECTIONS)}")
+    if protocol.shipped:
+        raise UserError(f"the lists of {protocol.name!r} are shipped, not drawn", "candidate lists", "a file of them",
+                        "give it as candidates=FILE")
+    rng = np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, DIRECTIONS.index(direction)])))
+    # no text equals none: a record without one is right for the pictures of its own product alone
+    texts = [normalise(text) or f" {product}" for text, product in zip(records.texts, records.products)]
+    pool = Pool(records.ids, records.products, records.groups, records.subcategories, texts)
+    if pool.num_products < 2:
+        raise UserError(f"{pool.num_products} products", "candidate lists", "at least two")
+    if protocol.others == "all":
+        asked, offered = pool.gallery(direction)
+        right = partial(pool.right_in_gallery, direction)
+        lists = Gallery(pool.rows[asked], pool.rows[offered], right, direction, seed, "", protocol.name)
+    else:
+        queries, candidates, relevant = _draw(pool, direction, protocol, rng, max_queries, length)
+        lists = CandidateLists(queries, candidates, relevant, direction, seed, "", protocol.name)
+    return replace(lists, sha256=_digest(_head(lists), _lines(lists, records.ids)))
+
+
+def _draw(pool: Pool, direction: str, protocol: Protocol, rng: np.random.Generator, max_queries: int,
+          length: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(queries, candidates, relevant) as CandidateLists has them."""
+    lists = []
+    for query in pool.queries(protocol, max_queries, rng):
+        right = pool.right(protocol, query, direction, rng)
+        row = np.append(pool.others(protocol, query, length - 1, rng), right)
+        row = rng.permutation(row) if protocol.right == "anywhere" else row
+        lists.append((query, row))
+    queries, candidates = np.array([query for query, _ in lists]), np.full((len(lists), length), PADDING, np.int64)
+    for i, (_, row) in enumerate(lists):
+        candidates[i, :len(row)] = row
+    relevant = (pool.texts[candidates] == pool.texts[queries][:, None]) & (candidates != PADDING)
+    return pool.rows[queries], np.where(candidates == PADDING, PADDING, pool.rows[candidates]), relevant
+
+
+def summary(lists: CandidateLists | Gallery, records: Records) -> dict[str, Any]:
+    """What to print beside a result: sizes, short lists, queries with several right candidates.
+
+    share_same_subcategory: of the candidates that are other products than the query's, the share that is of its subcategory, the
+    mean over queries; share_all_same_subcategory: the queries whose others are all so. Both None where no query has a subcategory
+    and others.
+    """
+    named, codes = np.unique(np.asarray(records.subcategories), return_inverse=True)
+    products = np.unique(np.asarray(records.products), return_inverse=True)[1]
+    counted = []
+    for part in lists.parts():
+        others = (products[part.candidates] != products[part.queries][:, None]) & part.valid
+        same = (codes[part.candidates] == codes[part.queries][:, None]) & others
+        asked = others.any(axis=1) & (named[codes[part.queries]] != "")
+        shares = np.where(asked, same.sum(axis=1) / np.maximum(others.sum(axis=1), 1), np.nan)
+        counted.append((part.valid.sum(axis=1), part.relevant.sum(axis=1) > 1, shares))
+    lengths, several, shares = (np.concatenate(values) for values in zip(*counted))
+    shares = shares[~np.isnan(shares)]
+    return {
+        "direction": lists.direction, "seed": lists.seed, "sha256": lists.sha256, "queries": len(lists.queries),
+        "list_length": lists.length, "short_lists": int((lengths < lists.length).sum()),
+        "shortest_list": int(lengths.min()), "share_several_right": float(several.mean()),
+        "share_same_subcategory": float(shares.mean()) if len(shares) else None,
+        "share_all_same_subcategory": float((shares == 1).mean()) if len(shares) else None,
+    }
+
+
+def save(lists: CandidateLists | Gallery, ids: Sequence[str], path: str | Path) -> None:
+    """Write JSONL: a head with direction, seed and SHA-256, then per query {"query": id, "candidates": [ids], "relevant":
+    [places of the right ones]}. ids: of the records that the lists were built from.
+    """
+    head = _head(lists)
+    digest = _digest(head, _lines(lists, ids))
+    if digest != lists.sha256:
+        raise UserError("the ids are not those of the records that the lists were drawn from", str(path),
+                        "the same ids, row by row")
+    with io.atomic(path) as file:
+        for line in chain([json.dumps(head | {"sha256": digest})], _lines(lists, ids)):
+            file.write(line.encode("utf-8") + b"\n")
+
+
+@dataclass(frozen=True)
+class SavedLists:
+    """A file of lists as it stands: ids, not rows. queries [Q], candidates [Q][<= L], relevant: places of the right ones."""
+
+    queries: list[str]
+    candidates: list[list[str]]
+    relevant: list[list[int]]
+    direction: str
+    seed: int
+    length: int
+    protocol: str
+    sha256: str
+
+
+def read(path: str | Path) -> SavedLists:
+    """What ``save`` wrote. UserError where the file is missing, of another kind, or changed since it was saved."""
+    where = str(path)
+    try:
+        first, *lines = Path(path).read_text(encoding="utf-8").removesuffix("\n").split("\n")
+        head = json.loads(first)
+        kind, sha256 = head.pop("format"), head.pop("sha256")
+        entries = [json.loads(line) for line in lines]
+        lists = SavedLists([entry["query"] for entry in entries], [entry["candidates"] for entry in entries],
+                           [entry["relevant"] for entry in entries], head["direction"], head["seed"], head["length"],
+                           head.get("protocol", "kaleido"), sha256)
+    except FileNotFoundError:
+        raise UserError("there is no such file", where, fix="build the candidate lists first") from None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"not a file of candidate lists ({error!r})", where, f"JSONL as {FORMAT!r}") from error
+    if kind != FORMAT:
+        raise UserError(f"the format is {kind!r}", where, repr(FORMAT))
+    if _digest({"format": kind} | head, lines) != sha256:
+        raise UserError("the lists are not those that were saved: the SHA-256 differs", where, sha256,
+                        "restore the file, or build the lists again and evaluate every model anew")
+    protocols.named(lists.protocol)
+    return lists
+
+
+def load(path: str | Path, ids: Sequence[str]) -> CandidateLists:
+    """The lists of a file; ids: of the records at hand, in any order, more than the lists name are fine.
+
+    Raises UserError as ``read``, and where the lists name an id that is not there.
+    """
+    saved, rows = read(path), _rows(ids)
+    unknown = sorted({name for query, row in zip(saved.queries, saved.candidates) for name in (query, *row)} - set(rows))
+    if unknown:
+        raise UserError(f"{len(unknown)} ids are not among the records, the first is {unknown[0]!r}", str(path),
+                        "the records that the lists were built from", "use the same data and split, or build new lists")
+    shape = len(saved.queries), saved.length
+    candidates, relevant = np.full(shape, PADDING, np.int64), np.zeros(shape, bool)
+    for i, (row, places) in enumerate(zip(saved.candidates, saved.relevant)):
+        candidates[i, :len(row)], relevant[i, places] = [rows[name] for name in row], True
+    queries = np.array([rows[name] for name in saved.queries], np.int64)
+    return CandidateLists(queries, candidates, relevant, saved.direction, saved.seed, saved.sha256, saved.protocol)
+
+
+def _rows(ids: Sequence[str]) -> dict[str, int]:
+    rows = {name: row for row, name in enumerate(ids)}
+    if len(rows) < len(ids):
+        twice = next(name for row, name in enumerate(ids) if rows[name] != row)
+        raise UserError(f"the id {twice!r} occurs more than once", "retrieval records", "unique ids")
+    return rows
+
+
+def _head(lists: CandidateLists | Gallery) -> dict[str, Any]:
+    named = {} if lists.protocol == "kaleido" else {"protocol": lists.protocol}  # older files have no such key, and a hash of theirs
+    return {"format": FORMAT, "direction": lists.direction, "seed": lists.seed, "queries": len(lists.queries),
+            "length": lists.length} | named
+
+
+def _lines(lists: CandidateLists | Gallery, ids: Sequence[str]) -> Iterator[str]:
+    """One line of JSON per query."""
+    for part in lists.parts():
+        for query, row_list, right in zip(part.queries.tolist(), part.candidates.tolist(), part.relevant):
+            yield json.dumps({"query": ids[query], "candidates": [ids[row] for row in row_list if row != PADDING],
+                              "relevant": np.flatnonzero(right).tolist()}, ensure_ascii=False)
+
+
+def _digest(head: dict[str, Any], lines: Iterable[str]) -> str:
+    found = hashlib.sha256(json.dumps(head).encode("utf-8"))
+    for line in lines:
+        found.update(f"\n{line}".encode())
+    return found.hexdigest()

@@ -1,0 +1,231 @@
+"""Named columns of a CSV, TSV, JSONL or NPZ file, with the line that every value came from."""
+
+import difflib
+import json
+import math
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kaleidobert import table_text
+from kaleidobert.errors import UserError
+from kaleidobert.evaluators.files.released_results import MARK
+
+KINDS = {".npz": "npz", ".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl"}
+IDS = ("query", "candidate", "id")  # roles of which every row has a value
+NUMBERS = ("label", "score")  # roles of which the values are taken as they are; all others are texts
+CUT = "copy the file again, or make it again: it is cut off"
+
+
+@dataclass(frozen=True)
+class Column:
+    """The values of a column, the line (or row) of each, and the file."""
+
+    values: list[Any]
+    lines: Sequence[int]
+    source: str
+    unit: str = "line"
+
+    def where(self, place: int, short: bool = False) -> str:
+        """The place of a value, for errors; short: without the file."""
+        line = f"{self.unit} {self.lines[place]:,}"
+        return line if short else f"{self.source}, {line}"
+
+
+@dataclass(frozen=True)
+class Table(Mapping[str, Column]):
+    """{role: column}, all of one length; a role that is optional may be missing. lists: each value is a list (except of the first)."""
+
+    columns: dict[str, Column]
+    lists: bool = False
+    notes: tuple[str, ...] = ()
+
+    def __getitem__(self, role: str) -> Column:
+        return self.columns[role]
+
+    def __iter__(self):
+        return iter(self.columns)
+
+    def __len__(self) -> int:
+        return len(self.columns)
+
+    def flat(self, roles: Mapping[str, str]) -> "Table":
+        """Lists as one row per item; the first role's value is repeated. UserError where the lists of a line differ in length."""
+        first, *others = [name for name in roles if name in self]
+        head = self[first]
+        for place in range(len(head.values)):
+            sizes = {name: len(self[name].values[place]) if isinstance(self[name].values[place], list) else None for name in others}
+            if None in sizes.values():
+                wrong = next(name for name, size in sizes.items() if size is None)
+                raise UserError(f"{wrong!r} is no list", head.where(place), f"{' and '.join(others)} as lists")
+            if len(set(sizes.values())) > 1:
+                raise UserError(f"the lists differ in length: {', '.join(f'{size} {name}' for name, size in sizes.items())}",
+                                head.where(place), "as many of each")
+        lengths = [len(values) for values in self[others[0]].values]
+        lines = np.repeat(head.lines, lengths).tolist()
+        spread = {roles[first]: [value for value, length in zip(head.values, lengths) for _ in range(length)]}
+        spread |= {roles[name]: [value for values in self[name].values for value in values] for name in others}
+        ids = {roles[first], roles[others[0]]}
+        return Table({name: Column([str(value) for value in values] if name in ids else values, lines, head.source)
+                      for name, values in spread.items()}, False, self.notes)
+
+
+def kind_of(path: str | Path) -> str:
+    """csv, tsv, jsonl, npz or result (a released result file): by the ending, else by the beginning. UserError for a missing or
+    an empty file.
+    """
+    path = Path(path)
+    try:
+        with open(path, "rb") as file:
+            start = file.read(1 << 16)
+    except OSError as error:
+        raise UserError(f"cannot be read ({error.strerror})", str(path), "a file") from None
+    if not start.strip():
+        raise UserError("the file is empty", str(path), "at least one row")
+    if path.suffix.lower() in KINDS:
+        return KINDS[path.suffix.lower()]
+    if start[:2] == b"PK":
+        return "npz"
+    if MARK.encode() in start:
+        return "result"
+    first = start.lstrip(b"\xef\xbb\xbf \r\n").split(b"\n")[0]
+    return "jsonl" if first[:1] == b"{" else "tsv" if b"\t" in first else "csv"
+
+
+def read_columns(path: str | Path, kind: str, names: Mapping[str, str], optional: Sequence[str] = (),
+                 lists: Sequence[str] = ()) -> Table:
+    """The columns of a file by their roles. names: {role: what the column is called}; as texts, but for the roles NUMBERS.
+
+    lists: keys of a JSONL file with one line per query, taken instead where its first line has the second of them. UserError for a
+    column that is not there (with the nearest name), a line that cannot be read, columns of unequal length, no row.
+    """
+    where = str(path)
+    if kind == "npz":
+        return _npz(where, names, optional)
+    try:
+        text = Path(path).read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(f"is not UTF-8 ({error.reason} at byte {error.start:,})", where, "UTF-8 text") from None
+    if kind == "jsonl":
+        return _jsonl(where, text, names, optional, lists)
+    return _separated(where, text, "\t" if kind == "tsv" else ",", names, optional)
+
+
+def _separated(where: str, text: str, separator: str, names: Mapping[str, str], optional: Sequence[str]) -> Table:
+    head, read = table_text.separated(text, separator, [name for role, name in names.items() if role in IDS])
+    if head.fault or head.literal:
+        raise UserError(head.fault or "the quotes in the names of the columns do not pair", where, "at least one row", CUT)
+    header, records = head.cells, list(read)
+    places = {role: _find(name, header, where, role in optional) for role, name in names.items()}
+    if not records:
+        raise UserError("the table has no row", where, "at least one row below the names of the columns")
+    wrong = next((record for record in records if record.fault or record.literal), None)
+    if wrong is not None:
+        _refuse(wrong, header, where, wrong is records[-1])
+    rows, lines = [record.cells for record in records], [record.line for record in records]
+    found = {role: Column([row[place].strip() for row in rows], lines, where) for role, place in places.items() if place is not None}
+    ended = text.endswith(("\n", "\r"))
+    return Table(found, notes=() if ended else (f"the last line of {where} has no end: if it was cut off, its last value is wrong",))
+
+
+def _refuse(record: table_text.Row, header: Sequence[str], where: str, last: bool) -> None:
+    """Figures of a part of a table would be other figures: nothing is left out here."""
+    line = f"{where}, line {record.line:,}"
+    if record.literal:
+        reason = record.fault or "a cell begins with a quote and does not end with it"
+        raise UserError(f"the line cannot be read ({reason})", line, "a table",
+                        CUT if last else "double the quote, and put the whole cell in quotes")
+    cut = last and len(record.cells) < len(header)
+    raise UserError(record.fault + (" and is the last one" if cut else ""), line, f"{len(header)} columns: {', '.join(header)}",
+                    CUT if cut else "")
+
+
+def _jsonl(where: str, text: str, names: Mapping[str, str], optional: Sequence[str], lists: Sequence[str]) -> Table:
+    rows, lines = [], []
+    content = text.split("\n")
+    for number, line in enumerate(content, 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line, object_pairs_hook=table_text.object_of)
+        except json.JSONDecodeError as error:
+            last = number == len(content)  # no line end behind it
+            raise UserError("the last line is cut off" if last else f"the line is not JSON ({error})", f"{where}, line {number:,}",
+                            "one JSON object per line", CUT if last else "") from None
+        if not isinstance(row, dict):
+            raise UserError(f"the line holds a {type(row).__name__}", f"{where}, line {number:,}", "a JSON object")
+        rows.append(row)
+        lines.append(number)
+    if not rows:
+        raise UserError("the file is empty", where, "at least one row")
+    if "format" in rows[0] and "sha256" in rows[0]:
+        raise UserError("these are candidate lists without scores", where, "a file of scores", "give them as candidates=FILE")
+    grouped = len(lists) > 1 and lists[1] in rows[0]
+    wanted = dict(zip(lists, lists)) if grouped else names
+    found = {role: _find(name, list(rows[0]), where, role in optional) for role, name in wanted.items()}
+    columns = {}
+    for role, name in wanted.items():
+        if found[role] is None:
+            continue
+        bare = next((i for i, row in enumerate(rows) if name not in row), None)
+        if bare is not None:
+            raise UserError(f"the line has no {name!r}", f"{where}, line {lines[bare]:,}", f"keys {', '.join(wanted.values())}")
+        twice = next((i for i, row in enumerate(rows) if name in row.twice), None)
+        if twice is not None:
+            raise UserError(f"the key {name!r} stands twice in the object", f"{where}, line {lines[twice]:,}", "every key once")
+        raw = role in NUMBERS or grouped and role != lists[0]
+        blank = None if raw else next((i for i, row in enumerate(rows) if not _is_text(row[name])), None)
+        if blank is not None:
+            raise UserError(f"{name!r} is {json.dumps(rows[blank][name])}", f"{where}, line {lines[blank]:,}", "a text or a number")
+        columns[role] = Column([row[name] if raw else str(row[name]) for row in rows], lines, where)
+    return Table(columns, grouped)
+
+
+def _npz(where: str, names: Mapping[str, str], optional: Sequence[str]) -> Table:
+    arrays: dict[str, np.ndarray] = {}
+    try:
+        with open(where, "rb") as stream, np.load(stream, allow_pickle=False) as file:
+            for role, name in names.items():
+                place = _find(name, file.files, where, role in optional)
+                if place is not None:
+                    arrays[role] = file[name]
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        raise UserError(f"cannot be read ({error})", where, "an NPZ file of plain arrays (texts as strings, not objects)", CUT) from None
+    wrong = next((role for role, array in arrays.items() if array.ndim != 1), None)
+    if wrong is not None:
+        raise UserError(f"the column {names[wrong]!r} has the shape {list(arrays[wrong].shape)}", where, "one value per pair")
+    if len({len(array) for array in arrays.values()}) > 1:
+        raise UserError(f"the columns differ in length: {', '.join(f'{names[role]} {len(array):,}' for role, array in arrays.items())}",
+                        where, "one and the same length")
+    count = len(next(iter(arrays.values())))
+    if not count:
+        raise UserError("the file is empty", where, "at least one row")
+    rows = range(count)
+    return Table({role: Column(array.tolist() if role in NUMBERS else _texts(array), rows, where, "row")
+                  for role, array in arrays.items()})
+
+
+def _is_text(value: Any) -> bool:
+    """Whether a JSON value can stand for a text; NaN stands for nothing."""
+    return isinstance(value, str | int) or isinstance(value, float) and math.isfinite(value)
+
+
+def _texts(array: np.ndarray) -> list[str]:
+    return (np.char.decode(array, "utf-8") if array.dtype.kind == "S" else array.astype(str)).tolist()
+
+
+def _find(name: str, there: Sequence[str], where: str, optional: bool) -> int | None:
+    """The place of a column; None of an optional one that is not there."""
+    if list(there).count(name) > 1:
+        raise UserError(f"there are {list(there).count(name)} columns {name!r}", where, "one", "rename the other")
+    if name in there:
+        return list(there).index(name)
+    if optional:
+        return None
+    near = difflib.get_close_matches(name, there, 1, 0.5)
+    raise UserError(f"there is no column {name!r}", where, f"one of its columns: {', '.join(there)}",
+                    f"did you mean {near[0]!r}?" if near else "say what it is called, such as columns.score=similarity")

@@ -1,0 +1,217 @@
+"""Pictures of results as PNG files: loss curves per task (paper, Fig. 6), confusion matrix, rank histogram.
+
+Drawn with matplotlib's objects and the Agg canvas: no window system, no global state; a file appears complete or not at all.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from math import ceil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kaleidobert import io
+from kaleidobert.errors import UserError
+
+DPI = 150
+TRAIN, VAL, MUTED, GRID = "#0072B2", "#D55E00", "#6B6B6B", "#DDDDDD"  # told apart by colour-blind readers too
+EVALUATED = {"val": "validation", "held_out": "held out of training"}  # splits, as the legend calls them
+LOSSES = ("_loss", "_kl")
+COLUMNS = 3
+SMOOTH = 0.02  # share of a curve's points in the window of the moving mean
+MAX_COUNTED = 24  # classes up to which the cells of a confusion matrix show their numbers
+MAX_NAME = 26  # letters of a class name
+
+
+def loss_curves(rows: Iterable[Mapping[str, Any]], path: str | Path, chance: Mapping[str, float] | None = None) -> None:
+    """One panel per loss, in each the training and what was evaluated between: validation, or what is held out of the training split.
+
+    rows: as in metrics.jsonl, {"step": int, "split": "train", "val" or "held_out", name: value, ...}; what is drawn is "loss" and the
+    names that end in _loss or _kl. Rows may leave names out; a value that is not finite leaves a gap. A panel whose values
+    span more than a factor of 10 has a logarithmic axis. chance: {name: the loss of a uniform guess or of the best constant
+    answer}, a dashed line. Raises UserError where no row holds a loss.
+    """
+    curves = _curves(rows)
+    if not curves:
+        raise UserError("no row holds a loss", str(path), "rows with step, split and names that end in _loss or _kl")
+    columns = min(COLUMNS, len(curves))
+    figure, axes = panels(3.9 * columns, 2.7 * ceil(len(curves) / columns) + 0.45, ceil(len(curves) / columns), columns)
+    for axis, (name, splits) in zip(axes, curves.items()):
+        plain(axis, title=_title(name))
+        if "train" in splits:
+            steps, values = splits["train"]
+            if len(steps) * SMOOTH >= 2:  # else there is nothing to smooth
+                axis.plot(steps, values, color=TRAIN, linewidth=0.6, alpha=0.35)
+            axis.plot(steps, _smoothed(values), color=TRAIN, linewidth=1.6, label="training")
+        for split in EVALUATED.keys() & splits.keys():
+            axis.plot(*splits[split], color=VAL, linewidth=1.6, marker="o", markersize=3, label=EVALUATED[split])
+        if name in (chance or {}):
+            axis.axhline(chance[name], color=MUTED, linewidth=1, linestyle=(0, (4, 3)), label="without a model")
+        _scale(axis, [values for _, values in splits.values()])
+    for axis in axes[len(curves):]:
+        axis.set_visible(False)
+    figure.supxlabel("step", color=MUTED, fontsize=10)
+    lines = {label: line for axis in axes[:len(curves)] for line, label in zip(*axis.get_legend_handles_labels())}
+    figure.legend(lines.values(), lines.keys(), loc="outside upper left", ncols=len(lines), frameon=False)
+    save(figure, path)
+
+
+def confusion(matrix: np.ndarray, names: Sequence[str], path: str | Path) -> None:
+    """matrix i64[C, C], row = true class: each cell's share of its row, over a square-root scale that shows rare confusions.
+
+    Rows without examples are grey. Up to 24 classes the counts stand in the cells. Raises UserError where sizes differ.
+    """
+    from matplotlib.colors import PowerNorm
+
+    matrix, count = np.asarray(matrix), len(names)
+    if matrix.shape != (count, count) or not count:
+        raise UserError(f"{count} names, matrix {list(matrix.shape)}", str(path), "one row and one column per name")
+    side = max(3.2, (0.24 if count <= MAX_COUNTED else 0.165) * count)
+    figure, (axis,) = panels(side + 2.4, side + 1.7, 1, 1)
+    support = matrix.sum(axis=1, keepdims=True)
+    shares = np.ma.masked_where(np.broadcast_to(support == 0, matrix.shape), matrix / np.maximum(support, 1))
+    axis.set_facecolor("#EEEEEE")
+    image = axis.imshow(shares, cmap="Blues", norm=PowerNorm(0.5, 0, 1), interpolation="nearest")
+    size = 9 if count <= MAX_COUNTED else 6.5
+    labels = [_short(name) for name in names]
+    axis.set_xticks(range(count), labels, rotation=90, fontsize=size)
+    axis.set_yticks(range(count), [f"{label}  {total}" for label, total in zip(labels, support[:, 0])], fontsize=size)
+    axis.tick_params(length=0, pad=2)
+    axis.set_xticks(np.arange(count + 1) - 0.5, minor=True)
+    axis.set_yticks(np.arange(count + 1) - 0.5, minor=True)
+    axis.grid(which="minor", color="white" if count <= MAX_COUNTED else "#F4F4F4", linewidth=1.2 if count <= MAX_COUNTED else 0.4)
+    axis.tick_params(which="minor", length=0)
+    axis.spines[:].set_visible(False)
+    axis.set_xlabel("predicted class", color=MUTED)
+    axis.set_ylabel("true class and its number of examples", color=MUTED)
+    hits, total = int(np.trace(matrix)), int(matrix.sum())
+    axis.set_title(f"{hits:,} of {total:,} right ({hits / max(total, 1):.1%})", loc="left", fontsize=10)
+    bar = figure.colorbar(image, ax=axis, shrink=min(1.0, 3 / side), aspect=18, pad=0.02, format="{x:.0%}",
+                          ticks=[0, 0.05, 0.25, 0.5, 1])
+    bar.outline.set_visible(False)
+    bar.ax.set_title("share of\nthe row", fontsize=8, color=MUTED, loc="left")
+    if count <= MAX_COUNTED:
+        for row, column in np.argwhere(matrix):
+            axis.text(column, row, matrix[row, column], ha="center", va="center", fontsize=6.5,
+                      color="white" if shares[row, column] > 0.4 else "black")
+    save(figure, path)
+
+
+def rank_histogram(ranks: np.ndarray, path: str | Path, length: int = 101) -> None:
+    """ranks f64[Q] of the right candidate in lists of ``length`` (1 = first): shares per rank, and how many lie within K.
+
+    Fractions (ties by expectation) count under the whole rank that they fall short of. Raises UserError for no ranks or ranks
+    outside of the list.
+    """
+    ranks = np.asarray(ranks, np.float64)
+    if ranks.ndim != 1 or not ranks.size or not (ranks.min() >= 1 and ranks.max() <= length):
+        raise UserError(f"{ranks.size} ranks" + (f" from {ranks.min()} to {ranks.max()}" if ranks.size else ""), str(path),
+                        f"at least one, from 1 to {length}")
+    shares = np.bincount(np.ceil(ranks).astype(np.int64), minlength=length + 1)[1:] / len(ranks)
+    places, within = np.arange(1, length + 1), shares.cumsum()
+    figure, (left, right) = panels(9.6, 3.5, 1, 2)
+    plain(left, title=f"Rank of the right candidate, {len(ranks):,} queries")
+    left.bar(places, shares, width=0.85 if length <= 200 else 1.0, color=TRAIN)
+    left.axhline(1 / length, color=MUTED, linewidth=1, linestyle=(0, (4, 3)))
+    median = float(np.median(ranks))
+    left.axvline(median, color=VAL, linewidth=1.2)
+    side = ("left", 5) if median < 0.7 * length else ("right", -5)
+    left.annotate(f"median {median:g}", (median, 0.97), xycoords=("data", "axes fraction"), xytext=(side[1], 0),
+                  textcoords="offset points", va="top", ha=side[0], color=VAL, fontsize=9)
+    left.annotate("chance", (length, 1 / length), xytext=(0, 2), textcoords="offset points", va="bottom", ha="right",
+                  color=MUTED, fontsize=9)
+    _percent(left, "rank", "queries")
+    left.set_xlim(0, length + 1)
+    plain(right, title="Right candidate within the first K")
+    right.step(places, within, where="post", color=TRAIN, linewidth=1.8)
+    right.plot(places, places / length, color=MUTED, linewidth=1, linestyle=(0, (4, 3)))
+    right.annotate("chance", (length * 0.62, 0.62), xytext=(6, -9), textcoords="offset points", color=MUTED, fontsize=9)
+    for k in (1, 5, 10):
+        if k <= length:
+            right.plot(k, within[k - 1], "o", color=VAL, markersize=5)
+            below = within[k - 1] > 0.15
+            right.annotate(f"{within[k - 1]:.1%}", (k, within[k - 1]), xytext=(6, -4 if below else 4), fontsize=9, color=VAL,
+                           textcoords="offset points", va="top" if below else "bottom")
+    right.set_xscale("log")
+    right.set_xlim(0.9, length * 1.05)
+    ticks = [k for k in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 10_000, 100_000) if k <= length]
+    right.set_xticks(ticks, [f"{k:,}" for k in ticks])
+    right.set_xticks([], minor=True)
+    right.set_ylim(0, 1.03)
+    _percent(right, "K (logarithmic)", "queries")
+    save(figure, path)
+
+
+def panels(width: float, height: float, rows: int, columns: int) -> tuple[Any, list[Any]]:
+    """(matplotlib figure of so many inches, its axes row by row)."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained", facecolor="white")
+    FigureCanvasAgg(figure)
+    return figure, list(figure.subplots(rows, columns, squeeze=False).ravel())
+
+
+def save(figure: Any, path: str | Path) -> None:
+    """Write a figure as PNG, complete or not at all."""
+    with io.atomic(path) as file:
+        figure.canvas.print_png(file)
+
+
+def plain(axis: Any, title: str) -> None:
+    """The look that all panels share."""
+    axis.set_title(title, loc="left", fontsize=10)
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.spines[["left", "bottom"]].set_color(MUTED)
+    axis.tick_params(colors=MUTED, labelsize=8)
+    axis.grid(axis="y", color=GRID, linewidth=0.6)
+    axis.set_axisbelow(True)
+
+
+def _percent(axis: Any, xlabel: str, ylabel: str) -> None:
+    axis.yaxis.set_major_formatter(lambda value, _: f"{value:.1%}" if axis.get_ylim()[1] < 0.05 else f"{value:.0%}")
+    axis.set_xlabel(xlabel, color=MUTED)
+    axis.set_ylabel(ylabel, color=MUTED)
+
+
+def _curves(rows: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, tuple[np.ndarray, np.ndarray]]]:
+    """{name: {split: (steps, values)}}, names in the order of their first row, steps rising; of a repeated step the last row."""
+    points: dict[str, dict[str, dict[int, float]]] = {}
+    for row in rows:
+        for name, value in row.items():
+            if name == "loss" or name.endswith(LOSSES):
+                number = float("nan") if value is None or not np.isfinite(value) else float(value)
+                points.setdefault(name, {}).setdefault(row["split"], {})[int(row["step"])] = number
+    return {name: {split: (np.array(sorted(of)), np.array([of[step] for step in sorted(of)])) for split, of in splits.items()}
+            for name, splits in points.items()}
+
+
+def _scale(axis: Any, curves: Sequence[np.ndarray]) -> None:
+    from matplotlib.ticker import LogLocator
+
+    values = np.concatenate(curves)
+    values = values[np.isfinite(values)]
+    if values.size and values.min() > 0 and values.max() > 10 * values.min():
+        axis.set_yscale("log", subs=())
+        axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if values.max() < 1000 * values.min() else (1,)))
+        axis.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+
+
+def _smoothed(values: np.ndarray) -> np.ndarray:
+    """Centred moving mean over the finite values; gaps stay gaps."""
+    width = max(1, round(SMOOTH * len(values)))
+    window, finite = np.ones(2 * (width // 2) + 1), np.isfinite(values)
+    total = np.convolve(np.where(finite, values, 0.0), window)
+    count = np.convolve(finite.astype(np.float64), window)
+    middle = slice(width // 2, width // 2 + len(values))
+    return np.where(finite, total[middle] / np.maximum(count[middle], 1), np.nan)
+
+
+def _title(name: str) -> str:
+    if name == "loss":
+        return "total loss"
+    return name.removesuffix("_loss") if name.endswith("_loss") else f"{name.removesuffix('_kl')} (KL)"
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= MAX_NAME else name[:MAX_NAME - 1] + "…"

@@ -1,0 +1,209 @@
+"""What tables need of a results.json, read so that a missing or wrong entry is an error that names file and key."""
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import zip_longest
+from typing import Any
+
+from kaleidobert.errors import UserError
+from kaleidobert.evaluators.report.tables_layout import Value
+
+NOT_KNOWN, NOT_MEASURED = "not known", "not measured"
+PLAIN = {"head": "plain", "head_of": "the paper's"}
+PLAIN_HEAD = "plain head"
+PARTS = {("retrieve", "contrast"): ("encoder alone", "towers alone"), ("classify", "wide"): ("encoder alone", "linear models alone")}
+HEADS = {"retrieve": ("matching", "head"), "classify": ("head",), "caption": ("mode",)}  # where a configuration names it
+
+
+def head_name(model: Mapping[str, Any] | None) -> str:
+    """Which head, and whose idea it is.
+
+    >>> head_name({"head": "contrast", "head_of": "ours"}), head_name(None)
+    ('contrast (ours)', 'not known')
+    """
+    head, of = ((model or {}).get(key, NOT_KNOWN) for key in ("head", "head_of"))
+    return str(head) if NOT_KNOWN in (head, of) else f"{head} ({of})"
+
+
+@dataclass(frozen=True)
+class Counted:
+    """One of the models that a result has figures of. name: "" for the run's own, else of a part of it, or PLAIN_HEAD.
+
+    head, trained: which model it is, in words; keys: under which the figures lie, None where they are not measured.
+    """
+
+    name: str
+    head: str
+    trained: str
+    keys: tuple[str, ...] | None
+
+    def row(self, run: str) -> str:
+        """What its row is called."""
+        return f"{run}: {self.name}" if self.name else run
+
+
+@dataclass(frozen=True)
+class Result:
+    """The results.json of one run. name: what its rows are called; where: the file; source: of its data, "" where not known.
+
+    Methods raise UserError where an entry is missing or not what it should be; its text names file and key.
+    """
+
+    name: str
+    where: str
+    values: Mapping[str, Any]
+    source: str = ""
+
+    def need(self, *keys: str) -> Any:
+        """The entry under nested keys, whatever it is."""
+        value: Any = self.values
+        for place, key in enumerate(keys):
+            if not isinstance(value, Mapping) or key not in value:
+                raise UserError(f"there is no {'.'.join(keys[: place + 1])!r} in the results", self.where,
+                                "what `kaleidobert` writes at the end of an evaluation", "evaluate again")
+            value = value[key]
+        return value
+
+    def text(self, *keys: str) -> str:
+        """The same for a text."""
+        value = self.need(*keys)
+        if not isinstance(value, str):
+            raise self._wrong(value, keys, "a text")
+        return value
+
+    def find(self, *keys: str) -> Any:
+        """The entry under nested keys, None where there is none."""
+        value: Any = self.values
+        for key in keys:
+            value = value.get(key) if isinstance(value, Mapping) else None
+        return value
+
+    def whole(self, *keys: str) -> int:
+        """The same for a whole number."""
+        value = self.need(*keys)
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise self._wrong(value, keys, "a whole number")
+        return value
+
+    def group(self, *keys: str) -> Mapping[str, Any]:
+        """The mapping under nested keys, empty where there is none or null."""
+        value = self.find(*keys)
+        if not isinstance(value, Mapping | None):
+            raise self._wrong(value, keys, "names and numbers")
+        return value or {}
+
+    def measure(self, *keys: str) -> Value | None:
+        """A number, or {"value", "low", "high"}; null is None."""
+        value = self.need(*keys)
+        named = {"": value} if not isinstance(value, Mapping) else {
+            "value": self.need(*keys, "value"), "low": value.get("low"), "high": value.get("high")}
+        numbers = list(named.values())
+        if numbers[0] is None:
+            return None
+        for name, number in named.items():
+            if number is not None and (not isinstance(number, int | float) or isinstance(number, bool) or not math.isfinite(number)):
+                raise self._wrong(number, (*keys, name) if name else keys, "a finite number, or value, low and high")
+        return Value(*numbers)
+
+    def optional(self, *keys: str) -> Value | None:
+        """The same; what `kaleidobert evaluate` could not tell is None."""
+        return None if self.find(*keys) is None and self.find("task") == "evaluate" else self.measure(*keys)
+
+    def number(self, *keys: str) -> float:
+        """As measure; it must be there."""
+        found = self.measure(*keys)
+        if found is None:
+            raise self._wrong(None, keys, "a finite number, or value, low and high")
+        return found.value
+
+    def _wrong(self, value: Any, keys: Sequence[str], expected: str) -> UserError:
+        return UserError(f"{'.'.join(keys)!r} is {value!r}", self.where, expected, "evaluate again")
+
+    def model(self) -> Mapping[str, Any]:
+        """{"head", "head_of", "trained", ...}; of results of earlier versions the configuration tells the head."""
+        if self.group("model"):
+            return self.group("model")
+        task = self.find("task")
+        head = self.find("config", *HEADS[task]) if task in HEADS else None
+        if not isinstance(head, str):
+            return {"head": NOT_KNOWN, "head_of": NOT_KNOWN, "trained": NOT_KNOWN}
+        plain = head in ("plain", "mask-all")
+        return {"head": "plain" if plain else head, "head_of": PLAIN["head_of"] if plain else "ours", "trained": "not recorded"}
+
+    def counted(self) -> list[Counted]:
+        """The run's own model, and what stands beside one with a head of ours: its parts, and the paper's plain head."""
+        model, task = self.model(), self.find("task")
+        head, trained = head_name(model), str(model.get("trained", NOT_KNOWN))
+        found = [Counted("", head, trained, ("metrics",))]
+        if model.get("head_of") != "ours" or task not in ("retrieve", "classify"):
+            return found
+        parts = self.group("parts")
+        for name in dict.fromkeys([*PARTS.get((task, model.get("head")), ()), *parts]):
+            own = self.find("model", "trained_parts", name)
+            found.append(Counted(name, f"{name}, of {head}", str(own or trained), ("parts", name) if name in parts else None))
+        plain = self.group("plain", "model") or PLAIN
+        measured = self.find("plain", "metrics") is not None
+        trained = str(plain.get("trained", NOT_KNOWN)) if measured else NOT_MEASURED
+        return [*found, Counted(PLAIN_HEAD, head_name(plain), trained, ("plain", "metrics") if measured else None)]
+
+    def data(self) -> str:
+        """Which data, in words."""
+        bank, named = self.group("bank"), [str(name) for name in (self.find("files", "source"),) if name]
+        if "folder" in bank:
+            sizes = ", ".join(f"{self.whole('bank', 'splits', split):,} {split}" for split in self.group("bank", "splits"))
+            words = [f"bank {bank['folder']} ({sizes or 'unknown'} pictures, {bank.get('encoder', 'unknown')} features)"]
+        else:  # classification of released files: {split: where}
+            named += [f"{split} {entry['source']}" for split, entry in bank.items() if isinstance(entry, Mapping) and "source" in entry]
+            words = [f"files {', '.join(named)}" if named else "data not named"]
+        share = self.find("config", "data", "train_share")
+        words += [self.source] if self.source else []
+        words += [f"trained on {share:.0%} of the training split"] if isinstance(share, float) and share < 1 else []
+        return ", ".join(words)
+
+
+def beside(runs: Sequence[Result]) -> list[tuple[Counted, list[tuple[Result, Counted]]]]:
+    """The models of runs that share a row, each with what every run has of it; of several the trainings are both named.
+
+    >>> one = Result("i2t", "", {"task": "retrieve", "model": {"head": "plain", "head_of": "the paper's", "trained": "a"}})
+    >>> [(model.name, model.head, model.trained, len(each)) for model, each in beside([one, one])]
+    [('', "plain (the paper's)", 'a', 2)]
+    """
+    found: dict[str, list[tuple[Result, Counted]]] = {}
+    for result in runs:
+        for model in result.counted():
+            found.setdefault(model.name, []).append((result, model))
+    made = []
+    for each in found.values():
+        heads, trained = (" | ".join(dict.fromkeys(getattr(model, name) for _, model in each)) for name in ("head", "trained"))
+        made.append((replace(each[0][1], head=heads, trained=trained), each))
+    return made
+
+
+def pairs(results: Sequence[Result], first: Sequence[Result], token: str) -> list[tuple[Result | None, Result | None]]:
+    """Runs that belong side by side: of ``first`` and of the others, when names differ only where ``token`` matches,
+    and data, protocol and head agree.
+
+    >>> one, other, third = (Result(name, "", {}) for name in ("a_i2t", "a_t2i", "b_t2i"))
+    >>> [[run and run.name for run in pair] for pair in pairs([one, other, third], [one], "i2t|t2i")]
+    [['a_i2t', 'a_t2i'], [None, 'b_t2i']]
+    """
+    groups: dict[tuple, tuple[list[Result], list[Result]]] = {}
+    for result in results:
+        key = re.sub(token, "*", result.name), result.data(), str(result.find("protocol")), head_name(result.model())
+        groups.setdefault(key, ([], []))[0 if any(result is one for one in first) else 1].append(result)
+    return [pair for sides in groups.values() for pair in zip_longest(*sides)]
+
+
+def pair_name(pair: tuple[Result | None, Result | None], token: str) -> str:
+    """a_i2t and a_t2i are a_{i2t,t2i}.
+
+    >>> pair_name((Result("x/cat", "", {}), Result("x/sub", "", {})), "cat|sub")
+    'x/{cat,sub}'
+    """
+    names = [result.name for result in pair if result]
+    found = [re.search(token, name) for name in names]
+    if len(names) < 2 or not all(found):
+        return ", ".join(names)
+    return names[0][: found[0].start()] + "{" + ",".join(match[0] for match in found) + "}" + names[0][found[0].end() :]

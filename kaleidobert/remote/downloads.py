@@ -1,0 +1,225 @@
+"""From a manifest to files: in parallel, resumed, checked; every file is there complete or not at all."""
+
+import hashlib
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from kaleidobert.errors import UserError
+from kaleidobert.remote import archives
+from kaleidobert.remote.manifests import File, address
+from kaleidobert.remote.objects import Remote
+from kaleidobert.remote.partial import NoSpace, Part, Stopped, explained, locked, part
+from kaleidobert.remote.streams import Broken, Changed, Stream, shown
+
+CHUNK = 1 << 18
+LONGEST_PAUSE = 60.0  # seconds
+Progress = Callable[[str, int, int | None], None]  # name, bytes that are here, bytes in all where known
+
+
+class Exhausted(UserError):
+    """All attempts at a file ended with a broken connection."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """How files are fetched.
+
+    workers: files at a time. attempts: without a byte of progress. pause: seconds after the first, doubled from then on. timeout: seconds
+    of silence. endpoint: of S3, "" = as the environment and ~/.aws say. keep_archives: those that were unpacked.
+    """
+
+    workers: int = 4
+    attempts: int = 5
+    pause: float = 1.0
+    timeout: float = 30.0
+    endpoint: str = ""
+    keep_archives: bool = False
+
+
+DEFAULT = Options()
+
+
+def fetch(files: Sequence[File], into: str | Path, mirror: str = "", options: Options = DEFAULT,
+          progress: Progress | None = None) -> None:
+    """Fetch the files into a folder, and unpack those that say so; what is there already is checked, not fetched.
+
+    progress is called from one thread at a time. Raises UserError at the end for all that failed, the others are there by then; at
+    once where not a single byte came of any file, or where the disk is full. Half-fetched files stay and are continued by another call.
+    """
+    Fetcher(options, progress).all(files, Path(into), mirror)
+
+
+class Fetcher:
+    """What the threads of one fetch share. stop: set it to end them. received: whether a byte came from anywhere."""
+
+    def __init__(self, options: Options = DEFAULT, progress: Progress | None = None):
+        self.options, self.remote = options, Remote(options.endpoint, options.timeout)
+        self.stop, self.received = threading.Event(), False
+        self._progress, self._lock = progress, threading.Lock()
+
+    def all(self, files: Sequence[File], into: Path, mirror: str = "") -> None:
+        """fetch()"""
+        failed = []
+        with ThreadPoolExecutor(self.options.workers) as pool:
+            try:
+                for future in as_completed([pool.submit(self.place, file, into, mirror) for file in files]):
+                    try:
+                        future.result()
+                    except Stopped:
+                        pass
+                    except UserError as error:
+                        failed.append(error)
+                        if isinstance(error, NoSpace) or isinstance(error, Exhausted) and not self.received:
+                            self.stop.set()
+            except BaseException:
+                self.stop.set()
+                raise
+        if failed:
+            raise failed[0] if len(failed) == 1 else _together(failed, len(files))
+
+    def place(self, file: File, into: Path, mirror: str = "") -> None:
+        """One file of a manifest, unpacked where it says so."""
+        target, folder = into / file.name, into / file.unpack
+        if file.unpack and folder.is_dir():
+            return
+        self.file(file, target, lambda: address(file, mirror))
+        if not file.unpack:
+            return
+        lock = folder.with_name(f".{folder.name}.lock")
+        with explained(folder), locked(lock, self.stop):
+            if not folder.is_dir():  # another process may have been faster
+                archives.unpack(target, folder, progress=lambda count: self._end_if_stopped())
+            lock.unlink()
+        if not self.options.keep_archives:
+            target.unlink(missing_ok=True)
+
+    def file(self, file: File, target: Path, source: Callable[[], str], replace: bool = False) -> str:
+        """``target`` from the address that source() gives, which is asked for it only where it is needed; returns its validator, or "".
+
+        Raises UserError where a file is there that has not the stated size and hash, unless it is to be replaced.
+        """
+        if not replace and self._is_there(file, target):
+            return ""
+        url = source()
+        with part(target, self.stop) as held:
+            if not replace and self._is_there(file, target):  # the process that held it has finished it
+                held.discard()
+                return ""
+            resumed = self._download(file, url, held)
+            wrong = _wrong(file, held.path)
+            if wrong and resumed:  # its beginning may be of another file
+                held.restart()
+                self._download(file, url, held)
+                wrong = _wrong(file, held.path)
+            if wrong:
+                held.restart()
+                raise UserError(f"what came is not what the manifest says: {wrong[0]}", shown(url), wrong[1],
+                                "run the same command again; if it stays so, the file at this address is another: name another place "
+                                "that holds it with mirror=URL_OR_FOLDER")
+            validator = held.note.get("validator", "")
+            held.finish()
+            return validator
+
+    def _download(self, file: File, url: str, held: Part) -> bool:
+        """Fetch until complete; whether something of an earlier time was kept."""
+        furthest, failures = held.size, 0
+        while True:
+            self._end_if_stopped()
+            validator = held.resume(url, bool(file.sha256))
+            if validator is not None and held.is_complete():
+                self._report(file, held.size, held.size)
+                return True
+            try:
+                with closing(self.remote.open(url, held.size, validator or "")) as stream:
+                    self._copy(file, url, stream, held)
+                with explained(held.target):
+                    held.file.flush()
+                return stream.start > 0
+            except UserError as error:
+                raise _with_contact(error, file) from None
+            except Changed:
+                reason, wait = "the file there changes while it is fetched", 0.0
+                size = held.size
+                held.restart()
+            except Broken as error:
+                reason, wait, size = str(error), error.wait, held.size
+            failures = failures + 1 if size <= furthest else 1
+            furthest = max(furthest, size)
+            if failures >= self.options.attempts:
+                raise _with_contact(Exhausted(f"{reason}; tried {failures} times", shown(url), fix="look at the network and the address, "
+                                              "and run the same command again: it continues where it stopped"), file)
+            self.stop.wait(min(LONGEST_PAUSE, max(wait, self.options.pause * 2 ** (failures - 1))))
+
+    def _copy(self, file: File, url: str, stream: Stream, held: Part) -> None:
+        if None not in (file.size, stream.total) and file.size != stream.total:
+            raise _wrong_size(stream.total, file, url)
+        held.begin(url, stream)
+        total = stream.total if stream.total is not None else file.size
+        while data := stream.read(CHUNK):
+            self._end_if_stopped()
+            held.write(data)
+            self.received = True
+            self._report(file, held.size, total)
+            if total is not None and held.size > total:
+                held.restart()
+                raise _wrong_size(f"more than {total:,}", file, url)
+        if total is not None and held.size < total:
+            raise Broken(f"the connection ended after {held.size:,} of {total:,} bytes")
+
+    def _is_there(self, file: File, target: Path) -> bool:
+        if not target.exists():
+            return False
+        wrong = _wrong(file, target)
+        if wrong:
+            raise UserError(f"is there already, but {wrong[0]}", str(target), wrong[1], "delete it and run the same command again")
+        size = target.stat().st_size
+        self._report(file, size, size)
+        return True
+
+    def _report(self, file: File, done: int, total: int | None) -> None:
+        if self._progress:
+            with self._lock:
+                self._progress(file.name, done, total)
+
+    def _end_if_stopped(self) -> None:
+        if self.stop.is_set():
+            raise Stopped
+
+
+def _wrong(file: File, path: Path) -> tuple[str, str] | None:
+    """(what it is, what it should be) where a file is not what the manifest says."""
+    if not path.is_file():
+        return "is no file", "a file"
+    size = path.stat().st_size
+    if file.size is not None and size != file.size:
+        return f"has {size:,} bytes", f"{file.size:,} bytes"
+    if file.sha256:
+        with open(path, "rb") as content:
+            found = hashlib.file_digest(content, "sha256").hexdigest()
+        if found != file.sha256:
+            return f"has the SHA-256 {found}", file.sha256
+    return None
+
+
+def _wrong_size(found: int | str, file: File, url: str) -> UserError:
+    found = f"{found:,}" if isinstance(found, int) else found
+    return UserError(f"the file there has {found} bytes", shown(url), f"{file.size:,} bytes" if file.size is not None else "",
+                     "the file at this address is another: name another place that holds it with mirror=URL_OR_FOLDER")
+
+
+def _with_contact(error: UserError, file: File) -> UserError:
+    """The refusal of a server, and whom to ask."""
+    if not file.ask:
+        return error
+    return type(error)(error.what, error.where, error.expected, f"{error.fix}; {file.ask}" if error.fix else file.ask)
+
+
+def _together(failed: Sequence[UserError], count: int) -> UserError:
+    """Many errors as one; advice that several give is given once."""
+    lines = [f"\n  {error.where}: {error.what}" + (f" (expected: {error.expected})" if error.expected else "") for error in failed]
+    return UserError(f"{len(failed)} of {count} files could not be fetched" + "".join(lines) + "\n",
+                     fix="\n  ".join(dict.fromkeys(error.fix for error in failed if error.fix)))
