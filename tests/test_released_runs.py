@@ -19,6 +19,7 @@ from kaleidobert.losses import tasks as losses
 from kaleidobert.model_zoo import checkpoints
 from kaleidobert.model_zoo.kaleidobert import rebuild
 from kaleidobert.released import bank, writer
+from kaleidobert.released import results as as_released
 from kaleidobert.released import rows as released_rows
 from tests import golden_data, released_data
 from tests.apps_data import SIZES, call, refused, results
@@ -96,7 +97,7 @@ def test_golden_retrieval_through_the_command_line(tmp_path, capsys):
     assert [row["query"] for row in rows] == ["IMG0", "IMG1"] and rows[1]["relevant"] == [1, 0, 0]
     assert np.array_equal(np.float32(rows[0]["scores"]), pairs.logits[:3, 1])
     counted = results(tmp_path / "run")["released_counting"]
-    assert counted.show(counted) in capsys.readouterr().out and counted["right"] == 4 and counted["rank@5"] == 2 / (2 + 1e-5)
+    assert as_released.show(counted) in capsys.readouterr().out and counted["right"] == 4 and counted["rank@5"] == 2 / (2 + 1e-5)
 
 
 @needs_golden
