@@ -10,7 +10,7 @@ import tempfile
 import types
 import typing
 
-from kaleidobert import __version__, configs, io, locks
+from kaleidobert import __version__, configs, io
 from kaleidobert.app_zoo import backends, inputs
 from kaleidobert.errors import UserError
 
@@ -100,7 +100,7 @@ def main(arguments: list[str] | None = None) -> int:
         if config is None:
             return 0
         app = _quietly(lambda: _load(options.command))
-        with locks.scope():  # what the command takes it gives back here
+        with io.lock_scope():  # what the command takes it gives back here
             (app.dry_run if options.dry_run else app.run)(config)
         return 0
     except UserError as error:

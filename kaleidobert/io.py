@@ -1,15 +1,28 @@
-"""Writing files so that a reader never sees half of one: temporary name, flush to disk, rename.
+"""Files and folders that commands write.
 
-And the folders that commands write: what a killed command leaves in them, and whether they can be written at all (locks.py: by
-whom).
+A file appears whole or not at all (temporary name, flush to disk, rename). A folder is checked before work begins: whether it can be
+written and has room, and what a killed command has left in it. One process at a time writes a folder, by a lock that the system
+releases when its holder ends, however it ends:
+
+    with lock_scope():           # a command: what it locks is released at its end
+        lock(folder)             # from here on this process alone writes the folder
+    check_unlocked(folder)       # UserError where another process writes it now; needs no right to write
+
+The lock is that of the system on the file ``.lock`` in the folder, so on a network file system it holds between hosts. The file says
+who holds it and goes with the lock; one that a killed process left behind is no hindrance. A process that has a lock may take it
+again. Where a file system knows no locks, a note on standard error says so.
 """
 
 import errno
 import json
 import os
 import shutil
+import socket
+import sys
 import tempfile
 import threading
+import time
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -17,8 +30,13 @@ from typing import Any, BinaryIO
 
 from kaleidobert.errors import UserError
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
 LEFTOVER = ".*.tmp"  # what ``atomic`` leaves behind where the process was killed
-LOCK = ".lock"  # the lock of a folder (locks.py), which a killed process leaves behind too
+LOCK = ".lock"  # the lock of a folder, which a killed process leaves behind too
 FULL = (errno.ENOSPC, errno.EDQUOT)
 REFUSED = (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EFBIG,
            errno.EIO, errno.ESTALE)
@@ -135,3 +153,157 @@ def _size(count: float) -> str:
     """
     units = {"GB": 1e9, "MB": 1e6, "kB": 1e3}
     return next((f"{count / unit:,.1f} {name}" for name, unit in units.items() if count >= unit), f"{count:,.0f} bytes")
+
+
+# --- One process per folder: a lock that the system releases when its holder ends, however it ends
+
+
+LOCK_WAIT = 0.5  # seconds for which a lock is waited for: somebody who looks whether it is free holds it so long
+NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
+LOCK_FIX = "wait until it has ended, or choose another folder"
+
+
+class Lock:
+    """A lock of this process: held until ``release`` is called, the last reference is gone or the process ends."""
+
+    def __init__(self, file: BinaryIO, path: Path):
+        self.release = weakref.finalize(self, _release, file, path, os.getpid())
+
+
+_LOCKS: weakref.WeakValueDictionary[str, Lock] = weakref.WeakValueDictionary()  # of this process, by the lock's path
+_SCOPES: list[list[Lock]] = []
+_TOLD: set[str] = set()  # folders without locks that a note was written about
+
+
+@contextmanager
+def lock_scope() -> Iterator[None]:
+    """What is locked inside stays locked until its end, unless it was held before."""
+    kept: list[Lock] = []
+    _SCOPES.append(kept)
+    try:
+        yield
+    finally:
+        _SCOPES.pop()
+        for taken in reversed(kept):
+            taken.release()
+
+
+def lock(folder: Path, wait: float = LOCK_WAIT, fix: str = LOCK_FIX, name: str = LOCK) -> Lock:
+    """Take the lock of a folder, which is made where it is not there: inside of a lock_scope for its length, else for as long as the
+    result is kept. name: of the lock's file; .NAME.lock for a lock of the file NAME in the folder alone.
+
+    Raises UserError where another process has it for longer than ``wait`` seconds, and where the folder cannot be written.
+    """
+    path = folder / name
+    if (mine := _own(path)) is not None:
+        return mine
+    end = time.monotonic() + wait
+    with explained(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        while (file := try_lock(path)) is None:
+            if time.monotonic() > end:
+                raise _in_use(path, fix)
+            time.sleep(0.05)
+    with suppress(OSError):  # on a full disk nobody is named
+        file.truncate()  # a killed process left it
+        file.write(json.dumps({"process": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}).encode())
+        file.flush()
+    made = _LOCKS[_key(path)] = Lock(file, path)
+    if _SCOPES:
+        _SCOPES[-1].append(made)
+    return made
+
+
+@contextmanager
+def locked(folder: Path, wait: float = LOCK_WAIT, fix: str = LOCK_FIX, name: str = LOCK) -> Iterator[None]:
+    """``lock`` for the length of a block."""
+    before = _own(folder / name)
+    mine = lock(folder, wait, fix, name)
+    try:
+        yield
+    finally:
+        if mine is not before:
+            mine.release()
+
+
+def check_unlocked(folder: Path, fix: str = LOCK_FIX, name: str = LOCK) -> None:
+    """UserError where another process holds the lock of a folder; writes nothing."""
+    path = folder / name
+    if _own(path) is not None:
+        return
+    try:
+        file = open(path, "rb")  # noqa: SIM115
+    except OSError:  # nobody took it
+        return
+    with file:
+        if not _lock(file, path, shared=True):
+            raise _in_use(path, fix)
+
+
+def try_lock(path: Path) -> BinaryIO | None:
+    """The file ``path``, open and locked, or None where another process has it. Its holder may rename or delete it."""
+    file = open(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+b")  # noqa: SIM115  its holder closes it
+    try:
+        if _lock(file, path) and _is(file, path):
+            return file
+    except BaseException:
+        file.close()
+        raise
+    file.close()
+    return None
+
+
+def _own(path: Path) -> Lock | None:
+    found = _LOCKS.get(_key(path))
+    return found if found is not None and found.release.alive else None
+
+
+def _key(path: Path) -> str:
+    return os.path.realpath(path)
+
+
+def _lock(file: BinaryIO, path: Path, shared: bool = False) -> bool:
+    """Whether nobody else has it; a shared one can be had by several, and needs a file open for reading only."""
+    if fcntl is None:
+        _tell(path.parent)
+        return True
+    try:
+        fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            return False
+        _tell(path.parent)
+    return True
+
+
+def _tell(folder: Path) -> None:
+    if str(folder) not in _TOLD:
+        _TOLD.add(str(folder))
+        print(f"note: {folder}: this system or disk has no locks: start no second command that writes this folder", file=sys.stderr)
+
+
+def _is(file: BinaryIO, path: Path) -> bool:
+    """Whether the open file still lies there: its former holder may have renamed or deleted it."""
+    with suppress(FileNotFoundError):
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    return False
+
+
+def _in_use(path: Path, fix: str) -> UserError:
+    who = ""
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        found = json.loads(path.read_text(encoding="utf-8"))
+        who = f" (process {found['process']} on {found['host']}, since {found['since']})"
+    folder = path.name == LOCK
+    where = path.parent if folder else path.with_name(path.name.removeprefix(".").removesuffix(LOCK))
+    return UserError(f"another process is using this {'folder' if folder else 'file'}{who}", str(where), fix=fix)
+
+
+def _release(file: BinaryIO, path: Path, process: int) -> None:
+    """The file goes while it is locked: whoever has opened it by then sees that it is gone, and begins anew."""
+    if os.getpid() == process:  # a forked child shares the lock, and does not end it
+        with suppress(OSError):
+            if _is(file, path):
+                path.unlink()
+    with suppress(OSError):
+        file.close()

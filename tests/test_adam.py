@@ -5,8 +5,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from kaleidobert.engines.adam import FusedAdam, sum_of_squares
-from kaleidobert.engines.optimizers import NO_DECAY, WarmupLinearDecay
+from kaleidobert.engines.optimizers import NO_DECAY, FusedAdam, WarmupLinearDecay, sum_of_squares
 
 SETTINGS = ((0.9, 0.98, 1e-6, None), (0.9, 0.999, 1e-7, 0.1), (0.0, 0.5, 1e-3, None))
 

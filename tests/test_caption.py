@@ -11,12 +11,12 @@ from kaleidobert import configs
 from kaleidobert.app_zoo import models
 from kaleidobert.app_zoo.caption import caption, writing
 from kaleidobert.app_zoo.caption.baselines import simple_captions
+from kaleidobert.app_zoo.retrieve.towers import Towers
 from kaleidobert.datasets.sampling.finetuning import CaptionTaskSampler, caption_pieces
 from kaleidobert.datasets.sampling.pretraining import clean_batch
 from kaleidobert.engines import optimizers, steps
 from kaleidobert.evaluators import baselines
 from kaleidobert.model_zoo import checkpoints
-from kaleidobert.model_zoo.dual_encoder import Towers
 from kaleidobert.model_zoo.kaleidobert import CAPTION_MODES, Captioner, captioner, classifier, matcher, pretrainer, rebuild
 from kaleidobert.preprocessors import examples
 from tests.apps_data import SIZES, TRAIN, World, call, edit, refused, results

@@ -8,7 +8,7 @@ import pytest
 
 from kaleidobert.configs import ProtocolName, RetrieveConfig
 from kaleidobert.errors import UserError
-from kaleidobert.evaluators import draws, retrieval
+from kaleidobert.evaluators import retrieval
 from kaleidobert.evaluators.candidates import candidates, protocols
 from kaleidobert.evaluators.candidates.candidates import DIRECTIONS, Records
 from kaleidobert.evaluators.candidates.protocols import PROTOCOLS
@@ -157,12 +157,12 @@ def test_draws_are_averaged(records):
         lists = build(records, "i2t", "fashionvil", seed)
         scores = np.random.default_rng(seed).random(lists.candidates.shape)
         reports.append(retrieval.report(scores, lists.relevant, lists.valid, np.random.default_rng(0), 20))
-    mean = draws.average(reports)
+    mean = retrieval.average(reports)
     values = [report["rank@5"]["value"] for report in reports]
     assert len(set(values)) > 1 and mean["rank@5"]["value"] == pytest.approx(np.mean(values)) and mean["draws"] == 5
     assert (mean["rank@5"]["lowest"], mean["rank@5"]["highest"]) == (min(values), max(values))
     assert mean["rank@5"]["low"] == pytest.approx(np.mean([report["rank@5"]["low"] for report in reports]))
-    assert draws.average(reports[:1]) is reports[0]
+    assert retrieval.average(reports[:1]) is reports[0]
 
 
 def test_a_protocol_is_a_row_of_its_own(records):

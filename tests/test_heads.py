@@ -11,6 +11,7 @@ from kaleidobert import configs, io
 from kaleidobert.app_zoo import lineage, plain_head, summary
 from kaleidobert.app_zoo import tables as app_tables
 from kaleidobert.app_zoo.retrieve import towers as towers_app
+from kaleidobert.app_zoo.retrieve.towers import Towers
 from kaleidobert.configs import TablesConfig
 from kaleidobert.datasets.sampling.pretraining import clean_batch
 from kaleidobert.engines import steps
@@ -18,7 +19,6 @@ from kaleidobert.engines.scoring import PairScorer
 from kaleidobert.evaluators import classification, retrieval
 from kaleidobert.evaluators.candidates import candidates
 from kaleidobert.model_zoo import checkpoints
-from kaleidobert.model_zoo.dual_encoder import Towers
 from kaleidobert.model_zoo.kaleidobert import rebuild
 from tests.apps_data import TRAIN, World, call, refused, results
 from tests.tables import TWO

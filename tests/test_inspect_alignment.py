@@ -10,7 +10,7 @@ from PIL import Image
 
 from kaleidobert import configs
 from kaleidobert import levels as kaleido
-from kaleidobert.app_zoo.inspect import alignment, inspect, links, pages_png
+from kaleidobert.app_zoo.inspect import alignment, inspect, pages_png
 from kaleidobert.datasets.bank import alignment as alignments
 from kaleidobert.errors import UserError
 from kaleidobert.levels import KALEIDO
@@ -99,7 +99,7 @@ def test_a_heat_map_is_hot_where_the_map_is_and_outlined_at_the_region():
     image = np.full((60, 40, 3), 120, np.uint8)
     attention = np.zeros((GRID, GRID))
     attention[1, 4] = 1
-    pixels = np.asarray(links.heat(image, (0, 0, 40, 60), attention, 0.5, 180)).astype(int)
+    pixels = np.asarray(alignment.heat(image, (0, 0, 40, 60), attention, 0.5, 180)).astype(int)
     assert pixels.shape == (180, 120, 3)
     warmth = pixels[..., 0] - pixels[..., 2]
     row, column = np.unravel_index(warmth.argmax(), warmth.shape)
@@ -113,14 +113,14 @@ def test_lines_lead_to_the_linked_patches():
     image = np.full((90, 90, 3), 255, np.uint8)
     strengths = np.zeros(9)
     strengths[5] = 0.5  # second row, third column
-    picture = links.lines(image, (0, 0, 90, 90), 3, [links.Linked("word", 1, strengths)], 300)
+    picture = alignment.lines(image, (0, 0, 90, 90), 3, [alignment.Linked("word", 1, strengths)], 300)
     pixels = np.asarray(picture)
     orange = (pixels == (213, 94, 0)).all(-1)
     left = picture.width - 300
     in_patches = orange[:, left:].reshape(3, 100, 3, 100).sum((1, 3))
     assert in_patches[1].argmax() == 2 and in_patches[0].sum() == 0 and in_patches[2].sum() == 0
     assert orange[150, left + 250] and orange[:, :left].any()
-    assert links.lines(image, (0, 0, 90, 90), 3, []).size[1] == 330
+    assert alignment.lines(image, (0, 0, 90, 90), 3, []).size[1] == 330
 
 
 def test_maps_that_do_not_fit_are_refused(two, tmp_path):

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import pytest
 
-from kaleidobert import cli, configs, locks
+from kaleidobert import cli, configs, io
 from kaleidobert.app_zoo import synthesize
 from kaleidobert.datasets.bank import alignment
 from kaleidobert.datasets.bank.bank import Bank
@@ -40,13 +40,13 @@ def world(tmp_path_factory) -> World:
 
 def test_the_lock_of_another_process_and_its_death(tmp_path):
     with holding(tmp_path / "run") as process:
-        for take in (locks.claim, locks.check):
+        for take in (io.lock, io.check_unlocked):
             with pytest.raises(UserError, match=f"{IN_USE} .process {process.pid} on {socket.gethostname()}, since 2001.*wait until"):
                 take(tmp_path / "run")
         process.send_signal(signal.SIGKILL)
         process.wait()
-        locks.check(tmp_path / "run")
-        kept = locks.claim(tmp_path / "run")
+        io.check_unlocked(tmp_path / "run")
+        kept = io.lock(tmp_path / "run")
         assert json.loads((tmp_path / "run/.lock").read_text())["process"] == os.getpid()
         kept.release()
     assert list((tmp_path / "run").iterdir()) == []
@@ -55,22 +55,22 @@ def test_the_lock_of_another_process_and_its_death(tmp_path):
 def test_a_lock_that_is_waited_for(tmp_path):
     with holding(tmp_path) as process:
         threading.Timer(0.3, process.kill).start()
-        with locks.held(tmp_path, wait=20):
+        with io.locked(tmp_path, wait=20):
             assert (tmp_path / ".lock").exists()
     assert not (tmp_path / ".lock").exists()
 
 
 def test_a_process_takes_its_own_lock_again_and_a_scope_gives_it_back(tmp_path):
-    asked = [sys.executable, "-c", f"from pathlib import Path; from kaleidobert import locks; locks.check(Path({str(tmp_path)!r}))"]
+    asked = [sys.executable, "-c", f"from pathlib import Path; from kaleidobert import io; io.check_unlocked(Path({str(tmp_path)!r}))"]
 
     def is_held() -> bool:
         return IN_USE in subprocess.run(asked, cwd=ROOT, capture_output=True, text=True).stderr
 
-    with locks.scope():
-        locks.claim(tmp_path)
-        with locks.scope(), locks.held(tmp_path):
-            assert locks.claim(tmp_path) is locks.claim(tmp_path)
-        locks.check(tmp_path)
+    with io.lock_scope():
+        io.lock(tmp_path)
+        with io.lock_scope(), io.locked(tmp_path):
+            assert io.lock(tmp_path) is io.lock(tmp_path)
+        io.check_unlocked(tmp_path)
         assert is_held()  # the inner ones had only borrowed it
     assert not is_held() and not (tmp_path / ".lock").exists()
     run = Run(tmp_path / "run", config(tmp_path / "run"))  # without a scope: for as long as it is kept
@@ -96,9 +96,9 @@ def test_what_a_killed_process_leaves_is_no_content(tmp_path):
 
 
 def test_a_disk_without_locks_is_told_of_once(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(locks, "fcntl", None)
+    monkeypatch.setattr(io, "fcntl", None)
     for _ in range(2):
-        locks.claim(tmp_path).release()
+        io.lock(tmp_path).release()
     assert capsys.readouterr().err.count("has no locks") == 1
 
 
@@ -205,7 +205,7 @@ def test_an_alignment_waits_for_its_turn(tmp_path, monkeypatch):
 
 def test_every_command_gives_back_what_it_took(monkeypatch, tmp_path):
     seen = []
-    monkeypatch.setattr(synthesize, "run", lambda made: seen.append(locks.claim(tmp_path / "taken")) or 1 / 0)
+    monkeypatch.setattr(synthesize, "run", lambda made: seen.append(io.lock(tmp_path / "taken")) or 1 / 0)
     with pytest.raises(ZeroDivisionError):
         cli.main(["synthesize", f"catalogue={tmp_path / 'drawn'}"])
     assert not seen[0].release.alive and not (tmp_path / "taken/.lock").exists()

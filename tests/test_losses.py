@@ -8,7 +8,7 @@ from kaleidobert.errors import UserError
 from kaleidobert.levels import KaleidoLevel
 from kaleidobert.losses import tasks
 from kaleidobert.losses.classification import cross_entropy
-from kaleidobert.losses.divergence import kl
+from kaleidobert.losses.tasks import kl
 from tests.golden_data import close, gradients
 from tests.network_data import TABLES, batch
 

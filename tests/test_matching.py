@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from keras import ops
 
+from kaleidobert.app_zoo.retrieve.towers import Towers
 from kaleidobert.configs import Matching
 from kaleidobert.datasets.sampling.finetuning import MatchSampler, TowerSampler
 from kaleidobert.errors import UserError
 from kaleidobert.losses import matching
-from kaleidobert.model_zoo.dual_encoder import Towers
 from kaleidobert.model_zoo.kaleidobert import matcher
 from tests.tables import TABLES, TWO
 from tests.tiny import tiny_bank

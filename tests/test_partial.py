@@ -4,12 +4,12 @@ import threading
 
 import pytest
 
-from kaleidobert import locks
+from kaleidobert import io
 from kaleidobert.remote.partial import Stopped, locked
 
 
 def test_a_lock_on_a_file_that_was_renamed_meanwhile_is_no_lock(tmp_path, monkeypatch):
-    path, real, calls = tmp_path / "x", locks._lock, []
+    path, real, calls = tmp_path / "x", io._lock, []
 
     def slow(file, path, shared=False):
         calls.append(file)
@@ -17,7 +17,7 @@ def test_a_lock_on_a_file_that_was_renamed_meanwhile_is_no_lock(tmp_path, monkey
             path.rename(tmp_path / "final")
         return real(file, path, shared)
 
-    monkeypatch.setattr(locks, "_lock", slow)
+    monkeypatch.setattr(io, "_lock", slow)
     with locked(path, threading.Event()) as file:
         file.write(b"new")
     assert len(calls) == 2 and path.read_bytes() == b"new" and (tmp_path / "final").read_bytes() == b""

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from kaleidobert import configs
-from kaleidobert.datasets.bank import builder, patch_extraction, worker_processes
+from kaleidobert.datasets.bank import builder, patch_extraction
 from kaleidobert.datasets.sources import table
 from kaleidobert.errors import UserError
 from tests.apps_data import World, call
@@ -96,7 +96,7 @@ def test_any_number_of_threads_makes_the_same_bank(fresh):
 @pytest.mark.parametrize("value, names", [("0,2", ["0", "2"]), (" GPU-a , MIG-b ", ["GPU-a", "MIG-b"]), ("-1", []), ("", []),
                                           ("1,-1,2", ["1"])])
 def test_gpus_are_those_that_the_environment_leaves(value, names):
-    assert worker_processes.gpus({"CUDA_VISIBLE_DEVICES": value}) == names
+    assert builder.gpus({"CUDA_VISIBLE_DEVICES": value}) == names
 
 
 @pytest.mark.parametrize("text, names", [
@@ -108,16 +108,16 @@ def test_gpus_are_those_that_the_driver_lists(monkeypatch, tmp_path, text, names
     (tmp_path / "nvidia-smi").write_text(f"#!/bin/sh\nprintf '%s' '{text}'\n")
     (tmp_path / "nvidia-smi").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
-    assert worker_processes.gpus({}) == worker_processes.listed(text) == names
+    assert builder.gpus({}) == builder.listed(text) == names
     monkeypatch.setenv("PATH", "/nowhere")
-    assert worker_processes.gpus({}) == []
+    assert builder.gpus({}) == []
 
 
 def test_processes_share_cores_and_take_gpus_in_turn():
-    shares = worker_processes.environments(5, ["0", "3"], 16)
+    shares = builder.environments(5, ["0", "3"], 16)
     assert [share["CUDA_VISIBLE_DEVICES"] for share in shares] == ["0", "3", "0", "3", "0"]
     assert {share["TF_NUM_INTRAOP_THREADS"] for share in shares} == {"3"} and all("TF_FORCE_GPU_ALLOW_GROWTH" in s for s in shares)
-    alone = worker_processes.environments(3, [], 2)
+    alone = builder.environments(3, [], 2)
     assert [share["OMP_NUM_THREADS"] for share in alone] == ["1"] * 3 and not any("CUDA_VISIBLE_DEVICES" in share for share in alone)
 
 
@@ -147,7 +147,7 @@ class Pool:
     asked: list[int] = []
 
     def __init__(self, workers, context, initializer, arguments):
-        assert initializer is worker_processes.settle
+        assert initializer is builder.settle
         Pool.shares.extend(arguments[0].get() for _ in range(workers))
         assert arguments[0].empty()
 
@@ -171,5 +171,5 @@ def test_a_process_takes_its_share(monkeypatch):
         monkeypatch.setenv(name, "before")
     shares = get_context("spawn").SimpleQueue()
     shares.put({"CUDA_VISIBLE_DEVICES": "GPU-3", "OMP_NUM_THREADS": "2"})
-    worker_processes.settle(shares)
-    assert [worker_processes.os.environ[name] for name in ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS")] == ["GPU-3", "2"]
+    builder.settle(shares)
+    assert [builder.os.environ[name] for name in ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS")] == ["GPU-3", "2"]

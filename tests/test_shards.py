@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from kaleidobert.datasets.bank.shards import Shards
+from kaleidobert.datasets.bank.bank import Shards
 
 SHAPES = (5, 1, 7)
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from kaleidobert.preprocessors.spacing import TOKEN, Spacing
+from kaleidobert.preprocessors.tokenization import TOKEN, Spacing
 
 TEXTS = ["A t-shirt, 100% cotton.", "Women's shirt - blue, 50% wool. Size 5.5", "Tie + clip (set of 2)", "Levi's jeans & belt"]
 

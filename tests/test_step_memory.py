@@ -13,7 +13,6 @@ import pytest
 from kaleidobert import configs
 from kaleidobert.app_zoo import step_memory
 from kaleidobert.configs import Train, to_dict
-from kaleidobert.engines import memory
 from kaleidobert.layers import elementwise
 from kaleidobert.levels import KALEIDO
 from tests.apps_data import World, call
@@ -88,14 +87,14 @@ def test_the_batch_is_divided_into_parts_that_fit(batch, devices, room, parts):
 @pytest.mark.parametrize("is_gpu, called", ((True, "the GPU"), (False, "this machine")))
 def test_a_dry_run_proposes_parts_that_fit(monkeypatch, is_gpu, called):
     train, example = Train(batch_size=256), step_memory.activations(BASE, 10)
-    monkeypatch.setattr(memory, "there", lambda: (int(200e9), is_gpu))
+    monkeypatch.setattr(step_memory, "there", lambda: (int(200e9), is_gpu))
     assert "does not fit" not in step_memory.told(BASE, train, 10) and f"{called} has 200 GB" in step_memory.told(BASE, train, 10)
-    monkeypatch.setattr(memory, "there", lambda: (int(16e9), is_gpu))
+    monkeypatch.setattr(step_memory, "there", lambda: (int(16e9), is_gpu))
     told = step_memory.told(BASE, train, 10)
     parts = int(told.partition("train.accumulate=")[2].split()[0])
     assert 256 % parts == 0 and 256 / parts * example < 16e9 and f"parts of {256 // parts}" in told
     assert "does not fit" not in step_memory.told(BASE, replace(train, accumulate=parts), 10)
-    monkeypatch.setattr(memory, "there", lambda: (int(1e9), is_gpu))
+    monkeypatch.setattr(step_memory, "there", lambda: (int(1e9), is_gpu))
     assert "not even one example fits" in step_memory.told(BASE, train, 10)
 
 
@@ -108,21 +107,21 @@ def test_pre_training_tells_its_memory(tmp_path):
 def test_limits_of_control_groups_count(tmp_path):
     machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     own = tmp_path / "own"
-    assert memory.host(tmp_path / "none", own) == machine
+    assert step_memory.host(tmp_path / "none", own) == machine
     (tmp_path / "v2/a/b").mkdir(parents=True)
     (tmp_path / "v2/a/memory.max").write_text("3000000\n")
     (tmp_path / "v2/a/b/memory.max").write_text("max\n")
     own.write_text("0::/a/b\n")
-    assert memory.host(tmp_path / "v2", own) == 3_000_000
+    assert step_memory.host(tmp_path / "v2", own) == 3_000_000
     own.write_text("0::/of/the/host\n")  # as in a container that sees its own group as the root
     (tmp_path / "v2/memory.max").write_text("4000000\n")
-    assert memory.host(tmp_path / "v2", own) == 4_000_000
+    assert step_memory.host(tmp_path / "v2", own) == 4_000_000
     (tmp_path / "v1/memory/a").mkdir(parents=True)
     (tmp_path / "v1/memory/a/memory.limit_in_bytes").write_text("2000000\n")
     (tmp_path / "v1/memory/memory.limit_in_bytes").write_text("9223372036854771712\n")
     own.write_text("9:name=systemd:/\n5:cpu,memory:/a\n0::/\n")
-    assert memory.host(tmp_path / "v1", own) == 2_000_000
-    assert 0 < memory.host() <= machine
+    assert step_memory.host(tmp_path / "v1", own) == 2_000_000
+    assert 0 < step_memory.host() <= machine
 
 
 def test_gpus_are_those_that_the_process_may_use(tmp_path, monkeypatch):
@@ -131,12 +130,12 @@ def test_gpus_are_those_that_the_process_may_use(tmp_path, monkeypatch):
     program.chmod(0o755)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    assert memory.gpus() == [81559 * 2**20, 40960 * 2**20]
+    assert step_memory.gpus() == [81559 * 2**20, 40960 * 2**20]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
-    assert memory.gpus() == [81559 * 2**20]
-    monkeypatch.setattr(memory, "_sees_gpu", lambda: True)
-    assert memory.there() == (81559 * 2**20, True)
-    monkeypatch.setattr(memory, "_sees_gpu", lambda: False)  # a backend without support for it
-    assert memory.there() == (memory.host(), False)
+    assert step_memory.gpus() == [81559 * 2**20]
+    monkeypatch.setattr(step_memory, "_sees_gpu", lambda: True)
+    assert step_memory.available() == (81559 * 2**20, True)
+    monkeypatch.setattr(step_memory, "_sees_gpu", lambda: False)  # a backend without support for it
+    assert step_memory.available() == (step_memory.host(), False)
     program.write_text("#!/bin/sh\nexit 9\n")
-    assert memory.gpus() == []
+    assert step_memory.gpus() == []

@@ -7,12 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kaleidobert.drawing.catalogue import VIEWS, draw, write_catalogue
-from kaleidobert.drawing.design import design, subcategory
+from kaleidobert.drawing.catalogue import VIEWS, draw, layout, write_catalogue
+from kaleidobert.drawing.design import KINDS, design, subcategory
 from kaleidobert.drawing.garments.sketches import SKETCHES
-from kaleidobert.drawing.kinds import KINDS
 from kaleidobert.drawing.palette import COLOURS
-from kaleidobert.drawing.picture import layout
 from kaleidobert.drawing.wording import describe
 from kaleidobert.errors import UserError
 

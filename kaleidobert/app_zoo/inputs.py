@@ -16,7 +16,7 @@ from kaleidobert.app_zoo.fetch import Bar, in_bytes
 from kaleidobert.configs import AlignConfig, FetchConfig, RecordsConfig
 from kaleidobert.configs.addresses import Address
 from kaleidobert.errors import UserError
-from kaleidobert.released.tf_prefix import prefix_of
+from kaleidobert.released.tf_checkpoint import prefix_of
 from kaleidobert.remote import cache, downloads
 from kaleidobert.remote.streams import MIRROR
 

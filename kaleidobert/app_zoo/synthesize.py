@@ -8,7 +8,6 @@ from PIL import Image
 from tqdm import tqdm
 
 from kaleidobert import io as files
-from kaleidobert import locks
 from kaleidobert.configs import SynthesizeConfig
 from kaleidobert.datasets.products import read_image
 from kaleidobert.datasets.sources.table import jsonl_rows
@@ -20,7 +19,7 @@ BYTES_PER_PIXEL = 0.45  # picture and mask, measured on drawn catalogues
 
 def dry_run(config: SynthesizeConfig) -> None:
     """Check the folder, print sizes."""
-    locks.check(config.catalogue)
+    files.check_unlocked(config.catalogue)
     files.check_folder(config.catalogue)
     pictures = config.num_products * config.views
     print(f"{pictures:,} pictures of {config.size} x {config.size} in {config.catalogue}, about "

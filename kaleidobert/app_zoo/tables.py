@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from kaleidobert import io, locks
+from kaleidobert import io
 from kaleidobert.configs import TablesConfig
 from kaleidobert.errors import UserError
 from kaleidobert.evaluators.report.tables import TASKS, Result, kind, markdown, tables, to_json
@@ -42,7 +42,7 @@ def run(config: TablesConfig) -> None:
     if config.out is None:
         print(text, end="")
         return
-    with locks.held(config.out, wait=10, name=".tables.md.lock"):  # both files are of the same tables
+    with io.locked(config.out, wait=10, name=".tables.md.lock"):  # both files are of the same tables
         io.write_text(config.out / "tables.md", text)
         io.write_json(config.out / "tables.json", {"runs": [str(Path(result.where).parent) for result in found],
                                                       "tables": [to_json(table) for table in made]})

@@ -4,8 +4,123 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kaleidobert.drawing.kinds import KINDS, Kind, Odds
 from kaleidobert.drawing.palette import COLOURS, RGB, jitter, luminance, tonal
+
+# --- What there is to draw: for each subcategory its category, its nouns, its odds of features and of patterns
+
+Odds = tuple[tuple[str, float], ...]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One subcategory. features: {key: odds}; contrast: keys that may be drawn in the second colour; dials: see design.py."""
+
+    category: str
+    nouns: tuple[str, ...]
+    features: dict[str, Odds]
+    patterns: Odds
+    contrast: tuple[str, ...] = ()
+    colours: tuple[str, ...] = ()
+
+
+def odds(text: str) -> Odds:
+    words = text.split()
+    return tuple((name, float(weight)) for name, weight in zip(words[::2], words[1::2], strict=True))
+
+
+def _kind(category: str, nouns: str, patterns: str, contrast: str = "", colours: str = "", **features: str) -> Kind:
+    table = {key: odds(text) for key, text in features.items()}
+    return Kind(category, tuple(nouns.split("|")), table, odds(patterns), tuple(contrast.split()), tuple(colours.split()))
+
+
+SOLID = "solid 1"
+SHIRTING = "solid 8 striped 3 pinstriped 2 checked 3 dotted 2 floral 1.5"
+JERSEY = "solid 9 striped 5 colour-block 2 dotted 1 floral 1 camouflage 1 gradient 1"
+KNIT = "solid 9 striped 4 zigzag 2 colour-block 2 checked 1"
+TAILORED = "solid 9 pinstriped 2 checked 2"
+GOWN = "solid 8 dotted 2 floral 3 striped 1 gradient 1.5 zigzag .7"
+LEATHER = "solid 8 colour-block 1.5 floral .7 striped 1 checked 1 zigzag .6"
+PRINTS = "none 7 star 1 heart 1 circle 1 moon 1 lightning 1"
+DENIM = "blue navy black grey white"
+
+KINDS: dict[str, Kind] = {
+    "T-SHIRTS": _kind("TOPS", "t-shirt|tee", JERSEY, "collar cuffs", sleeve="short 7 long 2 elbow 1",
+                      collar="crew 5 vneck 3 scoop 2", pocket="none 3 chest 2", print=PRINTS, cuffs="none 3 trim 1",
+                      hem="straight 3 curved 2"),
+    "SHIRTS": _kind("TOPS", "shirt|button-down", SHIRTING, "collar cuffs", sleeve="long 7 short 3", collar="spread 7 band 3",
+                    buttons="row 1", pocket="none 3 chest 3 two 2", cuffs="barrel 1", hem="curved 2 straight 1"),
+    "POLOS": _kind("TOPS", "polo|polo shirt", JERSEY, "collar cuffs", sleeve="short 8 long 2", collar="polo 1",
+                   placket="buttons 3 zip 1", cuffs="ribbed 1", logo="none 1 chest 1", hem="straight 2 vented 1"),
+    "TANK TOPS": _kind("TOPS", "tank top|camisole", JERSEY, "straps", straps="thin 2 wide 3", collar="scoop 2 vneck 1 square 1",
+                       print=PRINTS, hem="straight 3 cropped 2 flared 2"),
+    "SWEATERS": _kind("KNITWEAR", "sweater|pullover", KNIT, "collar cuffs hem", sleeve="long 1",
+                      collar="crew 4 vneck 3 turtle 3", cuffs="ribbed 1", hem="ribbed 1", print="none 8 star 1 heart 1 moon 1"),
+    "CARDIGANS": _kind("KNITWEAR", "cardigan|knit jacket", KNIT, "cuffs hem buttons", sleeve="long 1", collar="vneck 2 shawl 1",
+                       buttons="row 1", pocket="none 1 patch 2", cuffs="ribbed 1", hem="ribbed 1"),
+    "HOODIES": _kind("KNITWEAR", "hoodie|hooded sweatshirt", JERSEY, "hood cuffs hem drawstring", sleeve="long 1",
+                     hood="soft 1", drawstring="hood 1", zip="none 1 front 1", pocket="kangaroo 4 none 1", cuffs="ribbed 1",
+                     hem="ribbed 1", print=PRINTS),
+    "COATS": _kind("OUTERWEAR", "coat|overcoat", TAILORED, "collar belt", sleeve="long 1", collar="notch 3 shawl 1 peak 2",
+                   buttons="row 1 double 1", pocket="flap 2 welt 1 patch 1", belt="none 2 waist 1", cuffs="none 2 tab 1"),
+    "BOMBERS": _kind("OUTERWEAR", "bomber jacket|bomber", "solid 8 camouflage 1.5 colour-block 2 floral .7 striped .5",
+                     "collar cuffs hem sleeve", sleeve="long 1", collar="stand 1", zip="front 1", pocket="slant 3 zip 2",
+                     cuffs="ribbed 1", hem="ribbed 1"),
+    "BLAZERS": _kind("OUTERWEAR", "blazer|suit jacket", TAILORED, "collar pocket buttons", sleeve="long 1",
+                     collar="notch 3 peak 2 shawl 1", buttons="one 1 two 2 double 1", pocket="flap 3 patch 1 welt 1",
+                     hem="curved 1 straight 1"),
+    "DOWN JACKETS": _kind("OUTERWEAR", "down jacket|puffer jacket", "solid 8 camouflage 1 colour-block 2 gradient 1",
+                          "collar hood zip", sleeve="long 3 sleeveless 1", zip="front 1", collar="funnel 1",
+                          hood="none 1 soft 1", pocket="zip 2 none 1", cuffs="elastic 1"),
+    "JEANS": _kind("TROUSERS", "jeans|denim trousers", SOLID, "cuffs", DENIM, fit="skinny 1 straight 1 flared 1",
+                   waistband="loops 1", pocket="five 1", rips="none 2 knee 1", cuffs="none 2 rolled 1", button="front 1"),
+    "SHORTS": _kind("TROUSERS", "shorts|bermudas", "solid 7 striped 2 checked 2 floral 2 dotted 1 camouflage 1",
+                    "drawstring stripe cuffs", waistband="elastic 2 loops 1", drawstring="none 1 waist 2",
+                    pocket="slant 2 cargo 1", cuffs="none 2 rolled 1", stripe="none 3 side 1"),
+    "SWEATPANTS": _kind("TROUSERS", "sweatpants|lounge pants", "solid 9 colour-block 2 camouflage 1 gradient 1",
+                        "stripe cuffs drawstring waistband", waistband="elastic 1", drawstring="waist 3 none 1",
+                        pocket="slant 3 zip 1", cuffs="ribbed 1", stripe="none 1 side 1"),
+    "DRESSES": _kind("DRESSES & SKIRTS", "dress|day dress", SHIRTING, "belt collar",
+                     sleeve="sleeveless 2 short 2 puff 2 long 1", collar="scoop 2 vneck 2 square 1 crew 1",
+                     belt="none 1 waist 1", hem="flared 2 straight 2 ruffle 2", buttons="none 3 row 1"),
+    "GOWNS": _kind("DRESSES & SKIRTS", "gown|evening dress", GOWN, "belt straps", straps="none 1 thin 2 halter 1 single 1",
+                   bodice="sweetheart 1 straight 1", belt="none 1 sash 1", hem="flared 2 ruffle 2 mermaid 2",
+                   slit="none 2 side 1"),
+    "SKIRTS": _kind("DRESSES & SKIRTS", "skirt", SHIRTING, "waistband", waistband="flat 2 elastic 1",
+                    pleats="none 1 knife 1", fit="flared 2 pencil 1", hem="straight 2 ruffle 1", buttons="none 3 row 1",
+                    slit="none 3 side 1"),
+    "JUMPSUITS": _kind("DRESSES & SKIRTS", "jumpsuit|one-piece", SHIRTING, "belt zip", sleeve="sleeveless 2 short 1 long 1",
+                       collar="vneck 2 spread 2 crew 1", zip="none 1 front 1", belt="waist 2 none 1", fit="straight 1 wide 1",
+                       pocket="slant 1 none 1"),
+    "SNEAKERS": _kind("SHOES", "sneakers|trainers", LEATHER, "toe stripes tab", top="low 3 high 2", closure="laces 3 velcro 1",
+                      sole="rubber 2 platform 1 gum 1", toe="none 1 cap 1", stripes="none 1 side 1", tab="none 1 heel 1"),
+    "BOOTS": _kind("SHOES", "boots|leather boots", "solid 1", "closure tab", shaft="ankle 3 knee 2",
+                   heel="flat 2 block 2 stiletto 1", closure="none 1 laces 2 zip 1 panels 2", toe="round 2 pointed 1",
+                   tab="none 1 pull 1", strap="none 3 buckle 1"),
+    "HEELS": _kind("SHOES", "heels|pumps", "solid 6 dotted 1 floral 1 checked 1", "heel strap bow",
+                   heel="stiletto 3 block 2 kitten 2 wedge 2", toe="pointed 2 round 1 open 1", strap="none 1 ankle 2",
+                   bow="none 2 vamp 1"),
+    "SANDALS": _kind("SHOES", "sandals|slides", "solid 6 striped 1 floral 1", "sole", straps="double 2 cross 1 gladiator 2",
+                     sole="flat 2 platform 2 cork 2", buckle="none 1 side 2"),
+    "LOAFERS": _kind("SHOES", "loafers|slip-ons", "solid 6 checked 1 floral .6", "sole vamp",
+                     vamp="penny 2 tassel 2 horsebit 2", sole="leather 2 lug 1", heel="stacked 1", toe="round 1 pointed 1"),
+    "TOTES": _kind("BAGS", "tote|tote bag|shopper", "solid 7 striped 3 checked 1 floral 1 colour-block 1 dotted 1",
+                   "handles base pocket", handles="long 1 short 1", pocket="none 1 front 1", print=PRINTS,
+                   base="none 2 panel 1", zip="none 2 top 1"),
+    "BACKPACKS": _kind("BAGS", "backpack|rucksack", "solid 7 camouflage 1.5 checked 1 floral 1 colour-block 1.5",
+                       "pocket straps flap handle", straps="shoulder 1", handle="top 1", flap="buckle 1 none 1",
+                       pocket="front 1", zip="front 1"),
+    "CLUTCHES": _kind("BAGS", "clutch|pouch", "solid 6 floral 1 zigzag 1 checked 1 striped 1 gradient 1", "flap strap tassel",
+                      flap="envelope 1 none 1", clasp="metal 1", strap="none 1 wrist 1", tassel="none 2 zip 1"),
+    "SHOULDER BAGS": _kind("BAGS", "shoulder bag|crossbody bag", LEATHER, "flap strap", strap="leather 1 chain 1",
+                           flap="round 2 straight 1", clasp="turn 1 none 1", pocket="none 3 front 1", tassel="none 3 side 1"),
+    "CAPS": _kind("HATS", "cap|baseball cap", "solid 7 checked 1 camouflage 1 colour-block 1 floral 1", "brim button logo",
+                  brim="curved 2 flat 1", button="top 1", logo="front 2 none 1", eyelets="crown 1"),
+    "BEANIES": _kind("HATS", "beanie|knit hat", "solid 6 striped 3 zigzag 1 colour-block 1", "cuff pompom",
+                     cuff="folded 3 none 1", pompom="none 1 top 1", patch="none 2 cuff 1"),
+    "BRIMMED HATS": _kind("HATS", "hat|fedora", "solid 6 checked 1 pinstriped 1", "band", brim="wide 1 narrow 1",
+                          band="ribbon 3 leather 1", feather="none 2 side 1", crown="pinched 2 round 1", bow="none 2 side 1"),
+}
+
 
 DIALS = ("width", "length", "flare", "neck", "sleeve", "pose", "detail", "place", "curve", "size")  # free numbers of a shape
 DESIGN, WORDING, SPLIT, PICTURE = 0, 1, 2, 3  # purposes of a generator; pictures use PICTURE + view
@@ -137,4 +252,3 @@ def _sensible(name: str, features: dict[str, str], pattern: str) -> dict[str, st
     if name == "DOWN JACKETS" and features.get("sleeve") == "sleeveless":
         drop |= {"cuffs"}
     return {key: choice for key, choice in features.items() if key not in drop}
-

@@ -20,7 +20,7 @@ from typing import Any
 import yaml
 
 import kaleidobert
-from kaleidobert import configs, io, locks
+from kaleidobert import configs, io
 from kaleidobert.engines.distributed import cluster
 from kaleidobert.engines.distributed.distribution import ALONE, here
 from kaleidobert.errors import UserError
@@ -30,7 +30,7 @@ FREE = ("workers", "devices")  # keys of `train` that say how a run is carried o
 
 
 class Run:
-    """A claimed run folder, locked for as long as this is kept, or the locks.scope around it. Of the processes of one run the first
+    """A claimed run folder, locked for as long as this is kept, or the io.lock_scope around it. Of the processes of one run the first
     claims it and writes; the others read.
 
     Raises UserError where it holds another run, cannot be written or is in use by another command, and where the processes do not
@@ -48,7 +48,7 @@ class Run:
         self._writes = place.first
         if self._writes:
             check_folder(folder, config)
-            self._lock = locks.claim(folder, fix=FIX)
+            self._lock = io.lock(folder, fix=FIX)
             _check_content(folder, config)  # of another command, which has ended meanwhile
             io.clear(folder)
             if not (folder / "config.yaml").is_file():
@@ -102,7 +102,7 @@ def check_folder(folder: Path, config: Any) -> None:
     write it, where another command is using it or nothing can be written. Leaves nothing behind."""
     _check_content(folder, config)
     if cluster.read(os.environ).rank == 0:
-        locks.check(folder, FIX)
+        io.check_unlocked(folder, FIX)
         io.check_folder(folder, "choose another folder with run=...")
 
 

@@ -11,7 +11,6 @@ from kaleidobert import levels as kaleido
 from kaleidobert.errors import UserError
 from kaleidobert.levels import KaleidoLevel
 from kaleidobert.losses.classification import cross_entropy
-from kaleidobert.losses.divergence import kl
 
 TOKEN_EPSILON = 1e-5  # as released: mlm = sum(w * loss) / (sum(w) + 1e-5)
 SMALLEST_SUM = 1e-12  # a batch in which no example counts has loss 0
@@ -83,3 +82,23 @@ def total(losses: Mapping[str, Loss], outputs: Mapping[str, Any], targets: Mappi
 
 def _patches(logits, features, joint: bool):
     return ops.mean(kl(logits, features, joint), axis=-1)  # [B]: k is the same for all, so the mean over B is that over B*k
+
+
+# --- The loss of masked patches: KL divergence between softmaxed features (paper, section 3.3)
+
+
+SMALLEST = 1e-7  # as released: both distributions are clipped to [SMALLEST, 1]
+
+
+def kl(logits, features, joint: bool = False):
+    """KL(softmax(features) || softmax(logits)) per patch, in nats and float32: both [..., k, F] -> [..., k].
+
+    joint: as the release does with grey patches, the softmax of the true features runs over all k*F at once. A patch's
+    target then sums to about 1/k and the value, no longer a divergence, may be negative.
+    """
+    logits, features = ops.cast(logits, "float32"), ops.cast(features, "float32")
+    rank = len(features.shape)
+    axis = (rank - 2, rank - 1) if joint else -1  # counted from the front: Keras mistakes several counted from the end
+    target = ops.clip(ops.softmax(features, axis=axis), SMALLEST, 1.0)
+    predicted = ops.clip(ops.softmax(logits, axis=-1), SMALLEST, 1.0)
+    return ops.sum(target * (ops.log(target) - ops.log(predicted)), axis=-1)

@@ -12,7 +12,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from kaleidobert.layers.pair_blocks import FirstPosition, OwnStart, SharedBlock
+from kaleidobert.layers.encoder import FirstPosition, OwnStart, SharedBlock
 from kaleidobert.model_zoo.backbone import Backbone
 from kaleidobert.model_zoo.kaleidobert import TOWERS, Matcher
 from kaleidobert.specs import TEXT

@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from kaleidobert import io, locks
+from kaleidobert import io
 from kaleidobert.errors import UserError
 from kaleidobert.remote.streams import Stream, shown
 
@@ -29,7 +29,7 @@ def locked(path: Path, stop: threading.Event) -> Iterator[BinaryIO]:
     """
     while True:
         path.parent.mkdir(parents=True, exist_ok=True)
-        file = locks.attempt(path)
+        file = io.try_lock(path)
         if file is not None:
             with file:
                 yield file

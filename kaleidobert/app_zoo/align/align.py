@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from kaleidobert import configs, io, locks
+from kaleidobert import configs, io
 from kaleidobert.app_zoo import lineage
-from kaleidobert.app_zoo.align import parts as align_parts
+from kaleidobert.app_zoo.align import report as align_parts
 from kaleidobert.app_zoo.align import words as align_words
 from kaleidobert.app_zoo.align.captioner import CaptionerRun, folder, settings
 from kaleidobert.app_zoo.align.report import evaluate, statistics, tell
@@ -50,7 +50,7 @@ def run(config: AlignConfig) -> None:
     """Train the captioner, or load it; caption and align every picture; store the links in the bank; write results."""
     captioner = _open(config)
     captioner.rates()  # refuses a warm-up that is too long before a folder is made
-    with locks.held(config.run, fix=FIX):  # of all modes: they share the captioner
+    with io.locked(config.run, fix=FIX):  # of all modes: they share the captioner
         _run(config, captioner)
 
 
@@ -70,7 +70,7 @@ def _run(config: AlignConfig, captioner: CaptionerRun) -> None:
     parts = {}
     if config.keep_maps:
         _keep_maps(bank, place, notes)
-        parts = align_parts.evaluate(bank, place, notes, (config.data.train_split, config.data.val_split), config.train.seed)
+        parts = align_parts.evaluate_parts(bank, place, notes, (config.data.train_split, config.data.val_split), config.train.seed)
     report = evaluate(captioner, notes, place)
     model = model_of(config)
     io.write_json(place / "results.json", {"task": "align", "model": model, "mode": config.mode, **report,
@@ -83,7 +83,7 @@ def _run(config: AlignConfig, captioner: CaptionerRun) -> None:
     if not config.grid.keep:
         for name in ("grids", "cells"):
             shutil.rmtree(folder(config) / name, ignore_errors=True)
-    align_parts.tell(parts)
+    align_parts.tell_parts(parts)
     print(f"{head_name(model)}; {model['trained']}")
     tell(config, report, info["statistics"], place)
 
@@ -112,7 +112,7 @@ def _open(config: AlignConfig) -> CaptionerRun:
                         "the training ends early", "set captioner.patience=0 to train all epochs, or a share as held_out")
     if not (folder(config) / "config.yaml").is_file():
         check_folder(config.run, settings(config))  # refuses a folder that holds something else
-    locks.check(config.run, FIX)
+    io.check_unlocked(config.run, FIX)
     io.check_folder(config.run, "choose another folder with run=...")
     bank = Bank(config.data.bank)
     bank.require(bank.levels, config.data.encoder)

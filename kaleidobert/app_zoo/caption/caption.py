@@ -12,7 +12,7 @@ from keras import ops
 
 from kaleidobert import io
 from kaleidobert.app_zoo import lineage, materials, models, tables, trimming
-from kaleidobert.app_zoo.caption import pictures, writing
+from kaleidobert.app_zoo.caption import writing
 from kaleidobert.app_zoo.caption.baselines import simple_captions
 from kaleidobert.app_zoo.caption.choice import Chooser
 from kaleidobert.app_zoo.caption.writing import Score
@@ -123,7 +123,7 @@ def _run(config: CaptionConfig) -> None:
     io.write_text(config.run / "captions.jsonl", "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
     coco_captions.write_results(config.run / "captions_coco.json", ids, captions["captions"])
     coco_captions.write_annotations(config.run / "references_coco.json", ids, data.references)
-    missing = pictures.draw(config.run / "captions.png", bank, data.shown, captions, data.references)
+    missing = writing.draw(config.run / "captions.png", bank, data.shown, captions, data.references)
     chosen = {"share_found": float(found.mean()), "written": reports.pop("written")} if chooser else {}
     if config.train.epochs:
         chosen["choice"] = materials.choice(bank, _hold_out(config, data)[1]).facts()

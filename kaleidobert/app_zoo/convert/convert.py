@@ -9,10 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from kaleidobert import io, locks
+from kaleidobert import io
 from kaleidobert.app_zoo import lineage
 from kaleidobert.app_zoo.convert import bank
-from kaleidobert.app_zoo.convert import files as convert_files
 from kaleidobert.configs import ConvertConfig, Fresh
 from kaleidobert.errors import UserError
 from kaleidobert.model_zoo import checkpoints
@@ -22,7 +21,7 @@ from kaleidobert.released import bert as bert_start
 from kaleidobert.released import checkpoints as released
 from kaleidobert.released.config import beside, config_json, vocabulary_sha256
 from kaleidobert.released.names import COUNTERS, LABELS, SLOTS, bare, is_bert
-from kaleidobert.released.tf_prefix import prefix_of
+from kaleidobert.released.tf_checkpoint import prefix_of
 
 OURS = ".npz"
 
@@ -40,8 +39,8 @@ def dry_run(config: ConvertConfig) -> None:
     """Read and check everything, write nothing."""
     if bank.is_bank(config.source):
         return bank.dry_run(config)
-    if convert_files.is_data(config.source):
-        return convert_files.dry_run(config)
+    if bank.is_data(config.source):
+        return bank.dry_run_files(config)
     io.check_folder(config.target.parent, "choose another target")
     plan = _plan(config)
     print("\n".join(plan.lines))
@@ -52,11 +51,11 @@ def run(config: ConvertConfig) -> None:
     """Convert; what did not come along is listed."""
     if bank.is_bank(config.source):
         return bank.run(config)
-    if convert_files.is_data(config.source):
-        return convert_files.run(config)
+    if bank.is_data(config.source):
+        return bank.run_files(config)
     io.check_folder(config.target.parent, "choose another target")
     plan = _plan(config)
-    with locks.held(config.target.parent, name=f".{config.target.name}.lock"):
+    with io.locked(config.target.parent, name=f".{config.target.name}.lock"):
         _check_free(config.target)  # again: another process may have ended meanwhile
         print("\n".join(plan.lines))
         for path, content in plan.small.items():  # first: where the disk is full, the same command can be given again

@@ -27,9 +27,9 @@ from kaleidobert.evaluators import paired, retrieval
 from kaleidobert.evaluators.candidates import candidates
 from kaleidobert.evaluators.candidates.lists import CandidateLists, Gallery
 from kaleidobert.evaluators.candidates.protocols import PROTOCOLS
-from kaleidobert.evaluators.draws import average
 from kaleidobert.evaluators.report import plots
 from kaleidobert.evaluators.report.tables_read import head_name
+from kaleidobert.evaluators.retrieval import average
 from kaleidobert.losses import additive, matching
 from kaleidobert.model_zoo import checkpoints
 

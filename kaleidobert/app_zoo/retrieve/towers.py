@@ -1,7 +1,9 @@
 """The towers of the head "contrast": trained before the encoder, in a folder of their own in the run (ours; layers/dual_encoder.py)."""
 
 from dataclasses import replace
+from typing import Any
 
+import keras
 import numpy as np
 
 from kaleidobert.app_zoo import models, trimming
@@ -19,8 +21,33 @@ from kaleidobert.evaluators.candidates.candidates import CandidateLists
 from kaleidobert.evaluators.report import plots
 from kaleidobert.losses import matching
 from kaleidobert.model_zoo import checkpoints
-from kaleidobert.model_zoo.dual_encoder import Towers
 from kaleidobert.model_zoo.kaleidobert import TOWERS, Matcher
+
+# --- The towers of a matcher with head "contrast", without its encoder: what is trained first, and what searches a catalogue quickly
+
+class Towers(keras.Model):
+    """{"text_side", "picture_side"}: f32[B, W], whose product is the match. Inputs: patch_features, token_ids, token_mask.
+
+    Its variables are the matcher's own: training it trains the matcher's towers.
+    """
+
+    kind = "towers"
+
+    def __init__(self, matcher: Matcher):
+        super().__init__(name=self.kind)
+        self.matcher_config = matcher.get_config()
+        self.scale = matcher.backbone.get_layer("feature_scale") if matcher.backbone.standardise_features else None
+        self.towers = matcher.get_layer(TOWERS)
+        self.built = True
+
+    def call(self, inputs, training=False):
+        features = inputs["patch_features"] if self.scale is None else self.scale(inputs["patch_features"])
+        text, picture = self.towers(features, inputs["token_ids"], inputs["token_mask"], training=training)
+        return {"text_side": text, "picture_side": picture}
+
+    def describe(self) -> dict[str, Any]:
+        """As KaleidoModel.describe."""
+        return {"kind": self.kind, "config": self.matcher_config, "identity": {}}
 
 
 def check(config: RetrieveConfig) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from kaleidobert import configs, io, locks
+from kaleidobert import configs, io
 from kaleidobert import levels as kaleido
 from kaleidobert.datasets.bank.bank import Bank, sha256
 from kaleidobert.errors import UserError
@@ -36,7 +36,7 @@ def write(bank: Bank, blocks: Iterable[np.ndarray], captions: Iterable[Mapping[s
     interrupted write leaves no alignment. Raises UserError where blocks or captions do not fit the bank, the disk is full or another
     process writes the bank for more than a minute.
     """
-    with locks.held(bank.folder, WAIT, "wait until it has ended and run the same command again: what was made is kept"):
+    with io.locked(bank.folder, WAIT, "wait until it has ended and run the same command again: what was made is kept"):
         return _write(bank, blocks, captions, {"mode": mode, "captioner_sha256": captioner, "settings": dict(settings)}, statistics)
 
 

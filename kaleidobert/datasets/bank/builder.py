@@ -11,6 +11,9 @@ notes is made again only where a picture has changed since. The index is written
 import hashlib
 import json
 import os
+import re
+import shutil
+import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -18,16 +21,17 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import zip_longest
 from multiprocessing import get_context
+from multiprocessing.queues import SimpleQueue
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
-from kaleidobert import configs, io, locks
+from kaleidobert import configs, io
 from kaleidobert import levels as kaleido
 from kaleidobert.configs import RecordsConfig
-from kaleidobert.datasets.bank import classes, patch_extraction, storage, worker_processes
+from kaleidobert.datasets.bank import classes, patch_extraction, storage
 from kaleidobert.datasets.bank.bank import FORMAT, sha256
 from kaleidobert.datasets.products import Product, digest, stamp
 from kaleidobert.errors import UserError
@@ -84,7 +88,7 @@ def check(config: RecordsConfig, products: Sequence[Product]) -> str:
                         f"{TRAIN!r} beside {sorted({product.split for product in products})[:8]}",
                         "correct the catalogue's split column, or name a text.vocabulary")
     mark = check_folder(config, products)
-    locks.check(config.bank, FIX)
+    io.check_unlocked(config.bank, FIX)
     io.check_folder(config.bank, "choose another folder with bank=...")
     return mark
 
@@ -113,10 +117,10 @@ def _check_work(folder: Path, mark: str) -> None:
 
 
 def claim(config: RecordsConfig, products: Sequence[Product]) -> str:
-    """Check, lock the folder for the length of the locks.scope, clear away what a killed run left half written, and write the
+    """Check, lock the folder for the length of the io.lock_scope, clear away what a killed run left half written, and write the
     fingerprint, which is returned, into the folder."""
     mark = check(config, products)
-    lock = locks.claim(config.bank, fix=FIX)  # noqa: F841  outside of a scope it goes with this name
+    lock = io.lock(config.bank, fix=FIX)  # noqa: F841  outside of a scope it goes with this name
     _check_work(config.bank, mark)  # of another process, which has ended meanwhile
     for folder in (config.bank, config.bank / "shards"):
         io.clear(folder)
@@ -205,7 +209,7 @@ def build_shards(config: RecordsConfig, products: Sequence[Product], build_encod
             yield len(part)
         else:
             todo.append((number, part))
-    cores, devices = os.cpu_count() or 1, worker_processes.gpus() if todo else []
+    cores, devices = os.cpu_count() or 1, gpus() if todo else []
     usual = len(devices) if devices and config.encoder.name != "pixels" else cores
     workers = max(1, min(config.workers or usual, len(todo)))
     config = replace(config, threads=config.threads or max(1, cores // workers))
@@ -215,9 +219,9 @@ def build_shards(config: RecordsConfig, products: Sequence[Product], build_encod
         return
     context = get_context("spawn")  # a process forked after TensorFlow started its threads hangs
     shares = context.SimpleQueue()
-    for share in worker_processes.environments(workers, devices, cores):
+    for share in environments(workers, devices, cores):
         shares.put(share)
-    with ProcessPoolExecutor(workers, context, worker_processes.settle, (shares,)) as pool:
+    with ProcessPoolExecutor(workers, context, settle, (shares,)) as pool:
         futures = [pool.submit(build_shard, config, number, part, build_encoder, build_network) for number, part in todo]
         try:
             for future in as_completed(futures):
@@ -377,3 +381,56 @@ def _save(path: Path, array: np.ndarray) -> None:
     with io.atomic(path) as file:
         # only its write method: into a real file numpy writes past Python, and a full disk is an error without a number
         np.save(SimpleNamespace(write=file.write), array)
+
+
+# --- Which cores and GPUs the worker processes of this machine get
+
+
+DEVICES = "CUDA_VISIBLE_DEVICES"
+SHARED = {"TF_FORCE_GPU_ALLOW_GROWTH": "true", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}  # memory as needed: others need some too
+
+
+def gpus(environment: Mapping[str, str] = os.environ) -> list[str]:
+    """The NVIDIA GPUs of this machine as CUDA_VISIBLE_DEVICES names them; of one that is divided, its parts.
+
+    Where that variable is set, those that it names.
+    """
+    if DEVICES in environment:
+        names = [name.strip() for name in environment[DEVICES].split(",")]
+        ends = [place for place, name in enumerate(names) if name in ("", "-1")]  # CUDA itself reads no further
+        return names[: ends[0]] if ends else names
+    program = shutil.which("nvidia-smi")
+    if program is None:
+        return []
+    try:
+        return listed(subprocess.run([program, "-L"], capture_output=True, text=True, timeout=60).stdout)
+    except (OSError, subprocess.TimeoutExpired):  # a driver that does not answer
+        return []
+
+
+def listed(text: str) -> list[str]:
+    """The names in what nvidia-smi -L prints.
+
+    >>> listed("GPU 0: NVIDIA A30 (UUID: GPU-1)\\nGPU 1: NVIDIA A30 (UUID: GPU-2)\\n  MIG 1g.6gb Device 0: (UUID: MIG-3)\\n")
+    ['GPU-1', 'MIG-3']
+    """
+    found: list[list[str]] = []
+    for line in text.splitlines():
+        if name := re.search(r"\(UUID: (\S+)\)", line):
+            if line.startswith("GPU"):
+                found.append([name[1]])
+            elif found:
+                found[-1].append(name[1])
+    return [name for names in found for name in (names[1:] or names)]
+
+
+def environments(workers: int, devices: list[str], cores: int) -> list[dict[str, str]]:
+    """The variables of each process: a share of the cores, and one of the GPUs in turn; without GPUs nothing about them is said."""
+    threads = str(max(1, cores // workers))
+    shares = {"TF_NUM_INTRAOP_THREADS": threads, "TF_NUM_INTEROP_THREADS": "1", "OMP_NUM_THREADS": threads}
+    return [shares | ({DEVICES: devices[number % len(devices)], **SHARED} if devices else {}) for number in range(workers)]
+
+
+def settle(shares: SimpleQueue) -> None:
+    """Take one of the environments for this process; must run before a network library is imported in it."""
+    os.environ.update(shares.get())

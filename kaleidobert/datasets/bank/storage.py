@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from kaleidobert import io, locks
+from kaleidobert import io
 from kaleidobert.datasets.bank import alignment
 from kaleidobert.datasets.bank.bank import Bank, sha256
 from kaleidobert.errors import UserError
@@ -42,7 +42,7 @@ def check(bank: Bank, target: Path, storage: str) -> dict[str, str]:
     begun = (target / MARK).is_file() and io.read_json(target / MARK) == mark
     if not begun and io.contents(target):
         raise UserError("the folder is not empty and holds no copy of this bank", str(target), fix="choose another target, or delete it")
-    locks.check(target, FIX)
+    io.check_unlocked(target, FIX)
     io.check_folder(target, "choose another target")
     made = [name for name in bank.index["shards"] if not (target / name).is_file()]
     values = num_vectors(bank.levels) * sum(end - first for first, end in map(bank.shard, map(bank.index["shards"].index, made)))
@@ -57,7 +57,7 @@ def convert(bank: Bank, target: Path, storage: str) -> Iterator[int]:
     source's table or its alignment is not what its index says.
     """
     mark = check(bank, target, storage)
-    with locks.held(target, fix=FIX):
+    with io.locked(target, fix=FIX):
         io.write_json(target / MARK, mark)
         io.clear(target)
         yield from _convert(bank, target, storage)
