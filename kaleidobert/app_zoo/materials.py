@@ -25,7 +25,7 @@ class Layout(Protocol):
 
 
 class PretrainBatches(Protocol):
-    """As sampler.PretrainSampler."""
+    """As pretraining.PretrainSampler."""
 
     def batch(self, step: int) -> Batch: ...
 

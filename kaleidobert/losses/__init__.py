@@ -1,7 +1,5 @@
-"""Losses as pure functions of keras.ops, one value per element; tasks.py reduces them.
+"""Losses as pure functions of keras.ops, one value per element.
 
-classification.py  cross_entropy
-divergence.py      kl: between a predicted and a true feature
-segmentation.py    cross_entropy_and_dice: of the foreground network
-tasks.py           Loss, for_tasks, total: the losses of pre-training by task name
+classification: cross entropy. tasks: the losses of pre-training by task name, and the KL divergence between features. matching: pairs and
+lists. captioning: words to come and words together. segmentation: of the foreground network. additive: losses that add up over parts.
 """

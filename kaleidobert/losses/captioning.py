@@ -26,7 +26,7 @@ def telling(outputs, targets, weights):
     """(f32[], f32[]): what the attention of single words is trained on, each per asked piece of the batch.
 
     outputs: "told", "held" of the word finder, logits to be added to the "told_prior", "held_prior" of targets; "told", "held"
-    of targets: the truth; of weights: what is asked (datasets.companions). Binary cross-entropies, summed over the words that
+    of targets: the truth; of weights: what is asked (sampling.cooccurrence). Binary cross-entropies, summed over the words that
     could stand in the sentence, and over those that the text could hold.
     """
     number = ops.maximum(ops.sum(weights["told"]), 1.0)

@@ -17,7 +17,7 @@ from kaleidobert.specs import ALONG_CAPTION
 
 
 class WordFinder(keras.Model):
-    """Trained on datasets.companions: {"told": f32[B, T, told], "held": f32[B, C], "looked": f32[B, T, N]}.
+    """Trained on sampling.cooccurrence: {"told": f32[B, T, told], "held": f32[B, C], "looked": f32[B, T, N]}.
 
     Inputs: pieces int[B, T], candidates i32[B, C], and grid f[B, N, F] of a frozen network or, where picture_size is not 0,
     picture uint8[B, s, s, 3], which an encoder trained along turns into N = grid x grid cells of F features, near = 0. "told", "held":

@@ -1,6 +1,8 @@
-"""From pictures and texts to examples, in numpy.
+"""From pictures and texts to examples, in numpy. The paper's three ideas have a file each.
 
-tokenization: text to word pieces. foreground: mask and box. patches: the Kaleido Patch Generator. pretexts: rotate, shuffle,
-camouflage, grey, blank. features: patches to bank rows. alignment: attention maps to links of tokens and patches (AAG).
-masking: what is masked, at random or guided by links (AGM). examples: inputs and targets. quantisation: features as bytes.
+patch_generator: the Kaleido Patch Generator (KPG), a picture to patches on all levels. alignment_generator: attention maps to links of
+words and patches (the last step of the Attention-based Alignment Generator, AAG; its captioner is model_zoo/show_attend_tell.py).
+alignment_guided_masking: what is masked, at random or guided by links (AGM). pretexts: rotate, shuffle, camouflage, grey, blank.
+foreground: mask and box. tokenization: text to word pieces and back. features: patches to bank rows. examples: inputs and targets.
+padding: what no text of a batch needs. quantisation: features as bytes.
 """

@@ -1,4 +1,4 @@
-"""The released TensorFlow 1 checkpoint as one of ours, and the way back; released_names.py has the names.
+"""The released TensorFlow 1 checkpoint as one of ours, and the way back; names.py has the names.
 
 prefix: the path of a checkpoint without ".index".
 """

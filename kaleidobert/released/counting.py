@@ -1,8 +1,8 @@
 """Ways to count that public code has and ours has not, on request: to compare with figures that were counted so.
 
-released: the Kaleido-BERT release; see released_results.py. fashionbert: the same with ids split at commas and their blanks kept, so
-that the first pair of every line of the file (a batch) has an id of its own and becomes a query of its own. fashionsap: the right
-candidate wins every tie. mvlt: ranks by the softmax of both logits in half precision, where close scores become equal.
+released: the Kaleido-BERT release; see results.py. fashionbert: the same with ids split at commas and their blanks kept, so that the
+first pair of every line of the file (a batch) has an id of its own and becomes a query of its own. fashionsap: the right candidate wins
+every tie. mvlt: ranks by the softmax of both logits in half precision, where close scores become equal.
 """
 
 from dataclasses import replace

@@ -1,6 +1,6 @@
 """Batches out of released rows: what was spoiled, masked and paired was baked into the files, so only the order is drawn here.
 
-The samplers have the protocol of sampler.PretrainSampler and task_samplers.LabelSampler: a batch is a pure function of (seed, step).
+The samplers have the protocol of pretraining.PretrainSampler and finetuning.LabelSampler: a batch is a pure function of (seed, step).
 Letters as in specs.py. Features are float32 and boxes the files' own integers, as the release fed them.
 """
 

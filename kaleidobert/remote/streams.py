@@ -1,4 +1,4 @@
-"""Streams of files, http(s):// or a local path, that can start in the middle; remote.py opens them, and s3:// too.
+"""Streams of files, http(s):// or a local path, that can start in the middle; objects.py opens them, and s3:// too.
 
 What ends a try but not the file is raised as Broken (worth another try) or Changed (start anew); what no try can mend as UserError.
 Addresses are shown without user, password and query.

@@ -1,2 +1,1 @@
-"""``kaleidobert align``: align (the command), captioner and finder (trained models), words, parts and report (what is told of them).
-"""
+"""``kaleidobert align``: align (the command), captioner and finder (trained models), words, report (what is told of them)."""

@@ -1,2 +1,1 @@
-"""``kaleidobert caption``: caption (the command), writing, choice (by a matcher), pictures, baselines (simple captions).
-"""
+"""``kaleidobert caption``: caption (the command), writing, choice (by a matcher), baselines (simple captions)."""

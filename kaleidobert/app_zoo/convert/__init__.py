@@ -1,2 +1,1 @@
-"""``kaleidobert convert``: convert (checkpoints), files (released text files), bank (banks).
-"""
+"""``kaleidobert convert``: convert (the command; checkpoints), data (banks, released text files)."""

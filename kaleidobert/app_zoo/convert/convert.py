@@ -1,5 +1,5 @@
 """``kaleidobert convert``: TensorFlow 1 checkpoints, the released ones or Google's BERT, to ours; ours to the released format;
-released text files to a folder of arrays (convert_files.py); a bank to one that holds its features otherwise (convert_bank.py).
+released text files to a folder of arrays, and a bank to one that holds its features otherwise (data.py).
 """
 
 import json
@@ -11,7 +11,7 @@ import numpy as np
 
 from kaleidobert import io
 from kaleidobert.app_zoo import lineage
-from kaleidobert.app_zoo.convert import bank
+from kaleidobert.app_zoo.convert import data
 from kaleidobert.configs import ConvertConfig, Fresh
 from kaleidobert.errors import UserError
 from kaleidobert.model_zoo import checkpoints
@@ -37,10 +37,10 @@ class Plan:
 
 def dry_run(config: ConvertConfig) -> None:
     """Read and check everything, write nothing."""
-    if bank.is_bank(config.source):
-        return bank.dry_run(config)
-    if bank.is_data(config.source):
-        return bank.dry_run_files(config)
+    if data.is_bank(config.source):
+        return data.dry_run(config)
+    if data.is_data(config.source):
+        return data.dry_run_files(config)
     io.check_folder(config.target.parent, "choose another target")
     plan = _plan(config)
     print("\n".join(plan.lines))
@@ -49,10 +49,10 @@ def dry_run(config: ConvertConfig) -> None:
 
 def run(config: ConvertConfig) -> None:
     """Convert; what did not come along is listed."""
-    if bank.is_bank(config.source):
-        return bank.run(config)
-    if bank.is_data(config.source):
-        return bank.run_files(config)
+    if data.is_bank(config.source):
+        return data.run(config)
+    if data.is_data(config.source):
+        return data.run_files(config)
     io.check_folder(config.target.parent, "choose another target")
     plan = _plan(config)
     with io.locked(config.target.parent, name=f".{config.target.name}.lock"):

@@ -1,2 +1,1 @@
-"""``kaleidobert evaluate``: evaluate (the command), scores, predictions, captions.
-"""
+"""``kaleidobert evaluate``: evaluate (the command), scores, predictions, captions."""

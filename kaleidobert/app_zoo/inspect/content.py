@@ -1,4 +1,4 @@
-"""What a page of ``kaleidobert inspect`` says about one spoiled example: made by inspect_examples.py, drawn by pages.py (HTML)
+"""What a page of ``kaleidobert inspect`` says about one spoiled example: made by examples.py, drawn by pages.py (HTML)
 and pages_png.py.
 
 Patches and places are counted from 1, as people count; labels from 0, as the model does.

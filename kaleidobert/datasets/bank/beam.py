@@ -1,7 +1,7 @@
 """Making the shards of a bank on Apache Beam: the numbers of the shards go through the pipeline, each worker makes whole shards.
 
 A worker reads the source itself, once per process, so that the pipeline stays small whatever the number of products; and it
-calls bank_builder.build_shard, so that the shards are those of the local path, byte for byte. Sources, weights and bank must
+calls builder.build_shard, so that the shards are those of the local path, byte for byte. Sources, weights and bank must
 lie where every worker sees them under the same paths. Works where `pip install kaleidobert[beam]` was run.
 """
 
@@ -20,7 +20,7 @@ _PRODUCTS: dict[str, Sequence[Product]] = {}  # the source that this process wor
 
 
 def build_shards(config: RecordsConfig, products: Sequence[Product], build_encoder: Any, build_network: Any = None) -> Iterator[int]:
-    """As bank_builder.build_shards, on config.beam.runner; what is new is yielded when the whole pipeline has ended.
+    """As builder.build_shards, on config.beam.runner; what is new is yielded when the whole pipeline has ended.
 
     Raises UserError as ``check``, and where the pipeline fails; finished shards are kept.
     """

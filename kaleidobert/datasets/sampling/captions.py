@@ -51,7 +51,7 @@ class CaptionSampler:
     """Batches (inputs, targets, weights) of the training rows: "grid" or "picture", "pieces" [B, L]; the pieces that follow.
 
     Rows without a word are left out. augment: pictures are mirrored and moved at random. ask: a function of rows and a length
-    that brings further arrays, as those of datasets.companions do.
+    that brings further arrays, as those of sampling.cooccurrence do.
     """
 
     def __init__(self, bank: Bank, grids: Grids, pieces: Pieces, rows: np.ndarray, batch_size: int, seed: int, augment: bool = False,

@@ -1,4 +1,4 @@
-"""Batches of unspoiled examples for fine-tuning: labels, matching and captions. Stateless, as sampler.py."""
+"""Batches of unspoiled examples for fine-tuning: labels, matching and captions. Stateless, as pretraining.py."""
 
 import numpy as np
 

@@ -184,7 +184,7 @@ class PretrainSampler:
 
 
 def quota(sampling: Sampling) -> alignment_guided_masking.Quota:
-    """What masking.plan reads of a configuration."""
+    """What alignment_guided_masking.plan reads of a configuration."""
     return alignment_guided_masking.Quota(sampling.mask_rate, sampling.max_masked, sampling.whole_word, sampling.pairs, sampling.camouflage)
 
 

@@ -1,2 +1,1 @@
-"""Where products come from: table (CSV, TSV, JSONL, and the way that the rows of all sources go), fashion_gen (the raw release), tfds.
-"""
+"""Where products come from: table (CSV, TSV, JSONL, and the way that the rows of all sources go), fashion_gen (the raw release), tfds."""

@@ -1,4 +1,4 @@
-"""The raw release of Fashion-Gen as rows for catalogue.py: its HDF5 files, or the extracted pictures beside their info texts.
+"""The raw release of Fashion-Gen as rows for table.py: its HDF5 files, or the extracted pictures beside their info texts.
 
     fashiongen_256_256_train.h5, fashiongen_256_256_validation.h5     one row of every array per picture:
         input_image uint8[N, h, w, 3]; input_productID int or bytes [N, 1]; texts as latin-1 bytes of a fixed length [N, 1]:

@@ -1,4 +1,4 @@
-"""Any prepared TFDS data set with pictures, texts and labels as rows for catalogue.py.
+"""Any prepared TFDS data set with pictures, texts and labels as rows for table.py.
 
 Columns name features: nested ones as captions/text, of a sequence the first element is taken, class labels become their names.
 Every row has ``split`` and ``row`` (its place, for data sets without an id) beside. TFDS files are read in order only, so the

@@ -1,2 +1,1 @@
-"""Sketches of garments, shoes and bags in their own coordinates; sketches.py has the table of all.
-"""
+"""Sketches of garments, shoes and bags in their own coordinates; sketches.py has the table of all."""

@@ -1,2 +1,1 @@
-"""Pictures for the foreground network: products and what goes with them (figures, clutter) before surroundings.
-"""
+"""Pictures for the foreground network: products and what goes with them (figures, clutter) before surroundings."""

@@ -1,2 +1,1 @@
-"""Lists of candidates for retrieval: candidates (drawn once, saved with their SHA-256), lists, pool (draws), protocols (as data).
-"""
+"""Lists of candidates for retrieval: candidates (drawn once, saved with their SHA-256), lists, protocols (as data)."""

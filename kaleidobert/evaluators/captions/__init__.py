@@ -1,2 +1,1 @@
-"""Captions judged: metrics (BLEU-4, ROUGE-L, CIDEr-D), tokens (PTB words), meteor, report (all of them).
-"""
+"""Captions judged: metrics (BLEU-4, ROUGE-L, CIDEr-D), tokens (PTB words), meteor, report (all of them)."""

@@ -1,2 +1,1 @@
-"""Results as tables and pictures: tables* in the layout of the paper's, plots* as PNG.
-"""
+"""Results as tables and pictures: tables* in the layout of the paper's, plots* as PNG."""

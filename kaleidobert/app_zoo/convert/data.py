@@ -1,4 +1,4 @@
-"""``kaleidobert convert`` of a bank: a copy whose features are bytes (storage=uint8, half the room), or float16 again."""
+"""``kaleidobert convert`` of data. Of a bank: a copy whose features are bytes (storage=uint8, half the room), or float16 again."""
 
 import os
 from pathlib import Path
