@@ -147,7 +147,10 @@ class Parts:
             optimizer, _ = models.schedule(config.train, PAIRS)
             optimizer.build(model.trainable_variables)
             loss = keras_peer.loss_function(config, config.levels)
-            self._trained = steps.train_step(model, loss, optimizer, config.train.clip_norm, config.train.accumulate), model
+            self._trained = (
+                steps.train_step(model, loss, optimizer, config.train.clip_norm, config.train.gradient_accumulation_steps),
+                model,
+            )
         return self._trained
 
     def _timed(self, run: Callable[[int], Any], wait: Callable[[Any], Any], least: float | None = None) -> float:

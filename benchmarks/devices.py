@@ -121,7 +121,7 @@ def work(options: argparse.Namespace) -> None:
 
 def _config(settings: Mapping[str, Any]) -> PretrainConfig:
     words = [f"train.batch_size={settings['batch']}", f"train.precision={settings['precision']}", f"train.devices={settings['devices']}",
-             "train.trim_text=false", "sampling.masking=random", "model.dropout=0", "model.attention_dropout=0"]
+             "train.dynamic_padding=false", "sampling.masking=random", "model.dropout=0", "model.attention_dropout=0"]
     return configs.load(PretrainConfig, random_bank.CONFIGS / random_bank.SIZES[settings["size"]].folder / "pretrain.yaml", words)
 
 

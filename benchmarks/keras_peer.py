@@ -14,7 +14,7 @@ from kaleidobert.app_zoo import models
 from kaleidobert.engines import feeding, steps
 from kaleidobert.levels import KaleidoLevel
 from kaleidobert.losses import tasks as losses
-from kaleidobert.losses.additive import Additive
+from kaleidobert.losses.additive import DecomposableLoss
 from kaleidobert.model_zoo.kaleidobert import Matcher, pretrainer
 
 TOTAL = 100_000  # steps of the learning rate's schedule
@@ -69,7 +69,7 @@ def read(path: str) -> tuple[dict[str, np.ndarray], ...]:
                      for part in ("inputs", "targets", "weights"))
 
 
-def loss_function(config: configs.PretrainConfig, levels: Sequence[KaleidoLevel]) -> Additive:
+def loss_function(config: configs.PretrainConfig, levels: Sequence[KaleidoLevel]) -> DecomposableLoss:
     """The losses of all tasks as ``kaleidobert pretrain`` adds them up."""
     by_task = losses.for_tasks(levels, config.losses.feature_target, config.losses.mlm_weight, config.losses.itm_weight)
 
@@ -77,10 +77,10 @@ def loss_function(config: configs.PretrainConfig, levels: Sequence[KaleidoLevel]
         values = losses.total(by_task, outputs, targets, weights, over)
         return {"loss": values.pop("total"), **values}
 
-    return Additive(loss, lambda weights: losses.denominators(by_task, weights))
+    return DecomposableLoss(loss, lambda weights: losses.denominators(by_task, weights))
 
 
-def gradients(model: keras.Model, loss: Additive, micro: int = 0) -> Callable[..., None]:
+def gradients(model: keras.Model, loss: DecomposableLoss, micro: int = 0) -> Callable[..., None]:
     """A function (inputs, targets, weights) that computes all gradients from numpy arrays, in parts of ``micro`` examples (0 = whole),
     and throws their sum away."""
     backward, add, wait = {"tensorflow": _tensorflow_gradients, "jax": _jax_gradients}[keras.backend.backend()](model, loss)

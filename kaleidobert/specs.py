@@ -15,8 +15,8 @@ from kaleidobert.levels import KaleidoLevel
 
 SCALE = "_scale"  # name + SCALE: the scales of features that are stored as uint8
 TEXT = ("token_ids", "segment_ids", "token_mask")
-ALONG_TEXT = (*TEXT, "asked_tokens", "pieces")  # axis 1 of these is cut to the longest text
-ALONG_CAPTION = ("pieces", "following", "told", "told_prior", "asked")  # the same, of what the alignment generator learns from
+ALONG_TEXT = (*TEXT, "predict_positions", "pieces")  # axis 1 of these is cut to the longest text
+ALONG_CAPTION = ("pieces", "following", "told", "cooccurrence_prior", "asked")  # the same, of what the alignment generator learns from
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """A program for tests of several devices: trains a small model for a few steps in each of several ways, in one process.
 
-    python -m tests.parallel_steps '[{"devices": 2, "accumulate": 2}, ...]'
+    python -m tests.parallel_steps '[{"devices": 2, "gradient_accumulation_steps": 2}, ...]'
 
 Prints JSON: for every case the losses of all steps and a list of sums of the variables behind each step; "error" where it is refused.
 """
@@ -20,7 +20,7 @@ from kaleidobert.engines import optimizers, steps
 from kaleidobert.engines.distributed import distribution
 from kaleidobert.errors import UserError
 from kaleidobert.layers.dropout import Dropout
-from kaleidobert.losses.additive import Additive
+from kaleidobert.losses.additive import DecomposableLoss
 from kaleidobert.losses.classification import cross_entropy
 from kaleidobert.model_zoo import checkpoints
 
@@ -70,8 +70,17 @@ def data(step: int) -> tuple:
             weights)
 
 
-def train(devices: int = 1, accumulate: int = 1, dropout: float = 0.0, precision: str = "float32", clip: float = 0.05, count: int = 3,
-          blow_up: int = -1, halt: int = -1, whole: bool = False) -> dict:
+def train(
+    devices: int = 1,
+    gradient_accumulation_steps: int = 1,
+    dropout: float = 0.0,
+    precision: str = "float32",
+    clip: float = 0.05,
+    count: int = 3,
+    blow_up: int = -1,
+    halt: int = -1,
+    whole: bool = False,
+) -> dict:
     """The steps of a case. blow_up: the step whose loss scale is set so that gradients overflow. halt: before this step everything is
     saved and loaded into a new model. whole: the loss is one that has no parts."""
     found, states = [], []
@@ -83,11 +92,13 @@ def train(devices: int = 1, accumulate: int = 1, dropout: float = 0.0, precision
             return model, optimizer
 
         def step_of(model, optimizer):
-            additive = Additive(loss, lambda weights: {task: ops.sum(each) for task, each in weights.items()})
-            return steps.train_step(model, (lambda *batch: additive(*batch)) if whole else additive, optimizer, clip, accumulate)
+            additive = DecomposableLoss(loss, lambda weights: {task: ops.sum(each) for task, each in weights.items()})
+            return steps.train_step(
+                model, (lambda *batch: additive(*batch)) if whole else additive, optimizer, clip, gradient_accumulation_steps
+            )
 
         model, optimizer = begin()
-        update, feed = step_of(model, optimizer), distribution.feed(data, accumulate)
+        update, feed = step_of(model, optimizer), distribution.feed(data, gradient_accumulation_steps)
         for step in range(count):
             if step == halt:
                 path = Path(folder) / "last.npz"

@@ -14,7 +14,7 @@ from kaleidobert.app_zoo.align.captioner import CaptionerRun
 from kaleidobert.datasets import grid_features
 from kaleidobert.datasets.bank import alignment
 from kaleidobert.datasets.bank.bank import Bank
-from kaleidobert.datasets.sampling.captions import END, PAD, START, UNKNOWN, CaptionSampler, Pieces, augment
+from kaleidobert.datasets.sampling.captions import END, PAD, START, UNKNOWN, CaptionSampler, CaptionVocabulary, augment
 from kaleidobert.errors import UserError
 from kaleidobert.model_zoo import grid_encoders
 from tests import tables
@@ -130,7 +130,7 @@ def test_batches_are_a_function_of_the_step_and_cover_every_picture(world):
     for _ in grid_features.make(bank, 16, world.folder / "grids", lambda: np.asarray, {}):
         pass
     rows = bank.rows("train")
-    pieces, grids = Pieces(bank, rows, 2), grid_features.Grids(bank, world.folder / "grids")
+    pieces, grids = CaptionVocabulary(bank, rows, 2), grid_features.Grids(bank, world.folder / "grids")
     first, second = (CaptionSampler(bank, grids, pieces, rows, 5, 3, True) for _ in range(2))
     second.batch(9)
     for name, array in first.batch(2)[0].items():

@@ -59,15 +59,15 @@ def test_examples_ask_what_the_mode_says(world, mode):
         inputs, targets, weights = sampler.batch(step)
         rows = sampler.order.batch(step)
         ids, asked = bank.token_ids[rows], weights["pieces"].astype(bool)
-        assert np.array_equal(targets["pieces"][:8], ids[:, 1:]) and inputs["asked_tokens"].shape == targets["pieces"].shape
+        assert np.array_equal(targets["pieces"][:8], ids[:, 1:]) and inputs["predict_positions"].shape == targets["pieces"].shape
         if mode == "causal":
             assert np.array_equal(inputs["token_ids"], ids) and np.array_equal(asked, ids[:, 1:] != vocabulary.pad)
-            assert (inputs["asked_tokens"] == np.arange(15)).all() and weights.keys() == {"pieces"}
+            assert (inputs["predict_positions"] == np.arange(15)).all() and weights.keys() == {"pieces"}
             continue
         real = caption_pieces(bank, rows)
         masked = inputs["token_ids"][:8] == vocabulary.mask
         assert np.array_equal(masked[:, 1:], asked[:8]) and (real | ~masked).all() and masked.any(1).all()
-        assert np.array_equal(inputs["token_ids"][:8][~masked], ids[~masked]) and (inputs["asked_tokens"] == np.arange(1, 16)).all()
+        assert np.array_equal(inputs["token_ids"][:8][~masked], ids[~masked]) and (inputs["predict_positions"] == np.arange(1, 16)).all()
         assert mode == "mask-predict" or np.array_equal(masked, real)
         # behind them an empty text for each fourth picture, of which the length alone is asked
         assert inputs["token_ids"][8:].tolist() == [[vocabulary.start, vocabulary.end] + [vocabulary.pad] * 14] * 2

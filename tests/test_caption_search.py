@@ -70,7 +70,7 @@ def everywhere(rows: int = 5) -> np.ndarray:
 @pytest.mark.parametrize("table", ["kaleido", "two"])
 def test_no_piece_sees_a_later_one(table):
     forward = steps.forward(model("causal", table))
-    ids, inputs = random_text(), {**pictures(table), "asked_tokens": everywhere()}
+    ids, inputs = random_text(), {**pictures(table), "predict_positions": everywhere()}
     logits = forward({**inputs, **text(ids)})["pieces"]
     for place in range(1, LENGTH):
         other = ids.copy()
@@ -99,7 +99,7 @@ def test_kept_keys_and_values_give_the_logits_of_the_whole_text(table):
     captioner = model("causal", table)
     ids, clear = random_text(rows=10).reshape(5, 2, LENGTH), pictures(table)
     whole = steps.forward(captioner)
-    expected = [whole({**clear, **text(ids[:, k]), "asked_tokens": everywhere()})["pieces"] for k in range(2)]
+    expected = [whole({**clear, **text(ids[:, k]), "predict_positions": everywhere()})["pieces"] for k in range(2)]
     writer = caption_search.BeamWriter(captioner, SPECIAL, 2, LENGTH - 1)
     memory, cache = writer.look({name: keras.ops.convert_to_tensor(array, "float32") for name, array in clear.items()})
     seen = np.zeros((5, 2, LENGTH, 2), np.float32)
@@ -123,7 +123,7 @@ def plain_search(forward, clear: dict, beam: int, most: int) -> list[tuple[float
                 options.append((score, pieces))
                 continue
             ids = np.array([([SPECIAL.start, *pieces] + [SPECIAL.pad] * LENGTH)[:LENGTH]], np.int32)
-            logits = forward({**clear, **text(ids), "asked_tokens": everywhere(1)})["pieces"][0, place].astype(np.float64)
+            logits = forward({**clear, **text(ids), "predict_positions": everywhere(1)})["pieces"][0, place].astype(np.float64)
             allowed = [SPECIAL.end] if place == most else [*([SPECIAL.end] if place else []), *range(5, VOCABULARY)]
             chances = logits[allowed] - np.log(np.exp(logits[allowed]).sum())
             options += [(score + chance, [*pieces, piece]) for chance, piece in zip(chances, allowed)]
@@ -177,7 +177,7 @@ def plain_refinement(forward, clear: dict, length: int, iterations: int) -> tupl
         if not places:
             break
         ids = np.array([([SPECIAL.start, *pieces, SPECIAL.end] + [SPECIAL.pad] * LENGTH)[:LENGTH]], np.int32)
-        logits = forward({**clear, **text(ids), "asked_tokens": everywhere(1)})["pieces"][0].astype(np.float64)
+        logits = forward({**clear, **text(ids), "predict_positions": everywhere(1)})["pieces"][0].astype(np.float64)
         for place in places:
             chances = logits[place + 1, 5:] - np.log(np.exp(logits[place + 1, 5:]).sum())
             pieces[place], certain[place] = int(chances.argmax()) + 5, chances.max()
@@ -207,7 +207,7 @@ def test_lengths_are_asked_of_an_empty_text(masked_logits, answer):
     clear = pictures()
     ids = np.full((5, LENGTH), SPECIAL.pad, np.int32)
     ids[:, :2] = SPECIAL.start, SPECIAL.end
-    logits = masked_logits({**clear, **text(ids), "asked_tokens": everywhere()})["length"]
+    logits = masked_logits({**clear, **text(ids), "predict_positions": everywhere()})["length"]
     found = caption_search.predicted_lengths(answer, clear, 3, SPECIAL, LENGTH)
     assert found.shape == (5, 3) and np.array_equal(found, np.argsort(-logits, 1)[:, :3] + 1)
     assert caption_search.predicted_lengths(answer, clear, 99, SPECIAL, LENGTH).shape == (5, MOST)
@@ -219,7 +219,7 @@ def test_lengths_are_asked_of_an_empty_text(masked_logits, answer):
 @pytest.mark.parametrize("mode", CAPTION_MODES)
 def test_scores_are_log_probabilities_of_the_answers(mode):
     captioner = model(mode)
-    inputs = {**pictures(), **text(random_text()), "asked_tokens": everywhere()}
+    inputs = {**pictures(), **text(random_text()), "predict_positions": everywhere()}
     right = {"right_pieces": random_text(seed=3), "right_length": np.arange(5, dtype=np.int32)}
     outputs, found = steps.forward(captioner)(inputs), steps.forward(caption_search.Scorer(captioner))({**inputs, **right})
     assert outputs.keys() == found.keys() == ({"pieces"} if mode == "causal" else {"pieces", "length"})

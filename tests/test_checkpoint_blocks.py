@@ -22,7 +22,7 @@ def objective(table: str, **changes):
 @pytest.mark.parametrize("changes", [{"dropout": 0.3, "attention_dropout": 0.3}, {"dropout": 0.0, "attention_dropout": 0.0},
                                      {"dropout": 0.3, "attention_dropout": 0.0, **SIZES}])
 def test_gradients_are_equal(changes):
-    (plain, run), (saving, again) = (objective("two", checkpoint_blocks=on, **changes) for on in (False, True))
+    (plain, run), (saving, again) = (objective("two", gradient_checkpointing=on, **changes) for on in (False, True))
     for _ in range(2):  # the second time with other masks
         (value, expected), (other, found) = run(), again()
         close(other, float(value), 0, 1e-6)
@@ -37,8 +37,8 @@ def dense(gradient) -> np.ndarray:
 
 
 def test_it_is_of_the_run_and_not_of_the_weights():
-    model = Pretrainer(backbone(checkpoint_blocks=True))
+    model = Pretrainer(backbone(gradient_checkpointing=True))
     assert all(model.backbone.get_layer(f"encoder_{number}").checkpointed for number in range(2))
-    assert "checkpoint_blocks" not in model.describe()["config"]["backbone"]
+    assert "gradient_checkpointing" not in model.describe()["config"]["backbone"]
     assert model.describe() == Pretrainer(backbone()).describe()
     assert not rebuild(model.describe()).backbone.get_layer("encoder_0").checkpointed

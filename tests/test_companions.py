@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from kaleidobert.datasets.sampling.cooccurrence import CANDIDATES, Companions
+from kaleidobert.datasets.sampling.cooccurrence import CANDIDATES, WordCooccurrenceTargets
 
 TEXTS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", ".", "with", "coat", "tee", "ribbed", "plain", "collar", "hem", "red"]
 PAD, START, STOP, WITH, COAT, TEE, RIBBED, PLAIN, COLLAR, HEM, RED = 0, 2, 4, 5, 6, 7, 8, 9, 10, 11, 12
@@ -19,13 +19,13 @@ def text(coat: bool, ribbed: bool, hem: bool) -> list[int]:
 
 
 @pytest.fixture(scope="module")
-def made() -> tuple[Companions, np.ndarray]:
+def made() -> tuple[WordCooccurrenceTargets, np.ndarray]:
     """Coats: three of four collars are ribbed, half have a hem; tees: all collars are plain, none has a hem. Two rows more are not
     learned from."""
     rows = [text(True, k % 4 > 0, k % 2 == 0) for k in range(ROWS // 2)] + [text(False, False, False) for _ in range(ROWS // 2)]
     ids = np.array([*rows, text(False, True, True), text(True, True, True)], np.int32)
     groups = np.array([0] * (ROWS // 2) + [1] * (ROWS // 2) + [1, 0])
-    return Companions(ids, SimpleNamespace(size=len(TEXTS)), TEXTS, groups, np.arange(ROWS)), ids
+    return WordCooccurrenceTargets(ids, SimpleNamespace(size=len(TEXTS)), TEXTS, groups, np.arange(ROWS)), ids
 
 
 def chance(odds: np.ndarray) -> np.ndarray:
@@ -45,7 +45,7 @@ def test_priors_are_the_shares_within_the_subcategory(made):
     companions, _ = made
     columns = {TEXTS[piece]: column for column, piece in enumerate(companions.told)}
     assert set(columns) == {"coat", "tee", "ribbed", "plain", "collar", "hem", "red"}  # neither "with" nor the stop
-    coat, tee = (chance(companions.arrays(np.array([row]), 12)[1]["told_prior"][0, 5]) for row in (0, ROWS - 1))
+    coat, tee = (chance(companions.arrays(np.array([row]), 12)[1]["cooccurrence_prior"][0, 5]) for row in (0, ROWS - 1))
     assert coat[columns["ribbed"]] == pytest.approx(0.75, abs=0.03) and coat[columns["plain"]] == pytest.approx(0.25, abs=0.03)
     assert tee[columns["ribbed"]] < 0.03 and tee[columns["plain"]] > 0.95 and coat[columns["hem"]] < 0.03
 
@@ -56,14 +56,14 @@ def test_it_is_asked_whether_a_text_has_a_word_where_the_subcategory_leaves_it_o
     asked = [{TEXTS[piece] for piece, known in zip(row, keep) if known} for row, keep in zip(inputs["candidates"], weights["held"])]
     assert asked == [{"plain", "hem"}, {"plain", "hem"}, set()]  # every coat has something ribbed, and the tees are all alike
     hem = inputs["candidates"][0].tolist().index(HEM)
-    assert targets["held"][:2, hem].tolist() == [1, 0] and chance(targets["held_prior"][0, hem]) == pytest.approx(0.5, abs=0.03)
+    assert targets["held"][:2, hem].tolist() == [1, 0] and chance(targets["presence_prior"][0, hem]) == pytest.approx(0.5, abs=0.03)
     assert inputs["candidates"].shape[1] <= CANDIDATES
 
 
 def test_rows_that_were_not_learned_from_have_questions_too(made):
     companions, ids = made
     _, targets, weights = companions.arrays(np.array([ROWS, ROWS + 1]), 12)
-    assert targets["told"][0].sum() == targets["told"][1].sum() == 6 and np.isfinite(targets["told_prior"]).all()
+    assert targets["told"][0].sum() == targets["told"][1].sum() == 6 and np.isfinite(targets["cooccurrence_prior"]).all()
     assert weights["told"].sum() == 12
 
 

@@ -12,18 +12,18 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 CASES = {
     "one": {},
-    "accumulated": {"accumulate": 4},
+    "accumulated": {"gradient_accumulation_steps": 4},
     "four": {"devices": 4},
-    "both": {"devices": 2, "accumulate": 2},
+    "both": {"devices": 2, "gradient_accumulation_steps": 2},
     "unclipped": {"clip": 0},
     "half": {"precision": "mixed_float16", "blow_up": 1, "count": 4},
-    "half, both": {"precision": "mixed_float16", "blow_up": 1, "count": 4, "devices": 2, "accumulate": 2},
-    "dropout": {"devices": 2, "dropout": 0.3, "precision": "mixed_float16", "accumulate": 2},
-    "dropout, resumed": {"devices": 2, "dropout": 0.3, "precision": "mixed_float16", "accumulate": 2, "halt": 2},
+    "half, both": {"precision": "mixed_float16", "blow_up": 1, "count": 4, "devices": 2, "gradient_accumulation_steps": 2},
+    "dropout": {"devices": 2, "dropout": 0.3, "precision": "mixed_float16", "gradient_accumulation_steps": 2},
+    "dropout, resumed": {"devices": 2, "dropout": 0.3, "precision": "mixed_float16", "gradient_accumulation_steps": 2, "halt": 2},
     "masks": {"masks": {"devices": 2}},
-    "uneven": {"devices": 2, "accumulate": 3},
+    "uneven": {"devices": 2, "gradient_accumulation_steps": 3},
     "too many": {"devices": 5},
-    "whole": {"whole": True, "accumulate": 2},
+    "whole": {"whole": True, "gradient_accumulation_steps": 2},
 }
 BACKENDS = ["tensorflow", "jax"]
 

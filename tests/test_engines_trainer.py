@@ -61,8 +61,8 @@ def test_a_run_goes_on_with_other_devices_and_threads_only(tmp_path):
     folder = tmp_path / "run"
     Run(folder, config(folder, train=configs.Train()))
     check_folder(folder, config(folder, train=configs.Train(devices=4, workers=3)))
-    with pytest.raises(UserError, match="train.accumulate: 1 -> 2"):
-        check_folder(folder, config(folder, train=configs.Train(accumulate=2, devices=4)))
+    with pytest.raises(UserError, match="train.gradient_accumulation_steps: 1 -> 2"):
+        check_folder(folder, config(folder, train=configs.Train(gradient_accumulation_steps=2, devices=4)))
 
 
 def test_what_runs_in_one_process_or_on_one_device_says_so(tmp_path, monkeypatch):
@@ -75,12 +75,14 @@ def test_what_runs_in_one_process_or_on_one_device_says_so(tmp_path, monkeypatch
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("changes, pieces", [({"accumulate": 4}, 4), ({"devices": 3}, 3), ({"devices": 2, "accumulate": 3}, 6)])
+@pytest.mark.parametrize(
+    "changes, pieces", [({"gradient_accumulation_steps": 4}, 4), ({"devices": 3}, 3), ({"devices": 2, "gradient_accumulation_steps": 3}, 6)]
+)
 def test_a_batch_that_does_not_divide_is_refused_before_anything_is_made(changes, pieces):
     train = configs.Train(batch_size=10, epochs=1)
     with pytest.raises(UserError, match=f"train.batch_size is 10.*a multiple of {pieces}"):
         models.schedule(replace(train, **changes), 100)
-    models.schedule(replace(train, accumulate=5, devices=2), 100)
+    models.schedule(replace(train, gradient_accumulation_steps=5, devices=2), 100)
 
 
 def test_processes_and_devices_split_rows_evenly(monkeypatch):
@@ -103,7 +105,7 @@ def test_losses_of_parts_add_up_whatever_the_feature_target(target):
     outputs = {task: rng.normal(size=(*each.shape, sizes[task]) if task in sizes else each.shape).astype(np.float32)
                for task, each in found["targets"].items()}
     by_task = tasks.for_tasks(TABLES["kaleido"], target)
-    loss = additive.Additive(lambda *sides: tasks.total(by_task, *sides), lambda weights: tasks.denominators(by_task, weights))
+    loss = additive.DecomposableLoss(lambda *sides: tasks.total(by_task, *sides), lambda weights: tasks.denominators(by_task, weights))
     sides = (outputs, found["targets"], found["weights"])
     whole, over = loss(*sides), loss.over(found["weights"])
     parts = [loss.part(*({task: each[rows] for task, each in side.items()} for side in sides), over) for rows in (slice(0, 1), slice(1, 4))]

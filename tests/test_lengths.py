@@ -85,11 +85,11 @@ def test_other_tasks_are_the_same(table, make):
 def test_captions_are_the_same(mode):
     model, inputs = Captioner(body("two"), mode), padded("two")["inputs"]
     first = int(mode != "causal")
-    inputs["asked_tokens"] = np.repeat(np.arange(first, first + LONG - 1, dtype=np.int32)[None], 3, 0)
+    inputs["predict_positions"] = np.repeat(np.arange(first, first + LONG - 1, dtype=np.int32)[None], 3, 0)
     weights = {"pieces": np.pad(batch("two")["inputs"]["token_mask"][:, 1:].astype(np.float32), [(0, 0), (0, LONG - 8)])}
     targets = {"pieces": np.zeros((3, LONG - 1), np.int32), "length": np.zeros(3, np.int32)}
     short, of, by = padding.trimmed_captions(inputs, targets, weights)
-    assert short["asked_tokens"].shape == of["pieces"].shape == by["pieces"].shape == (3, 7) and of["length"] is targets["length"]
+    assert short["predict_positions"].shape == of["pieces"].shape == by["pieces"].shape == (3, 7) and of["length"] is targets["length"]
     whole, found = ({name: np.asarray(value) for name, value in model(arrays).items()} for arrays in (inputs, short))
     real = by["pieces"] > 0
     assert real.sum() == weights["pieces"].sum() > 0

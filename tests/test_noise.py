@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from kaleidobert.layers.embeddings import FeatureScale
+from kaleidobert.layers.embeddings import FeatureStandardizer
 from kaleidobert.preprocessors import examples
 
 
@@ -34,7 +34,7 @@ def test_hide_nothing_changes_nothing():
 def test_feature_scale_starts_as_the_identity_and_brings_features_to_mean_0_and_spread_1():
     rng = np.random.default_rng(0)
     features = np.concatenate([rng.gamma(1, 2, (50, 7, 15)), np.zeros((50, 7, 1))], -1).astype(np.float16)  # one is never used
-    layer = FeatureScale()
+    layer = FeatureStandardizer()
     assert np.array_equal(np.asarray(layer(features)), features.astype(np.float32))
     layer.adapt(features)
     scaled = np.asarray(layer(features)).reshape(-1, 16)

@@ -11,7 +11,7 @@ import pytest
 
 from kaleidobert.errors import UserError
 from kaleidobert.model_zoo.kaleidobert import Classifier, Matcher, Pretrainer, pretrainer
-from kaleidobert.model_zoo.stored import Stored
+from kaleidobert.model_zoo.stored import LazyArray
 from kaleidobert.released import checkpoints, tf_checkpoint
 from kaleidobert.released import config as released_config
 from kaleidobert.released import names as released_names
@@ -35,7 +35,7 @@ def checkpoint(monkeypatch):
     arrays = dict(checkpoints.export_weights(small(seed=5)))
 
     def open_arrays(prefix, wants):
-        return {name: Stored(array.shape, array.dtype, lambda array=array: array) for name, array in arrays.items() if wants(name)}
+        return {name: LazyArray(array.shape, array.dtype, lambda array=array: array) for name, array in arrays.items() if wants(name)}
 
     monkeypatch.setattr(tf_checkpoint, "open_arrays", open_arrays)
     return arrays

@@ -40,7 +40,7 @@ def test_what_is_read_is_what_is_imported(name, tmp_path):
     described = model.describe()
     assert meta["kind"] == described["kind"] and meta["identity"] == described["identity"]
     body = {"backbone": meta["config"]["backbone"] | {"precision": "float32"}}
-    del body["backbone"]["checkpoint_blocks"]  # of a run, not of the weights
+    del body["backbone"]["gradient_checkpointing"]  # of a run, not of the weights
     assert meta["config"] | body == described["config"] and meta["step"] == int(tf_checkpoint.read(path)["global_step"])
     weights = {f"model/{weight.path}": np.asarray(weight) for weight in model.weights}
     assert same(weights, {key: value for key, value in arrays.items() if key in weights})

@@ -12,7 +12,7 @@ from benchmarks import retrieval as retrieval_benchmark
 from kaleidobert import configs
 from kaleidobert.app_zoo import models
 from kaleidobert.app_zoo.retrieve import ranking
-from kaleidobert.app_zoo.retrieve.ranking import Ranker, Store
+from kaleidobert.app_zoo.retrieve.ranking import Ranker, ScoreCache
 from kaleidobert.datasets.sampling import pairs
 from kaleidobert.datasets.sampling.pretraining import clean_batch
 from kaleidobert.engines import scoring, steps
@@ -206,14 +206,14 @@ def test_answers_that_are_not_finite_are_refused(banks):
 def test_a_store_gives_back_what_is_whole(tmp_path):
     rng, path = np.random.Generator(np.random.Philox(0)), tmp_path / ".scores.part"
     batches = [rng.standard_normal(size).astype(np.float32) for size in (5, 3, 1)]
-    with Store(path, {"lists": "a"}) as store:
+    with ScoreCache(path, {"lists": "a"}) as store:
         assert not store.resumed and store.read(5) is None
         for batch in batches:
             store.add(batch)
     whole = path.read_bytes()
     for kept, count in ((len(whole), 3), (len(whole) - 1, 2), (len(whole) - 8, 2), (len(whole) - 9, 1), (len(whole) - 40, 0)):
         path.write_bytes(whole[:kept])
-        with Store(path, {"lists": "a"}) as again:
+        with ScoreCache(path, {"lists": "a"}) as again:
             for number, batch in enumerate(batches):
                 found = again.read(len(batch))
                 assert (found is not None) == (number < count) and (found is None or found.tobytes() == batch.tobytes())
@@ -221,9 +221,9 @@ def test_a_store_gives_back_what_is_whole(tmp_path):
                     again.add(batch)
         assert path.read_bytes() == whole
     path.write_bytes(whole[:-20] + b"\0" * 20)  # what a machine that lost its power may leave
-    with Store(path, {"lists": "a"}) as damaged:
+    with ScoreCache(path, {"lists": "a"}) as damaged:
         assert [damaged.read(len(batch)) is not None for batch in batches] == [True, False, False]
-    with Store(path, {"lists": "b"}) as other:
+    with ScoreCache(path, {"lists": "b"}) as other:
         assert not other.resumed and path.read_bytes() == b'{"lists": "b"}\n'
 
 

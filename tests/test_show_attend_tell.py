@@ -12,7 +12,7 @@ from kaleidobert.losses import captioning
 from kaleidobert.model_zoo import checkpoints
 from kaleidobert.model_zoo.caption_decoder import END, START, Scorer, Writer, best
 from kaleidobert.model_zoo.show_attend_tell import ShowAttendTell
-from kaleidobert.model_zoo.word_grounding import Cells, WordFinder
+from kaleidobert.model_zoo.word_grounding import Cells, WordGrounder
 
 SIZES = {"vocabulary_size": 12, "feature_size": 5, "grid": 3, "hidden_size": 8, "embedding_size": 6, "attention_size": 4,
          "context_size": 7, "dropout": 0.0}
@@ -190,8 +190,8 @@ def riddle(rows: int = 64) -> tuple:
     asked[:, 1], asked[:, 3] = 1, ~silent
     candidates = np.full((rows, 1), 11, np.int32)
     return ({"grid": grid, "pieces": pieces, "candidates": candidates},
-            {"pieces": following, "told": told, "told_prior": np.zeros_like(told), "held": (~silent)[:, None].astype(np.float32),
-             "held_prior": np.zeros((rows, 1), np.float32)},
+            {"pieces": following, "told": told, "cooccurrence_prior": np.zeros_like(told), "held": (~silent)[:, None].astype(np.float32),
+             "presence_prior": np.zeros((rows, 1), np.float32)},
             {"pieces": (pieces > 0).astype(np.float32), "told": asked, "held": np.ones((rows, 1), np.float32)}), first, second, silent
 
 
@@ -199,7 +199,7 @@ FINDER = {"vocabulary_size": 12, "feature_size": 5, "told": 4, "grid": 3, "atten
 
 
 def test_a_finder_makes_a_word_look_at_what_the_text_says_of_it_and_the_captioner_follows():
-    finder, (batch, first, second, silent) = WordFinder(**FINDER), riddle()
+    finder, (batch, first, second, silent) = WordGrounder(**FINDER), riddle()
     train(finder, batch, 300, finder_loss)
     captioner = ShowAttendTell(**SIZES, guided=True)
     captioner.follow(finder)
@@ -214,14 +214,16 @@ def test_a_finder_makes_a_word_look_at_what_the_text_says_of_it_and_the_captione
 
 
 def test_texts_of_all_lengths_are_one_trace_of_a_finder(monkeypatch):
-    finder, (batch, *_), traced, call = WordFinder(**FINDER), riddle(4), [], WordFinder.call
-    monkeypatch.setattr(WordFinder, "call", lambda *args, **kwargs: (traced.append(1), call(*args, **kwargs))[1])
+    finder, (batch, *_), traced, call = WordGrounder(**FINDER), riddle(4), [], WordGrounder.call
+    monkeypatch.setattr(WordGrounder, "call", lambda *args, **kwargs: (traced.append(1), call(*args, **kwargs))[1])
     optimizer = keras.optimizers.SGD(0.0)
     optimizer.build(finder.trainable_variables)
     update, forward, found = steps.train_step(finder, finder_loss, optimizer, 1.0), steps.forward(finder), []
     for length in (5, 2, 4):
-        cut = [{name: array if name in ("grid", "candidates", "held", "held_prior") else array[:, :length] for name, array in part.items()}
-               for part in batch]
+        cut = [
+            {name: array if name in ("grid", "candidates", "held", "presence_prior") else array[:, :length] for name, array in part.items()}
+            for part in batch
+        ]
         assert np.isfinite(update(*cut)["loss"])
         found.append(forward(cut[0])["told"])
     assert len(traced) == 2  # one of training, one of prediction
@@ -231,7 +233,7 @@ def test_texts_of_all_lengths_are_one_trace_of_a_finder(monkeypatch):
 
 def test_single_words_look_at_the_near_features_only():
     batch, *_ = riddle(4)
-    finder = WordFinder(**FINDER | {"near": 2})
+    finder = WordGrounder(**FINDER | {"near": 2})
     train(finder, batch, 3, finder_loss)
     moved = batch[0] | {"grid": batch[0]["grid"] + np.where(np.arange(5) < 2, 0, 3).astype(np.float32)}
     first, second = (steps.forward(finder)(each) for each in (batch[0], moved))
@@ -242,7 +244,7 @@ def test_single_words_look_at_the_near_features_only():
 
 
 def test_a_finder_of_pictures_and_its_cells():
-    finder = WordFinder(**FINDER | {"picture_size": 24})
+    finder = WordGrounder(**FINDER | {"picture_size": 24})
     picture = np.random.default_rng(0).integers(0, 256, (2, 24, 24, 3)).astype(np.uint8)
     cells = steps.forward(Cells(finder))({"picture": picture})["cells"]
     given = {"pieces": np.array([[START, 5], [START, 6]], np.int32), "candidates": np.array([[5, 6], [6, 7]], np.int32)}
@@ -262,7 +264,7 @@ def test_telling_counts_what_is_asked_only_and_starts_at_the_prior():
     apart = float(captioning.apart(even, even, weights["told"]))
     assert told == pytest.approx(4 * np.log(2), rel=1e-5) and apart == pytest.approx(np.log(9), rel=1e-5)
     assert held == pytest.approx(6 * np.log(2) / weights["told"].sum(), rel=1e-5)
-    sure = {**targets, "told_prior": np.where(targets["told"] > 0, 30, -30).astype(np.float32)}
+    sure = {**targets, "cooccurrence_prior": np.where(targets["told"] > 0, 30, -30).astype(np.float32)}
     assert float(captioning.telling(outputs, sure, weights)[0]) == pytest.approx(0, abs=1e-4)
     other = {**outputs, "told": np.where(weights["told"][..., None] > 0, 0, 9).astype(np.float32)}
     assert float(captioning.telling(other, targets, weights)[0]) == pytest.approx(told)

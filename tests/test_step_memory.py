@@ -21,7 +21,7 @@ from tests.tables import TWO
 from tests.tiny import tiny_bank
 
 ROOT = Path(__file__).resolve().parents[1]
-ARGUMENTS = {"precision": "float32", "checkpoint_blocks": False, "levels": to_dict(KALEIDO)}
+ARGUMENTS = {"precision": "float32", "gradient_checkpointing": False, "levels": to_dict(KALEIDO)}
 BASE = {**to_dict(configs.Model()), "feature_size": 2048, "vocabulary_size": 30522, "text_length": 64, **ARGUMENTS}
 MEASURED = SIZES | {"hidden_size": 128, "num_layers": 4, "num_heads": 8, "intermediate_size": 512}
 SMALL, LARGE = 32, 160
@@ -72,7 +72,7 @@ def test_what_makes_a_step_larger_is_reckoned_larger(monkeypatch):
     for changes in ({"num_layers": 24}, {"num_heads": 24}, {"intermediate_size": 4096}, {"text_length": 128}, {"feature_size": 4096},
                     {"vocabulary_size": 60_000}, {"levels": BASE["levels"] + [BASE["levels"][-1] | {"name": "fine", "grid": 6}]}):
         assert step_memory.activations(BASE | changes, 10) > whole, changes
-    for changes in ({"precision": "mixed_bfloat16"}, {"checkpoint_blocks": True}):
+    for changes in ({"precision": "mixed_bfloat16"}, {"gradient_checkpointing": True}):
         assert step_memory.activations(BASE | changes, 10) < 0.7 * whole
     monkeypatch.setattr(elementwise, "is_fused", lambda width: False)
     assert 0.2e9 < step_memory.activations(BASE, 10) < 0.35e9  # TensorFlow on a GPU keeps every intermediate result
@@ -91,9 +91,9 @@ def test_a_dry_run_proposes_parts_that_fit(monkeypatch, is_gpu, called):
     assert "does not fit" not in step_memory.told(BASE, train, 10) and f"{called} has 200 GB" in step_memory.told(BASE, train, 10)
     monkeypatch.setattr(step_memory, "there", lambda: (int(16e9), is_gpu))
     told = step_memory.told(BASE, train, 10)
-    parts = int(told.partition("train.accumulate=")[2].split()[0])
+    parts = int(told.partition("train.gradient_accumulation_steps=")[2].split()[0])
     assert 256 % parts == 0 and 256 / parts * example < 16e9 and f"parts of {256 // parts}" in told
-    assert "does not fit" not in step_memory.told(BASE, replace(train, accumulate=parts), 10)
+    assert "does not fit" not in step_memory.told(BASE, replace(train, gradient_accumulation_steps=parts), 10)
     monkeypatch.setattr(step_memory, "there", lambda: (int(1e9), is_gpu))
     assert "not even one example fits" in step_memory.told(BASE, train, 10)
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from kaleidobert.errors import UserError
-from kaleidobert.model_zoo.stored import Stored
+from kaleidobert.model_zoo.stored import LazyArray
 from kaleidobert.released import tf_checkpoint, tf_checkpoint_writer
 from tests import golden_data as data
 from tests.golden_data import needs_golden
@@ -102,7 +102,7 @@ def test_one_array_at_a_time(tmp_path):
         most.append(len(alive))
         return array
 
-    tf_checkpoint_writer.write(tmp_path / "a", {f"v{number}": Stored((1000,), np.dtype(np.float32), load) for number in range(20)})
+    tf_checkpoint_writer.write(tmp_path / "a", {f"v{number}": LazyArray((1000,), np.dtype(np.float32), load) for number in range(20)})
     assert len(most) == 20 and max(most) <= 2
 
 

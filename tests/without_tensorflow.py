@@ -37,8 +37,8 @@ def main(folder: Path) -> dict[str, int]:
         if done.status:
             print(done.err, file=sys.stderr)
 
-    run("pretrain", world.pretrain(train=replace(short, accumulate=2)))
-    run("pretrain", world.pretrain("saving", init=world.best, train=replace(short, checkpoint_blocks=True, trim_text=False)))
+    run("pretrain", world.pretrain(train=replace(short, gradient_accumulation_steps=2)))
+    run("pretrain", world.pretrain("saving", init=world.best, train=replace(short, gradient_checkpointing=True, dynamic_padding=False)))
     run("classify", world.classify(train=short, baselines=True))
     run("retrieve", world.retrieve())
     run("caption", world.caption(train=short))

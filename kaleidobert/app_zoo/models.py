@@ -28,14 +28,14 @@ NO_CHECKPOINT = UserError("no pre-trained checkpoint is named", "init", "the bes
                           "set init=..., or from_scratch=true to start from random weights")
 ENCODER = "baked into released files"  # the encoder of released text files: no bank has it, and their boxes are in pixels
 # what a checkpoint may have been made with otherwise
-OF_THIS_RUN = ("seed", "precision", "dropout", "attention_dropout", "initializer_range", "text_length", "checkpoint_blocks")
+OF_THIS_RUN = ("seed", "precision", "dropout", "attention_dropout", "initializer_range", "text_length", "gradient_checkpointing")
 
 
 def backbone_config(bank: Bank, levels: tuple, model: configs.Model, train: configs.Train) -> dict[str, Any]:
     """The backbone's arguments: sizes from the configuration; vocabulary, features and text length from the bank."""
     return {**configs.to_dict(model), "levels": configs.to_dict(levels), "feature_size": bank.feature_size,
             "vocabulary_size": bank.vocabulary.size, "text_length": bank.text_length, "seed": train.seed,
-            "precision": train.precision, "checkpoint_blocks": train.checkpoint_blocks}
+            "precision": train.precision, "gradient_checkpointing": train.gradient_checkpointing}
 
 
 def with_levels(config: Any) -> Any:
@@ -82,7 +82,7 @@ def matcher(matching: configs.Matching) -> Callable[[dict[str, Any]], keras.Mode
 
 def adapt(model: keras.Model, bank: Bank, split: str) -> None:
     """Fit scales of features that are not set, those of fresh models and heads, to (at most) 500 pictures of the split."""
-    if not model.unmeasured:
+    if not model.unadapted:
         return
     rows = bank.rows(split)
     sample = rows[:: max(1, len(rows) // 500)]
@@ -91,7 +91,7 @@ def adapt(model: keras.Model, bank: Bank, split: str) -> None:
 
 def is_unmeasured(init: Path) -> bool:
     """Whether a checkpoint leaves the scale of features to the run that starts from it, as a BERT does that `convert` has made one of."""
-    return bool(any_checkpoint.load_meta(init).get("unmeasured"))
+    return bool(any_checkpoint.load_meta(init).get("unadapted"))
 
 
 def like(init: Path | None, arguments: dict[str, Any]) -> dict[str, Any]:
@@ -193,9 +193,14 @@ def schedule(train: configs.Train, num_examples: int, name: str = "train") -> tu
     """(optimizer, total steps) of a training configuration, the section called ``name``; UserError where its numbers make no sense."""
     total, warmup = pace(train, num_examples, name)
     devices = max(here().replicas, cluster.read(os.environ).size * max(1, train.devices))  # a dry run is alone
-    if train.batch_size % (devices * train.accumulate):
-        raise UserError(f"{name}.batch_size is {train.batch_size}", "the schedule", f"a multiple of {devices * train.accumulate}: it is "
-                        f"split over {devices} device(s), and there into {train.accumulate} micro-batches ({name}.accumulate)")
+    if train.batch_size % (devices * train.gradient_accumulation_steps):
+        raise UserError(
+            f"{name}.batch_size is {train.batch_size}",
+            "the schedule",
+            f"a multiple of {devices * train.gradient_accumulation_steps}: it is "
+            f"split over {devices} device(s), and there into {train.gradient_accumulation_steps} micro-batches "
+            f"({name}.gradient_accumulation_steps)",
+        )
     rates = optimizers.WarmupLinearDecay(train.learning_rate, total, warmup, train.decay)
     adam = optimizers.adam(rates, train.weight_decay, train.beta_1, train.beta_2, train.epsilon)
     return optimizers.with_loss_scale(adam) if train.precision == "mixed_float16" else adam, total
@@ -205,7 +210,9 @@ def plan(train: configs.Train, total: int) -> Schedule:
     """What Trainer.fit is told of a training configuration. UserError for several devices where distribution.over was not asked."""
     if train.devices != 1 and here() is ALONE:
         raise UserError(f"devices is {train.devices}", "the schedule", "1: this training runs on one device")
-    return Schedule(total, train.epochs, train.save_every, accumulate=train.accumulate, workers=train.workers)
+    return Schedule(
+        total, train.epochs, train.save_every, gradient_accumulation_steps=train.gradient_accumulation_steps, workers=train.workers
+    )
 
 
 def part_of(sampler: Any, train: configs.Train) -> Part | None:
@@ -216,7 +223,7 @@ def part_of(sampler: Any, train: configs.Train) -> Part | None:
     def part(step: int, number: int, count: int) -> tuple:
         rows = slice(number * train.batch_size // count, (number + 1) * train.batch_size // count)
         inputs, targets, weights = sampler.batch(step, rows)
-        if train.trim_text:  # all parts alike
+        if train.dynamic_padding:  # all parts alike
             inputs = padding.trimmed(inputs, length=padding.longest(sampler.token_mask(step)))
         return inputs, targets, weights, sampler.weights(step)
 

@@ -18,7 +18,7 @@ from kaleidobert.evaluators import pretraining
 from kaleidobert.evaluators.report import plots
 from kaleidobert.evaluators.report.tables_read import head_name
 from kaleidobert.losses import tasks as losses
-from kaleidobert.losses.additive import Additive
+from kaleidobert.losses.additive import DecomposableLoss
 from kaleidobert.model_zoo import checkpoints
 from kaleidobert.model_zoo.kaleidobert import pretrainer
 from kaleidobert.released import any_checkpoint
@@ -86,7 +86,7 @@ def _run(config: PretrainConfig) -> None:
     goal = Goal(evaluate, "loss", higher_is_better=False if data.choice.by == "val_files" else None)
     if data.held is not None:
         goal = Goal(judge(trimming.batches(data.held.validation, config.train)), "loss", higher_is_better=False, split=HELD_OUT)
-    additive = Additive(loss, lambda weights: losses.denominators(by_task, weights))
+    additive = DecomposableLoss(loss, lambda weights: losses.denominators(by_task, weights))
     trainer.fit(batch, additive, goal, models.plan(config.train, total), config.train.clip_norm, models.part_of(data.sampler, config.train))
 
     rows_of_metrics = folder.metrics()

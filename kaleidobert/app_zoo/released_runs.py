@@ -14,7 +14,7 @@ from kaleidobert.app_zoo import models
 from kaleidobert.app_zoo.materials import Choice, LabelMaterial, PretrainMaterial
 from kaleidobert.app_zoo.models import ENCODER
 from kaleidobert.configs import ClassifyConfig, PretrainConfig, RetrieveConfig, TrainingData
-from kaleidobert.datasets.sampling.pretraining import Order
+from kaleidobert.datasets.sampling.pretraining import EpochOrder
 from kaleidobert.errors import UserError
 from kaleidobert.evaluators import pretraining as tasks
 from kaleidobert.levels import KaleidoLevel
@@ -111,7 +111,7 @@ def pretraining(config: PretrainConfig) -> PretrainMaterial:
     _check_init(config, train)
     settings = (config.sampling.losses_on_negatives, config.train.batch_size, config.train.seed)
     samplers = [FilePretrainSampler(Reader(rows, config.levels, config.data.vocabulary_size), *settings) for rows in (train, val)]
-    samplers[1].order = Order(_judged(config, val), *settings[1:])
+    samplers[1].order = EpochOrder(_judged(config, val), *settings[1:])
 
     def baselines() -> dict[str, float]:
         return baseline(*samplers, config.levels, config.data.vocabulary_size)
@@ -179,6 +179,6 @@ def _distinct(names: list[str]) -> list[str]:
 
 def _adapt(model: keras.Model, examples, size: int) -> None:
     """As models.adapt, to SAMPLE rows."""
-    if model.unmeasured:
+    if model.unadapted:
         numbers = np.arange(size)[:: max(1, size // SAMPLE)][:SAMPLE]
         model.adapt_features(examples(numbers)[0]["patch_features"])

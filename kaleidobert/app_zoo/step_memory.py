@@ -33,26 +33,27 @@ def activations(arguments: dict[str, Any], masked: int) -> float:
     one = length * a["hidden_size"]
     kept = JAX if keras.backend.backend() == "jax" else FUSED if elementwise.is_fused(a["hidden_size"]) else PLAIN
     block = kept[0] * one + kept[1] * length * a["intermediate_size"] + kept[2] * a["num_heads"] * length**2
-    blocks = a["num_layers"] * one + 2 * block if a["checkpoint_blocks"] else (a["num_layers"] + 1) * block
+    blocks = a["num_layers"] * one + 2 * block if a["gradient_checkpointing"] else (a["num_layers"] + 1) * block
     return size * (blocks + EMBEDDINGS * one) + 4 * (FEATURES * patches * a["feature_size"] + LOGITS * masked * a["vocabulary_size"])
 
 
 def told(arguments: dict[str, Any], train: configs.Train, masked: int) -> str:
-    """What a step needs beside what there is, and the train.accumulate with which it fits where it does not."""
+    """What a step needs beside what there is, and the train.gradient_accumulation_steps with which it fits where it does not."""
     example, (memory, is_gpu) = activations(arguments, masked), available()
     fixed = WEIGHTS * models.num_parameters(arguments) + (0 if is_gpu else PROGRAM)
     devices = cluster.read(os.environ).size * max(1, train.devices)
     share = 1 if is_gpu else 1 / max(1, train.devices)  # CPU devices of a process lie in the same memory
-    room, together = share * (FULL * memory - fixed), train.batch_size // (devices * train.accumulate)
+    room, together = share * (FULL * memory - fixed), train.batch_size // (devices * train.gradient_accumulation_steps)
     line = (f"memory: about {_gb(example)} of activations an example, {together:,} at a time {_gb(together * example)}, beside "
             f"{_gb(fixed)} for weights{'' if is_gpu else ' and program'}; {'the GPU' if is_gpu else 'this machine'} has {_gb(memory)}")
     if together * example <= room:
         return line
     parts = fitting(train.batch_size, devices, example, room)
     if not parts:
-        return f"{line}\n  not even one example fits: set train.checkpoint_blocks=true, take a smaller model or a larger machine"
+        return f"{line}\n  not even one example fits: set train.gradient_checkpointing=true, take a smaller model or a larger machine"
     part = train.batch_size // (devices * parts)
-    return f"{line}\n  that does not fit: train.accumulate={parts} computes a step in parts of {part:,}, {_gb(part * example)} at a time"
+    return (f"{line}\n  that does not fit: train.gradient_accumulation_steps={parts} computes a step in parts of {part:,}, "
+            f"{_gb(part * example)} at a time")
 
 
 def fitting(batch: int, devices: int, example: float, room: float) -> int:

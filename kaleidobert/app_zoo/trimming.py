@@ -1,4 +1,4 @@
-"""train.trim_text: whether the texts of a batch are cut to the longest of them, in training and in prediction."""
+"""train.dynamic_padding: whether the texts of a batch are cut to the longest of them, in training and in prediction."""
 
 from collections.abc import Callable
 from typing import Any
@@ -17,7 +17,7 @@ def _cut(inputs: Arrays, targets: Arrays, weights: Arrays) -> Batch:
 
 def batches(make: Make, train: Train, cut: Callable[[Arrays, Arrays, Arrays], Batch] = _cut) -> Make:
     """make, a function of a step, with the texts of its batches cut by ``cut``; None behind the last one stays."""
-    if not train.trim_text:
+    if not train.dynamic_padding:
         return make
 
     def made(*arguments: Any) -> Batch | None:
@@ -29,4 +29,4 @@ def batches(make: Make, train: Train, cut: Callable[[Arrays, Arrays, Arrays], Ba
 
 def inputs(make: Callable[[Any], Arrays], train: Train) -> Callable[[Any], Arrays]:
     """make, a function of rows, with the texts of its inputs cut."""
-    return (lambda rows: trimmed(make(rows))) if train.trim_text else make
+    return (lambda rows: trimmed(make(rows))) if train.dynamic_padding else make

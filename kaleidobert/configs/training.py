@@ -91,16 +91,16 @@ class Train(Checked):
     save_every: int = 500  # steps between checkpoints, beside the one after every epoch
     precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"  # float16: with loss scaling, for GPUs
     seed: int = 0
-    accumulate: int = 1  # micro-batches that a step computes one after another, for less memory; divides batch_size
-    trim_text: bool = True  # cut the padding that no text of a batch needs: the same answers, less work
-    checkpoint_blocks: bool = False  # compute the blocks again on the way back in place of keeping them: less memory, a third more work
+    gradient_accumulation_steps: int = 1  # micro-batches that a step computes one after another, for less memory; divides batch_size
+    dynamic_padding: bool = True  # cut the padding that no text of a batch needs: the same answers, less work
+    gradient_checkpointing: bool = False  # compute the blocks again in the backward pass: less memory, a third more work
     workers: int = 1  # threads that make batches
     devices: int = 1  # GPUs (or, without any, CPU devices) of this process; 0 = all
 
     limits: ClassVar[Limits] = {
         "epochs": (0,), "learning_rate": (0,), "warmup_steps": (0,), "weight_decay": (0,), "clip_norm": (0,), "seed": (0,),
         "warmup_share": (0, 1), "beta_1": (0, 0.999999), "beta_2": (0, 0.999999), "batch_size": (1,), "save_every": (1,),
-        "epsilon": (1e-12,), "accumulate": (1,), "workers": (1, 64), "devices": (0,)}
+        "epsilon": (1e-12,), "gradient_accumulation_steps": (1,), "workers": (1, 64), "devices": (0,)}
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from keras import ops
 
 from kaleidobert.engines import steps
 from kaleidobert.model_zoo.kaleidobert import Matcher
-from kaleidobert.model_zoo.pairs import Pairs, PictureSide, TextSide, answers, bytes_of_a_row
+from kaleidobert.model_zoo.pairs import Pairs, PictureCache, TextSide, answers, bytes_of_a_row
 
 MEMORY = 2**30  # bytes of both tables, half for each side; up to twice as much while a table is made
 ORDER = 1  # changes where pairs are put into other batches than before: half-finished runs then begin anew
@@ -57,7 +57,7 @@ class PairScorer:
         self.names, row = answers(matcher), bytes_of_a_row(matcher)
         self._most_pictures, self._most_texts = (max(1, memory // 2 // (row * count)) for count in
                                                  (matcher.backbone.num_patches, rounded(int(self._width), MULTIPLE)))
-        self._compiled = [steps.on_device(PictureSide(matcher), ()), steps.on_device(TextSide(matcher), ()),
+        self._compiled = [steps.on_device(PictureCache(matcher), ()), steps.on_device(TextSide(matcher), ()),
                           steps.on_device(Pairs(matcher), shared=("pictures", "texts", "places"))]
 
     def batches(self, pictures: np.ndarray, texts: np.ndarray) -> list[Batch]:

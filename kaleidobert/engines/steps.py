@@ -11,7 +11,7 @@ from keras import ops
 from kaleidobert.engines import wire
 from kaleidobert.engines.distributed.distribution import here
 from kaleidobert.errors import UserError
-from kaleidobert.losses.additive import Additive
+from kaleidobert.losses.additive import DecomposableLoss
 from kaleidobert.model_zoo.task_model import TaskModel
 
 Arrays = Mapping[str, np.ndarray]
@@ -19,25 +19,29 @@ LossFunction = Callable[[Mapping[str, Any], Arrays, Arrays], dict[str, Any]]  # 
 
 
 def train_step(model: keras.Model, loss: LossFunction, optimizer: keras.optimizers.Optimizer, clip_norm: float,
-               accumulate: int = 1) -> Callable[..., dict[str, Any]]:
+               gradient_accumulation_steps: int = 1) -> Callable[..., dict[str, Any]]:
     """A function (inputs, targets, weights) -> the losses, "gradient_norm" and, with float16, "loss_scale" that updates the model.
 
-    What it returns may still be computed by the device: ``read`` waits for it. Gradients are summed over ``accumulate`` micro-batches
-    and over all devices of distribution.over, then clipped by their global norm, then applied once. With several devices the
-    function takes what distribution.feed makes of a batch. The optimizer must have been built. Raises UserError where the batch is
+    What it returns may still be computed by the device: ``read`` waits for it. Gradients are summed over as many micro-batches as
+    ``gradient_accumulation_steps`` says and over all devices of distribution.over, then clipped by their global norm, then applied
+    once. With several devices the function takes what distribution.feed makes of a batch. The optimizer must have been built. Raises UserError where the batch is
     to be split and the loss has no parts (losses.additive).
     """
     place = here()
-    if (accumulate > 1 or place.strategy is not None) and not isinstance(loss, Additive):
-        raise UserError("this training compares all examples of a batch with each other, or was not made to be split", "the training step",
-                        "one device, and no micro-batches", "set train.devices=1 and train.accumulate=1, and start one process")
+    if (gradient_accumulation_steps > 1 or place.strategy is not None) and not isinstance(loss, DecomposableLoss):
+        raise UserError(
+            "this training compares all examples of a batch with each other, or was not made to be split",
+            "the training step",
+            "one device, and no micro-batches",
+            "set train.devices=1 and train.gradient_accumulation_steps=1, and start one process",
+        )
     if keras.backend.backend() == "jax":
         from kaleidobert.engines import steps_jax
 
-        return steps_jax.train_step(model, loss, optimizer, clip_norm, accumulate, place.mesh)
+        return steps_jax.train_step(model, loss, optimizer, clip_norm, gradient_accumulation_steps, place.mesh)
     from kaleidobert.engines import steps_tensorflow
 
-    return steps_tensorflow.train_step(model, loss, optimizer, clip_norm, accumulate, place.strategy)
+    return steps_tensorflow.train_step(model, loss, optimizer, clip_norm, gradient_accumulation_steps, place.strategy)
 
 
 def read(losses: Mapping[str, Any]) -> dict[str, float]:

@@ -10,14 +10,14 @@ from kaleidobert.engines import wire
 from kaleidobert.engines.optimizers import clip_by_global_norm, loss_scale
 
 
-def train_step(model: keras.Model, loss, optimizer: keras.optimizers.Optimizer, clip_norm: float, accumulate: int, mesh):
+def train_step(model: keras.Model, loss, optimizer: keras.optimizers.Optimizer, clip_norm: float, gradient_accumulation_steps: int, mesh):
     """steps.train_step; the losses that the step returns are arrays that may still be computed.
 
     Weights and state of the optimizer are handed over to the step and come back changed (donated), so they are in memory once.
     """
     groups = (model.trainable_variables, model.non_trainable_variables, optimizer.variables)
     scale_index = next((k for k, v in enumerate(optimizer.variables) if v is loss_scale(optimizer)), None)
-    backward = _backward(model, loss, accumulate, 1 if mesh is None else mesh.size)
+    backward = _backward(model, loss, gradient_accumulation_steps, 1 if mesh is None else mesh.size)
 
     def step(trained, other, state, *batch):
         scale = None if scale_index is None else state[scale_index]
@@ -58,7 +58,7 @@ def local(value):
     return value if len(value.sharding.device_set) == 1 else value.addressable_data(0)
 
 
-def _backward(model, loss, accumulate: int, devices: int):
+def _backward(model, loss, gradient_accumulation_steps: int, devices: int):
     """A function (trained, other, scale, inputs, targets, weights, weights of the whole batch or none) -> (gradients, other, losses)."""
 
     def objective(trained, other, scale, part: Sequence[dict], over):
@@ -75,10 +75,10 @@ def _backward(model, loss, accumulate: int, devices: int):
 
     def backward(trained, other, scale, inputs, targets, weights):
         part = (inputs, targets, weights)
-        if accumulate == 1:
+        if gradient_accumulation_steps == 1:
             return once(trained, other, scale, part, None)
         over = loss.over(weights)
-        folded = jax.tree.map(lambda array: _fold(array, accumulate, devices), part)
+        folded = jax.tree.map(lambda array: _fold(array, gradient_accumulation_steps, devices), part)
 
         def body(carry, micro):
             sums, other, values = carry

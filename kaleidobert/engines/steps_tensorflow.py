@@ -17,11 +17,13 @@ LEAST_ROWS = 8  # of a batch that is computed in halves
 SEED_STEP = 7919  # between the dropout seeds of replicas; a prime, so that seeds of layers do not meet
 
 
-def train_step(model: keras.Model, loss, optimizer: keras.optimizers.Optimizer, clip_norm: float, accumulate: int, strategy):
+def train_step(
+    model: keras.Model, loss, optimizer: keras.optimizers.Optimizer, clip_norm: float, gradient_accumulation_steps: int, strategy
+):
     """steps.train_step; the losses that the step returns are tensors that may still be computed."""
     # XLA pays on GPUs; on CPUs the small networks of a laptop ran 4 times slower under it
     xla = bool(tf.config.list_physical_devices("GPU"))
-    backward = _Backward(model, loss, optimizer, accumulate)
+    backward = _Backward(model, loss, optimizer, gradient_accumulation_steps)
 
     def update(gradients, losses):
         used = [(g, v) for g, v in zip(gradients, model.trainable_variables) if g is not None]  # not the heads of other tasks
@@ -156,11 +158,11 @@ class _Backward:
     """(inputs, targets, weights, weights of the whole batch or none) -> (gradients, None for unused variables; losses), of all
     micro-batches in turn: a loop, for TensorFlow would run parts without one at the same time, in the memory of all."""
 
-    def __init__(self, model, loss, optimizer, accumulate: int):
-        self._model, self._loss, self._optimizer, self._accumulate = model, loss, optimizer, accumulate
+    def __init__(self, model, loss, optimizer, gradient_accumulation_steps: int):
+        self._model, self._loss, self._optimizer, self._gradient_accumulation_steps = model, loss, optimizer, gradient_accumulation_steps
 
     def __call__(self, inputs, targets, weights, whole=None):
-        count = self._accumulate
+        count = self._gradient_accumulation_steps
         if count == 1:
             return self._part((inputs, targets, weights), whole and self._loss.over(whole))
         over = self._loss.over(weights if whole is None else whole)

@@ -31,7 +31,7 @@ class Schedule:
     epochs: float
     save: int
     log: int = 20
-    accumulate: int = 1
+    gradient_accumulation_steps: int = 1
     workers: int = 1
 
     @property
@@ -75,8 +75,8 @@ class Trainer:
         loss, the gradient or a result is not finite (what was saved before stays), where run.last was made with another model or
         bank, and where the disk has no room for checkpoints. part: as of distribution.feed."""
         self._resume()
-        update = steps.train_step(self.model, loss, self.optimizer, clip_norm, schedule.accumulate)
-        feed = distribution.feed(batch, schedule.accumulate, part)
+        update = steps.train_step(self.model, loss, self.optimizer, clip_norm, schedule.gradient_accumulation_steps)
+        feed = distribution.feed(batch, schedule.gradient_accumulation_steps, part)
         todo = () if self._gave_up(goal) else range(self.step, schedule.total)
         if todo and self._place.first:
             check_room(self.run.folder, *(sum(4 * ceil(np.prod(variable.shape)) for variable in kept)

@@ -22,7 +22,7 @@ TIES = ("expectation", "pessimistic", "optimistic")
 
 
 @dataclass(frozen=True)
-class Standing:
+class RankStatistics:
     """Where the best right candidate of each query stands; i64[Q] each.
 
     above: wrong candidates with a higher score; level: wrong ones with the same score; right: right ones with that score.
@@ -61,7 +61,7 @@ class Standing:
         return result
 
 
-def standing(scores: np.ndarray, relevant: np.ndarray, valid: np.ndarray | None = None) -> Standing:
+def standing(scores: np.ndarray, relevant: np.ndarray, valid: np.ndarray | None = None) -> RankStatistics:
     """scores f32[Q, N], relevant bool[Q, N], valid bool[Q, N] (False = padding; None = no padding).
 
     Raises UserError where shapes differ, a score is NaN or a query has no right candidate.
@@ -74,7 +74,7 @@ def standing(scores: np.ndarray, relevant: np.ndarray, valid: np.ndarray | None 
     right = relevant & valid
     best = np.where(right, scores, -np.inf).max(axis=1, keepdims=True)
     wrong, equal = valid & ~relevant, scores == best
-    return Standing((wrong & (scores > best)).sum(axis=1), (wrong & equal).sum(axis=1), (right & equal).sum(axis=1))
+    return RankStatistics((wrong & (scores > best)).sum(axis=1), (wrong & equal).sum(axis=1), (right & equal).sum(axis=1))
 
 
 def average_precision(scores: np.ndarray, relevant: np.ndarray, valid: np.ndarray | None = None,
@@ -118,7 +118,7 @@ class Tally:
     level: np.ndarray
 
     def ranks(self) -> np.ndarray:
-        """f64[Q], as Standing.ranks."""
+        """f64[Q], as RankStatistics.ranks."""
         return self.tables["expectation"]["median_rank"]
 
 

@@ -17,7 +17,7 @@ from kaleidobert.layers.wide import LevelMeans, WordBag
 START_SCALE, MAX_SCALE = 20.0, 100.0  # of the cosine, learnt between
 
 
-class TwoTowers(keras.layers.Layer):
+class DualEncoder(keras.layers.Layer):
     """features [B, P, F], token_ids, token_mask [B, T] -> text [B, W] of length 1, picture [B, W] of the length of the learnt scale.
 
     float32 whatever the precision: candidates are ranked by the product of the two.
@@ -65,7 +65,7 @@ class TwoTowers(keras.layers.Layer):
 
 
 class ContrastHead(keras.layers.Layer):
-    """text, picture [B, W] of TwoTowers, sequence [B, S, H], pooled [B, H], token_mask [B, T] -> logits [B, 2], own [B, 2].
+    """text, picture [B, W] of DualEncoder, sequence [B, S, H], pooled [B, H], token_mask [B, T] -> logits [B, 2], own [B, 2].
 
     own: the answer of a ProductHead on the encoder; the product of the towers is added to its second column.
     """

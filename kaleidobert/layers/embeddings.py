@@ -56,7 +56,7 @@ class TextEmbedding(keras.layers.Layer):
         return (*token_ids_shape, self.hidden_size)
 
 
-class FeatureScale(keras.layers.Layer):
+class FeatureStandardizer(keras.layers.Layer):
     """(features - mean) * scale, per feature, in float32: [..., F] -> [..., F]. Not trained; starts as the identity.
 
     Features after a ReLU have a mean of about the size of their spread, the same for every patch; a small network trained from

@@ -234,7 +234,7 @@ class _OfBlock(keras.layers.Layer):
         return ops.transpose(ops.reshape(inputs, (batch, length, heads, hidden // heads)), (0, 2, 1, 3))
 
 
-class OwnStart(_OfBlock):
+class FirstBlockQKV(_OfBlock):
     """Embeddings of one side [B, S, H] -> [B, S, 4H]: beside their query (scaled), key and value in the first block."""
 
     def call(self, embedded):
@@ -242,8 +242,8 @@ class OwnStart(_OfBlock):
         return ops.concatenate([embedded, *[attention.join(part) for part in attention.project(embedded)]], axis=-1)
 
 
-class SharedBlock(_OfBlock):
-    """The first block, of both sides' OwnStart one behind the other [B, S, 4H], with score_bias [B, 1, 1, S] -> [B, S, H]."""
+class JointFirstBlock(_OfBlock):
+    """The first block, of both sides' FirstBlockQKV one behind the other [B, S, 4H], with score_bias [B, 1, 1, S] -> [B, S, H]."""
 
     def call(self, started, score_bias):
         embedded, query, key, value = ops.split(started, 4, axis=-1)

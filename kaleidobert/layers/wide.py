@@ -10,7 +10,7 @@ import keras
 from keras import ops
 
 from kaleidobert.layers.dropout import Dropout, seed_for, truncated_normal
-from kaleidobert.layers.embeddings import FeatureScale
+from kaleidobert.layers.embeddings import FeatureStandardizer
 
 
 class LevelMeans(keras.layers.Layer):
@@ -25,7 +25,7 @@ class LevelMeans(keras.layers.Layer):
                  rescale: bool = True, **kwargs):
         super().__init__(dtype="float32", **kwargs)
         self.levels, self.width, self.stddev, self.seed = list(levels), width, stddev, seed
-        self.scale = FeatureScale(name="scale") if rescale else None  # a mean of 25 patches varies far less than one patch
+        self.scale = FeatureStandardizer(name="scale") if rescale else None  # a mean of 25 patches varies far less than one patch
         self.dropout = Dropout(dropout, seed_for(seed, "dropout"), dtype="float32", name="dropout")
 
     def build(self, features_shape: tuple, seen_shape: tuple | None = None) -> None:

@@ -10,7 +10,7 @@ Arrays = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Additive:
+class DecomposableLoss:
     """A loss whose values over the parts of a batch add up to its values over the whole.
 
     part(outputs, targets, weights, over) -> {"loss": total, ...} of a part; over(weights of the whole batch): what its sums are
@@ -24,11 +24,11 @@ class Additive:
         return self.part(outputs, targets, weights, self.over(weights))
 
 
-def mean(loss: Callable[[Arrays, Arrays, Arrays], dict[str, Any]], task: str) -> Additive:
+def mean(loss: Callable[[Arrays, Arrays, Arrays], dict[str, Any]], task: str) -> DecomposableLoss:
     """A loss all of whose values are means over the rows of a batch, as many as weights[task] has."""
 
     def part(outputs, targets, weights, over):
         share = ops.cast(ops.shape(weights[task])[0], "float32") / over
         return {name: value * share for name, value in loss(outputs, targets, weights).items()}
 
-    return Additive(part, lambda weights: ops.cast(ops.shape(weights[task])[0], "float32"))
+    return DecomposableLoss(part, lambda weights: ops.cast(ops.shape(weights[task])[0], "float32"))

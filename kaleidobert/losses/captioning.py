@@ -25,13 +25,13 @@ def coverage(alpha, weights):
 def telling(outputs, targets, weights):
     """(f32[], f32[]): what the attention of single words is trained on, each per asked piece of the batch.
 
-    outputs: "told", "held" of the word finder, logits to be added to the "told_prior", "held_prior" of targets; "told", "held"
+    outputs: "told", "held" of the word finder, logits to be added to the "cooccurrence_prior", "presence_prior" of targets; "told", "held"
     of targets: the truth; of weights: what is asked (sampling.cooccurrence). Binary cross-entropies, summed over the words that
     could stand in the sentence, and over those that the text could hold.
     """
     number = ops.maximum(ops.sum(weights["told"]), 1.0)
-    told = _binary(outputs["told"] + targets["told_prior"], targets["told"]) * weights["told"][..., None]
-    held = _binary(outputs["held"] + targets["held_prior"], targets["held"]) * weights["held"]
+    told = _binary(outputs["told"] + targets["cooccurrence_prior"], targets["told"]) * weights["told"][..., None]
+    held = _binary(outputs["held"] + targets["presence_prior"], targets["held"]) * weights["held"]
     return ops.sum(told) / number, ops.sum(held) / number
 
 

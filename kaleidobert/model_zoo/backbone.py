@@ -15,7 +15,7 @@ import numpy as np
 from kaleidobert import levels as kaleido
 from kaleidobert.errors import UserError
 from kaleidobert.layers.dropout import seed_for, truncated_normal
-from kaleidobert.layers.embeddings import FeatureScale, PatchEmbedding, TextEmbedding
+from kaleidobert.layers.embeddings import FeatureStandardizer, PatchEmbedding, TextEmbedding
 from kaleidobert.layers.encoder import AttentionMask, EncoderBlock, Pooler
 from kaleidobert.levels import KALEIDO, KaleidoLevel
 
@@ -54,8 +54,8 @@ class Backbone(KaleidoModel):
     Inputs: token_ids, segment_ids, token_mask int or bool [B, T], T at most text_length; patch_features [B, P, F], spoiled already;
     patch_boxes [B, P, 5]. The order in the sequence is text, then the levels in the order of their table.
     patch_type_vocabulary_size: rows of each level's type table; level k reads row k, counted from 1; 0 = enough of them.
-    standardise_features: features pass through FeatureScale first; adapt_features sets it from a sample.
-    precision: a Keras dtype policy; None = Keras's global one. seed: of start weights and dropout. checkpoint_blocks: EncoderBlock's
+    standardise_features: features pass through FeatureStandardizer first; adapt_features sets it from a sample.
+    precision: a Keras dtype policy; None = Keras's global one. seed: of start weights and dropout. gradient_checkpointing: EncoderBlock's
     checkpointed, which is of a run and not of the weights, so that the configuration leaves it out.
     Raises UserError for sizes that do not fit together.
     """
@@ -67,7 +67,7 @@ class Backbone(KaleidoModel):
                  intermediate_size: int = 3072, max_positions: int = 512, type_vocabulary_size: int = 2,
                  patch_type_vocabulary_size: int = 0, dropout: float = 0.1, attention_dropout: float = 0.1,
                  initializer_range: float = 0.02, standardise_features: bool = False, seed: int = 0, precision: str | None = None,
-                 checkpoint_blocks: bool = False):
+                 gradient_checkpointing: bool = False):
         levels = kaleido.check(levels)
         _check_sizes(text_length, max_positions, hidden_size, num_heads)
         type_rows = patch_type_vocabulary_size or max(RELEASED_TYPE_ROWS, len(levels) + 1)
@@ -88,11 +88,11 @@ class Backbone(KaleidoModel):
         blocks = [seeded(EncoderBlock, num_heads, intermediate_size, dropout, attention_dropout, name=f"encoder_{index}")
                   for index in range(num_layers)]
         for block in blocks:
-            block.checkpointed = checkpoint_blocks
+            block.checkpointed = gradient_checkpointing
         pooler = seeded(Pooler, name="pooler")
         join = keras.layers.Concatenate(axis=1, dtype=policy, name="sequence_embedding")
         mask = AttentionMask(kaleido.num_patches(levels), dtype=policy, name="attention_mask")
-        scale = [FeatureScale(name="feature_scale")] if standardise_features else []
+        scale = [FeatureStandardizer(name="feature_scale")] if standardise_features else []
 
         # --- Functional Model ---
         inputs = _inputs(kaleido.num_patches(levels), feature_size)
@@ -108,8 +108,8 @@ class Backbone(KaleidoModel):
         self.standardise_features, self.seed, self.precision = standardise_features, seed, policy.name
 
     def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments, JSON-able, but checkpoint_blocks."""
-        config = {name: getattr(self, name) for name in signature(Backbone).parameters if name != "checkpoint_blocks"}
+        """The constructor's arguments, JSON-able, but gradient_checkpointing."""
+        config = {name: getattr(self, name) for name in signature(Backbone).parameters if name != "gradient_checkpointing"}
         return config | {"levels": [asdict(level) for level in self.levels]}
 
     @classmethod
@@ -126,13 +126,13 @@ class Backbone(KaleidoModel):
 
     def adapt_features(self, features: np.ndarray) -> None:
         """Set the scale of the features from a sample [N, P, F] of them, where there is one that is not set yet."""
-        for layer in self.unmeasured:
+        for layer in self.unadapted:
             layer.adapt(features)
 
     @property
-    def unmeasured(self) -> list[FeatureScale]:
+    def unadapted(self) -> list[FeatureStandardizer]:
         """Layers whose scale of features is not set."""
-        return [layer for layer in self.layers if isinstance(layer, FeatureScale) and not layer.measured]
+        return [layer for layer in self.layers if isinstance(layer, FeatureStandardizer) and not layer.measured]
 
     def scaled(self, features):
         """Features as the embeddings take them."""

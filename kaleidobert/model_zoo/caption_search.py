@@ -39,8 +39,8 @@ class Scorer(keras.Model):
 
 
 class Filler(keras.Model):
-    """{"pieces", "log_probability" [B, N]: the likeliest piece at each of asked_tokens, none of the special ones; "length" f32[B, T-2]:
-    log-probabilities}. Inputs: the captioner's."""
+    """{"pieces", "log_probability" [B, N]: the likeliest piece at each of predict_positions, none of the special ones;
+    "length" f32[B, T-2]: log-probabilities}. Inputs: the captioner's."""
 
     def __init__(self, captioner: Captioner, special: Any):
         super().__init__(name="filler")
@@ -166,7 +166,7 @@ def fill(answer: Callable[[Arrays], Arrays], pictures: Arrays, lengths: np.ndarr
         masked = (order < count[:, None]) & real
         inside = ids[:, 1 : 1 + len(slots)]
         inside[masked] = special.mask
-        found = answer({**repeated, **_text(ids, special), "asked_tokens": asked})
+        found = answer({**repeated, **_text(ids, special), "predict_positions": asked})
         inside[masked] = found["pieces"][masked].astype(np.int32)
         certain[masked] = found["log_probability"][masked]
     totals = np.where(real, certain, 0).sum(1)
@@ -178,7 +178,7 @@ def predicted_lengths(answer: Callable[[Arrays], Arrays], pictures: Arrays, cand
     """i64[B, C]: the likeliest lengths of captions, the likeliest first."""
     count = len(pictures["patch_boxes"])
     ids = masked_text(np.zeros(count, np.int64), special, text_length)
-    chances = answer({**pictures, **_text(ids, special), "asked_tokens": np.zeros((count, 1), np.int32)})["length"]
+    chances = answer({**pictures, **_text(ids, special), "predict_positions": np.zeros((count, 1), np.int32)})["length"]
     return np.argsort(-chances, 1, kind="stable")[:, :candidates] + 1
 
 

@@ -19,7 +19,7 @@ import numpy as np
 
 from kaleidobert.errors import UserError
 from kaleidobert.io import atomic
-from kaleidobert.model_zoo.stored import Stored
+from kaleidobert.model_zoo.stored import LazyArray
 
 FORMAT = 1
 META = "__meta__"
@@ -32,7 +32,7 @@ Reader = Callable[[str | Path, Callable[[str], bool]], tuple[dict[str, Any], Arr
 
 
 def save(path: str | Path, model: keras.Model, optimizer: keras.optimizers.Optimizer | None = None,
-         meta: Mapping[str, Any] | None = None, also: Mapping[str, np.ndarray | Stored] | None = None) -> None:
+         meta: Mapping[str, Any] | None = None, also: Mapping[str, np.ndarray | LazyArray] | None = None) -> None:
     """Write model, optimizer and meta; the file appears complete or not at all.
 
     The optimizer must have been built. also: further entries under their full names, such as the state of an optimizer that lies
@@ -80,7 +80,7 @@ def read(path: str | Path, wants: Callable[[str], bool]) -> tuple[dict[str, Any]
     return meta, arrays
 
 
-def open_arrays(path: str | Path, first: str) -> dict[str, Stored]:
+def open_arrays(path: str | Path, first: str) -> dict[str, LazyArray]:
     """{name: array} of the entries below ``first``, such as "optimizer/"; each is read when it is asked for.
 
     Raises UserError as load_meta does, and, at the latest when it is read, where an entry is damaged.
@@ -93,7 +93,7 @@ def open_arrays(path: str | Path, first: str) -> dict[str, Stored]:
             with _explained(path, name), archive.open(f"{name}.npy") as entry:
                 np.lib.format.read_magic(entry)
                 shape, _, dtype = np.lib.format.read_array_header_1_0(entry)
-            arrays[name] = Stored(shape, dtype, partial(_load, path, name))
+            arrays[name] = LazyArray(shape, dtype, partial(_load, path, name))
     return arrays
 
 
@@ -140,7 +140,7 @@ def transfer(path: str | Path, model: keras.Model, reader: Reader = read) -> lis
 
 
 def continue_optimizer(path: str | Path, model: keras.Model, optimizer: keras.optimizers.Optimizer,
-                       arrays: Mapping[str, np.ndarray | Stored] | None = None) -> int:
+                       arrays: Mapping[str, np.ndarray | LazyArray] | None = None) -> int:
     """Load the state of a built optimizer from a checkpoint of the same kind of model; returns the step it was saved at.
 
     arrays: the entries below "optimizer/" of a file in another format. Nothing is changed unless everything fits. Raises UserError

@@ -12,7 +12,7 @@ from keras import ops
 from kaleidobert import levels as kaleido
 from kaleidobert.errors import UserError
 from kaleidobert.layers.dropout import Dropout, seed_for, truncated_normal
-from kaleidobert.layers.dual_encoder import ContrastHead, TwoTowers
+from kaleidobert.layers.dual_encoder import ContrastHead, DualEncoder
 from kaleidobert.layers.heads import LevelClassHead, LevelFeatureHead, MaskedTokenHead, ProductHead
 from kaleidobert.layers.wide import LevelMeans, WordBag
 from kaleidobert.model_zoo.backbone import Backbone, KaleidoModel
@@ -115,7 +115,7 @@ class Matcher(TaskModel):
     """Does the text belong to the picture: {"itm": logits [B, 2]}, column 1 = yes.
 
     head: "plain", that of pre-training; two of our own: "product" (heads.ProductHead) and "contrast" (contrast.ContrastHead on
-    TwoTowers of ``width``), which also answers "own" [B, 2]. feature_dropout: of the towers. Raises UserError for another.
+    DualEncoder of ``width``), which also answers "own" [B, 2]. feature_dropout: of the towers. Raises UserError for another.
     """
 
     kind = "matcher"
@@ -133,7 +133,7 @@ class Matcher(TaskModel):
             layer = ProductHead(*settings, dtype=backbone.precision, name="head_product")
         else:
             layer = ContrastHead(*settings, dtype=backbone.precision, name="head_contrast")
-            towers = TwoTowers(kaleido.patch_slices(backbone.levels).values(), backbone.vocabulary_size, width, feature_dropout,
+            towers = DualEncoder(kaleido.patch_slices(backbone.levels).values(), backbone.vocabulary_size, width, feature_dropout,
                                settings[1], name=TOWERS)
 
         # --- Functional Model ---
@@ -154,7 +154,7 @@ class Matcher(TaskModel):
 
 
 class Captioner(TaskModel):
-    """Writes captions: {"pieces": logits [B, N, V] of what stands at, or in "causal" mode behind, the ``asked_tokens`` int[B, N]}
+    """Writes captions: {"pieces": logits [B, N, V] of what stands at, or in "causal" mode behind, the ``predict_positions`` int[B, N]}
     by the MLM head of pre-training, and unless causal "length": logits [B, T-2] of a text of 1, 2, ... pieces, to be asked of an
     empty text ([CLS] [SEP]), which gives no length away.
 
@@ -180,8 +180,8 @@ class Captioner(TaskModel):
         # --- Functional Model ---
         inputs = backbone.declare_inputs()
         hidden = backbone.causal(inputs) if mode == "causal" else backbone(inputs)
-        inputs["asked_tokens"] = keras.Input((None,), dtype="int32", name="asked_tokens")
-        outputs = {"pieces": mlm_head(hidden["sequence"], inputs["asked_tokens"])}
+        inputs["predict_positions"] = keras.Input((None,), dtype="int32", name="predict_positions")
+        outputs = {"pieces": mlm_head(hidden["sequence"], inputs["predict_positions"])}
         if mode != "causal":
             outputs["length"] = length_head(hidden["pooled"])
         super().__init__(inputs=inputs, outputs=outputs, name=self.kind)

@@ -12,7 +12,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from kaleidobert.layers.encoder import FirstPosition, OwnStart, SharedBlock
+from kaleidobert.layers.encoder import FirstBlockQKV, FirstPosition, JointFirstBlock
 from kaleidobert.model_zoo.backbone import Backbone
 from kaleidobert.model_zoo.kaleidobert import TOWERS, Matcher
 from kaleidobert.specs import TEXT
@@ -39,12 +39,12 @@ class _OfMatcher(keras.Model):
         return self.matcher.backbone
 
 
-class PictureSide(_OfMatcher):
+class PictureCache(_OfMatcher):
     """Pictures alone: {"started": [B, P, 4H]} and with towers {"side": f32[B, W]}. Inputs: patch_features, patch_boxes."""
 
     def __init__(self, matcher: Matcher):
         super().__init__(matcher)
-        self.start = OwnStart(self.first_block)
+        self.start = FirstBlockQKV(self.first_block)
 
     def call(self, inputs: Mapping[str, Any], training=False) -> dict[str, Any]:
         backbone, features = self.matcher.backbone, ops.cast(inputs["patch_features"], "float32")
@@ -59,7 +59,7 @@ class TextSide(_OfMatcher):
 
     def __init__(self, matcher: Matcher):
         super().__init__(matcher)
-        self.start = OwnStart(self.first_block)
+        self.start = FirstBlockQKV(self.first_block)
 
     def call(self, inputs: Mapping[str, Any], training=False) -> dict[str, Any]:
         embedded = self.matcher.backbone.get_layer("text_embedding")(inputs["token_ids"], inputs["segment_ids"])
@@ -70,7 +70,7 @@ class TextSide(_OfMatcher):
 class Pairs(_OfMatcher):
     """{"itm": f32[B, 2]} of B pairs, as Matcher; with towers also "own" f32[B, 2] and "towers" f32[B], which are added in it.
 
-    Inputs: pictures, texts: tables of PictureSide's and TextSide's outputs, and "token_mask" [N, T] of the texts; picture, text
+    Inputs: pictures, texts: tables of PictureCache's and TextSide's outputs, and "token_mask" [N, T] of the texts; picture, text
     int32[B]: rows of the tables; places int32[T']: 0, 1, ... up to the longest of these texts.
     """
 
@@ -81,7 +81,7 @@ class Pairs(_OfMatcher):
         super().__init__(matcher)
         backbone = matcher.backbone
         later = [backbone.get_layer(f"encoder_{number}") for number in range(1, backbone.num_layers)]
-        self.shared = SharedBlock(self.first_block)
+        self.shared = JointFirstBlock(self.first_block)
         if matcher.head == "plain" and later:
             later[-1] = FirstPosition(later[-1])
         self.later, self.mask, self.pooler = later, backbone.get_layer("attention_mask"), backbone.get_layer("pooler")

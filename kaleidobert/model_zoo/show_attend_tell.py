@@ -12,10 +12,10 @@ import keras
 from keras import ops
 
 from kaleidobert.layers.dropout import Dropout, seed_for
-from kaleidobert.layers.embeddings import FeatureScale
+from kaleidobert.layers.embeddings import FeatureStandardizer
 from kaleidobert.layers.grid_encoder import GridEncoder
 from kaleidobert.layers.word_attention import WordAttention
-from kaleidobert.model_zoo.word_grounding import WordFinder
+from kaleidobert.model_zoo.word_grounding import WordGrounder
 from kaleidobert.specs import ALONG_CAPTION
 
 SCALE = 4.0  # of logits: start embeddings are small, and so would be their products
@@ -41,7 +41,7 @@ class ShowAttendTell(keras.Model):
     captioner looks having just written that piece.
     start: the first h and c come from the mean of the cells as in the paper, or are "zero", so that what the decoder knows of
     the picture it has through attention. positions: keys know where in the picture their cell lies.
-    near: as in WordFinder. guided: words look as a WordFinder found (``follow``), which stays as it is; training outputs also
+    near: as in WordGrounder. guided: words look as a WordGrounder found (``follow``), which stays as it is; training outputs also
     "looked" f32[B, T, N], where each piece looks by itself. Needs query "word".
     """
 
@@ -62,7 +62,7 @@ class ShowAttendTell(keras.Model):
             return keras.initializers.RandomNormal(stddev=0.05, seed=seed_for(seed, name))
 
         self.encoder = GridEncoder(feature_size, grid, seed, name="encoder") if picture_size else None
-        self.cell_norm = keras.layers.LayerNormalization(name="cell_norm") if picture_size else FeatureScale(name="cell_norm")
+        self.cell_norm = keras.layers.LayerNormalization(name="cell_norm") if picture_size else FeatureStandardizer(name="cell_norm")
         self.values, self.keys = dense(context_size, "values", activation="relu"), dense(attention_size, "keys")
         self.places = keras.layers.Embedding(grid * grid, feature_size, table("places"), name="places") if positions else None
         self.first = dense(2 * hidden_size, "first_state", activation="tanh") if start == "mean" else None
@@ -175,7 +175,7 @@ class ShowAttendTell(keras.Model):
         """Set what brings every feature of a frozen grid to mean 0 and spread 1, from a sample f[n, N, F]."""
         self.cell_norm.adapt(grid)
 
-    def follow(self, finder: WordFinder) -> None:
+    def follow(self, finder: WordGrounder) -> None:
         """Let words look as ``finder`` found: at its encoder's cells as they are, or at grids of the frozen network, adapted by the
         sample that the finder was adapted by."""
         self.word_attention.set_weights(finder.word_attention.get_weights())

@@ -7,7 +7,7 @@ import numpy as np
 
 
 @dataclass(frozen=True)
-class Stored:
+class LazyArray:
     """shape and dtype are known; load() reads the array, checks it, and raises UserError where it is damaged.
 
     numpy functions take it for the array, which is read anew every time.
@@ -18,9 +18,9 @@ class Stored:
     load: Callable[[], np.ndarray]
 
     @property
-    def T(self) -> "Stored":
+    def T(self) -> "LazyArray":
         """Transposed, unread."""
-        return Stored(self.shape[::-1], self.dtype, lambda: self.load().T)
+        return LazyArray(self.shape[::-1], self.dtype, lambda: self.load().T)
 
     def __array__(self, dtype=None, copy=None) -> np.ndarray:
         return np.asarray(self.load(), dtype)

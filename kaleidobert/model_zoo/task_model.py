@@ -6,8 +6,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from kaleidobert.layers.dual_encoder import TwoTowers
-from kaleidobert.layers.embeddings import FeatureScale
+from kaleidobert.layers.dual_encoder import DualEncoder
+from kaleidobert.layers.embeddings import FeatureStandardizer
 from kaleidobert.layers.wide import LevelMeans
 from kaleidobert.model_zoo.backbone import Backbone, KaleidoModel
 
@@ -21,17 +21,17 @@ class TaskModel(KaleidoModel):
         return {"backbone": self.backbone.get_config()} | {name: getattr(self, name) for name in self.options}
 
     @property
-    def unmeasured(self) -> list[keras.layers.Layer]:
+    def unadapted(self) -> list[keras.layers.Layer]:
         """Layers whose scale of features is not set, of backbone and heads."""
-        return self.backbone.unmeasured + [layer for layer in self.layers if isinstance(layer, (LevelMeans, TwoTowers))
+        return self.backbone.unadapted + [layer for layer in self.layers if isinstance(layer, (LevelMeans, DualEncoder))
                                            and not layer.measured]
 
     def adapt_features(self, features: np.ndarray) -> None:
-        """Set the scales of ``unmeasured`` from a sample [N, P, F]."""
-        layers = self.unmeasured
+        """Set the scales of ``unadapted`` from a sample [N, P, F]."""
+        layers = self.unadapted
         self.backbone.adapt_features(features)
         for layer in layers:
-            if not isinstance(layer, FeatureScale):
+            if not isinstance(layer, FeatureStandardizer):
                 layer.adapt(self.backbone.scaled(features))
 
     @classmethod

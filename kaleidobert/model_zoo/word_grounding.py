@@ -10,13 +10,13 @@ from typing import Any
 import keras
 from keras import ops
 
-from kaleidobert.layers.embeddings import FeatureScale
+from kaleidobert.layers.embeddings import FeatureStandardizer
 from kaleidobert.layers.grid_encoder import GridEncoder
 from kaleidobert.layers.word_attention import WordAttention, WordTeller
 from kaleidobert.specs import ALONG_CAPTION
 
 
-class WordFinder(keras.Model):
+class WordGrounder(keras.Model):
     """Trained on sampling.cooccurrence: {"told": f32[B, T, told], "held": f32[B, C], "looked": f32[B, T, N]}.
 
     Inputs: pieces int[B, T], candidates i32[B, C], and grid f[B, N, F] of a frozen network or, where picture_size is not 0,
@@ -33,7 +33,7 @@ class WordFinder(keras.Model):
                  attention_size: int = 64, context_size: int = 128, dropout: float = 0.3, seed: int = 0):
         super().__init__(name=self.kind)
         self.encoder = GridEncoder(feature_size, grid, seed, name="encoder") if picture_size else None
-        self.cell_norm = keras.layers.LayerNormalization(name="cell_norm") if picture_size else FeatureScale(name="cell_norm")
+        self.cell_norm = keras.layers.LayerNormalization(name="cell_norm") if picture_size else FeatureStandardizer(name="cell_norm")
         self.word_attention = WordAttention(vocabulary_size, grid * grid, attention_size, seed, name="word_attention")
         self.teller = WordTeller(vocabulary_size, told, context_size, dropout, seed, name="teller")
         self.vocabulary_size, self.feature_size, self.told, self.grid = vocabulary_size, feature_size, told, grid
@@ -66,7 +66,7 @@ class WordFinder(keras.Model):
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments, JSON-able."""
-        return {name: getattr(self, name) for name in signature(WordFinder).parameters}
+        return {name: getattr(self, name) for name in signature(WordGrounder).parameters}
 
     def describe(self) -> dict[str, Any]:
         """kind, config, and identity: what weights mean beyond their names and shapes. JSON-able."""
@@ -74,9 +74,9 @@ class WordFinder(keras.Model):
 
 
 class Cells(keras.Model):
-    """What the encoder of a trained WordFinder sees: inputs picture uint8[B, s, s, 3], outputs {"cells": f32[B, N, F]}."""
+    """What the encoder of a trained WordGrounder sees: inputs picture uint8[B, s, s, 3], outputs {"cells": f32[B, N, F]}."""
 
-    def __init__(self, finder: WordFinder):
+    def __init__(self, finder: WordGrounder):
         super().__init__(name="cells")
         self.finder = finder
         self.built = True

@@ -34,5 +34,5 @@ def trimmed_captions(inputs: Arrays, targets: Arrays, weights: Arrays) -> tuple[
     longest text, which have no weight, are not asked."""
     inputs = trimmed(inputs)
     asked = inputs["token_mask"].shape[1] - 1
-    return ({**inputs, "asked_tokens": inputs["asked_tokens"][:, :asked]}, {**targets, "pieces": targets["pieces"][:, :asked]},
+    return ({**inputs, "predict_positions": inputs["predict_positions"][:, :asked]}, {**targets, "pieces": targets["pieces"][:, :asked]},
             {**weights, "pieces": weights["pieces"][:, :asked]})

@@ -14,7 +14,7 @@ import numpy as np
 from kaleidobert.errors import UserError
 from kaleidobert.model_zoo import checkpoints
 from kaleidobert.model_zoo.kaleidobert import Backbone, Classifier, Pretrainer, TaskModel
-from kaleidobert.model_zoo.stored import Stored
+from kaleidobert.model_zoo.stored import LazyArray
 from kaleidobert.released import tf_checkpoint
 from kaleidobert.released.config import backbone_config, beside, vocabulary_sha256
 from kaleidobert.released.names import COUNTERS, LABELS, SLOTS, TYPE_TABLE, Name, bare, full, is_bert, label_names, name_map
@@ -22,7 +22,7 @@ from kaleidobert.released.names import COUNTERS, LABELS, SLOTS, TYPE_TABLE, Name
 TASKS = ("pretraining", *LABELS)
 
 
-def open_weights(prefix: str | Path) -> dict[str, Stored]:
+def open_weights(prefix: str | Path) -> dict[str, LazyArray]:
     """{bare name: array} of a checkpoint, without optimiser slots and counters.
 
     Raises UserError where the file is missing or damaged, or two names become the same.
@@ -87,12 +87,12 @@ def read(prefix: str | Path, wants: Callable[[str], bool]) -> tuple[dict[str, An
     return meta | origin(prefix, beside(prefix, ["vocab.txt"]), arguments["vocabulary_size"]), arrays
 
 
-def type_rows(stored: Mapping[str, Stored]) -> int:
+def type_rows(stored: Mapping[str, LazyArray]) -> int:
     """Rows of the type tables; 0 = the checkpoint has none."""
     return stored[TYPE_TABLE].shape[0] if TYPE_TABLE in stored and stored[TYPE_TABLE].shape else 0
 
 
-def num_classes(stored: Mapping[str, Stored], task: str) -> int:
+def num_classes(stored: Mapping[str, LazyArray], task: str) -> int:
     """Classes of a fine-tuning head; 2 where the checkpoint has none, so that its absence is found with all else that is missing."""
     kernel = stored.get(f"{task}_dense/kernel")
     return (kernel.shape[-1] or 2) if kernel is not None and kernel.shape else 2

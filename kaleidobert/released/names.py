@@ -11,7 +11,7 @@ import numpy as np
 
 from kaleidobert.errors import UserError
 from kaleidobert.levels import KALEIDO, KaleidoLevel
-from kaleidobert.model_zoo.stored import Stored
+from kaleidobert.model_zoo.stored import LazyArray
 
 PREFIX = "kaleido_bert_pre_trained_model"
 LABELS = ("catepred", "subcatepred")  # fine-tuning tasks; their head is "<task>_dense" outside the first component
@@ -62,7 +62,7 @@ class Name:
     bare: str
     transposed: bool = False
 
-    def turn(self, array: np.ndarray | Stored) -> np.ndarray | Stored:
+    def turn(self, array: np.ndarray | LazyArray) -> np.ndarray | LazyArray:
         """An array of one side as the other side has it."""
         return array.T if self.transposed else array
 

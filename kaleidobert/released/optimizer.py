@@ -12,7 +12,7 @@ import numpy as np
 from kaleidobert.errors import UserError
 from kaleidobert.model_zoo import checkpoints
 from kaleidobert.model_zoo.kaleidobert import TaskModel
-from kaleidobert.model_zoo.stored import Stored
+from kaleidobert.model_zoo.stored import LazyArray
 from kaleidobert.released import checkpoints as released
 from kaleidobert.released import tf_checkpoint
 from kaleidobert.released.names import COUNTERS, SLOTS, Name, bare, full
@@ -21,7 +21,7 @@ ENTRIES = dict(zip(SLOTS, ("momentum", "velocity")))
 ITERATION = "optimizer/adam/iteration"
 POWERS = {"beta1_power": 0.9, "beta2_power": 0.98}  # of the released optimiser
 
-Arrays = dict[str, np.ndarray | Stored]
+Arrays = dict[str, np.ndarray | LazyArray]
 
 
 def to_ours(prefix: str | Path, model: TaskModel, task: str) -> tuple[Arrays, list[str]]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from kaleidobert import levels as kaleido
 from kaleidobert.configs import Noise
-from kaleidobert.datasets.sampling.pretraining import EXAMPLES, Order, generator
+from kaleidobert.datasets.sampling.pretraining import EXAMPLES, EpochOrder, generator
 from kaleidobert.errors import UserError
 from kaleidobert.levels import KaleidoLevel
 from kaleidobert.preprocessors import examples, pretexts
@@ -99,7 +99,7 @@ class FilePretrainSampler:
 
     def __init__(self, reader: Reader, losses_on_negatives: str, batch_size: int, seed: int):
         self._reader, self._everywhere = reader, losses_on_negatives == "all"
-        self.order = Order(np.arange(len(reader.rows)), batch_size, seed)
+        self.order = EpochOrder(np.arange(len(reader.rows)), batch_size, seed)
 
     def batch(self, step: int) -> tuple[Arrays, Arrays, Arrays]:
         """The training batch of a step."""
@@ -122,7 +122,7 @@ class FileLabelSampler:
     def __init__(self, reader: Reader, label: str, modality: str, noise: Noise, batch_size: int, seed: int):
         self._reader, self._modality, self._noise, self._seed = reader, modality, noise, seed
         self._column, self._classes = label_column(label), CLASSES[label]
-        self.order = Order(np.arange(len(reader.rows)), batch_size, seed)
+        self.order = EpochOrder(np.arange(len(reader.rows)), batch_size, seed)
 
     def batch(self, step: int) -> tuple[Arrays, Arrays, Arrays]:
         """The training batch of a step."""

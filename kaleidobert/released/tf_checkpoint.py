@@ -15,7 +15,7 @@ import numpy as np
 
 from kaleidobert.configs.addresses import written
 from kaleidobert.errors import UserError
-from kaleidobert.model_zoo.stored import Stored
+from kaleidobert.model_zoo.stored import LazyArray
 
 TABLE_MAGIC = 0xDB4775248B80FB57
 FOOTER = 48  # bytes: two block handles, padding, the magic number
@@ -53,7 +53,7 @@ def read(prefix: str | Path, wants: Callable[[str], bool] = lambda name: True) -
     return {name: stored.load() for name, stored in open_arrays(prefix, wants).items()}
 
 
-def open_arrays(prefix: str | Path, wants: Callable[[str], bool] = lambda name: True) -> dict[str, Stored]:
+def open_arrays(prefix: str | Path, wants: Callable[[str], bool] = lambda name: True) -> dict[str, LazyArray]:
     """As ``read``, but an array is read and its checksum compared when it is asked for; all else is checked at once."""
     entries, num_shards = index(prefix)
     sizes: dict[int, int] = {}
@@ -70,7 +70,7 @@ def open_arrays(prefix: str | Path, wants: Callable[[str], bool] = lambda name: 
         dtype = np.dtype(DTYPES[entry.dtype])
         if there != entry.size or entry.size != dtype.itemsize * math.prod(entry.shape):
             raise UserError(f"{name} ends after {there} of {entry.size} bytes", str(path), "a complete file", "copy it again")
-        arrays[name] = Stored(entry.shape, dtype, partial(_load, name, entry, path))
+        arrays[name] = LazyArray(entry.shape, dtype, partial(_load, name, entry, path))
     return arrays
 
 

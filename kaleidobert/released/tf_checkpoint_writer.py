@@ -11,7 +11,7 @@ import numpy as np
 
 from kaleidobert.errors import UserError
 from kaleidobert.io import atomic, write_text
-from kaleidobert.model_zoo.stored import Stored
+from kaleidobert.model_zoo.stored import LazyArray
 from kaleidobert.released.tf_checkpoint import DTYPES, FOOTER, TABLE_MAGIC, crc32c, mask
 
 BLOCK = 1 << 18  # bytes of names and entries after which a block of the index ends
@@ -27,7 +27,7 @@ def files_of(prefix: str | Path) -> list[Path]:
     return [Path(f"{prefix}.index"), Path(f"{prefix}.data-00000-of-00001")]
 
 
-def write(prefix: str | Path, arrays: Mapping[str, np.ndarray | Stored]) -> None:
+def write(prefix: str | Path, arrays: Mapping[str, np.ndarray | LazyArray]) -> None:
     """Write <prefix>.index, <prefix>.data-00000-of-00001 and the file ``checkpoint`` beside them, replacing what was there.
 
     The arrays are read and written one at a time, in the order of their names. Each file appears complete or not at all, the

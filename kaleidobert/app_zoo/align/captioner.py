@@ -14,7 +14,7 @@ from kaleidobert.app_zoo.materials import Choice
 from kaleidobert.configs import AlignConfig
 from kaleidobert.datasets import grid_features
 from kaleidobert.datasets.bank.bank import Bank, sha256
-from kaleidobert.datasets.sampling.captions import PAD, CaptionSampler, Pieces
+from kaleidobert.datasets.sampling.captions import PAD, CaptionSampler, CaptionVocabulary
 from kaleidobert.datasets.sampling.pretraining import hold_out, share_of_groups
 from kaleidobert.engines import steps
 from kaleidobert.engines.feeding import prefetch
@@ -26,7 +26,7 @@ from kaleidobert.losses import captioning
 from kaleidobert.model_zoo import checkpoints, grid_encoders
 from kaleidobert.model_zoo.caption_decoder import Caption, Scorer, Writer, best
 from kaleidobert.model_zoo.show_attend_tell import ShowAttendTell
-from kaleidobert.model_zoo.word_grounding import WordFinder
+from kaleidobert.model_zoo.word_grounding import WordGrounder
 
 
 def settings(config: AlignConfig) -> dict[str, Any]:
@@ -62,7 +62,7 @@ class CaptionerRun:
     def __init__(self, config: AlignConfig, bank: Bank):
         check_folder(folder(config), settings(config))
         self.config, self.bank, self.rows = config, bank, split_rows(config, bank)
-        self.pieces = Pieces(bank, self.rows.train, config.captioner.min_count)
+        self.pieces = CaptionVocabulary(bank, self.rows.train, config.captioner.min_count)
         self.cells, self.feature_size = grid_encoders.describe(config.grid)
         self.tokenizer, self.model, self.grids = bank.tokenizer(), None, None
         self.companions = align_finder.companions(config, bank, self.pieces, self.rows.train) if config.captioner.grounding else None
@@ -93,7 +93,7 @@ class CaptionerRun:
                 bar.update(count)
         self.grids = grid_features.Grids(self.bank, place)
 
-    def build(self, finder: WordFinder | None) -> ShowAttendTell:
+    def build(self, finder: WordGrounder | None) -> ShowAttendTell:
         """A captioner with fresh weights, which looks with the finder's eyes where there is one."""
         options, grid = self.config.captioner, self.config.grid
         model = ShowAttendTell(self.pieces.size, self.feature_size, self.cells, grid.size if grid.network == "small" and not finder else 0,
@@ -107,7 +107,7 @@ class CaptionerRun:
         model.start_from(self.pieces.frequencies(self.bank.token_ids[self.rows.train]))
         return model
 
-    def _find(self) -> WordFinder | None:
+    def _find(self) -> WordGrounder | None:
         """The trained word finder; a small encoder was trained along with it, and its cells are the captioner's grids from then on."""
         if not self.finder:
             return None

@@ -17,8 +17,8 @@ from kaleidobert.configs import AlignConfig
 from kaleidobert.datasets import grid_features
 from kaleidobert.datasets.bank.bank import Bank, sha256
 from kaleidobert.datasets.grid_features import Grids
-from kaleidobert.datasets.sampling.captions import CaptionSampler, Pieces
-from kaleidobert.datasets.sampling.cooccurrence import Companions
+from kaleidobert.datasets.sampling.captions import CaptionSampler, CaptionVocabulary
+from kaleidobert.datasets.sampling.cooccurrence import WordCooccurrenceTargets
 from kaleidobert.engines import steps
 from kaleidobert.engines.feeding import prefetch
 from kaleidobert.engines.run_folder import Run, check_folder
@@ -26,7 +26,7 @@ from kaleidobert.engines.trainer import HELD_OUT, VAL, Goal, Trainer
 from kaleidobert.evaluators.report import plots
 from kaleidobert.losses import captioning
 from kaleidobert.model_zoo import checkpoints, grid_encoders
-from kaleidobert.model_zoo.word_grounding import Cells, WordFinder
+from kaleidobert.model_zoo.word_grounding import Cells, WordGrounder
 
 SAMPLE = 256  # training pictures by which the features of frozen networks are brought to one scale
 OF_CAPTIONER = ("attention_size", "context_size", "dropout", "min_count", "patience")  # options that both share
@@ -60,12 +60,12 @@ class Rows:
         return (self.held, False, HELD_OUT) if len(self.held) else (self.val, None, VAL)
 
 
-def companions(config: AlignConfig, bank: Bank, pieces: Pieces, rows: np.ndarray) -> Companions:
+def companions(config: AlignConfig, bank: Bank, pieces: CaptionVocabulary, rows: np.ndarray) -> WordCooccurrenceTargets:
     """What the texts of training ``rows`` say of their words; a bank without the label is one subcategory."""
     labels = [row["labels"].get(config.subcategory, "") for row in bank.table]
     groups = np.unique(np.array(labels), return_inverse=True)[1]
     texts = [words.plain(text).lower() for text in bank.tokenizer().pieces(pieces.bank_ids)]
-    return Companions(pieces.encode(bank.token_ids), pieces, texts, groups, rows)
+    return WordCooccurrenceTargets(pieces.encode(bank.token_ids), pieces, texts, groups, rows)
 
 
 def sample(grids: Grids, rows: np.ndarray) -> np.ndarray:
@@ -76,11 +76,11 @@ def sample(grids: Grids, rows: np.ndarray) -> np.ndarray:
 class FinderRun:
     """Training of the word finder on a bank; raises UserError where its folder holds one with other settings."""
 
-    def __init__(self, config: AlignConfig, bank: Bank, pieces: Pieces, asked: Companions):
+    def __init__(self, config: AlignConfig, bank: Bank, pieces: CaptionVocabulary, asked: WordCooccurrenceTargets):
         check_folder(folder(config), settings(config))
         self.config, self.bank, self.pieces, self.asked = config, bank, pieces, asked
 
-    def train(self, grids: Grids, rows: Rows) -> WordFinder:
+    def train(self, grids: Grids, rows: Rows) -> WordGrounder:
         """Train, or load what was trained; the weights that tell most of the held-out texts stay, without such the last ones."""
         config, bank, grid, train = self.config, self.bank, self.config.grid, self.config.finder
         run, model = Run(folder(config), settings(config)), self.build()
@@ -104,15 +104,15 @@ class FinderRun:
         plots.loss_curves(run.metrics(), run.folder / "losses.png")
         return model
 
-    def build(self) -> WordFinder:
+    def build(self) -> WordGrounder:
         """A finder with fresh weights."""
         grid, options = self.config.grid, self.config.captioner
         cells, feature_size = grid_encoders.describe(grid)
-        return WordFinder(self.pieces.size, feature_size, len(self.asked.told), cells, grid.size if grid.network == "small" else 0,
+        return WordGrounder(self.pieces.size, feature_size, len(self.asked.told), cells, grid.size if grid.network == "small" else 0,
                           grid_encoders.NEAR.get(grid.network, 0), options.attention_size, options.context_size, options.dropout,
                           self.config.finder.seed)
 
-    def cells(self, model: WordFinder, place: Path) -> Iterator[int]:
+    def cells(self, model: WordGrounder, place: Path) -> Iterator[int]:
         """Keep what the finder's own encoder sees of every picture in ``place``; yields the number of pictures done."""
         encode = steps.forward(Cells(model))
         size = self.config.predict_batch_size
@@ -125,7 +125,7 @@ class FinderRun:
                                   {"finder": sha256(folder(self.config) / "best.npz")})
 
 
-def evaluator(model: WordFinder, sampler: CaptionSampler):
+def evaluator(model: WordGrounder, sampler: CaptionSampler):
     """A function () -> {"loss", "told", "held"} over all rows of the sampler, without dropout."""
     forward, size = steps.forward(model), sampler.batch_size
 

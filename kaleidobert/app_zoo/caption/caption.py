@@ -14,7 +14,7 @@ from kaleidobert import io
 from kaleidobert.app_zoo import lineage, materials, models, tables, trimming
 from kaleidobert.app_zoo.caption import writing
 from kaleidobert.app_zoo.caption.baselines import simple_captions
-from kaleidobert.app_zoo.caption.choice import Chooser
+from kaleidobert.app_zoo.caption.choice import Reranker
 from kaleidobert.app_zoo.caption.writing import Score
 from kaleidobert.configs import CaptionConfig
 from kaleidobert.datasets.bank.bank import Bank, describe, sha256
@@ -28,7 +28,7 @@ from kaleidobert.evaluators.captions import report as caption_report
 from kaleidobert.evaluators.files import coco_captions
 from kaleidobert.evaluators.report import plots
 from kaleidobert.evaluators.report.tables_read import head_name
-from kaleidobert.losses.additive import Additive
+from kaleidobert.losses.additive import DecomposableLoss
 from kaleidobert.losses.classification import weighted_cross_entropy
 from kaleidobert.model_zoo import checkpoints
 from kaleidobert.model_zoo.kaleidobert import Captioner, captioner
@@ -94,7 +94,7 @@ def _run(config: CaptionConfig) -> None:
     data = _open(config)
     bank = data.bank
     _check_trained(config)
-    chooser = Chooser(config.writing.matcher, bank) if config.writing.matcher else None
+    chooser = Reranker(config.writing.matcher, bank) if config.writing.matcher else None
     model = models.start(lambda arguments: captioner(arguments, config.mode), config, bank)
     score = writing.scorer(model)
     if config.train.epochs:
@@ -138,7 +138,7 @@ def _run(config: CaptionConfig) -> None:
           + "; losses.png" * bool(config.train.epochs))
 
 
-def _model(config: CaptionConfig, chooser: Chooser | None) -> dict[str, Any]:
+def _model(config: CaptionConfig, chooser: Reranker | None) -> dict[str, Any]:
     """Which model wrote: mode mask-all by the head of pre-training is the paper's way; where a matcher chose, that one is named too."""
     model = lineage.model("plain" if config.mode == "mask-all" else config.mode, config.init, _trained(config))
     if chooser is None:
@@ -152,7 +152,7 @@ def _trained(config: CaptionConfig) -> list[str]:
     return lineage.epochs(f"captioning ({config.mode}) fine-tuned", config.train.epochs)
 
 
-def objective(smoothing: float) -> Additive:
+def objective(smoothing: float) -> DecomposableLoss:
     """Cross-entropy of the asked pieces plus, where the model predicts it, that of the length."""
 
     def loss(outputs, targets, weights, over):
@@ -160,7 +160,7 @@ def objective(smoothing: float) -> Additive:
         return _total({name: weighted_cross_entropy(logits, targets[name], weights[name], smooth.get(name, 0.0), over[name])
                        for name, logits in outputs.items()})
 
-    return Additive(loss, lambda weights: {name: ops.maximum(ops.sum(each), 1.0) for name, each in weights.items()})
+    return DecomposableLoss(loss, lambda weights: {name: ops.maximum(ops.sum(each), 1.0) for name, each in weights.items()})
 
 
 def _total(parts: Mapping[str, Any]) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from kaleidobert.released import any_checkpoint
 BATCH = 256
 
 
-class Chooser:
+class Reranker:
     """Reads the matcher at ``path``; UserError where its head has no towers, or where it does not fit the bank.
 
     model: which one it is, as lineage.model, with its "checkpoint".

@@ -121,7 +121,7 @@ def _from_bert(config: ConvertConfig, prefix: Path) -> Plan:
     meta = released.origin(prefix, vocabulary, model.backbone.vocabulary_size)
     meta |= {"lineage": lineage.converted("text part of a BERT", False)}
     meta.pop("step", None)  # that of BERT
-    meta |= {"unmeasured": True} if fresh.standardise_features else {}  # the scale of features, which a run measures on its data
+    meta |= {"unadapted": True} if fresh.standardise_features else {}  # the scale of features, which a run measures on its data
     first = f"{prefix}: the text part of a start for pre-training, from BERT"
     return Plan([first, *lines], lambda: checkpoints.save(config.target, model, None, meta))
 

@@ -9,7 +9,7 @@ import numpy as np
 from kaleidobert.app_zoo.inspect import pictures
 from kaleidobert.app_zoo.inspect.content import Card, Guess, Measure, Page, Shown, Token
 from kaleidobert.datasets.bank.bank import Bank
-from kaleidobert.datasets.sampling.pretraining import Draw
+from kaleidobert.datasets.sampling.pretraining import BatchPlan
 from kaleidobert.evaluators import pretraining
 from kaleidobert.levels import KaleidoLevel
 from kaleidobert.preprocessors import patch_generator, pretexts
@@ -22,7 +22,7 @@ class Example:
     """One example (a batch of 1): what was drawn, what was asked; what the model said (None: no model); without_looking:
     {feature level: the best constant answer f64[F]}."""
 
-    draw: Draw
+    draw: BatchPlan
     targets: Mapping[str, np.ndarray]
     outputs: Mapping[str, np.ndarray] | None
     without_looking: Mapping[str, np.ndarray]

@@ -39,7 +39,7 @@ class Ranker:
     """
 
     def __init__(self, model: Matcher, bank: Bank, rows: np.ndarray, config: RetrieveConfig):
-        lengths = pairs.lengths(bank) if config.train.trim_text else np.full(bank.size, bank.text_length)
+        lengths = pairs.lengths(bank) if config.train.dynamic_padding else np.full(bank.size, bank.text_length)
         sides = Sides(lambda chosen: pairs.pictures(bank, chosen), lambda chosen: pairs.texts(bank, chosen), lengths)
         self._rows, self._scorer = rows, PairScorer(model, sides, config.predict_batch_size)
         self.names = self._scorer.names
@@ -48,7 +48,7 @@ class Ranker:
         """f32[Q, L] of small lists, without progress."""
         return np.concatenate([tables["itm"] for _, tables in self.parts(lists)])
 
-    def parts(self, lists: CandidateLists | Gallery, title: str = "", store: "Store | None" = None) -> Iterator[Part]:
+    def parts(self, lists: CandidateLists | Gallery, title: str = "", store: "ScoreCache | None" = None) -> Iterator[Part]:
         """All queries with their scores, some at a time; what the store holds is read, and what is scored is added to it.
 
         Raises UserError where a score is not finite or the disk is full.
@@ -75,7 +75,7 @@ class Ranker:
                 yield part, tables
 
 
-class Store:
+class ScoreCache:
     """Scores on the disk, batch by batch. identity: of what they are (JSON-able); those of something else are dropped."""
 
     def __init__(self, path: Path, identity: dict[str, Any]):
@@ -111,7 +111,7 @@ class Store:
             os.fsync(self._file.fileno())
             self._safe = monotonic()
 
-    def __enter__(self) -> "Store":
+    def __enter__(self) -> "ScoreCache":
         return self
 
     def __exit__(self, *error: Any) -> None:

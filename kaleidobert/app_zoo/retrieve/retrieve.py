@@ -12,7 +12,7 @@ from kaleidobert.app_zoo import lineage, models, plain_head, tables, trimming
 from kaleidobert.app_zoo.plain_head import PlainHead
 from kaleidobert.app_zoo.retrieve import query_sheets, released_files, towers
 from kaleidobert.app_zoo.retrieve.baselines import METRICS, Baselines, mean
-from kaleidobert.app_zoo.retrieve.ranking import Ranker, Store, is_large, save_gallery, writer
+from kaleidobert.app_zoo.retrieve.ranking import Ranker, ScoreCache, is_large, save_gallery, writer
 from kaleidobert.configs import RetrieveConfig
 from kaleidobert.configs.addresses import written
 from kaleidobert.datasets.bank.bank import Bank, describe, sha256
@@ -183,13 +183,13 @@ def _count(config: RetrieveConfig, number: int, lists: CandidateLists | Gallery,
     return {name: retrieval.joined(each) for name, each in tallies.items()}
 
 
-def _store(config: RetrieveConfig, name: str, number: int, lists: CandidateLists | Gallery, of: tuple[Path, Bank, Ranker]) -> Store:
+def _store(config: RetrieveConfig, name: str, number: int, lists: CandidateLists | Gallery, of: tuple[Path, Bank, Ranker]) -> ScoreCache:
     """What an earlier start of this run has scored of these lists, with the same weights. of: (checkpoint, bank, ranker)."""
     checkpoint, bank, ranker = of
     identity = {"lists": lists.sha256, "checkpoint": lineage.digest(checkpoint), "bank": sha256(bank.folder / "index.json"),
-                "batch": config.predict_batch_size, "trimmed": config.train.trim_text, "backend": keras.backend.backend(),
+                "batch": config.predict_batch_size, "trimmed": config.train.dynamic_padding, "backend": keras.backend.backend(),
                 "order": scoring.ORDER} | ({"answers": ranker.names} if len(ranker.names) > 1 else {})
-    store = Store(config.run / _name(name, number), identity)
+    store = ScoreCache(config.run / _name(name, number), identity)
     if store.resumed:
         print(f"resuming {config.run}: pairs that were scored before are not scored again")
     return store

@@ -17,7 +17,7 @@ POOL = 16  # batches' worth of pictures that are sorted by length together
 PAD, UNKNOWN, START, END = range(4)
 
 
-class Pieces:
+class CaptionVocabulary:
     """The captioner's vocabulary: the bank's pieces that occur at least ``min_count`` times in the rows; others are UNKNOWN.
 
     size: V; bank_ids i32[V]: the bank's id of each; PAD, UNKNOWN, START, END come first. Raises UserError where none is left.
@@ -54,8 +54,17 @@ class CaptionSampler:
     that brings further arrays, as those of sampling.cooccurrence do.
     """
 
-    def __init__(self, bank: Bank, grids: Grids, pieces: Pieces, rows: np.ndarray, batch_size: int, seed: int, augment: bool = False,
-                 ask: Callable[[np.ndarray, int], tuple[Arrays, Arrays, Arrays]] | None = None):
+    def __init__(
+        self,
+        bank: Bank,
+        grids: Grids,
+        pieces: CaptionVocabulary,
+        rows: np.ndarray,
+        batch_size: int,
+        seed: int,
+        augment: bool = False,
+        ask: Callable[[np.ndarray, int], tuple[Arrays, Arrays, Arrays]] | None = None,
+    ):
         self._ids, self._grids, self._augment, self._seed, self._ask = pieces.encode(bank.token_ids), grids, augment, seed, ask
         self._lengths = (self._ids != PAD).sum(1)
         self.rows, self.batch_size = rows[self._lengths[rows] > 2], batch_size  # START and END alone say nothing

@@ -6,7 +6,7 @@ be seen is the rest. So a word that all coats have teaches nothing about coats.
 
 import numpy as np
 
-from kaleidobert.datasets.sampling.captions import PAD, Pieces
+from kaleidobert.datasets.sampling.captions import PAD, CaptionVocabulary
 from kaleidobert.preprocessors import alignment_generator
 from kaleidobert.preprocessors.examples import Arrays
 
@@ -19,13 +19,13 @@ DOUBT = 2.0  # texts' worth of the general share in the share within a subcatego
 CERTAIN = 2e-3  # no share is nearer to 0 or 1
 
 
-class Companions:
+class WordCooccurrenceTargets:
     """The questions of the rows of a bank, learned from ``rows``.
 
     ids i32[N, T]: the captioner's pieces; texts: of its vocabulary; groups i64[N]: the product's subcategory, by number.
     """
 
-    def __init__(self, ids: np.ndarray, pieces: Pieces, texts: list[str], groups: np.ndarray, rows: np.ndarray):
+    def __init__(self, ids: np.ndarray, pieces: CaptionVocabulary, texts: list[str], groups: np.ndarray, rows: np.ndarray):
         content = np.zeros(pieces.size, bool)
         content[4:] = alignment_generator.content(texts[4:])
         counts = np.bincount(ids[rows].ravel(), minlength=pieces.size) * content
@@ -40,7 +40,7 @@ class Companions:
     def arrays(self, rows: np.ndarray, length: int) -> tuple[Arrays, Arrays, Arrays]:
         """(inputs, targets, weights) of rows whose first ``length`` pieces are read.
 
-        inputs: candidates i32[B, C]. targets: told, told_prior f32[B, length, K]; held, held_prior f32[B, C]. weights: told
+        inputs: candidates i32[B, C]. targets: told, cooccurrence_prior f32[B, length, K]; held, presence_prior f32[B, C]. weights: told
         f32[B, length], 1 where a piece is a content word; held f32[B, C].
         """
         ids = self._read(rows, length)
@@ -53,7 +53,7 @@ class Companions:
         group = self._groups[rows]
         candidates = self._words[group]
         held = (candidates[..., None] == ids[:, None]).any(-1).astype(np.float32)
-        targets = {"told": told, "told_prior": prior, "held": held, "held_prior": self._odds[group]}
+        targets = {"told": told, "cooccurrence_prior": prior, "held": held, "presence_prior": self._odds[group]}
         return {"candidates": candidates}, targets, {"told": self._asked[ids].astype(np.float32), "held": self._known[group]}
 
     def asked(self, rows: np.ndarray, length: int) -> tuple[Arrays, Arrays, Arrays]:

@@ -4,7 +4,7 @@ import numpy as np
 
 from kaleidobert.configs import Matching, Noise
 from kaleidobert.datasets.bank.bank import Bank
-from kaleidobert.datasets.sampling.pretraining import ALL, EXAMPLES, VALIDATION, Order, Partners, clean_batch, generator
+from kaleidobert.datasets.sampling.pretraining import ALL, EXAMPLES, VALIDATION, EpochOrder, NegativeSampler, clean_batch, generator
 from kaleidobert.errors import UserError
 from kaleidobert.preprocessors import examples
 from kaleidobert.preprocessors.examples import Arrays
@@ -43,7 +43,7 @@ class LabelSampler:
 
     def __init__(self, bank: Bank, rows: np.ndarray, labels: np.ndarray, modality: str, noise: Noise, batch_size: int, seed: int):
         self._bank, self._labels, self._modality, self._noise, self._seed = bank, labels, modality, noise, seed
-        self.order = Order(rows, batch_size, seed)
+        self.order = EpochOrder(rows, batch_size, seed)
 
     def batch(self, step: int, part: slice = ALL) -> tuple[Arrays, Arrays, Arrays]:
         whole, rng, noise = self.order.batch(step), generator(self._seed, EXAMPLES, step), self._noise
@@ -68,8 +68,8 @@ class MatchSampler:
         if matching.negatives < 1:
             raise UserError(f"matching.negatives is {matching.negatives}", "sampler", "at least 1")
         self._bank, self._matching, self._seed = bank, matching, seed
-        self.order = Order(rows, batch_size, seed)
-        self._partners = Partners(bank, rows, subcategory)
+        self.order = EpochOrder(rows, batch_size, seed)
+        self._partners = NegativeSampler(bank, rows, subcategory)
 
     def batch(self, step: int, part: slice = ALL) -> tuple[Arrays, Arrays, Arrays]:
         rows, rng = self.order.batch(step), generator(self._seed, EXAMPLES, step)
@@ -97,8 +97,8 @@ class TowerSampler:
 
     def __init__(self, bank: Bank, rows: np.ndarray, subcategory: str, batch_size: int, seed: int):
         self._bank = bank
-        self.order = Order(rows, min(batch_size, len(rows)), seed)
-        self._partners = Partners(bank, rows, subcategory)
+        self.order = EpochOrder(rows, min(batch_size, len(rows)), seed)
+        self._partners = NegativeSampler(bank, rows, subcategory)
 
     def batch(self, step: int) -> tuple[Arrays, Arrays, Arrays]:
         rows = self.order.batch(step)
@@ -107,7 +107,7 @@ class TowerSampler:
 
 
 class CaptionTaskSampler:
-    """Captioning examples, inputs with "asked_tokens" i32[B, T-1]; targets and weights: "pieces" [B, T-1], the text without [CLS].
+    """Captioning examples, inputs with "predict_positions" i32[B, T-1]; targets and weights: "pieces" [B, T-1], the text without [CLS].
 
     mode "causal": the whole text is read, and at every place the piece behind it is asked. "mask-all": all pieces are masked and
     asked; "mask-predict": one to all of them, a number drawn evenly. Both show how long a text is, so its length is asked of an
@@ -117,7 +117,7 @@ class CaptionTaskSampler:
 
     def __init__(self, bank: Bank, rows: np.ndarray, mode: str, noise: Noise, batch_size: int, seed: int):
         self._bank, self._mode, self._noise, self._seed = bank, mode, noise, seed
-        self.order = Order(rows, batch_size, seed)
+        self.order = EpochOrder(rows, batch_size, seed)
 
     def batch(self, step: int) -> tuple[Arrays, Arrays, Arrays]:
         return self.examples(self.order.batch(step), self._noise, generator(self._seed, EXAMPLES, step))
@@ -157,7 +157,7 @@ class CaptionTaskSampler:
             weights["length"] = (np.arange(len(rows)) >= count).astype(np.float32)
         inputs = examples.hide({**inputs, **examples.text(ids, vocabulary.pad)}, noise.patches, 0, vocabulary.mask, rng)
         first = np.arange(ids.shape[1] - 1, dtype=np.int32) + (self._mode != "causal")
-        return {**inputs, "asked_tokens": np.repeat(first[None], len(ids), 0)}, targets, weights
+        return {**inputs, "predict_positions": np.repeat(first[None], len(ids), 0)}, targets, weights
 
 
 def caption_pieces(bank: Bank, rows: np.ndarray) -> np.ndarray:

@@ -27,7 +27,7 @@ def generator(seed: int, stream: int, step: int) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(key=key, counter=[0, 0, 0, step]))
 
 
-class Order:
+class EpochOrder:
     """Rows in the order of training: every epoch a new permutation, batches run on across epochs."""
 
     def __init__(self, rows: np.ndarray, batch_size: int, seed: int):
@@ -44,7 +44,7 @@ class Order:
         return np.concatenate([self._permutation(int(epoch))[places[epochs == epoch]] for epoch in np.unique(epochs)])
 
 
-class Partners:
+class NegativeSampler:
     """Other products for a row: texts for negatives, donors for camouflage. Never the row's own product, group or text."""
 
     def __init__(self, bank: Bank, rows: np.ndarray, subcategory: str):
@@ -82,7 +82,7 @@ class Partners:
 
 
 @dataclass(frozen=True)
-class Draw:
+class BatchPlan:
     """How B examples were spoiled: bank rows of pictures, texts and camouflage donors, what is masked, which stored vector
     stands in which slot (by level), and the token ids after replacement. A text of another row is a negative."""
 
@@ -93,10 +93,10 @@ class Draw:
     spoiled: dict[str, pretexts.Spoiled]
     token_ids: np.ndarray
 
-    def part(self, part: slice) -> "Draw":
+    def part(self, part: slice) -> "BatchPlan":
         """The draw of a part of the batch."""
         spoiled = {name: one.part(part) for name, one in self.spoiled.items()}
-        return Draw(self.rows[part], self.text_rows[part], self.donors[part], self.masks.part(part), spoiled, self.token_ids[part])
+        return BatchPlan(self.rows[part], self.text_rows[part], self.donors[part], self.masks.part(part), spoiled, self.token_ids[part])
 
 
 class PretrainSampler:
@@ -111,8 +111,8 @@ class PretrainSampler:
             raise UserError("the bank holds no alignment, which sampling.masking=alignment needs", str(bank.folder), fix="run "
                             "`kaleidobert align` for this bank first, see configs/align.yaml, or set sampling.masking=random")
         self._bank, self._levels, self._sampling, self._seed = bank, tuple(levels), sampling, seed
-        self.order = Order(rows, batch_size, seed)
-        self._partners = Partners(bank, rows, sampling.subcategory)
+        self.order = EpochOrder(rows, batch_size, seed)
+        self._partners = NegativeSampler(bank, rows, sampling.subcategory)
         # batch and weights of a step share it
         self._drawn = lru_cache(4)(lambda step: self.draw(self.order.batch(step), generator(seed, EXAMPLES, step)))
 
@@ -145,7 +145,7 @@ class PretrainSampler:
         """Spoiled examples of the given rows."""
         return self.assemble(self.draw(rows, rng))
 
-    def draw(self, rows: np.ndarray, rng: np.random.Generator) -> Draw:
+    def draw(self, rows: np.ndarray, rng: np.random.Generator) -> BatchPlan:
         """Everything that is left to chance; reads no feature."""
         bank, sampling, batch = self._bank, self._sampling, len(rows)
         negative = rng.random(batch) < sampling.negative_share
@@ -158,7 +158,7 @@ class PretrainSampler:
         none = np.zeros((batch, 0), np.int32)
         spoiled = {level.name: pretexts.spoil(level, masks.patches.get(level.name, none), rng) for level in self._levels}
         replaced = alignment_guided_masking.replace(bank.token_ids[text_rows], masks, bank.vocabulary.mask, bank.vocabulary.ordinary, rng)
-        return Draw(rows, text_rows, donors, masks, spoiled, replaced)
+        return BatchPlan(rows, text_rows, donors, masks, spoiled, replaced)
 
     def _texts(self, rows: np.ndarray) -> alignment_guided_masking.Texts:
         """The texts of rows, each with the links to its own picture where the policy needs them."""
@@ -166,7 +166,7 @@ class PretrainSampler:
         can_be = maskable(self._bank, rows) & bool(self._sampling.mask_rate)  # at least one token would be masked otherwise
         return alignment_guided_masking.Texts(can_be, self._bank.token_words[rows], links)
 
-    def assemble(self, draw: Draw) -> tuple[Arrays, Arrays, Arrays]:
+    def assemble(self, draw: BatchPlan) -> tuple[Arrays, Arrays, Arrays]:
         """The examples of a draw."""
         bank, rows, masks = self._bank, draw.rows, draw.masks
         token_ids, match = bank.token_ids[draw.text_rows], draw.text_rows == rows
@@ -176,7 +176,7 @@ class PretrainSampler:
         targets |= {"mlm": np.take_along_axis(token_ids, masks.tokens, 1), "itm": match.astype(np.int32)}
         return inputs, targets, self._weights(draw)
 
-    def _weights(self, draw: Draw) -> Arrays:
+    def _weights(self, draw: BatchPlan) -> Arrays:
         match, ones = draw.text_rows == draw.rows, np.ones(len(draw.rows), np.float32)
         counts = ones if self._sampling.losses_on_negatives == "all" else match.astype(np.float32)
         weights = {level.name: counts for level in kaleido.asked_levels(self._levels)}

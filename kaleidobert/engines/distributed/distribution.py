@@ -35,7 +35,7 @@ Batch = tuple[Arrays, Arrays, Arrays]  # inputs, targets, weights
 Part = Callable[[int, int, int], tuple[Arrays, Arrays, Arrays, Arrays]]
 
 
-class Leave(BaseException):
+class WorkerDone(BaseException):
     """Raised where a process other than 0 has done its part."""
 
 
@@ -75,7 +75,7 @@ class Place:
     def leave(self) -> None:
         """End the part of a process other than 0: it waits until process 0 is done with everything."""
         if not self.first:
-            raise Leave
+            raise WorkerDone
 
 
 ALONE = Place()
@@ -111,13 +111,15 @@ def over(train: Train) -> Iterator[Place]:
             token = _HERE.set(place)
             try:
                 yield place
-            except Leave:
+            except WorkerDone:
                 pass
             finally:
                 _HERE.reset(token)
 
 
-def feed(batch: Callable[[int], Batch], accumulate: int = 1, part: Part | None = None) -> Callable[[int], tuple[Batch, tuple]]:
+def feed(
+    batch: Callable[[int], Batch], gradient_accumulation_steps: int = 1, part: Part | None = None
+) -> Callable[[int], tuple[Batch, tuple]]:
     """A function step -> (rows of this process, what the function of steps.train_step takes: them on the devices).
 
     part(step, k, n): inputs, targets and weights of the k-th of n equal parts of the batch, and the weights of all of it; None:
@@ -130,16 +132,16 @@ def feed(batch: Callable[[int], Batch], accumulate: int = 1, part: Part | None =
         if part is not None and place.cluster.size > 1:
             *own, whole = part(step, place.cluster.rank, place.cluster.size)
         else:
-            *own, whole = split(batch(step), place, accumulate)
+            *own, whole = split(batch(step), place, gradient_accumulation_steps)
         own = tuple(own)
         return own, alone(own) if place.replicas == 1 else _backend().put(place, own, whole)
 
     return made
 
 
-def split(batch: Batch, place: Place, accumulate: int) -> tuple[Arrays, Arrays, Arrays, Arrays]:
+def split(batch: Batch, place: Place, gradient_accumulation_steps: int) -> tuple[Arrays, Arrays, Arrays, Arrays]:
     """This process's rows of a batch, and all weights. Raises UserError where the parts would not be equal."""
-    pieces = place.replicas * accumulate
+    pieces = place.replicas * gradient_accumulation_steps
     if pieces == 1:
         return (*batch, batch[2])
     counts = {name: len(array) for part in batch for name, array in part.items()}
@@ -147,8 +149,12 @@ def split(batch: Batch, place: Place, accumulate: int) -> tuple[Arrays, Arrays, 
     if set(counts.values()) != {rows}:
         raise UserError(f"the arrays of a batch have {sorted(set(counts.values()))} rows", "the training step", "equal numbers of rows")
     if rows % pieces:
-        raise UserError(f"a batch has {rows} rows, which cannot be split over {place.replicas} devices and {accumulate} micro-batches",
-                        "train.batch_size", f"a multiple of {pieces} rows", "choose another train.batch_size or train.accumulate")
+        raise UserError(
+            f"a batch has {rows} rows, which cannot be split over {place.replicas} devices and {gradient_accumulation_steps} micro-batches",
+            "train.batch_size",
+            f"a multiple of {pieces} rows",
+            "choose another train.batch_size or train.gradient_accumulation_steps",
+        )
     own = rows // place.cluster.size
     first = place.cluster.rank * own
     return (*({name: array[first : first + own] for name, array in part.items()} for part in batch), batch[2])
