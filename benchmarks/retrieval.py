@@ -93,7 +93,7 @@ def lists(bank: Bank, options: argparse.Namespace) -> tuple[np.ndarray, np.ndarr
 
 
 def needed(sizes: Mapping[str, Any], levels: Sequence[KaleidoLevel], batches: Sequence[Batch], head: str) -> dict[str, int]:
-    """{part: FLOPs of all pairs}, forward, where each side is computed once, as benchmarks.flops counts. Towers are left out.
+    """{part: FLOPs of all pairs}, forward, where each side is computed once, as benchmarks.flops counts. DualEncoderModel are left out.
 
     sides: projections of features and boxes, and the first block's query, key and value; last_block: less than the others where the
     head reads [CLS] alone.

@@ -11,7 +11,7 @@ from kaleidobert import configs
 from kaleidobert.app_zoo import models
 from kaleidobert.app_zoo.caption import caption, writing
 from kaleidobert.app_zoo.caption.baselines import simple_captions
-from kaleidobert.app_zoo.retrieve.towers import Towers
+from kaleidobert.app_zoo.retrieve.dual_encoder import DualEncoderModel
 from kaleidobert.datasets.sampling.finetuning import CaptionTaskSampler, caption_pieces
 from kaleidobert.datasets.sampling.pretraining import clean_batch
 from kaleidobert.engines import optimizers, steps
@@ -170,7 +170,7 @@ def test_the_best_epoch_is_chosen_on_held_out_groups(world, runs):
 
 def test_a_matcher_chooses_among_written_captions_and_training_texts(world, runs):
     arguments = models.backbone_config(world.bank, TWO, SIZES, TRAIN)
-    for head in ("contrast", "plain"):
+    for head in ("dual_encoder", "plain"):
         model = matcher(arguments, head, width=24)
         checkpoints.save(world.folder / f"{head}.npz", model, None, models.origin(model, world.bank))
     changes = {"mode": "causal", "init": world.folder / "causal/best.npz", "train": STILL}
@@ -183,11 +183,11 @@ def test_a_matcher_chooses_among_written_captions_and_training_texts(world, runs
     data, own = caption._open(world.caption()), [line["caption"] for line in written(world.folder / "causal")]
     texts = list(dict.fromkeys([*own, *data.train_texts]))
     encoded, _ = world.bank.tokenizer().encode(texts, world.bank.text_length)
-    model = matcher(arguments, "contrast", width=24)
+    model = matcher(arguments, "dual_encoder", width=24)
     for number, (row, line) in enumerate(zip(data.shown, lines)):
         inputs = {**examples.text(encoded, world.bank.vocabulary.pad)}
         inputs |= {"patch_features": np.repeat(clean_batch(world.bank, np.array([row]))["patch_features"], len(texts), 0)}
-        sides = {name: np.asarray(array) for name, array in Towers(model)(inputs).items()}
+        sides = {name: np.asarray(array) for name, array in DualEncoderModel(model)(inputs).items()}
         match = dict(zip(texts, (sides["text_side"] * sides["picture_side"]).sum(1)))
         best = max([own[number], *data.train_texts], key=match.get)
         assert abs(match[line["caption"]] - match[best]) < 1e-4 and line["found"] == (line["caption"] != own[number])

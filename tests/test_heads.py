@@ -10,8 +10,8 @@ import pytest
 from kaleidobert import configs, io
 from kaleidobert.app_zoo import lineage, plain_head, summary
 from kaleidobert.app_zoo import tables as app_tables
-from kaleidobert.app_zoo.retrieve import towers as towers_app
-from kaleidobert.app_zoo.retrieve.towers import Towers
+from kaleidobert.app_zoo.retrieve import dual_encoder as dual_encoder_app
+from kaleidobert.app_zoo.retrieve.dual_encoder import DualEncoderModel
 from kaleidobert.configs import TablesConfig
 from kaleidobert.datasets.sampling.pretraining import clean_batch
 from kaleidobert.engines import steps
@@ -24,27 +24,27 @@ from tests.apps_data import TRAIN, World, call, refused, results
 from tests.tables import TWO
 from tests.tiny import tiny_bank
 
-MATCHING = configs.Matching("contrast", "list", 2, width=8)
+MATCHING = configs.Matching("dual_encoder", "list", 2, width=8)
 ONCE = replace(TRAIN, epochs=1)
 PRETRAINED = "pre-trained 2 epochs"
-TUNED = f"{PRETRAINED}; towers 2 epochs; matching fine-tuned 1 epoch"
+TUNED = f"{PRETRAINED}; dual encoder 2 epochs; matching fine-tuned 1 epoch"
 
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory) -> World:
-    """Pre-training, a retrieval with head contrast, the other direction with what it trained, a retrieval with head plain."""
+    """Pre-training, a retrieval with head dual_encoder, the other direction with what it trained, a retrieval with head plain."""
     folder = tmp_path_factory.mktemp("two")
     world = World(folder, TWO, tiny_bank(folder, TWO))
     assert call("pretrain", world.pretrain()).status == 0
-    world.first = call("retrieve", contrast(world, "i2t", 1))
-    world.second = call("retrieve", contrast(world, "t2i", direction="t2i", init=folder / "i2t/best.npz"))
+    world.first = call("retrieve", dual_encoder(world, "i2t", 1))
+    world.second = call("retrieve", dual_encoder(world, "t2i", direction="t2i", init=folder / "i2t/best.npz"))
     assert (world.first.status, world.second.status) == (0, 0), world.first.err + world.second.err
     assert call("retrieve", world.retrieve("plain")).status == 0
     return world
 
 
-def contrast(world, run: str, epochs: float = 0, **changes) -> configs.RetrieveConfig:
-    return world.retrieve(run, epochs, **{"matching": MATCHING, "towers": TRAIN} | changes)
+def dual_encoder(world, run: str, epochs: float = 0, **changes) -> configs.RetrieveConfig:
+    return world.retrieve(run, epochs, **{"matching": MATCHING, "dual_encoder": TRAIN} | changes)
 
 
 def model_of(path):
@@ -61,15 +61,15 @@ def test_parts_are_what_encoder_and_towers_answer_alone(world, run):
     folder, rows = world.folder / run, world.bank.rows("val")
     ids, model = world.bank.column("image_id")[rows].tolist(), model_of(world.folder / run / "best.npz")
     lists = candidates.load(folder / "candidates.jsonl", ids)
-    by_towers = towers_app.score(*towers_app.sides(steps.forward(Towers(model)), world.bank, rows), lists)
+    by_towers = dual_encoder_app.score(*dual_encoder_app.sides(steps.forward(DualEncoderModel(model)), world.bank, rows), lists)
     query, place = np.nonzero(lists.valid)
     asked, answer = rows[lists.queries[query]], rows[lists.candidates[query, place]]
     pictures, texts = (asked, answer) if run == "i2t" else (answer, asked)
     own = np.full(lists.candidates.shape, -np.inf)
     own[query, place] = steps.forward(model)(clean_batch(world.bank, pictures, texts))["own"][:, 1]
     found = results(folder)
-    assert found["parts"].keys() == {"encoder alone", "towers alone"} and lists.sha256 == found["candidates"]["sha256"]
-    for name, scores in (("encoder alone", own), ("towers alone", by_towers)):
+    assert found["parts"].keys() == {"encoder alone", "dual encoder alone"} and lists.sha256 == found["candidates"]["sha256"]
+    for name, scores in (("encoder alone", own), ("dual encoder alone", by_towers)):
         rng = np.random.Generator(np.random.Philox(0))
         expected = json.loads(json.dumps(retrieval.report(scores, lists.relevant, lists.valid, rng)))
         for key, value in expected.items():
@@ -91,8 +91,8 @@ def test_the_plain_head_of_pretraining_is_scored_on_the_same_lists(world):
     turned = results(world.folder / "t2i")["plain"]  # by way of the checkpoint that i2t began with
     assert turned["checkpoint"] == str(world.best) and turned["metrics"]["rank@1"] and turned["model"]["head"] == "plain"
     for done in (world.first, world.second):
-        for words in ("contrast (ours), " + TUNED, "plain head: plain (the paper's)", "; towers alone ", "; encoder alone ",
-                      "; plain head ", "of the query's own subcategory", "masking: random", "rank@1 less that of the towers alone: "):
+        for words in ("dual_encoder (ours), " + TUNED, "plain head: plain (the paper's)", "; dual encoder alone ", "; encoder alone ",
+                      "; plain head ", "of the query's own subcategory", "masking: random", "rank@1 less that of the dual encoder alone: "):
             assert words in done.out, done.out
     assert not list((world.folder / "i2t").glob(".scores*"))
 
@@ -103,15 +103,20 @@ def test_models_are_named_in_every_task(world):
         "masking": "random"}
     first, second = (results(world.folder / run)["model"] for run in ("i2t", "t2i"))
     assert first["trained"] == second["trained"] == TUNED and first["masking"] == second["masking"] == "random"
-    assert first["trained_in_this_run"] == "towers 2 epochs; matching fine-tuned 1 epoch" and second["trained_in_this_run"] == "nothing"
+    assert (
+        first["trained_in_this_run"] == "dual encoder 2 epochs; matching fine-tuned 1 epoch" and second["trained_in_this_run"] == "nothing"
+    )
     for model in (first, second):
-        assert model["trained_parts"] == {"encoder alone": f"{PRETRAINED}; matching fine-tuned 1 epoch", "towers alone": "towers 2 epochs"}
-    assert (first["head"], first["head_of"]) == ("contrast", "ours") and second["init"] == str(world.folder / "i2t/best.npz")
+        assert model["trained_parts"] == {
+            "encoder alone": f"{PRETRAINED}; matching fine-tuned 1 epoch",
+            "dual encoder alone": "dual encoder 2 epochs",
+        }
+    assert (first["head"], first["head_of"]) == ("dual_encoder", "ours") and second["init"] == str(world.folder / "i2t/best.npz")
 
 
 def test_a_gallery_in_draws_keeps_all_parts(world, monkeypatch):
     """Interrupted in the pass of the plain head: what was scored of both heads is not scored again, and gives the same."""
-    whole, broken = (contrast(world, name, protocol="full", predict_batch_size=7, init=world.folder / "i2t/best.npz")
+    whole, broken = (dual_encoder(world, name, protocol="full", predict_batch_size=7, init=world.folder / "i2t/best.npz")
                      for name in ("whole", "broken"))
     assert call("retrieve", whole).status == 0
     begin, scored, heads = PairScorer._begin, [], []
@@ -136,18 +141,18 @@ def test_a_gallery_in_draws_keeps_all_parts(world, monkeypatch):
 
 
 def test_several_draws_are_averaged(world):
-    config = contrast(world, "draws", protocol="fashionvil", init=world.folder / "i2t/best.npz")
+    config = dual_encoder(world, "draws", protocol="fashionvil", init=world.folder / "i2t/best.npz")
     assert call("retrieve", config).status == 0
     found = results(config.run)
     for metrics in (*found["parts"].values(), found["plain"]["metrics"]):
         assert metrics["draws"] == found["metrics"]["draws"] == len(found["draws"]) > 1
-    gap = found["differences"]["towers alone"]["rank@1"]
-    assert gap["difference"] == pytest.approx(found["metrics"]["rank@1"]["value"] - found["parts"]["towers alone"]["rank@1"]["value"])
+    gap = found["differences"]["dual encoder alone"]["rank@1"]
+    assert gap["difference"] == pytest.approx(found["metrics"]["rank@1"]["value"] - found["parts"]["dual encoder alone"]["rank@1"]["value"])
     assert "p" not in gap and not list(config.run.glob("*scores*.part"))
 
 
 def test_a_named_run_stands_beside(world):
-    config = contrast(world, "named", init=world.folder / "i2t/best.npz", plain_run=world.folder / "plain")
+    config = dual_encoder(world, "named", init=world.folder / "i2t/best.npz", plain_run=world.folder / "plain")
     done, plain = call("retrieve", config), results(world.folder / "plain")
     found = results(config.run)
     assert done.status == 0 and found["plain"]["metrics"] == plain["metrics"] and found["plain"]["run"] == str(world.folder / "plain")
@@ -165,10 +170,10 @@ def test_a_named_run_that_does_not_fit_is_refused(world, words):
     plain = world.folder / "plain"
     for changes, message in (({"plain_run": plain, "candidates_seed": 9}, "the lists of this run are others"),
                              ({"plain_run": plain, "direction": "t2i"}, "the lists of this run are others"),
-                             ({"plain_run": world.folder / "i2t"}, "with head 'contrast'"),
+                             ({"plain_run": world.folder / "i2t"}, "with head 'dual_encoder'"),
                              ({"plain_run": world.folder / "pretrain"}, "results of 'pretrain'"),
                              ({"plain_run": world.folder / "bank"}, "has finished")):
-        refused(call("retrieve", contrast(world, "no", **begun | changes), *words), message)
+        refused(call("retrieve", dual_encoder(world, "no", **begun | changes), *words), message)
     refused(call("retrieve", world.retrieve("no", plain_run=plain), *words), "matching.head is plain")
     assert not (world.folder / "no").exists()
 
@@ -185,14 +190,14 @@ def test_scores_that_were_changed_are_refused(world, tmp_path):
 
 def test_what_is_not_measured_says_why(world):
     begun = {"init": world.folder / "i2t/best.npz"}
-    done = call("retrieve", contrast(world, "without", plain=False, **begun))
+    done = call("retrieve", dual_encoder(world, "without", plain=False, **begun))
     found = results(world.folder / "without")
     assert done.status == 0 and found["plain"]["metrics"] is None and "not measured: plain is false" in done.out
-    assert "the plain head beside it: not measured" in call("retrieve", contrast(world, "dry", plain=False, **begun), "--dry-run").out
-    assert f"of {world.best}" in call("retrieve", contrast(world, "dry", **begun), "--dry-run").out
-    scratch = call("retrieve", contrast(world, "scratch", 1, init=None, from_scratch=True))
+    assert "the plain head beside it: not measured" in call("retrieve", dual_encoder(world, "dry", plain=False, **begun), "--dry-run").out
+    assert f"of {world.best}" in call("retrieve", dual_encoder(world, "dry", **begun), "--dry-run").out
+    scratch = call("retrieve", dual_encoder(world, "scratch", 1, init=None, from_scratch=True))
     found = results(world.folder / "scratch")
-    assert scratch.status == 0 and found["model"]["trained"].startswith("not pre-trained; towers 2 epochs; matching")
+    assert scratch.status == 0 and found["model"]["trained"].startswith("not pre-trained; dual encoder 2 epochs; matching")
     assert "has no pre-training" in found["plain"]["why"] and found["model"]["masking"] is None
 
 
@@ -203,7 +208,7 @@ def test_a_pretraining_that_is_gone_or_another_is_not_measured(world, tmp_path):
                                ("other", {"sha256": "0" * 64}, "is not the checkpoint any more")):
         past = {**meta["lineage"], "plain": {**meta["lineage"]["plain"], **changed}}
         checkpoints.save(tmp_path / f"{name}.npz", model, None, {**meta, "lineage": past})
-        config = contrast(world, name, init=tmp_path / f"{name}.npz")
+        config = dual_encoder(world, name, init=tmp_path / f"{name}.npz")
         done = call("retrieve", config)
         assert done.status == 0 and results(config.run)["plain"]["metrics"] is None and why in results(config.run)["plain"]["why"]
 
@@ -288,14 +293,14 @@ def test_captions_name_their_mode_and_their_matcher(world):
                            writing=writing)
     done, model = call("caption", config), results(config.run)["model"]
     assert done.status == 0 and model["head"] == "causal, chosen by a matcher" and model["head_of"] == "ours"
-    assert model["chosen_by"]["head"] == "contrast" and model["chosen_by"]["trained"] == TUNED
+    assert model["chosen_by"]["head"] == "dual_encoder" and model["chosen_by"]["trained"] == TUNED
     assert model["chosen_by"]["checkpoint"] == str(writing.matcher) and "chosen by the matcher" in done.out
 
 
 def test_evaluate_names_the_model_where_it_is_known(world):
     known = world.evaluate("known", scores=world.folder / "t2i/scores.jsonl", direction="t2i")
     done = call("evaluate", known)
-    assert done.status == 0 and f"head: contrast (ours); trained: {TUNED}" in done.out
+    assert done.status == 0 and f"head: dual_encoder (ours); trained: {TUNED}" in done.out
     assert results(known.run)["model"] == {**results(world.folder / "t2i")["model"], "run": str(world.folder / "t2i")}
     done = call("evaluate", world.evaluate("unknown"))
     assert done.status == 0 and results(world.folder / "unknown")["model"]["head"] == "not known"
@@ -308,9 +313,13 @@ def test_tables_and_summary_name_the_head_in_every_row(world, capsys):
     folder = world.folder
     lines = summary.table(folder / "i2t") + summary.table(folder / "t2i") + summary.table(folder / "pretrain")
     assert all(line.head and line.trained for line in lines)
-    assert {line.trained for line in lines if line.head.startswith("towers alone")} == {"towers 2 epochs"}
-    assert {line.head for line in lines} == {"contrast (ours)", "encoder alone, of contrast (ours)", "towers alone, of contrast (ours)",
-                                             "plain (the paper's)"}
+    assert {line.trained for line in lines if line.head.startswith("dual encoder alone")} == {"dual encoder 2 epochs"}
+    assert {line.head for line in lines} == {
+        "dual_encoder (ours)",
+        "encoder alone, of dual_encoder (ours)",
+        "dual encoder alone, of dual_encoder (ours)",
+        "plain (the paper's)",
+    }
     shown = summary.show(folder / "i2t").splitlines()
     assert shown[0].split() == ["run", "head", "trained", "task", "metric", "value", "chance"] and len(shown) > 13
     assert all("(ours)" in line or "(the paper's)" in line for line in shown[1:13]) and "i2t: of the other candidates " in shown[14]
@@ -328,9 +337,9 @@ def test_the_sum_of_ranks_is_that_of_one_model(world, tmp_path):
         io.write_json(both / run / "results.json", results(world.folder / run))
     sums = {line.head: line.value for line in summary.table(both) if line.metric == summary.SUM}
     first, second = (results(world.folder / run) for run in ("i2t", "t2i"))
-    assert sums["contrast (ours)"] == pytest.approx(retrieval.sum_of_ranks(first["metrics"], second["metrics"]))
-    assert sums["towers alone, of contrast (ours)"] == pytest.approx(
-        retrieval.sum_of_ranks(first["parts"]["towers alone"], second["parts"]["towers alone"]))
+    assert sums["dual_encoder (ours)"] == pytest.approx(retrieval.sum_of_ranks(first["metrics"], second["metrics"]))
+    assert sums["dual encoder alone, of dual_encoder (ours)"] == pytest.approx(
+        retrieval.sum_of_ranks(first["parts"]["dual encoder alone"], second["parts"]["dual encoder alone"]))
     assert sums["plain (the paper's)"] == pytest.approx(retrieval.sum_of_ranks(first["plain"]["metrics"], second["plain"]["metrics"]))
     io.write_json(both / "t2i/results.json", {**second, "model": {**second["model"], "head": "product"}})
-    assert "contrast (ours)" not in {line.head for line in summary.table(both) if line.metric == summary.SUM}
+    assert "dual_encoder (ours)" not in {line.head for line in summary.table(both) if line.metric == summary.SUM}

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from kaleidobert.app_zoo.retrieve.towers import Towers
+from kaleidobert.app_zoo.retrieve.dual_encoder import DualEncoderModel
 from kaleidobert.configs import Matching
 from kaleidobert.datasets.sampling.finetuning import MatchSampler, TowerSampler
 from kaleidobert.errors import UserError
@@ -20,11 +20,11 @@ SIZES = {"hidden_size": 16, "num_layers": 1, "num_heads": 2, "intermediate_size"
 def test_the_contrast_head_adds_the_product_of_the_sides_to_the_match(tmp_path, levels):
     bank = tiny_bank(tmp_path, levels)
     model = matcher({**SIZES, "levels": levels, "feature_size": bank.feature_size, "vocabulary_size": bank.vocabulary.size,
-                     "text_length": bank.text_length}, "contrast", width=24)
+                     "text_length": bank.text_length}, "dual_encoder", width=24)
     sampler = MatchSampler(bank, bank.rows("train"), "subcategory", Matching(), 4, 0)
     inputs, targets, _ = sampler.batch(0)
     outputs = {name: np.asarray(array) for name, array in model(inputs).items()}
-    sides = {name: np.asarray(array) for name, array in Towers(model)(inputs).items()}
+    sides = {name: np.asarray(array) for name, array in DualEncoderModel(model)(inputs).items()}
     assert outputs["itm"].shape == (16, 2) and sides["text_side"].shape == sides["picture_side"].shape == (16, 24)
     np.testing.assert_allclose(np.linalg.norm(sides["text_side"], axis=1), 1, rtol=1e-5)
     np.testing.assert_allclose(np.linalg.norm(sides["picture_side"], axis=1), 20, rtol=1e-5)
@@ -70,8 +70,8 @@ def test_related_products_are_no_wrong_answers(tmp_path):
 def test_the_product_of_the_towers_is_float32_whatever_the_precision(tmp_path, precision):
     bank = tiny_bank(tmp_path, TWO)
     model = matcher({**SIZES, "levels": TWO, "feature_size": bank.feature_size, "vocabulary_size": bank.vocabulary.size,
-                     "text_length": bank.text_length, "precision": precision}, "contrast", width=24)
+                     "text_length": bank.text_length, "precision": precision}, "dual_encoder", width=24)
     inputs, _, _ = MatchSampler(bank, bank.rows("train"), "subcategory", Matching(), 4, 0).batch(0)
-    outputs, sides = model(inputs), Towers(model)(inputs)
+    outputs, sides = model(inputs), DualEncoderModel(model)(inputs)
     product = (np.asarray(sides["text_side"]) * np.asarray(sides["picture_side"])).sum(1)
     np.testing.assert_allclose(np.asarray(outputs["itm"] - outputs["own"])[:, 1], product, atol=1e-4)

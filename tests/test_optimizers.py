@@ -77,7 +77,7 @@ def test_what_was_reached_silently_is_refused():
 @pytest.mark.parametrize("path", sorted(ROOT.glob("configs/**/*.yaml")), ids=lambda path: str(path.relative_to(ROOT / "configs")))
 def test_every_shipped_schedule_is_named_or_the_released_one(path):
     """The paper's own configuration alone begins its decay behind the warm-up."""
-    found = [section for section in ("train", "finder", "towers") if section in (yaml.safe_load(path.read_text()) or {})]
+    found = [section for section in ("train", "finder", "dual_encoder") if section in (yaml.safe_load(path.read_text()) or {})]
     command = path.read_text().split()[2]
     if not found or command == "train-foreground":
         return

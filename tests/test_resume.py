@@ -163,9 +163,9 @@ def test_matching_stopped_by_a_full_disk_loses_the_steps_since_the_last_checkpoi
 
 def test_matching_with_towers_interrupted_in_both_stages(world, whole, interrupt, unplotted):
     train = replace(SHORT, batch_size=6)
-    one, two = (world.retrieve(f"towers-{run}", train=train, towers=replace(train, epochs=1, save_every=2), init=whole / "best.npz",
-                               matching=configs.Matching("contrast", width=8)) for run in ("whole", "cut"))
-    for step, last in ((3, "towers/last.npz"), (6, "last.npz")):  # the towers have 4 steps
+    one, two = (world.retrieve(f"towers-{run}", train=train, dual_encoder=replace(train, epochs=1, save_every=2), init=whole / "best.npz",
+                               matching=configs.Matching("dual_encoder", width=8)) for run in ("whole", "cut"))
+    for step, last in ((3, "dual_encoder/last.npz"), (6, "last.npz")):  # the towers have 4 steps
         interrupt(step)
         assert call("retrieve", two).status == 130 and (two.run / last).exists() and not (two.run / "results.json").exists()
         assert (two.run / "last.npz").exists() == (last == "last.npz")
@@ -174,9 +174,9 @@ def test_matching_with_towers_interrupted_in_both_stages(world, whole, interrupt
     same_run(one.run, two.run)
     assert (one.run / "scores.jsonl").read_text() == (two.run / "scores.jsonl").read_text()
     for name in ("last.npz", "best.npz"):
-        left, right = arrays(one.run / "towers" / name), arrays(two.run / "towers" / name)
+        left, right = arrays(one.run / "dual_encoder" / name), arrays(two.run / "dual_encoder" / name)
         assert left.keys() == right.keys() and all(np.array_equal(left[key], right[key]) for key in left)
-    assert (one.run / "towers/metrics.jsonl").read_text() == (two.run / "towers/metrics.jsonl").read_text()
+    assert (one.run / "dual_encoder/metrics.jsonl").read_text() == (two.run / "dual_encoder/metrics.jsonl").read_text()
 
 
 def test_another_bank_under_a_begun_run_is_refused(world, whole, interrupt):

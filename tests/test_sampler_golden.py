@@ -19,7 +19,7 @@ GOLDEN = {
         "alignment True": "b39b8b787c6cef7fcaf2e4a8379fe6cae1d811763fd8d1e3",
         "label": "0be1fed8f0fc0b5b",
         "match": "9165aafc674e0c67",
-        "towers": "9b26408d0f0fa8b0",
+        "dual_encoder": "9b26408d0f0fa8b0",
         "causal": "978249dc005de760",
         "mask-predict": "a5fc7003fbb7a3d0",
     },
@@ -30,7 +30,7 @@ GOLDEN = {
         "alignment True": "a06db92d9c16bc80c3a9e68ee407cdada8d7832e7cf9f229",
         "label": "b92dc312aa6a3849",
         "match": "136f7c5d4e86e4dd",
-        "towers": "5bb2ba05af3d413d",
+        "dual_encoder": "5bb2ba05af3d413d",
         "causal": "f4d501f1c2dbb6ac",
         "mask-predict": "28f1b209cd083bc0",
     },
@@ -41,7 +41,7 @@ GOLDEN = {
         "alignment True": "6f2d37efb8fcf2574ad8cf6054fa7f492bbd0de96fe5dbcd",
         "label": "792f591cdbe3bfac",
         "match": "216fb435313d7c40",
-        "towers": "1eaeb8ea2f5d2d01",
+        "dual_encoder": "1eaeb8ea2f5d2d01",
         "causal": "dc6e6292b09c54c2",
         "mask-predict": "2ca4125ed4ec043f",
     },
@@ -52,7 +52,7 @@ GOLDEN = {
         "alignment True": "907a5ee9d1e4f7b6968819f0baa14a20ec80fb3d64854206",
         "label": "709bc9f76d775d47",
         "match": "a0e0b4e5fe71a740",
-        "towers": "6a59f947f200e871",
+        "dual_encoder": "6a59f947f200e871",
         "causal": "91d20054b9ef8ff6",
         "mask-predict": "b213b30f8fa3762e",
     },
@@ -79,7 +79,7 @@ def digests(bank) -> dict[str, str]:
     labels, _ = finetuning.label_ids(bank, "subcategory", rows)
     found["label"] = digest(finetuning.LabelSampler(bank, rows, labels, "both", Noise(0.1, 0.2), 9, 1).batch(3))
     found["match"] = digest(finetuning.MatchSampler(bank, rows, "subcategory", Matching(negatives=2), 6, 2).batch(4))
-    found["towers"] = digest(finetuning.TowerSampler(bank, rows, "subcategory", 11, 2).batch(4))
+    found["dual_encoder"] = digest(finetuning.TowerSampler(bank, rows, "subcategory", 11, 2).batch(4))
     for mode in ("causal", "mask-predict"):
         found[mode] = digest(finetuning.CaptionTaskSampler(bank, rows, mode, Noise(0.1, 0.2), 10, 3).batch(2))
     return found

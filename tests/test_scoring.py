@@ -35,7 +35,7 @@ from tests.tables import TABLES
 from tests.tiny import tiny_bank
 
 SIZES = {"hidden_size": 16, "num_layers": 2, "num_heads": 2, "intermediate_size": 32, "max_positions": 32, "initializer_range": 0.2}
-CASES = [(head, name) for head in MATCHING_HEADS for name in TABLES if head == "contrast" or name in ("kaleido", "two")]
+CASES = [(head, name) for head in MATCHING_HEADS for name in TABLES if head == "dual_encoder" or name in ("kaleido", "two")]
 
 
 @dataclass
@@ -115,7 +115,7 @@ def test_other_networks(banks, head, changes):
 
 def test_batches_memory_and_trimming_change_nothing_but_speed(banks):
     bank = banks["kaleido"]
-    model, lists = model_of(bank, "contrast"), lists_of(bank)
+    model, lists = model_of(bank, "dual_encoder"), lists_of(bank)
     query, place = np.nonzero(lists.valid)
     pictures, texts = lists.queries[query], lists.candidates[query, place]
     expected = plainly(model, bank, lists)[query, place]
@@ -143,7 +143,7 @@ def test_batches_memory_and_trimming_change_nothing_but_speed(banks):
 def test_tables_and_texts_of_all_sizes_are_one_trace(banks, monkeypatch):
     bank, traced, call = banks["kaleido"], [], Pairs.call
     monkeypatch.setattr(Pairs, "call", lambda *args, **kwargs: (traced.append(1), call(*args, **kwargs))[1])
-    scorer, tables = PairScorer(model_of(bank, "contrast"), sides_of(bank), 8), set()
+    scorer, tables = PairScorer(model_of(bank, "dual_encoder"), sides_of(bank), 8), set()
     for size in (2, 3, 4, 6):
         pictures, texts = (part.ravel() for part in np.mgrid[:size, bank.size - 4 : bank.size])
         for batch, scores in scorer.scores(scorer.batches(pictures, texts)):

@@ -43,13 +43,13 @@ def test_classification(worlds):
     assert one == pytest.approx(two, abs=0.35)  # of few pictures
 
 
-@pytest.mark.parametrize("head, epochs", [("plain", 0), ("contrast", 1)])
+@pytest.mark.parametrize("head, epochs", [("plain", 0), ("dual_encoder", 1)])
 def test_retrieval(worlds, head, epochs):
     scores = []
     for world in worlds:
         matching = configs.Matching(head=head, width=6, objective="list" if epochs else "pair")
-        towers = replace(TRAIN, epochs=1, batch_size=8)
-        done = call("retrieve", world.retrieve(head, epochs, matching=matching, towers=towers))
+        dual_encoder = replace(TRAIN, epochs=1, batch_size=8)
+        done = call("retrieve", world.retrieve(head, epochs, matching=matching, dual_encoder=dual_encoder))
         assert done.status == 0, done.err
         lines = (world.folder / head / "scores.jsonl").read_text().splitlines()
         scores.append(np.concatenate([json.loads(line)["scores"] for line in lines]))

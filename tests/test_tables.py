@@ -105,38 +105,49 @@ def test_table_3_joins_category_and_subcategory():
                                                       "0.087 [-0.013, 0.188]", "9 / 8 / 7"]
 
 
-CONTRAST = {"head": "contrast", "head_of": "ours", "trained": "pre-trained 3 epochs; matching fine-tuned 2 epochs, towers 4 epochs"}
+DUAL_ENCODER = {
+    "head": "dual_encoder",
+    "head_of": "ours",
+    "trained": "pre-trained 3 epochs; matching fine-tuned 2 epochs, dual encoder 4 epochs",
+}
 PLAIN = {"head": "plain", "head_of": "the paper's", "trained": "pre-trained 3 epochs; not fine-tuned"}
 
 
-def contrast(direction: str, value: float, **changes) -> dict:
-    metrics = {name: retrieval(direction, part)["metrics"] for name, part in (("encoder alone", 0.01), ("towers alone", value - 0.01))}
+def dual_encoder(direction: str, value: float, **changes) -> dict:
+    metrics = {
+        name: retrieval(direction, part)["metrics"] for name, part in (("encoder alone", 0.01), ("dual encoder alone", value - 0.01))
+    }
     plain = {"model": PLAIN, "metrics": retrieval(direction, 0.02)["metrics"]}
-    return retrieval(direction, value, model=CONTRAST, parts=metrics, plain=plain, **changes)
+    return retrieval(direction, value, model=DUAL_ENCODER, parts=metrics, plain=plain, **changes)
 
 
 def test_a_head_of_ours_stands_beside_its_parts_and_the_plain_one():
-    main, details = made(i2t=contrast("i2t", 0.4), t2i=contrast("t2i", 0.5))
+    main, details = made(i2t=dual_encoder("i2t", 0.4), t2i=dual_encoder("t2i", 0.5))
     found = whole(markdown(main))
     ours = {name: cells for name, cells in found.items() if name.startswith("{i2t,t2i}")}
     assert {name: cells[0] for name, cells in ours.items()} == {
-        "{i2t,t2i}": "contrast (ours)", "{i2t,t2i}: encoder alone": "encoder alone, of contrast (ours)",
-        "{i2t,t2i}: towers alone": "towers alone, of contrast (ours)", "{i2t,t2i}: plain head": "plain (the paper's)"}
-    assert [cells[1] for cells in ours.values()] == [CONTRAST["trained"]] * 3 + [PLAIN["trained"]]
+        "{i2t,t2i}": "dual_encoder (ours)", "{i2t,t2i}: encoder alone": "encoder alone, of dual_encoder (ours)",
+        "{i2t,t2i}: dual encoder alone": "dual encoder alone, of dual_encoder (ours)", "{i2t,t2i}: plain head": "plain (the paper's)"}
+    assert [cells[1] for cells in ours.values()] == [DUAL_ENCODER["trained"]] * 3 + [PLAIN["trained"]]
     assert [cells[2] for cells in ours.values()] == ["40.0 [30.0, 50.0]", "1.0 [-9.0, 11.0]", "39.0 [29.0, 49.0]", "2.0 [-8.0, 12.0]"]
     assert [cells[-1] for cells in ours.values()] == ["270.0", "6.0", "264.0", "12.0"]
     bounds = whole(markdown(details))
-    assert [name for name in bounds if name.startswith("i2t")] == ["i2t", "i2t: encoder alone", "i2t: towers alone", "i2t: plain head"]
-    assert bounds["i2t: towers alone"][4] == "39.0 [37.0, 41.0]" and bounds["i2t: plain head"][0] == "plain (the paper's)"
+    assert [name for name in bounds if name.startswith("i2t")] == [
+        "i2t",
+        "i2t: encoder alone",
+        "i2t: dual encoder alone",
+        "i2t: plain head",
+    ]
+    assert bounds["i2t: dual encoder alone"][4] == "39.0 [37.0, 41.0]" and bounds["i2t: plain head"][0] == "plain (the paper's)"
 
 
 def test_what_is_not_measured_beside_a_head_of_ours_is_said():
-    old = retrieval("i2t", 0.4, config={"matching": {"head": "contrast"}})  # of a version that wrote no model
-    bare = retrieval("i2t", 0.4, model={**CONTRAST, "head": "product"}, plain={"model": None, "metrics": None, "why": "because"})
-    for values, beside in ((old, ["encoder alone", "towers alone", "plain head"]), (bare, ["plain head"])):
+    old = retrieval("i2t", 0.4, config={"matching": {"head": "dual_encoder"}})  # of a version that wrote no model
+    bare = retrieval("i2t", 0.4, model={**DUAL_ENCODER, "head": "product"}, plain={"model": None, "metrics": None, "why": "because"})
+    for values, beside in ((old, ["encoder alone", "dual encoder alone", "plain head"]), (bare, ["plain head"])):
         main, details = made(i2t=values)
         found = whole(markdown(main))
-        assert found["i2t"][0] == f"{'contrast' if values is old else 'product'} (ours)"
+        assert found["i2t"][0] == f"{'dual_encoder' if values is old else 'product'} (ours)"
         for name in beside:
             assert found[f"i2t: {name}"][2:5] == ["not measured"] * 3 and "not measured" in whole(markdown(details))[f"i2t: {name}"]
     assert whole(markdown(made(i2t=old)[0]))["i2t"][1] == "not recorded"
@@ -146,8 +157,8 @@ def test_what_is_not_measured_beside_a_head_of_ours_is_said():
 
 
 def test_runs_with_different_heads_do_not_share_a_row():
-    found = whole(markdown(made(i2t=contrast("i2t", 0.4), t2i=retrieval("t2i", 0.5, model=PLAIN))[0]))
-    assert found["i2t"][0] == "contrast (ours)" and found["t2i"][0] == "plain (the paper's)"
+    found = whole(markdown(made(i2t=dual_encoder("i2t", 0.4), t2i=retrieval("t2i", 0.5, model=PLAIN))[0]))
+    assert found["i2t"][0] == "dual_encoder (ours)" and found["t2i"][0] == "plain (the paper's)"
 
 
 def test_a_wide_head_stands_beside_its_parts_and_the_plain_one():
@@ -164,17 +175,17 @@ def test_a_wide_head_stands_beside_its_parts_and_the_plain_one():
 
 def test_captions_name_the_mode_and_the_matcher():
     model = {"head": "causal, chosen by a matcher", "head_of": "ours", "trained": "pre-trained 3 epochs; captioning fine-tuned 2 epochs",
-             "writer": {"head": "causal", "head_of": "ours"}, "chosen_by": CONTRAST}
+             "writer": {"head": "causal", "head_of": "ours"}, "chosen_by": DUAL_ENCODER}
     written = captioning("causal", "end piece", None)
     found = whole(markdown(made(found=written | {"model": model, "share_found": 0.5, "written": written["metrics"]})[0]))
     chosen, own = (cells[:2] for name, cells in found.items() if name.startswith("found"))
-    assert chosen[0] == "causal, chosen by a matcher (ours)" and "matcher: contrast (ours), pre-trained" in chosen[1]
+    assert chosen[0] == "causal, chosen by a matcher (ours)" and "matcher: dual_encoder (ours), pre-trained" in chosen[1]
     assert own == ["causal (ours)", model["trained"]]
 
 
 def test_no_row_of_ours_is_without_its_head_or_claims_to_be_the_papers():
     """Whatever the results hold, a row names a head, and the paper's name stands for the paper's printed figures alone."""
-    several = [contrast("i2t", 0.4), retrieval("t2i", 0.3), classification("category", 0.9), captioning("causal", "end piece", None),
+    several = [dual_encoder("i2t", 0.4), retrieval("t2i", 0.3), classification("category", 0.9), captioning("causal", "end piece", None),
                classification("season", 0.9, config={"head": "wide"}), retrieval("i2t", 0.4, model=PLAIN)]
     for table in made(**{f"run{number}": values for number, values in enumerate(several)}):
         for row in table.rows:

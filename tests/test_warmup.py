@@ -10,7 +10,7 @@ from tests.tables import TWO
 from tests.tiny import tiny_bank
 
 FRESH = {"init": None, "from_scratch": True}
-SECTIONS = {"pretrain": ("train",), "classify": ("train",), "caption": ("train",), "retrieve": ("towers", "train"),
+SECTIONS = {"pretrain": ("train",), "classify": ("train",), "caption": ("train",), "retrieve": ("dual_encoder", "train"),
             "align": ("finder", "train"), "train-foreground": ("train",)}
 
 
@@ -21,8 +21,8 @@ def world(tmp_path_factory) -> World:
 
 
 def config(world: World, command: str):
-    contrast = {"matching": configs.Matching(head="contrast", width=24), "towers": replace(TRAIN, batch_size=100)}
-    changes = {"classify": FRESH, "caption": FRESH, "retrieve": FRESH | contrast | {"epochs": 2}}
+    dual_encoder = {"matching": configs.Matching(head="dual_encoder", width=24), "dual_encoder": replace(TRAIN, batch_size=100)}
+    changes = {"classify": FRESH, "caption": FRESH, "retrieve": FRESH | dual_encoder | {"epochs": 2}}
     return getattr(world, command.replace("-", "_"))(f"rates-{command}", **changes.get(command, {}))
 
 

@@ -2,7 +2,7 @@
 
 Checkpoints carry their lineage on in their meta, under "lineage":
 
-    steps      ["pre-trained 30 epochs", "towers 40 epochs", "matching fine-tuned 12 epochs"]: all training, from random weights on
+    steps      ["pre-trained 30 epochs", "dual encoder 40 epochs", "matching fine-tuned 12 epochs"]: all training, from random weights on
     masking    of the pre-training; None where there was none, NOT_RECORDED where nobody wrote it down
     plain      {"checkpoint", "sha256"} of the last checkpoint before this one that has the matching head of pre-training; None
     untrained  true where no head of pre-training is trained yet, as in what `convert` makes of a BERT
@@ -21,7 +21,7 @@ from kaleidobert.released import any_checkpoint, tf_checkpoint
 PAPERS, OURS = "the paper's", "ours"
 NOT_RECORDED = "not recorded"
 NOTHING, NOT_PRETRAINED = "nothing", "not pre-trained"
-TOWERS = "towers"  # how the step of their training begins
+TOWERS = "dual_encoder"  # how the step of their training begins
 OF_FILES = "as baked into the files"  # the masking of released files
 
 Lineage = Mapping[str, Any]
@@ -38,7 +38,7 @@ def extend(init: Path | None, steps: Sequence[str] = (), masking: str | None = N
 
 
 def model(head: str, init: Path | None, steps: Sequence[str] = (), masking: str | None = None) -> dict[str, Any]:
-    """The entry "model" of results.json: {head, head_of, trained, trained_in_this_run, init, masking}, of the head "contrast" also
+    """The entry "model" of results.json: {head, head_of, trained, trained_in_this_run, init, masking}, of the head "dual_encoder" also
     trained_parts, {part: what was trained of it}.
 
     head: "plain" is the paper's, every other one is ours. The other arguments are those of ``extend``.
@@ -48,7 +48,7 @@ def model(head: str, init: Path | None, steps: Sequence[str] = (), masking: str 
     if not steps and init is not None and _is_pretrained(any_checkpoint.load_meta(init)):
         trained.append("not fine-tuned")
     parts = {"encoder alone": [step for step in trained if not step.startswith(TOWERS)],
-             "towers alone": [step for step in trained if step.startswith(TOWERS)]} if head == "contrast" else {}
+             "dual encoder alone": [step for step in trained if step.startswith(TOWERS)]} if head == "dual_encoder" else {}
     return {"head": head, "head_of": PAPERS if head == "plain" else OURS, "trained": "; ".join(trained),
             **({"trained_parts": {name: "; ".join(each) or NOT_RECORDED for name, each in parts.items()}} if parts else {}),
             "trained_in_this_run": "; ".join(steps) or NOTHING, "init": None if init is None else written(init),

@@ -130,7 +130,7 @@ class RetrieveConfig:
     levels: tuple[KaleidoLevel, ...] = ()  # default: those of init; from random weights those of the bank
     model: Model = Model()
     matching: Matching = Matching()
-    towers: Train = Train(epochs=10, batch_size=128, learning_rate=1e-3, beta_2=0.999, clip_norm=5.0)  # of the head "contrast"
+    dual_encoder: Train = Train(epochs=10, batch_size=128, learning_rate=1e-3, beta_2=0.999, clip_norm=5.0)  # of the head "dual_encoder"
     train: Train = Train(epochs=0, learning_rate=2e-5)
     num_candidates: int = 101
     max_queries: int = 1000

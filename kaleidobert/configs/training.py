@@ -115,11 +115,11 @@ class Noise(Checked):
 @dataclass(frozen=True)
 class Matching(Checked):
     """Fine-tuning of the matching task before retrieval; train.epochs 0 = the head of pre-training as it is."""
-    head: Literal["plain", "product", "contrast"] = "plain"  # contrast: with two towers, trained first, each on the whole task
+    head: Literal["plain", "product", "dual_encoder"] = "plain"  # dual_encoder: with two towers, trained first, each on the whole task
     objective: Literal["pair", "list"] = "pair"  # list: softmax over a right pair and its negatives
     negatives: int = 3  # per example
     negatives_same_subcategory: float = 0.5
-    width: int = 512  # of the towers of "contrast"
+    width: int = 512  # of the towers of "dual_encoder"
     feature_dropout: float = 0.3  # of the picture tower
 
     limits: ClassVar[Limits] = {"negatives": (1,), "negatives_same_subcategory": (0, 1), "width": (1,), "feature_dropout": (0, 0.99)}

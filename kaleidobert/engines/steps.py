@@ -24,7 +24,8 @@ def train_step(model: keras.Model, loss: LossFunction, optimizer: keras.optimize
 
     What it returns may still be computed by the device: ``read`` waits for it. Gradients are summed over as many micro-batches as
     ``gradient_accumulation_steps`` says and over all devices of distribution.over, then clipped by their global norm, then applied
-    once. With several devices the function takes what distribution.feed makes of a batch. The optimizer must have been built. Raises UserError where the batch is
+    once. With several devices the function takes what distribution.feed makes of a batch. The optimizer must have been built. Raises
+    UserError where the batch is
     to be split and the loss has no parts (losses.additive).
     """
     place = here()

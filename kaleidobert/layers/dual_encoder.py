@@ -2,7 +2,7 @@
 
 The matching task is slow to learn: a pair's loss stays near ln 2 for the first epochs, and hidden states are narrower than the
 picture features. Two linear towers, one over the features and one over the words, are trained by themselves, in batches so large
-that every text can be told from hundreds of others (app_zoo/retrieve/towers.py); their product is added to the encoder's own logit.
+that every text can be told from hundreds of others (app_zoo/retrieve/dual_encoder.py); their product is added to the encoder's own logit.
 """
 
 from collections.abc import Sequence
@@ -64,7 +64,7 @@ class DualEncoder(keras.layers.Layer):
         return tuple(keras.KerasTensor(shape, dtype="float32") for shape in shapes)
 
 
-class ContrastHead(keras.layers.Layer):
+class DualEncoderHead(keras.layers.Layer):
     """text, picture [B, W] of DualEncoder, sequence [B, S, H], pooled [B, H], token_mask [B, T] -> logits [B, 2], own [B, 2].
 
     own: the answer of a ProductHead on the encoder; the product of the towers is added to its second column.
@@ -83,7 +83,7 @@ class ContrastHead(keras.layers.Layer):
         return own + ops.concatenate([ops.zeros_like(match), match], axis=-1), own
 
     def match(self, text, picture):
-        """f32[B]: what the towers alone say, the product of the two sides."""
+        """f32[B]: what the dual encoder alone say, the product of the two sides."""
         return ops.sum(ops.cast(text, "float32") * ops.cast(picture, "float32"), axis=-1)
 
     def compute_output_shape(self, text_shape: tuple, picture_shape: tuple, sequence_shape: tuple, pooled_shape: tuple,

@@ -12,15 +12,15 @@ from keras import ops
 from kaleidobert import levels as kaleido
 from kaleidobert.errors import UserError
 from kaleidobert.layers.dropout import Dropout, seed_for, truncated_normal
-from kaleidobert.layers.dual_encoder import ContrastHead, DualEncoder
+from kaleidobert.layers.dual_encoder import DualEncoder, DualEncoderHead
 from kaleidobert.layers.heads import LevelClassHead, LevelFeatureHead, MaskedTokenHead, ProductHead
 from kaleidobert.layers.wide import LevelMeans, WordBag
 from kaleidobert.model_zoo.backbone import Backbone, KaleidoModel
 from kaleidobert.model_zoo.task_model import TaskModel
 
-TOWERS = "head_towers"  # the name of the towers in a matcher with head "contrast"
+TOWERS = "head_towers"  # the name of the towers in a matcher with head "dual_encoder"
 LABEL_HEADS = ("plain", "wide")
-MATCHING_HEADS = ("plain", "product", "contrast")
+MATCHING_HEADS = ("plain", "product", "dual_encoder")
 CAPTION_MODES = ("mask-all", "mask-predict", "causal")
 NEW_HEAD_RANGE = 0.01  # standard deviation of a fine-tuning head's start weights, as released
 WIDE_RANGE = 1e-4  # the linear models beside it begin with hardly an answer
@@ -114,7 +114,7 @@ class Classifier(TaskModel):
 class Matcher(TaskModel):
     """Does the text belong to the picture: {"itm": logits [B, 2]}, column 1 = yes.
 
-    head: "plain", that of pre-training; two of our own: "product" (heads.ProductHead) and "contrast" (contrast.ContrastHead on
+    head: "plain", that of pre-training; two of our own: "product" (heads.ProductHead) and "dual_encoder" (contrast.DualEncoderHead on
     DualEncoder of ``width``), which also answers "own" [B, 2]. feature_dropout: of the towers. Raises UserError for another.
     """
 
@@ -132,7 +132,7 @@ class Matcher(TaskModel):
         elif head == "product":
             layer = ProductHead(*settings, dtype=backbone.precision, name="head_product")
         else:
-            layer = ContrastHead(*settings, dtype=backbone.precision, name="head_contrast")
+            layer = DualEncoderHead(*settings, dtype=backbone.precision, name="head_contrast")
             towers = DualEncoder(kaleido.patch_slices(backbone.levels).values(), backbone.vocabulary_size, width, feature_dropout,
                                settings[1], name=TOWERS)
 

@@ -1,7 +1,7 @@
 """A trained Matcher in three pieces: what a picture and what a text are brought to alone, once each, and the rest for every pair.
 
 The answers are the Matcher's own (to rounding). Saved are, per pair, the projections of features and boxes, the embeddings, the first
-block's query, key and value, the towers of the head "contrast", and with the head "plain", which reads [CLS] alone, most of the last
+block's query, key and value, the towers of the head "dual_encoder", and with the head "plain", which reads [CLS] alone, most of the last
 block. Deeper sharing would change the network: behind the first attention every position has seen both sides.
 """
 
@@ -30,7 +30,7 @@ class _OfMatcher(keras.Model):
         super().__init__(autocast=False)
         self.matcher = matcher
         self.first_block = matcher.backbone.get_layer("encoder_0")
-        self.towers = matcher.get_layer(TOWERS) if matcher.head == "contrast" else None
+        self.towers = matcher.get_layer(TOWERS) if matcher.head == "dual_encoder" else None
         self.built = True
 
     @property
@@ -68,7 +68,7 @@ class TextSide(_OfMatcher):
 
 
 class Pairs(_OfMatcher):
-    """{"itm": f32[B, 2]} of B pairs, as Matcher; with towers also "own" f32[B, 2] and "towers" f32[B], which are added in it.
+    """{"itm": f32[B, 2]} of B pairs, as Matcher; with towers also "own" f32[B, 2] and "dual_encoder" f32[B], which are added in it.
 
     Inputs: pictures, texts: tables of PictureCache's and TextSide's outputs, and "token_mask" [N, T] of the texts; picture, text
     int32[B]: rows of the tables; places int32[T']: 0, 1, ... up to the longest of these texts.
@@ -104,12 +104,12 @@ class Pairs(_OfMatcher):
             return {"itm": self.head(hidden, pooled, token_mask)}
         sides = ops.take(texts["side"], text, axis=0), ops.take(pictures["side"], picture, axis=0)
         logits, own = self.head(*sides, hidden, pooled, token_mask)
-        return {"itm": logits, "own": own, "towers": self.head.match(*sides)}
+        return {"itm": logits, "own": own, "dual_encoder": self.head.match(*sides)}
 
 
 def answers(matcher: Matcher) -> tuple[str, ...]:
     """The names of what ``Pairs`` says of a pair, the answer that ranks first."""
-    return ("itm", "own", "towers") if matcher.head == "contrast" else ("itm",)
+    return ("itm", "own", "dual_encoder") if matcher.head == "dual_encoder" else ("itm",)
 
 
 def bytes_of_a_row(matcher: Matcher) -> int:

@@ -31,13 +31,13 @@ class Reranker:
 
     def __init__(self, path: Path, bank: Bank):
         meta = any_checkpoint.load_meta(path)
-        if meta.get("kind") != Matcher.kind or meta["config"].get("head") != "contrast":
-            raise UserError(f"the checkpoint holds a {meta.get('kind')!r} without towers", str(path), "a matcher with head contrast",
-                            "name the best.npz of a `kaleidobert retrieve matching.head=contrast` run as writing.matcher")
+        if meta.get("kind") != Matcher.kind or meta["config"].get("head") != "dual_encoder":
+            raise UserError(f"the checkpoint holds a {meta.get('kind')!r} without towers", str(path), "a matcher with head dual_encoder",
+                            "name the best.npz of a `kaleidobert retrieve matching.head=dual_encoder` run as writing.matcher")
         bank = bank.require(models.levels_of(meta), "")  # the captioner may see others
         sizes = {"feature_size": bank.feature_size, "vocabulary_size": bank.vocabulary.size, "levels": configs.to_dict(bank.levels)}
         models.require(path, sizes, bank)
-        self.model = {"checkpoint": written(path), **lineage.model("contrast", path)}
+        self.model = {"checkpoint": written(path), **lineage.model("dual_encoder", path)}
         self._bank, self._model = bank, rebuild(meta, "float32")
         checkpoints.restore(path, self._model)
         self._towers = self._model.get_layer(TOWERS)

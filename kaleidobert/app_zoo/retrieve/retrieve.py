@@ -10,7 +10,7 @@ import numpy as np
 from kaleidobert import io
 from kaleidobert.app_zoo import lineage, models, plain_head, tables, trimming
 from kaleidobert.app_zoo.plain_head import PlainHead
-from kaleidobert.app_zoo.retrieve import query_sheets, released_files, towers
+from kaleidobert.app_zoo.retrieve import dual_encoder, query_sheets, released_files
 from kaleidobert.app_zoo.retrieve.baselines import METRICS, Baselines, mean
 from kaleidobert.app_zoo.retrieve.ranking import Ranker, ScoreCache, is_large, save_gallery, writer
 from kaleidobert.configs import RetrieveConfig
@@ -35,7 +35,10 @@ from kaleidobert.model_zoo import checkpoints
 
 HELD_SHARE = 0.1  # of the training groups, held out to choose the best epoch of fine-tuning
 HELD_QUERIES, HELD_CANDIDATES = 100, 21  # of the small lists over them
-PARTS = {"own": "encoder alone", "towers": "towers alone"}  # of the head "contrast": {answer of Ranker.names: its name in results.json}
+PARTS = {
+    "own": "encoder alone",
+    "dual_encoder": "dual encoder alone",
+}  # of the head "dual_encoder": {answer of Ranker.names: its name in results.json}
 PLAIN = "plain head"
 
 
@@ -65,7 +68,7 @@ def run(config: RetrieveConfig) -> None:
     if not config.train.epochs:
         return _run(config)
     with distribution.over(config.train) as place:
-        towers.check_place(config, place)
+        dual_encoder.check_place(config, place)
         _run(config)
 
 
@@ -109,8 +112,8 @@ def _run(config: RetrieveConfig) -> None:
 
 def _trained(config: RetrieveConfig) -> list[str]:
     """What the run trains, in words."""
-    with_towers = config.matching.head == "contrast" and config.train.epochs
-    return (lineage.epochs(lineage.TOWERS, config.towers.epochs if with_towers else 0)
+    with_towers = config.matching.head == "dual_encoder" and config.train.epochs
+    return (lineage.epochs(lineage.TOWERS, config.dual_encoder.epochs if with_towers else 0)
             + lineage.epochs("matching fine-tuned", config.train.epochs))
 
 
@@ -280,9 +283,9 @@ def _finetune(config: RetrieveConfig, model, bank: Bank, rows: np.ndarray) -> Ru
     def ranks() -> dict[str, float]:
         return retrieval.brief(ranker.table(lists), lists.relevant, lists.valid)
 
-    if config.matching.head == "contrast":
-        towers.train(config, model, bank, kept, (held, lists))
-    optimizer, total = models.schedule(train, len(kept))  # of the variables that towers.train left to be trained
+    if config.matching.head == "dual_encoder":
+        dual_encoder.train(config, model, bank, kept, (held, lists))
+    optimizer, total = models.schedule(train, len(kept))  # of the variables that dual_encoder.train left to be trained
     trainer = Trainer(folder, model, optimizer, models.origin(model, bank, lineage.extend(config.init, _trained(config))))
     batch = trimming.batches(sampler.batch, train)
     trainer.fit(batch, additive.mean(loss, "itm"), Goal(ranks, "mrr", True, split=HELD_OUT), models.plan(train, total), train.clip_norm)
@@ -297,7 +300,11 @@ def _hold_out(config: RetrieveConfig, bank: Bank, rows: np.ndarray) -> tuple[np.
 
 def _rates(config: RetrieveConfig, num_rows: int) -> list[str]:
     """The highest rates of learning, of the towers where they are trained; UserError as models.pace."""
-    first = [models.rate(towers.sized(config.towers, num_rows), num_rows, "towers")] if config.matching.head == "contrast" else []
+    first = (
+        [models.rate(dual_encoder.sized(config.dual_encoder, num_rows), num_rows, "dual_encoder")]
+        if config.matching.head == "dual_encoder"
+        else []
+    )
     return [*first, models.rate(config.train, num_rows)]
 
 
@@ -305,7 +312,7 @@ def _open(config: RetrieveConfig):
     for name, least in (("num_candidates", 2), ("max_queries", 1), ("predict_batch_size", 1)):
         if getattr(config, name) < least:
             raise UserError(f"{name} is {getattr(config, name)}", "retrieve", f"at least {least}")
-    towers.check(config)
+    dual_encoder.check(config)
     bank = Bank(config.data.bank).require(config.levels, config.data.encoder)
     rows = share_of_groups(bank, bank.rows(config.data.train_split), config.data.train_share, config.train.seed)
     return bank, rows, bank.rows(config.data.val_split)

@@ -185,8 +185,10 @@ def label_details(results: list[Result]) -> Table:
 
 RETRIEVAL_TOKEN = "i2t|t2i|itr|tir"
 SHARE = "share_same_subcategory"
-RETRIEVAL_HEADS = ("Head: plain is the paper's matching head; product, contrast are ours, and only rows with head plain are the paper's "
-                   "model. The plain head and the parts of contrast are counted on the same lists as the row above them.")
+RETRIEVAL_HEADS = (
+    "Head: plain is the paper's matching head; product, dual_encoder are ours, and only rows with head plain are the paper's "
+    "model. The plain head and the parts of dual_encoder are counted on the same lists as the row above them."
+)
 
 
 def retrieval(results: list[Result]) -> Table:

@@ -13,15 +13,18 @@ from kaleidobert.evaluators.report.tables_layout import Value
 NOT_KNOWN, NOT_MEASURED = "not known", "not measured"
 PLAIN = {"head": "plain", "head_of": "the paper's"}
 PLAIN_HEAD = "plain head"
-PARTS = {("retrieve", "contrast"): ("encoder alone", "towers alone"), ("classify", "wide"): ("encoder alone", "linear models alone")}
+PARTS = {
+    ("retrieve", "dual_encoder"): ("encoder alone", "dual encoder alone"),
+    ("classify", "wide"): ("encoder alone", "linear models alone"),
+}
 HEADS = {"retrieve": ("matching", "head"), "classify": ("head",), "caption": ("mode",)}  # where a configuration names it
 
 
 def head_name(model: Mapping[str, Any] | None) -> str:
     """Which head, and whose idea it is.
 
-    >>> head_name({"head": "contrast", "head_of": "ours"}), head_name(None)
-    ('contrast (ours)', 'not known')
+    >>> head_name({"head": "dual_encoder", "head_of": "ours"}), head_name(None)
+    ('dual_encoder (ours)', 'not known')
     """
     head, of = ((model or {}).get(key, NOT_KNOWN) for key in ("head", "head_of"))
     return str(head) if NOT_KNOWN in (head, of) else f"{head} ({of})"

@@ -1,4 +1,4 @@
-"""The towers of the head "contrast": trained before the encoder, in a folder of their own in the run (ours; layers/dual_encoder.py)."""
+"""The towers of the head "dual_encoder": trained before the encoder, in a folder of their own in the run (ours; layers/dual_encoder.py)."""
 
 from dataclasses import replace
 from typing import Any
@@ -23,15 +23,15 @@ from kaleidobert.losses import matching
 from kaleidobert.model_zoo import checkpoints
 from kaleidobert.model_zoo.kaleidobert import TOWERS, Matcher
 
-# --- The towers of a matcher with head "contrast", without its encoder: what is trained first, and what searches a catalogue quickly
+# --- The towers of a matcher with head "dual_encoder", without its encoder: what is trained first, and what searches a catalogue quickly
 
-class Towers(keras.Model):
+class DualEncoderModel(keras.Model):
     """{"text_side", "picture_side"}: f32[B, W], whose product is the match. Inputs: patch_features, token_ids, token_mask.
 
     Its variables are the matcher's own: training it trains the matcher's towers.
     """
 
-    kind = "towers"
+    kind = "dual_encoder"
 
     def __init__(self, matcher: Matcher):
         super().__init__(name=self.kind)
@@ -52,11 +52,15 @@ class Towers(keras.Model):
 
 def check(config: RetrieveConfig) -> None:
     """UserError for settings of the towers that could not be kept to."""
-    if config.matching.head == "contrast" and config.train.epochs and not config.towers.epochs:
-        raise UserError("towers.epochs is 0", "retrieve", "more than 0: the head contrast ranks by its towers", "set train.epochs=0 "
-                        "and init=... to use trained ones as they are")
-    if config.towers.precision != "float32":
-        raise UserError(f"towers.precision is {config.towers.precision}", "retrieve", "float32: the towers have no other")
+    if config.matching.head == "dual_encoder" and config.train.epochs and not config.dual_encoder.epochs:
+        raise UserError(
+            "dual_encoder.epochs is 0",
+            "retrieve",
+            "more than 0: the head dual_encoder ranks by its towers",
+            "set train.epochs=0 and init=... to use trained ones as they are",
+        )
+    if config.dual_encoder.precision != "float32":
+        raise UserError(f"dual_encoder.precision is {config.dual_encoder.precision}", "retrieve", "float32: the towers have no other")
 
 
 def sized(options: Train, num_rows: int) -> Train:
@@ -66,8 +70,8 @@ def sized(options: Train, num_rows: int) -> Train:
 
 def check_place(config: RetrieveConfig, place: Place) -> None:
     """UserError where the towers would be trained on parts of a batch: they compare all of its texts with all of its pictures."""
-    if config.matching.head == "contrast" and place.replicas > 1:
-        raise UserError(f"matching.head is contrast, on {place.replicas} devices", "retrieve", "one device: its towers compare all "
+    if config.matching.head == "dual_encoder" and place.replicas > 1:
+        raise UserError(f"matching.head is dual_encoder, on {place.replicas} devices", "retrieve", "one device: its towers compare all "
                         "pairs of a batch", "set train.devices=1 and start one process, or choose another matching.head")
 
 
@@ -77,10 +81,10 @@ def train(config: RetrieveConfig, model: Matcher, bank: Bank, rows: np.ndarray, 
     held: rows of the bank, and lists over them, whose mean reciprocal rank is logged; the last epoch is kept, for with the rate of
     learning gone down to 0 it ranked better than the one that happened to be best on a hundred lists.
     """
-    options, towers = config.towers, Towers(model)
-    folder = Run(config.run / "towers", replace(config, run=config.run / "towers"))
+    options, towers = config.dual_encoder, DualEncoderModel(model)
+    folder = Run(config.run / "dual_encoder", replace(config, run=config.run / "dual_encoder"))
     sampler = TowerSampler(bank, rows, config.subcategory, options.batch_size, options.seed)
-    optimizer, total = models.schedule(sized(options, len(rows)), len(rows), "towers")  # as many epochs as asked for
+    optimizer, total = models.schedule(sized(options, len(rows)), len(rows), "dual_encoder")  # as many epochs as asked for
     forward, (held_rows, lists) = steps.forward(towers), held
 
     def loss(outputs, targets, weights):
@@ -98,7 +102,7 @@ def train(config: RetrieveConfig, model: Matcher, bank: Bank, rows: np.ndarray, 
 
 
 def sides(forward, bank: Bank, rows: np.ndarray, batch_size: int = 256) -> tuple[np.ndarray, np.ndarray]:
-    """(texts, pictures) f32[len(rows), W] each; forward: steps.forward(Towers)."""
+    """(texts, pictures) f32[len(rows), W] each; forward: steps.forward(DualEncoderModel)."""
     found = [forward(clean_batch(bank, rows[start : start + batch_size])) for start in range(0, len(rows), batch_size)]
     return tuple(np.concatenate([part[name] for part in found]) for name in ("text_side", "picture_side"))
 
