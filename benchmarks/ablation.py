@@ -54,7 +54,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     methods = {name: options.saliency if VARIANTS[name][0] else "none" for name in options.variants}
     banks = dict(word.split("=", 1) for word in options.banks)
     judge = options.saliency if options.saliency in methods.values() else "none"  # its links say which words count as aligned
-    aligned = {judge} | {methods[name] for name in options.variants if row(name)["sampling"]["masking"] == "alignment"}
+    aligned = {judge} | {methods[name] for name in options.variants if row(name)["sampling"]["masking"] == "alignment_guided"}
     for method in sorted(set(methods.values())):
         bank = Path(banks.setdefault(method, str(options.folder / method / "bank")))
         command(options, "records", "records", bank, [f"foreground.method={method}"], bank / "index.json")

@@ -96,7 +96,7 @@ def run(options: argparse.Namespace) -> list[dict[str, Any]]:
     """Draw, probe, print, for every policy that the bank allows."""
     bank, rows = Bank(options.bank), []
     settings = dict(word.split("=", 1) for word in options.set)
-    for policy in ("random", "alignment") if alignment.strengths(bank) is not None else ("random",):
+    for policy in ("random", "alignment_guided") if alignment.strengths(bank) is not None else ("random",):
         sampling = Sampling(masking=policy, **settings)
         print(f"{policy}: {options.examples:,} examples of {bank.folder}{''.join(f', {word}' for word in options.set)}")
         for found in probe(draws(bank, sampling, options.examples), bank):

@@ -41,7 +41,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
 
     copying = floors.copies(found.alignment.nbytes, 1)
     copying = floors.Case(f"{copying.name}, the alignment", options.batch / 1e3, "thousand examples", copying.run)
-    timing, *against = floors.interleaved([case("alignment", "AGM"), case("random", "random masking"), copying], options.repeats)
+    timing, *against = floors.interleaved([case("alignment_guided", "AGM"), case("random", "random masking"), copying], options.repeats)
     links = np.count_nonzero(found.alignment) / options.batch
     title = f"masking: batch {options.batch}, {TEXT_LENGTH} tokens, {found.alignment.shape[-1]} patches, {links:.0f} links in an example"
     facts = {"title": title, "machine": machine, "batch": options.batch}

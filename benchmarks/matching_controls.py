@@ -56,7 +56,7 @@ def run(options: argparse.Namespace) -> list[dict[str, Any]]:
     forward, rows = steps.forward(model), []
     print(f"matching by {options.checkpoint} on {options.split!r} of {options.bank}, {options.draws} draws, seed {options.seed}")
     for masking in ("AGM", "random", "none") if alignment.strengths(bank) is not None else ("random", "none"):
-        policy = "random" if masking != "AGM" else "alignment"
+        policy = "random" if masking != "AGM" else "alignment_guided"
         sampler = PretrainSampler(bank, bank.rows(options.split), bank.levels,
                                   Sampling(masking=policy, negatives_same_subcategory=options.same), BATCH, options.seed)
         for name, change in CONTROLS.items():

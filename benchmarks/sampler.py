@@ -23,7 +23,9 @@ def main(arguments: list[str] | None = None) -> int:
     """The program; returns the exit status."""
     parser = report.parser("benchmarks.sampler", __doc__)
     parser.add_argument("--pictures", type=report.positive, default=512, help="in the bank; default: 512, 155 MB at --size base")
-    parser.add_argument("--masking", choices=("random", "alignment"), default="random", help="alignment: 12 linked words in a text")
+    parser.add_argument(
+        "--masking", choices=("random", "alignment_guided"), default="random", help="alignment_guided: 12 linked words in a text"
+    )
     parser.add_argument("--storage", choices=("float16", "uint8"), default="float16", help="of the features; default: float16")
     parser.add_argument("--step-ms", type=report.positive, nargs="*", default=[], metavar="MS",
                         help="pretended steps of so many milliseconds: the share of the time that they wait for batches")
@@ -38,7 +40,7 @@ def opened(options: argparse.Namespace) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="kaleido-benchmark-") as folder:
         random_bank.write(Path(folder, "float16"), options.size, options.pictures)
         bank = Bank(Path(folder, "float16"))
-        if options.masking == "alignment":
+        if options.masking == "alignment_guided":
             blocks = (links(bank, start) for start in range(0, bank.size, random_bank.SHARD_SIZE))
             alignment.write(bank, blocks, ({} for _ in range(bank.size)), mode="random", settings={})
         if options.storage == "uint8":

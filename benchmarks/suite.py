@@ -94,7 +94,7 @@ SUITE = (
     _network(8, "mixed_bfloat16", 7, 600, "--peers", "torch"),
     _network(64, "float32", 4, 900, "--micro", "32", "--peers", "torch", "--works", "forward and backward", "prediction"),
     _network(64, "mixed_bfloat16", 3, 900, "--micro", "32", "--peers", "torch", "--works", "forward and backward", "prediction"),
-    _sampler("sampler"), _sampler("sampler-alignment", "--masking", "alignment"), _sampler("sampler-uint8", "--storage", "uint8"),
+    _sampler("sampler"), _sampler("sampler-alignment", "--masking", "alignment_guided"), _sampler("sampler-uint8", "--storage", "uint8"),
     Measurement("sampler-feeding", ("sampler", "--size", "base", "--batch", "256", "--step-ms", "50", "100"), None, 300,
                 (Target("% of the time in which steps of 50 ms on a GPU do not wait", 95, never_waiting),)),
     Measurement("sampler-cold", ("sampler", "--batch", "64", "--pictures", "8192", "--repeats", "3", "--cold"), None, 400),

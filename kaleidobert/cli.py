@@ -75,9 +75,17 @@ def _add_dry_run(command: argparse.ArgumentParser) -> None:
 
 EXAMPLES = {"synthesize": "quickstart/synthesize", "train-foreground": "train_foreground", "classify": "cat", "retrieve": "i2t",
             "inspect": "quickstart/inspect"}
-EXAMPLE_WORDS = {"fetch": "only=pretrain", "synthesize": "num_products=600", "train-foreground": "install=true", "align": "mode=forced",
-                 "pretrain": "train.batch_size=32", "classify": "modality=image", "caption": "mode=causal",
-                 "evaluate": "scores=my/scores.csv run=runs/mine", "convert": "source=my/checkpoint/model.ckpt-0 target=my/model.npz"}
+EXAMPLE_WORDS = {
+    "fetch": "only=pretrain",
+    "synthesize": "num_products=600",
+    "train-foreground": "install=true",
+    "align": "mode=teacher_forced",
+    "pretrain": "train.batch_size=32",
+    "classify": "modality=image",
+    "caption": "mode=causal",
+    "evaluate": "scores=my/scores.csv run=runs/mine",
+    "convert": "source=my/checkpoint/model.ckpt-0 target=my/model.npz",
+}
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -20,10 +20,10 @@ if [ $# -gt 0 ]; then
     case "$1" in
       synthesize) echo "catalogue=$runs/catalogue num_products=60 size=96" ;;
       records) echo "bank=$runs/bank source.table=$runs/catalogue/products.jsonl encoder.size=8" ;;
-      align) echo "run=$runs/align data.bank=$runs/bank train.epochs=1 decoding.beam=1" ;;
+      align) echo "run=$runs/align data.bank=$runs/bank train.epochs=1 decoding.num_beams=1" ;;
       pretrain) echo "run=$runs/pretrain data.bank=$runs/bank train.epochs=2" ;;
       t2i) echo "run=$runs/t2i data.bank=$runs/bank init=$runs/i2t/best.npz" ;;
-      inspect) echo "run=$runs/pages data.bank=$runs/bank checkpoint=$runs/pretrain/best.npz maps=$runs/align/forced source.table=$runs/catalogue/products.jsonl count=2" ;;
+      inspect) echo "run=$runs/pages data.bank=$runs/bank checkpoint=$runs/pretrain/best.npz maps=$runs/align/teacher_forced source.table=$runs/catalogue/products.jsonl count=2" ;;
       *) echo "run=$runs/$1 data.bank=$runs/bank init=$runs/pretrain/best.npz train.epochs=1" ;;
     esac
   }

@@ -26,7 +26,7 @@ class Case:
     quota: Quota
 
     def plan(self, seed=0):
-        return alignment_guided_masking.plan("alignment", self.texts, self.levels, self.quota, rng(seed))
+        return alignment_guided_masking.plan("alignment_guided", self.texts, self.levels, self.quota, rng(seed))
 
     @property
     def texts(self):

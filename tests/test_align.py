@@ -31,22 +31,26 @@ def world(tmp_path_factory) -> World:
 @pytest.fixture(scope="module")
 def done(world):
     config = world.align(grid=configs.Grid("small", 16, channels=4, keep=True))
-    return config, call("align", config, "mode=forced")
+    return config, call("align", config, "mode=teacher_forced")
 
 
 def test_forced_mode_aligns_every_word(world, done):
     config, outcome = done
     assert outcome.status == 0, outcome.err
-    bank, place = Bank(world.data.bank), config.run / "forced"
+    bank, place = Bank(world.data.bank), config.run / "teacher_forced"
     strengths, outcomes = alignment.strengths(bank), results(place)
     counts = outcomes["alignment"]
     assert counts["words_with_map"] == counts["words"] > counts["content_words"] == counts["content_words_with_map"] > 0
     assert counts["pictures_without_alignment"] == 0
     assert strengths.shape == (bank.size, bank.text_length, 55) and not strengths[bank.token_words < 0].any()
-    assert outcomes["model"] == {"head": "Show, Attend and Tell, word finder, asked by words, knows places, forced", "head_of": "ours",
-                                 "trained": "word finder trained at most 2 epochs; captioner trained at most 2 epochs",
-                                 "trained_in_this_run": "word finder trained at most 2 epochs; captioner trained at most 2 epochs",
-                                 "init": None, "masking": None}
+    assert outcomes["model"] == {
+        "head": "Show, Attend and Tell, word finder, asked by words, knows places, teacher_forced",
+        "head_of": "ours",
+        "trained": "word finder trained at most 2 epochs; captioner trained at most 2 epochs",
+        "trained_in_this_run": "word finder trained at most 2 epochs; captioner trained at most 2 epochs",
+        "init": None,
+        "masking": None,
+    }
     assert outcomes["metrics"]["perplexity"] > 1 and set(outcomes["baselines"]) == {"nearest_picture", "commonest_of_subcategory"}
     words = [json.loads(line) for line in (place / "words.jsonl").read_text().splitlines()]
     maps = np.load(place / "maps.npy")
@@ -67,7 +71,7 @@ def test_another_mode_trains_nothing_anew(world, done):
     outcome = call("align", config, "mode=generated", "keep_maps=false")
     assert outcome.status == 0, outcome.err
     assert (config.run / "captioner/best.npz").stat().st_mtime_ns == before
-    assert (config.run / "forced/results.json").is_file() and not (config.run / "generated/maps.npy").exists()
+    assert (config.run / "teacher_forced/results.json").is_file() and not (config.run / "generated/maps.npy").exists()
     assert alignment.info(Bank(world.data.bank))["mode"] == "generated"
     assert len(alignment.captions(Bank(world.data.bank))) == Bank(world.data.bank).size
 
@@ -75,7 +79,7 @@ def test_another_mode_trains_nothing_anew(world, done):
 def test_an_interrupted_alignment_goes_on_with_equal_strengths(world, done, monkeypatch):
     config, _ = done
     monkeypatch.setattr(app, "PART", 7)
-    call("align", config, "mode=forced", "regions.most=1")  # in parts of 7
+    call("align", config, "mode=teacher_forced", "regions.top_k=1")  # in parts of 7
     whole = np.array(alignment.strengths(Bank(world.data.bank)))
     honest, calls = app._align, []
 
@@ -85,11 +89,11 @@ def test_an_interrupted_alignment_goes_on_with_equal_strengths(world, done, monk
             raise KeyboardInterrupt
         return honest(*arguments)
 
-    (config.run / "forced/work.json").unlink()  # begin afresh
+    (config.run / "teacher_forced/work.json").unlink()  # begin afresh
     monkeypatch.setattr(app, "_align", break_off)
-    assert call("align", config, "mode=forced", "regions.most=1").status == 130
+    assert call("align", config, "mode=teacher_forced", "regions.top_k=1").status == 130
     monkeypatch.setattr(app, "_align", lambda *arguments: calls.append(arguments) or honest(*arguments))
-    again = call("align", config, "mode=forced", "regions.most=1")
+    again = call("align", config, "mode=teacher_forced", "regions.top_k=1")
     assert again.status == 0 and len(calls) == 3 + -(-world.bank.size // 7) - 2  # two parts were kept
     np.testing.assert_array_equal(alignment.strengths(Bank(world.data.bank)), whole)
 
@@ -109,9 +113,9 @@ def test_other_levels_and_texts_that_say_nothing(tmp_path, levels):
     source = tiny_catalogue(tmp_path / "catalogue", 12)
     edit(source, lambda rows: [row.update(text=text) for row, text in zip(rows, ("and the 3 .", "of"))])
     world = World(tmp_path, levels, make_bank(tmp_path / "bank", source, levels))
-    outcome = call("align", world.align(), "mode=forced", "baselines=false", "regions.content_only=true")
+    outcome = call("align", world.align(), "mode=teacher_forced", "baselines=false", "regions.content_only=true")
     assert outcome.status == 0, outcome.err
-    strengths, counts = alignment.strengths(Bank(tmp_path / "bank")), results(tmp_path / "align/forced")["alignment"]
+    strengths, counts = alignment.strengths(Bank(tmp_path / "bank")), results(tmp_path / "align/teacher_forced")["alignment"]
     assert not strengths[:2].any() and strengths[2:].any((1, 2)).all()
     assert (counts["pictures_without_content_word"], counts["pictures_without_alignment"]) == (2, 2)
     assert "no link at all" in outcome.out and not (tmp_path / "align/captioner/grids").exists()
@@ -176,12 +180,12 @@ def test_words_of_pieces():
 def test_maps_of_words():
     words = [align_words.Word("red", [1]), align_words.Word("the", [2]), align_words.Word("bags", [3, 4]), align_words.Word("hat", [5])]
     alpha = np.eye(5, 6, dtype=np.float32)
-    maps, known = align_words.forced_maps(words, alpha, after=False, content_only=True)
+    maps, known = align_words.teacher_forced_maps(words, alpha, after=False, content_only=True)
     assert known.tolist() == [True, False, True, True]
-    everything, known_too = align_words.forced_maps(words, alpha, after=False, content_only=False)
+    everything, known_too = align_words.teacher_forced_maps(words, alpha, after=False, content_only=False)
     assert known_too.all() and everything[1].any() and (everything[known] == maps[known]).all()
     np.testing.assert_allclose(maps[2], [0, 0, 0.5, 0.5, 0, 0])  # pieces 3 and 4 are told from rows 2 and 3
-    after, known = align_words.forced_maps(words, alpha, after=True, content_only=True)
+    after, known = align_words.teacher_forced_maps(words, alpha, after=True, content_only=True)
     assert known.tolist() == [True, False, True, False]  # no row was left that had read the last piece
     np.testing.assert_allclose(after[2], [0, 0, 0, 0.5, 0.5, 0])
     caption = align_words.join(["bag", "##s", "red", "bags"])
@@ -208,17 +212,17 @@ def test_the_finder_is_trained_once_and_goes_on_where_it_was_interrupted(world, 
         refused(call("align", config, name), "another run")
     other = world.align("interrupted", grid=configs.Grid("small", 16, channels=4, keep=True))
     interrupt(3)
-    assert call("align", other, "mode=forced").status == 130
+    assert call("align", other, "mode=teacher_forced").status == 130
     assert not (other.run / "captioner/best.npz").exists()
     interrupt(0)
-    assert call("align", other, "mode=forced").status == 0
+    assert call("align", other, "mode=teacher_forced").status == 0
     for place in ("finder/best.npz", "captioner/best.npz"):
         assert (other.run / place).read_bytes() == (config.run / place).read_bytes()
 
 
 def test_without_grounding_the_encoder_is_trained_with_the_captioner_as_in_the_paper(world):
     config = world.align("paper", captioner=replace(CAPTIONER, grounding=0, query="state"))
-    outcome = call("align", config, "mode=forced", "baselines=false")
+    outcome = call("align", config, "mode=teacher_forced", "baselines=false")
     assert outcome.status == 0, outcome.err
     assert not (config.run / "finder").exists() and "encoder" in str(list(np.load(config.run / "captioner/best.npz")))
 

@@ -57,7 +57,7 @@ def test_strengths_are_shares_of_the_region_by_exact_areas():
     rng = np.random.default_rng(0)
     maps = rng.random((1, 1, 5, 5)).astype(np.float32) ** 3
     frame, box = np.array([[0.1, 0.8, 0.2, 0.9]], np.float32), (120, 50, 930, 870)
-    found = align(maps, boxes=boxes(KALEIDO, box), frames=frame, most=99, share=0, threshold=0.4)[1].astype(float)
+    found = align(maps, boxes=boxes(KALEIDO, box), frames=frame, top_k=99, relative_threshold=0, threshold=0.4)[1].astype(float)
     fine = alignment_generator.refine(maps)[0, 0]
     points = (np.arange(2000) + 0.5) / 2000
     cells = len(fine)
@@ -83,13 +83,17 @@ def test_refine_keeps_cells_and_goes_straight_between_them():
 def test_most_and_share_decide_how_many_are_kept():
     flat = np.ones((1, 1, 7, 7), np.float32)
     for most in (1, 2, 5):
-        kept = align(flat, most=most)[1] > 0
+        kept = align(flat, top_k=most)[1] > 0
         assert [kept[part].sum() for part in kaleido.patch_slices(KALEIDO).values()] == [0, 0, most, most, most]
     equal = boxes(KALEIDO, (0, 0, 600, 600))  # sides that can be divided by 3, 4 and 5
     assert align(flat, boxes=equal)[1].nonzero()[0].tolist() == [5, 6, 14, 15, 30, 31]  # the first, whatever rounding does
-    corner = align(spot(7, 0, 0), most=9)[1, 30:]  # the cell of 1/7 lies in a patch of 1/5
+    corner = align(spot(7, 0, 0), top_k=9)[1, 30:]  # the cell of 1/7 lies in a patch of 1/5
     assert corner.nonzero()[0].tolist() == [0]
-    assert align(spot(7, 0, 0), most=9, share=0.0, threshold=0.1)[1, 30:].nonzero()[0].tolist() == [0, 1, 5]  # and the interpolated rim
+    assert align(spot(7, 0, 0), top_k=9, relative_threshold=0.0, threshold=0.1)[1, 30:].nonzero()[0].tolist() == [
+        0,
+        1,
+        5,
+    ]  # and the interpolated rim
 
 
 def test_words_without_a_map_and_beyond_the_maps_have_no_links():

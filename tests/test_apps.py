@@ -124,7 +124,7 @@ def test_pretraining_from_a_checkpoint(two, monkeypatch):
         assert all(np.array_equal(start[name], end[name]) for name in weights)
 
 
-@pytest.mark.parametrize("head, objective, other", [("product", "list", "t2i"), ("dual_encoder", "list", None)])
+@pytest.mark.parametrize("head, objective, other", [("product", "listwise", "t2i"), ("dual_encoder", "listwise", None)])
 def test_a_finetuned_head_ranks_again_without_training(two, head, objective, other):
     matching = configs.Matching(head, objective, 2)
     done = call("retrieve", two.retrieve(head, 1, matching=matching, baselines=True))

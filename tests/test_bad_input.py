@@ -192,7 +192,7 @@ def test_retrieval_settings(world):
 
 
 def test_pretraining_settings_are_checked_by_a_dry_run_too(world):
-    for sampling, words in ((configs.Sampling(masking="alignment"), "no alignment.*sampling.masking=random"),
+    for sampling, words in ((configs.Sampling(masking="alignment_guided"), "no alignment.*sampling.masking=random"),
                             (configs.Sampling(masking="random", subcategory="kind"), "no label 'kind'")):
         for flags in ([], ["--dry-run"]):
             refused(call("pretrain", world.pretrain("sampled", sampling=sampling), *flags), words)

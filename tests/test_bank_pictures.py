@@ -198,7 +198,9 @@ def test_a_bank_of_the_time_before_opens_and_is_not_built_on(world):
 def test_an_alignment_is_of_the_pictures_that_it_was_made_for(world):
     """Where the foreground is the same, texts and boxes do not tell that a picture is another."""
     def write(bank: Bank) -> None:
-        alignment.write(bank, [np.zeros((bank.size, bank.text_length, 5), np.float16)], [{}] * bank.size, mode="forced", settings={})
+        alignment.write(
+            bank, [np.zeros((bank.size, bank.text_length, 5), np.float16)], [{}] * bank.size, mode="teacher_forced", settings={}
+        )
 
     none = {"foreground": configs.Foreground("none")}
     assert call("records", world.records("plain", **none)).status == 0

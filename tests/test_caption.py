@@ -89,7 +89,7 @@ def test_every_number_of_masked_pieces_is_as_likely(world):
 
 @pytest.mark.parametrize("mode", CAPTION_MODES)
 def test_examples_depend_on_seed_and_step_only_and_validation_is_quiet(world, mode):
-    noise, rows = configs.Noise(patches=0.5, tokens=0.5), world.bank.rows("train")
+    noise, rows = configs.Noise(patch_dropout=0.5, token_dropout=0.5), world.bank.rows("train")
     first, second = (CaptionTaskSampler(world.bank, rows, mode, noise, 8, 3) for _ in range(2))
     assert all(np.array_equal(a[name], b[name]) for a, b in zip(first.batch(5), second.batch(5)) for name in a)
     clean = CaptionTaskSampler(world.bank, rows, mode, QUIET, 8, 3)
@@ -291,7 +291,7 @@ def test_settings_that_make_no_sense(world, runs):
 def test_mistyped_words(world):
     refused(call("caption", world.caption("typed"), "mode=casual"), "mode is 'casual'", "mask-all, mask-predict, causal", "'causal'")
     refused(call("caption", world.caption("typed"), "length=short"), "predicted, fixed, oracle")
-    refused(call("caption", world.caption("typed"), "writing.beam=0"), "writing: beam is 0; expected: at least 1")
+    refused(call("caption", world.caption("typed"), "writing.num_beams=0"), "writing: num_beams is 0; expected: at least 1")
 
 
 def test_a_split_without_texts(tmp_path):

@@ -24,7 +24,7 @@ from tests.apps_data import TRAIN, World, call, refused, results
 from tests.tables import TWO
 from tests.tiny import tiny_bank
 
-MATCHING = configs.Matching("dual_encoder", "list", 2, width=8)
+MATCHING = configs.Matching("dual_encoder", "listwise", 2, width=8)
 ONCE = replace(TRAIN, epochs=1)
 PRETRAINED = "pre-trained 2 epochs"
 TUNED = f"{PRETRAINED}; dual encoder 2 epochs; matching fine-tuned 1 epoch"
@@ -224,7 +224,10 @@ def test_lineages(world, tmp_path):
     checkpoints.save(bert, model, None, {**meta, "lineage": lineage.converted("text part of the BERT x", False)})
     checkpoints.save(old, model, None, {name: value for name, value in meta.items() if name != "lineage"})
     assert not lineage.has_plain_head(checkpoints.load_meta(bert)) and lineage.has_plain_head(checkpoints.load_meta(old))
-    assert lineage.model("plain", bert, ["pre-trained 1 epoch"], "alignment")["trained"] == "text part of the BERT x; pre-trained 1 epoch"
+    assert (
+        lineage.model("plain", bert, ["pre-trained 1 epoch"], "alignment_guided")["trained"]
+        == "text part of the BERT x; pre-trained 1 epoch"
+    )
     unknown = lineage.model("plain", old)
     assert unknown["trained"] == f"from {old}, whose training is not recorded; not fine-tuned" and unknown["masking"] == "not recorded"
     assert lineage.extend(world.folder / "i2t/best.npz")["plain"] == {"checkpoint": str(world.best),

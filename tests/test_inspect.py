@@ -110,7 +110,7 @@ def test_the_checkpoints_own_numbers_of_masked_patches_count(five, tmp_path):
     ({"count": 0}, "count is 0"),
     ({"data": {"encoder": "resnet50-224"}}, "'pixels-8'"),
     ({"data": {"val_split": "test"}}, "'test' is empty"),
-    ({"sampling": configs.Sampling(masking="alignment")}, "no alignment"),
+    ({"sampling": configs.Sampling(masking="alignment_guided")}, "no alignment"),
     ({"checkpoint": Path("nowhere.npz")}, "no such checkpoint"),
 ])
 def test_refusals(five, tmp_path, changes, message):

@@ -15,7 +15,7 @@ from tests.tiny import tiny_bank
 
 EXAMPLES = 20_000
 MORE = 0.03  # by so much the upper end of an interval may lie above the share: it is half as wide with so many examples
-WORDS_OF_ALIGNMENT = {"generated": 0.4, "forced": 1.0}  # share of the content words that have links
+WORDS_OF_ALIGNMENT = {"generated": 0.4, "teacher_forced": 1.0}  # share of the content words that have links
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ SETTINGS = {"random": {"masking": "random"}, "whole words": {"masking": "random"
             "AGM, all pairs": {"pairs": "all"}, "AGM, whole words": {"whole_word": True}}
 
 
-CASES = [("forced", name) for name in SETTINGS] + [("generated", "AGM")]
+CASES = [("teacher_forced", name) for name in SETTINGS] + [("generated", "AGM")]
 
 
 @pytest.mark.parametrize("mode, settings", CASES)
@@ -57,14 +57,14 @@ def test_no_answer_is_told_by_masks(banks, mode, settings):
 
 def test_the_probes_find_what_is_told(banks):
     """By the paper AGM chooses which patch is replaced: then the grey and blank patches beside it tell it."""
-    bank = banks["forced"]
+    bank = banks["teacher_forced"]
     found = {one.probe: one for one in leaks.probe(leaks.draws(bank, Sampling(camouflage="guided"), EXAMPLES), bank)
              if one.task == "camouflage"}
     assert found["slots"].interval[0] > found["slots"].share + 0.1 and found["tokens"].interval[1] < found["tokens"].share + 0.1
 
 
 def test_where_masks_tell_the_slot_chance_is_the_commonest_one(banks):
-    bank, guided = banks["forced"], Sampling(camouflage="guided")
+    bank, guided = banks["teacher_forced"], Sampling(camouflage="guided")
     config = configs.PretrainConfig(None, configs.TrainingData(bank=bank.folder), sampling=guided)
     train, val = (PretrainSampler(bank, bank.rows("train"), bank.levels, guided, 32, seed) for seed in (0, 1))
     chance = pretrain.baseline(bank, bank.rows("train"), train, val, config)["camouflage_accuracy"]

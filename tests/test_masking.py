@@ -74,7 +74,7 @@ def test_unknown_policy():
     with pytest.raises(UserError, match="policy 'best' is not available.*random, alignment"):
         alignment_guided_masking.plan("best", Texts(maskable([3]), single(maskable([3]))), KALEIDO, Quota(), rng())
     with pytest.raises(UserError, match="there is no alignment"):
-        alignment_guided_masking.plan("alignment", Texts(maskable([3]), single(maskable([3]))), KALEIDO, Quota(), rng())
+        alignment_guided_masking.plan("alignment_guided", Texts(maskable([3]), single(maskable([3]))), KALEIDO, Quota(), rng())
 
 
 def test_whole_words_are_masked_together_but_for_the_last_one():

@@ -44,7 +44,7 @@ def test_objectives_by_hand():
     lists = np.log([1 + np.exp(-1.0), 1 + np.exp(3.0)])
     np.testing.assert_allclose(matching.listwise(logits, labels, 2), lists.mean(), rtol=1e-5)
     pairs = [np.log1p(np.exp(-2.0)), np.log1p(np.exp(1.0)), np.log(2), np.log1p(np.exp(3.0))]
-    np.testing.assert_allclose(matching.pair(logits, labels, 2), 0.5 * (np.mean(pairs[::2]) + np.mean(pairs[1::2])), rtol=1e-5)
+    np.testing.assert_allclose(matching.pairwise(logits, labels, 2), 0.5 * (np.mean(pairs[::2]) + np.mean(pairs[1::2])), rtol=1e-5)
     sides = {"text_side": ops.eye(4), "picture_side": 2 * ops.eye(4)}
     np.testing.assert_allclose(matching.towers(sides, np.ones((4, 4), np.float32)), np.log((np.e**2 + 3) / np.e**2), rtol=1e-5)
     fair = np.ones((4, 4), np.float32)

@@ -164,7 +164,7 @@ def test_without_any_other_text_there_are_no_negatives(bank, monkeypatch):
 
 def test_alignment_is_refused_until_the_bank_has_one(bank):
     with pytest.raises(UserError, match="holds no alignment.*run `kaleidobert align`.*masking=random"):
-        make(bank, masking="alignment")
+        make(bank, masking="alignment_guided")
     with pytest.raises(UserError, match="batch_size is 0"):
         make(bank, batch=0)
 
@@ -177,7 +177,7 @@ def test_alignment_guides_texts_and_pictures_whether_they_match_or_not(tmp_path)
     strengths = np.zeros((bank.size, bank.text_length, 55), np.float16)
     strengths[:, 1, [5, 14, 30]] = 0.5  # the first piece, which is a word: a colour
     alignment.write(bank, [strengths], ({} for _ in range(bank.size)), mode="test", settings={})
-    samples = make(bank, batch=2000, masking="alignment")
+    samples = make(bank, batch=2000, masking="alignment_guided")
     draw = samples.draw(samples.order.batch(0), np.random.Generator(np.random.Philox(5)))
     word = ((draw.masks.tokens == 1) & (draw.masks.token_weights > 0)).any(1)
     patch = np.stack([(draw.masks.patches[name] == 0).any(1) for name in ("camouflage", "grey", "blank")], 1)
@@ -185,7 +185,7 @@ def test_alignment_guides_texts_and_pictures_whether_they_match_or_not(tmp_path)
     assert not (word & patch[:, 1:].any(1))[~negative].any() and (word | patch[:, 1:].all(1))[~negative].all()
     for part in (negative, ~negative):
         assert abs(word[part].mean() - 0.5) < 0.05 and np.allclose(patch[part].mean(0), [1 / 9, 0.5, 0.5], atol=0.05)
-    for first, again in zip(samples.batch(3), make(bank, batch=2000, masking="alignment").batch(3)):
+    for first, again in zip(samples.batch(3), make(bank, batch=2000, masking="alignment_guided").batch(3)):
         assert all((first[name] == again[name]).all() for name in first)
 
 
@@ -195,7 +195,7 @@ def test_a_picture_is_masked_by_its_own_alignment_and_a_text_by_its_own(tmp_path
     strengths, own = np.zeros((bank.size, bank.text_length, 55), np.float16), np.arange(bank.size) % 2
     strengths[np.arange(bank.size), 1 + own, 30 + 20 * own] = 0.5
     alignment.write(bank, [strengths], ({} for _ in range(bank.size)), mode="test", settings={})
-    samples = make(bank, batch=4000, masking="alignment")
+    samples = make(bank, batch=4000, masking="alignment_guided")
     draw = samples.draw(samples.order.batch(0), np.random.Generator(np.random.Philox(5)))
     used = draw.masks.token_weights > 0
     for kind in (0, 1):

@@ -72,7 +72,7 @@ def digest(batch) -> str:
 def digests(bank) -> dict[str, str]:
     """Of batches of every sampler."""
     rows, found = bank.rows("train"), {}
-    for masking in ("random", "alignment"):
+    for masking in ("random", "alignment_guided"):
         for words in (False, True):
             sampler = PretrainSampler(bank, rows, bank.levels, Sampling(masking, whole_word=words), 13, 5)
             found[f"{masking} {words}"] = digest(sampler.batch(0)) + digest(sampler.batch(7)) + digest(sampler.validation(1))

@@ -20,7 +20,7 @@ def bank(request, tmp_path_factory):
 def samplers(bank):
     rows = bank.rows("train")
     labels, _ = finetuning.label_ids(bank, "subcategory", rows)
-    for masking, losses in (("random", "itm-only"), ("alignment", "all")):
+    for masking, losses in (("random", "itm-only"), ("alignment_guided", "all")):
         yield PretrainSampler(bank, rows, bank.levels, Sampling(masking, losses_on_negatives=losses), SIZE, 3)
     for modality in ("both", "image", "text"):
         yield finetuning.LabelSampler(bank, rows, labels, modality, Noise(0.2, 0.3), SIZE, 3)

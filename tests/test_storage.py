@@ -47,7 +47,7 @@ def test_a_copy_holds_the_same_to_half_a_step(banks):
 
 
 def test_batches_of_bytes_ask_the_same_of_the_same(banks):
-    one, two = (PretrainSampler(bank, bank.rows("train"), bank.levels, Sampling("alignment"), 11, 4) for bank in banks)
+    one, two = (PretrainSampler(bank, bank.rows("train"), bank.levels, Sampling("alignment_guided"), 11, 4) for bank in banks)
     bank, copy = banks
     before, sent = one.batch(3), two.batch(3)
     specs.check(sent[0], specs.inputs(copy.levels, copy.text_length, copy.feature_size, 10, "uint8"), "inputs")

@@ -47,7 +47,7 @@ def test_classification(worlds):
 def test_retrieval(worlds, head, epochs):
     scores = []
     for world in worlds:
-        matching = configs.Matching(head=head, width=6, objective="list" if epochs else "pair")
+        matching = configs.Matching(head=head, width=6, objective="listwise" if epochs else "pairwise")
         dual_encoder = replace(TRAIN, epochs=1, batch_size=8)
         done = call("retrieve", world.retrieve(head, epochs, matching=matching, dual_encoder=dual_encoder))
         assert done.status == 0, done.err

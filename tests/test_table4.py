@@ -33,7 +33,7 @@ def world(tmp_path_factory) -> World:
     strengths = (rng.random((bank.size, bank.text_length, 55)) * (rng.random((bank.size, bank.text_length, 55)) < 0.1)).astype(np.float16)
     strengths[..., :5] = 0  # no links on levels without masked patches
     strengths[bank.token_words < 0] = 0
-    alignment.write(bank, [strengths], [{"caption": ""}] * bank.size, mode="forced", settings={})
+    alignment.write(bank, [strengths], [{"caption": ""}] * bank.size, mode="teacher_forced", settings={})
     return World(folder, KALEIDO, Bank(folder / "bank"))
 
 
@@ -46,7 +46,7 @@ def test_every_row_differs_from_the_paper_s_setting_in_levels_and_masking_only()
         assert keys <= {"run", "levels", "sampling.masking"}
         assert "".join(level.name[0] for level in config.levels if level.answer) == ASKED[path.stem]
         assert [level.grid for level in config.levels] == ([5] if path.stem == "fixed" else [1, 2, 3, 4, 5])
-        assert config.sampling.masking == ("random" if path.stem == "random" else "alignment")
+        assert config.sampling.masking == ("random" if path.stem == "random" else "alignment_guided")
 
 
 TRAINED = [path for path in ROWS if path.stem not in ("b_i-ii", "b_i-iii", "b_i-iv")]  # these are like b_i, with more asked

@@ -63,7 +63,9 @@ def epochs(what: str, number: float) -> list[str]:
 def masking(sampling: configs.Sampling) -> str:
     """How a pre-training on a bank masks: 'alignment', with what else decides the draw."""
     options = configs.to_dict(sampling)
-    return ", ".join([options["masking"], *([options["pairs"]] if options.get("pairs") and options["masking"] == "alignment" else [])])
+    return ", ".join(
+        [options["masking"], *([options["pairs"]] if options.get("pairs") and options["masking"] == "alignment_guided" else [])]
+    )
 
 
 def has_plain_head(meta: Mapping[str, Any]) -> bool:

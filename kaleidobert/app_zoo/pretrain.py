@@ -150,7 +150,7 @@ def baseline(bank: Bank, rows: np.ndarray, train: PretrainSampler, val: Pretrain
     for level in kaleido.feature_levels(levels):
         place = np.broadcast_to(starts[level.name].start + np.arange(level.num_patches), (len(sample), level.num_patches))
         constants[level.name] = pretraining.mean_distribution(bank.features(sample, place))
-    guided = config.sampling.masking == "alignment" and config.sampling.camouflage == "guided"
+    guided = config.sampling.masking == "alignment_guided" and config.sampling.camouflage == "guided"
     slots = {level.name: train.commonest_slot(level.name) for level in levels if guided and level.pretext == "camouflage"}
     parts, step = [], 0
     while (batch := val.validation(step)) is not None:

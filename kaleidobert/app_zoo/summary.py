@@ -78,7 +78,7 @@ def _results(folder: Path) -> list[Result]:
     found = []
     for path in sorted(folder.rglob("results.json"), key=lambda p: p.stat().st_mtime):
         values = io.read_json(path)
-        place = path.parent.parent if values.get("task") == "align" else path.parent  # align/forced/results.json
+        place = path.parent.parent if values.get("task") == "align" else path.parent  # align/teacher_forced/results.json
         found.append(Result(place.name, str(path), values))
     return found
 

@@ -34,7 +34,7 @@ class AlignConfig(Checked):
     """``kaleidobert align``: train a captioner, and link the words of every text to patches by where it looked for them."""
     run: Path
     data: Data
-    mode: Literal["generated", "forced"] = "generated"  # maps of words that it wrote itself (the paper), or of the text's own
+    mode: Literal["generated", "teacher_forced"] = "generated"  # maps of words that it wrote itself (the paper), or of the text's own
     grid: Grid = Grid()
     captioner: Captioner = Captioner()
     finder: Train = Train(epochs=30, batch_size=32, learning_rate=2e-3, beta_2=0.999, clip_norm=5.0)  # of captioner.grounding

@@ -110,22 +110,22 @@ class Captioner(Checked):
 @dataclass(frozen=True)
 class Decoding(Checked):
     """How captions are written."""
-    beam: int = 3  # captions followed at a time; 1 = greedy
+    num_beams: int = 3  # captions followed at a time; 1 = greedy
     length_penalty: float = 0.7  # log-likelihoods are divided by length to this power
     max_length: int = 0  # pieces; 0 = as many as a text of the bank has at most
 
-    limits: ClassVar[Limits] = {"beam": (1,), "length_penalty": (0,), "max_length": (0,)}
+    limits: ClassVar[Limits] = {"num_beams": (1,), "length_penalty": (0,), "max_length": (0,)}
 
 
 @dataclass(frozen=True)
 class Regions(Checked):
     """How the map of a word becomes links to patches."""
     threshold: float = 0.5  # a word's region: where its map reaches this share of its maximum
-    share: float = 0.5  # a patch is linked where it has this share of the strength of its level's best
-    most: int = 2  # patches per word and level
+    relative_threshold: float = 0.5  # a patch is linked where it has this share of the strength of its level's best
+    top_k: int = 2  # patches per word and level
     content_only: bool = False  # link no stop words, numbers and punctuation (ours)
 
-    limits: ClassVar[Limits] = {"threshold": (0, 1), "share": (0, 1), "most": (1,)}
+    limits: ClassVar[Limits] = {"threshold": (0, 1), "relative_threshold": (0, 1), "top_k": (1,)}
 
 
 @dataclass(frozen=True)

@@ -91,14 +91,20 @@ class TablesConfig:
 @dataclass(frozen=True)
 class Writing(Checked):
     """How ``kaleidobert caption`` writes."""
-    beam: int = 4  # causal: captions followed at a time; 1 = greedy
+    num_beams: int = 4  # causal: captions followed at a time; 1 = greedy
     length_penalty: float = 0.7  # causal: log-probabilities are divided by length to this power
     iterations: int = 4  # mask-predict: times that pieces are asked
     length_candidates: int = 3  # the other modes, length "predicted": lengths tried; the caption with the best mean log-probability stays
     max_length: int = 0  # pieces; 0 = as many as a text of the bank has at most
     matcher: Path | None = None  # of a `retrieve` run with head dual_encoder: the best match of what was written and of the training texts
 
-    limits: ClassVar[Limits] = {"beam": (1,), "length_penalty": (0,), "iterations": (1,), "length_candidates": (1,), "max_length": (0,)}
+    limits: ClassVar[Limits] = {
+        "num_beams": (1,),
+        "length_penalty": (0,),
+        "iterations": (1,),
+        "length_candidates": (1,),
+        "max_length": (0,),
+    }
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,10 @@ class Model(Checked):
 @dataclass(frozen=True)
 class Sampling(Checked):
     """How examples are spoiled (SPEC section 7)."""
-    masking: Literal["random", "alignment"] = "alignment"  # alignment: AGM, for which `kaleidobert align` must have run
+
+    masking: Literal["random", "alignment_guided"] = (
+        "alignment_guided"  # alignment_guided: AGM, for which `kaleidobert align` must have run
+    )
     mask_rate: float = 0.15  # of a text's pieces, one at least; 0 masks none
     max_masked: int = 10  # pieces of a text at most; no more than its length has room for
     whole_word: bool = False  # mask all pieces of a word together, as far as the quota allows
@@ -106,17 +109,17 @@ class Train(Checked):
 @dataclass(frozen=True)
 class Noise(Checked):
     """What fine-tuning hides of its examples, at random: it keeps a small catalogue from being learnt by heart."""
-    patches: float = 0.0  # probability of a patch's features being set to zero
-    tokens: float = 0.0  # probability of a word piece being replaced by [MASK]
+    patch_dropout: float = 0.0  # probability of a patch's features being set to zero
+    token_dropout: float = 0.0  # probability of a word piece being replaced by [MASK]
 
-    limits: ClassVar[Limits] = {"patches": (0, 1), "tokens": (0, 1)}
+    limits: ClassVar[Limits] = {"patch_dropout": (0, 1), "token_dropout": (0, 1)}
 
 
 @dataclass(frozen=True)
 class Matching(Checked):
     """Fine-tuning of the matching task before retrieval; train.epochs 0 = the head of pre-training as it is."""
     head: Literal["plain", "product", "dual_encoder"] = "plain"  # dual_encoder: with two towers, trained first, each on the whole task
-    objective: Literal["pair", "list"] = "pair"  # list: softmax over a right pair and its negatives
+    objective: Literal["pairwise", "listwise"] = "pairwise"  # listwise: softmax over a right pair and its negatives
     negatives: int = 3  # per example
     negatives_same_subcategory: float = 0.5
     width: int = 512  # of the towers of "dual_encoder"

@@ -12,7 +12,7 @@ from keras import ops
 from kaleidobert.losses.classification import cross_entropy
 
 
-def pair(logits, labels, size: int):
+def pairwise(logits, labels, size: int):
     """Two-way cross-entropy, the right pair of a list weighing as much as its wrong ones together; a scalar."""
     losses = ops.reshape(cross_entropy(logits, labels), (-1, size))
     return 0.5 * (ops.mean(losses[:, 0]) + ops.mean(losses[:, 1:]))
@@ -37,4 +37,4 @@ def towers(outputs: Mapping[str, Any], open_):
     return 0.5 * ops.mean(over_texts + over_pictures - 2.0 * right)
 
 
-OBJECTIVES = {"pair": pair, "list": listwise}
+OBJECTIVES = {"pairwise": pairwise, "listwise": listwise}

@@ -37,7 +37,7 @@ def _is_content(word: str) -> bool:
 
 
 def align(token_words: np.ndarray, maps: np.ndarray, has_map: np.ndarray, *, boxes: np.ndarray, frames: np.ndarray,
-          levels: Sequence[KaleidoLevel], threshold: float = 0.5, share: float = 0.5, most: int = 2) -> np.ndarray:
+          levels: Sequence[KaleidoLevel], threshold: float = 0.5, relative_threshold: float = 0.5, top_k: int = 2) -> np.ndarray:
     """f16[B, T, P]: how strongly each token is linked to each patch, 0 = not at all (paper, section 3.2).
 
     token_words i16[B, T]: index of each piece's word, -1 for special pieces and padding; all pieces of a word share a row.
@@ -47,7 +47,7 @@ def align(token_words: np.ndarray, maps: np.ndarray, has_map: np.ndarray, *, box
 
     A word's region is where its map, refined by bilinear interpolation, reaches ``threshold`` of its maximum. The strength of
     a patch is the share of the region's attention that falls into it, by exact areas. On each level with num_masked > 0, at
-    most ``most`` patches are kept, those with at least ``share`` of the best one's strength; of equal ones the first.
+    most ``top_k`` patches are kept, those with at least ``relative_threshold`` of the best one's strength; of equal ones the first.
     Raises UserError where shapes do not fit each other or a map holds negative or infinite numbers.
     """
     _check(token_words, maps, has_map, boxes, frames, levels)
@@ -58,7 +58,7 @@ def align(token_words: np.ndarray, maps: np.ndarray, has_map: np.ndarray, *, box
     kept = np.zeros_like(strengths)
     for level, part in zip(levels, kaleido.patch_slices(levels).values()):
         if level.num_masked:
-            kept[..., part] = _best(strengths[..., part], share, most)
+            kept[..., part] = _best(strengths[..., part], relative_threshold, top_k)
     words = np.clip(token_words.astype(np.int64), 0, maps.shape[1] - 1)
     known = (token_words >= 0) & (token_words < maps.shape[1])
     return np.where(known[..., None], np.take_along_axis(kept, words[..., None], 1), 0).astype(np.float16)
@@ -100,14 +100,14 @@ def _covered(low: np.ndarray, high: np.ndarray, start: np.ndarray, stop: np.ndar
     return (np.maximum(common, 0) / side).astype(np.float32)
 
 
-def _best(strengths: np.ndarray, share: float, most: int) -> np.ndarray:
+def _best(strengths: np.ndarray, relative_threshold: float, top_k: int) -> np.ndarray:
     """The strengths [B, W, n] of one level with all but the strongest set to 0."""
     best = strengths.max(-1, keepdims=True)
     steps = np.rint(strengths / np.maximum(TIE * best, np.finfo(np.float32).tiny))
     order = np.argsort(-steps, axis=-1, kind="stable")
     rank = np.empty_like(order)
     np.put_along_axis(rank, order, np.broadcast_to(np.arange(order.shape[-1]), order.shape), -1)
-    return np.where((rank < most) & (strengths >= share * (1 - TIE) * best), strengths, 0)
+    return np.where((rank < top_k) & (strengths >= relative_threshold * (1 - TIE) * best), strengths, 0)
 
 
 def _check(token_words: np.ndarray, maps: np.ndarray, has_map: np.ndarray, boxes: np.ndarray, frames: np.ndarray,

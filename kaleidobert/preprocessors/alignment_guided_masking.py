@@ -1,6 +1,6 @@
 """What is masked: a plan of tokens and patches for every example of a batch (paper, section 3.2; quotas as released).
 
-Policies are rows of POLICIES: ``random``, and ``guide``, the paper's Alignment Guided Masking (AGM). Whatever the policy, the
+Policies are rows of POLICIES: ``random``, and ``alignment_guided``, the paper's Alignment Guided Masking (AGM). Whatever the policy, the
 quotas are met exactly, [CLS], [SEP] and padding are never masked, and no id is taken twice.
 
 Masks tell no answer. A policy is a pure function of a product (its text, its links) and of random numbers. Where the text of an
@@ -118,7 +118,7 @@ def random(texts: Texts, levels: Sequence[KaleidoLevel], quota: Quota, lots: Lot
     return MaskPlan(*_tokens(tokens, texts.maskable, quota), _patches(lots.patches, levels))
 
 
-def guide(texts: Texts, levels: Sequence[KaleidoLevel], quota: Quota, lots: Lots) -> MaskPlan:
+def alignment_guided(texts: Texts, levels: Sequence[KaleidoLevel], quota: Quota, lots: Lots) -> MaskPlan:
     """Alignment Guided Masking (paper, section 3.2).
 
     A word with a link is a group: its pieces and its patches on the masked levels. At most as many groups as tokens are masked are
@@ -135,7 +135,7 @@ def guide(texts: Texts, levels: Sequence[KaleidoLevel], quota: Quota, lots: Lots
     aligned and the patches those of random masking.
     """
     if texts.alignment is None:
-        raise UserError("there is no alignment", "sampling.masking: alignment", "strengths of tokens and patches")
+        raise UserError("there is no alignment", "sampling.masking: alignment_guided", "strengths of tokens and patches")
     maskable = texts.maskable
     (batch, width), count = maskable.shape, kaleido.num_patches(levels)
     word = _heads(texts.token_words)
@@ -169,7 +169,7 @@ def guide(texts: Texts, levels: Sequence[KaleidoLevel], quota: Quota, lots: Lots
 
 
 Policy = Callable[[Texts, Sequence[KaleidoLevel], Quota, Lots], MaskPlan]
-POLICIES: dict[str, Policy] = {"random": random, "alignment": guide}
+POLICIES: dict[str, Policy] = {"random": random, "alignment_guided": alignment_guided}
 
 
 def replace(token_ids: np.ndarray, masks: MaskPlan, mask_id: int, ordinary: tuple[int, int], rng: np.random.Generator) -> np.ndarray:

@@ -130,7 +130,7 @@ class FileLabelSampler:
         columns = self._reader.rows.take(numbers)
         labels = self._reader.classes(numbers, columns, self._column, self._classes)
         inputs = self._reader.side(self._reader.inputs(numbers, columns), self._modality)
-        inputs = examples.hide(inputs, self._noise.patches, self._noise.tokens, MASK, generator(self._seed, EXAMPLES, step))
+        inputs = examples.hide(inputs, self._noise.patch_dropout, self._noise.token_dropout, MASK, generator(self._seed, EXAMPLES, step))
         return inputs, {"label": labels}, {"label": np.ones(len(numbers), np.float32)}
 
 

@@ -3,7 +3,7 @@ texts shows for every word where it looked; words of the text are linked to the 
 
     run/finder/               the word finder's run folder: where single words look (captioner.grounding)
         captioner/            the captioner's run folder; both are kept when mode, decoding or regions change
-        generated/, forced/   per mode: config.yaml, part-*.npz (the unit of work and of resuming), results.json, captions.csv,
+        generated/, teacher_forced/   per mode: config.yaml, part-*.npz (the unit of work and of resuming), results.json, captions.csv,
                               maps.npy f16[N, W, G, G], words.jsonl {image_id, words, has_map, frame}, parts.png where the
                               catalogue knows where the described parts are
 """
@@ -92,7 +92,7 @@ def model_of(config: AlignConfig) -> dict[str, Any]:
     """Which captioner it is. The paper's maps are of words that Show, Attend and Tell wrote, without a word finder."""
     options = config.captioner
     ours = [name for name, used in (("word finder", options.grounding), ("asked by words", options.query == "word"),
-                                    ("knows places", options.positions), ("forced", config.mode == "forced")) if used]
+                                    ("knows places", options.positions), ("teacher_forced", config.mode == "teacher_forced")) if used]
     head = ", ".join(["Show, Attend and Tell", *ours])
     stages = [lineage.epochs("word finder trained at most", config.finder.epochs if options.grounding else 0),
               lineage.epochs("captioner trained at most", config.train.epochs)]
@@ -164,14 +164,14 @@ def _align(captioner: CaptionerRun, write: Any, rows: np.ndarray, most_words: in
     bank, config, tokenizer, cells = captioner.bank, captioner.config, captioner.tokenizer, captioner.cells
     maps, known = np.zeros((len(rows), most_words, cells**2), np.float32), np.zeros((len(rows), most_words), bool)
     captions, notes = write(rows), []
-    scores = captioner.score(rows) if config.mode == "forced" else None
+    scores = captioner.score(rows) if config.mode == "teacher_forced" else None
     after = config.captioner.query == "word"  # a captioner that is asked by words looks where a word is once it has read the word
     frames = grid_features.frames(bank, rows)
     for number, (row, caption) in enumerate(zip(rows, captions)):
         words = align_words.text_words(bank, tokenizer.pieces(bank.token_ids[row]), row)
         written = align_words.join(tokenizer.pieces(captioner.pieces.bank_ids[caption.pieces]))
         if scores is not None:
-            own = align_words.forced_maps(words, scores[number][1], after, config.regions.content_only)
+            own = align_words.teacher_forced_maps(words, scores[number][1], after, config.regions.content_only)
         else:
             own = align_words.generated_maps(words, written, caption.alpha, after, config.regions.content_only)
         maps[number, : len(words)], known[number, : len(words)] = own
@@ -182,7 +182,7 @@ def _align(captioner: CaptionerRun, write: Any, rows: np.ndarray, most_words: in
     maps = maps.reshape(len(rows), most_words, cells, cells)
     options = config.regions
     strengths = alignment_generator.align(bank.token_words[rows], maps, known, boxes=bank.boxes[rows], frames=frames, levels=bank.levels,
-                                threshold=options.threshold, share=options.share, most=options.most)
+                                threshold=options.threshold, relative_threshold=options.relative_threshold, top_k=options.top_k)
     return {"strengths": strengths, "maps": maps.astype(np.float16)}, notes
 
 

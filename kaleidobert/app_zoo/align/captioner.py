@@ -169,7 +169,7 @@ class CaptionerRun:
     def writer(self) -> Any:
         """rows -> their captions, by beam search."""
         decoding = self.config.decoding
-        write = steps.forward(Writer(self.model, decoding.beam, decoding.max_length or self.bank.text_length - 1))
+        write = steps.forward(Writer(self.model, decoding.num_beams, decoding.max_length or self.bank.text_length - 1))
 
         def captions(rows: np.ndarray) -> list[Caption]:
             pictures = self.grids.gather(rows)

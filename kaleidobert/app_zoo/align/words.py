@@ -44,7 +44,7 @@ def plain(piece: str) -> str:
     return piece.removeprefix("##").removeprefix(META)
 
 
-def forced_maps(words: Sequence[Word], alpha: np.ndarray, after: bool, content_only: bool) -> tuple[np.ndarray, np.ndarray]:
+def teacher_forced_maps(words: Sequence[Word], alpha: np.ndarray, after: bool, content_only: bool) -> tuple[np.ndarray, np.ndarray]:
     """(maps f32[W, N], has_map bool[W]) of the words of a text; alpha f32[L, N], row k: where the captioner looked having read
     k pieces. after: a word's map is where it looked having read the word, else where it looked to tell the word. content_only:
     stop words, numbers and punctuation have none."""

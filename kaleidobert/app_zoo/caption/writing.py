@@ -87,7 +87,7 @@ def _pictures(bank: Bank, rows: np.ndarray) -> dict[str, np.ndarray]:
 
 def _causal(config: CaptionConfig, model: Captioner, bank: Bank) -> Callable[[np.ndarray, Mapping[str, Any]], list[Written]]:
     options, special = config.writing, bank.vocabulary
-    search = steps.forward(caption_search.BeamWriter(model, special, options.beam, most_pieces(config, bank)))
+    search = steps.forward(caption_search.BeamWriter(model, special, options.num_beams, most_pieces(config, bank)))
     return lambda rows, pictures: caption_search.best(search(pictures), special, options.length_penalty)
 
 

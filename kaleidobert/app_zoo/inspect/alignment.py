@@ -117,7 +117,7 @@ def crop(image: np.ndarray, box: Sequence[int], side: int) -> Image.Image:
 STREAM = 20  # of the seed: masks that only these pages show
 MOST_MAPS = 12  # heat maps on a page
 MOST_COUNTED = 5000  # pictures in the statistics
-TITLES = {"alignment": "Alignment Guided Masking", "random": "random masking"}
+TITLES = {"alignment_guided": "Alignment Guided Masking", "random": "random masking"}
 AGAIN = "set maps to the folder of the `kaleidobert align` run that aligned this bank, or leave it out"
 
 

@@ -49,7 +49,7 @@ class LabelSampler:
         whole, rng, noise = self.order.batch(step), generator(self._seed, EXAMPLES, step), self._noise
         rows = whole[part]
         inputs = modality_inputs(self._bank, rows, self._modality)
-        inputs = examples.hide(inputs, noise.patches, noise.tokens, self._bank.vocabulary.mask, rng, len(whole), part)
+        inputs = examples.hide(inputs, noise.patch_dropout, noise.token_dropout, self._bank.vocabulary.mask, rng, len(whole), part)
         return inputs, {"label": self._labels[rows]}, {"label": np.ones(len(rows), np.float32)}
 
     def weights(self, step: int) -> Arrays:
@@ -146,8 +146,8 @@ class CaptionTaskSampler:
             hidden = real & (places < number[:, None])
             asked = hidden[:, 1:]
             targets["length"] = lengths.astype(np.int32) - 1
-        if noise.tokens:
-            hidden = hidden | (real & (rng.random(real.shape) < noise.tokens))
+        if noise.token_dropout:
+            hidden = hidden | (real & (rng.random(real.shape) < noise.token_dropout))
         ids = np.where(hidden, np.int32(vocabulary.mask), ids)
         weights = {"pieces": asked.astype(np.float32)}
         if self._mode != "causal":
@@ -155,7 +155,7 @@ class CaptionTaskSampler:
             ids[count:, 1] = vocabulary.end
             weights["pieces"][count:] = 0
             weights["length"] = (np.arange(len(rows)) >= count).astype(np.float32)
-        inputs = examples.hide({**inputs, **examples.text(ids, vocabulary.pad)}, noise.patches, 0, vocabulary.mask, rng)
+        inputs = examples.hide({**inputs, **examples.text(ids, vocabulary.pad)}, noise.patch_dropout, 0, vocabulary.mask, rng)
         first = np.arange(ids.shape[1] - 1, dtype=np.int32) + (self._mode != "causal")
         return {**inputs, "predict_positions": np.repeat(first[None], len(ids), 0)}, targets, weights
 

@@ -106,9 +106,9 @@ class PretrainSampler:
     """
 
     def __init__(self, bank: Bank, rows: np.ndarray, levels: Sequence[KaleidoLevel], sampling: Sampling, batch_size: int, seed: int):
-        self._alignment = alignment.strengths(bank) if sampling.masking == "alignment" else None
-        if sampling.masking == "alignment" and self._alignment is None:
-            raise UserError("the bank holds no alignment, which sampling.masking=alignment needs", str(bank.folder), fix="run "
+        self._alignment = alignment.strengths(bank) if sampling.masking == "alignment_guided" else None
+        if sampling.masking == "alignment_guided" and self._alignment is None:
+            raise UserError("the bank holds no alignment, which sampling.masking=alignment_guided needs", str(bank.folder), fix="run "
                             "`kaleidobert align` for this bank first, see configs/align.yaml, or set sampling.masking=random")
         self._bank, self._levels, self._sampling, self._seed = bank, tuple(levels), sampling, seed
         self.order = EpochOrder(rows, batch_size, seed)
