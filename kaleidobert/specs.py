@@ -16,7 +16,13 @@ from kaleidobert.levels import KaleidoLevel
 SCALE = "_scale"  # name + SCALE: the scales of features that are stored as uint8
 TEXT = ("token_ids", "segment_ids", "token_mask")
 ALONG_TEXT = (*TEXT, "predict_positions", "pieces")  # axis 1 of these is cut to the longest text
-ALONG_CAPTION = ("pieces", "following", "told", "cooccurrence_prior", "asked")  # the same, of what the alignment generator learns from
+ALONG_CAPTION = (
+    "pieces",
+    "next_tokens",
+    "cooccurrence_labels",
+    "cooccurrence_prior",
+    "content_mask",
+)  # the same, of what the alignment generator learns from
 
 
 @dataclass(frozen=True)

@@ -82,7 +82,7 @@ class World:
         return configs.RecordsConfig(self.folder / bank, **options)
 
     def align(self, run: str = "align", **changes) -> configs.AlignConfig:
-        options = {"grid": configs.Grid("small", 16, channels=4), "finder": TRAIN, "train": TRAIN, "captioner": CAPTIONER,
+        options = {"grid": configs.Grid("small", 16, channels=4), "word_grounding": TRAIN, "train": TRAIN, "captioner": CAPTIONER,
                    "decoding": configs.Decoding(2, max_length=4)} | changes
         return configs.AlignConfig(self.folder / run, self.data, **options)
 

@@ -44,10 +44,10 @@ def test_forced_mode_aligns_every_word(world, done):
     assert counts["pictures_without_alignment"] == 0
     assert strengths.shape == (bank.size, bank.text_length, 55) and not strengths[bank.token_words < 0].any()
     assert outcomes["model"] == {
-        "head": "Show, Attend and Tell, word finder, asked by words, knows places, teacher_forced",
+        "head": "Show, Attend and Tell, word grounder, asked by words, knows places, teacher_forced",
         "head_of": "ours",
-        "trained": "word finder trained at most 2 epochs; captioner trained at most 2 epochs",
-        "trained_in_this_run": "word finder trained at most 2 epochs; captioner trained at most 2 epochs",
+        "trained": "word grounder trained at most 2 epochs; captioner trained at most 2 epochs",
+        "trained_in_this_run": "word grounder trained at most 2 epochs; captioner trained at most 2 epochs",
         "init": None,
         "masking": None,
     }
@@ -206,9 +206,9 @@ def test_grounding_asks_words_where_they_lie():
 
 def test_the_finder_is_trained_once_and_goes_on_where_it_was_interrupted(world, done, interrupt):
     config, _ = done
-    finder = config.run / "finder"
+    finder = config.run / "word_grounding"
     assert (finder / "best.npz").is_file() and (finder / "losses.png").is_file() and (config.run / "captioner/cells").is_dir()
-    for name in ("finder.learning_rate=9e-3", "subcategory=category"):
+    for name in ("word_grounding.learning_rate=9e-3", "subcategory=category"):
         refused(call("align", config, name), "another run")
     other = world.align("interrupted", grid=configs.Grid("small", 16, channels=4, keep=True))
     interrupt(3)
@@ -216,7 +216,7 @@ def test_the_finder_is_trained_once_and_goes_on_where_it_was_interrupted(world, 
     assert not (other.run / "captioner/best.npz").exists()
     interrupt(0)
     assert call("align", other, "mode=teacher_forced").status == 0
-    for place in ("finder/best.npz", "captioner/best.npz"):
+    for place in ("word_grounding/best.npz", "captioner/best.npz"):
         assert (other.run / place).read_bytes() == (config.run / place).read_bytes()
 
 
@@ -224,7 +224,7 @@ def test_without_grounding_the_encoder_is_trained_with_the_captioner_as_in_the_p
     config = world.align("paper", captioner=replace(CAPTIONER, grounding=0, query="state"))
     outcome = call("align", config, "mode=teacher_forced", "baselines=false")
     assert outcome.status == 0, outcome.err
-    assert not (config.run / "finder").exists() and "encoder" in str(list(np.load(config.run / "captioner/best.npz")))
+    assert not (config.run / "word_grounding").exists() and "encoder" in str(list(np.load(config.run / "captioner/best.npz")))
 
 
 def test_rows_without_text_are_no_lesson(world):

@@ -82,11 +82,11 @@ def test_pre_training_is_chosen_by_what_it_never_saw(world):
 def test_the_validation_split_chooses_nothing(world, command):
     """Another split to report on changes no weight, whichever epoch is best there."""
     run, fresh = world.folder / f"{command}-val", {} if command in ("pretrain", "align") else {"init": None, "from_scratch": True}
-    changes = fresh | {"train": LONG} | ({"finder": LONG} if command == "align" else {})
+    changes = fresh | {"train": LONG} | ({"word_grounding": LONG} if command == "align" else {})
     for split in ("val", "train"):
         done = call(command, getattr(world, command)(f"{command}-{split}", **changes), f"data.val_split={split}")
         assert done.status == 0, done.err
-    parts = ("finder", "captioner") if command == "align" else ("",)
+    parts = ("word_grounding", "captioner") if command == "align" else ("",)
     for part in parts:
         one, two = run / part, world.folder / f"{command}-train" / part
         assert same(one / "best.npz", two / "best.npz") and same(one / "last.npz", two / "last.npz")
@@ -113,14 +113,14 @@ def test_a_finished_run_reports_the_same_when_it_is_started_again(world):
 
 
 def test_alignment_is_chosen_by_held_out_rows(world):
-    config = world.align(held_out=0.2, finder=LONG, train=LONG)
+    config = world.align(held_out=0.2, word_grounding=LONG, train=LONG)
     done = call("align", config)
     assert done.status == 0, done.err
     rows = align._open(config).rows
     groups = world.bank.column("group")
     assert not set(groups[rows.train]) & set(groups[rows.held]) and len(rows.held)
     assert sorted([*rows.train, *rows.held]) == world.bank.rows("train").tolist()
-    for part, metric in (("finder", "loss"), ("captioner", "perplexity")):
+    for part, metric in (("word_grounding", "loss"), ("captioner", "perplexity")):
         found = lines(config.run / part)
         values = {row["step"]: row[metric] for row in found if row["split"] == "held_out"}
         assert {row["split"] for row in found} == {"train", "held_out"}
@@ -136,7 +136,7 @@ def test_alignment_without_held_out_groups_keeps_the_last_epochs(world):
     config = world.align("align-last", held_out=0, captioner=patient)
     refused(call("align", world.align("align-last", held_out=0)), "held_out is 0 and captioner.patience is 4", "captioner.patience=0")
     assert call("align", config).status == 0
-    for part in ("finder", "captioner"):
+    for part in ("word_grounding", "captioner"):
         assert same(config.run / part / "best.npz", config.run / part / "last.npz")
         assert {row["split"] for row in lines(config.run / part)} == {"train", "val"}
     assert results(config.run / "generated")["choice"]["by"] == "none"

@@ -69,15 +69,15 @@ def test_what_was_reached_silently_is_refused():
                            "2e-05 asked for.*at most half.*set train.warmup_steps=0 train.warmup_share=0.1"):
             models.schedule(paper, pictures)
     for train in (replace(paper, warmup_steps=0, warmup_share=0.6), replace(paper, decay="after-warmup")):
-        with pytest.raises(UserError, match="set finder.warmup_steps=0"):
-            models.schedule(train, 60_000, "finder")
+        with pytest.raises(UserError, match="set word_grounding.warmup_steps=0"):
+            models.schedule(train, 60_000, "word_grounding")
     assert models.pace(paper, 102_400) == (10_001, 5000)  # just half
 
 
 @pytest.mark.parametrize("path", sorted(ROOT.glob("configs/**/*.yaml")), ids=lambda path: str(path.relative_to(ROOT / "configs")))
 def test_every_shipped_schedule_is_named_or_the_released_one(path):
     """The paper's own configuration alone begins its decay behind the warm-up."""
-    found = [section for section in ("train", "finder", "dual_encoder") if section in (yaml.safe_load(path.read_text()) or {})]
+    found = [section for section in ("train", "word_grounding", "dual_encoder") if section in (yaml.safe_load(path.read_text()) or {})]
     command = path.read_text().split()[2]
     if not found or command == "train-foreground":
         return

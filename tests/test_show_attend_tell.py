@@ -87,7 +87,7 @@ def test_captions_of_all_lengths_are_one_trace(monkeypatch):
         pieces = given["pieces"][:, :length]
         part = {**given, "pieces": pieces}
         update(part, {"pieces": pieces}, {"pieces": np.ones(pieces.shape, np.float32)})
-        found.append((forward(part)["logits"], score({**part, "following": pieces})["log_likelihood"]))
+        found.append((forward(part)["logits"], score({**part, "next_tokens": pieces})["log_likelihood"]))
     assert len(traced) == 3  # one of training, two of prediction
     for logits, likelihood in found[1:]:
         np.testing.assert_allclose(logits, found[0][0][:, : logits.shape[1]], rtol=1e-5, atol=1e-6)
@@ -114,7 +114,7 @@ def score(model, given, captions, length) -> np.ndarray:
         whole = (caption.pieces + [END])[:length]
         following[row, : len(whole)] = whole
     pieces = np.concatenate([np.full((len(captions), 1), START, np.int32), following[:, :-1]], 1)
-    outputs = steps.forward(Scorer(model))({"grid": given["grid"], "pieces": pieces, "following": following})
+    outputs = steps.forward(Scorer(model))({"grid": given["grid"], "pieces": pieces, "next_tokens": following})
     for row, caption in enumerate(captions):
         rows = min(len(caption.pieces) + 1, length)
         np.testing.assert_allclose(caption.alpha[:rows], outputs["alpha"][row, :rows], rtol=1e-3, atol=1e-5)
@@ -136,13 +136,16 @@ def test_a_wider_beam_finds_likelier_captions_and_tells_their_likelihood_and_map
 
 def caption_loss(outputs, targets, weights):
     entropy = captioning.cross_entropy(outputs["logits"], targets["pieces"], weights["pieces"])
-    if "looked" not in outputs:
+    if "word_attention" not in outputs:
         return {"loss": entropy, "cross_entropy": entropy}
-    return {"loss": entropy + captioning.apart(outputs["looked"], outputs["alpha"], weights["told"]), "cross_entropy": entropy}
+    return {
+        "loss": entropy + captioning.attention_distillation(outputs["word_attention"], outputs["alpha"], weights["cooccurrence_labels"]),
+        "cross_entropy": entropy,
+    }
 
 
-def finder_loss(outputs, targets, weights):
-    return {"loss": sum(captioning.telling(outputs, targets, weights))}
+def grounder_loss(outputs, targets, weights):
+    return {"loss": sum(captioning.grounding_loss(outputs, targets, weights))}
 
 
 def train(model, batch, number: int, loss=caption_loss) -> dict:
@@ -189,43 +192,66 @@ def riddle(rows: int = 64) -> tuple:
     asked = np.zeros((rows, 5), np.float32)
     asked[:, 1], asked[:, 3] = 1, ~silent
     candidates = np.full((rows, 1), 11, np.int32)
-    return ({"grid": grid, "pieces": pieces, "candidates": candidates},
-            {"pieces": following, "told": told, "cooccurrence_prior": np.zeros_like(told), "held": (~silent)[:, None].astype(np.float32),
-             "presence_prior": np.zeros((rows, 1), np.float32)},
-            {"pieces": (pieces > 0).astype(np.float32), "told": asked, "held": np.ones((rows, 1), np.float32)}), first, second, silent
+    return (
+        (
+            {"grid": grid, "pieces": pieces, "candidates": candidates},
+            {
+                "pieces": following,
+                "cooccurrence_labels": told,
+                "cooccurrence_prior": np.zeros_like(told),
+                "presence_labels": (~silent)[:, None].astype(np.float32),
+                "presence_prior": np.zeros((rows, 1), np.float32),
+            },
+            {"pieces": (pieces > 0).astype(np.float32), "cooccurrence_labels": asked, "presence_labels": np.ones((rows, 1), np.float32)},
+        ),
+        first,
+        second,
+        silent,
+    )
 
 
-FINDER = {"vocabulary_size": 12, "feature_size": 5, "told": 4, "grid": 3, "attention_size": 4, "context_size": 7, "dropout": 0.0}
+GROUNDER = {
+    "vocabulary_size": 12,
+    "feature_size": 5,
+    "num_context_words": 4,
+    "grid": 3,
+    "attention_size": 4,
+    "context_size": 7,
+    "dropout": 0.0,
+}
 
 
-def test_a_finder_makes_a_word_look_at_what_the_text_says_of_it_and_the_captioner_follows():
-    finder, (batch, first, second, silent) = WordGrounder(**FINDER), riddle()
-    train(finder, batch, 300, finder_loss)
+def test_a_grounder_makes_a_word_look_at_what_the_text_says_of_it_and_the_captioner_follows():
+    grounder, (batch, first, second, silent) = WordGrounder(**GROUNDER), riddle()
+    train(grounder, batch, 300, grounder_loss)
     captioner = ShowAttendTell(**SIZES, guided=True)
-    captioner.follow(finder)
+    captioner.follow(grounder)
     before = captioner.word_attention.get_weights()
     train(captioner, batch, 200)
     for own, old in zip(captioner.word_attention.get_weights(), before):
         np.testing.assert_array_equal(own, old)
-    looked = steps.forward(finder)(batch[0])["looked"]
+    looked = steps.forward(grounder)(batch[0])["word_attention"]
     alpha = steps.forward(captioner)({name: batch[0][name] for name in ("grid", "pieces")})["alpha"]  # row k: having read piece k
     for maps in (looked, alpha):
         assert (maps[:, 1].argmax(-1) == first).mean() > 0.9 and (maps[~silent, 3].argmax(-1) == second[~silent]).mean() > 0.9
 
 
-def test_texts_of_all_lengths_are_one_trace_of_a_finder(monkeypatch):
-    finder, (batch, *_), traced, call = WordGrounder(**FINDER), riddle(4), [], WordGrounder.call
+def test_texts_of_all_lengths_are_one_trace_of_a_grounder(monkeypatch):
+    grounder, (batch, *_), traced, call = WordGrounder(**GROUNDER), riddle(4), [], WordGrounder.call
     monkeypatch.setattr(WordGrounder, "call", lambda *args, **kwargs: (traced.append(1), call(*args, **kwargs))[1])
     optimizer = keras.optimizers.SGD(0.0)
-    optimizer.build(finder.trainable_variables)
-    update, forward, found = steps.train_step(finder, finder_loss, optimizer, 1.0), steps.forward(finder), []
+    optimizer.build(grounder.trainable_variables)
+    update, forward, found = steps.train_step(grounder, grounder_loss, optimizer, 1.0), steps.forward(grounder), []
     for length in (5, 2, 4):
         cut = [
-            {name: array if name in ("grid", "candidates", "held", "presence_prior") else array[:, :length] for name, array in part.items()}
+            {
+                name: array if name in ("grid", "candidates", "presence_labels", "presence_prior") else array[:, :length]
+                for name, array in part.items()
+            }
             for part in batch
         ]
         assert np.isfinite(update(*cut)["loss"])
-        found.append(forward(cut[0])["told"])
+        found.append(forward(cut[0])["cooccurrence_labels"])
     assert len(traced) == 2  # one of training, one of prediction
     for told in found[1:]:
         np.testing.assert_allclose(told, found[0][:, : told.shape[1]], rtol=1e-5, atol=1e-6)
@@ -233,24 +259,24 @@ def test_texts_of_all_lengths_are_one_trace_of_a_finder(monkeypatch):
 
 def test_single_words_look_at_the_near_features_only():
     batch, *_ = riddle(4)
-    finder = WordGrounder(**FINDER | {"near": 2})
-    train(finder, batch, 3, finder_loss)
+    grounder = WordGrounder(**GROUNDER | {"near": 2})
+    train(grounder, batch, 3, grounder_loss)
     moved = batch[0] | {"grid": batch[0]["grid"] + np.where(np.arange(5) < 2, 0, 3).astype(np.float32)}
-    first, second = (steps.forward(finder)(each) for each in (batch[0], moved))
-    for name in ("looked", "told", "held"):
+    first, second = (steps.forward(grounder)(each) for each in (batch[0], moved))
+    for name in ("word_attention", "cooccurrence_labels", "presence_labels"):
         np.testing.assert_array_equal(first[name], second[name])
     other = batch[0] | {"grid": batch[0]["grid"] + np.where(np.arange(5) < 2, 1, 0).astype(np.float32) * np.arange(9)[:, None]}
-    assert np.abs(steps.forward(finder)(other)["looked"] - first["looked"]).max() > 1e-4
+    assert np.abs(steps.forward(grounder)(other)["word_attention"] - first["word_attention"]).max() > 1e-4
 
 
-def test_a_finder_of_pictures_and_its_cells():
-    finder = WordGrounder(**FINDER | {"picture_size": 24})
+def test_a_grounder_of_pictures_and_its_cells():
+    grounder = WordGrounder(**GROUNDER | {"picture_size": 24})
     picture = np.random.default_rng(0).integers(0, 256, (2, 24, 24, 3)).astype(np.uint8)
-    cells = steps.forward(Cells(finder))({"picture": picture})["cells"]
+    cells = steps.forward(Cells(grounder))({"picture": picture})["cells"]
     given = {"pieces": np.array([[START, 5], [START, 6]], np.int32), "candidates": np.array([[5, 6], [6, 7]], np.int32)}
-    looked = steps.forward(finder)({"picture": picture, **given})["looked"]
+    looked = steps.forward(grounder)({"picture": picture, **given})["word_attention"]
     captioner = ShowAttendTell(**SIZES, guided=True)
-    captioner.follow(finder)  # at the cells as they are: they are normalised
+    captioner.follow(grounder)  # at the cells as they are: they are normalised
     memory = captioner.look({"grid": cells})
     energy = captioner.word_attention.energy(memory.word_keys, captioner.word_attention.feed(given["pieces"]))
     np.testing.assert_allclose(ops.convert_to_numpy(ops.softmax(energy)), looked, rtol=1e-4, atol=1e-6)
@@ -259,15 +285,18 @@ def test_a_finder_of_pictures_and_its_cells():
 def test_telling_counts_what_is_asked_only_and_starts_at_the_prior():
     (_, targets, weights), *_ = riddle(6)
     even = np.full((6, 5, 9), 1 / 9, np.float32)
-    outputs = {"told": np.zeros_like(targets["told"]), "held": np.zeros_like(targets["held"])}
-    told, held = (float(part) for part in captioning.telling(outputs, targets, weights))
-    apart = float(captioning.apart(even, even, weights["told"]))
+    outputs = {
+        "cooccurrence_labels": np.zeros_like(targets["cooccurrence_labels"]),
+        "presence_labels": np.zeros_like(targets["presence_labels"]),
+    }
+    told, held = (float(part) for part in captioning.grounding_loss(outputs, targets, weights))
+    apart = float(captioning.attention_distillation(even, even, weights["cooccurrence_labels"]))
     assert told == pytest.approx(4 * np.log(2), rel=1e-5) and apart == pytest.approx(np.log(9), rel=1e-5)
-    assert held == pytest.approx(6 * np.log(2) / weights["told"].sum(), rel=1e-5)
-    sure = {**targets, "cooccurrence_prior": np.where(targets["told"] > 0, 30, -30).astype(np.float32)}
-    assert float(captioning.telling(outputs, sure, weights)[0]) == pytest.approx(0, abs=1e-4)
-    other = {**outputs, "told": np.where(weights["told"][..., None] > 0, 0, 9).astype(np.float32)}
-    assert float(captioning.telling(other, targets, weights)[0]) == pytest.approx(told)
+    assert held == pytest.approx(6 * np.log(2) / weights["cooccurrence_labels"].sum(), rel=1e-5)
+    sure = {**targets, "cooccurrence_prior": np.where(targets["cooccurrence_labels"] > 0, 30, -30).astype(np.float32)}
+    assert float(captioning.grounding_loss(outputs, sure, weights)[0]) == pytest.approx(0, abs=1e-4)
+    other = {**outputs, "cooccurrence_labels": np.where(weights["cooccurrence_labels"][..., None] > 0, 0, 9).astype(np.float32)}
+    assert float(captioning.grounding_loss(other, targets, weights)[0]) == pytest.approx(told)
 
 
 def test_coverage_is_nothing_where_all_cells_get_the_same():

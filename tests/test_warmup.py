@@ -11,7 +11,7 @@ from tests.tiny import tiny_bank
 
 FRESH = {"init": None, "from_scratch": True}
 SECTIONS = {"pretrain": ("train",), "classify": ("train",), "caption": ("train",), "retrieve": ("dual_encoder", "train"),
-            "align": ("finder", "train"), "train-foreground": ("train",)}
+            "align": ("word_grounding", "train"), "train-foreground": ("train",)}
 
 
 @pytest.fixture(scope="module")

@@ -37,7 +37,7 @@ class AlignConfig(Checked):
     mode: Literal["generated", "teacher_forced"] = "generated"  # maps of words that it wrote itself (the paper), or of the text's own
     grid: Grid = Grid()
     captioner: Captioner = Captioner()
-    finder: Train = Train(epochs=30, batch_size=32, learning_rate=2e-3, beta_2=0.999, clip_norm=5.0)  # of captioner.grounding
+    word_grounding: Train = Train(epochs=30, batch_size=32, learning_rate=2e-3, beta_2=0.999, clip_norm=5.0)  # of captioner.grounding
     train: Train = Train(epochs=30, learning_rate=1e-3, beta_2=0.999, clip_norm=5.0)
     decoding: Decoding = Decoding()
     regions: Regions = Regions()

@@ -44,13 +44,13 @@ class WordAttention(keras.layers.Layer):
         return ops.matmul(feed[..., : self.size], ops.swapaxes(keys, 1, 2)) * (2 / sqrt(self.size)) + feed[..., self.size :]
 
 
-class WordTeller(keras.layers.Layer):
+class WordPredictor(keras.layers.Layer):
     """From the cells that a word looks at: the other words of its sentence, and whether the text has the word.
 
-    All logits are what the picture adds to known log-odds, and start at 0. told: how many words are asked for.
+    All logits are what the picture adds to known log-odds, and start at 0. num_context_words: how many words are asked for.
     """
 
-    def __init__(self, vocabulary_size: int, told: int, size: int, dropout: float, seed: int, **kwargs):
+    def __init__(self, vocabulary_size: int, num_context_words: int, size: int, dropout: float, seed: int, **kwargs):
         super().__init__(**kwargs)
 
         def table(name, columns, spread=0.0):
@@ -59,17 +59,22 @@ class WordTeller(keras.layers.Layer):
 
         self.size = size
         self.values = keras.layers.Dense(size, "relu", name="values",
-                                         kernel_initializer=keras.initializers.GlorotUniform(seed_for(seed, "told_values")))
-        self.word, self.gate, self.held, self.often = table("word", size, 0.3), table("gate", size), table("held", size), table("often", 1)
-        self.told = keras.layers.Dense(told, use_bias=False, kernel_initializer="zeros", name="told")
+                                         kernel_initializer=keras.initializers.GlorotUniform(seed_for(seed, "context_values")))
+        self.word, self.gate, self.presence_keys, self.often = (
+            table("word", size, 0.3),
+            table("gate", size),
+            table("presence_keys", size),
+            table("often", 1),
+        )
+        self.context_words = keras.layers.Dense(num_context_words, use_bias=False, kernel_initializer="zeros", name="context_words")
         self.drop_cells = Dropout(dropout, seed_for(seed, "drop_cells"), name="drop_cells")
         self.drop_seen = Dropout(dropout, seed_for(seed, "drop_seen"), name="drop_seen")
 
     def build(self, cells_shape: tuple) -> None:
         """All variables; cells [B, N, F]."""
         self.values.build(cells_shape)
-        self.told.build((None, None, self.size))
-        for layer in (self.word, self.gate, self.held, self.often, self.drop_cells, self.drop_seen):
+        self.context_words.build((None, None, self.size))
+        for layer in (self.word, self.gate, self.presence_keys, self.often, self.drop_cells, self.drop_seen):
             layer.build((None, None, self.size))
 
     def look(self, cells: Any, alpha: Any, pieces: Any, training: bool = False) -> Any:
@@ -77,10 +82,10 @@ class WordTeller(keras.layers.Layer):
         values = self.drop_cells(self.values(cells), training=training)
         return self.drop_seen(ops.tanh(ops.matmul(alpha, values) + self.word(pieces)), training=training)
 
-    def tell(self, seen: Any, pieces: Any) -> Any:
-        """f32[B, Q, told]: logits of the other words of the sentence of each of ``pieces``."""
-        return self.told(seen * ops.sigmoid(self.gate(pieces)))
+    def cooccurrence(self, seen: Any, pieces: Any) -> Any:
+        """f32[B, Q, K]: logits of the other words of the sentence of each of ``pieces``."""
+        return self.context_words(seen * ops.sigmoid(self.gate(pieces)))
 
-    def hold(self, seen: Any, pieces: Any) -> Any:
+    def presence(self, seen: Any, pieces: Any) -> Any:
         """f32[B, Q]: logits of the text holding ``pieces``."""
-        return ops.sum(seen * self.held(pieces), -1) + self.often(pieces)[..., 0]
+        return ops.sum(seen * self.presence_keys(pieces), -1) + self.often(pieces)[..., 0]

@@ -22,23 +22,26 @@ def coverage(alpha, weights):
     return ops.mean(ops.square(1.0 - sums))
 
 
-def telling(outputs, targets, weights):
+def grounding_loss(outputs, targets, weights):
     """(f32[], f32[]): what the attention of single words is trained on, each per asked piece of the batch.
 
-    outputs: "told", "held" of the word finder, logits to be added to the "cooccurrence_prior", "presence_prior" of targets; "told", "held"
-    of targets: the truth; of weights: what is asked (sampling.cooccurrence). Binary cross-entropies, summed over the words that
-    could stand in the sentence, and over those that the text could hold.
+    outputs: "cooccurrence_labels", "presence_labels" of the word grounder, logits to be added to the "cooccurrence_prior" and
+    "presence_prior" of targets, which hold the truth under the same names; weights: what is asked (sampling.cooccurrence). Binary
+    cross-entropies, summed over the words that could stand in the sentence, and over those that the text could hold.
     """
-    number = ops.maximum(ops.sum(weights["told"]), 1.0)
-    told = _binary(outputs["told"] + targets["cooccurrence_prior"], targets["told"]) * weights["told"][..., None]
-    held = _binary(outputs["held"] + targets["presence_prior"], targets["held"]) * weights["held"]
-    return ops.sum(told) / number, ops.sum(held) / number
+    number = ops.maximum(ops.sum(weights["cooccurrence_labels"]), 1.0)
+    cooccurrence = (
+        _binary(outputs["cooccurrence_labels"] + targets["cooccurrence_prior"], targets["cooccurrence_labels"])
+        * weights["cooccurrence_labels"][..., None]
+    )
+    presence = _binary(outputs["presence_labels"] + targets["presence_prior"], targets["presence_labels"]) * weights["presence_labels"]
+    return ops.sum(cooccurrence) / number, ops.sum(presence) / number
 
 
-def apart(looked, alpha, weights):
-    """f32[]: cross-entropy of the captioner's attention alpha [B, T, N] with where the words look by themselves, ``looked``
-    [B, T, N]; the mean over the weighted pieces, f32[B, T]. No gradient passes through ``looked``."""
-    found = -ops.sum(ops.stop_gradient(looked) * ops.log(alpha + 1e-8), -1)
+def attention_distillation(word_attention, alpha, weights):
+    """f32[]: cross-entropy of the captioner's attention alpha [B, T, N] with where the words look by themselves, ``word_attention``
+    [B, T, N]; the mean over the weighted pieces, f32[B, T]. No gradient passes through ``word_attention``."""
+    found = -ops.sum(ops.stop_gradient(word_attention) * ops.log(alpha + 1e-8), -1)
     return ops.sum(found * weights) / ops.maximum(ops.sum(weights), 1.0)
 
 

@@ -13,7 +13,7 @@ NEVER = -1e9  # log-probability of what must not be written
 
 
 class Scorer(keras.Model):
-    """Given captions: {"log_likelihood": f32[B, L] of each piece of "following" [B, L], "alpha": f32[B, L, N]}.
+    """Given captions: {"log_likelihood": f32[B, L] of each piece of "next_tokens" [B, L], "alpha": f32[B, L, N]}.
 
     Inputs: the captioner's, and following.
     """
@@ -26,8 +26,8 @@ class Scorer(keras.Model):
         self.built = True
 
     def call(self, inputs, training=False):
-        outputs = self.captioner({name: array for name, array in inputs.items() if name != "following"})
-        return {"log_likelihood": log_likelihood(outputs["logits"], inputs["following"]), "alpha": outputs["alpha"]}
+        outputs = self.captioner({name: array for name, array in inputs.items() if name != "next_tokens"})
+        return {"log_likelihood": log_likelihood(outputs["logits"], inputs["next_tokens"]), "alpha": outputs["alpha"]}
 
 
 class Writer(keras.Model):

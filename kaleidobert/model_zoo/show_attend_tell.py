@@ -42,7 +42,7 @@ class ShowAttendTell(keras.Model):
     start: the first h and c come from the mean of the cells as in the paper, or are "zero", so that what the decoder knows of
     the picture it has through attention. positions: keys know where in the picture their cell lies.
     near: as in WordGrounder. guided: words look as a WordGrounder found (``follow``), which stays as it is; training outputs also
-    "looked" f32[B, T, N], where each piece looks by itself. Needs query "word".
+    "word_attention" f32[B, T, N], where each piece looks by itself. Needs query "word".
     """
 
     kind = "show_attend_tell"
@@ -122,7 +122,7 @@ class ShowAttendTell(keras.Model):
         hidden, _, context, alpha = (ops.swapaxes(array[:, :, 0], 0, 1) for array in steps)  # [B, T, H] thrice, [B, T, N]
         outputs = {"logits": self.logits(embedded, hidden, context, training), "alpha": alpha}
         if self.guided and training:
-            outputs["looked"] = ops.softmax(self.word_attention.energy(memory.word_keys, feeds[..., 4 * self.hidden_size :]))
+            outputs["word_attention"] = ops.softmax(self.word_attention.energy(memory.word_keys, feeds[..., 4 * self.hidden_size :]))
         return outputs
 
     def look(self, inputs, training=False) -> Memory:
@@ -175,10 +175,10 @@ class ShowAttendTell(keras.Model):
         """Set what brings every feature of a frozen grid to mean 0 and spread 1, from a sample f[n, N, F]."""
         self.cell_norm.adapt(grid)
 
-    def follow(self, finder: WordGrounder) -> None:
-        """Let words look as ``finder`` found: at its encoder's cells as they are, or at grids of the frozen network, adapted by the
-        sample that the finder was adapted by."""
-        self.word_attention.set_weights(finder.word_attention.get_weights())
+    def follow(self, grounder: WordGrounder) -> None:
+        """Let words look as ``grounder`` found: at its encoder's cells as they are, or at grids of the frozen network, adapted by the
+        sample that the word grounder was adapted by."""
+        self.word_attention.set_weights(grounder.word_attention.get_weights())
 
     def start_from(self, counts: Any) -> None:
         """Set the biases of a fresh model from f[V], how often each piece occurs."""

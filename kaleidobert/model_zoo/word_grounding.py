@@ -12,31 +12,43 @@ from keras import ops
 
 from kaleidobert.layers.embeddings import FeatureStandardizer
 from kaleidobert.layers.grid_encoder import GridEncoder
-from kaleidobert.layers.word_attention import WordAttention, WordTeller
+from kaleidobert.layers.word_attention import WordAttention, WordPredictor
 from kaleidobert.specs import ALONG_CAPTION
 
 
 class WordGrounder(keras.Model):
-    """Trained on sampling.cooccurrence: {"told": f32[B, T, told], "held": f32[B, C], "looked": f32[B, T, N]}.
+    """Trained on sampling.cooccurrence: {"cooccurrence_labels": f32[B, T, K], "presence_labels": f32[B, C], "word_attention":
+    f32[B, T, N]}.
 
     Inputs: pieces int[B, T], candidates i32[B, C], and grid f[B, N, F] of a frozen network or, where picture_size is not 0,
-    picture uint8[B, s, s, 3], which an encoder trained along turns into N = grid x grid cells of F features, near = 0. "told", "held":
-    logits of layers.word_attention.WordTeller; "looked": where each piece looks by itself.
+    picture uint8[B, s, s, 3], which an encoder trained along turns into N = grid x grid cells of F features, near = 0. The first two
+    are logits of layers.word_attention.WordPredictor; "word_attention": where each piece looks by itself.
     near: so many of the first features are of early layers, which see little of what lies around a cell; words look at those
-    alone. 0 = all. told: how many words are asked for.
+    alone. 0 = all. num_context_words: how many words are asked for.
     """
 
-    kind = "word_finder"
+    kind = "word_grounder"
     free_axes = dict.fromkeys(ALONG_CAPTION, (1,))
 
-    def __init__(self, vocabulary_size: int, feature_size: int, told: int, grid: int = 14, picture_size: int = 0, near: int = 0,
-                 attention_size: int = 64, context_size: int = 128, dropout: float = 0.3, seed: int = 0):
+    def __init__(
+        self,
+        vocabulary_size: int,
+        feature_size: int,
+        num_context_words: int,
+        grid: int = 14,
+        picture_size: int = 0,
+        near: int = 0,
+        attention_size: int = 64,
+        context_size: int = 128,
+        dropout: float = 0.3,
+        seed: int = 0,
+    ):
         super().__init__(name=self.kind)
         self.encoder = GridEncoder(feature_size, grid, seed, name="encoder") if picture_size else None
         self.cell_norm = keras.layers.LayerNormalization(name="cell_norm") if picture_size else FeatureStandardizer(name="cell_norm")
         self.word_attention = WordAttention(vocabulary_size, grid * grid, attention_size, seed, name="word_attention")
-        self.teller = WordTeller(vocabulary_size, told, context_size, dropout, seed, name="teller")
-        self.vocabulary_size, self.feature_size, self.told, self.grid = vocabulary_size, feature_size, told, grid
+        self.predictor = WordPredictor(vocabulary_size, num_context_words, context_size, dropout, seed, name="predictor")
+        self.vocabulary_size, self.feature_size, self.num_context_words, self.grid = vocabulary_size, feature_size, num_context_words, grid
         self.picture_size, self.near, self.seed = picture_size, near or feature_size, seed
         self.attention_size, self.context_size, self.dropout = attention_size, context_size, dropout
         self.build()
@@ -45,15 +57,20 @@ class WordGrounder(keras.Model):
         """Makes every variable; all sizes are known from the constructor."""
         if self.encoder is not None:
             self.encoder.build((None, self.picture_size, self.picture_size, 3))
-        for layer in (self.cell_norm, self.word_attention, self.teller):
+        for layer in (self.cell_norm, self.word_attention, self.predictor):
             layer.build((None, None, self.near))
 
     def call(self, inputs, training=False):
         near = self.cells(inputs, training)
         keys, pieces, others = self.word_attention.keys(near), inputs["pieces"], inputs["candidates"]
-        looked, looked_for = (ops.softmax(self.word_attention.energy(keys, self.word_attention.feed(words))) for words in (pieces, others))
-        return {"told": self.teller.tell(self.teller.look(near, looked, pieces, training), pieces),
-                "held": self.teller.hold(self.teller.look(near, looked_for, others, training), others), "looked": looked}
+        word_attention, others_attention = (
+            ops.softmax(self.word_attention.energy(keys, self.word_attention.feed(words))) for words in (pieces, others)
+        )
+        return {
+            "cooccurrence_labels": self.predictor.cooccurrence(self.predictor.look(near, word_attention, pieces, training), pieces),
+            "presence_labels": self.predictor.presence(self.predictor.look(near, others_attention, others, training), others),
+            "word_attention": word_attention,
+        }
 
     def cells(self, inputs, training=False):
         """f32[B, N, near]: the features of the picture's cells, normalised."""
@@ -76,10 +93,10 @@ class WordGrounder(keras.Model):
 class Cells(keras.Model):
     """What the encoder of a trained WordGrounder sees: inputs picture uint8[B, s, s, 3], outputs {"cells": f32[B, N, F]}."""
 
-    def __init__(self, finder: WordGrounder):
+    def __init__(self, grounder: WordGrounder):
         super().__init__(name="cells")
-        self.finder = finder
+        self.grounder = grounder
         self.built = True
 
     def call(self, inputs, training=False):
-        return {"cells": self.finder.cells(inputs)}
+        return {"cells": self.grounder.cells(inputs)}

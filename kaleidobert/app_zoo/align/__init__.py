@@ -1,1 +1,1 @@
-"""``kaleidobert align``: align (the command), captioner and finder (trained models), words, report (what is told of them)."""
+"""``kaleidobert align``: align (the command), captioner and word_grounding (trained models), words, report (what is told of them)."""

@@ -1,7 +1,7 @@
 """``kaleidobert align``: the Attention-based Alignment Generator (paper, section 3.2): a captioner trained on the bank's own
 texts shows for every word where it looked; words of the text are linked to the patches there, and the links go into the bank.
 
-    run/finder/               the word finder's run folder: where single words look (captioner.grounding)
+    run/word_grounding/               the word grounder's run folder: where single words look (captioner.grounding)
         captioner/            the captioner's run folder; both are kept when mode, decoding or regions change
         generated/, teacher_forced/   per mode: config.yaml, part-*.npz (the unit of work and of resuming), results.json, captions.csv,
                               maps.npy f16[N, W, G, G], words.jsonl {image_id, words, has_map, frame}, parts.png where the
@@ -89,12 +89,12 @@ def _run(config: AlignConfig, captioner: CaptionerRun) -> None:
 
 
 def model_of(config: AlignConfig) -> dict[str, Any]:
-    """Which captioner it is. The paper's maps are of words that Show, Attend and Tell wrote, without a word finder."""
+    """Which captioner it is. The paper's maps are of words that Show, Attend and Tell wrote, without a word grounder."""
     options = config.captioner
-    ours = [name for name, used in (("word finder", options.grounding), ("asked by words", options.query == "word"),
+    ours = [name for name, used in (("word grounder", options.grounding), ("asked by words", options.query == "word"),
                                     ("knows places", options.positions), ("teacher_forced", config.mode == "teacher_forced")) if used]
     head = ", ".join(["Show, Attend and Tell", *ours])
-    stages = [lineage.epochs("word finder trained at most", config.finder.epochs if options.grounding else 0),
+    stages = [lineage.epochs("word grounder trained at most", config.word_grounding.epochs if options.grounding else 0),
               lineage.epochs("captioner trained at most", config.train.epochs)]
     trained = "; ".join(sum(stages, []))
     return {"head": head, "head_of": lineage.OURS if ours else lineage.PAPERS, "trained": trained, "trained_in_this_run": trained,
@@ -102,7 +102,7 @@ def model_of(config: AlignConfig) -> dict[str, Any]:
 
 
 def _open(config: AlignConfig) -> CaptionerRun:
-    for name, train in (("train", config.train), ("finder", config.finder)):
+    for name, train in (("train", config.train), ("word_grounding", config.word_grounding)):
         if train.precision != "float32":
             raise UserError(f"{name}.precision is {train.precision}", "align", "float32: the captioner is small")
         if config.predict_batch_size < 1 or not 0 < train.epochs:
@@ -125,8 +125,8 @@ def _open(config: AlignConfig) -> CaptionerRun:
 def _check_room(captioner: CaptionerRun) -> None:
     """UserError where the disk has no room for what the captioner sees of every picture, as far as it is not there."""
     grid, features = captioner.config.grid, 2 * captioner.cells**2 * captioner.feature_size
-    small = grid.network == "small"  # it sees pictures, and with a finder keeps what that sees of them
-    each = 3 * grid.size**2 + features * (captioner.finder is not None) if small else features
+    small = grid.network == "small"  # it sees pictures, and with a word grounder keeps what that sees of them
+    each = 3 * grid.size**2 + features * (captioner.word_grounding is not None) if small else features
     there = sum(path.stat().st_size for name in ("grids", "cells") for path in (folder(captioner.config) / name).glob("part-*.npy"))
     io.check_room(captioner.config.run, each * captioner.bank.size - there, f"grids of {captioner.bank.size:,} pictures",
                      "free some space, or choose another folder with run=...")

@@ -8,8 +8,8 @@ from tqdm import tqdm
 
 from kaleidobert import configs
 from kaleidobert.app_zoo import materials, models
-from kaleidobert.app_zoo.align import finder as align_finder
-from kaleidobert.app_zoo.align.finder import Rows
+from kaleidobert.app_zoo.align import word_grounding
+from kaleidobert.app_zoo.align.word_grounding import Rows
 from kaleidobert.app_zoo.materials import Choice
 from kaleidobert.configs import AlignConfig
 from kaleidobert.datasets import grid_features
@@ -32,7 +32,7 @@ from kaleidobert.model_zoo.word_grounding import WordGrounder
 def settings(config: AlignConfig) -> dict[str, Any]:
     """The part of the configuration on which the captioner's weights depend: another mode or beam needs no other captioner."""
     own = {name: configs.to_dict(getattr(config, name)) for name in ("captioner", "train")}
-    return align_finder.settings(config) | own
+    return word_grounding.settings(config) | own
 
 
 def folder(config: AlignConfig) -> Path:
@@ -65,18 +65,18 @@ class CaptionerRun:
         self.pieces = CaptionVocabulary(bank, self.rows.train, config.captioner.min_count)
         self.cells, self.feature_size = grid_encoders.describe(config.grid)
         self.tokenizer, self.model, self.grids = bank.tokenizer(), None, None
-        self.companions = align_finder.companions(config, bank, self.pieces, self.rows.train) if config.captioner.grounding else None
-        self.finder = align_finder.FinderRun(config, bank, self.pieces, self.companions) if self.companions else None
+        self.cooccurrence = word_grounding.cooccurrence_targets(config, bank, self.pieces, self.rows.train) if config.captioner.grounding else None
+        self.word_grounding = word_grounding.WordGroundingRun(config, bank, self.pieces, self.cooccurrence) if self.cooccurrence else None
 
     @property
     def choice(self) -> Choice:
-        """By what the epochs of the finder and the captioner are chosen."""
+        """By what the epochs of the word grounder and the captioner are chosen."""
         return materials.choice(self.bank, self.rows.held)
 
     def rates(self) -> list[str]:
-        """The highest rates of learning, of the finder where there is one; UserError as models.pace, before anything is trained."""
+        """The highest rates of learning, of the word grounder where there is one; UserError as models.pace, before anything is trained."""
         lengths = (self.pieces.encode(self.bank.token_ids[self.rows.train]) != PAD).sum(1)
-        parts = [("finder", self.config.finder)] * bool(self.finder) + [("train", self.config.train)]
+        parts = [("word_grounding", self.config.word_grounding)] * bool(self.word_grounding) + [("train", self.config.train)]
         return [models.rate(train, int((lengths > 2).sum()), name) for name, train in parts]
 
     def look(self) -> None:
@@ -93,41 +93,54 @@ class CaptionerRun:
                 bar.update(count)
         self.grids = grid_features.Grids(self.bank, place)
 
-    def build(self, finder: WordGrounder | None) -> ShowAttendTell:
-        """A captioner with fresh weights, which looks with the finder's eyes where there is one."""
+    def build(self, grounder: WordGrounder | None) -> ShowAttendTell:
+        """A captioner with fresh weights, which looks with the word grounder's eyes where there is one."""
         options, grid = self.config.captioner, self.config.grid
-        model = ShowAttendTell(self.pieces.size, self.feature_size, self.cells, grid.size if grid.network == "small" and not finder else 0,
-                               options.hidden_size, options.embedding_size, options.attention_size, options.context_size,
-                               options.dropout, options.query, options.start, options.positions,
-                               grid_encoders.NEAR.get(grid.network, 0), finder is not None, self.config.train.seed)
-        if finder:
-            model.follow(finder)
+        model = ShowAttendTell(
+            self.pieces.size,
+            self.feature_size,
+            self.cells,
+            grid.size if grid.network == "small" and not grounder else 0,
+            options.hidden_size,
+            options.embedding_size,
+            options.attention_size,
+            options.context_size,
+            options.dropout,
+            options.query,
+            options.start,
+            options.positions,
+            grid_encoders.NEAR.get(grid.network, 0),
+            grounder is not None,
+            self.config.train.seed,
+        )
+        if grounder:
+            model.follow(grounder)
         if grid.network != "small":
-            model.adapt_features(align_finder.sample(self.grids, self.rows.train))
+            model.adapt_features(word_grounding.sample(self.grids, self.rows.train))
         model.start_from(self.pieces.frequencies(self.bank.token_ids[self.rows.train]))
         return model
 
     def _find(self) -> WordGrounder | None:
-        """The trained word finder; a small encoder was trained along with it, and its cells are the captioner's grids from then on."""
-        if not self.finder:
+        """The trained word grounder; a small encoder was trained along with it, and its cells are the captioner's grids from then on."""
+        if not self.word_grounding:
             return None
-        finder = self.finder.train(self.grids, self.rows)
-        if finder.encoder is not None:
+        grounder = self.word_grounding.train(self.grids, self.rows)
+        if grounder.encoder is not None:
             place = folder(self.config) / "cells"
             with tqdm(total=self.bank.size, unit="picture", desc="cells") as bar:
-                for count in self.finder.cells(finder, place):
+                for count in self.word_grounding.cells(grounder, place):
                     bar.update(count)
             self.grids = grid_features.Grids(self.bank, place)
-        return finder
+        return grounder
 
     def train(self) -> None:
         """Train, or load what was trained; the weights with the best perplexity on what is held out stay, or the last."""
         config, run = self.config, Run(folder(self.config), settings(self.config))
-        finder = self._find()
-        self.model = self.build(finder)
+        grounder = self._find()
+        self.model = self.build(grounder)
         self._score, options = steps.forward(Scorer(self.model)), config.captioner
         sampler = self.sampler(self.rows.train, config.grid.augment and self.model.encoder is not None,
-                               self.companions.asked if self.companions else None)
+                               self.cooccurrence.content_mask if self.cooccurrence else None)
         optimizer, total = models.schedule(config.train, len(sampler.rows))
 
         def loss(outputs, targets, weights):
@@ -136,8 +149,10 @@ class CaptionerRun:
                      "coverage": captioning.coverage(outputs["alpha"], written)}
             total = parts["cross_entropy"] + options.coverage * parts["coverage"]
             if options.grounding:
-                parts["apart"] = captioning.apart(outputs["looked"], outputs["alpha"], weights["asked"])
-                total = total + options.grounding * parts["apart"]
+                parts["attention_distillation"] = captioning.attention_distillation(
+                    outputs["word_attention"], outputs["alpha"], weights["content_mask"]
+                )
+                total = total + options.grounding * parts["attention_distillation"]
             return {"loss": total, **parts}
 
         trainer = Trainer(run, self.model, optimizer, models.origin(self.model, self.bank))
@@ -156,7 +171,7 @@ class CaptionerRun:
         """(log-likelihood f32[L], alpha f32[L, N]) of the L pieces, the end included, of each row's own text."""
         sampler, found, size = self.sampler(self.rows.train), [], self.config.predict_batch_size
         for inputs, targets, weights in prefetch(lambda start: sampler.examples(rows[start : start + size]), range(0, len(rows), size)):
-            outputs = self._score({**inputs, "following": targets["pieces"]})
+            outputs = self._score({**inputs, "next_tokens": targets["pieces"]})
             for row, length in enumerate(weights["pieces"].sum(1).astype(int)):
                 found.append((outputs["log_likelihood"][row, :length], outputs["alpha"][row, :length]))
         return found

@@ -1,6 +1,6 @@
 """The first half of ``kaleidobert align``: single words learn where to look, before a captioner looks with their eyes.
 
-    run/finder/    the word finder's run folder
+    run/word_grounding/    the word grounder's run folder
 """
 
 from collections.abc import Iterator
@@ -33,16 +33,16 @@ OF_CAPTIONER = ("attention_size", "context_size", "dropout", "min_count", "patie
 
 
 def settings(config: AlignConfig) -> dict[str, Any]:
-    """The part of the configuration on which the finder's weights depend."""
-    parts = {name: configs.to_dict(getattr(config, name)) for name in ("data", "grid", "finder", "held_out", "subcategory")}
+    """The part of the configuration on which the word grounder's weights depend."""
+    parts = {name: configs.to_dict(getattr(config, name)) for name in ("data", "grid", "word_grounding", "held_out", "subcategory")}
     parts["grid"].pop("keep")
     captioner = configs.to_dict(config.captioner)
     return parts | {"captioner": {name: captioner[name] for name in OF_CAPTIONER}}
 
 
 def folder(config: AlignConfig) -> Path:
-    """The run folder of the finder, inside that of the command."""
-    return config.run / "finder"
+    """The run folder of the word grounder, inside that of the command."""
+    return config.run / "word_grounding"
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Rows:
         return (self.held, False, HELD_OUT) if len(self.held) else (self.val, None, VAL)
 
 
-def companions(config: AlignConfig, bank: Bank, pieces: CaptionVocabulary, rows: np.ndarray) -> WordCooccurrenceTargets:
+def cooccurrence_targets(config: AlignConfig, bank: Bank, pieces: CaptionVocabulary, rows: np.ndarray) -> WordCooccurrenceTargets:
     """What the texts of training ``rows`` say of their words; a bank without the label is one subcategory."""
     labels = [row["labels"].get(config.subcategory, "") for row in bank.table]
     groups = np.unique(np.array(labels), return_inverse=True)[1]
@@ -73,29 +73,29 @@ def sample(grids: Grids, rows: np.ndarray) -> np.ndarray:
     return grids.gather(rows[:: -(-len(rows) // SAMPLE)])
 
 
-class FinderRun:
-    """Training of the word finder on a bank; raises UserError where its folder holds one with other settings."""
+class WordGroundingRun:
+    """Training of the word grounder on a bank; raises UserError where its folder holds one with other settings."""
 
-    def __init__(self, config: AlignConfig, bank: Bank, pieces: CaptionVocabulary, asked: WordCooccurrenceTargets):
+    def __init__(self, config: AlignConfig, bank: Bank, pieces: CaptionVocabulary, targets: WordCooccurrenceTargets):
         check_folder(folder(config), settings(config))
-        self.config, self.bank, self.pieces, self.asked = config, bank, pieces, asked
+        self.config, self.bank, self.pieces, self.targets = config, bank, pieces, targets
 
     def train(self, grids: Grids, rows: Rows) -> WordGrounder:
         """Train, or load what was trained; the weights that tell most of the held-out texts stay, without such the last ones."""
-        config, bank, grid, train = self.config, self.bank, self.config.grid, self.config.finder
+        config, bank, grid, train = self.config, self.bank, self.config.grid, self.config.word_grounding
         run, model = Run(folder(config), settings(config)), self.build()
         if grid.network != "small":
             model.adapt_features(sample(grids, rows.train))
 
         def sampler(chosen: np.ndarray, augment: bool) -> CaptionSampler:
-            return CaptionSampler(bank, grids, self.pieces, chosen, train.batch_size, train.seed, augment, self.asked.arrays)
+            return CaptionSampler(bank, grids, self.pieces, chosen, train.batch_size, train.seed, augment, self.targets.arrays)
 
         def loss(outputs, targets, weights):
-            told, held = captioning.telling(outputs, targets, weights)
-            return {"loss": told + held, "told": told, "held": held}
+            cooccurrence, presence = captioning.grounding_loss(outputs, targets, weights)
+            return {"loss": cooccurrence + presence, "cooccurrence": cooccurrence, "presence": presence}
 
         batches = sampler(rows.train, grid.augment and grid.network == "small")
-        optimizer, total = models.schedule(train, len(batches.rows), "finder")
+        optimizer, total = models.schedule(train, len(batches.rows), "word_grounding")
         judge, better, split = rows.judge
         goal = Goal(evaluator(model, sampler(judge, False)), "loss", better, config.captioner.patience, split)
         trainer = Trainer(run, model, optimizer, models.origin(model, bank))
@@ -105,15 +105,24 @@ class FinderRun:
         return model
 
     def build(self) -> WordGrounder:
-        """A finder with fresh weights."""
+        """A word grounder with fresh weights."""
         grid, options = self.config.grid, self.config.captioner
         cells, feature_size = grid_encoders.describe(grid)
-        return WordGrounder(self.pieces.size, feature_size, len(self.asked.told), cells, grid.size if grid.network == "small" else 0,
-                          grid_encoders.NEAR.get(grid.network, 0), options.attention_size, options.context_size, options.dropout,
-                          self.config.finder.seed)
+        return WordGrounder(
+            self.pieces.size,
+            feature_size,
+            len(self.targets.context_words),
+            cells,
+            grid.size if grid.network == "small" else 0,
+            grid_encoders.NEAR.get(grid.network, 0),
+            options.attention_size,
+            options.context_size,
+            options.dropout,
+            self.config.word_grounding.seed,
+        )
 
     def cells(self, model: WordGrounder, place: Path) -> Iterator[int]:
-        """Keep what the finder's own encoder sees of every picture in ``place``; yields the number of pictures done."""
+        """Keep what the word grounder's own encoder sees of every picture in ``place``; yields the number of pictures done."""
         encode = steps.forward(Cells(model))
         size = self.config.predict_batch_size
 
@@ -122,21 +131,21 @@ class FinderRun:
             return np.concatenate(parts).astype(np.float16)
 
         return grid_features.make(self.bank, self.config.grid.size, place, lambda: kept,
-                                  {"finder": sha256(folder(self.config) / "best.npz")})
+                                  {"word_grounding": sha256(folder(self.config) / "best.npz")})
 
 
 def evaluator(model: WordGrounder, sampler: CaptionSampler):
-    """A function () -> {"loss", "told", "held"} over all rows of the sampler, without dropout."""
+    """A function () -> {"loss", "cooccurrence", "presence"} over all rows of the sampler, without dropout."""
     forward, size = steps.forward(model), sampler.batch_size
 
     def evaluate() -> dict[str, float]:
         sums, asked = np.zeros(2), 0.0
         for inputs, targets, weights in prefetch(lambda start: sampler.questions(sampler.rows[start : start + size]),
                                                  range(0, len(sampler.rows), size)):
-            number = float(weights["told"].sum())
-            sums += number * np.array([float(part) for part in captioning.telling(forward(inputs), targets, weights)])
+            number = float(weights["cooccurrence_labels"].sum())
+            sums += number * np.array([float(part) for part in captioning.grounding_loss(forward(inputs), targets, weights)])
             asked += number
-        told, held = sums / max(asked, 1.0)
-        return {"loss": float(told + held), "told": float(told), "held": float(held)}
+        cooccurrence, presence = sums / max(asked, 1.0)
+        return {"loss": float(cooccurrence + presence), "cooccurrence": float(cooccurrence), "presence": float(presence)}
 
     return evaluate

@@ -33,42 +33,54 @@ def chance(odds: np.ndarray) -> np.ndarray:
 
 
 def test_a_word_is_asked_for_the_other_words_of_its_own_sentence(made):
-    companions, ids = made
-    _, targets, weights = companions.arrays(np.array([2]), 12)
-    told = {place: {TEXTS[companions.told[column]] for column in np.flatnonzero(targets["told"][0, place])} for place in range(12)}
-    assert told[1] == {"coat"} and told[2] == {"red"} and told[4] == {"collar"} and told[5] == {"ribbed"}
-    assert told[7] == {"hem"} and told[8] == {"ribbed"} and all(not told[place] for place in (0, 3, 6, 9, 10, 11))
-    assert np.flatnonzero(weights["told"][0]).tolist() == [1, 2, 4, 5, 7, 8]
+    targets_of, ids = made
+    _, targets, weights = targets_of.arrays(np.array([2]), 12)
+    found = {
+        place: {TEXTS[targets_of.context_words[column]] for column in np.flatnonzero(targets["cooccurrence_labels"][0, place])}
+        for place in range(12)
+    }
+    assert found[1] == {"coat"} and found[2] == {"red"} and found[4] == {"collar"} and found[5] == {"ribbed"}
+    assert found[7] == {"hem"} and found[8] == {"ribbed"} and all(not found[place] for place in (0, 3, 6, 9, 10, 11))
+    assert np.flatnonzero(weights["cooccurrence_labels"][0]).tolist() == [1, 2, 4, 5, 7, 8]
 
 
 def test_priors_are_the_shares_within_the_subcategory(made):
-    companions, _ = made
-    columns = {TEXTS[piece]: column for column, piece in enumerate(companions.told)}
+    targets_of, _ = made
+    columns = {TEXTS[piece]: column for column, piece in enumerate(targets_of.context_words)}
     assert set(columns) == {"coat", "tee", "ribbed", "plain", "collar", "hem", "red"}  # neither "with" nor the stop
-    coat, tee = (chance(companions.arrays(np.array([row]), 12)[1]["cooccurrence_prior"][0, 5]) for row in (0, ROWS - 1))
+    coat, tee = (chance(targets_of.arrays(np.array([row]), 12)[1]["cooccurrence_prior"][0, 5]) for row in (0, ROWS - 1))
     assert coat[columns["ribbed"]] == pytest.approx(0.75, abs=0.03) and coat[columns["plain"]] == pytest.approx(0.25, abs=0.03)
     assert tee[columns["ribbed"]] < 0.03 and tee[columns["plain"]] > 0.95 and coat[columns["hem"]] < 0.03
 
 
 def test_it_is_asked_whether_a_text_has_a_word_where_the_subcategory_leaves_it_open(made):
-    companions, ids = made
-    inputs, targets, weights = companions.arrays(np.array([0, 1, ROWS - 1]), 12)
-    asked = [{TEXTS[piece] for piece, known in zip(row, keep) if known} for row, keep in zip(inputs["candidates"], weights["held"])]
+    targets_of, ids = made
+    inputs, targets, weights = targets_of.arrays(np.array([0, 1, ROWS - 1]), 12)
+    asked = [
+        {TEXTS[piece] for piece, known in zip(row, keep) if known} for row, keep in zip(inputs["candidates"], weights["presence_labels"])
+    ]
     assert asked == [{"plain", "hem"}, {"plain", "hem"}, set()]  # every coat has something ribbed, and the tees are all alike
     hem = inputs["candidates"][0].tolist().index(HEM)
-    assert targets["held"][:2, hem].tolist() == [1, 0] and chance(targets["presence_prior"][0, hem]) == pytest.approx(0.5, abs=0.03)
+    assert targets["presence_labels"][:2, hem].tolist() == [1, 0] and chance(targets["presence_prior"][0, hem]) == pytest.approx(
+        0.5, abs=0.03
+    )
     assert inputs["candidates"].shape[1] <= CANDIDATES
 
 
 def test_rows_that_were_not_learned_from_have_questions_too(made):
-    companions, ids = made
-    _, targets, weights = companions.arrays(np.array([ROWS, ROWS + 1]), 12)
-    assert targets["told"][0].sum() == targets["told"][1].sum() == 6 and np.isfinite(targets["cooccurrence_prior"]).all()
-    assert weights["told"].sum() == 12
+    targets_of, ids = made
+    _, targets, weights = targets_of.arrays(np.array([ROWS, ROWS + 1]), 12)
+    assert (
+        targets["cooccurrence_labels"][0].sum() == targets["cooccurrence_labels"][1].sum() == 6
+        and np.isfinite(targets["cooccurrence_prior"]).all()
+    )
+    assert weights["cooccurrence_labels"].sum() == 12
 
 
 def test_any_length_can_be_asked_for(made):
-    companions, _ = made
+    targets_of, _ = made
     for length in (4, 20):
-        _, targets, weights = companions.arrays(np.array([0, 1]), length)
-        assert targets["told"].shape == (2, length, len(companions.told)) and weights["told"].shape == (2, length)
+        _, targets, weights = targets_of.arrays(np.array([0, 1]), length)
+        assert targets["cooccurrence_labels"].shape == (2, length, len(targets_of.context_words)) and weights[
+            "cooccurrence_labels"
+        ].shape == (2, length)
