@@ -87,11 +87,11 @@ def write(folder: Path, size: str, pictures: int, levels: Sequence[KaleidoLevel]
     for name, array in (("boxes", boxes), ("token_ids", token_ids), ("token_words", token_words)):
         _save(folder / f"{name}.npy", array)
     io.write_text(folder / "table.jsonl", "".join(json.dumps(_line(row)) + "\n" for row in range(pictures)))
-    io.write_text(folder / "left_out.jsonl", "")
+    io.write_text(folder / "skipped.jsonl", "")
     text_file = tokenizer.save(folder).name
-    names = [*shards, "boxes.npy", "token_ids.npy", "token_words.npy", "table.jsonl", "left_out.jsonl", text_file]
+    names = [*shards, "boxes.npy", "token_ids.npy", "token_words.npy", "table.jsonl", "skipped.jsonl", text_file]
     io.write_json(folder / "index.json", {
-        "format": FORMAT, "size": pictures, "left_out": 0, "levels": configs.to_dict(levels),
+        "format": FORMAT, "size": pictures, "skipped": 0, "levels": configs.to_dict(levels),
         "patches": kaleido.num_patches(levels), "vectors": kaleido.num_vectors(levels),
         "encoder": {"name": "random", "weights": "", "feature_size": holds.feature_size},
         "text": {"length": holds.text_length, "file": text_file, "vocabulary": asdict(vocabulary)},

@@ -37,7 +37,7 @@ WITHOUT_BACKEND = ("fetch", "synthesize", "evaluate", "tables")  # commands that
 
 
 STATUS = ("exit status: 0 done; 2 refused, with one message on standard error; 3 done, but a large share of the input was left out\n"
-          "(records: max_left_out); 130 interrupted")
+          "(records: max_skipped); 130 interrupted")
 
 
 class _Wide(argparse.RawDescriptionHelpFormatter):

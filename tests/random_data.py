@@ -40,7 +40,7 @@ def random_bank(folder: Path, levels: tuple[KaleidoLevel, ...] = KALEIDO, shard:
     (folder / "table.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     names = [*shards, "boxes.npy", "token_ids.npy", "token_words.npy", "table.jsonl", words.save(folder).name]
     io.write_json(folder / "index.json", {
-        "format": 1, "size": SIZE, "left_out": 0, "levels": configs.to_dict(levels),
+        "format": 1, "size": SIZE, "skipped": 0, "levels": configs.to_dict(levels),
         "encoder": {"name": "random", "weights": "", "feature_size": FEATURES}, "labels": ["subcategory"], "shards": shards,
         "text": {"length": LENGTH, "file": "vocab.txt", "vocabulary": asdict(words.vocabulary)},
         "files": {name: {"bytes": (folder / name).stat().st_size, "sha256": sha256(folder / name)} for name in names}})

@@ -27,10 +27,10 @@ def build(folder: Path, source: configs.Source, levels=TWO, shard_size: int = 7,
     options = {"encoder": configs.Encoder("pixels", 4, batch_size=3), "text": configs.Text(length=12), "workers": 1,
                "foreground": configs.Foreground("border")} | changes
     config = configs.RecordsConfig(folder, source, levels=levels, shard_size=shard_size, **options)
-    products, left_out = catalogue.read(source)
+    products, skipped = catalogue.read(source)
     mark = builder.claim(config, products)
     assert sum(builder.build_shards(config, products, patch_encoders.build)) == len(products)
-    builder.finish(config, products, left_out, mark)
+    builder.finish(config, products, skipped, mark)
     return Bank(folder)
 
 
@@ -81,10 +81,10 @@ def test_rows_follow_the_catalogue_and_skip_what_was_left_out(tmp_path, source):
     everything = np.tile(np.arange(kaleido.num_vectors(TWO)), (13, 1))
     np.testing.assert_array_equal(bank.features(np.arange(13), everything), whole.features(places, everything))
     np.testing.assert_array_equal(bank.boxes, whole.boxes[places])
-    left = [json.loads(line) for line in (tmp_path / "bank/left_out.jsonl").read_text().splitlines()]
+    left = [json.loads(line) for line in (tmp_path / "bank/skipped.jsonl").read_text().splitlines()]
     assert [row["image_id"] for row in left] == [products[number].image_id for number in sorted(lost)]
     assert all("no such picture" in row["reason"] and row["where"] in row["reason"] for row in left)
-    assert bank.index["left_out"] == len(lost) == 9
+    assert bank.index["skipped"] == len(lost) == 9
 
 
 def test_text_labels_and_splits(tmp_path, source):
@@ -128,7 +128,7 @@ def test_foreground_by_masks(tmp_path, source):
         x1, y1, x2, y2 = row["box"]
         whole = bank.boxes[bank.column("image_id").tolist().index(row["image_id"]), 0]  # level 1 is the box itself
         np.testing.assert_allclose(whole[:4], [x1 / 40, x2 / 40, y1 / 52, y2 / 52], atol=1e-6)
-    left = [json.loads(line) for line in (tmp_path / "bank/left_out.jsonl").read_text().splitlines()]
+    left = [json.loads(line) for line in (tmp_path / "bank/skipped.jsonl").read_text().splitlines()]
     assert [row["image_id"] for row in left] == ["p01/front", "p02/front", "p05/front"]
     for row, words in zip(left, ("no mask is given", "p02-front-mask.png: the picture cannot be decoded", "the mask is 10 x 10")):
         assert words in row["reason"]

@@ -186,7 +186,7 @@ def test_a_bank_of_the_time_before_opens_and_is_not_built_on(world):
     (made / "work.json").write_text(json.dumps({"fingerprint": mark}))
     for path in (made / "shards").iterdir():
         notes = json.loads(path.read_text())
-        path.write_text(json.dumps({"kept": notes["kept"], "left_out": []}))
+        path.write_text(json.dumps({"kept": notes["kept"], "skipped": []}))
     before = content(made)
     for flags in ([], ["--dry-run"]):
         refused(call("records", world.records(shard_size=6), *flags), "an earlier version made this bank.*train on it as it is, or delete")

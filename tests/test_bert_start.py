@@ -59,8 +59,9 @@ def save(prefix: Path, arrays: dict[str, np.ndarray], **config) -> Path:
 @pytest.mark.parametrize("table", TABLES)
 def test_the_text_part_comes_from_bert_and_the_rest_from_the_seed(bert, tmp_path, table):
     prefix, arrays = bert
-    (tmp_path / "config.yaml").write_text(json.dumps({"fresh": {"levels": [vars(level) for level in TABLES[table]], "feature_size": 12,
-                                                                "seed": 9}}))
+    (tmp_path / "config.yaml").write_text(
+        json.dumps({"new_parameters": {"levels": [vars(level) for level in TABLES[table]], "feature_size": 12, "seed": 9}})
+    )
     left = done(prefix, tmp_path / "start.npz", str(tmp_path / "config.yaml"))
     model = rebuild(checkpoints.load_meta(tmp_path / "start.npz"))
     checkpoints.restore(tmp_path / "start.npz", model)
@@ -81,7 +82,7 @@ def test_other_berts(bert, tmp_path):
     prefix, arrays = bert
     other = {f"bert_pre_trained_model/{name}": array for name, array in arrays.items() if not name.startswith("cls/")}
     slots = {"global_step": np.array(1), "bert/pooler/dense/bias/adam_m": np.zeros(16, np.float32), "loss_scale": np.float32(2)}
-    left = done(save(tmp_path / "b/model.ckpt", other | slots, model_type="bert"), tmp_path / "b.npz", "fresh.feature_size=12")
+    left = done(save(tmp_path / "b/model.ckpt", other | slots, model_type="bert"), tmp_path / "b.npz", "new_parameters.feature_size=12")
     assert [line.split()[1] for line in left if line[0] == "+"] == ["bert/pooler/dense/bias/adam_m", "loss_scale"]
     assert {line.split()[1] for line in left if "head_mlm" in line} == {
         f"head_mlm/{part}" for part in ("bias", "dense/kernel", "dense/bias", "layer_norm/beta", "layer_norm/gamma")}
@@ -97,7 +98,7 @@ def test_berts_that_do_not_fit(bert, tmp_path):
     for change, words in (({"num_hidden_layers": 1}, r"\+ bert/encoder/layer_1/"), ({"num_hidden_layers": 3}, "- bert/encoder/layer_2/"),
                           ({"hidden_act": "relu"}, "hidden_act is 'relu'"), ({"type_vocab_size": 16}, r"token_type_embeddings float\[16")):
         save(prefix, arrays, **change)
-        refused(convert(prefix, tmp_path / "a.npz", "fresh.feature_size=12"), words)
+        refused(convert(prefix, tmp_path / "a.npz", "new_parameters.feature_size=12"), words)
     save(prefix, arrays)
     refused(convert(prefix, tmp_path / "a.npz", "optimizer=true", "task=catepred"), "optimizer, task is set, .* no meaning for a BERT")
     prefix.with_name("bert_config.json").unlink()
@@ -127,9 +128,9 @@ def test_the_scale_of_features_is_measured_by_the_run_that_starts_from_it(tmp_pa
               if "layer_1" not in name}
     prefix = save(tmp_path / "bert/model.ckpt", {name: rng.normal(0, 0.02, shape).astype(np.float32) for name, shape in shapes.items()},
                   **sizes)
-    (tmp_path / "fresh.yaml").write_text(json.dumps({"fresh": {
+    (tmp_path / "new_parameters.yaml").write_text(json.dumps({"new_parameters": {
         "levels": [vars(level) for level in TWO], "feature_size": world.bank.feature_size, "standardise_features": True}}))
-    left = done(prefix, tmp_path / "start.npz", str(tmp_path / "fresh.yaml"))
+    left = done(prefix, tmp_path / "start.npz", str(tmp_path / "new_parameters.yaml"))
     assert any(line.startswith("- feature_scale/mean") and "measured by the run that starts from it" in line for line in left)
     scaled = replace(SIZES, max_positions=64, standardise_features=True)
     for name, config in (("pretrain", world.pretrain(init=tmp_path / "start.npz", model=scaled)),

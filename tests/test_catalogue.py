@@ -20,8 +20,8 @@ def source(tmp_path, text, name="table.csv", columns=COLUMNS, **options):
 
 def test_a_row_becomes_a_product(tmp_path):
     table = HEAD + 'a,pics/a.jpg,"Red tie.","Made of  silk,\nlong",f1,front,train,Ties\na,pics/b.jpg,Red tie,,f1,back,train,Ties\n'
-    (one, two), left_out = catalogue.read(source(tmp_path, table))
-    assert not left_out
+    (one, two), skipped = catalogue.read(source(tmp_path, table))
+    assert not skipped
     assert (one.image_id, one.product_id, one.group, one.view, one.split) == ("a/front", "a", "f1", "front", "train")
     assert one.text == "Red tie. Made of silk, long" and two.text == "Red tie"
     assert one.labels == {"category": "Ties"}
@@ -38,12 +38,12 @@ def test_jsonl_and_tsv_hold_the_same(tmp_path):
 def test_rows_that_cannot_be_used_are_left_out_with_the_reason(tmp_path):
     rows = ["a,a.jpg,Tie,,f,,train,T", "a,b.jpg,Tie,,f,,train,T", ",c.jpg,Tie,,f,,train,T", "d,,Tie,,f,,train,T", "e,e.jpg,,,f,,train,T",
             "f,f.jpg,Tie,,f,,,T"]
-    products, left_out = catalogue.read(source(tmp_path, HEAD + "\n".join(rows) + "\n"))
+    products, skipped = catalogue.read(source(tmp_path, HEAD + "\n".join(rows) + "\n"))
     assert [product.image_id for product in products] == ["a"]
-    reasons = [row["reason"] for row in left_out]
+    reasons = [row["reason"] for row in skipped]
     for reason, words in zip(reasons, ("used before, in table.csv, line 2", "no id", "no picture", "no text", "no split")):
         assert words in reason
-    assert left_out[0]["where"] == "table.csv, line 3"
+    assert skipped[0]["where"] == "table.csv, line 3"
 
 
 def test_without_a_split_column_groups_are_split_by_a_hash(tmp_path):

@@ -29,12 +29,12 @@ def read(tmp_path, text: str | bytes, name: str = "table.csv", columns: Columns 
     """({id: (text, category)}, {line: reason})"""
     text = text if isinstance(text, bytes) else text.replace("¦", ",").encode()
     (tmp_path / name).write_bytes(text)
-    products, left_out = catalogue.read(Source(tmp_path / name, columns, **options))
+    products, skipped = catalogue.read(Source(tmp_path / name, columns, **options))
     for product in products:
         kind = product.labels.get("category", "").strip('"')
         assert kind in ("", f"kind{product.product_id}") or product.product_id == hurt, "a cell of another row"
-    lines = {int(re.search(r"line (\d+)$", entry["where"])[1]): entry["reason"] for entry in left_out}
-    assert len(lines) == len(left_out)
+    lines = {int(re.search(r"line (\d+)$", entry["where"])[1]): entry["reason"] for entry in skipped}
+    assert len(lines) == len(skipped)
     return {product.product_id: (product.text, product.labels.get("category", "")) for product in products}, lines
 
 
@@ -73,16 +73,16 @@ QUOTES = {  # rows 2 (and 3) of a table, ¦ between their cells; their texts, or
 def test_a_quote_damages_no_other_row(tmp_path, case, name, separator, ends):
     rows, expected = QUOTES[case]
     table = "".join([HEAD, row(1), *rows, row(8), row(9, "Dress", '"long¦ ""warm"""')])
-    products, left_out = read(tmp_path, table.replace("¦", separator).replace("\n", ends), name)
+    products, skipped = read(tmp_path, table.replace("¦", separator).replace("\n", ends), name)
     assert {"1", "8", "9"} <= products.keys()
     as_read = separator.replace("\t", "")  # a tab is a blank
     assert products["1"] == ("Dress 1. soft", "kind1") and products["9"] == (f'Dress. long{as_read} "warm"', "kind9")
     if "columns" in expected[-1]:
-        assert list(left_out.values()) == expected and list(left_out) == [3, 4][: len(expected)]
+        assert list(skipped.values()) == expected and list(skipped) == [3, 4][: len(expected)]
         assert ("3" in products) == ("next row" in case)
     else:
         expected = [" ".join(words.replace("¦", separator).split()) for words in expected]
-        assert not left_out and [products[str(number)][0] for number in (2, 3)[: len(expected)]] == expected
+        assert not skipped and [products[str(number)][0] for number in (2, 3)[: len(expected)]] == expected
 
 
 @pytest.mark.parametrize("columns", ["title,id,image,category", "category,title,image,id", "id,title,image,category",
@@ -92,15 +92,15 @@ def test_cells_across_lines_in_any_column(tmp_path, columns):
     rows = [dict(zip(("id", "image", "title", "category"), (str(n), f"{n}.jpg", text, f"kind{n}"))) for n, text in enumerate(texts)]
     names = columns.split(",")
     table = "\n".join([columns, *(",".join(cells[name] for name in names) for cells in rows)]) + "\n"
-    products, left_out = read(tmp_path, table, columns=Columns("id", "image", ("title",), labels={"category": "category"}))
+    products, skipped = read(tmp_path, table, columns=Columns("id", "image", ("title",), labels={"category": "category"}))
     expected = [" ".join(text[1:-1].replace('""', '"').split()) for text in texts]
-    assert not left_out and [words for words, _ in products.values()] == expected
+    assert not skipped and [words for words, _ in products.values()] == expected
 
 
 def test_a_line_too_short_for_a_row_is_the_start_of_a_closed_cell(tmp_path):
     lines = ["title,text,id,image,category", "Tie,soft,1,1.jpg,kind1", 'Red,"S', 'M,L",2,2.jpg,kind2', "Tie,soft,3,3.jpg,kind3"]
-    products, left_out = read(tmp_path, "\n".join(lines), columns=Columns("id", "image", ("title",), labels={"category": "category"}))
-    assert list(products) == ["1", "2", "3"] and not left_out
+    products, skipped = read(tmp_path, "\n".join(lines), columns=Columns("id", "image", ("title",), labels={"category": "category"}))
+    assert list(products) == ["1", "2", "3"] and not skipped
 
 
 def test_what_may_be_one_row_or_two_is_left_out(tmp_path):
@@ -108,15 +108,15 @@ def test_what_may_be_one_row_or_two_is_left_out(tmp_path):
     lines = ["id,image,category,type,description", "1,S1,kind1,b,plain", '2,S2,kind2,b,"Sizes and colours', "red,S,M,L,XL", 'end"',
              "3,S3,kind3,b,fine"]
     columns = Columns("id", "image", ("description",), labels={"category": "category"})
-    products, left_out = read(tmp_path, "\n".join(lines) + "\n", columns=columns, hurt="red")
+    products, skipped = read(tmp_path, "\n".join(lines) + "\n", columns=columns, hurt="red")
     assert not any('"' in text for text, *_ in products.values()) and {"1", "3"} <= products.keys() and "2" not in products
-    assert left_out[3] == "a quote opens a cell that may run to line 5, or is not closed"
+    assert skipped[3] == "a quote opens a cell that may run to line 5, or is not closed"
 
 
 def test_a_long_cell_may_stand_before_the_keys(tmp_path):
     text = 'description,image,id\n"size:S,M,L\n\ncare,wash,dry\n\nred, blue",p1.jpg,101\n"soft",p2.jpg,102\n'
-    products, left_out = read(tmp_path, text, columns=Columns("id", "image", ("description",), labels={}))
-    assert list(products) == ["101", "102"] and not left_out and products["101"][0] == "size:S,M,L care,wash,dry red, blue"
+    products, skipped = read(tmp_path, text, columns=Columns("id", "image", ("description",), labels={}))
+    assert list(products) == ["101", "102"] and not skipped and products["101"][0] == "size:S,M,L care,wash,dry red, blue"
 
 
 @pytest.mark.parametrize("distance", [1, 2, 300])
@@ -124,19 +124,19 @@ def test_a_quote_that_another_one_closes_far_below(tmp_path, distance):
     """RFC 4180 alone would make one product of all these rows, and its columns would be as many as they should."""
     rows = [row(number) for number in range(400)]
     rows[50], rows[50 + distance] = row(50, '"70s style'), row(50 + distance, 'chain 18"')
-    products, left_out = read(tmp_path, HEAD + "".join(rows))
-    assert not left_out and len(products) == 400
+    products, skipped = read(tmp_path, HEAD + "".join(rows))
+    assert not skipped and len(products) == 400
     assert products["50"][0] == '"70s style. soft' and products[str(50 + distance)][0] == 'chain 18". soft'
 
 
 @pytest.mark.parametrize("end, kept", [("\n", True), ("\n\n\n", True), ("", False)])
 def test_a_quote_that_is_open_at_the_end(tmp_path, end, kept):
     last = '3¦3.jpg¦"70s¦soft¦kind3'
-    products, left_out = read(tmp_path, HEAD + row(1) + row(2) + last + end)
+    products, skipped = read(tmp_path, HEAD + row(1) + row(2) + last + end)
     assert products.keys() - {"3"} == {"1", "2"}
-    assert ("3" in products) == kept and left_out == ({} if kept else {4: "a quote opens a cell and is not closed"})  # perhaps cut off
-    products, left_out = read(tmp_path, HEAD + row(1) + row(2) + '3,3.jpg,Dress,"one line\nand one more\n')
-    assert list(products) == ["1", "2"] and list(left_out) == [4, 5]
+    assert ("3" in products) == kept and skipped == ({} if kept else {4: "a quote opens a cell and is not closed"})  # perhaps cut off
+    products, skipped = read(tmp_path, HEAD + row(1) + row(2) + '3,3.jpg,Dress,"one line\nand one more\n')
+    assert list(products) == ["1", "2"] and list(skipped) == [4, 5]
 
 
 def test_rows_of_a_csv_writer_are_read_as_it_wrote_them(tmp_path):
@@ -148,8 +148,8 @@ def test_rows_of_a_csv_writer_are_read_as_it_wrote_them(tmp_path):
         text = io.StringIO(newline="")
         separator = draw.choice(",\t")
         csv.writer(text, delimiter=separator, quoting=draw.choice([csv.QUOTE_MINIMAL, csv.QUOTE_ALL])).writerows([NAMES, *rows])
-        products, left_out = read(tmp_path, text.getvalue(), "t.tsv" if separator == "\t" else "t.csv", text_separator="|")
-        assert not left_out
+        products, skipped = read(tmp_path, text.getvalue(), "t.tsv" if separator == "\t" else "t.csv", text_separator="|")
+        assert not skipped
         for number, _, title, description, category in rows:
             assert products[number] == (" ".join(f"{title.strip()}|{description}".split()), category) or "|" in products[number][0]
             words = "".join(f"{title}{description}".split())
@@ -159,8 +159,8 @@ def test_rows_of_a_csv_writer_are_read_as_it_wrote_them(tmp_path):
 def test_one_quote_put_anywhere_damages_no_other_row(tmp_path):
     draw = random.Random(8)
     good = [row(n, *draw.sample(["Tie", '"a ""fine"" tie"', '"red, soft"', '"two\nlines"', '18" tie', '""'], 2)) for n in range(20)]
-    whole, left_out = read(tmp_path, HEAD + "".join(good))
-    assert not left_out and len(whole) == 20
+    whole, skipped = read(tmp_path, HEAD + "".join(good))
+    assert not skipped and len(whole) == 20
     for _ in range(300):
         number = draw.randrange(20)
         place = draw.randrange(len(good[number].split("¦")[0]) + 1, len(good[number]))
@@ -191,10 +191,10 @@ LINES = {  # the second line of three: what is left out
 @pytest.mark.parametrize("case", LINES)
 def test_lines_that_cannot_be_used_are_left_out_all_at_once(tmp_path, case):
     line, reason = LINES[case]
-    products, left_out = read(tmp_path, HEAD + row(1) + line + row(8) + row(9) + row(10) + line)
+    products, skipped = read(tmp_path, HEAD + row(1) + line + row(8) + row(9) + row(10) + line)
     assert list(products) == ["1", "8", "9", "10"]
-    first, *_ = left_out
-    assert first == 3 and reason in left_out[3] and len(left_out) == (4 if case == "a lone line end" else 2)
+    first, *_ = skipped
+    assert first == 3 and reason in skipped[3] and len(skipped) == (4 if case == "a lone line end" else 2)
 
 
 @pytest.mark.parametrize("text", [
@@ -209,8 +209,8 @@ def test_lines_that_cannot_be_used_are_left_out_all_at_once(tmp_path, case):
     HEAD + row(1) + row(2).replace("Dress 2", "Dress\u20282"),
 ])
 def test_harmless_oddities(tmp_path, text):
-    products, left_out = read(tmp_path, text)
-    assert not left_out and products == {"1": ("Dress 1. soft", "kind1"), "2": ("Dress 2. soft", "kind2")}
+    products, skipped = read(tmp_path, text)
+    assert not skipped and products == {"1": ("Dress 1. soft", "kind1"), "2": ("Dress 2. soft", "kind2")}
 
 
 COMMAS = (HEAD + row(1)).replace("¦", ",")
@@ -245,8 +245,8 @@ def test_a_mapped_column_that_stands_twice_is_refused(tmp_path, name):
 
 
 def test_columns_of_no_use_may_stand_twice(tmp_path):
-    products, left_out = read(tmp_path, HEAD.replace("\n", ",note,note\n") + row(1).replace("\n", ",a,b\n"))
-    assert list(products) == ["1"] and not left_out
+    products, skipped = read(tmp_path, HEAD.replace("\n", ",note,note\n") + row(1).replace("\n", ",a,b\n"))
+    assert list(products) == ["1"] and not skipped
 
 
 def test_keys_that_stand_twice_in_an_object(tmp_path):
@@ -254,9 +254,9 @@ def test_keys_that_stand_twice_in_an_object(tmp_path):
     lines[1] = lines[1].replace('"title"', '"title": "hidden", "title"')
     columns = Columns("id", "image", ("title",), labels={"category": "category"}, parts="parts")
     lines[3] = lines[3].replace("[]", '[{"word": "a", "box": [0, 0, 1, 1], "box": [0, 0, 2, 2]}]')
-    products, left_out = read(tmp_path, "\n".join(lines), "t.jsonl", columns)
+    products, skipped = read(tmp_path, "\n".join(lines), "t.jsonl", columns)
     assert list(products) == ["1", "3", "5"]
-    assert left_out == {2: "the key 'title' stands twice in the object", 4: "the key 'parts' stands twice in the object"}
+    assert skipped == {2: "the key 'title' stands twice in the object", 4: "the key 'parts' stands twice in the object"}
 
 
 # --- words for nothing --------------------------------------------------------------------------------------------------
@@ -270,9 +270,9 @@ def test_words_for_nothing_are_neither_words_nor_classes(tmp_path, word):
     columns = Columns("id", "image", ("title", "description"), "family", ("side",), labels={"category": "category"}, mask="mask")
     text = (HEAD.replace("\n", ",family,side,mask\n") + f"1,1.jpg,{word},soft,{word},{word},{word},{word}\n2,2.jpg,{word},,kind2,f,s,m\n"
             f"3,3.jpg,{word} dress,so {word},kind3,f,s,m\n")
-    products, left_out = read(tmp_path, text, columns=columns)
+    products, skipped = read(tmp_path, text, columns=columns)
     assert products == {"1": ("soft", ""), "3": (" ".join(f"{word} dress. so {word}".split()), "kind3")}
-    assert left_out == {3: "no text in 'title', 'description'"}
+    assert skipped == {3: "no text in 'title', 'description'"}
     (one, _), _ = catalogue.read(Source(tmp_path / "table.csv", columns))
     assert (one.group, one.view, one.image_id, one.load_mask) == ("1", "", "1", None)
 
@@ -287,9 +287,9 @@ def test_what_json_has_for_nothing(tmp_path):
     lines = [f'{{"id": {n}, "image": "{n}.jpg", "title": {value}, "description": "soft", "category": {value}, "split": "train"}}'
              for n, value in enumerate(("NaN", "Infinity", "-Infinity", "null", '"NaN"', "1e999"))]
     lines += ['{"id": NaN, "image": "9.jpg", "title": "Dress"}', '{"id": 10, "image": NaN, "title": "Dress", "description": ""}']
-    products, left_out = read(tmp_path, "\n".join(lines), "t.jsonl")
+    products, skipped = read(tmp_path, "\n".join(lines), "t.jsonl")
     assert products == {str(number): ("soft", "") for number in range(6)}
-    assert left_out == {7: "no id in column 'id'", 8: "no picture in column 'image'"}
+    assert skipped == {7: "no id in column 'id'", 8: "no picture in column 'image'"}
 
 
 def test_what_counted_as_nothing_is_told(tmp_path):
@@ -305,11 +305,11 @@ def test_what_counted_as_nothing_is_told(tmp_path):
 def test_broken_lines_of_jsonl_are_left_out(tmp_path):
     good = [f'{{"id": {number}, "image": "a.jpg", "title": "Dress"}}' for number in range(8)]
     bad = ['{"id": 9, "image": ', "[1]", '{"id": 9, "title": "\\ud83d"}', '"text"', "[" * 100_000, "9" * 5000]
-    products, left_out = read(tmp_path, "\ufeff" + "\r\n".join([*good[:4], "", *bad, *good[4:]]), "t.jsonl",
+    products, skipped = read(tmp_path, "\ufeff" + "\r\n".join([*good[:4], "", *bad, *good[4:]]), "t.jsonl",
                               Columns("id", "image", ("title",)))
-    assert len(products) == 8 and list(left_out) == [6, 7, 8, 9, 10, 11]
+    assert len(products) == 8 and list(skipped) == [6, 7, 8, 9, 10, 11]
     expected = ("not valid JSON", "holds a list", "half a character", "holds a str", "not valid JSON", "")
-    assert all(words in reason for words, reason in zip(expected, left_out.values(), strict=True))
+    assert all(words in reason for words, reason in zip(expected, skipped.values(), strict=True))
 
 
 def test_a_key_that_some_objects_lack(tmp_path):
@@ -325,9 +325,9 @@ def test_parts_that_are_none(tmp_path):
         ([], None, float("nan"), "text", [{"word": "hem", "box": [0, 0, 1]}], [{"word": "hem", "box": [0, 0, 1, float("nan")]}]))]
     text = "\n".join(map(json.dumps, rows))
     (tmp_path / "t.jsonl").write_text(text)
-    products, left_out = catalogue.read(Source(tmp_path / "t.jsonl", Columns("id", "image", ("title",), parts="parts")))
+    products, skipped = catalogue.read(Source(tmp_path / "t.jsonl", Columns("id", "image", ("title",), parts="parts")))
     assert [product.image_id for product in products] == ["0", "1", "2"]
-    assert all("'parts' holds no list of parts" in entry["reason"] for entry in left_out) and len(left_out) == 3
+    assert all("'parts' holds no list of parts" in entry["reason"] for entry in skipped) and len(skipped) == 3
 
 
 # --- the command --------------------------------------------------------------------------------------------------------
@@ -343,12 +343,12 @@ def test_the_rows_are_accounted_for(fresh):
     edit(fresh.source, lambda rows: (rows[3].update(text="nan"), rows.append(rows[5])))
     with open(fresh.source.table, "a") as file:
         file.write('{"id": \n')
-    done = call("records", fresh.records(max_left_out=0.2))
+    done = call("records", fresh.records(max_skipped=0.2))
     assert done.status == 0 and "24 rows read: 21 used, 3 left out" in done.out and not done.err.count("kaleidobert records")
     for line in ("the line is not valid JSON x 1: table.jsonl, line 24", "no text in 'text' x 1: table.jsonl, line 4",
                  "the id was used before x 1: table.jsonl, line 23", "1 cells of 'text' count as empty (source.missing): 'nan' x 1"):
         assert line in done.out
-    left = [json.loads(line) for line in (fresh.folder / "made/left_out.jsonl").read_text().splitlines()]
+    left = [json.loads(line) for line in (fresh.folder / "made/skipped.jsonl").read_text().splitlines()]
     assert [row["where"] for row in left] == ["table.jsonl, line 4", "table.jsonl, line 23", "table.jsonl, line 24"]
 
 
@@ -362,13 +362,13 @@ def test_a_large_share_left_out_is_no_success_but_the_bank_stays(fresh):
         assert done.status == 3 and "Traceback" not in done.err
         (message,) = [line for line in done.err.splitlines() if line.startswith("kaleidobert records: ")]
         assert re.search(r"table.jsonl: \d of 22 rows were left out \(.*%\): the id was used before x 3: .*line 2, line 3, line 4", message)
-        assert re.search("the bank of the other .* is complete; expected: at most 10% .max_left_out.", message)
+        assert re.search("the bank of the other .* is complete; expected: at most 10% .max_skipped.", message)
         assert "4 rows have an id or a group such as '1.00123E+12', which looks rounded by a spreadsheet" in done.out
         assert (fresh.folder / "made/index.json").is_file()
     refused_by_dry_run = call("records", fresh.records("other"), "--dry-run")
     assert refused_by_dry_run.status == 3 and "3 of 22 rows were left out (13.6%)" in refused_by_dry_run.err
     assert not (fresh.folder / "other").exists()
-    assert call("records", fresh.records(max_left_out=0.5)).status == 0
+    assert call("records", fresh.records(max_skipped=0.5)).status == 0
 
 
 def test_pictures_that_cannot_be_read_count_too(fresh):
@@ -380,7 +380,7 @@ def test_pictures_that_cannot_be_read_count_too(fresh):
 
 @pytest.mark.parametrize("share", [-0.1, 1.5, float("nan")])
 def test_a_share_is_a_share(fresh, share):
-    refused(call("records", fresh.records(max_left_out=share)), "max_left_out is .*expected: a share, 0 to 1")
+    refused(call("records", fresh.records(max_skipped=share)), "max_skipped is .*expected: a share, 0 to 1")
 
 
 def test_help_tells_the_exit_statuses(capsys):

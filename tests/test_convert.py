@@ -194,9 +194,9 @@ def test_what_makes_no_sense(tmp_path):
              (tmp_path / "none", "b.npz", [], "holds 0 checkpoints: none"), (tmp_path / "no", "b.npz", [], "no.index: cannot be read"),
              (tmp_path / "no.npz", "c/d", [], "no.npz: there is no such checkpoint"),
              (tmp_path / "a.npz", "c/d", ["model=x"], "model is set, which has no meaning for a checkpoint of ours"),
-             (prefix, "b.npz", ["fresh.seed=3"], "fresh is set, which has no meaning for a Kaleido-BERT"),
+             (prefix, "b.npz", ["new_parameters.seed=3"], "new_parameters is set, which has no meaning for a Kaleido-BERT"),
              (prefix, "b.npz", ["task=subcatepred"], "- subcatepred_dense/kernel"), (prefix, "b.npz", ["task=brand"], "task is 'brand'"),
-             (prefix, "b.npz", ["fresh.seed=-1"], "seed is -1")]
+             (prefix, "b.npz", ["new_parameters.seed=-1"], "seed is -1")]
     for source, target, words, message in cases:
         refused(convert(source, tmp_path / target, *words), message)
     assert not (tmp_path / "b.npz").exists() and not (tmp_path / "c").exists()

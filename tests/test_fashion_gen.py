@@ -45,10 +45,10 @@ def test_every_row_of_the_files_becomes_a_picture_of_a_product(tmp_path, padding
     folder = raw.write_h5(tmp_path / "raw", padding=padding[:1])
     if len(padding) > 1:
         change(folder, "train", "input_name", lambda values: [value[:-5] + b"\0" * 5 for value in values])
-    products, left_out = table.read(source(folder))
+    products, skipped = table.read(source(folder))
     expected = [(split, row) for split, name in (("train", "train"), ("val", "validation"))
                 for row in raw.pictures(name, 9 if split == "train" else 6)]
-    assert not left_out and len(products) == len(expected)
+    assert not skipped and len(products) == len(expected)
     for product, (split, row) in zip(products, expected):
         assert (product.product_id, product.group, product.split) == (str(row.product), str(row.product), split)
         assert product.image_id == f"{row.product}/id_gridfs_{row.view + 1}"
@@ -60,8 +60,8 @@ def test_every_row_of_the_files_becomes_a_picture_of_a_product(tmp_path, padding
 
 def test_the_extracted_release_holds_the_same_products(tmp_path):
     one, _ = table.read(source(raw.write_h5(tmp_path / "raw")))
-    two, left_out = table.read(source(raw.write_extracted(tmp_path / "raw"), "fashion_gen_extracted"))
-    assert not left_out and len(one) == len(two)
+    two, skipped = table.read(source(raw.write_extracted(tmp_path / "raw"), "fashion_gen_extracted"))
+    assert not skipped and len(one) == len(two)
     for a, b in zip(one, two):
         assert (a.product_id, a.split, a.labels["category"]) == (b.product_id, b.split, b.labels["category"])
         assert a.text.endswith(b.text) and np.array_equal(a.load_image(), b.load_image())
@@ -128,18 +128,18 @@ def test_views_that_contradict_their_product_are_left_out(tmp_path):
     change(folder, "train", "input_category", lambda values: [*values[:5], b"JEANS", *values[6:]])
     change(folder, "train", "input_description", lambda values: [*values[:-1], b"\0 "])
     change(folder, "train", "input_name", lambda values: [*values[:-1], b""])
-    _, left_out = table.read(source(folder))
-    assert [row["where"].split(", ")[1] for row in left_out] == ["row 2", "row 5", "row 20"]
-    assert "the text is not that of another view of the product, 86612/id_gridfs_1" in left_out[0]["reason"]
-    assert "category is 'JEANS', but 'KEYCHAINS' in another view of the product, 86619/id_gridfs_1" in left_out[1]["reason"]
-    assert "no text" in left_out[2]["reason"]
+    _, skipped = table.read(source(folder))
+    assert [row["where"].split(", ")[1] for row in skipped] == ["row 2", "row 5", "row 20"]
+    assert "the text is not that of another view of the product, 86612/id_gridfs_1" in skipped[0]["reason"]
+    assert "category is 'JEANS', but 'KEYCHAINS' in another view of the product, 86619/id_gridfs_1" in skipped[1]["reason"]
+    assert "no text" in skipped[2]["reason"]
 
 
 def test_a_pose_that_comes_twice_gets_a_number(tmp_path):
     folder = raw.write_h5(tmp_path / "raw")
     change(folder, "train", "input_pose", lambda values: [b"id_gridfs_1"] * len(values))
-    products, left_out = table.read(source(folder))
-    assert not left_out
+    products, skipped = table.read(source(folder))
+    assert not skipped
     assert [product.view for product in products if product.product_id == "86619"] == ["id_gridfs_1", "id_gridfs_1-2", "id_gridfs_1-3"]
 
 
@@ -276,5 +276,5 @@ def test_left_out_rows_are_in_the_bank(tmp_path):
     change(folder, "validation", "input_gender", lambda values: [*values[:2], b"Unisex", *values[3:]])
     world = World(tmp_path, TWO)
     assert call("records", world.records(source=source(folder), text=configs.Text(length=20))).status == 0
-    (row,) = [json.loads(line) for line in (tmp_path / "made/left_out.jsonl").read_text().splitlines()]
+    (row,) = [json.loads(line) for line in (tmp_path / "made/skipped.jsonl").read_text().splitlines()]
     assert row["where"] == "fashiongen_256_256_validation.h5, row 2" and "gender is 'Unisex', but 'Women'" in row["reason"]

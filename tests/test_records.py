@@ -74,9 +74,9 @@ def test_odd_pictures_are_read_and_broken_ones_left_out_with_the_reason(fresh):
         paths[number].unlink() if bytes_ is None else paths[number].write_bytes(bytes_)
     done = call("records", fresh.records())
     made = fresh.folder / "made"
-    assert done.status == 3 and "7 left out" in done.out and str(made / "left_out.jsonl") in done.out
+    assert done.status == 3 and "7 left out" in done.out and str(made / "skipped.jsonl") in done.out
     assert Bank(made).column("image_id").tolist() == names[:4] + names[11:]
-    left = [json.loads(line) for line in (made / "left_out.jsonl").read_text().splitlines()]
+    left = [json.loads(line) for line in (made / "skipped.jsonl").read_text().splitlines()]
     assert [row["image_id"] for row in left] == names[4:11]
     for row, path, words in zip(left, paths[4:11], [*(words for _, words in broken.values()), "1 x 1 pixels.*at least 2 x 2"]):
         assert re.search(words, row["reason"]) and row["where"] == str(path)
@@ -88,7 +88,7 @@ def test_no_usable_picture_is_a_failure_that_can_be_mended(fresh):
     shutil.copy(fresh.folder / "elsewhere/table.jsonl", fresh.folder / "catalogue")
     edit(fresh.source, lambda rows: rows.append(rows[0]))  # a row left out for another reason
     refused(call("records", fresh.records()), r"none of 22 pictures.*\(the first: .*p00-front.png: there is no such picture",
-            "left_out.jsonl", "to fix: correct the files or source.images and run the same command again")
+            "skipped.jsonl", "to fix: correct the files or source.images and run the same command again")
     source = replace(fresh.source, images=fresh.folder / "elsewhere")
     assert call("records", fresh.records(source=source)).status == 0 and Bank(fresh.folder / "made").size == 22
 
@@ -96,7 +96,7 @@ def test_no_usable_picture_is_a_failure_that_can_be_mended(fresh):
 def test_double_ids_and_empty_texts_are_left_out(fresh):
     edit(fresh.source, lambda rows: (rows[3].update(text="  "), rows.append(rows[5])))
     done = call("records", fresh.records())
-    left = [json.loads(line) for line in (fresh.folder / "made/left_out.jsonl").read_text().splitlines()]
+    left = [json.loads(line) for line in (fresh.folder / "made/skipped.jsonl").read_text().splitlines()]
     assert done.status == 0 and "2 left out" in done.out
     assert [row["where"] for row in left] == ["table.jsonl, line 4", "table.jsonl, line 23"]
     assert "no text in 'text'" in left[0]["reason"] and "used before, in table.jsonl, line 6" in left[1]["reason"]
@@ -120,7 +120,7 @@ def test_an_encoder_that_returns_nan(fresh, monkeypatch):
     monkeypatch.setattr(patch_encoders, "build", broken)
     monkeypatch.setattr(builder, "_ENCODERS", {})
     done = call("records", fresh.records())
-    left = [json.loads(line) for line in (fresh.folder / "made/left_out.jsonl").read_text().splitlines()]
+    left = [json.loads(line) for line in (fresh.folder / "made/skipped.jsonl").read_text().splitlines()]
     lost = [name for number, name in enumerate(names) if number % 9 == 0 or name == "p03/front"]
     assert done.status == 3 and [row["image_id"] for row in left] == lost == ["p00/front", "p03/front", "p06/back", "p13/front"]
     assert all(("is empty" if row["image_id"] == "p03/front" else "NaN or infinite feature") in row["reason"] for row in left)

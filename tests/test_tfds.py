@@ -166,8 +166,8 @@ def test_a_dry_run_writes_nothing(source, tmp_path):
 def test_other_peoples_features(source):
     columns = Columns("row", "image", ("captions/text",), mask="mask",
                       labels={"kind": "label", "number": "image/id", "colour": "colours", "maker": "about/maker"})
-    products, left_out = table.read(odd(source, columns))
-    assert len(products) == 8 and [row["reason"][:7] for row in left_out] == ["no text", "no text"]  # without captions
+    products, skipped = table.read(odd(source, columns))
+    assert len(products) == 8 and [row["reason"][:7] for row in skipped] == ["no text", "no text"]  # without captions
     by_number = {product.labels["number"]: product for product in products if product.split == "train"}
     one = by_number["3"]
     assert one.text == "cäption 3" and one.labels == {"kind": "hat", "number": "3", "colour": "5", "maker": "me"}

@@ -54,11 +54,11 @@ def make_bank(folder: Path, source: configs.Source, levels: tuple[KaleidoLevel, 
     """The opened bank of a catalogue, with the pixels encoder (F = 192)."""
     config = configs.RecordsConfig(folder, source, configs.Foreground("border"), encoder=configs.Encoder("pixels", 8, turned=turned),
                                    levels=levels, text=configs.Text(length=text_length), workers=1)
-    products, left_out = table.read(source)
+    products, skipped = table.read(source)
     mark = builder.claim(config, products)
     for _ in builder.build_shards(config, products, patch_encoders.build):
         pass
-    builder.finish(config, products, left_out, mark)
+    builder.finish(config, products, skipped, mark)
     return Bank(folder)
 
 

@@ -33,19 +33,19 @@ def dry_run(config: RecordsConfig) -> None:
     labels = ((product.split, product.labels) for product in products)
     for line in classes.report(classes.tabulate(labels, list(config.source.columns.labels))):
         print(line)
-    _account(config, reading, reading.left_out)
+    _account(config, reading, reading.skipped)
 
 
 def run(config: RecordsConfig) -> None:
     """Make the bank; an interrupted run continues where it stopped.
 
-    Incomplete where more than config.max_left_out of the rows were left out; the bank of the others is complete then.
+    Incomplete where more than config.max_skipped of the rows were left out; the bank of the others is complete then.
     """
     reading = _read(config)
     products = reading.products
     mark = builder.claim(config, products)
-    if reading.left_out:
-        print(f"{len(reading.left_out):,} rows of the table cannot be used: {'; '.join(table.account(reading.left_out)[:REASONS])}")
+    if reading.skipped:
+        print(f"{len(reading.skipped):,} rows of the table cannot be used: {'; '.join(table.account(reading.skipped)[:REASONS])}")
     if config.source.kind == "tfds":
         _write_pictures(config, products)
     builder.refresh(config, _compare(config, products, dry=False))
@@ -53,7 +53,7 @@ def run(config: RecordsConfig) -> None:
     with tqdm(total=len(products), unit="picture", desc="records") as bar:
         for count in build_shards(config, products, patch_encoders.build, foreground_net.build):
             bar.update(count)
-    index = builder.finish(config, products, reading.left_out, mark)
+    index = builder.finish(config, products, reading.skipped, mark)
     bank = Bank(config.bank)
     sizes = describe(bank)
     print(f"bank: {config.bank}: {sizes['pictures']:,} pictures {sizes['splits']}, {sizes['patches']} patches of "
@@ -63,30 +63,30 @@ def run(config: RecordsConfig) -> None:
     fallbacks = Counter(row["fallback"] for row in bank.table if row["fallback"])
     for reason, count in fallbacks.items():
         print(f"{count:,} pictures taken whole: {reason}")
-    with open(config.bank / "left_out.jsonl", encoding="utf-8") as file:
-        left_out = [json.loads(line) for line in file]
-    if left_out:
-        print(f"{len(left_out):,} left out; the reasons are in {config.bank / 'left_out.jsonl'}\n"
+    with open(config.bank / "skipped.jsonl", encoding="utf-8") as file:
+        skipped = [json.loads(line) for line in file]
+    if skipped:
+        print(f"{len(skipped):,} left out; the reasons are in {config.bank / 'skipped.jsonl'}\n"
               "  once their pictures are mended, the same command takes them in; once their rows are, delete the bank before it")
-    _account(config, reading, left_out)
+    _account(config, reading, skipped)
 
 
-def _account(config: RecordsConfig, reading: table.Reading, left_out: Sequence[table.LeftOut]) -> None:
+def _account(config: RecordsConfig, reading: table.Reading, skipped: Sequence[table.LeftOut]) -> None:
     """Print what became of the rows that were read; Incomplete where too many of them were left out."""
-    rows = len(reading.products) + len(reading.left_out)
+    rows = len(reading.products) + len(reading.skipped)
     for line in reading.notes():
         print(line)
-    print(f"{rows:,} rows read: {rows - len(left_out):,} used, {len(left_out):,} left out")
-    lines = table.account(left_out)
+    print(f"{rows:,} rows read: {rows - len(skipped):,} used, {len(skipped):,} left out")
+    lines = table.account(skipped)
     for line in lines[:REASONS]:
         print(f"  {line}")
     if len(lines) > REASONS:
         print(f"  and {len(lines) - REASONS:,} other reasons")
-    if len(left_out) > config.max_left_out * rows:
-        share = f"{100 * len(left_out) / rows:.3g}%"
-        bank = f"the bank of the other {rows - len(left_out):,} is complete" if (config.bank / "index.json").is_file() else ""
-        raise Incomplete(f"{len(left_out):,} of {rows:,} rows were left out ({share}): {lines[0]}" + (f"; {bank}" if bank else ""),
-                         str(config.source.table), f"at most {100 * config.max_left_out:.3g}% (max_left_out)",
+    if len(skipped) > config.max_skipped * rows:
+        share = f"{100 * len(skipped) / rows:.3g}%"
+        bank = f"the bank of the other {rows - len(skipped):,} is complete" if (config.bank / "index.json").is_file() else ""
+        raise Incomplete(f"{len(skipped):,} of {rows:,} rows were left out ({share}): {lines[0]}" + (f"; {bank}" if bank else ""),
+                         str(config.source.table), f"at most {100 * config.max_skipped:.3g}% (max_skipped)",
                          "mend them and make the bank again, or go on with the others")
 
 
@@ -117,8 +117,8 @@ def _read(config: RecordsConfig) -> table.Reading:
     for name, (value, least) in sizes.items():
         if value < least:
             raise UserError(f"{name} is {value}", "records", f"at least {least}")
-    if not 0 <= config.max_left_out <= 1:
-        raise UserError(f"max_left_out is {config.max_left_out}", "records", "a share, 0 to 1")
+    if not 0 <= config.max_skipped <= 1:
+        raise UserError(f"max_skipped is {config.max_skipped}", "records", "a share, 0 to 1")
     patch_encoders.feature_size(config.encoder)
     if config.beam.runner:
         beam.check(config)

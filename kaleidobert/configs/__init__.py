@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from kaleidobert import levels
-from kaleidobert.configs.data import Captioner, ConvertConfig, Data, Decoding, FetchConfig, Fresh, Grid, Regions, TrainingData
+from kaleidobert.configs.data import Captioner, ConvertConfig, Data, Decoding, FetchConfig, Grid, NewParameters, Regions, TrainingData
 from kaleidobert.configs.evaluation import (
     CaptionConfig,
     EvaluateConfig,
@@ -23,7 +23,7 @@ from kaleidobert.errors import UserError
 from kaleidobert.levels import KALEIDO, KaleidoLevel
 
 __all__ = ["differences", "dump", "load", "to_dict", "Beam", "Columns", "Data", "TrainingData", "Encoder", "Foreground", "Source",
-           "Text", "SynthesizeConfig", "RecordsConfig", "FetchConfig", "ConvertConfig", "Fresh", "Grid", "Captioner", "Decoding",
+           "Text", "SynthesizeConfig", "RecordsConfig", "FetchConfig", "ConvertConfig", "NewParameters", "Grid", "Captioner", "Decoding",
            "Regions", "Model", "Sampling", "Losses", "Train", "Noise", "Matching", "AlignConfig",
            "TrainForegroundConfig", "PretrainConfig", "ClassifyConfig", "RetrieveConfig", "InspectConfig", "TablesConfig",
            "CaptionConfig", "Writing", "EvaluateConfig", "EvaluationData", "PredictionColumns", "ProtocolName", "ScoreColumns"]

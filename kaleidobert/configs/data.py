@@ -34,7 +34,7 @@ class FetchConfig(Checked):
 
 
 @dataclass(frozen=True)
-class Fresh(Checked):
+class NewParameters(Checked):
     """What a BERT lacks and is drawn anew."""
     levels: tuple[KaleidoLevel, ...] = KALEIDO
     feature_size: int = 2048  # of the bank to train on
@@ -63,7 +63,7 @@ class ConvertConfig:
     vocabulary: Path | None = None  # vocab.txt; default: likewise
     task: Literal["", "pretraining", "catepred", "subcatepred"] = ""  # whose heads; empty = as the source says
     optimizer: bool = False  # take the state of Adam along
-    fresh: Fresh = Fresh()
+    new_parameters: NewParameters = NewParameters()
     files: FilesFormat = FilesFormat()
     storage: Literal["", "float16", "uint8"] = ""  # of a bank as the source: how its copy holds the features
 

@@ -94,7 +94,7 @@ class RecordsConfig:
     workers: int = 0  # processes; 0 = one per NVIDIA GPU where the encoder is a network, without a GPU one per core
     threads: int = 0  # of each process, that read and cut pictures while others are encoded; 0 = the cores, shared among processes
     beam: Beam = Beam()  # make the shards on a Beam runner instead
-    max_left_out: float = 0.1  # share of rows; where more are left out, the bank of the others is made and the exit status is 3
+    max_skipped: float = 0.1  # share of rows; where more are left out, the bank of the others is made and the exit status is 3
 
 
 @dataclass(frozen=True)

@@ -65,7 +65,9 @@ class CaptionerRun:
         self.pieces = CaptionVocabulary(bank, self.rows.train, config.captioner.min_count)
         self.cells, self.feature_size = grid_encoders.describe(config.grid)
         self.tokenizer, self.model, self.grids = bank.tokenizer(), None, None
-        self.cooccurrence = word_grounding.cooccurrence_targets(config, bank, self.pieces, self.rows.train) if config.captioner.grounding else None
+        self.cooccurrence = (
+            word_grounding.cooccurrence_targets(config, bank, self.pieces, self.rows.train) if config.captioner.grounding else None
+        )
         self.word_grounding = word_grounding.WordGroundingRun(config, bank, self.pieces, self.cooccurrence) if self.cooccurrence else None
 
     @property

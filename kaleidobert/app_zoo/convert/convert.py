@@ -12,7 +12,7 @@ import numpy as np
 from kaleidobert import io
 from kaleidobert.app_zoo import lineage
 from kaleidobert.app_zoo.convert import data
-from kaleidobert.configs import ConvertConfig, Fresh
+from kaleidobert.configs import ConvertConfig, NewParameters
 from kaleidobert.errors import UserError
 from kaleidobert.model_zoo import checkpoints
 from kaleidobert.model_zoo.kaleidobert import Classifier, Pretrainer, TaskModel, rebuild
@@ -73,8 +73,16 @@ def _plan(config: ConvertConfig) -> Plan:
                         f"one that ends in {OURS}, ours, and one that does not")
     _check_free(config.target)
     bert = not ours and is_bert(released.open_weights(source))
-    unused = [name for name, value in (("fresh", not bert and config.fresh != Fresh()), ("model", ours and config.model),
-                                       ("optimizer", bert and config.optimizer), ("task", bert and config.task in LABELS)) if value]
+    unused = [
+        name
+        for name, value in (
+            ("new_parameters", not bert and config.new_parameters != NewParameters()),
+            ("model", ours and config.model),
+            ("optimizer", bert and config.optimizer),
+            ("task", bert and config.task in LABELS),
+        )
+        if value
+    ]
     if unused:
         what = "a BERT" if bert else "a checkpoint of ours" if ours else "a Kaleido-BERT"
         raise UserError(f"{', '.join(unused)} is set, which has no meaning for {what}", str(source), fix="leave it out")
@@ -116,12 +124,12 @@ def _from_released(config: ConvertConfig, prefix: Path) -> Plan:
 
 def _from_bert(config: ConvertConfig, prefix: Path) -> Plan:
     path = _model_file(config, prefix, bert_start.CONFIGS)
-    fresh, vocabulary = config.fresh, config.vocabulary or beside(prefix, ["vocab.txt"])
-    model, lines = bert_start.start(prefix, path, fresh.levels, fresh.feature_size, fresh.seed, fresh.standardise_features)
+    new, vocabulary = config.new_parameters, config.vocabulary or beside(prefix, ["vocab.txt"])
+    model, lines = bert_start.start(prefix, path, new.levels, new.feature_size, new.seed, new.standardise_features)
     meta = released.origin(prefix, vocabulary, model.backbone.vocabulary_size)
     meta |= {"lineage": lineage.converted("text part of a BERT", False)}
     meta.pop("step", None)  # that of BERT
-    meta |= {"unadapted": True} if fresh.standardise_features else {}  # the scale of features, which a run measures on its data
+    meta |= {"unadapted": True} if new.standardise_features else {}  # the scale of features, which a run measures on its data
     first = f"{prefix}: the text part of a start for pre-training, from BERT"
     return Plan([first, *lines], lambda: checkpoints.save(config.target, model, None, meta))
 

@@ -6,7 +6,7 @@
          boxes.npy             f32[N, P, 5]
          token_ids.npy         i32[N, T]      token_words.npy  i16[N, T]
          table.jsonl           ids, text, labels, picture path, foreground box: one line per picture
-         left_out.jsonl        what was not taken, with the reason
+         skipped.jsonl        what was not taken, with the reason
          alignment.*           added by `kaleidobert align`, see alignment.py
 """
 

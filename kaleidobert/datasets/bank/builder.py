@@ -4,7 +4,7 @@ A shard is written when all its pictures are encoded, its notes (boxes, faults, 
 notes is made again only where a picture has changed since. The index is written when every shard has its notes.
 
     bank/work.json            {"format", "fingerprint"}: of which bank the shards are
-         shards/00000.json    the notes: {"kept", "left_out", "pictures"}; pictures: of every product of the shard its files as
+         shards/00000.json    the notes: {"kept", "skipped", "pictures"}; pictures: of every product of the shard its files as
                               {"path", "stamp", "sha256"}, the picture's and, where masks give the foreground, the mask's
 """
 
@@ -259,7 +259,7 @@ def build_shard(config: RecordsConfig, number: int, products: Sequence[Product],
         storage.save(_features_path(config.bank, number), good_ones, config.storage)
     kept = [{"image_id": product.image_id, **found} for (product, found), fault in zip(rows, faults) if not fault]
     notes = [{"image_id": p.image_id, "where": p.image_path, "reason": reasons[p.image_id]} for p in products if p.image_id in reasons]
-    io.write_json(_notes_path(config.bank, number), {"kept": kept, "left_out": notes,
+    io.write_json(_notes_path(config.bank, number), {"kept": kept, "skipped": notes,
                                                         "pictures": [pictures[product.image_id] for product in products]})
     return len(products)
 
@@ -270,7 +270,7 @@ def _load(config: RecordsConfig, product: Product, pictures: dict[str, list[dict
     return product.load_image()
 
 
-def finish(config: RecordsConfig, products: Sequence[Product], left_out: list[dict], mark: str) -> dict[str, Any]:
+def finish(config: RecordsConfig, products: Sequence[Product], skipped: list[dict], mark: str) -> dict[str, Any]:
     """Tokenize the texts and write table and index; returns the index. UserError where no picture could be used.
 
     Shards serve any text settings. The old index goes first: a bank whose tokens are half rewritten must not open.
@@ -282,12 +282,12 @@ def finish(config: RecordsConfig, products: Sequence[Product], left_out: list[di
     notes = [io.read_json(_notes_path(folder, number)) for number in numbers]
     of = {product.image_id: product for product in products}
     rows = [{**_row(of[row["image_id"]]), **row} for note in notes for row in note["kept"]]
-    faults = [_moved(row, of[row["image_id"]]) for note in notes for row in note["left_out"]]
-    left_out = left_out + faults
-    io.write_text(folder / "left_out.jsonl", "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in left_out))
+    faults = [_moved(row, of[row["image_id"]]) for note in notes for row in note["skipped"]]
+    skipped = skipped + faults
+    io.write_text(folder / "skipped.jsonl", "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in skipped))
     if not rows:
         raise UserError(f"none of {len(products)} pictures could be used (the first: {faults[0]['reason']})",
-                        str(folder / "left_out.jsonl"), fix="correct the files or source.images and run the same command again")
+                        str(folder / "skipped.jsonl"), fix="correct the files or source.images and run the same command again")
     boxes = np.array([row.pop("boxes") for row in rows], np.float32)
     tokenizer = _tokenizer(config, rows)
     token_ids, token_words = tokenizer.encode([row["text"] for row in rows], config.text.length)
@@ -299,9 +299,9 @@ def finish(config: RecordsConfig, products: Sequence[Product], left_out: list[di
     text_file = tokenizer.save(folder).name
     labels = list(config.source.columns.labels)
     held = storage.entries(config.storage, shards)
-    names = [*shards, *held.get("scales", ()), "boxes.npy", "token_ids.npy", "token_words.npy", "table.jsonl", "left_out.jsonl", text_file]
+    names = [*shards, *held.get("scales", ()), "boxes.npy", "token_ids.npy", "token_words.npy", "table.jsonl", "skipped.jsonl", text_file]
     index = {
-        "format": FORMAT, "size": len(rows), "left_out": len(left_out), "levels": configs.to_dict(config.levels),
+        "format": FORMAT, "size": len(rows), "skipped": len(skipped), "levels": configs.to_dict(config.levels),
         "patches": kaleido.num_patches(config.levels), "vectors": kaleido.num_vectors(config.levels),
         "encoder": {"name": encoder_name(config.encoder), "weights": _weights(config.encoder), "feature_size": feature_size,
                     "turned": config.encoder.turned},

@@ -40,7 +40,7 @@ class Reading:
     group of every row that looks like a number which a spreadsheet rounded."""
 
     products: list[Product] = field(default_factory=list)
-    left_out: list[LeftOut] = field(default_factory=list)
+    skipped: list[LeftOut] = field(default_factory=list)
     missing: Counter[tuple[str, str]] = field(default_factory=Counter)
     rounded: list[str] = field(default_factory=list)
 
@@ -61,7 +61,7 @@ class Reading:
 def read(source: Source) -> tuple[list[Product], list[LeftOut]]:
     """All pictures of a source in the order of its table, and the rows that cannot be used; as ``survey``, without its counts."""
     reading = survey(source)
-    return reading.products, reading.left_out
+    return reading.products, reading.skipped
 
 
 def survey(source: Source) -> Reading:
@@ -78,7 +78,7 @@ def survey(source: Source) -> Reading:
     for where, row in _reader(source)(source, list(absent)):
         if isinstance(row, _Unreadable):
             unreadable.append({"image_id": "", "where": where, "reason": str(row)})
-            reading.left_out.append(unreadable[-1])
+            reading.skipped.append(unreadable[-1])
             continue
         if absent:
             there |= dict.fromkeys(row)
@@ -89,26 +89,26 @@ def survey(source: Source) -> Reading:
             if not reason and source.kind in ("fashion_gen", "fashion_gen_extracted"):
                 reason = _contradiction(product, firsts.setdefault(product.product_id, product))
         if reason:
-            reading.left_out.append({"image_id": product.image_id if product else "", "where": where, "reason": reason})
+            reading.skipped.append({"image_id": product.image_id if product else "", "where": where, "reason": reason})
             continue
         seen[product.image_id] = where
         reading.products.append(product)
         if source.limit and len(reading.products) >= source.limit:
             break
-    _check_readable(unreadable, len(reading.products) + len(reading.left_out), source)
+    _check_readable(unreadable, len(reading.products) + len(reading.skipped), source)
     if there:
         _require(list(absent), list(there), str(source.table))
     _check_groups(reading.products, str(source.table))
     if not reading.products:
-        reasons = f" ({'; '.join(account(reading.left_out))})" if reading.left_out else ""
+        reasons = f" ({'; '.join(account(reading.skipped))})" if reading.skipped else ""
         raise UserError(f"no usable row{reasons}", str(source.table), "at least one row with id, picture and text")
     return reading
 
 
-def account(left_out: Sequence[LeftOut]) -> list[str]:
+def account(skipped: Sequence[LeftOut]) -> list[str]:
     """A line per reason, most frequent first: reason x count, and the first places."""
     places: dict[str, list[str]] = {}
-    for row in left_out:
+    for row in skipped:
         places.setdefault(_kind(row), []).append(row["where"])
     ordered = sorted(places.items(), key=lambda item: -len(item[1]))
     return [f"{reason} x {len(where):,}: {_places(where)}" for reason, where in ordered]

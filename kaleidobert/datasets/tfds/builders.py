@@ -50,10 +50,10 @@ class FashionGen(tfds.core.GeneratorBasedBuilder):
         else:
             columns, kind = Columns("product_id", "image", ("description",), view=("view",), split="split",
                                     labels=labels), "fashion_gen_extracted"
-        products, left_out = table.read(Source(Path(dl_manager.manual_dir), columns, kind=kind))
-        if left_out:
-            logging.warning("%s: %d rows are left out, the first one, %s, because %s", self.name, len(left_out), left_out[0]["where"],
-                            left_out[0]["reason"])
+        products, skipped = table.read(Source(Path(dl_manager.manual_dir), columns, kind=kind))
+        if skipped:
+            logging.warning("%s: %d rows are left out, the first one, %s, because %s", self.name, len(skipped), skipped[0]["where"],
+                            skipped[0]["reason"])
         return {"train": self._generate_examples(products, "train"), "validation": self._generate_examples(products, "val")}
 
     def _generate_examples(self, products: Sequence[Product], split: str) -> Iterator[Example]:
