@@ -132,7 +132,7 @@ class Matcher(TaskModel):
         elif head == "product":
             layer = ProductHead(*settings, dtype=backbone.precision, name="head_product")
         else:
-            layer = DualEncoderHead(*settings, dtype=backbone.precision, name="head_contrast")
+            layer = DualEncoderHead(*settings, dtype=backbone.precision, name="head_dual_encoder")
             towers = DualEncoder(kaleido.patch_slices(backbone.levels).values(), backbone.vocabulary_size, width, feature_dropout,
                                settings[1], name=TOWERS)
 
