@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from kaleidobert.datasets.sampling.cooccurrence import CANDIDATES, WordCooccurrenceTargets
+from kaleidobert.datasets.sampling.cooccurrence import MAX_CANDIDATES, WordCooccurrenceTargets
 
 TEXTS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", ".", "with", "coat", "tee", "ribbed", "plain", "collar", "hem", "red"]
 PAD, START, STOP, WITH, COAT, TEE, RIBBED, PLAIN, COLLAR, HEM, RED = 0, 2, 4, 5, 6, 7, 8, 9, 10, 11, 12
@@ -64,7 +64,7 @@ def test_it_is_asked_whether_a_text_has_a_word_where_the_subcategory_leaves_it_o
     assert targets["presence_labels"][:2, hem].tolist() == [1, 0] and chance(targets["presence_prior"][0, hem]) == pytest.approx(
         0.5, abs=0.03
     )
-    assert inputs["candidates"].shape[1] <= CANDIDATES
+    assert inputs["candidates"].shape[1] <= MAX_CANDIDATES
 
 
 def test_rows_that_were_not_learned_from_have_questions_too(made):

@@ -21,7 +21,7 @@ from kaleidobert.released import any_checkpoint, tf_checkpoint
 PAPERS, OURS = "the paper's", "ours"
 NOT_RECORDED = "not recorded"
 NOTHING, NOT_PRETRAINED = "nothing", "not pre-trained"
-TOWERS = "dual_encoder"  # how the step of their training begins
+DUAL_ENCODER = "dual encoder"  # how the step of their training begins
 OF_FILES = "as baked into the files"  # the masking of released files
 
 Lineage = Mapping[str, Any]
@@ -47,8 +47,8 @@ def model(head: str, init: Path | None, steps: Sequence[str] = (), masking: str 
     trained = list(past["steps"])
     if not steps and init is not None and _is_pretrained(any_checkpoint.load_meta(init)):
         trained.append("not fine-tuned")
-    parts = {"encoder alone": [step for step in trained if not step.startswith(TOWERS)],
-             "dual encoder alone": [step for step in trained if step.startswith(TOWERS)]} if head == "dual_encoder" else {}
+    parts = {"encoder alone": [step for step in trained if not step.startswith(DUAL_ENCODER)],
+             "dual encoder alone": [step for step in trained if step.startswith(DUAL_ENCODER)]} if head == "dual_encoder" else {}
     return {"head": head, "head_of": PAPERS if head == "plain" else OURS, "trained": "; ".join(trained),
             **({"trained_parts": {name: "; ".join(each) or NOT_RECORDED for name, each in parts.items()}} if parts else {}),
             "trained_in_this_run": "; ".join(steps) or NOTHING, "init": None if init is None else written(init),

@@ -65,7 +65,7 @@ def rates(config: RetrieveConfig, num_rows: int) -> list[str]:
 def steps(config: RetrieveConfig) -> list[str]:
     """What the run trains, in words."""
     with_dual_encoder = config.matching.head == "dual_encoder" and config.train.epochs
-    return (lineage.epochs(lineage.TOWERS, config.dual_encoder.epochs if with_dual_encoder else 0)
+    return (lineage.epochs(lineage.DUAL_ENCODER, config.dual_encoder.epochs if with_dual_encoder else 0)
             + lineage.epochs("matching fine-tuned", config.train.epochs))
 
 
