@@ -9,8 +9,8 @@ import pytest
 
 from kaleidobert import configs
 from kaleidobert.app_zoo.align import align as app
+from kaleidobert.app_zoo.align import task
 from kaleidobert.app_zoo.align import words as align_words
-from kaleidobert.app_zoo.align.captioner import CaptionerRun
 from kaleidobert.datasets import grid_features
 from kaleidobert.datasets.bank import alignment
 from kaleidobert.datasets.bank.bank import Bank
@@ -228,5 +228,5 @@ def test_without_grounding_the_encoder_is_trained_with_the_captioner_as_in_the_p
 
 
 def test_rows_without_text_are_no_lesson(world):
-    run = CaptionerRun(world.align("other"), world.bank)
-    assert len(run.rows.train) + len(run.rows.held) == len(world.bank.rows("train"))
+    rows = task.make(world.align("other"), world.bank).rows
+    assert len(rows.train) + len(rows.held) == len(world.bank.rows("train"))

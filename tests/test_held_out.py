@@ -116,7 +116,7 @@ def test_alignment_is_chosen_by_held_out_rows(world):
     config = world.align(held_out=0.2, word_grounding=LONG, train=LONG)
     done = call("align", config)
     assert done.status == 0, done.err
-    rows = align._open(config).rows
+    rows = align.open_task(config).rows
     groups = world.bank.column("group")
     assert not set(groups[rows.train]) & set(groups[rows.held]) and len(rows.held)
     assert sorted([*rows.train, *rows.held]) == world.bank.rows("train").tolist()

@@ -1,1 +1,1 @@
-"""``kaleidobert align``: align (the command), captioner and word_grounding (trained models), words, report (what is told of them)."""
+"""``kaleidobert align``: align (the command, step by step), task, captioner and word_grounding (what is trained), words, report."""

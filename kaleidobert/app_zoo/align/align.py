@@ -20,10 +20,12 @@ from tqdm import tqdm
 
 from kaleidobert import configs, io
 from kaleidobert.app_zoo import lineage
-from kaleidobert.app_zoo.align import report as align_parts
+from kaleidobert.app_zoo.align import captioner as captioners
+from kaleidobert.app_zoo.align import report, word_grounding
+from kaleidobert.app_zoo.align import task as tasks
 from kaleidobert.app_zoo.align import words as align_words
-from kaleidobert.app_zoo.align.captioner import CaptionerRun, folder, settings
-from kaleidobert.app_zoo.align.report import evaluate, statistics, tell
+from kaleidobert.app_zoo.align.captioner import Captioner
+from kaleidobert.app_zoo.align.task import Task, captioner_folder, captioner_settings
 from kaleidobert.configs import AlignConfig
 from kaleidobert.datasets import grid_features
 from kaleidobert.datasets.bank import alignment as alignments
@@ -38,54 +40,86 @@ PART = 256  # pictures per part
 
 def dry_run(config: AlignConfig) -> None:
     """Check bank and folder, print sizes."""
-    captioner = _open(config)
-    rows, bank = captioner.rows, captioner.bank
+    task = open_task(config)
+    rows = task.rows
     print(f"{len(rows.train):,} texts to learn from, {len(rows.held):,} held out, {len(rows.val):,} to evaluate, "
-          f"{captioner.pieces.size:,} word pieces; grids of {captioner.cells} x {captioner.cells} cells of {captioner.feature_size} "
-          f"features ({config.grid.network}); {bank.size:,} pictures to align, mode {config.mode}")
-    print(*captioner.rates(), sep="\n")
+          f"{task.vocabulary.size:,} word pieces; grids of {task.cells} x {task.cells} cells of {task.feature_size} "
+          f"features ({config.grid.network}); {task.bank.size:,} pictures to align, mode {config.mode}")
+    print(*tasks.rates(task), sep="\n")
 
 
 def run(config: AlignConfig) -> None:
     """Train the captioner, or load it; caption and align every picture; store the links in the bank; write results."""
-    captioner = _open(config)
-    captioner.rates()  # refuses a warm-up that is too long before a folder is made
+    task = open_task(config)
+    tasks.rates(task)  # refuses a warm-up that is too long before a folder is made
     with io.locked(config.run, fix=FIX):  # of all modes: they share the captioner
-        _run(config, captioner)
+        grids, grounder = tasks.extract_grid_features(task), None
+        if task.targets:
+            grounder = word_grounding.train(task, grids)
+            if grounder.encoder is not None:  # trained along; the captioner sees its cells from then on
+                grids = word_grounding.extract_cells(task, grounder)
+        captioner = captioners.train(task, grids, grounder)
+        notes = align_pictures(captioner)
+        links = store_links(task, notes)
+        write_results(captioner, notes, links)
+        _clean(task)
 
 
-def _run(config: AlignConfig, captioner: CaptionerRun) -> None:
-    bank, place = captioner.bank, config.run / config.mode
-    captioner.look()
-    captioner.train()
-    checkpoint = sha256(folder(config) / "best.npz")
-    _claim(place, config, checkpoint)
-    with tqdm(total=bank.size, unit="picture", desc=f"align ({config.mode})") as bar:
+def align_pictures(captioner: Captioner) -> list[dict]:
+    """Caption and align every picture, in parts that an interrupted run keeps; what is noted of each picture."""
+    task = captioner.task
+    place = _place(task)
+    _claim(task)
+    with tqdm(total=task.bank.size, unit="picture", desc=f"align ({task.config.mode})") as bar:
         for count in _make_parts(captioner, place):
             bar.update(count)
-    notes = [note for part in range(_num_parts(bank)) for note in io.read_json(_notes(place, part))]
-    info = alignments.write(bank, (np.load(_arrays(place, part))["strengths"] for part in range(_num_parts(bank))), notes,
-                            mode=config.mode, captioner=checkpoint, statistics=lambda strengths: statistics(bank, strengths, notes),
-                            settings={name: configs.to_dict(getattr(config, name)) for name in ("decoding", "regions")})
-    parts = {}
+    return [note for part in range(_num_parts(task.bank)) for note in io.read_json(_notes(place, part))]
+
+
+def store_links(task: Task, notes: list[dict]) -> dict[str, Any]:
+    """Write the links of all pictures into the bank; its alignment.json."""
+    config, bank, place = task.config, task.bank, _place(task)
+    blocks = (np.load(_arrays(place, part))["strengths"] for part in range(_num_parts(bank)))
+    settings = {name: configs.to_dict(getattr(config, name)) for name in ("decoding", "regions")}
+    return alignments.write(bank, blocks, notes, mode=config.mode, captioner=_checkpoint(config), settings=settings,
+                            statistics=lambda strengths: report.statistics(bank, strengths, notes))
+
+
+def write_results(captioner: Captioner, notes: list[dict], links: dict[str, Any]) -> None:
+    """Judge captions and links, write maps and results.json, print both."""
+    task, parts = captioner.task, {}
+    config, bank, place = task.config, task.bank, _place(task)
     if config.keep_maps:
         _keep_maps(bank, place, notes)
-        parts = align_parts.evaluate_parts(bank, place, notes, (config.data.train_split, config.data.val_split), config.train.seed)
-    report = evaluate(captioner, notes, place)
-    model = model_of(config)
-    io.write_json(place / "results.json", {"task": "align", "model": model, "mode": config.mode, **report,
-                                              "choice": captioner.choice.facts(),
-                                              "alignment": info["statistics"], "parts": parts, "checkpoint_sha256": checkpoint,
-                                              "config": configs.to_dict(config)})
-    for part in range(_num_parts(bank)):
+        parts = report.evaluate_parts(bank, place, notes, (config.data.train_split, config.data.val_split), config.train.seed)
+    found, model = report.evaluate(captioner, notes, place), model_of(config)
+    io.write_json(place / "results.json", {"task": "align", "model": model, "mode": config.mode, **found, "choice": task.choice.facts(),
+                                           "alignment": links["statistics"], "parts": parts, "checkpoint_sha256": _checkpoint(config),
+                                           "config": configs.to_dict(config)})
+    report.tell_parts(parts)
+    print(f"{head_name(model)}; {model['trained']}")
+    report.tell(config, found, links["statistics"], place)
+
+
+def _clean(task: Task) -> None:
+    """Remove what only an interrupted run needs."""
+    place = _place(task)
+    for part in range(_num_parts(task.bank)):
         _arrays(place, part).unlink()
         _notes(place, part).unlink()
-    if not config.grid.keep:
+    if not task.config.grid.keep:
         for name in ("grids", "cells"):
-            shutil.rmtree(folder(config) / name, ignore_errors=True)
-    align_parts.tell_parts(parts)
-    print(f"{head_name(model)}; {model['trained']}")
-    tell(config, report, info["statistics"], place)
+            shutil.rmtree(captioner_folder(task.config) / name, ignore_errors=True)
+
+
+def _place(task: Task) -> Path:
+    """The folder of the mode."""
+    return task.config.run / task.config.mode
+
+
+def _checkpoint(config: AlignConfig) -> str:
+    """SHA-256 of the captioner's weights."""
+    return sha256(captioner_folder(config) / "best.npz")
 
 
 def model_of(config: AlignConfig) -> dict[str, Any]:
@@ -101,7 +135,8 @@ def model_of(config: AlignConfig) -> dict[str, Any]:
             "init": None, "masking": None}
 
 
-def _open(config: AlignConfig) -> CaptionerRun:
+def open_task(config: AlignConfig) -> Task:
+    """Checks settings, folders, bank and disk before hours are spent; writes nothing."""
     for name, train in (("train", config.train), ("word_grounding", config.word_grounding)):
         if train.precision != "float32":
             raise UserError(f"{name}.precision is {train.precision}", "align", "float32: the captioner is small")
@@ -110,31 +145,32 @@ def _open(config: AlignConfig) -> CaptionerRun:
     if config.captioner.patience and not config.held_out:
         raise UserError(f"held_out is 0 and captioner.patience is {config.captioner.patience}", "align", "something held out, by which "
                         "the training ends early", "set captioner.patience=0 to train all epochs, or a share as held_out")
-    if not (folder(config) / "config.yaml").is_file():
-        check_folder(config.run, settings(config))  # refuses a folder that holds something else
+    if not (captioner_folder(config) / "config.yaml").is_file():
+        check_folder(config.run, captioner_settings(config))  # refuses a folder that holds something else
     io.check_unlocked(config.run, FIX)
     io.check_folder(config.run, "choose another folder with run=...")
     bank = Bank(config.data.bank)
     bank.require(bank.levels, config.data.encoder)
     alignments.check_folder(bank)
-    captioner = CaptionerRun(config, bank)
-    _check_room(captioner)
-    return captioner
+    task = tasks.make(config, bank)
+    _check_room(task)
+    return task
 
 
-def _check_room(captioner: CaptionerRun) -> None:
+def _check_room(task: Task) -> None:
     """UserError where the disk has no room for what the captioner sees of every picture, as far as it is not there."""
-    grid, features = captioner.config.grid, 2 * captioner.cells**2 * captioner.feature_size
-    small = grid.network == "small"  # it sees pictures, and with a word grounder keeps what that sees of them
-    each = 3 * grid.size**2 + features * (captioner.word_grounding is not None) if small else features
-    there = sum(path.stat().st_size for name in ("grids", "cells") for path in (folder(captioner.config) / name).glob("part-*.npy"))
-    io.check_room(captioner.config.run, each * captioner.bank.size - there, f"grids of {captioner.bank.size:,} pictures",
-                     "free some space, or choose another folder with run=...")
+    config, features = task.config, 2 * task.cells**2 * task.feature_size
+    # pictures, and with a word grounder what its encoder sees of them
+    each = 3 * config.grid.size**2 + features * (task.targets is not None) if task.sees_pictures else features
+    there = sum(path.stat().st_size for name in ("grids", "cells") for path in (captioner_folder(config) / name).glob("part-*.npy"))
+    io.check_room(config.run, each * task.bank.size - there, f"grids of {task.bank.size:,} pictures",
+                  "free some space, or choose another folder with run=...")
 
 
-def _claim(place: Path, config: AlignConfig, checkpoint: str) -> None:
+def _claim(task: Task) -> None:
     """Keep the parts of an interrupted run with the same settings and captioner; others go."""
-    work = {"captioner": checkpoint, "bank": str(config.data.bank),
+    config, place = task.config, _place(task)
+    work = {"captioner": _checkpoint(config), "bank": str(config.data.bank),
             **{name: configs.to_dict(getattr(config, name)) for name in ("mode", "decoding", "regions", "predict_batch_size")}}
     if not (place / "work.json").is_file() or io.read_json(place / "work.json") != work:
         shutil.rmtree(place, ignore_errors=True)
@@ -143,15 +179,16 @@ def _claim(place: Path, config: AlignConfig, checkpoint: str) -> None:
     io.write_text(place / "config.yaml", configs.dump(config))
 
 
-def _make_parts(captioner: CaptionerRun, place: Path) -> Iterator[int]:
+def _make_parts(captioner: Captioner, place: Path) -> Iterator[int]:
     """Make the parts that are not there yet; yields the number of pictures done. The notes come last: they say it is whole."""
-    bank, write = captioner.bank, captioner.writer()
+    task, write = captioner.task, captioner.writer()
+    bank = task.bank
     most_words = max(1, int(bank.token_words.max()) + 1)
     for part in range(_num_parts(bank)):
         rows = np.arange(part * PART, min(bank.size, (part + 1) * PART))
         if not _notes(place, part).is_file():
             found = [_align(captioner, write, chunk, most_words)
-                     for chunk in np.array_split(rows, -(-len(rows) // captioner.config.predict_batch_size))]
+                     for chunk in np.array_split(rows, -(-len(rows) // task.config.predict_batch_size))]
             arrays = {name: np.concatenate([each[0][name] for each in found]) for name in found[0][0]}
             with io.atomic(_arrays(place, part)) as file:
                 np.savez(file, **arrays)
@@ -159,9 +196,10 @@ def _make_parts(captioner: CaptionerRun, place: Path) -> Iterator[int]:
         yield len(rows)
 
 
-def _align(captioner: CaptionerRun, write: Any, rows: np.ndarray, most_words: int) -> tuple[dict[str, np.ndarray], list[dict]]:
+def _align(captioner: Captioner, write: Any, rows: np.ndarray, most_words: int) -> tuple[dict[str, np.ndarray], list[dict]]:
     """({"strengths" [n, T, P], "maps" [n, W, G, G]}, notes) of some rows."""
-    bank, config, tokenizer, cells = captioner.bank, captioner.config, captioner.tokenizer, captioner.cells
+    task = captioner.task
+    bank, config, tokenizer, cells = task.bank, task.config, task.bank.tokenizer(), task.cells
     maps, known = np.zeros((len(rows), most_words, cells**2), np.float32), np.zeros((len(rows), most_words), bool)
     captions, notes = write(rows), []
     scores = captioner.score(rows) if config.mode == "teacher_forced" else None
@@ -169,7 +207,7 @@ def _align(captioner: CaptionerRun, write: Any, rows: np.ndarray, most_words: in
     frames = grid_features.frames(bank, rows)
     for number, (row, caption) in enumerate(zip(rows, captions)):
         words = align_words.text_words(bank, tokenizer.pieces(bank.token_ids[row]), row)
-        written = align_words.join(tokenizer.pieces(captioner.pieces.bank_ids[caption.pieces]))
+        written = align_words.join(tokenizer.pieces(task.vocabulary.bank_ids[caption.pieces]))
         if scores is not None:
             own = align_words.teacher_forced_maps(words, scores[number][1], after, config.regions.content_only)
         else:

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from kaleidobert import io as files
-from kaleidobert.app_zoo.align.captioner import CaptionerRun, folder
+from kaleidobert.app_zoo.align.captioner import Captioner
+from kaleidobert.app_zoo.align.task import captioner_folder
 from kaleidobert.app_zoo.caption.baselines import simple_captions
 from kaleidobert.configs import AlignConfig
 from kaleidobert.datasets.bank import alignment as alignments
@@ -19,20 +20,21 @@ from kaleidobert.evaluators.report import plots_alignment
 from kaleidobert.preprocessors import alignment_generator
 
 
-def evaluate(captioner: CaptionerRun, notes: list[dict], place: Path) -> dict[str, Any]:
+def evaluate(captioner: Captioner, notes: list[dict], place: Path) -> dict[str, Any]:
     """{"metrics", "baselines", "bank", ...} of the first picture of every validation product; writes captions.csv."""
-    config, bank = captioner.config, captioner.bank
+    task = captioner.task
+    config, bank = task.config, task.bank
     products = bank.column("product_id")
-    rows = captioner.rows.val[np.sort(np.unique(products[captioner.rows.val], return_index=True)[1])]
+    rows = task.rows.val[np.sort(np.unique(products[task.rows.val], return_index=True)[1])]
     references = [[notes[row]["words"]] for row in rows]
     captions = {"caption": [notes[row]["caption"].split() for row in rows]}
     if config.baselines:
-        train = np.union1d(captioner.rows.train, captioner.rows.held)
+        train = np.union1d(task.rows.train, task.rows.held)
         simple = simple_captions(bank, train, [" ".join(notes[row]["words"]) for row in train], rows, config.subcategory)
         captions |= {name: [text.split() for text in texts] for name, texts in simple.items()}
     report = {name: {"bleu4": captioning.bleu(found, references), "cider_d": captioning.cider_d(found, references)}
               for name, found in captions.items()}
-    metrics = {"perplexity": captioner.perplexity(captioner.rows.val), **report.pop("caption"),
+    metrics = {"perplexity": captioner.perplexity(task.rows.val), **report.pop("caption"),
                "different_captions": len({" ".join(words) for words in captions["caption"]})}
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -40,7 +42,7 @@ def evaluate(captioner: CaptionerRun, notes: list[dict], place: Path) -> dict[st
     writer.writerows([notes[row]["image_id"], " ".join(notes[row]["words"]), *(" ".join(found[number]) for found in captions.values())]
                      for number, row in enumerate(rows))
     files.write_text(place / "captions.csv", text.getvalue())
-    return {"metrics": metrics, "baselines": report, "products": len(rows), "vocabulary": captioner.pieces.size, "bank": describe(bank)}
+    return {"metrics": metrics, "baselines": report, "products": len(rows), "vocabulary": task.vocabulary.size, "bank": describe(bank)}
 
 
 def statistics(bank: Bank, strengths: np.ndarray, notes: list[dict]) -> dict[str, Any]:
@@ -71,7 +73,7 @@ def tell(config: AlignConfig, report: dict[str, Any], counts: dict[str, Any], pl
                       ("without_alignment", "no link at all (these included); masking draws at random there")):
         if counts[f"pictures_{key}"]:
             print(f"  {counts[f'pictures_{key}']:,} of {counts['pictures']:,} pictures have {what}")
-    print(f"alignment: in the bank {config.data.bank}\ncaptions and maps: {place}\ncaptioner: {folder(config)}")
+    print(f"alignment: in the bank {config.data.bank}\ncaptions and maps: {place}\ncaptioner: {captioner_folder(config)}")
 
 
 # --- How well an alignment finds the parts that words name, where the catalogue knows their boxes (drawn catalogues)

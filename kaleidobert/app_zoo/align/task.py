@@ -1,0 +1,144 @@
+"""What ``kaleidobert align`` works on: the bank, its rows, the captioner's vocabulary, and what words are asked for.
+
+    run/word_grounding/    the word grounder's run folder
+        captioner/         the captioner's run folder; grids/ and cells/ in it hold what it sees of every picture
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from kaleidobert import configs
+from kaleidobert.app_zoo import materials, models
+from kaleidobert.app_zoo.align import words
+from kaleidobert.app_zoo.materials import Choice
+from kaleidobert.configs import AlignConfig
+from kaleidobert.datasets import grid_features
+from kaleidobert.datasets.bank.bank import Bank, sha256
+from kaleidobert.datasets.grid_features import Grids
+from kaleidobert.datasets.sampling.captions import PAD, CaptionVocabulary
+from kaleidobert.datasets.sampling.cooccurrence import WordCooccurrenceTargets
+from kaleidobert.datasets.sampling.pretraining import hold_out, share_of_groups
+from kaleidobert.engines.run_folder import Run, check_folder
+from kaleidobert.engines.trainer import HELD_OUT, VAL
+from kaleidobert.errors import UserError
+from kaleidobert.model_zoo import grid_encoders
+
+SHARED = ("attention_size", "context_size", "dropout", "min_count", "patience")  # options of the captioner that the grounder has, too
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows of a bank whose text says something: to train on, held out of the training split (maybe none), of the validation split."""
+
+    train: np.ndarray
+    held: np.ndarray
+    val: np.ndarray
+
+    @property
+    def judge(self) -> tuple[np.ndarray, bool | None, str]:
+        """What is evaluated after every epoch, and Goal's higher_is_better and split: what is held out chooses by a loss or perplexity,
+        the validation split chooses nothing."""
+        return (self.held, False, HELD_OUT) if len(self.held) else (self.val, None, VAL)
+
+
+@dataclass(frozen=True)
+class Task:
+    """cells x cells cells of feature_size features are seen of a picture; targets: of the word grounder, None without one."""
+
+    config: AlignConfig
+    bank: Bank
+    rows: Rows
+    vocabulary: CaptionVocabulary
+    targets: WordCooccurrenceTargets | None
+    cells: int
+    feature_size: int
+
+    @property
+    def sees_pictures(self) -> bool:
+        """Whether the networks have an encoder of their own in place of a frozen one."""
+        return self.config.grid.network == "small"
+
+    @property
+    def choice(self) -> Choice:
+        """By what the epochs of the word grounder and the captioner are chosen."""
+        return materials.choice(self.bank, self.rows.held)
+
+
+def make(config: AlignConfig, bank: Bank) -> Task:
+    """The task of a bank. Raises UserError where a split holds no text or too few groups, and where the run's folders hold networks with
+    other settings."""
+    check_folder(captioner_folder(config), captioner_settings(config))
+    rows = _split(config, bank)
+    vocabulary, targets = CaptionVocabulary(bank, rows.train, config.captioner.min_count), None
+    if config.captioner.grounding:
+        targets = _targets(config, bank, vocabulary, rows.train)
+        check_folder(grounder_folder(config), grounder_settings(config))
+    return Task(config, bank, rows, vocabulary, targets, *grid_encoders.describe(config.grid))
+
+
+def captioner_folder(config: AlignConfig) -> Path:
+    """The run folder of the captioner, inside that of the command."""
+    return config.run / "captioner"
+
+
+def grounder_folder(config: AlignConfig) -> Path:
+    """The run folder of the word grounder, inside that of the command."""
+    return config.run / "word_grounding"
+
+
+def captioner_settings(config: AlignConfig) -> dict[str, Any]:
+    """The part of the configuration on which the captioner's weights depend: another mode or beam needs no other captioner."""
+    return grounder_settings(config) | {name: configs.to_dict(getattr(config, name)) for name in ("captioner", "train")}
+
+
+def grounder_settings(config: AlignConfig) -> dict[str, Any]:
+    """The part of the configuration on which the word grounder's weights depend."""
+    parts = {name: configs.to_dict(getattr(config, name)) for name in ("data", "grid", "word_grounding", "held_out", "subcategory")}
+    parts["grid"].pop("keep")
+    captioner = configs.to_dict(config.captioner)
+    return parts | {"captioner": {name: captioner[name] for name in SHARED}}
+
+
+def rates(task: Task) -> list[str]:
+    """The highest rates of learning, of the word grounder where there is one; UserError as models.pace, before anything is trained."""
+    lengths = (task.vocabulary.encode(task.bank.token_ids[task.rows.train]) != PAD).sum(1)
+    parts = [("word_grounding", task.config.word_grounding)] * bool(task.targets) + [("train", task.config.train)]
+    return [models.rate(train, int((lengths > 2).sum()), name) for name, train in parts]
+
+
+def extract_grid_features(task: Task) -> Grids:
+    """The grids of all pictures, as far as they are not there yet: features of a frozen network, or the pictures themselves."""
+    config, grid = task.config, task.config.grid
+    place = captioner_folder(config) / "grids"
+    Run(captioner_folder(config), captioner_settings(config))
+    source = {"network": grid.network, "layers": list(grid_encoders.LAYERS.get(grid.network, ())),
+              "weights": sha256(grid.weights) if grid.weights else ""}
+    with tqdm(total=task.bank.size, unit="picture", desc="grids") as bar:
+        for count in grid_features.make(task.bank, grid.size, place,
+                                        lambda: np.asarray if task.sees_pictures else grid_encoders.build(grid).encode, source):
+            bar.update(count)
+    return Grids(task.bank, place)
+
+
+def _split(config: AlignConfig, bank: Bank) -> Rows:
+    data, found = config.data, []
+    train = share_of_groups(bank, bank.rows(data.train_split), data.train_share, config.train.seed)
+    for name, rows in ((data.train_split, train), (data.val_split, bank.rows(data.val_split))):
+        found.append(rows[(bank.token_words[rows] >= 0).any(1)])
+        if not len(found[-1]):
+            raise UserError(f"no picture of {name!r} has a text", str(bank.folder), "texts to learn captions from",
+                            "map source.columns.text and make the bank again")
+    kept, held = hold_out(bank, found[0], config.held_out, config.train.seed, "set held_out=0 and captioner.patience=0")
+    return Rows(kept, held, found[1])
+
+
+def _targets(config: AlignConfig, bank: Bank, vocabulary: CaptionVocabulary, rows: np.ndarray) -> WordCooccurrenceTargets:
+    """What the texts of training ``rows`` say of their words; a bank without the label is one subcategory."""
+    labels = [row["labels"].get(config.subcategory, "") for row in bank.table]
+    groups = np.unique(np.array(labels), return_inverse=True)[1]
+    texts = [words.plain(text).lower() for text in bank.tokenizer().pieces(vocabulary.bank_ids)]
+    return WordCooccurrenceTargets(vocabulary.encode(bank.token_ids), vocabulary, texts, groups, rows)
