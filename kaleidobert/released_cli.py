@@ -25,8 +25,9 @@ VALUES = {"type": {"img2txt": "direction=i2t", "txt2img": "direction=t2i"},
 MODES = {"pretrain": ("train_and_evaluate", "train"), "classify": ("train_and_evaluate", "train"), "retrieve": ("predict",)}
 IDLE = {"input_sequence_length": "the length of input_ids in data.schema counts", "image_feature_size": "the lengths in data.schema count",
         "workerGPU": "train.devices=0 uses all GPUs that CUDA_VISIBLE_DEVICES shows; multiplies --train_batch_size",
-        "workerCount": "start the command on every machine, as the README says; multiplies --train_batch_size",
-        **dict.fromkeys(("worker_hosts", "task_index", "job_name"), "srun, torchrun or variables tell processes of each other: README")}
+        "workerCount": "start the command on every machine, see docs/several-machines.md; multiplies --train_batch_size",
+        **dict.fromkeys(("worker_hosts", "task_index", "job_name"),
+                        "srun, torchrun or variables tell processes of each other: see docs/several-machines.md")}
 PATHS = ("train_input_fp", "eval_input_fp", "predict_input_fp", "predict_checkpoint_path", "pretrain_model_name_or_path")  # that are read
 # lists that the released scripts made of all files of a part: where there is none, configs/released names the same files by a pattern
 LISTS = {"pretrain": {"train_input_fp": "train", "eval_input_fp": "dev"}, "i2t": {"predict_input_fp": "eval_img2txt"},
