@@ -1,4 +1,4 @@
-"""Spoiling: labels mean what SPEC section 7 says."""
+"""Spoiling: labels mean what the pretexts say."""
 
 import numpy as np
 import pytest

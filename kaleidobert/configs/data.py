@@ -1,4 +1,4 @@
-"""The configuration of data, re-exported by configs.py: of the commands that fetch and convert it, the parts of align, and of those
+"""The configuration of data, re-exported by the package: of the commands that fetch and convert it, the parts of align, and of those
 that train on it. That of catalogues and records is in configs/records.py.
 """
 
@@ -93,9 +93,9 @@ class Captioner(Checked):
     start: Literal["mean", "zero"] = "mean"  # the LSTM's first state: from the mean of all cells, or nothing
     positions: bool = True  # cells know where they lie
     coverage: float = 1.0  # weight of the doubly stochastic penalty
-    grounding: float = 1.0  # weight of looking where a word finder, trained before, looks for each word; 0 = as in the paper
+    grounding: float = 1.0  # weight of looking where a word grounder, trained before, looks for each word; 0 = as in the paper
     min_count: int = 2  # word pieces that are rarer in the training texts are unknown
-    patience: int = 4  # training (the finder's too) ends after so many epochs without a better result on what is held out; 0 = never
+    patience: int = 4  # training (the word grounder's too) ends after so many epochs without a better result on what is held out; 0 = never
 
     limits: ClassVar[Limits] = {"hidden_size": (1,), "embedding_size": (1,), "attention_size": (1,), "context_size": (1,),
                                 "dropout": (0, 0.99), "coverage": (0,), "grounding": (0,), "min_count": (1,), "patience": (0,)}

@@ -1,4 +1,4 @@
-"""The configuration of the commands that evaluate and generate, re-exported by configs.py."""
+"""The configuration of the commands that evaluate and generate, re-exported by the package."""
 
 from dataclasses import dataclass
 from pathlib import Path

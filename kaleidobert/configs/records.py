@@ -1,4 +1,4 @@
-"""The configuration of catalogues and of the feature bank made from them, re-exported by configs.py: of synthesize and records."""
+"""The configuration of catalogues and of the feature bank made from them, re-exported by the package: of synthesize and records."""
 
 from dataclasses import dataclass, field
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The sections that the commands which train a network share, re-exported by configs.py: sizes, spoiling, losses, schedule."""
+"""The sections that the commands which train a network share, re-exported by the package: sizes, spoiling, losses, schedule."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ class Model(Checked):
 
 @dataclass(frozen=True)
 class Sampling(Checked):
-    """How examples are spoiled (SPEC section 7)."""
+    """How examples are spoiled (paper, sections 3.2 and 3.3)."""
 
     masking: Literal["random", "alignment_guided"] = (
         "alignment_guided"  # alignment_guided: AGM, for which `kaleidobert align` must have run

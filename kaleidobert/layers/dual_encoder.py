@@ -83,7 +83,7 @@ class DualEncoderHead(keras.layers.Layer):
         return own + ops.concatenate([ops.zeros_like(match), match], axis=-1), own
 
     def match(self, text, picture):
-        """f32[B]: what the dual encoder alone say, the product of the two sides."""
+        """f32[B]: what the dual encoder alone says, the product of the two sides."""
         return ops.sum(ops.cast(text, "float32") * ops.cast(picture, "float32"), axis=-1)
 
     def compute_output_shape(self, text_shape: tuple, picture_shape: tuple, sequence_shape: tuple, pooled_shape: tuple,

@@ -114,7 +114,7 @@ class Classifier(TaskModel):
 class Matcher(TaskModel):
     """Does the text belong to the picture: {"itm": logits [B, 2]}, column 1 = yes.
 
-    head: "plain", that of pre-training; two of our own: "product" (heads.ProductHead) and "dual_encoder" (contrast.DualEncoderHead on
+    head: "plain", that of pre-training; two of our own: "product" (heads.ProductHead) and "dual_encoder" (dual_encoder.DualEncoderHead on
     DualEncoder of ``width``), which also answers "own" [B, 2]. feature_dropout: of the towers. Raises UserError for another.
     """
 

@@ -1,7 +1,7 @@
 """The columns of the released text files: three schemas, the ``--input_schema`` string, and what a task needs of a schema.
 
-    schema = released_schema.parse("input_ids:int:64,input_mask:int:64,...", "flag --input_schema")
-    schema = released_schema.for_task(schema, "pretrain", KALEIDO)
+    schema = schema.parse("input_ids:int:64,input_mask:int:64,...", "flag --input_schema")
+    schema = schema.for_task(schema, "pretrain", KALEIDO)
 
 The published schemas declare 35 numbers for the positions of the camouflage level, whose 9 patches x 5 = 45 numbers are in the
 data; lengths of vectors were not enforced there. Here they are, and for_task puts that one length right.

@@ -1,7 +1,7 @@
 """Captions against references: BLEU (Papineni et al., 2002), ROUGE-L (Lin, 2004) and CIDEr-D (Vedantam et al., 2015), on words as given.
 
 All agree with the figures of the COCO caption evaluation: closest reference length, beta 1.2, document frequencies from the
-references. Its words are those of ``caption_tokens``. N captions; a caption or reference may have no words.
+references. Its words are those of ``tokens``. N captions; a caption or reference may have no words.
 """
 
 from collections import Counter

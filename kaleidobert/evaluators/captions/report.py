@@ -18,7 +18,7 @@ Draw = Callable[[np.ndarray], np.ndarray]
 
 def report(captions: Sequence[str], references: Sequence[Sequence[str]], rng: np.random.Generator | None = None,
            resamples: int = RESAMPLES) -> dict[str, Any]:
-    """Captions as written, and for each one or more references as written. They are split into words as in ``caption_tokens``.
+    """Captions as written, and for each one or more references as written. They are split into words as in ``tokens``.
 
     bleu4, meteor, rouge_l: {value, low, high}, 0 to 1; cider_d: likewise, 0 to 10. low, high: 95% interval by bootstrap over
     captions; CIDEr-D keeps its document frequencies, BLEU and METEOR add up the counts of the drawn captions. count; different_captions;

@@ -1,7 +1,6 @@
 """Results of runs in the layout of the paper's Tables 2 (retrieval) and 3 (classification, captioning), the paper's rows beside ours.
 
-    print("
-".join(markdown(table) for table in tables([Result("i2t", "runs/i2t/results.json", read_json(...)), ...])))
+    print("\\n".join(markdown(table) for table in tables([Result("i2t", "runs/i2t/results.json", read_json(...)), ...])))
 """
 
 from collections.abc import Mapping, Sequence
