@@ -16,7 +16,7 @@ from kaleidobert.evaluators.report.tables import Result, markdown, tables, to_js
 from kaleidobert.evaluators.report.tables_paper import PAPER
 
 BANK = {"folder": "/nowhere/bank", "splits": {"train": 90, "val": 30}, "encoder": "pixels-8", "sha256": "ab"}
-PAPER_SUMS = {"FashionBERT": 251.36, "ImageBERT": 241.30, "OSCAR": 251.53, "Kaleido-BERT": 319.52}  # sums of the ranks in the paper's Table 2
+PAPER_SUMS = {"FashionBERT": 251.36, "ImageBERT": 241.30, "OSCAR": 251.53, "Kaleido-BERT": 319.52}  # of the paper
 
 
 def interval(value: float, width: float = 0.1) -> dict:
