@@ -58,7 +58,7 @@ class Project:
             shutil.copy(path, copy)
         for name in ("dataset", "checkpoint"):
             (self.root / "scripts" / name).symlink_to(os.readlink(ROOT / "scripts" / name))
-        (self.root / "setup.py").write_text("")
+        (self.root / "pyproject.toml").write_text("")
         (self.environment / "bin").mkdir(parents=True)
         for name in ("python", "kaleidobert", "ruff"):
             (self.environment / "bin" / name).write_text(STAND_IN.format(python=sys.executable))
@@ -174,7 +174,7 @@ def test_the_package_is_installed_once(project, shell):
     lines = [line[:1] + line[2:] for line in project.asked(installed=False)]
     assert lines == [["python", "-m", "pip", "install", "--quiet", "--editable", "ROOT[test]"], ["ruff", "check", "."],
                      ["python", "-m", "pytest", "-k", "a b"]]
-    (project.root / "setup.py").write_text("# more is needed\n")
+    (project.root / "pyproject.toml").write_text("# more is needed\n")
     assert project.call([*shell, "scripts/run_cat.sh"]).returncode == 0
     assert len(project.asked(installed=False)) == 2
 
@@ -212,27 +212,27 @@ printf 'VIRTUAL_ENV="%s"\\nexport VIRTUAL_ENV\\nPATH="$VIRTUAL_ENV/bin:$PATH"\\n
 
 
 def test_scripts_that_begin_together_install_one_after_the_other(project, shell):
-    """The second waits as long as another process holds the lock on setup.py."""
+    """The second waits as long as another process holds the lock on pyproject.toml."""
     if shutil.which("flock") is None:
         pytest.skip("flock is not installed")
-    with open(project.root / "setup.py", "a") as file:
+    with open(project.root / "pyproject.toml", "a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         waiting = subprocess.Popen([*shell, "scripts/run_cat.sh"], cwd=project.root, env=project.variables)
         time.sleep(1)
         assert waiting.poll() is None and not project.asked(installed=False)
         fcntl.flock(file, fcntl.LOCK_UN)
         assert waiting.wait(60) == 0
-    with open(project.root / "setup.py", "a") as file:  # the command does not hold it
+    with open(project.root / "pyproject.toml", "a") as file:  # the command does not hold it
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     assert len(project.asked(installed=False)) == 2
 
 
 def test_a_project_that_cannot_be_written_is_used_without_a_lock(project, shell):
-    """Where setup.py cannot be opened for writing there is nothing to lock, and nothing to say."""
-    (project.root / "setup.py").unlink()
-    (project.root / "setup.py").mkdir()  # no permission keeps the superuser from a file
+    """Where pyproject.toml cannot be opened for writing there is nothing to lock, and nothing to say."""
+    (project.root / "pyproject.toml").unlink()
+    (project.root / "pyproject.toml").mkdir()  # no permission keeps the superuser from a file
     done = project.call([*shell, "scripts/run_cat.sh"])
-    assert done.returncode == 0 and len(project.asked()) == 1 and "setup.py: " not in done.stderr.replace("cksum", "")
+    assert done.returncode == 0 and len(project.asked()) == 1 and "pyproject.toml: " not in done.stderr.replace("cksum", "")
 
 
 def test_the_environment_is_no_script_of_its_own(project, shell):
