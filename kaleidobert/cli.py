@@ -1,4 +1,4 @@
-"""The console command ``kaleidobert``: one subcommand per module of app_zoo, each a YAML file and dotted words."""
+"""The console command ``kaleidobert``: one subcommand per module of app_zoo, each a configuration and dotted words."""
 
 import argparse
 import dataclasses
@@ -7,11 +7,14 @@ import json
 import os
 import sys
 import tempfile
+import textwrap
 import types
 import typing
 
 from kaleidobert import __version__, configs, io
-from kaleidobert.app_zoo import backends, inputs
+from kaleidobert.app_zoo import backends, inputs, quickstart
+from kaleidobert.configs import packaged
+from kaleidobert.configs.section import MEANING
 from kaleidobert.errors import UserError
 
 # name: (configuration class, one line)
@@ -33,11 +36,15 @@ COMMANDS = {
 FOLDER_COMMANDS = {
     "tables": (configs.TablesConfig, "put the results of runs into the paper's tables, its rows beside ours"),
 }
+QUICKSTART = "run every command on a drawn catalogue of toy size, one after another, and show a table of the results"
 WITHOUT_BACKEND = ("fetch", "synthesize", "evaluate", "tables")  # commands that load no network library
 
 
 STATUS = ("exit status: 0 done; 2 refused, with one message on standard error; 3 done, but a large share of the input was left out\n"
           "(records: max_skipped); 130 interrupted")
+
+
+WIDTH, COLUMN = 130, 40  # of --help: characters of a line, and where the meanings start
 
 
 class _Wide(argparse.RawDescriptionHelpFormatter):
@@ -56,17 +63,28 @@ def parser() -> argparse.ArgumentParser:
     for name, (kind, line) in COMMANDS.items():
         command = commands.add_parser(
             name, help=line, description=line[0].upper() + line[1:] + ".", formatter_class=_Wide,
-            epilog=f"keys and defaults (* = must be set):\n{_keys(kind)}\n\nexample: kaleidobert {name} configs/"
-                   f"{EXAMPLES.get(name, name)}.yaml {EXAMPLE_WORDS.get(name, '')}".rstrip())
-        command.add_argument("words", nargs="*", metavar="CONFIG.yaml key=value",
-                             help="a configuration file, then overrides such as train.batch_size=32")
+            epilog=f"keys, defaults and meanings (* = must be set):\n{_keys(kind)}\n\n{_named(name)}\n\nexample: kaleidobert {name} "
+                   f"{EXAMPLES.get(name, name)} {EXAMPLE_WORDS.get(name, '')}".rstrip())
+        command.add_argument("words", nargs="*", metavar="CONFIG key=value",
+                             help="a configuration, as the path of a YAML file or by its name, then overrides such as train.batch_size=32")
         _add_dry_run(command)
     for name, (kind, line) in FOLDER_COMMANDS.items():
         command = commands.add_parser(name, help=line, description=line[0].upper() + line[1:] + ".", formatter_class=_Wide,
-                                      epilog=f"keys and defaults:\n{_keys(kind)}\n\nexample: kaleidobert {name} runs/quickstart out=runs")
+                                      epilog=f"keys, defaults and meanings:\n{_keys(kind)}\n\n"
+                                         f"example: kaleidobert {name} runs/quickstart out=runs")
         command.add_argument("words", nargs="*", metavar="RUN key=value", help="folders of finished runs or above them, then keys")
         _add_dry_run(command)
+    command = commands.add_parser("quickstart", help=QUICKSTART, description=QUICKSTART[0].upper() + QUICKSTART[1:] + ".",
+                                  epilog=f"results: {quickstart.FOLDER}, with --reduced {quickstart.REDUCED_FOLDER}, below\n"
+                                  f"{packaged.start()}. The same command goes on where it stopped.", formatter_class=_Wide)
+    command.add_argument("--reduced", action="store_true", help="fewer products and steps: shows that all of it runs, learns little")
+    command.add_argument("--dry-run", action="store_true", help="print the commands; do nothing")
     return main_parser
+
+
+def _named(command: str) -> str:
+    """Which files that come with the package are configurations of a command, by their names."""
+    return textwrap.fill(f"configurations by name: {', '.join(packaged.of_command(command))}", 120, subsequent_indent="  ")
 
 
 def _add_dry_run(command: argparse.ArgumentParser) -> None:
@@ -93,6 +111,8 @@ def main(arguments: list[str] | None = None) -> int:
     first, *rest = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     options = parser().parse_args([first, *sorted(rest, key=lambda word: not word.startswith("-"))])  # flags may stand anywhere
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's start-up chatter hides our own lines
+    if options.command == "quickstart":
+        return (quickstart.dry_run if options.dry_run else quickstart.run)(options.reduced)
     path, *words = options.words or [None]
     if options.command in FOLDER_COMMANDS:
         path, words = None, _folders(options.words)
@@ -171,7 +191,7 @@ def _quietly(load):
 
 
 def _keys(kind, prefix: str = "  ", section=None) -> str:
-    """One line per key with its default; section: an instance whose values are the defaults."""
+    """Every key with its default and meaning; section: an instance whose values are the defaults."""
     lines = []
     hints = typing.get_type_hints(kind)
     for field in dataclasses.fields(kind):
@@ -179,15 +199,30 @@ def _keys(kind, prefix: str = "  ", section=None) -> str:
         default = getattr(section, field.name) if section is not None else field.default
         if field.default_factory is not dataclasses.MISSING:
             default = field.default_factory()
-        if dataclasses.is_dataclass(hint):
-            lines += [f"{prefix}{field.name}:", _keys(hint, prefix + "  ", None if default is dataclasses.MISSING else default)]
+        inner = _section(hint)
+        if inner is not None:
+            lines += [_line(f"{prefix}{field.name}:", field.metadata[MEANING]),
+                      _keys(inner, prefix + "  ", default if dataclasses.is_dataclass(default) else None)]
             continue
         value = "*" if default is dataclasses.MISSING else configs.to_dict(default)
         value = ("the five kaleido levels" if value else "[]") if field.name == "levels" else "" if value in (None, "", [], {}) else value
         value = str(value).lower() if isinstance(value, bool) else value
-        choices = f"  # {' | '.join(map(str, typing.get_args(hint)))}" if typing.get_origin(hint) is typing.Literal else ""
-        lines.append(f"{prefix}{field.name}: {value}{choices}".rstrip())
+        choices = [choice for choice in typing.get_args(hint) if choice] if typing.get_origin(hint) is typing.Literal else []
+        meaning = f"{field.metadata[MEANING]} [{'|'.join(choices)}]" if choices else field.metadata[MEANING]
+        lines.append(_line(f"{prefix}{field.name}: {value}".rstrip(), meaning))
     return "\n".join(lines)
+
+
+def _section(hint) -> type | None:
+    """The section that a key holds, which may be one that need not be set; None where the key holds a value."""
+    return next((part for part in (hint, *typing.get_args(hint)) if dataclasses.is_dataclass(part)
+                 and typing.get_origin(hint) is not tuple), None)
+
+
+def _line(key: str, meaning: str) -> str:
+    """A key and its default, then the meaning in a column of its own, on as many lines as it needs."""
+    head = key.ljust(COLUMN - 2) if len(key) <= COLUMN - 2 else f"{key}\n{' ' * (COLUMN - 2)}"
+    return f"{head}  " + f"\n{' ' * COLUMN}".join(textwrap.wrap(meaning, WIDTH - COLUMN, break_on_hyphens=False))
 
 
 if __name__ == "__main__":

@@ -4,8 +4,8 @@
 : "${root:?scripts/environment.sh is sourced by the other scripts and not called}"
 # several processes of one run may begin at once, on one host or on a shared disk: one makes and installs, the others wait
 locked=""
-if command -v flock > /dev/null && (: >> "$root/setup.py") 2> /dev/null; then
-  exec 9>> "$root/setup.py"
+if command -v flock > /dev/null && (: >> "$root/pyproject.toml") 2> /dev/null; then
+  exec 9>> "$root/pyproject.toml"
   locked=yes
   flock 9 || true
 fi
@@ -21,7 +21,7 @@ if [ -z "${VIRTUAL_ENV:-}" ] && { [ -z "${CONDA_PREFIX:-}" ] || [ "${CONDA_DEFAU
   . "$root/.venv/bin/activate"
 fi
 prefix="$(python -c 'import sys; print(sys.prefix)')" || exit
-stamp="$prefix/.kaleidobert-$(printf '%s\n' "$root $extras $(cksum < "$root/setup.py")" | cksum | cut -d' ' -f1)"
+stamp="$prefix/.kaleidobert-$(printf '%s\n' "$root $extras $(cksum < "$root/pyproject.toml")" | cksum | cut -d' ' -f1)"
 if [ ! -e "$stamp" ]; then
   echo "installing the package into $prefix (once)"
   python -m pip install --quiet --editable "$root$extras" || exit

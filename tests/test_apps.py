@@ -11,6 +11,7 @@ from PIL import Image
 from kaleidobert import __version__, cli, configs
 from kaleidobert import levels as kaleido
 from kaleidobert.app_zoo import models
+from kaleidobert.configs import packaged
 from kaleidobert.datasets.bank.bank import Bank
 from kaleidobert.datasets.sampling.finetuning import modality_inputs
 from kaleidobert.datasets.sampling.pretraining import clean_batch
@@ -197,7 +198,9 @@ def test_help_names_every_key(name, capsys):
     with pytest.raises(SystemExit) as end:
         cli.main([name, "--help"])
     text = capsys.readouterr().out
-    assert end.value.code == 0 and f"example: kaleidobert {name} configs/" in text and "--dry-run" in text
+    assert end.value.code == 0 and "--dry-run" in text
+    example = text.partition(f"\nexample: kaleidobert {name} ")[2].split()[0]
+    assert example in packaged.of_command(name) and f" {example}" in text.partition("\nconfigurations by name:")[2]
     for field in fields(cli.COMMANDS[name][0]):
         assert f"  {field.name}:" in text
 

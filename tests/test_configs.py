@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from kaleidobert import configs
-from kaleidobert.cli import COMMANDS
+from kaleidobert.cli import COLUMN, COMMANDS, FOLDER_COMMANDS, parser
+from kaleidobert.configs.section import MEANING
 from kaleidobert.errors import UserError
+from kaleidobert.levels import KaleidoLevel
 
 ROOT = Path(__file__).resolve().parents[1]
 PATTERNS = {"synthesize": "synthesize", "records": "records", "align": "align", "pretrain": "pretrain",
@@ -104,8 +106,31 @@ def test_every_field_is_read_somewhere():
     assert not unread
 
 
+def test_every_key_has_a_line_that_says_what_it_means():
+    texts = {f"{kind.__name__}.{field.name}": field.metadata.get(MEANING, "") for kind in _sections() if kind is not KaleidoLevel
+             for field in dataclasses.fields(kind)}
+    assert len(texts) > 200
+    bad = [name for name, text in texts.items()
+           if not 8 <= len(text) <= 140 or text != text.strip() or text.endswith(".") or "\n" in text]
+    assert not bad
+
+
+@pytest.mark.parametrize("command", [*COMMANDS, *FOLDER_COMMANDS])
+def test_help_says_what_every_key_means(command):
+    """Every line of a key ends in its meaning, or the next line holds it."""
+    actions = parser()._subparsers._group_actions[0]
+    text = actions.choices[command].format_help().partition("meanings")[2].partition("\n\n")[0]
+    lines = text.splitlines()[1:]
+    keys = [number for number, line in enumerate(lines) if line[:COLUMN].strip() and line[2] != " "]
+    kind = (COMMANDS | FOLDER_COMMANDS)[command][0]
+    assert [lines[number].split(":")[0].strip() for number in keys] == [field.name for field in dataclasses.fields(kind)]
+    for number, line in enumerate(lines):
+        if line[:COLUMN].strip():
+            assert line[COLUMN:] if len(line) > COLUMN and line[COLUMN - 1] == " " else lines[number + 1].startswith(" " * COLUMN), line
+
+
 def _sections():
-    found, waiting = [], [kind for kind, _ in COMMANDS.values()]
+    found, waiting = [], [kind for kind, _ in (COMMANDS | FOLDER_COMMANDS).values()]
     while waiting:
         kind = waiting.pop()
         if dataclasses.is_dataclass(kind) and kind not in found:

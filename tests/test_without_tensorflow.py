@@ -1,9 +1,9 @@
 """The JAX backend where there is no TensorFlow: training and prediction from a bank."""
 
-import ast
 import json
 import os
 import subprocess
+import tomllib
 from pathlib import Path
 
 from kaleidobert.model_zoo import checkpoints
@@ -29,7 +29,6 @@ def test_commands_run_without_tensorflow(tmp_path):
 def test_requirements_are_those_of_the_package_but_tensorflow():
     """So that `pip install --no-deps .` behind them leaves nothing out."""
     lines = (ROOT / "requirements-jax.txt").read_text().splitlines()
-    calls = [node for node in ast.walk(ast.parse((ROOT / "setup.py").read_text())) if isinstance(node, ast.keyword)]
-    values = {node.arg: ast.literal_eval(node.value) for node in calls if node.arg in ("install_requires", "extras_require")}
-    needed = [name for name in values["install_requires"] if not name.startswith(("tensorflow", "importlib-resources"))]
-    assert [line for line in lines if not line.startswith("#")] == values["extras_require"]["jax"] + needed
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    needed = [name for name in project["dependencies"] if not name.startswith(("tensorflow", "importlib-resources"))]
+    assert [line for line in lines if not line.startswith("#")] == project["optional-dependencies"]["jax"] + needed

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from kaleidobert.configs.data import TrainingData
-from kaleidobert.configs.loader import Checked, Limits
+from kaleidobert.configs.section import Checked, Limits, key, required
 from kaleidobert.configs.training import Model, Noise, Train
 from kaleidobert.errors import UserError
 from kaleidobert.levels import KaleidoLevel
@@ -16,56 +16,57 @@ ProtocolName = Literal["kaleido", "fashionbert", "fashionvil", "fashionsap", "mv
 @dataclass(frozen=True)
 class ScoreColumns:
     """What the columns of a table of scores are called (CSV, TSV, JSONL, NPZ with one row per query and candidate)."""
-    query: str = "query"
-    candidate: str = "candidate"
-    label: str = "label"  # 1 = right, 0 = wrong; not needed beside `candidates`
-    score: str = "score"  # higher = better
+    query: str = key("query", "column of the query's id")
+    candidate: str = key("candidate", "column of the candidate's id")
+    label: str = key("label", "column that is 1 where the candidate is right, else 0; not needed beside `candidates`")
+    score: str = key("score", "column of the score; higher = better")
 
 
 @dataclass(frozen=True)
 class PredictionColumns:
     """What the columns of a table of predicted classes are called."""
-    id: str = "image_id"
-    label: str = "label"
-    prediction: str = "prediction"
+    id: str = key("image_id", "column of the picture's id")
+    label: str = key("label", "column of the true class")
+    prediction: str = key("prediction", "column of the predicted class")
 
 
 @dataclass(frozen=True)
 class EvaluationData:
     """A bank that tells more of the ids in the files: baselines, identical texts, classes of training."""
-    bank: Path | None = None
-    train_split: str = "train"
-    val_split: str = "val"
-    train_share: float = 1.0
+    bank: Path | None = key(None, "folder of a bank that knows the ids; empty = none")
+    train_split: str = key("train", "split that the model was trained on")
+    val_split: str = key("val", "split that the model answered")
+    train_share: float = key(1.0, "share of the training groups that the model saw")
 
 
 @dataclass(frozen=True)
 class EvaluateConfig(Checked):
     """``kaleidobert evaluate``: count what anyone's model answered. One of scores, predictions, captions."""
-    run: Path
-    scores: Path | None = None  # retrieval: scores.jsonl of ours, a released result file, or a table of scores
-    direction: Literal["", "i2t", "t2i"] = ""  # of the scores; needed by released result files and beside a bank
-    columns: ScoreColumns = ScoreColumns()
-    candidates: Path | None = None  # candidates.jsonl to which the scores must belong
-    protocol: Literal["", ProtocolName] = ""  # how the lists were drawn, if no candidates.jsonl says so; is written into the result
-    counting: Literal["expectation", "released", "fashionbert", "fashionsap", "mvlt"] = "expectation"  # others stand beside it
-    other_direction: Path | None = None  # scores of the other direction of the same model: SumR
-    texts: Path | None = None  # table with columns id and text: candidates whose text equals the query's are right too
-    identical_texts: bool = True  # that rule; the texts are those of `texts`, or of the bank
-    predictions: Path | None = None  # classification: predictions.csv of ours, or any table of id, label, prediction
-    prediction_columns: PredictionColumns = PredictionColumns()
-    label: str = ""  # which label of the bank was predicted
-    modality: Literal["both", "image", "text"] = "both"  # what the baselines of a classification see
-    trained_classes: Path | None = None  # names of the classes seen in training, one a line; of a bank they are known
-    captions: Path | None = None  # generation: JSONL or COCO results with image_id and caption
-    references: Path | None = None  # JSONL or COCO annotations
-    against: Path | None = None  # the same file of another model: paired tests
-    data: EvaluationData = EvaluationData()
-    subcategory: str = "subcategory"  # the label of the oracle
-    baselines: bool = True  # linear models on the bank's features and texts
-    resamples: int = 1000  # of every bootstrap
-    permutations: int = 10000  # of every sign-flip test
-    seed: int = 0
+    run: Path = required("folder of the run: its configuration, log, checkpoints and results")
+    scores: Path | None = key(None, "retrieval: scores.jsonl of ours, a released result file, or a table of scores (CSV, TSV, JSONL, NPZ)")
+    direction: Literal["", "i2t", "t2i"] = key("", "direction of the scores; needed by released result files and beside a bank")
+    columns: ScoreColumns = key(ScoreColumns(), "what the columns of a table of scores are called")
+    candidates: Path | None = key(None, "candidates.jsonl to which the scores must belong")
+    protocol: Literal["", ProtocolName] = key("", "how the lists were drawn, where no candidates.jsonl says so; is written into the result")
+    counting: Literal["expectation", "released", "fashionbert", "fashionsap", "mvlt"] = key(
+        "expectation", "how ranks are counted; the others stand beside expectation")
+    other_direction: Path | None = key(None, "scores of the other direction of the same model, for SumR")
+    texts: Path | None = key(None, "table with columns id and text: candidates whose text equals the query's are right too")
+    identical_texts: bool = key(True, "count candidates with the query's text as right, by `texts` or the bank")
+    predictions: Path | None = key(None, "classification: predictions.csv of ours, or any table of id, label, prediction")
+    prediction_columns: PredictionColumns = key(PredictionColumns(), "what the columns of a table of predicted classes are called")
+    label: str = key("", "label of the bank that was predicted")
+    modality: Literal["both", "image", "text"] = key("both", "what the baselines of a classification see")
+    trained_classes: Path | None = key(None, "names of the classes seen in training, one a line; a bank knows them")
+    captions: Path | None = key(None, "generation: JSONL or COCO results with image_id and caption")
+    references: Path | None = key(None, "generation: JSONL or COCO annotations")
+    against: Path | None = key(None, "the same file of another model, for paired tests")
+    data: EvaluationData = key(EvaluationData(), "bank that tells more of the ids: baselines, identical texts, classes of training")
+    subcategory: str = key("subcategory", "label of the oracle that knows the subcategory")
+    baselines: bool = key(True, "count linear models on the bank's features and texts, too")
+    resamples: int = key(1000, "resamples of every bootstrap")
+    permutations: int = key(10000, "permutations of every sign-flip test")
+    seed: int = key(0, "seed of bootstraps, tests and baselines")
 
     limits: ClassVar[Limits] = {"resamples": (1,), "permutations": (1,), "seed": (0,)}
 
@@ -84,19 +85,21 @@ class EvaluateConfig(Checked):
 @dataclass(frozen=True)
 class TablesConfig:
     """``kaleidobert tables``: results of finished runs beside the paper's."""
-    runs: tuple[Path, ...] = ()  # folders of runs, or folders that hold such
-    out: Path | None = None  # where tables.md and tables.json go; None = printed
+    runs: tuple[Path, ...] = key((), "folders of runs, or folders above them")
+    out: Path | None = key(None, "folder for tables.md and tables.json; empty = printed")
 
 
 @dataclass(frozen=True)
 class Writing(Checked):
     """How ``kaleidobert caption`` writes."""
-    num_beams: int = 4  # causal: captions followed at a time; 1 = greedy
-    length_penalty: float = 0.7  # causal: log-probabilities are divided by length to this power
-    iterations: int = 4  # mask-predict: times that pieces are asked
-    length_candidates: int = 3  # the other modes, length "predicted": lengths tried; the caption with the best mean log-probability stays
-    max_length: int = 0  # pieces; 0 = as many as a text of the bank has at most
-    matcher: Path | None = None  # of a `retrieve` run with head dual_encoder: the best match of what was written and of the training texts
+    num_beams: int = key(4, "causal: captions followed at a time; 1 = greedy")
+    length_penalty: float = key(0.7, "causal: power of the length by which log-probabilities are divided")
+    iterations: int = key(4, "mask-predict: times that pieces are asked")
+    length_candidates: int = key(
+        3, "the other modes, length predicted: lengths tried; the caption with the best mean log-probability stays")
+    max_length: int = key(0, "most word pieces of a caption; 0 = as many as a text of the bank has at most")
+    matcher: Path | None = key(
+        None, "checkpoint of a `retrieve` run with head dual_encoder: picks among what was written and the training texts; empty = none")
 
     limits: ClassVar[Limits] = {
         "num_beams": (1,),
@@ -110,22 +113,26 @@ class Writing(Checked):
 @dataclass(frozen=True)
 class CaptionConfig(Checked):
     """``kaleidobert caption``: train the encoder to write captions, and write those of the validation split."""
-    run: Path
-    data: TrainingData
-    mode: Literal["mask-all", "mask-predict", "causal"] = "mask-all"  # all pieces at once (the paper); refined; one after another
-    length: Literal["predicted", "fixed", "oracle"] = "predicted"  # of captions of the first two; oracle: the reference's own
-    fixed_length: int = 0  # pieces where length is fixed; 0 = the median of the training texts
-    init: Path | None = None  # the pre-trained checkpoint; refused without one unless from_scratch
-    from_scratch: bool = False
-    levels: tuple[KaleidoLevel, ...] = ()  # default: those of init; from random weights those of the bank
-    model: Model = Model()
-    noise: Noise = Noise()
-    smoothing: float = 0.0  # of labels: the share of the truth that is spread over all pieces
-    held_out: float = 0.05  # share of the training groups that chooses the best epoch; 0 = none, the last epoch is kept
-    writing: Writing = Writing()
-    subcategory: str = "subcategory"  # the label of the baseline "commonest caption of the subcategory"
-    baselines: bool = True
-    train: Train = Train(epochs=20, learning_rate=2e-5)
-    predict_batch_size: int = 64
+    run: Path = required("folder of the run: its configuration, log, checkpoints and results")
+    data: TrainingData = required("what to train and to write on")
+    mode: Literal["mask-all", "mask-predict", "causal"] = key(
+        "mask-all", "all pieces at once (the paper); refined in rounds; one after another")
+    length: Literal["predicted", "fixed", "oracle"] = key(
+        "predicted", "length of captions of the first two modes; oracle: the reference's own")
+    fixed_length: int = key(0, "word pieces where length is fixed; 0 = the median of the training texts")
+    init: Path | None = key(
+        None, "checkpoint of the pre-training to start from; without one the command refuses unless from_scratch is true")
+    from_scratch: bool = key(False, "start from random weights; init stays empty")
+    levels: tuple[KaleidoLevel, ...] = key(
+        (), "kaleido levels of the model; empty = those of init, and those of the bank where the weights are random")
+    model: Model = key(Model(), "sizes of the network, which are those of init where it is set")
+    noise: Noise = key(Noise(), "what training hides of its examples")
+    smoothing: float = key(0.0, "share of the truth that label smoothing spreads over all pieces")
+    held_out: float = key(0.05, "share of the training groups that chooses the best epoch; 0 = none, the last epoch is kept")
+    writing: Writing = key(Writing(), "how captions are written")
+    subcategory: str = key("subcategory", 'label of the baseline "most frequent caption of the subcategory"')
+    baselines: bool = key(True, "count simple captions, too")
+    train: Train = key(Train(epochs=20, learning_rate=2e-5), "optimiser and schedule")
+    predict_batch_size: int = key(64, "pictures per step of prediction")
 
     limits: ClassVar[Limits] = {"fixed_length": (0,), "smoothing": (0, 0.99), "held_out": (0, 0.5), "predict_batch_size": (1,)}

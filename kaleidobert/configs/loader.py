@@ -2,9 +2,13 @@
 
     load(RecordsConfig, "configs/records.yaml", ["encoder.size=64"])
 
-A key that does not exist, a value of a wrong type and a missing value are errors that name the key, the file and the nearest
-valid name. Relative paths: in a YAML file they start at the folder that holds its ``configs/`` folder (outside of one, at the
-file's own folder); in a dotted word they start at the current folder. In place of a path an address may stand (configs/addresses.py).
+A configuration is a path, or the name of a file that comes with the package: ``quickstart/pretrain``. A key that does not exist, a
+value of a wrong type and a missing value are errors that name the key, the file and the nearest valid name.
+
+Relative paths: in a YAML file they start at the folder that holds its ``configs/`` folder (outside of one, at the file's own folder).
+A file found by its name is that of the repository where the package is installed from one (pip install -e), and follows the same rule;
+where the package is installed from a wheel, relative paths in it start at the current folder. In a dotted word they start at the
+current folder. In place of a path an address may stand (configs/addresses.py).
 """
 
 import dataclasses
@@ -18,26 +22,10 @@ from typing import Any, TypeVar
 
 import yaml
 
-from kaleidobert.configs import addresses
+from kaleidobert.configs import addresses, packaged
 from kaleidobert.errors import UserError
 
 C = TypeVar("C")
-
-
-Limits = dict[str, tuple[float, ...]]  # name: (least,) or (least, most)
-
-
-class Checked:
-    """Base of sections with numbers: raises UserError where one lies outside its ``limits``, or is NaN or infinite."""
-
-    limits: typing.ClassVar[Limits] = {}
-
-    def __post_init__(self) -> None:
-        for name, (least, *most) in self.limits.items():
-            value = getattr(self, name)
-            if not (least <= value <= most[0] if most else least <= value < float("inf")):
-                raise UserError(f"{name} is {value}", f"section {type(self).__name__}",
-                                f"{least:g} to {most[0]:.6g}" if most else f"at least {least:g}" + ", finite" * (value == float("inf")))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,8 +38,12 @@ class _Leaf:
 
 
 def load(kind: type[C], path: str | Path | None, words: Sequence[str] = ()) -> C:
-    """The configuration of class ``kind`` from a YAML file (or its defaults), overridden by ``key.key=value`` words."""
-    tree: dict = _read(Path(path), ()) if path is not None else {}
+    """The configuration of class ``kind`` from a YAML file or its defaults, overridden by ``key.key=value`` words.
+
+    path: a YAML file, the name of one that comes with the package, or None for the defaults. Raises UserError where the file or name
+    does not exist, and for whatever is wrong in it.
+    """
+    tree: dict = _read(packaged.find(path), ()) if path is not None else {}
     for word in words:
         _override(tree, word)
     return _build(kind, tree, "")
@@ -92,16 +84,22 @@ def _read(path: Path, chain: tuple[Path, ...]) -> dict:
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except (FileNotFoundError, IsADirectoryError):
-        raise UserError("there is no such configuration file", str(path), fix="name a YAML file, such as configs/pretrain.yaml") from None
+        raise UserError("there is no such configuration file", str(path), fix=packaged.instead_of(path)) from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"not valid YAML: {' '.join(str(error).split())}", str(path)) from None
     if not isinstance(raw, dict):
         raise UserError(f"holds a {type(raw).__name__}", str(path), "keys and values")
     base = raw.pop("base", None)
     tree = _read(path.parent / base, (*chain, path)) if base else {}
-    holder = next((p.parent for p in path.parents if p.name == "configs"), path.parent)
-    _merge(tree, _leaves(raw, str(path), holder))
+    _merge(tree, _leaves(raw, str(path), _start(path)))
     return tree
+
+
+def _start(path: Path) -> Path:
+    """The folder at which the relative paths of a file start."""
+    if packaged.holds(path):
+        return packaged.start()
+    return next((parent.parent for parent in path.parents if parent.name == "configs"), path.parent)
 
 
 def _leaves(value: Any, origin: str, folder: Path) -> Any:

@@ -20,6 +20,7 @@ from pathlib import Path
 from kaleidobert.errors import UserError
 from kaleidobert.remote.archives import safe_name
 
+PACKAGED = Path(__file__).parent / "lists"  # dataset.json and checkpoint.json: what the 2021 release names
 KEYS = {"name": str, "url": str, "size": int, "sha256": str, "unpack": str, "ask": str}
 
 
@@ -36,7 +37,15 @@ class File:
 
 
 def read(path: str | Path) -> tuple[File, ...]:
-    """The files of a manifest. Raises UserError that names the file of it that is wrong."""
+    """The files of a manifest. Raises UserError that names the file of it that is wrong.
+
+    A path that ends in dataset/manifest.json or checkpoint/manifest.json means the manifest that comes with the package where it does
+    not exist, as away from the repository.
+    """
+    folder, name = Path(path).parts[-2:] if len(Path(path).parts) > 1 else ("", "")
+    packaged = PACKAGED / f"{folder}.json"
+    if name == "manifest.json" and not Path(path).exists() and packaged.is_file():
+        path = packaged
     try:
         text = Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
