@@ -28,7 +28,7 @@ from kaleidobert.model_zoo.kaleidobert import rebuild
 from kaleidobert.preprocessors import examples, quantisation
 
 BATCH = 64
-STREAM = 17  # of the random numbers: no training draws from it
+STREAM, ORDER = 17, 18  # of the random numbers: no training draws from them
 RESAMPLES = 2_000
 
 Arrays = Mapping[str, np.ndarray]
@@ -94,7 +94,8 @@ CONTROLS: dict[str, Callable[[Arrays, Bank], Arrays]] = {
 def _hits(forward: Callable, sampler: PretrainSampler, bank: Bank, options: argparse.Namespace, change: Callable,
           masked: bool) -> tuple[np.ndarray, np.ndarray]:
     """(f64[N] 1 where the answer is right, products [N]) of every row of the sampler, drawn options.draws times."""
-    rows = np.tile(sampler.order.rows, options.draws)
+    # shuffled: in a table neighbours are often views of one product, and of one subcategory
+    rows = np.concatenate([generator(options.seed, ORDER, number).permutation(sampler.order.rows) for number in range(options.draws)])
     hits = []
     for step, start in enumerate(range(0, len(rows), BATCH)):
         batch = rows[start : start + BATCH]
