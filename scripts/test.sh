@@ -1,5 +1,6 @@
 #!/bin/sh
-# scripts/test.sh [pytest arguments]: installs what the tests need, then lints, runs the tests and a reduced quickstart.
+# scripts/test.sh [--quick | pytest arguments]: installs what the tests need, then lints, runs the tests and a reduced quickstart.
+# --quick runs the tests of every unit and golden parity alone; arguments of pytest replace the choice of tests.
 set -eu
 here="$0" # what was called: by its path, by a name on PATH, or by a link
 case "$here" in */*) ;; *) [ -e "$here" ] || here="$(command -v -- "$here")" ;; esac
@@ -8,6 +9,9 @@ cd "$root"
 extras="[test]"
 . "$root/scripts/environment.sh"
 ruff check .
+if [ "${1:-}" = --quick ] && [ $# -eq 1 ]; then
+  exec python -m pytest -n 2 --dist loadfile -m "not slow" tests
+fi
 if [ $# -gt 0 ]; then
   exec python -m pytest "$@"
 fi

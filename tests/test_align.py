@@ -21,6 +21,8 @@ from tests import tables
 from tests.apps_data import CAPTIONER, World, call, edit, refused, results
 from tests.tiny import make_bank, tiny_bank, tiny_catalogue
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory) -> World:

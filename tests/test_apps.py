@@ -22,6 +22,8 @@ from tests.apps_data import SIZES, TRAIN, World, call, results
 from tests.tables import ALL
 from tests.tiny import COLUMNS, tiny_bank
 
+pytestmark = pytest.mark.slow
+
 MODALITIES = {"kaleido": "both", "two": "image", "six": "text", "classes": "both", "bare": "both"}
 
 

@@ -12,6 +12,8 @@ import pytest
 from kaleidobert.app_zoo import backends
 from kaleidobert.errors import UserError
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[1]
 
 

@@ -18,6 +18,8 @@ from kaleidobert.model_zoo.kaleidobert import Matcher, Pretrainer
 from tests.network_data import SIZES, TABLES, backbone
 from tests.network_data import batch as make_batch
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[1]
 
 

@@ -13,6 +13,8 @@ from benchmarks import floors, flops, keras_peer, peers, plain_bert, random_bank
 from kaleidobert.errors import UserError
 from kaleidobert.levels import KALEIDO
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[1]
 
 

@@ -10,6 +10,8 @@ from kaleidobert.errors import UserError
 from kaleidobert.levels import KALEIDO
 from tests.test_benchmarks import tables
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize(("curve", "points"), [("text", [8, 32]), ("levels", [1])])
 def test_a_curve(curve, points, tmp_path, capsys, monkeypatch):

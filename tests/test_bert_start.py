@@ -19,6 +19,8 @@ from tests.network_data import TABLES, backbone
 from tests.tables import TWO
 from tests.tiny import tiny_bank
 
+pytestmark = pytest.mark.slow
+
 CONFIG = {"attention_probs_dropout_prob": 0.1, "directionality": "bidi", "hidden_act": "gelu", "hidden_dropout_prob": 0.1,
           "hidden_size": 16, "initializer_range": 0.02, "intermediate_size": 24, "max_position_embeddings": 70,
           "num_attention_heads": 4, "num_hidden_layers": 2, "pooler_fc_size": 768, "pooler_num_attention_heads": 12,

@@ -23,6 +23,8 @@ from tests.apps_data import SIZES, TRAIN, World, call, edit, refused, results
 from tests.tables import TWO
 from tests.tiny import make_bank, tiny_bank, tiny_catalogue
 
+pytestmark = pytest.mark.slow
+
 QUIET = configs.Noise()
 ENOUGH = configs.Model(hidden_size=32, num_layers=1, num_heads=4, intermediate_size=64, max_positions=16, dropout=0.0,
                        attention_dropout=0.0, initializer_range=0.1, standardise_features=True)

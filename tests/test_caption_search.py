@@ -12,6 +12,8 @@ from kaleidobert.model_zoo import caption_search
 from kaleidobert.model_zoo.kaleidobert import CAPTION_MODES, Captioner, Pretrainer
 from tests.network_data import SIZES, backbone, batch
 
+pytestmark = pytest.mark.slow
+
 SPECIAL = SimpleNamespace(pad=0, unknown=1, start=2, end=3, mask=4)
 LENGTH, VOCABULARY = SIZES["text_length"], SIZES["vocabulary_size"]
 MOST = LENGTH - 2

@@ -9,6 +9,8 @@ from kaleidobert.model_zoo.kaleidobert import Pretrainer, rebuild
 from tests.golden_data import close, gradients
 from tests.network_data import TABLES, backbone, batch
 
+pytestmark = pytest.mark.slow
+
 SIZES = {"hidden_size": 64, "num_heads": 4, "intermediate_size": 128, "initializer_range": 0.2}
 
 

@@ -19,6 +19,8 @@ from tests.checkpoint_data import FIRST, npz, same, small, write
 from tests.convert_data import convert, done
 from tests.network_data import backbone
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("first", ("", "fashion_pre_trained_model/", FIRST))
 def test_the_three_prefixes(tmp_path, first):

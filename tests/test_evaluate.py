@@ -23,6 +23,8 @@ from tests.tables import TWO
 from tests.test_released_runs import G4
 from tests.tiny import tiny_bank
 
+pytestmark = pytest.mark.slow
+
 METRICS = ("rank@1", "rank@5", "rank@10", "mrr", "median_rank", "map")
 
 

@@ -22,6 +22,8 @@ from tests.apps_data import World, call, refused
 from tests.tables import TWO
 from tests.test_configs import ROOT
 
+pytestmark = pytest.mark.slow
+
 H5 = "fashiongen_256_256_{}.h5"
 
 

@@ -21,6 +21,8 @@ from tests.apps_data import World, call, refused
 from tests.tables import TWO
 from tests.tiny import tiny_bank, tiny_catalogue
 
+pytestmark = pytest.mark.slow
+
 WRITES = ["pretrain", "classify", "retrieve", "caption", "evaluate", "inspect", "align", "train-foreground", "records", "synthesize",
           "fetch", "convert"]
 KEYS = ("run", "bank", "into", "catalogue", "target")

@@ -24,6 +24,8 @@ from tests.apps_data import TRAIN, World, call, refused, results
 from tests.tables import TWO
 from tests.tiny import tiny_bank
 
+pytestmark = pytest.mark.slow
+
 MATCHING = configs.Matching("dual_encoder", "listwise", 2, width=8)
 ONCE = replace(TRAIN, epochs=1)
 PRETRAINED = "pre-trained 2 epochs"

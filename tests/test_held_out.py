@@ -17,6 +17,8 @@ from tests.apps_data import CAPTIONER, TRAIN, World, call, edit, refused, result
 from tests.tables import TWO
 from tests.tiny import make_bank, tiny_bank, tiny_catalogue
 
+pytestmark = pytest.mark.slow
+
 LONG = replace(TRAIN, epochs=5)
 
 

@@ -20,7 +20,7 @@ from tests.tables import TWO
 from tests.test_golden import check_loss
 from tests.tiny import tiny_bank
 
-pytestmark = pytest.mark.usefixtures("unplotted")
+pytestmark = [pytest.mark.usefixtures("unplotted"), pytest.mark.slow]
 
 
 @needs_golden

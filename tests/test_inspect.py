@@ -19,6 +19,8 @@ from kaleidobert.model_zoo.kaleidobert import classifier, pretrainer
 from tests.inspect_data import TITLE, World, change
 from tests.tables import TABLES, TWO
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module", params=TABLES)
 def world(request, tmp_path_factory):

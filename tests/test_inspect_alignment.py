@@ -17,6 +17,8 @@ from kaleidobert.levels import KALEIDO
 from tests.inspect_data import World
 from tests.tables import TABLES, TWO
 
+pytestmark = pytest.mark.slow
+
 GRID = 6
 
 

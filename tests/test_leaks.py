@@ -13,6 +13,8 @@ from kaleidobert.datasets.sampling.pretraining import PretrainSampler
 from kaleidobert.preprocessors import alignment_generator
 from tests.tiny import tiny_bank
 
+pytestmark = pytest.mark.slow
+
 EXAMPLES = 20_000
 MORE = 0.03  # by so much the upper end of an interval may lie above the share: it is half as wide with so many examples
 WORDS_OF_ALIGNMENT = {"generated": 0.4, "teacher_forced": 1.0}  # share of the content words that have links

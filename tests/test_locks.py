@@ -26,6 +26,8 @@ from tests.test_distribution import ROOT
 from tests.test_runs import config
 from tests.tiny import tiny_bank, tiny_catalogue
 
+pytestmark = pytest.mark.slow
+
 IN_USE = "another process is using this folder"
 
 

@@ -11,6 +11,8 @@ from kaleidobert.model_zoo.kaleidobert import MATCHING_HEADS, Classifier, Matche
 from kaleidobert.model_zoo.pairs import Pairs
 from tests.network_data import backbone, batch
 
+pytestmark = pytest.mark.slow
+
 MAKERS = [*(lambda b, head=head: Matcher(b, head) for head in MATCHING_HEADS), lambda b: Classifier(b, 5, head="wide"), Pretrainer]
 
 

@@ -20,6 +20,8 @@ from tests.tables import TWO
 from tests.test_distribution import BACKENDS, ROOT, python
 from tests.tiny import tiny_bank
 
+pytestmark = pytest.mark.slow
+
 TRAIN = configs.Train(epochs=8, batch_size=8, learning_rate=1e-2, save_every=4)  # 22 steps, 3 to an epoch
 SLOWEST = 300  # seconds
 

@@ -26,6 +26,8 @@ from tests.apps_data import World, call, edit, refused
 from tests.tables import TWO
 from tests.tiny import tiny_catalogue
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def fresh(tmp_path) -> World:

@@ -18,6 +18,8 @@ from kaleidobert.preprocessors import patch_generator
 from tests.apps_data import World, call, refused
 from tests.tiny import HEIGHT, WIDTH, tiny_catalogue
 
+pytestmark = pytest.mark.slow
+
 SIZE = 40
 
 

@@ -12,6 +12,8 @@ from kaleidobert.released import schema as released_schema
 from tests import release_folder
 from tests.apps_data import results
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[1]
 SIZES = [f"model.{name}={value}" for name, value in release_folder.SMALL.items()]
 FEW = ["train.epochs=1", "train.batch_size=4"]

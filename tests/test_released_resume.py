@@ -17,7 +17,7 @@ from tests import released_data
 from tests.apps_data import SIZES, TRAIN, call, refused, results
 from tests.released_data import FEATURES, TEXT, VOCABULARY
 
-pytestmark = pytest.mark.usefixtures("unplotted")
+pytestmark = [pytest.mark.usefixtures("unplotted"), pytest.mark.slow]
 RESULT = "result_img2txt.txt"
 KEPT = (RESULT, "scores.jsonl", "best.npz")
 

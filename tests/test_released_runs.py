@@ -27,6 +27,8 @@ from tests.golden_data import GOLDEN, needs_golden
 from tests.released_data import TEXT, VOCABULARY
 from tests.test_resume import same_run
 
+pytestmark = pytest.mark.slow
+
 G4 = GOLDEN / "G4"
 TRAIN = configs.Train(epochs=2, batch_size=4, learning_rate=1e-2, save_every=1)
 ROOT = Path(__file__).resolve().parents[1]

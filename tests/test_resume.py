@@ -19,6 +19,8 @@ from tests.apps_data import SIZES, World, call, results
 from tests.tables import TWO
 from tests.tiny import tiny_bank
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[1]
 TRAIN = configs.Train(epochs=14, batch_size=10, learning_rate=1e-2, save_every=4)  # an epoch has 2 steps, as groups are held out
 SHORT = replace(TRAIN, epochs=2.5, save_every=3)

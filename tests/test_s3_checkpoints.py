@@ -15,7 +15,7 @@ from tests.convert_data import convert
 from tests.released_world import Released
 from tests.test_s3_configs import fetched, upload  # noqa: F401 (a fixture)
 
-pytestmark = pytest.mark.usefixtures("surroundings", "untrained")
+pytestmark = [pytest.mark.usefixtures("surroundings", "untrained"), pytest.mark.slow]
 PARTS = ["model.ckpt-5.data-00000-of-00001", "model.ckpt-5.index"]
 
 

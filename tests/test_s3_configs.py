@@ -18,7 +18,7 @@ from tests.servers import SECRETS
 from tests.tables import TWO
 from tests.tiny import make_bank, tiny_bank, tiny_catalogue
 
-pytestmark = pytest.mark.usefixtures("surroundings", "unplotted")
+pytestmark = [pytest.mark.usefixtures("surroundings", "unplotted"), pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")

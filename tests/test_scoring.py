@@ -34,6 +34,8 @@ from tests.random_data import random_bank
 from tests.tables import TABLES
 from tests.tiny import tiny_bank
 
+pytestmark = pytest.mark.slow
+
 SIZES = {"hidden_size": 16, "num_layers": 2, "num_heads": 2, "intermediate_size": 32, "max_positions": 32, "initializer_range": 0.2}
 CASES = [(head, name) for head in MATCHING_HEADS for name in TABLES if head == "dual_encoder" or name in ("kaleido", "two")]
 

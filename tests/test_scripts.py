@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = sorted([*(path for folder in ("scripts", "dataset", "checkpoint", "benchmarks") for path in (ROOT / folder).glob("*.sh")),
                   ROOT / ".ci/run"])
@@ -174,6 +176,8 @@ def test_the_package_is_installed_once(project, shell):
     lines = [line[:1] + line[2:] for line in project.asked(installed=False)]
     assert lines == [["python", "-m", "pip", "install", "--quiet", "--editable", "ROOT[test]"], ["ruff", "check", "."],
                      ["python", "-m", "pytest", "-k", "a b"]]
+    assert project.call([*shell, "scripts/test.sh", "--quick"]).returncode == 0
+    assert project.asked(installed=False)[-1][2:] == ["-m", "pytest", "-n", "2", "--dist", "loadfile", "-m", "not slow", "tests"]
     (project.root / "pyproject.toml").write_text("# more is needed\n")
     assert project.call([*shell, "scripts/run_cat.sh"]).returncode == 0
     assert len(project.asked(installed=False)) == 2

@@ -14,6 +14,8 @@ from kaleidobert.model_zoo.caption_decoder import END, START, Scorer, Writer, be
 from kaleidobert.model_zoo.show_attend_tell import ShowAttendTell
 from kaleidobert.model_zoo.word_grounding import Cells, WordGrounder
 
+pytestmark = pytest.mark.slow
+
 SIZES = {"vocabulary_size": 12, "feature_size": 5, "grid": 3, "hidden_size": 8, "embedding_size": 6, "attention_size": 4,
          "context_size": 7, "dropout": 0.0}
 VARIANTS = [{}, {"query": "state"}, {"start": "zero", "positions": False}, {"guided": True, "near": 2}]

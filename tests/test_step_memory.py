@@ -20,6 +20,8 @@ from tests.network_data import SIZES
 from tests.tables import TWO
 from tests.tiny import tiny_bank
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[1]
 ARGUMENTS = {"precision": "float32", "gradient_checkpointing": False, "levels": to_dict(KALEIDO)}
 BASE = {**to_dict(configs.Model()), "feature_size": 2048, "vocabulary_size": 30522, "text_length": 64, **ARGUMENTS}

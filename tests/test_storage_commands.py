@@ -13,6 +13,8 @@ from kaleidobert.levels import KALEIDO
 from tests.apps_data import TRAIN, World, call, results
 from tests.tiny import tiny_bank
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def worlds(tmp_path_factory):

@@ -16,6 +16,8 @@ from kaleidobert.model_zoo import checkpoints
 from tests.apps_data import TRAIN, World, call, refused, results
 from tests.tiny import tiny_bank
 
+pytestmark = pytest.mark.slow
+
 ROWS = sorted((Path(__file__).parents[1] / "configs/table4").glob("*.yaml"))
 ASKED = {"b": "", "b_i": "r", "b_i-ii": "rj", "b_i-iii": "rjc", "b_i-iv": "rjcg", "b_i-v": "rjcgb", "b_v": "b", "fixed": "b",
          "random": "rjcgb"}  # first letters of the levels

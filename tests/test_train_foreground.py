@@ -12,6 +12,8 @@ from kaleidobert.model_zoo import foreground_net
 from tests.apps_data import World, call, refused, results
 from tests.tables import TWO
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def world(tmp_path):

@@ -6,8 +6,12 @@ import subprocess
 import tomllib
 from pathlib import Path
 
+import pytest
+
 from kaleidobert.model_zoo import checkpoints
 from tests.test_distribution import python
+
+pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parents[1]
 
