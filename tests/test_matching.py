@@ -6,7 +6,7 @@ from keras import ops
 
 from kaleidobert.app_zoo.retrieve.dual_encoder import DualEncoderModel
 from kaleidobert.configs import Matching
-from kaleidobert.datasets.sampling.finetuning import MatchSampler, TowerSampler
+from kaleidobert.datasets.sampling.finetuning import DualEncoderSampler, MatchSampler
 from kaleidobert.errors import UserError
 from kaleidobert.losses import matching
 from kaleidobert.model_zoo.kaleidobert import matcher
@@ -46,18 +46,20 @@ def test_objectives_by_hand():
     pairs = [np.log1p(np.exp(-2.0)), np.log1p(np.exp(1.0)), np.log(2), np.log1p(np.exp(3.0))]
     np.testing.assert_allclose(matching.pairwise(logits, labels, 2), 0.5 * (np.mean(pairs[::2]) + np.mean(pairs[1::2])), rtol=1e-5)
     sides = {"text_side": ops.eye(4), "picture_side": 2 * ops.eye(4)}
-    np.testing.assert_allclose(matching.towers(sides, np.ones((4, 4), np.float32)), np.log((np.e**2 + 3) / np.e**2), rtol=1e-5)
+    np.testing.assert_allclose(
+        matching.in_batch_contrastive(sides, np.ones((4, 4), np.float32)), np.log((np.e**2 + 3) / np.e**2), rtol=1e-5
+    )
     fair = np.ones((4, 4), np.float32)
     fair[0, 1:] = 0  # picture 0 has no wrong text, texts 1 to 3 one wrong picture less
     over_texts, over_pictures = [0] + 3 * [np.log((np.e**2 + 3) / np.e**2)], [np.log((np.e**2 + 3) / np.e**2)]
     over_pictures += 3 * [np.log((np.e**2 + 2) / np.e**2)]
-    np.testing.assert_allclose(matching.towers(sides, fair), 0.5 * np.mean(np.add(over_texts, over_pictures)), rtol=1e-5)
+    np.testing.assert_allclose(matching.in_batch_contrastive(sides, fair), 0.5 * np.mean(np.add(over_texts, over_pictures)), rtol=1e-5)
 
 
 def test_related_products_are_no_wrong_answers(tmp_path):
     bank = tiny_bank(tmp_path, num_products=36)
     groups, texts = bank.column("group"), bank.column("text")
-    sampler = TowerSampler(bank, bank.rows("train"), "subcategory", 24, 1)
+    sampler = DualEncoderSampler(bank, bank.rows("train"), "subcategory", 24, 1)
     rows = sampler.order.batch(3)
     inputs, targets, _ = sampler.batch(3)
     np.testing.assert_array_equal(inputs["token_ids"], bank.token_ids[rows])

@@ -82,7 +82,7 @@ def digests(bank) -> dict[str, str]:
     labels, _ = finetuning.label_ids(bank, "subcategory", rows)
     found["label"] = digest(finetuning.LabelSampler(bank, rows, labels, "both", Noise(0.1, 0.2), 9, 1).batch(3))
     found["match"] = digest(finetuning.MatchSampler(bank, rows, "subcategory", Matching(negatives=2), 6, 2).batch(4))
-    found["dual_encoder"] = digest(finetuning.TowerSampler(bank, rows, "subcategory", 11, 2).batch(4))
+    found["dual_encoder"] = digest(finetuning.DualEncoderSampler(bank, rows, "subcategory", 11, 2).batch(4))
     for mode in ("causal", "mask-predict"):
         found[mode] = digest(finetuning.CaptionTaskSampler(bank, rows, mode, Noise(0.1, 0.2), 10, 3).batch(2))
     return found

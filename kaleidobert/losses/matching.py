@@ -1,7 +1,7 @@
 """Objectives of the matching task when it is fine-tuned for retrieval.
 
 pair, listwise: over lists of one right pair and its wrong ones. A batch holds N lists of ``size`` pairs, list by list, the right pair
-first. logits [N * size, 2]; labels int[N * size], 1 = right. towers: over all texts and pictures of a batch of right pairs.
+first. logits [N * size, 2]; labels int[N * size], 1 = right. in_batch_contrastive: over all texts and pictures of a batch of right pairs.
 """
 
 from collections.abc import Mapping
@@ -24,7 +24,7 @@ def listwise(logits, labels, size: int):
     return ops.mean(ops.logsumexp(scores, axis=1) - scores[:, 0])
 
 
-def towers(outputs: Mapping[str, Any], open_):
+def in_batch_contrastive(outputs: Mapping[str, Any], open_):
     """Softmax of every picture over the batch's texts and of every text over its pictures, the mean of both; a scalar.
 
     outputs: "text_side", "picture_side" [B, W], of which row i belongs to row i. open_ f32[B, B]: 0 where a pair is to be passed over.

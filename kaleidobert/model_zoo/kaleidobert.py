@@ -18,7 +18,7 @@ from kaleidobert.layers.wide import LevelMeans, WordBag
 from kaleidobert.model_zoo.backbone import Backbone, KaleidoModel
 from kaleidobert.model_zoo.task_model import TaskModel
 
-TOWERS = "head_towers"  # the name of the towers in a matcher with head "dual_encoder"
+DUAL_ENCODER = "head_towers"  # the name of the dual encoder in a matcher with head "dual_encoder"
 LABEL_HEADS = ("plain", "wide")
 MATCHING_HEADS = ("plain", "product", "dual_encoder")
 CAPTION_MODES = ("mask-all", "mask-predict", "causal")
@@ -134,7 +134,7 @@ class Matcher(TaskModel):
         else:
             layer = DualEncoderHead(*settings, dtype=backbone.precision, name="head_dual_encoder")
             towers = DualEncoder(kaleido.patch_slices(backbone.levels).values(), backbone.vocabulary_size, width, feature_dropout,
-                               settings[1], name=TOWERS)
+                               settings[1], name=DUAL_ENCODER)
 
         # --- Functional Model ---
         inputs = backbone.declare_inputs()

@@ -14,7 +14,7 @@ from keras import ops
 
 from kaleidobert.layers.encoder import FirstBlockQKV, FirstPosition, JointFirstBlock
 from kaleidobert.model_zoo.backbone import Backbone
-from kaleidobert.model_zoo.kaleidobert import TOWERS, Matcher
+from kaleidobert.model_zoo.kaleidobert import DUAL_ENCODER, Matcher
 from kaleidobert.specs import TEXT
 
 
@@ -30,7 +30,7 @@ class _OfMatcher(keras.Model):
         super().__init__(autocast=False)
         self.matcher = matcher
         self.first_block = matcher.backbone.get_layer("encoder_0")
-        self.towers = matcher.get_layer(TOWERS) if matcher.head == "dual_encoder" else None
+        self.towers = matcher.get_layer(DUAL_ENCODER) if matcher.head == "dual_encoder" else None
         self.built = True
 
     @property

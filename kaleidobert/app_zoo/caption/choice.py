@@ -17,7 +17,7 @@ from kaleidobert.datasets.bank.bank import Bank
 from kaleidobert.datasets.sampling.pretraining import clean_features
 from kaleidobert.errors import UserError
 from kaleidobert.model_zoo import checkpoints
-from kaleidobert.model_zoo.kaleidobert import TOWERS, Matcher, rebuild
+from kaleidobert.model_zoo.kaleidobert import DUAL_ENCODER, Matcher, rebuild
 from kaleidobert.released import any_checkpoint
 
 BATCH = 256
@@ -40,7 +40,7 @@ class Reranker:
         self.model = {"checkpoint": written(path), **lineage.model("dual_encoder", path)}
         self._bank, self._model = bank, rebuild(meta, "float32")
         checkpoints.restore(path, self._model)
-        self._towers = self._model.get_layer(TOWERS)
+        self._towers = self._model.get_layer(DUAL_ENCODER)
 
     def choose(self, rows: np.ndarray, written: Sequence[str], train_texts: Sequence[str]) -> tuple[list[str], np.ndarray]:
         """For the picture of each row its written caption, or the training text that matches it better; bool[N]: whether it is that."""

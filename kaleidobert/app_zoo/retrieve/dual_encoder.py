@@ -9,7 +9,7 @@ import numpy as np
 from kaleidobert.app_zoo import models, trimming
 from kaleidobert.configs import RetrieveConfig, Train
 from kaleidobert.datasets.bank.bank import Bank
-from kaleidobert.datasets.sampling.finetuning import TowerSampler
+from kaleidobert.datasets.sampling.finetuning import DualEncoderSampler
 from kaleidobert.datasets.sampling.pretraining import clean_batch
 from kaleidobert.engines import steps
 from kaleidobert.engines.distributed.distribution import Place
@@ -21,7 +21,7 @@ from kaleidobert.evaluators.candidates.candidates import CandidateLists
 from kaleidobert.evaluators.report import plots
 from kaleidobert.losses import matching
 from kaleidobert.model_zoo import checkpoints
-from kaleidobert.model_zoo.kaleidobert import TOWERS, Matcher
+from kaleidobert.model_zoo.kaleidobert import DUAL_ENCODER, Matcher
 
 # --- The towers of a matcher with head "dual_encoder", without its encoder: what is trained first, and what searches a catalogue quickly
 
@@ -37,7 +37,7 @@ class DualEncoderModel(keras.Model):
         super().__init__(name=self.kind)
         self.matcher_config = matcher.get_config()
         self.scale = matcher.backbone.get_layer("feature_scale") if matcher.backbone.standardise_features else None
-        self.towers = matcher.get_layer(TOWERS)
+        self.towers = matcher.get_layer(DUAL_ENCODER)
         self.built = True
 
     def call(self, inputs, training=False):
@@ -83,12 +83,12 @@ def train(config: RetrieveConfig, model: Matcher, bank: Bank, rows: np.ndarray, 
     """
     options, towers = config.dual_encoder, DualEncoderModel(model)
     folder = Run(config.run / "dual_encoder", replace(config, run=config.run / "dual_encoder"))
-    sampler = TowerSampler(bank, rows, config.subcategory, options.batch_size, options.seed)
+    sampler = DualEncoderSampler(bank, rows, config.subcategory, options.batch_size, options.seed)
     optimizer, total = models.schedule(sized(options, len(rows)), len(rows), "dual_encoder")  # as many epochs as asked for
     forward, (held_rows, lists) = steps.forward(towers), held
 
     def loss(outputs, targets, weights):
-        return {"loss": matching.towers(outputs, targets["open"])}
+        return {"loss": matching.in_batch_contrastive(outputs, targets["open"])}
 
     def ranks() -> dict[str, float]:
         return retrieval.brief(score(*sides(forward, bank, held_rows), lists), lists.relevant, lists.valid)
@@ -98,7 +98,7 @@ def train(config: RetrieveConfig, model: Matcher, bank: Bank, rows: np.ndarray, 
     trainer.fit(batch, loss, Goal(ranks, "mrr", None, split=HELD_OUT), models.plan(options, total), options.clip_norm)
     checkpoints.restore(folder.best, towers)
     plots.loss_curves(folder.metrics(), folder.folder / "losses.png")
-    model.get_layer(TOWERS).trainable = False
+    model.get_layer(DUAL_ENCODER).trainable = False
 
 
 def sides(forward, bank: Bank, rows: np.ndarray, batch_size: int = 256) -> tuple[np.ndarray, np.ndarray]:

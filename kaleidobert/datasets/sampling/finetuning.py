@@ -89,7 +89,7 @@ class MatchSampler:
         return {"itm": np.ones(self.order.batch_size * (1 + self._matching.negatives), np.float32)}
 
 
-class TowerSampler:
+class DualEncoderSampler:
     """Right pairs for a softmax over the batch: batch(step) -> inputs, {"open": f32[B, B]}, {}.
 
     open[i, j]: 0 where text j is related to picture i (the same group or text) without being its own, and so no wrong answer; else 1.

@@ -35,7 +35,7 @@ class Peer:
                 connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
         self.rank, self.connection = rank, connection
         self.lines = connection.makefile("r", encoding="utf-8")
-        self.told: queue.Queue[Any] = queue.Queue()
+        self.inbox: queue.Queue[Any] = queue.Queue()
         self.done = threading.Event()  # a farewell came, or was said
         self._writing = threading.Lock()
 
@@ -67,7 +67,7 @@ class Channel:
     def broadcast(self, value: Any = None) -> Any:
         """Process 0's value, in every process. JSON-able."""
         if self.cluster.rank:
-            return self.peers[0].told.get()
+            return self.peers[0].inbox.get()
         for peer in self.peers.values():
             peer.send("tell", value)
         return value
@@ -77,7 +77,7 @@ class Channel:
         if self.cluster.rank:
             self.peers[0].send("tell", value)
             return self.broadcast()
-        return self.broadcast([value] + [self.peers[rank].told.get() for rank in range(1, self.cluster.size)])
+        return self.broadcast([value] + [self.peers[rank].inbox.get() for rank in range(1, self.cluster.size)])
 
     def leave(self, close: Callable[[], None] = lambda: None) -> None:
         """Farewell when process 0 is done with everything. close() is called in all others first, and in process 0 after them."""
@@ -106,7 +106,7 @@ class Channel:
             for line in peer.lines:
                 kind, value = json.loads(line)
                 if kind == "tell":
-                    peer.told.put(value)
+                    peer.inbox.put(value)
                 elif kind == "bye":
                     peer.done.set()
                 elif kind == "failed":
