@@ -66,7 +66,7 @@ def run(config: TrainForegroundConfig) -> None:
         return {"loss": ops.mean(cross_entropy_and_dice(targets["foreground"], outputs["foreground"]))}
 
     def evaluate():
-        return {"overlap": float(np.mean(overlaps(foreground_net.predictor(model), test)))}
+        return {"overlap": float(np.mean(overlaps(foreground_net.Predictor(model), test)))}
 
     # what is reported is measured on the same scenes, so nothing is chosen by them: the last weights stay
     goal, schedule = Goal(evaluate, "overlap", None), models.plan(config.train, total)

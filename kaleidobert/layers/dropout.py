@@ -28,7 +28,7 @@ class Dropout(keras.layers.Layer):
         super().__init__(**kwargs)
         self.rate = rate
         self.seed = seed
-        self.generator = None
+        self.generator: keras.random.SeedGenerator | None = None
 
     def build(self, inputs_shape: tuple) -> None:
         if self.rate:  # here and not in the constructor: only inside build does the path begin with the layer's own
@@ -39,7 +39,10 @@ class Dropout(keras.layers.Layer):
 
     def draw(self, training: bool):
         """The state of the generator, which goes one step on; None where nothing is to be dropped."""
-        return self.generator.next() if training and self.rate else None
+        if not training or not self.rate:
+            return None
+        assert self.generator is not None  # ``build`` makes it wherever there is a rate
+        return self.generator.next()
 
     def drop(self, inputs, state):
         """The inputs, with what a state that was drawn says dropped."""

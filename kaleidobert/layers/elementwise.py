@@ -236,7 +236,7 @@ def _attention_back(rate: float, upstream, probabilities, state):
     return ops.cast(p * (upstream - ops.matmul(p * upstream, ones)), probabilities.dtype)
 
 
-FUNCTIONS = {  # each with the gradients of its arrays of floats
+FUNCTIONS: dict[str, tuple[Callable, Callable]] = {  # each with the gradients of its arrays of floats
     "gelu": (_gelu, _gelu_back), "bias_gelu": (_bias_gelu, _bias_gelu_back), "dropout": (_dropout, _dropout_back),
     "layer_norm": (_layer_norm, _layer_norm_back), "add_norm": (_add_norm, _add_norm_back),
     "drop_add_norm": (_drop_add_norm, _drop_add_norm_back)}

@@ -69,7 +69,8 @@ class SelfAttention(keras.layers.Layer):
 
     def build(self, inputs_shape: tuple, score_bias_shape: tuple) -> None:
         _, length, hidden = inputs_shape
-        self.kernels, self.biases = [], []
+        self.kernels: list[keras.Variable] = []
+        self.biases: list[keras.Variable] = []
         for part in ("query", "key", "value"):
             for suffix, shape, store in (("kernel", (hidden, hidden), self.kernels), ("bias", (hidden,), self.biases)):
                 # as released the biases of these three, and of no other layer, start at random

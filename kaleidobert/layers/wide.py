@@ -44,6 +44,7 @@ class LevelMeans(keras.layers.Layer):
 
     def adapt(self, features) -> None:
         """Set the scale from a sample [N, P, F]."""
+        assert self.scale is not None  # adapt is for what is rescaled
         self.scale.adapt(ops.convert_to_numpy(self.means(features)))
 
     def means(self, features, seen=None):
