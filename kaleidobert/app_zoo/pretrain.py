@@ -5,7 +5,7 @@ import numpy as np
 
 from kaleidobert import levels as kaleido
 from kaleidobert.app_zoo import lineage, materials, models, released_runs, step_memory, trimming
-from kaleidobert.app_zoo.materials import PretrainMaterial
+from kaleidobert.app_zoo.materials import PretrainMaterial, open_bank
 from kaleidobert.configs import PretrainConfig
 from kaleidobert.datasets.bank.bank import Bank, describe, sha256
 from kaleidobert.datasets.sampling.pretraining import PretrainSampler, hold_out, share_of_groups
@@ -172,6 +172,7 @@ def _check(config: PretrainConfig) -> None:
 def _begun(config: PretrainConfig, model: keras.Model, optimizer: keras.optimizers.Optimizer, total: int) -> int:
     """Load the state of Adam that ``init`` holds; the step at which the run goes on. UserError where all steps are done."""
     optimizer.build(model.trainable_variables)
+    assert config.init is not None  # whose state it is
     step = any_checkpoint.continue_optimizer(config.init, model, getattr(optimizer, "inner_optimizer", optimizer))
     if step >= total:
         raise UserError(f"the checkpoint has done {step:,} steps", str(config.init), f"fewer than the {total:,} of this run",
@@ -181,7 +182,7 @@ def _begun(config: PretrainConfig, model: keras.Model, optimizer: keras.optimize
 
 
 def _open(config: PretrainConfig):
-    bank = Bank(config.data.bank).require(config.levels, config.data.encoder)
+    bank = open_bank(config.data, config.levels)
     room = bank.text_length - 2  # beside [CLS] and [SEP]
     if config.sampling.max_masked > room:
         raise UserError(f"sampling.max_masked is {config.sampling.max_masked}, and a text of the bank has at most {room} pieces",

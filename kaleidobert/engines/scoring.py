@@ -117,7 +117,7 @@ class PairScorer:
         for name in self.names:
             answer = ops.convert_to_numpy(ops.cast(under_way[name], "float32"))[: len(batch.pairs)]
             if not np.isfinite(answer).all():
-                read = self._sides.pictures(batch.all_pictures[batch.pictures]) | self._sides.texts(batch.all_texts[batch.texts])
+                read = {**self._sides.pictures(batch.all_pictures[batch.pictures]), **self._sides.texts(batch.all_texts[batch.texts])}
                 raise steps.not_finite(f"the model's answer {name!r}", title or "pairs", read)
             found.append(answer[:, 1] if answer.ndim == 2 else answer)
         return batch, np.stack(found)

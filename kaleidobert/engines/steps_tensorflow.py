@@ -56,7 +56,7 @@ def train_step(
     return tf.function(step, **COMPILED)
 
 
-def forward(model: Callable[..., dict], shared: Collection[str] | None) -> Callable[[dict], dict]:
+def forward(model: keras.Model, shared: Collection[str] | None) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
     """steps.on_device. On CPUs two halves of a batch run at the same time: one computes products on all cores while the other is at
     something that keeps a single core busy. Not in half precision, where products are so quick that halves of them cost more."""
     if shared is None or tf.config.list_physical_devices("GPU"):

@@ -43,7 +43,7 @@ class KaleidoModel(keras.Model):
 
     def describe(self) -> dict[str, Any]:
         """kind, config, and identity: what weights mean beyond their names and shapes. JSON-able."""
-        backbone = getattr(self, "backbone", self)
+        backbone: Any = getattr(self, "backbone", self)
         levels = [[level.name, level.grid, level.pretext] for level in backbone.levels]
         return {"kind": self.kind, "config": self.get_config(), "identity": {"num_heads": backbone.num_heads, "levels": levels}}
 

@@ -88,6 +88,7 @@ class ShowAttendTell(keras.Model):
 
         self.build()
         if guided:
+            assert self.word_attention is not None  # it needs query "word"
             self.word_attention.trainable = False
 
     def build(self, inputs_shape: Any = None) -> None:
@@ -95,11 +96,12 @@ class ShowAttendTell(keras.Model):
         hidden, embedding = self.hidden_size, self.embedding_size
         if self.encoder is not None:
             self.encoder.build((None, self.picture_size, self.picture_size, 3))
-        groups = [(self.feature_size, self.cell_norm, self.values, self.keys), (self.near, self.word_attention),
-                  (embedding, self.embedding, self.places, self.bias, self.lstm_word), (self.attention_size, self.energy),
-                  (self.context_size, self.first, self.lstm_context, self.deep_context),
-                  (hidden, self.query_state, self.gate, self.lstm_state, self.deep_state)]
-        for size, *layers in groups:
+        groups: list[tuple[int, tuple[keras.layers.Layer | None, ...]]] = [
+            (self.feature_size, (self.cell_norm, self.values, self.keys)), (self.near, (self.word_attention,)),
+            (embedding, (self.embedding, self.places, self.bias, self.lstm_word)), (self.attention_size, (self.energy,)),
+            (self.context_size, (self.first, self.lstm_context, self.deep_context)),
+            (hidden, (self.query_state, self.gate, self.lstm_state, self.deep_state))]
+        for size, layers in groups:
             for layer in layers:
                 if layer is not None:  # left out by an option
                     layer.build((None, None, size))
@@ -178,6 +180,7 @@ class ShowAttendTell(keras.Model):
     def follow(self, grounder: WordGrounder) -> None:
         """Let words look as ``grounder`` found: at its encoder's cells as they are, or at grids of the frozen network, adapted by the
         sample that the word grounder was adapted by."""
+        assert self.word_attention is not None  # of a captioner that is guided
         self.word_attention.set_weights(grounder.word_attention.get_weights())
 
     def start_from(self, counts: Any) -> None:

@@ -107,16 +107,16 @@ def convert(paths: Sequence[str | Path], schema: Schema, folder: str | Path, thr
     Another process that converts into the same folder is waited for. UserError for any mistake in the files, and where the folder
     holds something else.
     """
-    folder, paths = Path(folder), [Path(path) for path in paths]
+    folder, files = Path(folder), [Path(path) for path in paths]
     names = {path.name for path in folder.iterdir() if path.name[0] != "."} if folder.is_dir() else set()
     if folder.exists() and not folder.is_dir() or names and not names & {INDEX, PROGRESS}:
         raise UserError("is not empty and holds no conversion", str(folder), fix="choose another folder")
     if (folder / INDEX).is_file():
-        return _convert(paths, schema, folder, threads, half)
+        return _convert(files, schema, folder, threads, half)
     with ExitStack() as stack:
         with explained(folder):
             stack.enter_context(locked(folder / LOCK, threading.Event()))
-        rows = _convert(paths, schema, folder, threads, half)
+        rows = _convert(files, schema, folder, threads, half)
         (folder / LOCK).unlink()
     return rows
 

@@ -83,7 +83,7 @@ def _rows(sheet: Sheet, y: int, shown) -> int:
 def _draw_plan(sheet: Sheet, y: int, plan: Plan) -> int:
     left = EDGE + PAD
     y = sheet.text((left, y), plan.title, _right() - left, bold=True) + 6
-    at = (left, y)
+    at: tuple[float, float] = (left, y)
     for token in plan.tokens:
         at = sheet.chip(at, token.text, token.kind, _right())
     y = sheet.text((left, round(at[1]) + 44), plan.note, _right() - left) + 8

@@ -143,7 +143,7 @@ def _tokens(sheet: Sheet, y: int, content: Page) -> int:
     if content.negative:
         y = sheet.text((left, y), "This example got the text of another product:", right - left, bold=True, fill=ORANGE)
         y = sheet.text((left, y), content.negative, right - left) + 12
-    at = (left, y)
+    at: tuple[float, float] = (left, y)
     for token in content.tokens:
         at = sheet.chip(at, token.text, token.kind, right)
     at = (left, at[1] + 2.3 * BODY)

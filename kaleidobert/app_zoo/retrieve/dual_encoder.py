@@ -104,7 +104,8 @@ def train(config: RetrieveConfig, model: Matcher, bank: Bank, rows: np.ndarray, 
 def sides(forward, bank: Bank, rows: np.ndarray, batch_size: int = 256) -> tuple[np.ndarray, np.ndarray]:
     """(texts, pictures) f32[len(rows), W] each; forward: steps.forward(DualEncoderModel)."""
     found = [forward(clean_batch(bank, rows[start : start + batch_size])) for start in range(0, len(rows), batch_size)]
-    return tuple(np.concatenate([part[name] for part in found]) for name in ("text_side", "picture_side"))
+    texts, pictures = (np.concatenate([part[name] for part in found]) for name in ("text_side", "picture_side"))
+    return texts, pictures
 
 
 def score(texts: np.ndarray, pictures: np.ndarray, lists: CandidateLists) -> np.ndarray:

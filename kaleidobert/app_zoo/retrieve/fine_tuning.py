@@ -27,6 +27,7 @@ def train(config: RetrieveConfig, model, bank: Bank, rows: np.ndarray) -> Run:
     sampler = MatchSampler(bank, kept, config.subcategory, config.matching, train.batch_size, train.seed)
     lists = candidates.build(records_of(bank, held, config.subcategory), config.direction, config.candidates_seed, HELD_QUERIES,
                              HELD_CANDIDATES)
+    assert isinstance(lists, candidates.CandidateLists)  # as of every protocol with lists of its own
     objective, ranker = matching.OBJECTIVES[config.matching.objective], Ranker(model, bank, held, config)
     folder = Run(config.run, config)  # claimed when nothing is left to refuse
 

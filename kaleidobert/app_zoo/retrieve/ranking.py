@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 from tqdm import tqdm
@@ -127,7 +127,7 @@ class ScoreCache:
                 content = content[self._file.write(content):]
 
 
-def is_large(lists: CandidateLists | Gallery) -> bool:
+def is_large(lists: CandidateLists | Gallery) -> TypeGuard[Gallery]:
     """Whether lists and scores are not written as text."""
     return isinstance(lists, Gallery) and lists.num_pairs > MOST_LINES
 

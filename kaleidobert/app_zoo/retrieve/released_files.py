@@ -152,7 +152,8 @@ def _score(config: RetrieveConfig, rows: Rows, forward, result: Path) -> None:
             if not np.isfinite(logits).all():
                 raise steps.not_finite("the model's answer 'itm'", f"pairs from {rows.where(int(numbers[0]))} on", inputs)
             try:
-                line = released_results.line(*[columns[name][:, 0].tolist() for name in IDS], labels, logits)
+                texts, products, pictures = (columns[name][:, 0].tolist() for name in IDS)
+                line = released_results.line(texts, products, pictures, labels, logits)
             except UserError as error:
                 raise UserError(error.what, f"pairs from {rows.where(int(numbers[0]))} on", error.expected) from None
             _append(file, part, line.encode("utf-8") + b"\n")
