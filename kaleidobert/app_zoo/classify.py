@@ -3,6 +3,7 @@
 import csv
 import io
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -198,7 +199,7 @@ def picture_features(bank: Bank, rows: np.ndarray) -> np.ndarray:
     return np.concatenate(parts)
 
 
-def _write_csv(path, rows: list[dict]) -> None:
+def _write_csv(path: Path, rows: list[dict]) -> None:
     text = io.StringIO()
     writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
     writer.writeheader()

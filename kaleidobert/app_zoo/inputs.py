@@ -63,7 +63,7 @@ def _each(config: C, change: Callable[[str, Address], Path], prefix: str = "") -
         value, key = getattr(config, field.name), f"{prefix}{field.name}"
         if isinstance(value, Address):
             changes[field.name] = change(key, value)
-        elif dataclasses.is_dataclass(value):
+        elif dataclasses.is_dataclass(value) and not isinstance(value, type):
             changes[field.name] = _each(value, change, f"{key}.")
     return dataclasses.replace(config, **changes)
 

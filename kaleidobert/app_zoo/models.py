@@ -65,7 +65,7 @@ def start(make: Callable[[dict[str, Any]], keras.Model], config: Any, bank: Layo
             fit(model)
         elif isinstance(bank, Bank):
             adapt(model, bank, config.data.train_split)
-        else:
+        elif model.unadapted:
             raise UserError("the checkpoint leaves the scale of its features to a training, and these files are not trained on",
                             str(config.init), "the best.npz of a run that measured it")
 

@@ -1,6 +1,6 @@
 """Pre-training and fine-tuning from the text files of the release, or from folders that `convert` makes of them."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -179,7 +179,7 @@ def _distinct(names: list[str]) -> list[str]:
     return [name if name and names.count(name) == 1 else f"{name} {number}".strip() for number, name in enumerate(names)]
 
 
-def _adapt(model: keras.Model, examples, size: int) -> None:
+def _adapt(model: keras.Model, examples: Callable[[np.ndarray], tuple], size: int) -> None:
     """As models.adapt, to SAMPLE rows."""
     if model.unadapted:
         numbers = np.arange(size)[:: max(1, size // SAMPLE)][:SAMPLE]

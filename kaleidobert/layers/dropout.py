@@ -1,10 +1,12 @@
 """The randomness of the network: start weights and dropout, each from a seed derived from the model's seed and its own name."""
 
+from typing import Any
 from zlib import crc32
 
 import keras
 
 from kaleidobert.layers import elementwise
+from kaleidobert.specs import Tensor
 
 
 def seed_for(seed: int, name: str) -> int:
@@ -24,7 +26,7 @@ class Dropout(keras.layers.Layer):
     masks that the interrupted one would have drawn.
     """
 
-    def __init__(self, rate: float, seed: int, **kwargs):
+    def __init__(self, rate: float, seed: int, **kwargs: Any):
         super().__init__(**kwargs)
         self.rate = rate
         self.seed = seed
@@ -37,7 +39,7 @@ class Dropout(keras.layers.Layer):
     def call(self, inputs, training=False):
         return self.drop(inputs, self.draw(training))
 
-    def draw(self, training: bool):
+    def draw(self, training: bool) -> Tensor | None:
         """The state of the generator, which goes one step on; None where nothing is to be dropped."""
         if not training or not self.rate:
             return None

@@ -17,6 +17,7 @@ from kaleidobert.configs.records import FOREGROUND_WEIGHTS
 from kaleidobert.errors import UserError
 from kaleidobert.io import atomic
 from kaleidobert.model_zoo import checkpoints
+from kaleidobert.specs import Tensor
 
 REMAKE = "make them with: kaleidobert train-foreground configs/train_foreground.yaml"
 HEADER, FORMAT = "__header__", 1
@@ -36,7 +37,7 @@ def network(channels: Sequence[int], size: int, precision: str = "float32") -> k
                         "at least two numbers of channels, and a size that halves evenly for each")
     image = keras.Input((size, size, INPUTS), name="image")
 
-    def block(x, width: int, name: str, kernel: int = 3, stride: int = 1):
+    def block(x: Tensor, width: int, name: str, kernel: int = 3, stride: int = 1) -> Tensor:
         # plain convolutions: on CPUs depthwise ones take as long for a ninth of the products
         x = layers.Conv2D(width, kernel, strides=stride, padding="same", use_bias=False, dtype=precision, name=f"{name}_conv")(x)
         x = layers.BatchNormalization(momentum=0.95, dtype=precision, name=f"{name}_norm")(x)

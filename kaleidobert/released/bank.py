@@ -16,7 +16,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from tqdm import tqdm
@@ -183,7 +183,7 @@ def _fill(folder: Path, lines: Index, schema: Schema, half: bool, progress: dict
             raise UserError(f"{done:,} rows were read", str(folder), f"{len(lines):,}: the files changed meanwhile", REMAKE)
 
 
-def _opened(path: Path, dtype: np.dtype, shape: tuple[int, ...], rows: int):
+def _opened(path: Path, dtype: np.dtype, shape: tuple[int, ...], rows: int) -> BinaryIO:
     """An .npy file of that shape, open for writing behind its first ``rows`` rows; what stood behind them is cut off."""
     if not rows:
         with open(path, "wb") as file:
@@ -196,7 +196,7 @@ def _opened(path: Path, dtype: np.dtype, shape: tuple[int, ...], rows: int):
     return _cut(path, start + rows * dtype.itemsize * int(np.prod(shape[1:])))
 
 
-def _cut(path: Path, size: int):
+def _cut(path: Path, size: int) -> BinaryIO:
     """The file, of that size, open for writing at its end."""
     file = open(path, "ab")  # noqa: SIM115  the caller's stack closes it
     if path.stat().st_size < size:

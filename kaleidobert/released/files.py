@@ -14,7 +14,7 @@ import binascii
 import os
 import threading
 from collections import deque
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from io import BufferedReader
@@ -183,7 +183,7 @@ def _value(column: Column, field: memoryview, encoding: str) -> np.ndarray | str
     return _scalar(bytes(field), np.int32, _int32, "one whole number of 32 bits, without a +")
 
 
-def _scalar(field: bytes, dtype: type, convert, expected: str) -> np.ndarray:
+def _scalar(field: bytes, dtype: type, convert: Callable[[bytes], float | np.floating], expected: str) -> np.ndarray:
     try:
         return np.array([convert(field) if field else 0], dtype)
     except ValueError:

@@ -1,5 +1,7 @@
 """The first half of ``kaleidobert align``: single words learn where to look, before a captioner looks with their eyes (ours)."""
 
+from collections.abc import Callable
+
 import numpy as np
 from tqdm import tqdm
 
@@ -78,7 +80,7 @@ def sample(grids: Grids, rows: np.ndarray) -> np.ndarray:
     return grids.gather(rows[:: -(-len(rows) // SAMPLE)])
 
 
-def _evaluator(model: WordGrounder, sampler: CaptionSampler):
+def _evaluator(model: WordGrounder, sampler: CaptionSampler) -> Callable[[], dict[str, float]]:
     """A function () -> {"loss", "cooccurrence", "presence"} over all rows of the sampler, without dropout."""
     forward, size = steps.forward(model), sampler.batch_size
 

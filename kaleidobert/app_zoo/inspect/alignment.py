@@ -220,7 +220,7 @@ def _plan(policy: str, found: Alignment, levels: Sequence[KaleidoLevel], row: in
     return Plan(TITLES[policy], note, tuple(tokens), tuple(shown))
 
 
-def _masked_patches(level: KaleidoLevel, photo: Photo, chosen: Sequence[int]):
+def _masked_patches(level: KaleidoLevel, photo: Photo, chosen: Sequence[int]) -> Image.Image:
     x1, y1, x2, y2 = photo.box
     cell = pictures.cell_size(level.grid, (x2 - x1) / (y2 - y1))
     small = max(4, round(0.7 * cell[0])), max(4, round(0.7 * cell[1]))

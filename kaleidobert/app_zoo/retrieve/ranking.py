@@ -9,7 +9,7 @@
 import json
 import os
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic
@@ -139,7 +139,7 @@ def save_gallery(lists: Gallery, ids: Sequence[str], path: Path) -> None:
 
 
 @contextmanager
-def writer(path: Path, lists: CandidateLists | Gallery, ids: Sequence[str]):
+def writer(path: Path, lists: CandidateLists | Gallery, ids: Sequence[str]) -> Iterator[Callable[[CandidateLists, np.ndarray], int]]:
     """A function that writes a part; the file appears when all are written: JSON lines, or an array where ``is_large``."""
     with io.atomic(path) as file:
         if is_large(lists):

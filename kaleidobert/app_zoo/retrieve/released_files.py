@@ -8,7 +8,8 @@
 import json
 import os
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from io import FileIO
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -135,7 +136,7 @@ def _stream(config: RetrieveConfig, rows: Rows, done: int) -> Iterator[tuple[int
             yield start, rows.take(np.arange(start, min(start + size, len(rows))))
 
 
-def _score(config: RetrieveConfig, rows: Rows, forward, result: Path) -> None:
+def _score(config: RetrieveConfig, rows: Rows, forward: Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]], result: Path) -> None:
     """The result file, a line per batch; it appears when all pairs are scored, and what is done by then is kept beside it."""
     reader, part = Reader(rows, config.levels, config.data.vocabulary_size), _part(result)
     done, cut = _kept(part, config.predict_batch_size), trimming.inputs(lambda inputs: inputs, config.train)
@@ -161,7 +162,7 @@ def _score(config: RetrieveConfig, rows: Rows, forward, result: Path) -> None:
     os.replace(part, result)
 
 
-def _append(file, part: Path, content: bytes) -> None:
+def _append(file: FileIO, part: Path, content: bytes) -> None:
     with explained(part):
         while content:
             content = content[file.write(content):]

@@ -65,7 +65,7 @@ class Meteor:
     def __enter__(self) -> "Meteor":
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def statistics(self, caption: str, references: Sequence[str]) -> np.ndarray:

@@ -64,7 +64,7 @@ def choose(scores: Sequence[Sequence[float]], relevant: Sequence[Sequence[int]],
     return best, [number for _, _, number in order[::-1] if number not in best][:count]
 
 
-def rank(scores: Sequence[float], right: Sequence[int]) -> float:
+def rank(scores: Sequence[float] | np.ndarray, right: Sequence[int] | np.ndarray) -> float:
     """Of the best right candidate in one list, ties by expectation."""
     return float(standing(np.array([scores], np.float64), np.array([right], bool)).ranks()[0])
 
