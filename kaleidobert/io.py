@@ -33,7 +33,7 @@ from kaleidobert.errors import UserError
 try:
     import fcntl
 except ImportError:  # Windows
-    fcntl = None
+    fcntl = None  # type: ignore[assignment]  # the one way to say that the module is not there
 
 LEFTOVER = ".*.tmp"  # what ``atomic`` leaves behind where the process was killed
 LOCK = ".lock"  # the lock of a folder, which a killed process leaves behind too

@@ -6,6 +6,7 @@ Letters: B batch, T tokens, P patches, F feature, M masked tokens, k masked patc
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from kaleidobert import levels as kaleido
 from kaleidobert.errors import UserError
 from kaleidobert.levels import KaleidoLevel
 
+Tensor = Any  # an array of the backend at hand, or what stands for one while a network is put together
 SCALE = "_scale"  # name + SCALE: the scales of features that are stored as uint8
 TEXT = ("token_ids", "segment_ids", "token_mask")
 ALONG_TEXT = (*TEXT, "predict_positions", "pieces")  # axis 1 of these is cut to the longest text

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from kaleidobert import cli, configs
-from kaleidobert.app_zoo import analyse_result, released_runs
+from kaleidobert.app_zoo import analyse_result, models, released_runs
 from kaleidobert.app_zoo import pretrain as app
 from kaleidobert.engines import steps
 from kaleidobert.errors import UserError
@@ -17,7 +17,7 @@ from kaleidobert.evaluators.report import plots
 from kaleidobert.levels import KALEIDO, KaleidoLevel
 from kaleidobert.losses import tasks as losses
 from kaleidobert.model_zoo import checkpoints
-from kaleidobert.model_zoo.kaleidobert import rebuild
+from kaleidobert.model_zoo.kaleidobert import pretrainer, rebuild
 from kaleidobert.released import bank, writer
 from kaleidobert.released import results as as_released
 from kaleidobert.released import rows as released_rows
@@ -387,3 +387,13 @@ def test_a_limit_of_the_rows_to_evaluate_on(world, start, unplotted):
     for options in ({"files": world / "x", "val_limit": -1}, {"bank": world / "x", "val_limit": 5}):
         with pytest.raises(UserError, match="data.val_limit is"):
             configs.TrainingData(**options)
+
+
+def test_retrieval_from_files_refuses_a_checkpoint_whose_scale_of_features_is_to_be_measured(world, tmp_path):
+    """It trains on nothing by which the scale could be measured."""
+    sizes, config = replace(SIZES, standardise_features=True), retrieve(world, "unmeasured", levels=KALEIDO)
+    rows = released_runs.open_files(config, config.data.files, "retrieve")
+    arguments = models.backbone_config(released_runs.layout(config, rows), KALEIDO, sizes, TRAIN)
+    checkpoints.save(tmp_path / "start.npz", pretrainer(arguments), None, {"unadapted": True})
+    refused(call("retrieve", replace(config, model=sizes, init=tmp_path / "start.npz")),
+            "leaves the scale of its features to a training")

@@ -3,6 +3,7 @@
 import csv
 import io
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from keras import ops
 
 from kaleidobert import io as files
 from kaleidobert.app_zoo import lineage, models, plain_head, released_runs, tables, trimming
-from kaleidobert.app_zoo.materials import LabelMaterial
+from kaleidobert.app_zoo.materials import LabelMaterial, open_bank
 from kaleidobert.configs import ClassifyConfig
 from kaleidobert.datasets.bank.bank import Bank, describe, sha256
 from kaleidobert.datasets.sampling import pairs
@@ -151,7 +152,7 @@ def evaluate(config: ClassifyConfig, data: LabelMaterial, guesses: np.ndarray) -
 
 def material(config: ClassifyConfig) -> LabelMaterial:
     """The splits of data.bank, pictures without a label left out."""
-    bank = Bank(config.data.bank).require(config.levels, config.data.encoder)
+    bank = open_bank(config.data, config.levels)
     rows = share_of_groups(bank, bank.rows(config.data.train_split), config.data.train_share, config.train.seed)
     val_rows = bank.rows(config.data.val_split)
     labels, names = label_ids(bank, config.label, rows)
@@ -198,7 +199,7 @@ def picture_features(bank: Bank, rows: np.ndarray) -> np.ndarray:
     return np.concatenate(parts)
 
 
-def _write_csv(path, rows: list[dict]) -> None:
+def _write_csv(path: Path, rows: list[dict]) -> None:
     text = io.StringIO()
     writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
     writer.writeheader()

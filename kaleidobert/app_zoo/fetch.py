@@ -36,7 +36,8 @@ class Bar:
     """One bar over all files: progress(name, bytes here, bytes in all)."""
 
     def __init__(self, bar: tqdm, files: tuple[File, ...]):
-        self.bar, self.done, self.total = bar, {}, {file.name: file.size or 0 for file in files}
+        self.bar, self.total = bar, {file.name: file.size or 0 for file in files}
+        self.done: dict[str, int] = {}
 
     def __call__(self, name: str, done: int, total: int | None) -> None:
         self.done[name], self.total[name] = done, total or self.total.get(name, 0)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from tqdm import tqdm
 
@@ -23,7 +23,10 @@ from kaleidobert.remote.streams import MIRROR
 CHECKPOINTS = ("init", "checkpoint", "source")  # keys of checkpoints: such an address may be that of a TensorFlow 1 one, without endings
 WRITTEN = ("run", "bank", "catalogue", "into", "target")  # keys of what commands write
 
-C = TypeVar("C")
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+C = TypeVar("C", bound="DataclassInstance")
 
 
 def local(config: C, dry: bool = False) -> C | None:
@@ -48,8 +51,9 @@ def _chosen(config: C) -> C:
     """The TensorFlow 1 checkpoint itself where its folder, or one of its files, is named."""
     named = {key: getattr(config, key, None) for key in CHECKPOINTS[:2]}  # source: convert looks at it, for it may be data
     found = {key: prefix_of(path, key) for key, path in named.items() if isinstance(path, Path)}
-    return dataclasses.replace(config, **{key: Address.of(named[key].url, path) if isinstance(named[key], Address) else path
-                                          for key, path in found.items() if path != named[key]})
+    changed = {key: (named[key], path) for key, path in found.items() if path != named[key]}
+    return dataclasses.replace(config, **{key: Address.of(old.url, path) if isinstance(old, Address) else path
+                                          for key, (old, path) in changed.items()})
 
 
 def _each(config: C, change: Callable[[str, Address], Path], prefix: str = "") -> C:
@@ -59,7 +63,7 @@ def _each(config: C, change: Callable[[str, Address], Path], prefix: str = "") -
         value, key = getattr(config, field.name), f"{prefix}{field.name}"
         if isinstance(value, Address):
             changes[field.name] = change(key, value)
-        elif dataclasses.is_dataclass(value):
+        elif dataclasses.is_dataclass(value) and not isinstance(value, type):
             changes[field.name] = _each(value, change, f"{key}.")
     return dataclasses.replace(config, **changes)
 
@@ -92,7 +96,8 @@ def _look(counts: list[int], key: str, address: Address) -> Address:
     with _explained(key):
         copy, sizes = cache.missing(address.url, downloads.DEFAULT, key in CHECKPOINTS)
     counts.append(len(sizes))
-    known = in_bytes(None if None in sizes else sum(sizes))
+    known_sizes = [size for size in sizes if size is not None]
+    known = in_bytes(sum(known_sizes) if len(known_sizes) == len(sizes) else None)
     print(f"{key}: {address.url}: " + (f"would be fetched: {len(sizes):,} file(s), {known}" if sizes else f"is here, in {copy}"))
     return Address.of(address.url, copy)
 

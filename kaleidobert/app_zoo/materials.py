@@ -7,8 +7,10 @@ from typing import Any, Literal, Protocol
 import keras
 import numpy as np
 
+from kaleidobert.configs import TrainingData
 from kaleidobert.datasets.bank.bank import Bank
 from kaleidobert.datasets.sampling.pretraining import count_groups
+from kaleidobert.levels import KaleidoLevel
 from kaleidobert.preprocessors.examples import Arrays
 
 Batch = tuple[Arrays, Arrays, Arrays]  # inputs, targets, weights
@@ -17,11 +19,26 @@ Batch = tuple[Arrays, Arrays, Arrays]  # inputs, targets, weights
 class Layout(Protocol):
     """What models.py asks of a bank: sizes of the model, and what a checkpoint remembers (identity, index["files"])."""
 
-    feature_size: int
-    text_length: int
-    vocabulary: Any  # of which size counts
-    identity: dict[str, str]
-    index: dict[str, Any]
+    @property
+    def feature_size(self) -> int: ...
+
+    @property
+    def text_length(self) -> int: ...
+
+    @property
+    def vocabulary(self) -> Any: ...  # of which size counts
+
+    @property
+    def identity(self) -> dict[str, str]: ...
+
+    @property
+    def index(self) -> dict[str, Any]: ...
+
+
+def open_bank(data: TrainingData, levels: tuple[KaleidoLevel, ...]) -> Bank:
+    """The bank that is named; UserError where it was made with other levels or another encoder than asked for."""
+    assert data.bank is not None  # what reads data.files opens no bank
+    return Bank(data.bank).require(levels, data.encoder)
 
 
 class PretrainBatches(Protocol):

@@ -11,6 +11,7 @@ from typing import Any
 import keras
 
 from kaleidobert import configs
+from kaleidobert.app_zoo.materials import Layout
 from kaleidobert.datasets.bank.bank import Bank
 from kaleidobert.datasets.sampling.pretraining import clean_features
 from kaleidobert.engines import optimizers
@@ -31,7 +32,7 @@ ENCODER = "baked into released files"  # the encoder of released text files: no 
 OF_THIS_RUN = ("seed", "precision", "dropout", "attention_dropout", "initializer_range", "text_length", "gradient_checkpointing")
 
 
-def backbone_config(bank: Bank, levels: tuple, model: configs.Model, train: configs.Train) -> dict[str, Any]:
+def backbone_config(bank: Layout, levels: tuple, model: configs.Model, train: configs.Train) -> dict[str, Any]:
     """The backbone's arguments: sizes from the configuration; vocabulary, features and text length from the bank."""
     return {**configs.to_dict(model), "levels": configs.to_dict(levels), "feature_size": bank.feature_size,
             "vocabulary_size": bank.vocabulary.size, "text_length": bank.text_length, "seed": train.seed,
@@ -49,7 +50,7 @@ def with_levels(config: Any) -> Any:
     return replace(config, levels=levels)
 
 
-def start(make: Callable[[dict[str, Any]], keras.Model], config: Any, bank: Bank,
+def start(make: Callable[[dict[str, Any]], keras.Model], config: Any, bank: Layout,
           fit: Callable[[keras.Model], None] | None = None) -> keras.Model:
     """A model on the backbone of ``config.init``, or with random weights where ``config.from_scratch`` says so.
 
@@ -58,10 +59,19 @@ def start(make: Callable[[dict[str, Any]], keras.Model], config: Any, bank: Bank
     """
     check_start(config, bank)
     arguments = backbone_config(bank, config.levels, config.model, config.train)
-    fit = fit or (lambda model: adapt(model, bank, config.data.train_split))
+
+    def fitted(model: keras.Model) -> None:
+        if fit is not None:
+            fit(model)
+        elif isinstance(bank, Bank):
+            adapt(model, bank, config.data.train_split)
+        elif model.unadapted:
+            raise UserError("the checkpoint leaves the scale of its features to a training, and these files are not trained on",
+                            str(config.init), "the best.npz of a run that measured it")
+
     if config.init is None:
         model = make(arguments)
-        fit(model)
+        fitted(model)
         return model
     own = {name: arguments[name] for name in OF_THIS_RUN}
     model = make({**meta_backbone(any_checkpoint.load_meta(config.init)), **own})
@@ -71,7 +81,7 @@ def start(make: Callable[[dict[str, Any]], keras.Model], config: Any, bank: Bank
                         "set train.epochs, or name the best.npz of a run that trained it")
     tell(config.init, fresh, bank)
     if fresh or is_unmeasured(config.init):
-        fit(model)
+        fitted(model)
     return model
 
 
@@ -99,7 +109,7 @@ def like(init: Path | None, arguments: dict[str, Any]) -> dict[str, Any]:
     return arguments if init is None else {**meta_backbone(any_checkpoint.load_meta(init)), **arguments}
 
 
-def tell(init: Path, fresh: list[str], bank: Any) -> None:
+def tell(init: Path, fresh: list[str], bank: Layout) -> None:
     """Say where the weights come from, which layers keep their start values, and what the checkpoint does not say of its origin."""
     layers, meta = sorted({name.split("/")[0] for name in fresh}), any_checkpoint.load_meta(init)
     print(f"weights from {init}" + (f"; new: {', '.join(layers)}" if layers else ""))
@@ -110,7 +120,7 @@ def tell(init: Path, fresh: list[str], bank: Any) -> None:
         print("  the release's was trained on boxes in pixels, and a bank's are shares of the picture: on a bank its answers mean little")
 
 
-def check_start(config: Any, bank: Bank) -> None:
+def check_start(config: Any, bank: Layout) -> None:
     """UserError where a checkpoint is needed and none is named, or where it does not fit, and where the disk has no room for those of
     the run; builds no model."""
     if config.init is None and not config.from_scratch:
@@ -127,7 +137,7 @@ def check_start(config: Any, bank: Bank) -> None:
         check_room(config.run, 4 * num_parameters(arguments), 8 * num_parameters(arguments))
 
 
-def require(path: Path, arguments: dict[str, Any], bank: Bank) -> dict[str, Any]:
+def require(path: Path, arguments: dict[str, Any], bank: Layout) -> dict[str, Any]:
     """The meta of a checkpoint that fits; UserError lists which sizes, levels, encoder, vocabulary differ: - its + ours."""
     meta = any_checkpoint.load_meta(path)
     have = meta_backbone(meta)
@@ -160,7 +170,7 @@ def levels_of(meta: dict[str, Any]) -> tuple[KaleidoLevel, ...]:
     return tuple(KaleidoLevel(**row) for row in meta_backbone(meta)["levels"])
 
 
-def origin(model: keras.Model, bank: Bank, lineage: Mapping[str, Any] | None = None) -> dict[str, Any]:
+def origin(model: keras.Model, bank: Layout, lineage: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """What the checkpoints of a run remember: the model, what it depends on in a bank, the bank's very content, and the lineage."""
     files = json.dumps(bank.index["files"], sort_keys=True)
     past = {"lineage": dict(lineage)} if lineage else {}

@@ -56,7 +56,7 @@ def find(config: RetrieveConfig, draws: Sequence[Lists], bank: Bank) -> PlainHea
                             "leave plain_run out")
         return None
     if config.plain_run is not None:
-        return _of_run(config, draws)
+        return _of_run(config.plain_run, draws)
     if not config.plain:
         return PlainHead(None, why="plain is false")
     if config.init is None:
@@ -137,7 +137,7 @@ def tallies(run: Path, draws: Sequence[Lists], ids: Sequence[str]) -> list[retri
             if table.queries[rows] != [ids[query] for query in part.queries] or table.candidates[rows] != named:
                 raise UserError("the scores are not of the lists that its results.json names", str(path), "the same queries and "
                                 "candidates in the same order", "score the run anew")
-            scores = np.full(part.candidates.shape, -np.inf)
+            scores: np.ndarray = np.full(part.candidates.shape, -np.inf)
             scores[:, : table.scores.shape[1]] = table.scores[rows, : scores.shape[1]]
             parts.append(retrieval.tally(scores, part.relevant, part.valid))
             start = rows.stop
@@ -145,8 +145,8 @@ def tallies(run: Path, draws: Sequence[Lists], ids: Sequence[str]) -> list[retri
     return counted
 
 
-def _of_run(config: RetrieveConfig, draws: Sequence[Lists]) -> PlainHead:
-    folder, found, head = _results(config.plain_run, "retrieve", "matching.head")
+def _of_run(run: Path, draws: Sequence[Lists]) -> PlainHead:
+    folder, found, head = _results(run, "retrieve", "matching.head")
     path = folder / "results.json"
     if found.get("task") != "retrieve" or head != "plain":
         raise UserError(f"these are results of {found.get('task')!r} with head {head!r}", str(path), "a retrieval with head plain")

@@ -1,11 +1,13 @@
 """``kaleidobert pretrain``: the seven tasks on a bank (paper, section 3)."""
 
+from collections.abc import Callable
+
 import keras
 import numpy as np
 
 from kaleidobert import levels as kaleido
 from kaleidobert.app_zoo import lineage, materials, models, released_runs, step_memory, trimming
-from kaleidobert.app_zoo.materials import PretrainMaterial
+from kaleidobert.app_zoo.materials import Batch, PretrainMaterial, open_bank
 from kaleidobert.configs import PretrainConfig
 from kaleidobert.datasets.bank.bank import Bank, describe, sha256
 from kaleidobert.datasets.sampling.pretraining import PretrainSampler, hold_out, share_of_groups
@@ -17,6 +19,7 @@ from kaleidobert.errors import UserError
 from kaleidobert.evaluators import pretraining
 from kaleidobert.evaluators.report import plots
 from kaleidobert.evaluators.report.tables_read import head_name
+from kaleidobert.levels import KaleidoLevel
 from kaleidobert.losses import tasks as losses
 from kaleidobert.losses.additive import DecomposableLoss
 from kaleidobert.model_zoo import checkpoints
@@ -77,7 +80,8 @@ def _run(config: PretrainConfig) -> None:
     trainer = Trainer(folder, model, optimizer, models.origin(model, data.bank, lineage.extend(*past)))
     trainer.step = begun
     shares = {f"{task}_{kind}": by_task[task].share for task, kind in kinds.items()}
-    batch, validation = (trimming.batches(make, config.train) for make in (data.sampler.batch, data.validation.validation))
+    batch = trimming.batches(data.sampler.batch, config.train)
+    validation = trimming.batches(data.validation.validation, config.train)
 
     def judge(make):
         return evaluator(model, make, config.levels, shares, config.losses.feature_target)
@@ -120,7 +124,8 @@ def material(config: PretrainConfig) -> PretrainMaterial:
                             lambda: baseline(bank, rows, sampler, validation, config), lambda: describe(bank))
 
 
-def evaluator(model, batch, levels, shares: dict[str, float], feature_target: str = "per-patch"):
+def evaluator(model: keras.Model, batch: Callable[[int], Batch | None], levels: tuple[KaleidoLevel, ...], shares: dict[str, float],
+              feature_target: str = "per-patch") -> Callable[[], dict[str, float]]:
     """A function () -> {metric: value} over what batch(step) gives, None behind the last: a split, spoiled the same way every time.
 
     "loss" is the sum of the metrics that ``shares`` names, each times its share: with the feature target "per-patch" the feature tasks
@@ -172,6 +177,7 @@ def _check(config: PretrainConfig) -> None:
 def _begun(config: PretrainConfig, model: keras.Model, optimizer: keras.optimizers.Optimizer, total: int) -> int:
     """Load the state of Adam that ``init`` holds; the step at which the run goes on. UserError where all steps are done."""
     optimizer.build(model.trainable_variables)
+    assert config.init is not None  # whose state it is
     step = any_checkpoint.continue_optimizer(config.init, model, getattr(optimizer, "inner_optimizer", optimizer))
     if step >= total:
         raise UserError(f"the checkpoint has done {step:,} steps", str(config.init), f"fewer than the {total:,} of this run",
@@ -180,8 +186,8 @@ def _begun(config: PretrainConfig, model: keras.Model, optimizer: keras.optimize
     return step
 
 
-def _open(config: PretrainConfig):
-    bank = Bank(config.data.bank).require(config.levels, config.data.encoder)
+def _open(config: PretrainConfig) -> tuple[Bank, np.ndarray, np.ndarray, np.ndarray]:
+    bank = open_bank(config.data, config.levels)
     room = bank.text_length - 2  # beside [CLS] and [SEP]
     if config.sampling.max_masked > room:
         raise UserError(f"sampling.max_masked is {config.sampling.max_masked}, and a text of the bank has at most {room} pieces",

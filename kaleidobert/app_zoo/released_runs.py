@@ -1,6 +1,6 @@
 """Pre-training and fine-tuning from the text files of the release, or from folders that `convert` makes of them."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -114,7 +114,7 @@ def pretraining(config: PretrainConfig) -> PretrainMaterial:
     samplers[1].order = EpochOrder(_judged(config, val), *settings[1:])
 
     def baselines() -> dict[str, float]:
-        return baseline(*samplers, config.levels, config.data.vocabulary_size)
+        return baseline(samplers[0], samplers[1], config.levels, config.data.vocabulary_size)
 
     return PretrainMaterial(layout(config, train), len(train), samplers[0], None, samplers[1], Choice("val_files"),
                             lambda model: _adapt(model, samplers[0].examples, len(train)), baselines,
@@ -134,7 +134,9 @@ def baseline(train: FilePretrainSampler, val: FilePretrainSampler, levels: tuple
     constants = {level.name: tasks.mean_distribution(targets[level.name]) for level in kaleido.feature_levels(levels)}
     parts, size = [], val.order.batch_size
     for step in range(-(-min(len(val.order.rows), JUDGED) // size) if constants else 0):
-        _, targets, weights = val.validation(step)
+        batch = val.validation(step)
+        assert batch is not None  # there are more rows
+        _, targets, weights = batch
         parts.append({f"{name}_kl": tasks.constant_kl(constant, targets[name], weights[name]) for name, constant in constants.items()})
     return {**tasks.chance(levels, vocabulary), **tasks.means(parts)}
 
@@ -177,7 +179,7 @@ def _distinct(names: list[str]) -> list[str]:
     return [name if name and names.count(name) == 1 else f"{name} {number}".strip() for number, name in enumerate(names)]
 
 
-def _adapt(model: keras.Model, examples, size: int) -> None:
+def _adapt(model: keras.Model, examples: Callable[[np.ndarray], tuple], size: int) -> None:
     """As models.adapt, to SAMPLE rows."""
     if model.unadapted:
         numbers = np.arange(size)[:: max(1, size // SAMPLE)][:SAMPLE]

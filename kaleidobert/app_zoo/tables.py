@@ -64,7 +64,8 @@ def _read(config: TablesConfig) -> list[Result]:
     if not paths:
         raise UserError("no run is named", "tables", "folders of runs", "say kaleidobert tables runs/i2t runs/t2i")
     shared = Path(os.path.commonpath([path.parent.parent for path in paths]))
-    found, others = [], []
+    found: list[Result] = []
+    others: list[Result] = []
     for path in paths:
         values = io.read_json(path)
         result = Result(path.parent.relative_to(shared).as_posix(), str(path), values, _source(values))

@@ -66,7 +66,7 @@ def run(config: TrainForegroundConfig) -> None:
         return {"loss": ops.mean(cross_entropy_and_dice(targets["foreground"], outputs["foreground"]))}
 
     def evaluate():
-        return {"overlap": float(np.mean(overlaps(foreground_net.predictor(model), test)))}
+        return {"overlap": float(np.mean(overlaps(foreground_net.Predictor(model), test)))}
 
     # what is reported is measured on the same scenes, so nothing is chosen by them: the last weights stay
     goal, schedule = Goal(evaluate, "overlap", None), models.plan(config.train, total)
@@ -109,7 +109,7 @@ def batch(products: Stock, behind: Stock, config: TrainForegroundConfig, step: i
     return {"image": foreground.channels(images)}, {"foreground": masks[..., None]}, {}
 
 
-def overlaps(predict, test: Scenes) -> np.ndarray:
+def overlaps(predict: foreground.Predictor, test: Scenes) -> np.ndarray:
     """Intersection over union of every scene, f64[N], at the network's own resolution."""
     found = np.concatenate([predict(foreground.channels(test.images[k : k + 32])) >= 0.5 for k in range(0, len(test.images), 32)])
     return foreground.overlap(found, test.masks)

@@ -115,6 +115,7 @@ def draw(seed: int, index: int, view: int = 0, size: int = 192, clutter: float =
     """
     plan = layout(seed, index, view, size)
     cloth = generator(seed, index, DESIGN)
+    assert isinstance(cloth.bit_generator, np.random.Philox)
     cloth.bit_generator.advance(64)  # behind the lots of the design
     colour, cover = paint(plan.sketch, plan.matrix, size, plan.design.main,
                           lambda matrix, pixels: material(plan.design, matrix, pixels, cloth))

@@ -1,6 +1,7 @@
 """What one product is: kind, colours, pattern and features, drawn by lot from (seed, index) alone."""
 
 from dataclasses import dataclass
+from typing import overload
 
 import numpy as np
 
@@ -163,6 +164,12 @@ class Design:
         """The colour of a part: the second colour where it contrasts, else a tone of the main one."""
         return self.second if key in self.contrast else tonal(self.main)
 
+    @overload
+    def trim(self, key: str, otherwise: RGB) -> RGB: ...
+
+    @overload
+    def trim(self, key: str, otherwise: None = None) -> RGB | None: ...
+
     def trim(self, key: str, otherwise: RGB | None = None) -> RGB | None:
         """The colour of a part that is made of something else, or of the cloth itself, unless it contrasts."""
         return self.second if key in self.contrast else otherwise
@@ -204,7 +211,8 @@ def design(seed: int, index: int) -> Design:
     accent = _accent(colour, lots[1])
     pattern = pick(kind.patterns, lots[2])
     contrasting = lots[3] < 0.35 and pattern in ("solid", "colour-block")
-    features, contrast = {}, set()
+    features: dict[str, str] = {}
+    contrast: set[str] = set()
     for key, two in zip(kind.features, lots[20:].reshape(-1, 2), strict=False):
         choice = pick(kind.features[key], two[0])
         if choice != "none":

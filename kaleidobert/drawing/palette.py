@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+import numpy as np
+
 RGB = tuple[int, int, int]
 
 COLOURS: dict[str, RGB] = {
@@ -19,7 +21,8 @@ def luminance(rgb: RGB) -> float:
 
 def mix(first: RGB, second: RGB, share: float) -> RGB:
     """``share`` of the second colour in the first."""
-    return tuple(round(a + (b - a) * share) for a, b in zip(first, second, strict=True))
+    red, green, blue = (round(a + (b - a) * share) for a, b in zip(first, second, strict=True))
+    return red, green, blue
 
 
 def dark(rgb: RGB, share: float = 0.2) -> RGB:
@@ -45,8 +48,9 @@ def outline(rgb: RGB) -> RGB:
     return light(rgb, 0.3) if luminance(rgb) < 62 else dark(rgb, 0.42)
 
 
-def jitter(rgb: RGB, lots: Sequence[float]) -> RGB:
+def jitter(rgb: RGB, lots: Sequence[float] | np.ndarray) -> RGB:
     """The colour of one dye lot: a little darker or lighter, hardly another hue; lots: three numbers in [0, 1)."""
     shift = 16 * lots[0] - 8
     own = (lots[1], lots[2], 1 - lots[1])
-    return tuple(min(252, max(8, round(c + shift + 5 * u - 2.5))) for c, u in zip(rgb, own, strict=True))
+    red, green, blue = (min(252, max(8, round(c + shift + 5 * u - 2.5))) for c, u in zip(rgb, own, strict=True))
+    return red, green, blue

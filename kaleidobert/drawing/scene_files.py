@@ -5,7 +5,7 @@ whole scenes of the tests (PARTS).
 """
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from functools import partial
@@ -32,7 +32,7 @@ class Scenes:
     masks: np.ndarray
 
 
-class Stock(Sequence):
+class Stock:
     """The pictures of a part, left on disk until they are asked for."""
 
     def __init__(self, folder: Path, part: str):

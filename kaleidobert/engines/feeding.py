@@ -5,9 +5,9 @@ Threads, not processes: the large copies and the device's transfers release the 
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from time import perf_counter
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
 Batch = tuple[Mapping[str, Any], ...]  # inputs, targets, weights
@@ -20,7 +20,7 @@ def prefetch(make: Callable[[int], T | None], numbers: Iterable[int], workers: i
     worker. An exception of make is raised here, when its number's turn comes. However the iteration ends, what was not begun is
     dropped and the threads are gone.
     """
-    ahead, waiting = max(workers, depth, 1), deque()
+    ahead, waiting = max(workers, depth, 1), deque[Future[T | None]]()
     pool = ThreadPoolExecutor(max(workers, 1), "prefetch")
     try:
         for number in numbers:
@@ -37,7 +37,7 @@ def prefetch(make: Callable[[int], T | None], numbers: Iterable[int], workers: i
         pool.shutdown(cancel_futures=True)
 
 
-class Metered:
+class Metered(Generic[T]):
     """Iterates over batches and counts how long the consumer waits for them.
 
     seconds: from the first batch on; waited: of these, spent waiting. The wait for the first batch counts in neither, as nothing
@@ -74,15 +74,21 @@ class Metered:
 def on_device(make: Callable[[int], Batch | None]) -> Callable[[int], Batch | None]:
     """make, with the arrays of its batches on the backend's first device by the time they are returned, or on their way there:
     for ``prefetch``, whose threads then do the transfer while the device computes. Without an accelerator nothing is copied."""
-    import keras  # here: prefetch needs no network library
-
-    put = {"tensorflow": _tensorflow_put, "jax": _jax_put}[keras.backend.backend()]()
+    put = to_device()
 
     def made(number: int) -> Batch | None:
         batch = make(number)
-        return None if batch is None else tuple({name: put(array) for name, array in part.items()} for part in batch)
+        return None if batch is None else put(batch)
 
     return made
+
+
+def to_device() -> Callable[[Batch], Batch]:
+    """A function batch -> the same, as of ``on_device``."""
+    import keras  # here: prefetch needs no network library
+
+    put = {"tensorflow": _tensorflow_put, "jax": _jax_put}[keras.backend.backend()]()
+    return lambda batch: tuple({name: put(array) for name, array in part.items()} for part in batch)
 
 
 def _tensorflow_put():

@@ -7,6 +7,7 @@ import keras
 from keras import ops
 
 from kaleidobert.errors import UserError
+from kaleidobert.specs import Tensor
 
 # Variables that weight decay leaves alone: biases and LayerNorm. Keras matches "gamma" on one backend and
 # "patches_grey/layer_norm/gamma:0" on another.
@@ -69,7 +70,8 @@ def check_warmup(total: int, warmup: int, reached: float, asked: float, name: st
                         f"steps by a larger {name}.epochs or a smaller {name}.batch_size")
 
 
-def adam(learning_rate, weight_decay: float = 0.0, beta_1: float = 0.9, beta_2: float = 0.98,
+def adam(learning_rate: float | keras.optimizers.schedules.LearningRateSchedule, weight_decay: float = 0.0, beta_1: float = 0.9,
+         beta_2: float = 0.98,
          epsilon: float = 1e-6) -> keras.optimizers.Adam:
     """Adam with epsilon outside the bias correction, as released; decay is decoupled and spares biases and LayerNorm.
 
@@ -88,12 +90,12 @@ def with_loss_scale(optimizer: keras.optimizers.Optimizer) -> keras.optimizers.L
     return keras.optimizers.LossScaleOptimizer(optimizer, name="loss_scale")
 
 
-def loss_scale(optimizer: keras.optimizers.Optimizer):
+def loss_scale(optimizer: keras.optimizers.Optimizer) -> Tensor | None:
     """The variable that holds the scale of the loss, or None."""
     return getattr(optimizer, "dynamic_scale", None)
 
 
-def clip_by_global_norm(gradients: Sequence[Any], limit: float, scale=None):
+def clip_by_global_norm(gradients: Sequence[Any], limit: float, scale: Tensor | None = None) -> tuple[list[Tensor], Tensor]:
     """(gradients, norm): all scaled by limit / norm where their common L2 norm exceeds the limit; limit 0 = only measured.
 
     scale: of the loss; the norm is that of the gradients divided by it, which they themselves are not.

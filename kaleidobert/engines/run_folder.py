@@ -40,7 +40,8 @@ class Run:
     def __init__(self, folder: Path, config: Any):
         self.folder = folder
         self.last, self.best = folder / "last.npz", folder / "best.npz"
-        self._metrics, self._writer = folder / "metrics.jsonl", None
+        self._metrics = folder / "metrics.jsonl"
+        self._writer: Any = None  # TensorBoard's
         place, processes = here(), cluster.read(os.environ).size
         if place is ALONE and processes > 1:
             raise UserError(f"the environment speaks of {processes} processes", str(folder), "one: pretrain, classify, retrieve "

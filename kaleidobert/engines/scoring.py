@@ -4,7 +4,7 @@ Tables of what the sides are brought to (model_zoo.pairs) stay on the device; a 
 tables do not fit into ``memory``, the pictures are taken block by block, and the texts beside each of them.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +13,7 @@ from keras import ops
 from kaleidobert.engines import steps
 from kaleidobert.model_zoo.kaleidobert import Matcher
 from kaleidobert.model_zoo.pairs import Pairs, PictureCache, TextSide, answers, bytes_of_a_row
+from kaleidobert.specs import Tensor
 
 MEMORY = 2**30  # bytes of both tables, half for each side; up to twice as much while a table is made
 ORDER = 1  # changes where pairs are put into other batches than before: half-finished runs then begin anew
@@ -98,7 +99,7 @@ class PairScorer:
             if waiting:
                 yield self._finish(*waiting, title)
 
-    def _begin(self, batch: Batch, tables: tuple["_Table", "_Table"]):
+    def _begin(self, batch: Batch, tables: tuple["_Table", "_Table"]) -> Mapping[str, Tensor]:
         """The batch's answers, perhaps not computed yet."""
         (pictures, texts), (picture_side, text_side, pairs) = tables, self._compiled
         pictures.fill(batch.all_pictures, lambda rows: picture_side(self._sides.pictures(rows)))
@@ -107,17 +108,17 @@ class PairScorer:
         return pairs({"pictures": pictures.values, "texts": texts.values, "picture": filled(batch.pictures),
                       "text": filled(batch.texts), "places": places})
 
-    def _texts(self, text_side: Callable, rows: np.ndarray, longest: int):
+    def _texts(self, text_side: Callable, rows: np.ndarray, longest: int) -> dict[str, Tensor]:
         """Texts cut to the longest of their table."""
         inputs = {name: array[:, : rounded(longest, MULTIPLE)] for name, array in self._sides.texts(rows).items()}
         return {**text_side(inputs), "token_mask": ops.convert_to_tensor(inputs["token_mask"])}
 
-    def _finish(self, batch: Batch, under_way, title: str) -> tuple[Batch, np.ndarray]:
+    def _finish(self, batch: Batch, under_way: Mapping[str, Tensor], title: str) -> tuple[Batch, np.ndarray]:
         found = []
         for name in self.names:
             answer = ops.convert_to_numpy(ops.cast(under_way[name], "float32"))[: len(batch.pairs)]
             if not np.isfinite(answer).all():
-                read = self._sides.pictures(batch.all_pictures[batch.pictures]) | self._sides.texts(batch.all_texts[batch.texts])
+                read = {**self._sides.pictures(batch.all_pictures[batch.pictures]), **self._sides.texts(batch.all_texts[batch.texts])}
                 raise steps.not_finite(f"the model's answer {name!r}", title or "pairs", read)
             found.append(answer[:, 1] if answer.ndim == 2 else answer)
         return batch, np.stack(found)

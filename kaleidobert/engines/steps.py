@@ -52,14 +52,17 @@ def read(losses: Mapping[str, Any]) -> dict[str, float]:
 
 def forward(model: keras.Model) -> Callable[[Arrays], dict[str, np.ndarray]]:
     """A function inputs -> outputs without dropout, as numpy arrays."""
-    compiled = on_device(model, shared=() if isinstance(model, TaskModel) else None)
+    return _Forward(on_device(model, shared=() if isinstance(model, TaskModel) else None))
 
-    def run(inputs: Arrays) -> dict[str, np.ndarray]:
-        outputs = compiled({name: ops.convert_to_tensor(array) for name, array in inputs.items()})
+
+class _Forward:
+    def __init__(self, compiled: Callable[[Mapping[str, Any]], dict[str, Any]]):
+        self._compiled = compiled
+        self.hold: Callable[[], AbstractContextManager] = getattr(compiled, "hold", nullcontext)
+
+    def __call__(self, inputs: Arrays) -> dict[str, np.ndarray]:
+        outputs = self._compiled({name: ops.convert_to_tensor(array) for name, array in inputs.items()})
         return {name: ops.convert_to_numpy(ops.cast(array, "float32")) for name, array in outputs.items()}
-
-    run.hold = getattr(compiled, "hold", nullcontext)
-    return run
 
 
 def held(forward: Callable) -> AbstractContextManager:

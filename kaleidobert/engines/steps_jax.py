@@ -1,6 +1,6 @@
 """The training step on JAX: on one device, or on all devices of a mesh, whose step is that of one device on the whole batch."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -8,9 +8,12 @@ import keras
 
 from kaleidobert.engines import wire
 from kaleidobert.engines.optimizers import clip_by_global_norm, loss_scale
+from kaleidobert.losses.additive import DecomposableLoss
+from kaleidobert.specs import Tensor
 
 
-def train_step(model: keras.Model, loss, optimizer: keras.optimizers.Optimizer, clip_norm: float, gradient_accumulation_steps: int, mesh):
+def train_step(model: keras.Model, loss: Callable[..., dict[str, Any]], optimizer: keras.optimizers.Optimizer, clip_norm: float,
+               gradient_accumulation_steps: int, mesh: jax.sharding.Mesh | None) -> Callable[..., dict[str, Any]]:
     """steps.train_step; the losses that the step returns are arrays that may still be computed.
 
     Weights and state of the optimizer are handed over to the step and come back changed (donated), so they are in memory once.
@@ -45,7 +48,7 @@ def train_step(model: keras.Model, loss, optimizer: keras.optimizers.Optimizer, 
     return run
 
 
-def replicated(value, everywhere: jax.sharding.NamedSharding):
+def replicated(value: Tensor, everywhere: jax.sharding.NamedSharding) -> Tensor:
     """A copy of a value on all devices of a mesh, of other processes too."""
     if not value.is_fully_addressable:
         return value
@@ -58,13 +61,19 @@ def local(value):
     return value if len(value.sharding.device_set) == 1 else value.addressable_data(0)
 
 
-def _backward(model, loss, gradient_accumulation_steps: int, devices: int):
+def _backward(model: keras.Model, loss: Callable[..., dict[str, Any]], gradient_accumulation_steps: int,
+              devices: int) -> Callable[..., tuple]:
     """A function (trained, other, scale, inputs, targets, weights, weights of the whole batch or none) -> (gradients, other, losses)."""
 
-    def objective(trained, other, scale, part: Sequence[dict], over):
+    def objective(trained: Sequence[Tensor], other: Sequence[Tensor], scale: Tensor, part: Sequence[dict],
+                  over: Mapping[str, Tensor] | None) -> tuple:
         inputs, targets, weights = wire.expand(part[0]), wire.expand(part[1]), part[2]
         outputs, other = model.stateless_call(trained, other, inputs, training=True)
-        losses = loss(outputs, targets, weights) if over is None else loss.part(outputs, targets, weights, over)
+        if over is None:
+            losses = loss(outputs, targets, weights)
+        else:
+            assert isinstance(loss, DecomposableLoss)  # others are refused where a batch is split
+            losses = loss.part(outputs, targets, weights, over)
         return losses["loss"] if scale is None else losses["loss"] * scale, (losses, other)
 
     gradient = jax.grad(objective, has_aux=True)
@@ -92,7 +101,7 @@ def _backward(model, loss, gradient_accumulation_steps: int, devices: int):
     return backward
 
 
-def _fold(array, count: int, devices: int):
+def _fold(array: Tensor, count: int, devices: int) -> Tensor:
     """[B, ...] -> [count, B / count, ...]; every micro-batch has rows of every device, so that none of them travels."""
     rows = array.shape[0] // (count * devices)
     parts = jax.numpy.reshape(array, (devices, count, rows, *array.shape[1:]))

@@ -10,7 +10,8 @@ import tensorflow as tf
 
 from kaleidobert.engines import wire
 from kaleidobert.engines.optimizers import clip_by_global_norm, dense, loss_scale
-from kaleidobert.specs import ALONG_TEXT
+from kaleidobert.losses.additive import DecomposableLoss
+from kaleidobert.specs import ALONG_TEXT, Tensor
 
 COMPILED = {"reduce_retracing": True, "autograph": False}
 LEAST_ROWS = 8  # of a batch that is computed in halves
@@ -18,8 +19,9 @@ SEED_STEP = 7919  # between the dropout seeds of replicas; a prime, so that seed
 
 
 def train_step(
-    model: keras.Model, loss, optimizer: keras.optimizers.Optimizer, clip_norm: float, gradient_accumulation_steps: int, strategy
-):
+    model: keras.Model, loss: Callable[..., dict[str, Any]], optimizer: keras.optimizers.Optimizer, clip_norm: float,
+    gradient_accumulation_steps: int, strategy: tf.distribute.Strategy | None
+) -> Callable[..., dict[str, Any]]:
     """steps.train_step; the losses that the step returns are tensors that may still be computed."""
     # XLA pays on GPUs; on CPUs the small networks of a laptop ran 4 times slower under it
     xla = bool(tf.config.list_physical_devices("GPU"))
@@ -56,7 +58,7 @@ def train_step(
     return tf.function(step, **COMPILED)
 
 
-def forward(model: Callable[..., dict], shared: Collection[str] | None) -> Callable[[dict], dict]:
+def forward(model: keras.Model, shared: Collection[str] | None) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
     """steps.on_device. On CPUs two halves of a batch run at the same time: one computes products on all cores while the other is at
     something that keeps a single core busy. Not in half precision, where products are so quick that halves of them cost more."""
     if shared is None or tf.config.list_physical_devices("GPU"):
@@ -77,12 +79,12 @@ def forward(model: Callable[..., dict], shared: Collection[str] | None) -> Calla
     return _with_free_axes(tf.function(halves, **COMPILED), model)
 
 
-def _compiled(model, scope: Callable[[], Any] = nullcontext):
+def _compiled(model: keras.Model, scope: Callable[[], Any] = nullcontext) -> Callable[..., dict[str, Any]]:
     # a partial, not a closure: TensorFlow counts the traces of a piece of code, and warns where each of several networks has one
     return tf.function(partial(_compute, model, scope), **COMPILED)
 
 
-def _compute(model, scope: Callable[[], Any], inputs):
+def _compute(model: keras.Model, scope: Callable[[], Any], inputs: dict[str, Tensor]) -> dict[str, Tensor]:
     with scope():
         return model(wire.expand(inputs), training=False)
 
@@ -138,7 +140,7 @@ def _with_free_axes(compiled, model):
     return run
 
 
-def _free_axes(model) -> Mapping[str, Any]:
+def _free_axes(model: keras.Model) -> Mapping[str, Any]:
     """What the model says itself, or that of the text, where it is declared without a length."""
     if hasattr(model, "free_axes"):
         return model.free_axes
@@ -158,7 +160,8 @@ class _Backward:
     """(inputs, targets, weights, weights of the whole batch or none) -> (gradients, None for unused variables; losses), of all
     micro-batches in turn: a loop, for TensorFlow would run parts without one at the same time, in the memory of all."""
 
-    def __init__(self, model, loss, optimizer, gradient_accumulation_steps: int):
+    def __init__(self, model: keras.Model, loss: Callable[..., dict[str, Any]], optimizer: keras.optimizers.Optimizer,
+                 gradient_accumulation_steps: int):
         self._model, self._loss, self._optimizer, self._gradient_accumulation_steps = model, loss, optimizer, gradient_accumulation_steps
 
     def __call__(self, inputs, targets, weights, whole=None):
@@ -180,17 +183,21 @@ class _Backward:
             gradients[k] = total
         return gradients, losses
 
-    def _part(self, part: Sequence[dict[str, Any]], over):
+    def _part(self, part: Sequence[dict[str, Any]], over: Mapping[str, Tensor] | None) -> tuple:
         inputs, targets, weights = wire.expand(part[0]), wire.expand(part[1]), part[2]
         with tf.GradientTape() as tape:
             outputs = self._model(inputs, training=True)
-            losses = self._loss(outputs, targets, weights) if over is None else self._loss.part(outputs, targets, weights, over)
+            if over is None:
+                losses = self._loss(outputs, targets, weights)
+            else:
+                assert isinstance(self._loss, DecomposableLoss)  # others are refused where a batch is split
+                losses = self._loss.part(outputs, targets, weights, over)
             scaled = self._optimizer.scale_loss(losses["loss"])
         gradients = tape.gradient(scaled, [v.value for v in self._model.trainable_variables])
         return [None if gradient is None else dense(gradient) for gradient in gradients], losses
 
 
-def _fold(array, count: int):
+def _fold(array: Tensor, count: int) -> Tensor:
     """[B, ...] -> [count, B / count, ...]."""
     shape = tf.shape(array)
     folded = tf.reshape(array, tf.concat([[count, shape[0] // count], shape[1:]], 0))
@@ -202,13 +209,13 @@ def _micro(folded, number):
     return [{name: tf.gather(array, number) for name, array in part.items()} for part in folded]
 
 
-def _sum_once(optimizer) -> None:
+def _sum_once(optimizer: keras.optimizers.Optimizer) -> None:
     """Keras sums gradients over replicas when it applies them; here that was done, for clipping comes after it and before Adam."""
     inner = getattr(optimizer, "inner_optimizer", optimizer)
     inner._all_reduce_sum_gradients = lambda pairs: list(pairs)
 
 
-def seed_replicas(model, strategy) -> None:
+def seed_replicas(model: keras.Model, strategy: tf.distribute.Strategy) -> None:
     """Give every replica dropout masks of its own: Keras mirrors the generators' state, and so their masks.
 
     Replica 0 keeps the state that a checkpoint holds, and the others count from theirs.

@@ -65,7 +65,8 @@ class Trainer:
 
     def __init__(self, run: Run, model: keras.Model, optimizer: keras.optimizers.Optimizer, meta: Mapping[str, Any]):
         self.run, self.model, self.optimizer, self._meta = run, model, optimizer, dict(meta)
-        self.step, self.best, self.stale = 0, None, 0  # stale: evaluations since the best one
+        self.step, self.stale = 0, 0  # stale: evaluations since the best one
+        self.best: float | None = None
         self._place = distribution.here()
         optimizer.build(model.trainable_variables)
 

@@ -41,7 +41,7 @@ class Sightings:
     patches: np.ndarray
 
 
-def sightings(rows: Sequence[int], table: Sequence[Mapping[str, Any]], boxes: np.ndarray) -> Sightings:
+def sightings(rows: Sequence[int] | np.ndarray, table: Sequence[Mapping[str, Any]], boxes: np.ndarray) -> Sightings:
     """Of the given rows of a bank: table, its lines with "box" and "parts" in pixels; boxes f32[N, P, 5], those of all rows.
 
     Raises UserError where no picture has a described part.
@@ -62,9 +62,9 @@ def sightings(rows: Sequence[int], table: Sequence[Mapping[str, Any]], boxes: np
     padded = np.full((len(found), max(len(places) for _, _, places, _ in found), 4), np.nan)
     for place, (_, _, places, _) in zip(padded, found):
         place[: len(places)] = places
-    rows = np.array([row for row, *_ in found])
-    return Sightings(rows, np.array([word for _, word, *_ in found]), padded, np.array([frame for *_, frame in found]),
-                     boxes[rows].astype(np.float64))
+    seen = np.array([row for row, *_ in found])
+    return Sightings(seen, np.array([word for _, word, *_ in found]), padded, np.array([frame for *_, frame in found]),
+                     boxes[seen].astype(np.float64))
 
 
 def frames(boxes: np.ndarray) -> np.ndarray:
@@ -142,9 +142,10 @@ def summary(scores: Mapping[str, Mapping[str, np.ndarray]], found: Sightings, rn
     drawn = rng.multinomial(len(pictures), np.full(len(pictures), 1 / len(pictures)), resamples).astype(np.float64)
     each = np.zeros((len(pictures), len(names)))
     np.add.at(each, (picture, word), 1)
-    counts, result = drawn @ each, {}
+    counts = drawn @ each
+    result: dict[str, dict[str, Any]] = {}
     for measure, by_method in scores.items():
-        words = {name: {"count": int(count)} for name, count in zip(names.tolist(), each.sum(0))}
+        words: dict[str, dict[str, float]] = {name: {"count": int(count)} for name, count in zip(names.tolist(), each.sum(0))}
         result[measure] = {}
         for method, values in by_method.items():
             sums = np.zeros_like(each)
@@ -175,7 +176,9 @@ def statistics(strengths: np.ndarray, token_words: np.ndarray, words: Sequence[S
     more and, where ``counted`` is given, that it counts (a function of a list of words).
     """
     masked = {level.name: part for level, part in zip(levels, kaleido.patch_slices(levels).values()) if level.num_masked}
-    totals, seen, aligned = np.zeros(6, np.int64), Counter(), Counter()
+    totals = np.zeros(6, np.int64)
+    seen: Counter[str] = Counter()
+    aligned: Counter[str] = Counter()
     use = {name: np.zeros(part.stop - part.start, np.int64) for name, part in masked.items()}
     per_word = {name: np.zeros(part.stop - part.start + 1, np.int64) for name, part in masked.items()}
     for start in range(0, len(strengths), BLOCK):

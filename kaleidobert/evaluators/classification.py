@@ -98,7 +98,7 @@ def report(labels: np.ndarray, predictions: np.ndarray, class_names: Sequence[st
         "chance": float(support[majority] / support.sum()),
         "majority_class": class_names[majority],
         "num_classes": {name: int(classes.sum()) for name, classes in sets.items()},
-        "present_but_not_trained": [class_names[i] for i in np.flatnonzero(unseen)],
+        "present_but_not_trained": [class_names[i] for i in np.flatnonzero(unseen).tolist()],
         "resamples": resamples,
     }
 

@@ -6,7 +6,7 @@ would give if the right ones came last (pessimistic) or first (optimistic) among
 length of the longest list.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -178,7 +178,7 @@ def brief(scores: np.ndarray, relevant: np.ndarray, valid: np.ndarray | None = N
     return {"mrr": float(best.reciprocal_ranks().mean())} | {f"rank@{k}": float(best.hits(k).mean()) for k in RANKS}
 
 
-def sum_of_ranks(image_to_text: dict[str, Any], text_to_image: dict[str, Any]) -> float:
+def sum_of_ranks(image_to_text: Mapping[str, Any], text_to_image: Mapping[str, Any]) -> float:
     """SumR of two reports: the six Rank@K values, times 100 (paper, section 4.2)."""
     return 100.0 * sum(result[f"rank@{k}"]["value"] for result in (image_to_text, text_to_image) for k in RANKS)
 

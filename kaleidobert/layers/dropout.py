@@ -1,10 +1,12 @@
 """The randomness of the network: start weights and dropout, each from a seed derived from the model's seed and its own name."""
 
+from typing import Any
 from zlib import crc32
 
 import keras
 
 from kaleidobert.layers import elementwise
+from kaleidobert.specs import Tensor
 
 
 def seed_for(seed: int, name: str) -> int:
@@ -24,11 +26,11 @@ class Dropout(keras.layers.Layer):
     masks that the interrupted one would have drawn.
     """
 
-    def __init__(self, rate: float, seed: int, **kwargs):
+    def __init__(self, rate: float, seed: int, **kwargs: Any):
         super().__init__(**kwargs)
         self.rate = rate
         self.seed = seed
-        self.generator = None
+        self.generator: keras.random.SeedGenerator | None = None
 
     def build(self, inputs_shape: tuple) -> None:
         if self.rate:  # here and not in the constructor: only inside build does the path begin with the layer's own
@@ -37,9 +39,12 @@ class Dropout(keras.layers.Layer):
     def call(self, inputs, training=False):
         return self.drop(inputs, self.draw(training))
 
-    def draw(self, training: bool):
+    def draw(self, training: bool) -> Tensor | None:
         """The state of the generator, which goes one step on; None where nothing is to be dropped."""
-        return self.generator.next() if training and self.rate else None
+        if not training or not self.rate:
+            return None
+        assert self.generator is not None  # ``build`` makes it wherever there is a rate
+        return self.generator.next()
 
     def drop(self, inputs, state):
         """The inputs, with what a state that was drawn says dropped."""

@@ -6,6 +6,7 @@ that every text can be told from hundreds of others (app_zoo/retrieve/dual_encod
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 from keras import ops
@@ -13,6 +14,7 @@ from keras import ops
 from kaleidobert.layers.dropout import seed_for
 from kaleidobert.layers.heads import ProductHead
 from kaleidobert.layers.wide import LevelMeans, WordBag
+from kaleidobert.specs import Tensor
 
 START_SCALE, MAX_SCALE = 20.0, 100.0  # of the cosine, learnt between
 
@@ -23,7 +25,7 @@ class DualEncoder(keras.layers.Layer):
     float32 whatever the precision: candidates are ranked by the product of the two.
     """
 
-    def __init__(self, levels: Sequence[slice], vocabulary_size: int, width: int, dropout: float, seed: int, **kwargs):
+    def __init__(self, levels: Sequence[slice], vocabulary_size: int, width: int, dropout: float, seed: int, **kwargs: Any):
         super().__init__(dtype="float32", **kwargs)
         self.text_tower = WordBag(vocabulary_size, width, seed_for(seed, "text_tower"), name="text_tower")
         self.picture_tower = LevelMeans(levels, width, dropout, seed_for(seed, "picture_tower"), name="picture_tower")
@@ -40,7 +42,7 @@ class DualEncoder(keras.layers.Layer):
         """As LevelMeans."""
         return self.picture_tower.measured
 
-    def adapt(self, features) -> None:
+    def adapt(self, features: Tensor) -> None:
         """As LevelMeans."""
         self.picture_tower.adapt(features)
 
@@ -70,7 +72,7 @@ class DualEncoderHead(keras.layers.Layer):
     own: the answer of a ProductHead on the encoder; the product of the towers is added to its second column.
     """
 
-    def __init__(self, initializer_range: float, seed: int, **kwargs):
+    def __init__(self, initializer_range: float, seed: int, **kwargs: Any):
         super().__init__(autocast=False, **kwargs)  # half precision would round the sides before they are multiplied
         self.product = ProductHead(initializer_range, seed_for(seed, "product"), dtype=self.dtype_policy, name="product")
 

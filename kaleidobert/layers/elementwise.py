@@ -4,19 +4,21 @@ Each is defined once in keras.ops, float32 inside whatever its type. On TensorFl
 the derivative written beside it; elsewhere the backend derives and fuses it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache, partial
 
 import keras
 import numpy as np
 from keras import ops
 
+from kaleidobert.specs import Tensor
+
 LEAST_WIDTH = 64  # of rows: for narrower networks compiling takes longer than it saves
 GELU_SLOPE, GELU_CUBE = 2 * (2 / np.pi) ** 0.5, 0.044715  # tanh(x) = 2 sigmoid(2x) - 1 makes one function of both factors
 WORD = 2**32
 
 
-def gelu(inputs, bias=None, training: bool = True):
+def gelu(inputs: Tensor, bias: Tensor | None = None, training: bool = True) -> Tensor:
     """GELU of inputs + bias by its tanh approximation, as released. training: whether there is a way back."""
     if bias is None:
         return _run("gelu", inputs)(inputs)
@@ -25,7 +27,7 @@ def gelu(inputs, bias=None, training: bool = True):
     return _run("bias_gelu", inputs)(inputs, bias)
 
 
-def dropout(inputs, state, rate: float):
+def dropout(inputs: Tensor, state: Tensor, rate: float) -> Tensor:
     """Zeroes a share ``rate`` of the inputs and scales the others by 1 / (1 - rate). state: two numbers of a SeedGenerator.
 
     The same state and shape give the same mask, on every backend: element i is dropped where a hash of i and the state says so.
@@ -34,19 +36,20 @@ def dropout(inputs, state, rate: float):
     return _run("dropout", inputs, rate)(inputs, state)
 
 
-def layer_norm(inputs, gamma, beta, epsilon: float):
+def layer_norm(inputs: Tensor, gamma: Tensor, beta: Tensor, epsilon: float) -> Tensor:
     """(inputs - mean) / sqrt(variance + epsilon) * gamma + beta over the last axis; gamma and beta are float32."""
     return _run("layer_norm", inputs, epsilon)(inputs, gamma, beta)
 
 
-def add_norm(inputs, residual, weights, epsilon: float, state=None, rate: float = 0.0):
+def add_norm(inputs: Tensor, residual: Tensor, weights: Sequence[Tensor], epsilon: float, state: Tensor | None = None,
+             rate: float = 0.0) -> Tensor:
     """layer_norm(residual + dropout(inputs + bias)); weights: bias, gamma, beta; without a state nothing is dropped."""
     if state is None:
         return _run("add_norm", inputs, epsilon)(inputs, residual, *weights)
     return _run("drop_add_norm", inputs, epsilon, rate)(inputs, residual, *weights, state)
 
 
-def attention(scores, score_bias, dtype: str, width: int, state=None, rate: float = 0.0):
+def attention(scores: Tensor, score_bias: Tensor, dtype: str, width: int, state: Tensor | None = None, rate: float = 0.0) -> Tensor:
     """dropout(softmax(scores + score_bias)) over the last axis, float32 inside, as ``dtype``. score_bias has no gradient. width: of
     the network, as rows of scores have no fixed length."""
     if state is None:
@@ -59,7 +62,7 @@ def attention(scores, score_bias, dtype: str, width: int, state=None, rate: floa
 # --- which of the two ways ----------------------------------------------------------------------------------------------
 
 
-def _run(name: str, inputs, *constants: float) -> Callable:
+def _run(name: str, inputs: Tensor, *constants: float) -> Callable:
     rank, width = len(inputs.shape), inputs.shape[-1]
     return _fused(name, rank, width, *constants) if is_fused(width) else partial(FUNCTIONS[name][0], *constants)
 
@@ -123,15 +126,15 @@ def _bias_gelu_back(upstream, inputs, bias):
 # --- dropout ------------------------------------------------------------------------------------------------------------
 
 
-def _dropout(rate: float, inputs, state):
+def _dropout(rate: float, inputs: Tensor, state: Tensor) -> Tensor:
     return ops.cast(_drop(_float(inputs), state, rate), inputs.dtype)
 
 
-def _dropout_back(rate: float, upstream, inputs, state):
+def _dropout_back(rate: float, upstream: Tensor, inputs: Tensor, state: Tensor) -> list[Tensor]:
     return [_dropout(rate, upstream, state)]
 
 
-def _drop(x, state, rate: float):
+def _drop(x: Tensor, state: Tensor, rate: float) -> Tensor:
     return ops.where(bits(state, ops.shape(x)) >= np.uint32(rate * WORD), x * (1 / (1 - rate)), 0.0)
 
 
@@ -155,44 +158,47 @@ def _scramble(x):
     return x ^ ops.right_shift(x, np.uint32(16))
 
 
-def _round(x, shift: int, factor: int):
+def _round(x: Tensor, shift: int, factor: int) -> Tensor:
     return (x ^ ops.right_shift(x, np.uint32(shift))) * np.uint32(factor)
 
 
 # --- LayerNorm ----------------------------------------------------------------------------------------------------------
 
 
-def _layer_norm(epsilon: float, inputs, gamma, beta):
+def _layer_norm(epsilon: float, inputs: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
     return ops.cast(_standardise(_float(inputs), epsilon)[0] * gamma + beta, inputs.dtype)
 
 
-def _add_norm(epsilon: float, inputs, residual, bias, gamma, beta):
+def _add_norm(epsilon: float, inputs: Tensor, residual: Tensor, bias: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
     total = _float(residual) + (_float(inputs) + _float(bias))
     return ops.cast(_standardise(total, epsilon)[0] * gamma + beta, inputs.dtype)
 
 
-def _drop_add_norm(epsilon: float, rate: float, inputs, residual, bias, gamma, beta, state):
+def _drop_add_norm(epsilon: float, rate: float, inputs: Tensor, residual: Tensor, bias: Tensor, gamma: Tensor, beta: Tensor,
+                   state: Tensor) -> Tensor:
     total = _float(residual) + _drop(_float(inputs) + _float(bias), state, rate)
     return ops.cast(_standardise(total, epsilon)[0] * gamma + beta, inputs.dtype)
 
 
-def _layer_norm_back(epsilon: float, upstream, inputs, gamma, beta):
+def _layer_norm_back(epsilon: float, upstream: Tensor, inputs: Tensor, gamma: Tensor, beta: Tensor) -> list[Tensor]:
     total, *rest = _norm_back(epsilon, upstream, _float(inputs), gamma)
     return [ops.cast(total, inputs.dtype), *rest]
 
 
-def _add_norm_back(epsilon: float, upstream, inputs, residual, bias, gamma, beta):
+def _add_norm_back(epsilon: float, upstream: Tensor, inputs: Tensor, residual: Tensor, bias: Tensor, gamma: Tensor,
+                   beta: Tensor) -> list[Tensor]:
     total, *rest = _norm_back(epsilon, upstream, _float(residual) + (_float(inputs) + _float(bias)), gamma)
     return [ops.cast(total, inputs.dtype), ops.cast(total, residual.dtype), ops.cast(_columns(total), bias.dtype), *rest]
 
 
-def _drop_add_norm_back(epsilon: float, rate: float, upstream, inputs, residual, bias, gamma, beta, state):
+def _drop_add_norm_back(epsilon: float, rate: float, upstream: Tensor, inputs: Tensor, residual: Tensor, bias: Tensor, gamma: Tensor,
+                        beta: Tensor, state: Tensor) -> list[Tensor]:
     total, *rest = _norm_back(epsilon, upstream, _float(residual) + _drop(_float(inputs) + _float(bias), state, rate), gamma)
     kept = _drop(total, state, rate)
     return [ops.cast(kept, inputs.dtype), ops.cast(total, residual.dtype), ops.cast(_columns(kept), bias.dtype), *rest]
 
 
-def _norm_back(epsilon: float, upstream, total, gamma):
+def _norm_back(epsilon: float, upstream: Tensor, total: Tensor, gamma: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of what is normalised, of gamma and of beta."""
     upstream, share = _float(upstream), ops.expand_dims(gamma * (1 / total.shape[-1]), 1)
     standard, scale = _standardise(total, epsilon)
@@ -207,7 +213,7 @@ def _columns(x):
     return ops.sum(x, tuple(range(len(x.shape) - 1)))
 
 
-def _standardise(x, epsilon: float):
+def _standardise(x: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
     """(x with mean 0 and variance 1, what it was multiplied by)."""
     x = x - _mean(x)
     scale = ops.rsqrt(_mean(ops.square(x)) + epsilon)
@@ -225,18 +231,18 @@ def _mean(x):
 # --- softmax ------------------------------------------------------------------------------------------------------------
 
 
-def _soften(scores, score_bias, dtype: str):
+def _soften(scores: Tensor, score_bias: Tensor, dtype: str) -> Tensor:
     return ops.cast(ops.softmax(_float(scores) + _float(score_bias), axis=-1), dtype)
 
 
-def _attention_back(rate: float, upstream, probabilities, state):
+def _attention_back(rate: float, upstream: Tensor, probabilities: Tensor, state: Tensor) -> Tensor:
     """The gradient of the scores from the probabilities before dropout."""
     p, upstream = _float(probabilities), _drop(_float(upstream), state, rate)
     ones = ops.ones((ops.shape(p)[-1], 1), "float32")  # a product, as in _mean
     return ops.cast(p * (upstream - ops.matmul(p * upstream, ones)), probabilities.dtype)
 
 
-FUNCTIONS = {  # each with the gradients of its arrays of floats
+FUNCTIONS: dict[str, tuple[Callable, Callable]] = {  # each with the gradients of its arrays of floats
     "gelu": (_gelu, _gelu_back), "bias_gelu": (_bias_gelu, _bias_gelu_back), "dropout": (_dropout, _dropout_back),
     "layer_norm": (_layer_norm, _layer_norm_back), "add_norm": (_add_norm, _add_norm_back),
     "drop_add_norm": (_drop_add_norm, _drop_add_norm_back)}

@@ -1,5 +1,7 @@
 """How tokens and patches enter the sequence (paper, section 3.4; details as released)."""
 
+from typing import Any
+
 import keras
 import numpy as np
 from keras import ops
@@ -16,7 +18,7 @@ class TextEmbedding(keras.layers.Layer):
     """
 
     def __init__(self, vocabulary_size: int, max_positions: int, type_vocabulary_size: int, hidden_size: int,
-                 dropout: float, initializer_range: float, seed: int, **kwargs):
+                 dropout: float, initializer_range: float, seed: int, **kwargs: Any):
         super().__init__(**kwargs)
         self.vocabulary_size = vocabulary_size
         self.max_positions = max_positions
@@ -100,7 +102,7 @@ class PatchEmbedding(keras.layers.Layer):
     """
 
     def __init__(self, patches: slice, type_row: int, type_vocabulary_size: int, hidden_size: int, dropout: float,
-                 initializer_range: float, seed: int, **kwargs):
+                 initializer_range: float, seed: int, **kwargs: Any):
         super().__init__(autocast=False, **kwargs)
         self.patches = patches
         self.type_row = type_row

@@ -1,5 +1,7 @@
 """The post-LayerNorm BERT encoder over [text | patches]. S = T + P, A heads, D = H / A."""
 
+from typing import Any
+
 import keras
 import numpy as np
 from keras import ops
@@ -9,16 +11,17 @@ from kaleidobert.layers.dropout import Dropout, seed_for, truncated_normal
 from kaleidobert.layers.norm import Norm
 from kaleidobert.layers.rows import rows, trained_product
 from kaleidobert.layers.split_heads import split_heads
+from kaleidobert.specs import Tensor
 
 MASKED_SCORE = -10000.0  # as released: added to the attention scores of padding
 
 
-def dense(units: int, initializer_range: float, seed: int, name: str, **kwargs) -> keras.layers.Dense:
+def dense(units: int, initializer_range: float, seed: int, name: str, **kwargs: Any) -> keras.layers.Dense:
     """A Dense layer with the released start weights, seeded by the owner's seed and the name."""
     return keras.layers.Dense(units, kernel_initializer=truncated_normal(initializer_range, seed, name), name=name, **kwargs)
 
 
-def product(inputs, layer: keras.layers.Dense, training: bool = False):
+def product(inputs: Tensor, layer: keras.layers.Dense, training: bool = False) -> Tensor:
     """(inputs [N, H] times the kernel of a Dense layer, its bias), for functions that add the bias along with other things.
     training: whether there is a way back."""
     multiply = trained_product if training else ops.matmul
@@ -33,7 +36,7 @@ class AttentionMask(keras.layers.Layer):
     read once and for all.
     """
 
-    def __init__(self, num_patches: int, causal_length: int = 0, **kwargs):
+    def __init__(self, num_patches: int, causal_length: int = 0, **kwargs: Any):
         super().__init__(**kwargs)
         self.num_patches = num_patches
         self.causal_length = causal_length
@@ -60,7 +63,7 @@ class SelfAttention(keras.layers.Layer):
     matrix product is faster than three. The softmax is float32 whatever the precision.
     """
 
-    def __init__(self, num_heads: int, dropout: float, initializer_range: float, seed: int, **kwargs):
+    def __init__(self, num_heads: int, dropout: float, initializer_range: float, seed: int, **kwargs: Any):
         super().__init__(**kwargs)
         self.num_heads = num_heads
         self.initializer_range = initializer_range
@@ -69,7 +72,8 @@ class SelfAttention(keras.layers.Layer):
 
     def build(self, inputs_shape: tuple, score_bias_shape: tuple) -> None:
         _, length, hidden = inputs_shape
-        self.kernels, self.biases = [], []
+        self.kernels: list[keras.Variable] = []
+        self.biases: list[keras.Variable] = []
         for part in ("query", "key", "value"):
             for suffix, shape, store in (("kernel", (hidden, hidden), self.kernels), ("bias", (hidden,), self.biases)):
                 # as released the biases of these three, and of no other layer, start at random
@@ -113,7 +117,7 @@ class EncoderBlock(keras.layers.Layer):
     """
 
     def __init__(self, num_heads: int, intermediate_size: int, dropout: float, attention_dropout: float,
-                 initializer_range: float, seed: int, **kwargs):
+                 initializer_range: float, seed: int, **kwargs: Any):
         super().__init__(**kwargs)
         policy, self.checkpointed = self.dtype_policy, False
         self.intermediate_size = intermediate_size
@@ -192,7 +196,7 @@ class EncoderBlock(keras.layers.Layer):
 class Pooler(keras.layers.Layer):
     """Dense + tanh on the first position, [CLS]: [B, S, H] -> [B, H]."""
 
-    def __init__(self, initializer_range: float, seed: int, **kwargs):
+    def __init__(self, initializer_range: float, seed: int, **kwargs: Any):
         super().__init__(**kwargs)
         self.initializer_range = initializer_range
         self.seed = seed
@@ -215,7 +219,7 @@ class Pooler(keras.layers.Layer):
 class _OfBlock(keras.layers.Layer):
     """Computes in the type of ``block``, with its weights."""
 
-    def __init__(self, block: EncoderBlock, **kwargs):
+    def __init__(self, block: EncoderBlock, **kwargs: Any):
         super().__init__(dtype=block.dtype_policy, **kwargs)
         self.block = block
         self.built = True

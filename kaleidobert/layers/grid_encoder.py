@@ -1,5 +1,7 @@
 """A small convolutional encoder that is trained along with the captioner: cells that see their own surroundings only."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -18,7 +20,7 @@ class GridEncoder(keras.layers.Layer):
     Raises UserError where s is not 8 * grid.
     """
 
-    def __init__(self, feature_size: int, grid: int, seed: int, **kwargs):
+    def __init__(self, feature_size: int, grid: int, seed: int, **kwargs: Any):
         super().__init__(**kwargs)
         self.feature_size, self.grid = feature_size, grid
         sizes = [(width, 2) for width in (*WIDTHS, feature_size)] + [(feature_size, 1)]

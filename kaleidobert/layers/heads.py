@@ -4,6 +4,8 @@ The last product of the small heads is float32 whatever the precision: candidate
 precision would tie them.
 """
 
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -27,7 +29,7 @@ def gather(sequence, positions):
 class MaskedTokenHead(keras.layers.Layer):
     """Dense, GELU, LayerNorm at the masked positions, then the word embeddings transposed + bias: -> [B, M, V]."""
 
-    def __init__(self, embedding: TextEmbedding, initializer_range: float, seed: int, **kwargs):
+    def __init__(self, embedding: TextEmbedding, initializer_range: float, seed: int, **kwargs: Any):
         super().__init__(**kwargs)
         self.embedding = embedding
         policy = self.dtype_policy
@@ -60,7 +62,7 @@ class LevelClassHead(keras.layers.Layer):
     positions: the level's slice of the sequence, counted from its end, where the patches are whatever the length of the text.
     """
 
-    def __init__(self, positions: slice, num_classes: int, initializer_range: float, seed: int, **kwargs):
+    def __init__(self, positions: slice, num_classes: int, initializer_range: float, seed: int, **kwargs: Any):
         super().__init__(**kwargs)
         self.positions = positions
         self.num_classes = num_classes
@@ -84,7 +86,7 @@ class LevelFeatureHead(keras.layers.Layer):
     the end of the sequence.
     """
 
-    def __init__(self, columns: slice, num_patches: int, feature_size: int, initializer_range: float, seed: int, **kwargs):
+    def __init__(self, columns: slice, num_patches: int, feature_size: int, initializer_range: float, seed: int, **kwargs: Any):
         super().__init__(**kwargs)
         self.columns = columns
         self.num_patches = num_patches
@@ -108,7 +110,7 @@ class ProductHead(keras.layers.Layer):
     Mean hidden state of the real tokens times mean hidden state of the patches, beside the pooled output; dense, GELU, 2-way.
     """
 
-    def __init__(self, initializer_range: float, seed: int, **kwargs):
+    def __init__(self, initializer_range: float, seed: int, **kwargs: Any):
         super().__init__(**kwargs)
         self.initializer_range = initializer_range
         self.seed = seed

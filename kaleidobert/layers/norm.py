@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from kaleidobert.layers import elementwise
+from kaleidobert.specs import Tensor
 
 NORM_EPSILON = 1e-12  # as released, in every LayerNorm
 
@@ -20,7 +21,8 @@ class Norm(keras.layers.Layer):
         self.gamma = self.add_weight(size, "ones", autocast=False, name="gamma")
         self.beta = self.add_weight(size, "zeros", autocast=False, name="beta")
 
-    def call(self, inputs, residual=None, bias=None, state=None, rate: float = 0.0):
+    def call(self, inputs: Tensor, residual: Tensor | None = None, bias: Tensor | None = None, state: Tensor | None = None,
+             rate: float = 0.0) -> Tensor:
         weights = ops.convert_to_tensor(self.gamma), ops.convert_to_tensor(self.beta)
         if residual is None:
             return elementwise.layer_norm(inputs, *weights, NORM_EPSILON)

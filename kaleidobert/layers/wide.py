@@ -5,12 +5,14 @@ far narrower than the features. These layers give a head what the linear models 
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 from keras import ops
 
 from kaleidobert.layers.dropout import Dropout, seed_for, truncated_normal
 from kaleidobert.layers.embeddings import FeatureStandardizer
+from kaleidobert.specs import Tensor
 
 
 class LevelMeans(keras.layers.Layer):
@@ -22,7 +24,7 @@ class LevelMeans(keras.layers.Layer):
     """
 
     def __init__(self, levels: Sequence[slice], width: int, dropout: float, seed: int, stddev: float | None = None,
-                 rescale: bool = True, **kwargs):
+                 rescale: bool = True, **kwargs: Any):
         super().__init__(dtype="float32", **kwargs)
         self.levels, self.width, self.stddev, self.seed = list(levels), width, stddev, seed
         self.scale = FeatureStandardizer(name="scale") if rescale else None  # a mean of 25 patches varies far less than one patch
@@ -42,8 +44,9 @@ class LevelMeans(keras.layers.Layer):
         """Whether the scale has been set, where there is one."""
         return self.scale is None or self.scale.measured
 
-    def adapt(self, features) -> None:
+    def adapt(self, features: Tensor) -> None:
         """Set the scale from a sample [N, P, F]."""
+        assert self.scale is not None  # adapt is for what is rescaled
         self.scale.adapt(ops.convert_to_numpy(self.means(features)))
 
     def means(self, features, seen=None):
@@ -73,7 +76,7 @@ class WordBag(keras.layers.Layer):
     length, so that long and short texts give sums of one size.
     """
 
-    def __init__(self, vocabulary_size: int, width: int, seed: int, stddev: float | None = None, **kwargs):
+    def __init__(self, vocabulary_size: int, width: int, seed: int, stddev: float | None = None, **kwargs: Any):
         super().__init__(dtype="float32", **kwargs)
         self.vocabulary_size, self.width, self.seed = vocabulary_size, width, seed
         self.stddev = width**-0.5 if stddev is None else stddev

@@ -20,7 +20,7 @@ class WordAttention(keras.layers.Layer):
     vocabulary_size: V, cells: N, size: of queries and keys.
     """
 
-    def __init__(self, vocabulary_size: int, cells: int, size: int, seed: int, **kwargs):
+    def __init__(self, vocabulary_size: int, cells: int, size: int, seed: int, **kwargs: Any):
         super().__init__(**kwargs)
         self.size = size
         self.keys = keras.layers.Dense(size, use_bias=False, name="keys",
@@ -50,7 +50,7 @@ class WordPredictor(keras.layers.Layer):
     All logits are what the picture adds to known log-odds, and start at 0. num_context_words: how many words are asked for.
     """
 
-    def __init__(self, vocabulary_size: int, num_context_words: int, size: int, dropout: float, seed: int, **kwargs):
+    def __init__(self, vocabulary_size: int, num_context_words: int, size: int, dropout: float, seed: int, **kwargs: Any):
         super().__init__(**kwargs)
 
         def table(name, columns, spread=0.0):

@@ -2,6 +2,8 @@
 
 from keras import ops
 
+from kaleidobert.specs import Tensor
+
 
 def cross_entropy(logits, labels):
     """-log softmax(logits)[label], in nats and float32: logits [..., C], labels int[...] -> [...].
@@ -13,7 +15,7 @@ def cross_entropy(logits, labels):
     return -ops.sum(chosen * ops.log_softmax(logits, axis=-1), axis=-1)
 
 
-def weighted_cross_entropy(logits, labels, weights, smoothing: float = 0.0, over=None):
+def weighted_cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor, smoothing: float = 0.0, over: Tensor | None = None) -> Tensor:
     """f32[]: sum(w * ce) / over, which is max(sum(w), 1) unless it is given, of logits [..., C], labels int[...], weights f32[...].
 
     smoothing: the share of the truth that is spread evenly over all classes (Szegedy et al., 2016).

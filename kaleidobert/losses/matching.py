@@ -10,21 +10,22 @@ from typing import Any
 from keras import ops
 
 from kaleidobert.losses.classification import cross_entropy
+from kaleidobert.specs import Tensor
 
 
-def pairwise(logits, labels, size: int):
+def pairwise(logits: Tensor, labels: Tensor, size: int) -> Tensor:
     """Two-way cross-entropy, the right pair of a list weighing as much as its wrong ones together; a scalar."""
     losses = ops.reshape(cross_entropy(logits, labels), (-1, size))
     return 0.5 * (ops.mean(losses[:, 0]) + ops.mean(losses[:, 1:]))
 
 
-def listwise(logits, labels, size: int):
+def listwise(logits: Tensor, labels: Tensor, size: int) -> Tensor:
     """Softmax over the pairs of a list on logit[1], the score that ranks; a scalar."""
     scores = ops.reshape(ops.cast(logits[:, 1], "float32"), (-1, size))
     return ops.mean(ops.logsumexp(scores, axis=1) - scores[:, 0])
 
 
-def in_batch_contrastive(outputs: Mapping[str, Any], open_):
+def in_batch_contrastive(outputs: Mapping[str, Any], open_: Tensor) -> Tensor:
     """Softmax of every picture over the batch's texts and of every text over its pictures, the mean of both; a scalar.
 
     outputs: "text_side", "picture_side" [B, W], of which row i belongs to row i. open_ f32[B, B]: 0 where a pair is to be passed over.

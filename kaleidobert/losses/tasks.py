@@ -11,6 +11,7 @@ from kaleidobert import levels as kaleido
 from kaleidobert.errors import UserError
 from kaleidobert.levels import KaleidoLevel
 from kaleidobert.losses.classification import cross_entropy
+from kaleidobert.specs import Tensor
 
 TOKEN_EPSILON = 1e-5  # as released: mlm = sum(w * loss) / (sum(w) + 1e-5)
 SMALLEST_SUM = 1e-12  # a batch in which no example counts has loss 0
@@ -80,7 +81,7 @@ def total(losses: Mapping[str, Loss], outputs: Mapping[str, Any], targets: Mappi
     return values | {"total": sum(losses[task].share * value for task, value in values.items())}
 
 
-def _patches(logits, features, joint: bool):
+def _patches(logits: Tensor, features: Tensor, joint: bool) -> tuple[Tensor, Tensor]:
     return ops.mean(kl(logits, features, joint), axis=-1)  # [B]: k is the same for all, so the mean over B is that over B*k
 
 
@@ -90,7 +91,7 @@ def _patches(logits, features, joint: bool):
 SMALLEST = 1e-7  # as released: both distributions are clipped to [SMALLEST, 1]
 
 
-def kl(logits, features, joint: bool = False):
+def kl(logits: Tensor, features: Tensor, joint: bool = False) -> Tensor:
     """KL(softmax(features) || softmax(logits)) per patch, in nats and float32: both [..., k, F] -> [..., k].
 
     joint: as the release does with grey patches, the softmax of the true features runs over all k*F at once. A patch's

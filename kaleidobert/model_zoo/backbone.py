@@ -18,6 +18,7 @@ from kaleidobert.layers.dropout import seed_for, truncated_normal
 from kaleidobert.layers.embeddings import FeatureStandardizer, PatchEmbedding, TextEmbedding
 from kaleidobert.layers.encoder import AttentionMask, EncoderBlock, Pooler
 from kaleidobert.levels import KALEIDO, KaleidoLevel
+from kaleidobert.specs import Tensor
 
 RELEASED_TYPE_ROWS = 6  # rows of a released type table; a longer level table gets longer ones
 
@@ -43,7 +44,7 @@ class KaleidoModel(keras.Model):
 
     def describe(self) -> dict[str, Any]:
         """kind, config, and identity: what weights mean beyond their names and shapes. JSON-able."""
-        backbone = getattr(self, "backbone", self)
+        backbone: Any = getattr(self, "backbone", self)
         levels = [[level.name, level.grid, level.pretext] for level in backbone.levels]
         return {"kind": self.kind, "config": self.get_config(), "identity": {"num_heads": backbone.num_heads, "levels": levels}}
 
@@ -113,7 +114,7 @@ class Backbone(KaleidoModel):
         return config | {"levels": [asdict(level) for level in self.levels]}
 
     @classmethod
-    def from_config(cls, config: Mapping[str, Any], custom_objects=None) -> "Backbone":
+    def from_config(cls, config: Mapping[str, Any], custom_objects: Any = None) -> "Backbone":
         """From the constructor's arguments; levels as KaleidoLevel or as dicts. Raises UserError for an unknown key."""
         known = list(signature(Backbone).parameters)
         for key in config:
@@ -168,7 +169,7 @@ def _connect(layers: Mapping[str, keras.layers.Layer], levels: Sequence[KaleidoL
     return {"embedded": embedded, "sequence": hidden, "pooled": layers["pooler"](hidden)}
 
 
-def _patches(layers: Mapping[str, keras.layers.Layer], levels: Sequence[KaleidoLevel], features, boxes) -> list[Any]:
+def _patches(layers: Mapping[str, keras.layers.Layer], levels: Sequence[KaleidoLevel], features: Tensor, boxes: Tensor) -> list[Any]:
     """[B, n, H] of every level."""
     boxes = layers["box_projection"](boxes)  # [B, P, H]
     if "feature_scale" in layers:

@@ -39,18 +39,20 @@ def save(path: str | Path, model: keras.Model, optimizer: keras.optimizers.Optim
     in another file. Raises UserError where the disk is full or the folder cannot be written.
     """
     header = {"format": FORMAT} | (model.describe() if hasattr(model, "describe") else {}) | dict(meta or {})
-    arrays, narrow = {}, []
+    arrays: dict[str, np.ndarray] = {}
+    narrow: list[str] = []
     for name, variable in _named(model, optimizer).items():
         array = np.asarray(variable)
         if array.dtype.name == "bfloat16":  # numpy has no such type: keep the bits
-            array, narrow = array.view(np.uint16), [*narrow, name]
+            array = array.view(np.uint16)
+            narrow.append(name)
         arrays[name] = array
     header["bfloat16"] = narrow
     with atomic(path) as file, zipfile.ZipFile(file, "w") as archive:
-        for name, array in {META: np.array(json.dumps(header)), **arrays, **(also or {})}.items():
+        for name, stored in {META: np.array(json.dumps(header)), **arrays, **(also or {})}.items():
             # not np.savez: it stores the time of day, and equal runs would have unequal checksums
             with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as entry:
-                np.lib.format.write_array(entry, np.asarray(array), allow_pickle=False)
+                np.lib.format.write_array(entry, np.asarray(stored), allow_pickle=False)
 
 
 def load_meta(path: str | Path) -> dict[str, Any]:

@@ -6,7 +6,7 @@ is read without pickle, so that it cannot execute anything.
 
 import json
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import keras
@@ -17,6 +17,7 @@ from kaleidobert.configs.records import FOREGROUND_WEIGHTS
 from kaleidobert.errors import UserError
 from kaleidobert.io import atomic
 from kaleidobert.model_zoo import checkpoints
+from kaleidobert.specs import Tensor
 
 REMAKE = "make them with: kaleidobert train-foreground configs/train_foreground.yaml"
 HEADER, FORMAT = "__header__", 1
@@ -36,7 +37,7 @@ def network(channels: Sequence[int], size: int, precision: str = "float32") -> k
                         "at least two numbers of channels, and a size that halves evenly for each")
     image = keras.Input((size, size, INPUTS), name="image")
 
-    def block(x, width: int, name: str, kernel: int = 3, stride: int = 1):
+    def block(x: Tensor, width: int, name: str, kernel: int = 3, stride: int = 1) -> Tensor:
         # plain convolutions: on CPUs depthwise ones take as long for a ninth of the products
         x = layers.Conv2D(width, kernel, strides=stride, padding="same", use_bias=False, dtype=precision, name=f"{name}_conv")(x)
         x = layers.BatchNormalization(momentum=0.95, dtype=precision, name=f"{name}_norm")(x)
@@ -100,18 +101,18 @@ def load(path: str | Path = FOREGROUND_WEIGHTS) -> keras.Model:
     return model
 
 
-def predictor(model: keras.Model) -> Callable[[np.ndarray], np.ndarray]:
-    """f32[B, size, size, 4] -> probabilities f32[B, size, size]; ``size`` is an attribute of the callable."""
-    outputs = keras.Model(model.input, ops.sigmoid(model.output)[..., 0])
-    outputs.compile(jit_compile=False)  # XLA convolutions are several times slower on CPUs
+class Predictor:
+    """f32[B, size, size, 4] -> probabilities f32[B, size, size]."""
 
-    def predict(inputs: np.ndarray) -> np.ndarray:
-        return np.asarray(outputs.predict_on_batch(inputs))
+    def __init__(self, model: keras.Model):
+        self.size = int(model.input_shape[1])
+        self._outputs = keras.Model(model.input, ops.sigmoid(model.output)[..., 0])
+        self._outputs.compile(jit_compile=False)  # XLA convolutions are several times slower on CPUs
 
-    predict.size = int(model.input_shape[1])
-    return predict
+    def __call__(self, inputs: np.ndarray) -> np.ndarray:
+        return np.asarray(self._outputs.predict_on_batch(inputs))
 
 
-def build(path: str | Path = FOREGROUND_WEIGHTS) -> Callable[[np.ndarray], np.ndarray]:
+def build(path: str | Path = FOREGROUND_WEIGHTS) -> Predictor:
     """The predictor with the weights of a file; UserError as ``load``."""
-    return predictor(load(path))
+    return Predictor(load(path))

@@ -9,6 +9,7 @@ import numpy as np
 
 from kaleidobert import configs
 from kaleidobert.errors import UserError
+from kaleidobert.specs import Tensor
 
 STRIDE = {"small": 8, "mobilenet_v2": 16, "resnet50": 16}  # pixels per cell
 LAYERS = {"mobilenet_v2": ("block_3_expand_relu", "block_6_expand_relu", "block_13_expand_relu"),
@@ -74,7 +75,7 @@ def _frozen(config: configs.Grid) -> Callable[[np.ndarray], np.ndarray]:
     return encode
 
 
-def _cells(layers: list, grid: int):
+def _cells(layers: list, grid: int) -> Callable[[Tensor], Tensor]:
     """[B, grid, grid, sum of F] of layers [B, n * grid, n * grid, F]: means over n x n, side by side."""
     import keras
 

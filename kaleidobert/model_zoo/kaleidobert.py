@@ -95,7 +95,7 @@ class Classifier(TaskModel):
         inputs = backbone.declare_inputs()
         logits, more = label_head(label_dropout(backbone(inputs)["pooled"])), {}
         if head == "wide":
-            slices = kaleido.patch_slices(backbone.levels).values()
+            slices = list(kaleido.patch_slices(backbone.levels).values())
             seeds = [seed_for(backbone.seed, name) for name in ("head_features", "head_words")]
             of_features = LevelMeans(slices, num_classes, feature_dropout, seeds[0], WIDE_RANGE, rescale=False, name="head_features")
             of_words = WordBag(backbone.vocabulary_size, num_classes, seeds[1], WIDE_RANGE, name="head_words")
@@ -133,7 +133,7 @@ class Matcher(TaskModel):
             layer = ProductHead(*settings, dtype=backbone.precision, name="head_product")
         else:
             layer = DualEncoderHead(*settings, dtype=backbone.precision, name="head_dual_encoder")
-            towers = DualEncoder(kaleido.patch_slices(backbone.levels).values(), backbone.vocabulary_size, width, feature_dropout,
+            towers = DualEncoder(list(kaleido.patch_slices(backbone.levels).values()), backbone.vocabulary_size, width, feature_dropout,
                                settings[1], name=DUAL_ENCODER)
 
         # --- Functional Model ---

@@ -46,7 +46,7 @@ class PictureCache(_OfMatcher):
         super().__init__(matcher)
         self.start = FirstBlockQKV(self.first_block)
 
-    def call(self, inputs: Mapping[str, Any], training=False) -> dict[str, Any]:
+    def call(self, inputs: Mapping[str, Any], training: bool = False) -> dict[str, Any]:
         backbone, features = self.matcher.backbone, ops.cast(inputs["patch_features"], "float32")
         found = {"started": self.start(backbone.embed_patches(features, inputs["patch_boxes"]))}
         return found | ({"side": self.towers.picture_side(backbone.scaled(features))} if self.towers else {})
@@ -61,7 +61,7 @@ class TextSide(_OfMatcher):
         super().__init__(matcher)
         self.start = FirstBlockQKV(self.first_block)
 
-    def call(self, inputs: Mapping[str, Any], training=False) -> dict[str, Any]:
+    def call(self, inputs: Mapping[str, Any], training: bool = False) -> dict[str, Any]:
         embedded = self.matcher.backbone.get_layer("text_embedding")(inputs["token_ids"], inputs["segment_ids"])
         found = {"started": self.start(embedded)}
         return found | ({"side": self.towers.text_side(inputs["token_ids"], inputs["token_mask"])} if self.towers else {})
@@ -87,7 +87,7 @@ class Pairs(_OfMatcher):
         self.later, self.mask, self.pooler = later, backbone.get_layer("attention_mask"), backbone.get_layer("pooler")
         self.head = matcher.get_layer("head_itm" if matcher.head == "plain" else f"head_{matcher.head}")
 
-    def call(self, inputs: Mapping[str, Any], training=False) -> dict[str, Any]:
+    def call(self, inputs: Mapping[str, Any], training: bool = False) -> dict[str, Any]:
         pictures, texts, picture, text = (inputs[name] for name in ("pictures", "texts", "picture", "text"))
         length, size = ops.shape(texts["token_mask"])[1], texts["started"].shape[-1]
         rows = text[:, None] * length + inputs["places"]  # [B, T'] of all the texts' tokens in one row

@@ -5,6 +5,7 @@ addition, see ``query``), alpha = softmax(e), context z = sigmoid(W_b h) * sum(a
 from tanh(y + W_o h + W_z z) by the embeddings themselves.
 """
 
+from collections.abc import Mapping
 from inspect import signature
 from typing import Any, NamedTuple
 
@@ -16,7 +17,7 @@ from kaleidobert.layers.embeddings import FeatureStandardizer
 from kaleidobert.layers.grid_encoder import GridEncoder
 from kaleidobert.layers.word_attention import WordAttention
 from kaleidobert.model_zoo.word_grounding import WordGrounder
-from kaleidobert.specs import ALONG_CAPTION
+from kaleidobert.specs import ALONG_CAPTION, Tensor
 
 SCALE = 4.0  # of logits: start embeddings are small, and so would be their products
 
@@ -88,6 +89,7 @@ class ShowAttendTell(keras.Model):
 
         self.build()
         if guided:
+            assert self.word_attention is not None  # it needs query "word"
             self.word_attention.trainable = False
 
     def build(self, inputs_shape: Any = None) -> None:
@@ -95,11 +97,12 @@ class ShowAttendTell(keras.Model):
         hidden, embedding = self.hidden_size, self.embedding_size
         if self.encoder is not None:
             self.encoder.build((None, self.picture_size, self.picture_size, 3))
-        groups = [(self.feature_size, self.cell_norm, self.values, self.keys), (self.near, self.word_attention),
-                  (embedding, self.embedding, self.places, self.bias, self.lstm_word), (self.attention_size, self.energy),
-                  (self.context_size, self.first, self.lstm_context, self.deep_context),
-                  (hidden, self.query_state, self.gate, self.lstm_state, self.deep_state)]
-        for size, *layers in groups:
+        groups: list[tuple[int, tuple[keras.layers.Layer | None, ...]]] = [
+            (self.feature_size, (self.cell_norm, self.values, self.keys)), (self.near, (self.word_attention,)),
+            (embedding, (self.embedding, self.places, self.bias, self.lstm_word)), (self.attention_size, (self.energy,)),
+            (self.context_size, (self.first, self.lstm_context, self.deep_context)),
+            (hidden, (self.query_state, self.gate, self.lstm_state, self.deep_state))]
+        for size, layers in groups:
             for layer in layers:
                 if layer is not None:  # left out by an option
                     layer.build((None, None, size))
@@ -125,7 +128,7 @@ class ShowAttendTell(keras.Model):
             outputs["word_attention"] = ops.softmax(self.word_attention.energy(memory.word_keys, feeds[..., 4 * self.hidden_size :]))
         return outputs
 
-    def look(self, inputs, training=False) -> Memory:
+    def look(self, inputs: Mapping[str, Tensor], training: bool = False) -> Memory:
         """The picture of ``inputs`` as a Memory."""
         return self.remember(self.cells(inputs, training))
 
@@ -134,7 +137,7 @@ class ShowAttendTell(keras.Model):
         cells = self.encoder(inputs["picture"], training=training) if self.encoder is not None else ops.cast(inputs["grid"], "float32")
         return self.cell_norm(cells)
 
-    def remember(self, cells) -> Memory:
+    def remember(self, cells: Tensor) -> Memory:
         """The cells f32[B, N, F] of a picture as a Memory."""
         word_keys = self.word_attention.keys(cells[..., : self.near]) if self.word_attention is not None else None
         if self.places is not None:
@@ -151,7 +154,7 @@ class ShowAttendTell(keras.Model):
         parts = [self.lstm_word(embedded)] + ([self.word_attention.feed(pieces)] if self.word_attention is not None else [])
         return ops.concatenate(parts, -1)
 
-    def step(self, memory: Memory, state: tuple, feed) -> tuple[Any, Any, Any, Any]:
+    def step(self, memory: Memory, state: tuple, feed: Tensor) -> tuple[Any, Any, Any, Any]:
         """(h, c) [B, K, H] and a feed [B, K, 4H + A + N] -> h, c [B, K, H], context [B, K, D], alpha [B, K, N]; K captions of each
         picture."""
         (h, c), query = state, self.query_state(state[0])  # [B, K, A]
@@ -178,6 +181,7 @@ class ShowAttendTell(keras.Model):
     def follow(self, grounder: WordGrounder) -> None:
         """Let words look as ``grounder`` found: at its encoder's cells as they are, or at grids of the frozen network, adapted by the
         sample that the word grounder was adapted by."""
+        assert self.word_attention is not None  # of a captioner that is guided
         self.word_attention.set_weights(grounder.word_attention.get_weights())
 
     def start_from(self, counts: Any) -> None:

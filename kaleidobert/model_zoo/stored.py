@@ -22,5 +22,5 @@ class LazyArray:
         """Transposed, unread."""
         return LazyArray(self.shape[::-1], self.dtype, lambda: self.load().T)
 
-    def __array__(self, dtype=None, copy=None) -> np.ndarray:
+    def __array__(self, dtype: np.dtype | None = None, copy: bool | None = None) -> np.ndarray:
         return np.asarray(self.load(), dtype)

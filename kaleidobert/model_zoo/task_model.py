@@ -35,6 +35,6 @@ class TaskModel(KaleidoModel):
                 layer.adapt(self.backbone.scaled(features))
 
     @classmethod
-    def from_config(cls, config: Mapping[str, Any], custom_objects=None) -> "TaskModel":
+    def from_config(cls, config: Mapping[str, Any], custom_objects: Any = None) -> "TaskModel":
         options = {name: value for name, value in config.items() if name != "backbone"}
         return cls(Backbone.from_config(config["backbone"]), **options)

@@ -103,6 +103,7 @@ def plan(policy: str, texts: Texts, levels: Sequence[KaleidoLevel], quota: Quota
     found = POLICIES[policy](texts, levels, quota, lots)
     if foreign is None or not foreign.any():
         return found
+    assert own is not None  # comes with ``foreign``
     beside = POLICIES[policy](own, levels, quota, lots.take(np.flatnonzero(foreign))).patches
     patches = {name: chosen.copy() for name, chosen in found.patches.items()}
     for name, chosen in beside.items():

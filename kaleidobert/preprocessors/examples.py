@@ -43,7 +43,8 @@ def pretraining(rows: np.ndarray, donors: np.ndarray, masked: Mapping[str, np.nd
     places = kaleido.patch_slices(levels)
     hidden = [np.zeros((len(rows), 0), np.int32), *(places[level.name].start + masked[level.name] for level in asked)]
     inputs["masked_patches"] = np.concatenate(hidden, 1).astype(np.int32)
-    return inputs, found | {level.name: spoiled[level.name].answer for level in levels if level.answer == "class"}
+    answers = {level.name: spoiled[level.name].answer for level in levels if level.answer == "class"}
+    return inputs, found | {name: answer for name, answer in answers.items() if answer is not None}
 
 
 def clean(rows: np.ndarray, levels: Sequence[KaleidoLevel], gather: Gather) -> Arrays:

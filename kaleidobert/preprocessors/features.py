@@ -36,7 +36,7 @@ def cut(image: np.ndarray, found: foreground.Foreground, levels: Sequence[Kaleid
     height, width = image.shape[:2]
     box = patches.enlarge(found.box, width, height, levels)
     views = pretexts.all_views(levels, patches.cut(image, box, levels, size, small_size, square))
-    return Cut(views, [sha256(view).digest() for view in views], patches.boxes(box, width, height, levels), box, found.fallback)
+    return Cut(views, [sha256(view.data).digest() for view in views], patches.boxes(box, width, height, levels), box, found.fallback)
 
 
 def encode(cuts: Iterable[Cut], encoder: Encode, batch: int) -> tuple[np.ndarray, list[str]]:
@@ -80,8 +80,8 @@ def _encoded(patches: np.ndarray, encoder: Encode) -> tuple[np.ndarray, list[str
     features = np.asarray(encoder(patches), np.float32)
     if features.shape[:1] != patches.shape[:1] or features.ndim != 2:
         raise UserError(f"the encoder returned {list(features.shape)}", "features", f"[{len(patches)}, F]")
-    finite = np.isfinite(features).all(1)
-    small = (np.abs(np.nan_to_num(features)) <= np.finfo(np.float16).max).all(1)
+    finite = np.asarray(np.isfinite(features).all(1))
+    small = np.asarray((np.abs(np.nan_to_num(features)) <= np.finfo(np.float16).max).all(1))
     faults = ["" if f and s else "the encoder returned a NaN or infinite feature" if not f else
               "a feature is too large for float16" for f, s in zip(finite, small)]
     return np.nan_to_num(features, posinf=0, neginf=0).clip(-65504, 65504).astype(np.float16), faults

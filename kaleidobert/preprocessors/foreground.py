@@ -7,12 +7,22 @@ take its place.
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Protocol
 
 import numpy as np
 from PIL import Image, ImageOps
 from scipy import ndimage
 
 Box = tuple[int, int, int, int]  # x1, y1, x2, y2 in pixels, x2 and y2 exclusive
+
+
+class Predictor(Protocol):
+    """f32[1, size, size, 4] -> probabilities f32[1, size, size]."""
+
+    @property
+    def size(self) -> int: ...
+
+    def __call__(self, inputs: np.ndarray, /) -> np.ndarray: ...
 
 MIN_SHARE = 0.01  # of the picture: a smaller foreground is dust, not a product
 MIN_COMPONENT = 0.02  # of the largest component: smaller ones are specks; a pair of shoes is two components
@@ -93,7 +103,7 @@ def channels(pictures: np.ndarray) -> np.ndarray:
     return seen
 
 
-def network_mask(image: np.ndarray, predict: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+def network_mask(image: np.ndarray, predict: Predictor) -> np.ndarray:
     """bool[h, w] from a network: predict f32[1, s, s, 4] -> probabilities f32[1, s, s], s its attribute ``size``.
 
     It looks twice: at the whole picture, then, mirrored, at the box of what it found; the mean of both counts.
@@ -115,7 +125,7 @@ def network_mask(image: np.ndarray, predict: Callable[[np.ndarray], np.ndarray])
     return clean(ndimage.binary_fill_holes(likely >= 0.5))
 
 
-def _look(picture: Image.Image, box: Box, frame: tuple[int, int], predict: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+def _look(picture: Image.Image, box: Box, frame: tuple[int, int], predict: Predictor) -> np.ndarray:
     """Probabilities f32[h, w] inside of a box given in pixels of a ``frame`` (width, height) that shows the whole picture."""
     x, y = picture.width / frame[0], picture.height / frame[1]
     part = (box[0] * x, box[1] * y, box[2] * x, box[3] * y)

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
+from tokenizers import Encoding, decoders, models, normalizers, pre_tokenizers
 from tokenizers import Tokenizer as FastTokenizer
-from tokenizers import decoders, models, normalizers, pre_tokenizers
 
 from kaleidobert.errors import UserError
 
@@ -54,7 +54,8 @@ class WordPiece:
             raise UserError(f"lacks {missing}, holds twice {double}", where, f"one piece per line, with {', '.join(SPECIAL)}")
         first = 1 + max(i for piece, i in ids.items() if piece in SPECIAL or piece.startswith("[unused"))
         first = first if first < len(ids) else max(ids[piece] for piece in SPECIAL) + 1
-        self.vocabulary = Vocabulary(len(ids), *(ids[piece] for piece in SPECIAL), (min(first, len(ids) - 1), len(ids)))
+        pad, unknown, start, end, mask = (ids[piece] for piece in SPECIAL)
+        self.vocabulary = Vocabulary(len(ids), pad, unknown, start, end, mask, (min(first, len(ids) - 1), len(ids)))
         self._fast = _wordpiece_pipeline(models.WordPiece(ids, unk_token="[UNK]", max_input_chars_per_word=200))
 
     @classmethod
@@ -111,7 +112,8 @@ class SentencePiece:
                 self._extra.append(piece)
             ids.append(known)
         first = 1 + max([i for i in range(min(own, 16)) if self._model.is_control(i) or self._model.is_unknown(i)], default=-1)
-        self.vocabulary = Vocabulary(own + len(self._extra), *ids, (first, own))
+        pad, unknown, start, end, mask = ids
+        self.vocabulary = Vocabulary(own + len(self._extra), pad, unknown, start, end, mask, (first, own))
 
     def encode(self, texts: Sequence[str], length: int) -> tuple[np.ndarray, np.ndarray]:
         """As WordPiece.encode; a word starts at a piece with the meta symbol."""
@@ -183,7 +185,7 @@ def _wordpiece_pipeline(model: models.WordPiece) -> FastTokenizer:
     return fast
 
 
-def _words(encoding) -> list[int]:
+def _words(encoding: Encoding) -> list[int]:
     return [-1 if word is None else word for word in encoding.word_ids]
 
 
@@ -201,7 +203,8 @@ class Spacing:
     """
 
     def __init__(self, texts: Iterable[str]):
-        self._joined, self._seen = Counter(), Counter()
+        self._joined: Counter[tuple[str, str]] = Counter()
+        self._seen: Counter[tuple[str, str]] = Counter()
         for text in texts:
             for left, right in pairwise(TOKEN.finditer(text.lower())):
                 if not (left[0].isalnum() and right[0].isalnum()):  # between two words there is always one

@@ -16,7 +16,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from tqdm import tqdm
@@ -107,16 +107,16 @@ def convert(paths: Sequence[str | Path], schema: Schema, folder: str | Path, thr
     Another process that converts into the same folder is waited for. UserError for any mistake in the files, and where the folder
     holds something else.
     """
-    folder, paths = Path(folder), [Path(path) for path in paths]
+    folder, files = Path(folder), [Path(path) for path in paths]
     names = {path.name for path in folder.iterdir() if path.name[0] != "."} if folder.is_dir() else set()
     if folder.exists() and not folder.is_dir() or names and not names & {INDEX, PROGRESS}:
         raise UserError("is not empty and holds no conversion", str(folder), fix="choose another folder")
     if (folder / INDEX).is_file():
-        return _convert(paths, schema, folder, threads, half)
+        return _convert(files, schema, folder, threads, half)
     with ExitStack() as stack:
         with explained(folder):
             stack.enter_context(locked(folder / LOCK, threading.Event()))
-        rows = _convert(paths, schema, folder, threads, half)
+        rows = _convert(files, schema, folder, threads, half)
         (folder / LOCK).unlink()
     return rows
 
@@ -183,7 +183,7 @@ def _fill(folder: Path, lines: Index, schema: Schema, half: bool, progress: dict
             raise UserError(f"{done:,} rows were read", str(folder), f"{len(lines):,}: the files changed meanwhile", REMAKE)
 
 
-def _opened(path: Path, dtype: np.dtype, shape: tuple[int, ...], rows: int):
+def _opened(path: Path, dtype: np.dtype, shape: tuple[int, ...], rows: int) -> BinaryIO:
     """An .npy file of that shape, open for writing behind its first ``rows`` rows; what stood behind them is cut off."""
     if not rows:
         with open(path, "wb") as file:
@@ -196,7 +196,7 @@ def _opened(path: Path, dtype: np.dtype, shape: tuple[int, ...], rows: int):
     return _cut(path, start + rows * dtype.itemsize * int(np.prod(shape[1:])))
 
 
-def _cut(path: Path, size: int):
+def _cut(path: Path, size: int) -> BinaryIO:
     """The file, of that size, open for writing at its end."""
     file = open(path, "ab")  # noqa: SIM115  the caller's stack closes it
     if path.stat().st_size < size:

@@ -78,7 +78,8 @@ def read(prefix: str | Path, wants: Callable[[str], bool]) -> tuple[dict[str, An
             arrays[path] = turned.turn(array).load()
     backbone = {name: value.default for name, value in signature(Backbone).parameters.items()} | arguments
     levels = backbone["levels"]
-    meta = {"format": checkpoints.FORMAT, "kind": Pretrainer.kind, "config": {"backbone": backbone | {"levels": list(map(asdict, levels))}},
+    meta: dict[str, Any] = {"format": checkpoints.FORMAT, "kind": Pretrainer.kind,
+    "config": {"backbone": backbone | {"levels": list(map(asdict, levels))}},
             "identity": {"num_heads": backbone["num_heads"], "levels": [[x.name, x.grid, x.pretext] for x in levels]}}
     if task in LABELS:
         meta["kind"] = Classifier.kind

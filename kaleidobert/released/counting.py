@@ -36,6 +36,7 @@ def count(table: ScoreTable, counting: str, direction: str, rng: np.random.Gener
         counted = _with_hits(results.count(_as_pairs(table), "i2t"))
         return {name: value for name, value in counted.items() if name not in ("right", "accuracy")}  # these need both logits
     check(table, counting)
+    assert table.pairs is not None  # what is left needs them
     if counting == "mvlt":
         return _half_precision(table.pairs, direction, rng)
     pairs = with_blanks(table.source, table.pairs) if counting == "fashionbert" else table.pairs

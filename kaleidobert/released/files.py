@@ -14,9 +14,10 @@ import binascii
 import os
 import threading
 from collections import deque
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
 
 import numpy as np
@@ -99,7 +100,7 @@ def rows(paths: Sequence[str | Path], schema: Schema, start: Position = Position
         for line in lines(paths, start):
             yield line.after, parse(line, schema)
         return
-    stop, waiting = threading.Event(), deque()
+    stop, waiting = threading.Event(), deque[tuple[Position, Future[Row]]]()
     with ThreadPoolExecutor(threads, thread_name_prefix="released-files") as pool:
         try:
             for task in _tasks(pool, stop, lines(paths, start), schema):
@@ -182,7 +183,7 @@ def _value(column: Column, field: memoryview, encoding: str) -> np.ndarray | str
     return _scalar(bytes(field), np.int32, _int32, "one whole number of 32 bits, without a +")
 
 
-def _scalar(field: bytes, dtype: type, convert, expected: str) -> np.ndarray:
+def _scalar(field: bytes, dtype: type, convert: Callable[[bytes], float | np.floating], expected: str) -> np.ndarray:
     try:
         return np.array([convert(field) if field else 0], dtype)
     except ValueError:
@@ -200,17 +201,22 @@ def _tasks(pool: ThreadPoolExecutor, stop: threading.Event, source: Iterator[Lin
     """(place after the row, its future). What is wrong with a file takes its turn behind the rows before it."""
     try:
         for line in source:
-            yield line.after, pool.submit(lambda line=line: {} if stop.is_set() else parse(line, schema))
+            yield line.after, pool.submit(_parsed, line, schema, stop)
     except UserError as error:
         broken: Future = Future()
         broken.set_exception(error)
         yield Position(), broken
 
 
+def _parsed(line: Line, schema: Schema, stop: threading.Event) -> Row:
+    return {} if stop.is_set() else parse(line, schema)
+
+
 def _lines(path: Path, number: int, start: Position, longest: int, expected: str) -> Iterator[Line]:
     """The lines of one file, the number-th, from ``start`` on."""
     try:
         with open(path, "rb", buffering=BUFFER) as file:
+            assert isinstance(file, BufferedReader)  # as every file with a buffer
             if file.peek(2)[:2] == GZIP:
                 raise UserError("is compressed", str(path), expected, "unpack it (gunzip)")
             if start.offset:

@@ -6,12 +6,15 @@ carry another one that contains "pre_trained_model", or none. The release spells
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
 from kaleidobert.errors import UserError
 from kaleidobert.levels import KALEIDO, KaleidoLevel
 from kaleidobert.model_zoo.stored import LazyArray
+
+A = TypeVar("A", np.ndarray, LazyArray)
 
 PREFIX = "kaleido_bert_pre_trained_model"
 LABELS = ("catepred", "subcatepred")  # fine-tuning tasks; their head is "<task>_dense" outside the first component
@@ -62,7 +65,7 @@ class Name:
     bare: str
     transposed: bool = False
 
-    def turn(self, array: np.ndarray | LazyArray) -> np.ndarray | LazyArray:
+    def turn(self, array: A) -> A:
         """An array of one side as the other side has it."""
         return array.T if self.transposed else array
 

@@ -89,7 +89,7 @@ def analyse(pairs: Pairs, direction: str) -> Analysis:
 
 def lines(analysis: Analysis, direction: str) -> list[str]:
     """Our count as a line per rank."""
-    found, made = analysis.metrics, []
+    found, made = analysis.metrics or {}, []
     for name in [f"rank@{k}" for k in retrieval.RANKS] if found else []:
         value = found[name]
         made.append(f"{direction} {name}: {value['value']:.4f} [{value['low']:.4f}, {value['high']:.4f}]; chance {value['chance']:.4f}")

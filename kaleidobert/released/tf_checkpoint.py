@@ -6,7 +6,7 @@ Layout: ``<prefix>.index`` is a sorted string table whose values are small proto
 
 import math
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -182,9 +182,23 @@ def _parse(data: bytes) -> tuple[dict[str, Entry], int]:
 def _entry(message: bytes) -> Entry:
     fields = list(_fields(message))
     first = dict(fields)
-    shape = tuple(dict(_fields(dim)).get(1, 0) for number, dim in _fields(first.get(2, b"")) if number == 2)
-    crc = struct.unpack("<I", first[6])[0]
-    return Entry(first.get(1, 0), shape, first.get(3, 0), first.get(4, 0), first.get(5, 0), crc, any(n == 7 for n, _ in fields))
+    shape = tuple(_number(dict(_fields(_bytes(dim))), 1) for number, dim in _fields(_bytes(first.get(2, b""))) if number == 2)
+    crc = struct.unpack("<I", _bytes(first[6]))[0]
+    dtype, shard, offset, size = (_number(first, name) for name in (1, 3, 4, 5))
+    return Entry(dtype, shape, shard, offset, size, crc, any(n == 7 for n, _ in fields))
+
+
+def _number(fields: Mapping[int, int | bytes], name: int) -> int:
+    value = fields.get(name, 0)
+    if not isinstance(value, int):
+        raise ValueError(f"field {name} is no number")
+    return value
+
+
+def _bytes(value: int | bytes) -> bytes:
+    if not isinstance(value, bytes):
+        raise ValueError("a number stands where bytes are expected")
+    return value
 
 
 def _block(data: bytes, offset: int, size: int) -> Iterator[tuple[bytes, bytes]]:
@@ -211,6 +225,7 @@ def _block(data: bytes, offset: int, size: int) -> Iterator[tuple[bytes, bytes]]
 
 def _fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
     """(number, value) of a protocol buffer's fields, undecoded."""
+    value: int | bytes
     position = 0
     while position < len(message):
         tag, position = _varint(message, position)

@@ -18,15 +18,27 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO
+from typing import IO, BinaryIO, Protocol
 
 from kaleidobert.errors import UserError
+
+
+class Stream(Protocol):
+    """What is read of an archive, compressed or not."""
+
+    def read(self, size: int, /) -> bytes: ...
+
+    def seek(self, offset: int, whence: int = 0, /) -> int: ...
+
+    def tell(self) -> int: ...
+
 
 CHUNK = 1 << 20
 MOST_AT_ONCE = 1 << 20  # bytes of a tar header; one that wants to be larger is an attack on the memory
 MOST_LINKS_IN_A_CHAIN = 8
-COMPRESSIONS = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\x00": lzma.open}
+COMPRESSIONS: dict[bytes, Callable[[BinaryIO], Stream]] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\x00": lzma.open}
 BROKEN = (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile, UnicodeError, RuntimeError,
           NotImplementedError, ValueError)
 
@@ -47,7 +59,7 @@ class Member:
     kind: str  # file | folder | link
     size: int = 0
     target: str = ""
-    open: Callable[[], BinaryIO] | None = None
+    open: Callable[[], IO[bytes]] | None = None
 
 
 def safe_name(name: str, where: str) -> PurePosixPath:
@@ -110,6 +122,7 @@ class _Unpacking:
         self._link(links)
 
     def _write(self, member: Member) -> None:
+        assert member.open is not None  # of every file
         path, written = self._place(member), 0
         path.unlink(missing_ok=True)  # a later member of the same name replaces the earlier one
         with member.open() as source, open(path, "xb") as target:
@@ -153,7 +166,7 @@ class _Unpacking:
 class _Bounded:
     """A file of which tarfile may read so many bytes as a header; a map of holes in a file goes on until its numbers end."""
 
-    def __init__(self, file: BinaryIO):
+    def __init__(self, file: Stream):
         self.file, self.seek, self.tell = file, file.seek, file.tell
         self.left: float = MOST_AT_ONCE
 
@@ -176,16 +189,16 @@ def _tar_members(file: BinaryIO, where: str) -> Iterator[Member]:
     start = file.read(8)
     file.seek(0)
     opener = next((opener for magic, opener in COMPRESSIONS.items() if start.startswith(magic)), None)
-    plain = opener(file) if opener else file
+    plain: Stream = opener(file) if opener else file
     bounded = _Bounded(plain)
-    with tarfile.open(fileobj=bounded, mode="r:") as tar:
+    with tarfile.open(fileobj=bounded, mode="r:") as tar:  # type: ignore[call-overload]  # nothing is written
         while (info := bounded.next(tar)) is not None:
             tar.members.clear()  # or a million members stay in memory
             name = safe_name(info.name, where)
             if info.isdir():
                 yield Member(name, "folder")
             elif info.isreg():
-                yield Member(name, "file", info.size, "", lambda info=info: tar.extractfile(info))
+                yield Member(name, "file", info.size, "", partial(_content, tar, info))
             elif info.islnk():
                 yield Member(name, "link", target=str(safe_name(info.linkname, where)))
             elif info.issym():
@@ -199,6 +212,12 @@ def _tar_members(file: BinaryIO, where: str) -> Iterator[Member]:
         pass
 
 
+def _content(tar: tarfile.TarFile, info: tarfile.TarInfo) -> IO[bytes]:
+    content = tar.extractfile(info)
+    assert content is not None  # as of every regular file
+    return content
+
+
 def _zip_members(file: BinaryIO, where: str) -> Iterator[Member]:
     with zipfile.ZipFile(file) as archive:
         for info in archive.infolist():
@@ -210,7 +229,7 @@ def _zip_members(file: BinaryIO, where: str) -> Iterator[Member]:
                     raise zipfile.BadZipFile(f"a link of {info.file_size:,} bytes")
                 yield Member(name, "link", target=_inside(name, archive.read(info).decode(), where))
             elif stat.S_IFMT(mode) in (0, stat.S_IFREG):
-                yield Member(name, "file", info.file_size, "", lambda info=info: archive.open(info))
+                yield Member(name, "file", info.file_size, "", partial(archive.open, info))
             else:
                 raise UserError(f"holds {info.filename!r}, a device or a pipe", where, "files and folders", "use this source no more")
 

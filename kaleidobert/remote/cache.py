@@ -156,7 +156,8 @@ class _Copy:
 
     def _parts(self) -> Listing:
         """The files of the checkpoint of this name, as far as they are there; empty where there is none."""
-        folder, found = self.url.rpartition("/")[0], {}
+        folder = self.url.rpartition("/")[0]
+        found: Listing = {}
         for name in (*[self.name + part for part in PARTS], *BESIDE):
             with suppress(UserError), closing(self.fetcher.remote.open(f"{folder}/{name}")) as stream:
                 found[name] = [stream.total, stream.validator]
@@ -196,8 +197,9 @@ class _Copy:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 with suppress(OSError):
                     os.link(source, target)
-        for file in self.manifest if self.progress else ():  # so that the whole is known from the start
-            self.progress(file.name, 0, file.size)
+        if self.progress:
+            for file in self.manifest:  # so that the whole is known from the start
+                self.progress(file.name, 0, file.size)
         self.fetcher.all(self.manifest, self.work, "" if self.checkpoint or self.url.startswith("s3://") else self.url)
         old = self.root / f".{self.name}.old"
         shutil.rmtree(old, ignore_errors=True)

@@ -155,7 +155,7 @@ class Fetcher:
             self.stop.wait(min(LONGEST_PAUSE, max(wait, self.options.pause * 2 ** (failures - 1))))
 
     def _copy(self, file: File, url: str, stream: Stream, held: Part) -> None:
-        if None not in (file.size, stream.total) and file.size != stream.total:
+        if file.size is not None and stream.total is not None and file.size != stream.total:
             raise _wrong_size(stream.total, file, url)
         held.begin(url, stream)
         total = stream.total if stream.total is not None else file.size

@@ -110,7 +110,7 @@ class _S3Errors:
     def __enter__(self) -> None:
         self.remote.client()  # from here on boto3 is there, or its lack was explained
 
-    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         from botocore.exceptions import BotoCoreError, ClientError, EndpointConnectionError
         if isinstance(error, ClientError):
             raise self._answered(error) from None
@@ -124,7 +124,7 @@ class _S3Errors:
             if "ParamValidation" in name or "Invalid" in name:
                 raise UserError(f"is no valid address of a file ({name})", self.where, "s3://bucket/path") from None
             raise Broken(f"the connection to the S3 service broke ({name})") from None
-        if isinstance(error, (OSError, HTTPException)) or kind is not None and kind.__module__.startswith("urllib3."):
+        if kind is not None and (issubclass(kind, (OSError, HTTPException)) or kind.__module__.startswith("urllib3.")):
             raise Broken(f"the connection to the S3 service broke ({kind.__name__})") from None
 
     def _answered(self, error: Any) -> Exception:

@@ -191,7 +191,7 @@ def _make_parts(captioner: Captioner, place: Path) -> Iterator[int]:
                      for chunk in np.array_split(rows, -(-len(rows) // task.config.predict_batch_size))]
             arrays = {name: np.concatenate([each[0][name] for each in found]) for name in found[0][0]}
             with io.atomic(_arrays(place, part)) as file:
-                np.savez(file, **arrays)
+                np.savez(file, **arrays)  # type: ignore[arg-type]  # none is named allow_pickle
             io.write_json(_notes(place, part), [note for each in found for note in each[1]])
         yield len(rows)
 
@@ -200,7 +200,8 @@ def _align(captioner: Captioner, write: Any, rows: np.ndarray, most_words: int) 
     """({"strengths" [n, T, P], "maps" [n, W, G, G]}, notes) of some rows."""
     task = captioner.task
     bank, config, tokenizer, cells = task.bank, task.config, task.bank.tokenizer(), task.cells
-    maps, known = np.zeros((len(rows), most_words, cells**2), np.float32), np.zeros((len(rows), most_words), bool)
+    found = np.zeros((len(rows), most_words, cells**2), np.float32)
+    known = np.zeros((len(rows), most_words), bool)
     captions, notes = write(rows), []
     scores = captioner.score(rows) if config.mode == "teacher_forced" else None
     after = config.captioner.query == "word"  # a captioner that is asked by words looks where a word is once it has read the word
@@ -212,12 +213,12 @@ def _align(captioner: Captioner, write: Any, rows: np.ndarray, most_words: int) 
             own = align_words.teacher_forced_maps(words, scores[number][1], after, config.regions.content_only)
         else:
             own = align_words.generated_maps(words, written, caption.alpha, after, config.regions.content_only)
-        maps[number, : len(words)], known[number, : len(words)] = own
+        found[number, : len(words)], known[number, : len(words)] = own
         entry = bank.table[row]
         notes.append({"image_id": entry["image_id"], "caption": " ".join(word.text for word in written),
                       "words": [word.text for word in words], "has_map": own[1].tolist(),
                       "frame": [round(float(side), 5) for side in frames[number]], "log_likelihood": round(caption.score, 4)})
-    maps = maps.reshape(len(rows), most_words, cells, cells)
+    maps = found.reshape(len(rows), most_words, cells, cells)
     options = config.regions
     strengths = alignment_generator.align(bank.token_words[rows], maps, known, boxes=bank.boxes[rows], frames=frames, levels=bank.levels,
                                 threshold=options.threshold, relative_threshold=options.relative_threshold, top_k=options.top_k)

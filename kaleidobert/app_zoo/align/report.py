@@ -88,7 +88,7 @@ def evaluate_parts(bank: Bank, place: Path, words: list[dict], splits: tuple[str
     if not any(row["parts"] for row in bank.table):
         return {}
     train, test = (alignment.sightings(bank.rows(split), bank.table, bank.boxes) for split in splits)
-    maps, strengths = np.load(place / "maps.npy", mmap_mode="r"), alignments.strengths(bank)
+    maps, strengths = np.load(place / "maps.npy", mmap_mode="r"), alignments.of(bank)
     own = [_number(words[row], word) for row, word in zip(test.rows, test.words)]
     seen = np.array([number >= 0 for number in own])
     if not seen.any():

@@ -4,6 +4,7 @@
         captioner/         the captioner's run folder; grids/ and cells/ in it hold what it sees of every picture
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -117,9 +118,13 @@ def extract_grid_features(task: Task) -> Grids:
     Run(captioner_folder(config), captioner_settings(config))
     source = {"network": grid.network, "layers": list(grid_encoders.LAYERS.get(grid.network, ())),
               "weights": sha256(grid.weights) if grid.weights else ""}
+
+    def encoder() -> Callable[[np.ndarray], np.ndarray]:
+        encode = None if task.sees_pictures else grid_encoders.build(grid).encode
+        return np.asarray if encode is None else encode
+
     with tqdm(total=task.bank.size, unit="picture", desc="grids") as bar:
-        for count in grid_features.make(task.bank, grid.size, place,
-                                        lambda: np.asarray if task.sees_pictures else grid_encoders.build(grid).encode, source):
+        for count in grid_features.make(task.bank, grid.size, place, encoder, source):
             bar.update(count)
     return Grids(task.bank, place)
 

@@ -1,5 +1,7 @@
 """The first half of ``kaleidobert align``: single words learn where to look, before a captioner looks with their eyes (ours)."""
 
+from collections.abc import Callable
+
 import numpy as np
 from tqdm import tqdm
 
@@ -28,8 +30,11 @@ def train(task: Task, grids: Grids) -> WordGrounder:
     if not task.sees_pictures:
         model.adapt_features(sample(grids, task.rows.train))
 
+    assert task.targets is not None  # there is one for every word grounder
+    arrays = task.targets.arrays
+
     def sampler(rows: np.ndarray, augment: bool) -> CaptionSampler:
-        return CaptionSampler(task.bank, grids, task.vocabulary, rows, options.batch_size, options.seed, augment, task.targets.arrays)
+        return CaptionSampler(task.bank, grids, task.vocabulary, rows, options.batch_size, options.seed, augment, arrays)
 
     def loss(outputs, targets, weights):
         cooccurrence, presence = captioning.grounding_loss(outputs, targets, weights)
@@ -48,6 +53,7 @@ def train(task: Task, grids: Grids) -> WordGrounder:
 
 def build(task: Task) -> WordGrounder:
     """A word grounder with fresh weights."""
+    assert task.targets is not None  # there is one for every word grounder
     grid, options = task.config.grid, task.config.captioner
     return WordGrounder(task.vocabulary.size, task.feature_size, len(task.targets.context_words), task.cells,
                         grid.size if task.sees_pictures else 0, grid_encoders.NEAR.get(grid.network, 0), options.attention_size,
@@ -74,7 +80,7 @@ def sample(grids: Grids, rows: np.ndarray) -> np.ndarray:
     return grids.gather(rows[:: -(-len(rows) // SAMPLE)])
 
 
-def _evaluator(model: WordGrounder, sampler: CaptionSampler):
+def _evaluator(model: WordGrounder, sampler: CaptionSampler) -> Callable[[], dict[str, float]]:
     """A function () -> {"loss", "cooccurrence", "presence"} over all rows of the sampler, without dropout."""
     forward, size = steps.forward(model), sampler.batch_size
 

@@ -22,15 +22,16 @@ def text_words(bank: Bank, pieces: Sequence[str], row: int) -> list[Word]:
     """The words of a row's text, number w as token_words has it; places in token_ids. pieces: of the row's token_ids."""
     owners = bank.token_words[row]
     words = [Word("", []) for _ in range(int(owners.max(initial=-1)) + 1)]
-    for place in np.flatnonzero(owners >= 0):
+    for place in np.flatnonzero(owners >= 0).tolist():
         word = words[owners[place]]
-        words[owners[place]] = Word(word.text + plain(pieces[place]), [*word.places, int(place)])
+        words[owners[place]] = Word(word.text + plain(pieces[place]), [*word.places, place])
     return words
 
 
 def join(pieces: Sequence[str]) -> list[Word]:
     """The words of pieces in a row: "##" continues a word; where any piece carries SentencePiece's mark, what lacks it does."""
-    marked, words = any(piece.startswith(META) for piece in pieces), []
+    marked = any(piece.startswith(META) for piece in pieces)
+    words: list[Word] = []
     for place, piece in enumerate(pieces):
         if words and (not piece.startswith(META) if marked else piece.startswith("##")):
             words[-1] = Word(words[-1].text + plain(piece), [*words[-1].places, place])

@@ -110,8 +110,8 @@ def _run(config: CaptionConfig) -> None:
     found = np.zeros(len(written), bool)
     if chooser is not None:
         own = captions.pop("captions")
-        chosen, found = chooser.choose(data.shown, own, data.train_texts)
-        captions = {"captions": chosen, "written": own}
+        better, found = chooser.choose(data.shown, own, data.train_texts)
+        captions = {"captions": better, "written": own}
     if config.baselines:
         captions |= simple_captions(bank, data.train, data.train_texts, data.shown, config.subcategory)
     reports = {name: caption_report.report(found, data.references, _rng(config)) for name, found in captions.items()}
@@ -124,7 +124,7 @@ def _run(config: CaptionConfig) -> None:
     coco_captions.write_results(config.run / "captions_coco.json", ids, captions["captions"])
     coco_captions.write_annotations(config.run / "references_coco.json", ids, data.references)
     missing = writing.draw(config.run / "captions.png", bank, data.shown, captions, data.references)
-    chosen = {"share_found": float(found.mean()), "written": reports.pop("written")} if chooser else {}
+    chosen: dict[str, Any] = {"share_found": float(found.mean()), "written": reports.pop("written")} if chooser else {}
     if config.train.epochs:
         chosen["choice"] = materials.choice(bank, _hold_out(config, data)[1]).facts()
     result = {"task": "caption", "model": _model(config, chooser), "mode": config.mode, **_length(config, data), "metrics": metrics,
@@ -176,7 +176,8 @@ def _train(config: CaptionConfig, model: Captioner, data: Data, score: Score) ->
     validation = CaptionTaskSampler(data.bank, judged, config.mode, config.noise, config.predict_batch_size, train.seed)
     folder = Run(config.run, config)  # claimed when nothing is left to refuse
     trainer = Trainer(folder, model, optimizer, models.origin(model, data.bank, lineage.extend(config.init, _trained(config))))
-    batch, judge = (trimming.batches(make, train, trimmed_captions) for make in (sampler.batch, validation.validation))
+    batch = trimming.batches(sampler.batch, train, trimmed_captions)
+    judge = trimming.batches(validation.validation, train, trimmed_captions)
     goal = Goal(lambda: _total(score(judge)), "loss", False if len(held) else None, split=HELD_OUT if len(held) else VAL)
     trainer.fit(batch, objective(config.smoothing), goal, models.plan(train, total), train.clip_norm)
     plots.loss_curves(folder.metrics(), config.run / "losses.png")
@@ -189,7 +190,7 @@ def _open(config: CaptionConfig) -> Data:
     if config.mode == "causal" and config.length != "predicted":
         raise UserError(f"mode is causal and length is {config.length}", "caption", "length=predicted: such captions end by an end piece "
                         "of their own", "leave length out, or set mode=mask-predict")
-    bank = Bank(config.data.bank).require(config.levels, config.data.encoder)
+    bank = materials.open_bank(config.data, config.levels)
     writing.most_pieces(config, bank)
     train = share_of_groups(bank, bank.rows(config.data.train_split), config.data.train_share, config.train.seed)
     train = _with_text(bank, train, config.data.train_split)

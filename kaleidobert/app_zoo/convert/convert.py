@@ -16,6 +16,7 @@ from kaleidobert.configs import ConvertConfig, NewParameters
 from kaleidobert.errors import UserError
 from kaleidobert.model_zoo import checkpoints
 from kaleidobert.model_zoo.kaleidobert import Classifier, Pretrainer, TaskModel, rebuild
+from kaleidobert.model_zoo.stored import LazyArray
 from kaleidobert.released import any_checkpoint, optimizer, tf_checkpoint, tf_checkpoint_writer
 from kaleidobert.released import bert as bert_start
 from kaleidobert.released import checkpoints as released
@@ -113,7 +114,7 @@ def _from_released(config: ConvertConfig, prefix: Path) -> Plan:
                for name, array in stored.items() if name not in used)]
     if vocabulary is None:
         lines.append("- vocab.txt: a run on another vocabulary of the same size will not be refused")
-    slots = {}
+    slots: dict[str, np.ndarray | LazyArray] = {}
     if config.optimizer:
         slots, remarks = optimizer.to_ours(prefix, model, task)
         lines, meta = lines + remarks, meta | {"best": None, "stale": 0}  # as a run's last.npz has them

@@ -87,8 +87,8 @@ def schema_of(config: ConvertConfig, paths: list[Path]) -> Schema:
     """files.schema, or the published one that has as many columns as the first line, with the lengths that the levels give."""
     if config.files.schema:
         schema = released_schema.parse(config.files.schema, "files.schema", config.files.encoding)
-        task = "pretrain" if "masked_lm_ids" in schema.names else "retrieve" if "nx_sent_labels" in schema.names else "finetune"
-        return released_schema.for_task(schema, task)
+        kind = "pretrain" if "masked_lm_ids" in schema.names else "retrieve" if "nx_sent_labels" in schema.names else "finetune"
+        return released_schema.for_task(schema, kind)
     line = next(released_files.lines(paths))
     count = line.content.count(b"\t") + 1
     published = {task: released_schema.released(task) for task in released_schema.TASKS}

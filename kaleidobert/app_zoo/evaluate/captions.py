@@ -25,6 +25,7 @@ class Material:
 
 def read(config: EvaluateConfig) -> Material:
     """Captions beside their references; UserError for what does not fit together."""
+    assert config.captions is not None and config.references is not None  # or another part reads
     references = coco_captions.read_references(config.references)
     _, captions, several = coco_captions.paired(coco_captions.read_results(config.captions), references, str(config.captions))
     against = None
@@ -40,12 +41,14 @@ def describe_inputs(material: Material) -> str:
 
 def evaluate(config: EvaluateConfig, material: Material) -> dict[str, Any]:
     """The results."""
+    assert config.captions is not None
     rng = np.random.Generator(np.random.Philox(config.seed))
     report = caption_report.report(material.captions, material.references, rng, config.resamples)
-    results = {"task": "caption", "mode": "captions of a file", "references": sum(map(len, material.references)), "metrics": report,
-               "baselines": {}, "files": {"source": written(config.captions)}}
-    if material.against:
-        first, second = (caption_report.per_caption(captions, material.references) for captions in (material.captions, material.against))
+    results: dict[str, Any] = {"task": "caption", "mode": "captions of a file", "references": sum(map(len, material.references)),
+                               "metrics": report, "baselines": {}, "files": {"source": written(config.captions)}}
+    if material.against and config.against:
+        first, second = (caption_report.per_caption(captions, material.references)
+                         for captions in (material.captions, material.against))
         compared = {name: paired.difference(values, second[name], rng, config.resamples, config.permutations)
                     for name, values in first.items()}
         results["comparison"] = {"against": written(config.against), **compared}

@@ -38,6 +38,7 @@ class Material:
 
 def read(config: EvaluateConfig) -> Material:
     """All tables of a configuration; UserError for what does not fit together."""
+    assert config.predictions is not None  # or another part reads
     table = prediction_tables.read(config.predictions, config.prediction_columns)
     against = None if config.against is None else prediction_tables.matched(
         table, prediction_tables.read(config.against, config.prediction_columns))
@@ -65,11 +66,12 @@ def evaluate(config: EvaluateConfig, material: Material) -> dict[str, Any]:
     """The results; writes confusion.png and classes.csv."""
     from kaleidobert.app_zoo.classify import _write_csv
 
+    assert config.predictions is not None
     rng = np.random.Generator(np.random.Philox(config.seed))
     names, table = material.names, material.table
     labels, guesses = table.numbered(names)
     known = material.counts is not None
-    counts = material.counts if known else np.ones(len(names), np.int64)
+    counts = np.ones(len(names), np.int64) if material.counts is None else material.counts
     report = classification.report(labels, guesses, names, counts, rng, config.resamples)
     if not known:
         report["num_classes"].pop("trained")
@@ -79,12 +81,12 @@ def evaluate(config: EvaluateConfig, material: Material) -> dict[str, Any]:
     matrix = classification.confusion_matrix(labels, guesses, len(names))
     plots.confusion(matrix, names, config.run / "confusion.png")
     _write_csv(config.run / "classes.csv", classification.per_class(matrix, names))
-    results = {"task": "classify" if known else "evaluate", "label": config.label or config.prediction_columns.label,
+    results: dict[str, Any] = {"task": "classify" if known else "evaluate", "label": config.label or config.prediction_columns.label,
                "modality": config.modality, "metrics": report, "baselines": _baselines(config, material),
                "files": {"source": written(config.predictions)}, "notes": list(table.notes)}
     if material.bank:
         results["bank"] = describe(material.bank)
-    if material.against:
+    if material.against and config.against:
         both = [*names, *material.more]  # one label map for the two; the figures above are of this model alone
         sets = {"all": np.ones(len(both), bool), "present": np.bincount(labels, minlength=len(both)) > 0}
         sets |= {"trained": np.pad(counts, (0, len(material.more))) > 0} if known else {}
@@ -131,7 +133,7 @@ def _of_bank(config: EvaluateConfig, bank: Bank, table: Predictions) -> tuple[np
 
 def _baselines(config: EvaluateConfig, material: Material) -> dict[str, dict[str, float]]:
     """Neighbours and logistic regression on the bank, as `kaleidobert classify` has them beside its result."""
-    if material.bank is None or not config.baselines:
+    if material.bank is None or material.rows is None or material.val_rows is None or not config.baselines:
         return {}
     from kaleidobert.app_zoo.classify import compare
     from kaleidobert.configs import Train

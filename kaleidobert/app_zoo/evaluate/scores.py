@@ -44,6 +44,7 @@ class Material:
 
 def read(config: EvaluateConfig) -> Material:
     """All tables of a configuration; UserError for what does not fit together."""
+    assert config.scores is not None  # or another part reads
     lists = candidates.read(config.candidates) if config.candidates is not None else None
     direction = _agreed("direction", config.direction, lists.direction if lists else "", config.candidates)
     protocol = _agreed("protocol", config.protocol, lists.protocol if lists else "", config.candidates)
@@ -75,6 +76,7 @@ def describe_inputs(material: Material) -> str:
 
 def evaluate(config: EvaluateConfig, material: Material) -> dict[str, Any]:
     """The results; writes scores.jsonl, ranks.png, and queries.png beside a bank."""
+    assert config.scores is not None
     rng = np.random.Generator(np.random.Philox(config.seed))
     table, lonely = _with_answers(material.table)
     report = retrieval.report(table.scores, table.relevant, table.valid, rng, config.resamples)
@@ -87,11 +89,11 @@ def evaluate(config: EvaluateConfig, material: Material) -> dict[str, Any]:
         query_sheets.draw(config.run, material.bank, material.direction)
     lists = material.lists
     drawn = {"sha256": lists.sha256, "seed": lists.seed} if lists else {}
-    results = {"task": "retrieve" if material.direction else "evaluate", "direction": material.direction,
+    results: dict[str, Any] = {"task": "retrieve" if material.direction else "evaluate", "direction": material.direction,
                "protocol": material.protocol or "as the file has them", "metrics": report, "counting": config.counting,
                "queries_without_a_right_candidate": lonely, "right_by_their_text": material.turned,
                "candidates": {"direction": material.direction, "list_length": table.scores.shape[1], **drawn},
-               "baselines": _baselines(config, material, table, rng) if material.bank else {},
+               "baselines": _baselines(config, material.bank, material.direction, table, rng) if material.bank else {},
                "files": {"source": written(config.scores)}, "notes": [*material.table.notes, *_other_counting(config, material)]}
     if material.bank:
         results["bank"] = describe(material.bank)
@@ -103,7 +105,7 @@ def evaluate(config: EvaluateConfig, material: Material) -> dict[str, Any]:
         second = retrieval.report(other.scores, other.relevant, other.valid, rng, config.resamples)
         results["other_direction"] = {"direction": OTHER[material.direction], "metrics": second}
         results["sum_of_ranks"] = retrieval.sum_of_ranks(report, second)
-    if material.against:
+    if material.against and config.against:
         compared = paired.compare_scores(table, _with_answers(material.against)[0], rng, config.resamples, config.permutations)
         results["comparison"] = {"against": written(config.against), **compared}
     return results
@@ -178,7 +180,7 @@ def _with_texts(table: ScoreTable, texts: Mapping[str, str] | None) -> tuple[Sco
 
 def _with_answers(table: ScoreTable) -> tuple[ScoreTable, int]:
     """(the queries that have a right candidate, how many have none)."""
-    used = table.relevant.any(axis=1)
+    used = np.asarray(table.relevant.any(axis=1))
     if used.all():
         return table, 0
     if not used.any():
@@ -188,10 +190,10 @@ def _with_answers(table: ScoreTable) -> tuple[ScoreTable, int]:
 
 def _texts(config: EvaluateConfig, bank: Bank | None) -> dict[str, str] | None:
     """{id: text}; None where the rule of identical texts is off or nothing tells the texts."""
-    if not config.identical_texts or config.texts is None and bank is None:
+    if not config.identical_texts:
         return None
     if config.texts is None:
-        return dict(zip(bank.column("image_id").tolist(), bank.column("text").tolist()))
+        return None if bank is None else dict(zip(bank.column("image_id").tolist(), bank.column("text").tolist()))
     kind = kind_of(config.texts)
     table = read_columns(config.texts, kind, {"id": "id", "text": "text"})
     texts: dict[str, str] = {}
@@ -201,12 +203,13 @@ def _texts(config: EvaluateConfig, bank: Bank | None) -> dict[str, str] | None:
     return texts
 
 
-def _baselines(config: EvaluateConfig, material: Material, table: ScoreTable, rng: np.random.Generator) -> dict[str, dict[str, float]]:
+def _baselines(config: EvaluateConfig, bank: Bank, direction: str, table: ScoreTable,
+               rng: np.random.Generator) -> dict[str, dict[str, float]]:
     """Oracle and ridge on the same lists."""
     from kaleidobert.app_zoo.retrieve.baselines import Baselines
     from kaleidobert.datasets.sampling.pretraining import share_of_groups
 
-    bank, data = material.bank, config.data
+    data = config.data
     val_rows = bank.rows(data.val_split)
     rows = share_of_groups(bank, bank.rows(data.train_split), data.train_share, config.seed)
     places = {name: place for place, name in enumerate(bank.column("image_id")[val_rows].tolist())}
@@ -214,7 +217,7 @@ def _baselines(config: EvaluateConfig, material: Material, table: ScoreTable, rn
     for row, names in enumerate(table.candidates):
         answers[row, : len(names)] = [places[name] for name in names]
     queries = np.array([places[name] for name in table.queries], np.int64)
-    lists = CandidateLists(queries, answers, table.relevant, material.direction, config.seed, "")
+    lists = CandidateLists(queries, answers, table.relevant, direction, config.seed, "")
     return Baselines(bank, rows, val_rows, config.subcategory, config.baselines, config.seed).compare(lists, rng)
 
 

@@ -129,7 +129,10 @@ class Alignment:
 
     def __init__(self, bank: Bank, maps: Path | None):
         self.bank, self.captions, self.tokenizer = bank, alignments.captions(bank), bank.tokenizer()
-        self.maps, self.has_map = (None, []) if maps is None else self._open(maps)
+        self.maps: np.ndarray | None = None
+        self.has_map: list[list[bool]] = []
+        if maps is not None:
+            self.maps, self.has_map = self._open(maps)
 
     def _open(self, folder: Path) -> tuple[np.ndarray, list[list[bool]]]:
         try:
@@ -151,12 +154,14 @@ class Alignment:
     @property
     def threshold(self) -> float:
         """The share of a map's maximum that its region reaches."""
-        return float(alignments.info(self.bank)["settings"].get("regions", {}).get("threshold", 0.5))
+        info = alignments.info(self.bank)
+        assert info is not None  # or the constructor has refused the bank
+        return float(info["settings"].get("regions", {}).get("threshold", 0.5))
 
 
 def build(found: Alignment, levels: Sequence[KaleidoLevel], row: int, photo: Photo, sampling: Sampling, seed: int) -> Aligned:
     """What the alignment says of a row."""
-    words, strengths = found.words(row), np.asarray(alignments.strengths(found.bank)[row])
+    words, strengths = found.words(row), np.asarray(alignments.of(found.bank)[row])
     linked = [number for number, word in enumerate(words) if word.places and strengths[word.places[0]].any()]
     colours = {number: place for place, number in enumerate(linked)}
     shown = []
@@ -184,7 +189,7 @@ def corpus(found: Alignment, levels: Sequence[KaleidoLevel], path: Path) -> Corp
     bank = found.bank
     rows = np.arange(bank.size)[:: -(-bank.size // MOST_COUNTED)]
     words = [[word.text for word in found.words(row)] for row in rows.tolist()]
-    counts = evaluation.statistics(alignments.strengths(bank)[rows], bank.token_words[rows], words, levels, alignment_generator.content)
+    counts = evaluation.statistics(alignments.of(bank)[rows], bank.token_words[rows], words, levels, alignment_generator.content)
     plots_alignment.corpus(counts, path)
     with Image.open(path) as image:
         shown = Shown(f"of {len(rows):,} pictures" if len(rows) == bank.size else f"of {len(rows):,} of {bank.size:,} pictures",
@@ -196,7 +201,7 @@ def _plan(policy: str, found: Alignment, levels: Sequence[KaleidoLevel], row: in
     """One draw of a policy for the picture and its own text."""
     bank, one = found.bank, slice(row, row + 1)
     token_ids, vocabulary, can_be = bank.token_ids[one], bank.vocabulary, maskable(bank, one)
-    texts = alignment_guided_masking.Texts(can_be, bank.token_words[one], np.asarray(alignments.strengths(bank)[one]))
+    texts = alignment_guided_masking.Texts(can_be, bank.token_words[one], np.asarray(alignments.of(bank)[one]))
     masks = alignment_guided_masking.plan(policy, texts, levels, quota(sampling), generator(seed, STREAM, row))
     hidden = set(masks.tokens[0, masks.token_weights[0] > 0].tolist())
     names = found.tokenizer.pieces(token_ids[0].tolist())
@@ -204,7 +209,7 @@ def _plan(policy: str, found: Alignment, levels: Sequence[KaleidoLevel], row: in
               for place in np.flatnonzero(token_ids[0] != vocabulary.pad).tolist()]
     shown = [Shown(name, _masked_patches(next(level for level in levels if level.name == name), photo, chosen[0].tolist()))
              for name, chosen in masks.patches.items()]
-    strengths = np.asarray(alignments.strengths(bank)[row]) > 0
+    strengths = np.asarray(alignments.of(bank)[row]) > 0
     slices = kaleido.patch_slices(levels)
     patches_hidden = [slices[name].start + patch for name, chosen in masks.patches.items() for patch in chosen[0].tolist()]
     aligned_tokens = sum(bool(strengths[place].any()) for place in hidden)
@@ -215,9 +220,9 @@ def _plan(policy: str, found: Alignment, levels: Sequence[KaleidoLevel], row: in
     return Plan(TITLES[policy], note, tuple(tokens), tuple(shown))
 
 
-def _masked_patches(level: KaleidoLevel, photo: Photo, chosen: Sequence[int]):
+def _masked_patches(level: KaleidoLevel, photo: Photo, chosen: Sequence[int]) -> Image.Image:
     x1, y1, x2, y2 = photo.box
     cell = pictures.cell_size(level.grid, (x2 - x1) / (y2 - y1))
-    small = tuple(max(4, round(0.7 * length)) for length in cell)
+    small = max(4, round(0.7 * cell[0])), max(4, round(0.7 * cell[1]))
     own = patch_generator.cut(photo.image, photo.box, (level,), max(small))[level.name]
     return pictures.patch_grid(own, level.grid, small, chosen, chosen)

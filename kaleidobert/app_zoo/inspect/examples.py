@@ -77,7 +77,7 @@ def _tokens(bank: Bank, example: Example) -> Iterator[Token]:
             yield Token(names[place], "special" if special else "plain", place + 1)
             continue
         kind = "masked" if read[place] == vocabulary.mask else "kept" if read[place] == truth[place] else "replaced"
-        guesses = ()
+        guesses: tuple[Guess, ...] = ()
         if example.outputs is not None:
             guesses = _guesses(example.outputs["mlm"][0, slots[place]], int(truth[place]), lambda i: tokenizer.pieces([i])[0])
         yield Token(names[place], kind, place + 1, true_names[place], guesses)
@@ -96,16 +96,17 @@ def _match(row: Mapping[str, Any], text_row: Mapping[str, Any], example: Example
 def _level(number: int, level: KaleidoLevel, example: Example, photo: Photo, donor: Photo | None) -> Card:
     spoiled, name, answer = example.draw.spoiled[level.name], level.name, ""
     title = f"{number}  {name}: {level.grid} × {level.grid} {'patches' if level.grid > 1 else 'patch'}"
-    if level.answer == "class":
-        label = int(spoiled.answer[0])
+    label = None if spoiled.answer is None else int(spoiled.answer[0])
+    if label is not None:
         answer = f"{CLASS_NAMES[level.pretext](level, label)} (label {label} of 0 to {level.num_classes - 1})"
     elif level.answer == "feature":
         answer = f"the features of {_listed(example.draw.masks.patches[name][0])} as they were"
-    guesses, measures = (), ()
-    if example.outputs is not None and level.answer == "class":
-        guesses = _guesses(example.outputs[name][0], int(spoiled.answer[0]), lambda i: CLASS_NAMES[level.pretext](level, i))
+    guesses: tuple[Guess, ...] = ()
+    measures: tuple[Measure, ...] = ()
+    if example.outputs is not None and label is not None:
+        guesses = _guesses(example.outputs[name][0], label, lambda i: CLASS_NAMES[level.pretext](level, i))
     elif example.outputs is not None and level.answer == "feature":
-        measures = tuple(_measures(level, example))
+        measures = tuple(_measures(level, example, example.outputs[name]))
     return Card(name, title, QUESTIONS[level.pretext], answer, _shown(level, spoiled, photo, donor), guesses, measures)
 
 
@@ -129,6 +130,7 @@ def _shown(level: KaleidoLevel, spoiled: pretexts.Spoiled, photo: Photo, donor: 
              Shown("as the model sees it", pictures.patch_grid(spoilt, level.grid, seen, changed, blank, sources))]
     if not foreign.any():
         return tuple(shown)
+    assert donor is not None  # what is foreign comes from it
     place = int(vectors[foreign][0])
     tile = patch_generator.tiles(donor.box, level.grid)[place].tolist()
     same = donor.image_id == photo.image_id
@@ -140,7 +142,10 @@ def cells(level: KaleidoLevel, spoiled: pretexts.Spoiled, photo: Photo, donor: P
     """uint8[n, s, s, 3]: the pixels whose features stand in the level's slots, cut by the same indices as the features; slots
     set to zero show their own patch. ``spoiled`` is a batch of 1; donor: needed where it lends a patch."""
     own, foreign = _views(level, photo, size), spoiled.from_donor[0]
-    lent = _views(level, donor, size) if foreign.any() else own
+    lent = own
+    if foreign.any():
+        assert donor is not None  # what is foreign comes from it
+        lent = _views(level, donor, size)
     return np.where(foreign[:, None, None, None], lent[spoiled.vectors[0]], own[spoiled.vectors[0]])
 
 
@@ -150,10 +155,10 @@ def _views(level: KaleidoLevel, photo: Photo, size: int) -> np.ndarray:
     return pretexts.views(level, cut).reshape(-1, size, size, 3)
 
 
-def _measures(level: KaleidoLevel, example: Example) -> Iterator[Measure]:
+def _measures(level: KaleidoLevel, example: Example, outputs: np.ndarray) -> Iterator[Measure]:
     one = np.ones(1)
     for slot, patch in enumerate(example.draw.masks.patches[level.name][0]):
-        target, logits = example.targets[level.name][:, slot : slot + 1], example.outputs[level.name][0, slot]
+        target, logits = example.targets[level.name][:, slot : slot + 1], outputs[0, slot]
         predicted = pretraining.constant_kl(pretraining.mean_distribution(logits[None]), target, one)[0]  # the mean of one: its softmax
         yield Measure(f"patch {patch + 1}", predicted, pretraining.constant_kl(example.without_looking[level.name], target, one)[0])
 

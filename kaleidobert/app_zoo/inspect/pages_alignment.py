@@ -1,8 +1,10 @@
 """The alignment on a page of ``kaleidobert inspect``, as HTML and as part of the page's picture."""
 
+from collections.abc import Iterable
+from functools import partial
 from html import escape
 
-from kaleidobert.app_zoo.inspect.content import Aligned, Corpus, Plan
+from kaleidobert.app_zoo.inspect.content import Aligned, Corpus, Plan, Shown
 from kaleidobert.app_zoo.inspect.pages import figure
 from kaleidobert.app_zoo.inspect.pages_png import EDGE, PAD, SMALL, WIDTH, Sheet, heading, on_card
 from kaleidobert.app_zoo.inspect.pictures import GREY
@@ -40,11 +42,11 @@ def draw(sheet: Sheet, y: int, aligned: Aligned) -> int:
                                                  aligned.links))
     y = heading(sheet, y, "Guided and random masking", PLANS)
     for plan in aligned.plans:
-        y = on_card(sheet, y, lambda sheet, y, plan=plan: _draw_plan(sheet, y, plan))
+        y = on_card(sheet, y, partial(_draw_plan, plan=plan))
     return y
 
 
-def _figures(shown) -> str:
+def _figures(shown: Iterable[Shown]) -> str:
     return "".join(figure(item, "") for item in shown)
 
 
@@ -68,9 +70,10 @@ def _words(sheet: Sheet, y: int, aligned: Aligned) -> int:
     return y
 
 
-def _rows(sheet: Sheet, y: int, shown) -> int:
+def _rows(sheet: Sheet, y: int, shown: Iterable[Shown]) -> int:
     """Pictures in rows that are as full as they can be."""
-    row, x = [], EDGE + PAD
+    row: list[Shown] = []
+    x = EDGE + PAD
     for item in shown:
         if row and x + max(item.image.width, 120) > _right():
             _, y = sheet.pictures((EDGE + PAD, y), row)
@@ -83,7 +86,7 @@ def _rows(sheet: Sheet, y: int, shown) -> int:
 def _draw_plan(sheet: Sheet, y: int, plan: Plan) -> int:
     left = EDGE + PAD
     y = sheet.text((left, y), plan.title, _right() - left, bold=True) + 6
-    at = (left, y)
+    at: tuple[float, float] = (left, y)
     for token in plan.tokens:
         at = sheet.chip(at, token.text, token.kind, _right())
     y = sheet.text((left, round(at[1]) + 44), plan.note, _right() - left) + 8

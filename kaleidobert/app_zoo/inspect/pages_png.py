@@ -4,8 +4,9 @@ The letters are DejaVu's: scripts that it lacks, such as Chinese, show as boxes 
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 
 from kaleidobert.app_zoo.inspect import pages
 from kaleidobert.app_zoo.inspect.content import Card, Guess, Page, Shown, Token
@@ -72,7 +73,7 @@ class Sheet:
         return self.image.crop((0, 0, self.image.width, height))
 
 
-def wrap(text: str, letters, width: float) -> list[str]:
+def wrap(text: str, letters: ImageFont.FreeTypeFont, width: float) -> list[str]:
     """Lines no wider than ``width``; a word wider than a line is cut."""
     lines = [""]
     for word in text.split(" "):
@@ -104,7 +105,7 @@ def page(content: Page, settings: Sequence[tuple[str, str]], sections: Callable[
     y = on_card(sheet, y, lambda sheet, y: _card(sheet, y, content.match))
     y = heading(sheet, y, "Patches", pages.PATCH_LEAD)
     for card in content.levels:
-        y = on_card(sheet, y, lambda sheet, y, card=card: _card(sheet, y, card))
+        y = on_card(sheet, y, partial(_card, card=card))
     y = sections(sheet, y) if sections else y
     if any(card.measures for card in content.levels):
         y = sheet.text((EDGE, y), pages.KL, WIDTH - 2 * EDGE, SMALL, fill=GREY) + 8
@@ -112,7 +113,7 @@ def page(content: Page, settings: Sequence[tuple[str, str]], sections: Callable[
     return sheet.fit(sheet.text((EDGE, y), line, WIDTH - 2 * EDGE, SMALL, fill=GREY) + EDGE)
 
 
-def on_card(sheet: Sheet, y: int, draw) -> int:
+def on_card(sheet: Sheet, y: int, draw: Callable[[Sheet, int], int]) -> int:
     """Draw twice: once to learn the height, then on the white card of that height."""
     bottom = y + draw(Sheet(WIDTH), PAD) + PAD
     sheet.need(bottom + PAD)
@@ -143,7 +144,7 @@ def _tokens(sheet: Sheet, y: int, content: Page) -> int:
     if content.negative:
         y = sheet.text((left, y), "This example got the text of another product:", right - left, bold=True, fill=ORANGE)
         y = sheet.text((left, y), content.negative, right - left) + 12
-    at = (left, y)
+    at: tuple[float, float] = (left, y)
     for token in content.tokens:
         at = sheet.chip(at, token.text, token.kind, right)
     at = (left, at[1] + 2.3 * BODY)

@@ -44,7 +44,8 @@ def foreground(image: np.ndarray, box: Sequence[int], mask: np.ndarray | None, s
 def described_parts(image: np.ndarray, parts: Sequence[Mapping], side: int = 440) -> Image.Image:
     """uint8[h, w, 3] with a box and its word for every part {"word", "box"}."""
     picture, scale = _scaled(image, side)
-    brush, taken = ImageDraw.Draw(picture), []
+    brush = ImageDraw.Draw(picture)
+    taken: list = []
     boxes = [[round(value * scale) for value in part["box"]] for part in parts]
     for number, box in enumerate(boxes):
         _frame(brush, box, PARTS[number % len(PARTS)], 3)
@@ -71,10 +72,11 @@ def cell_size(grid: int, aspect: float) -> tuple[int, int]:
     """(width, height) in pixels of one patch of a ``grid x grid`` whose width is ``aspect`` times its height."""
     aspect = min(max(aspect, 1 / WIDEST), WIDEST)
     whole = (SIDE, SIDE / aspect) if aspect >= 1 else (SIDE * aspect, SIDE)
-    return tuple(max(4, round((length - GAP * (grid - 1)) / grid)) for length in whole)
+    width, height = (max(4, round((length - GAP * (grid - 1)) / grid)) for length in whole)
+    return width, height
 
 
-def patch_grid(cells: Sequence[np.ndarray], grid: int, cell: tuple[int, int], marked: Collection[int] = (),
+def patch_grid(cells: Sequence[np.ndarray] | np.ndarray, grid: int, cell: tuple[int, int], marked: Collection[int] = (),
                blank: Collection[int] = (), names: Mapping[int, str] | None = None) -> Image.Image:
     """cells: uint8[s, s, 3], one per slot, each stretched to ``cell``. marked: slots with a frame; blank: slots with hatching
     instead of pixels; names: what stands in a slot's corner."""

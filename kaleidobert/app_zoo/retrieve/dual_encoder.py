@@ -1,5 +1,6 @@
 """The towers of the head "dual_encoder": trained before the encoder, in a folder of their own in the run (ours; layers/dual_encoder.py)."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -101,10 +102,12 @@ def train(config: RetrieveConfig, model: Matcher, bank: Bank, rows: np.ndarray, 
     model.get_layer(DUAL_ENCODER).trainable = False
 
 
-def sides(forward, bank: Bank, rows: np.ndarray, batch_size: int = 256) -> tuple[np.ndarray, np.ndarray]:
+def sides(forward: Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]], bank: Bank, rows: np.ndarray,
+          batch_size: int = 256) -> tuple[np.ndarray, np.ndarray]:
     """(texts, pictures) f32[len(rows), W] each; forward: steps.forward(DualEncoderModel)."""
     found = [forward(clean_batch(bank, rows[start : start + batch_size])) for start in range(0, len(rows), batch_size)]
-    return tuple(np.concatenate([part[name] for part in found]) for name in ("text_side", "picture_side"))
+    texts, pictures = (np.concatenate([part[name] for part in found]) for name in ("text_side", "picture_side"))
+    return texts, pictures
 
 
 def score(texts: np.ndarray, pictures: np.ndarray, lists: CandidateLists) -> np.ndarray:

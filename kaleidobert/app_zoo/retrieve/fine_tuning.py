@@ -15,18 +15,20 @@ from kaleidobert.evaluators import retrieval
 from kaleidobert.evaluators.candidates import candidates
 from kaleidobert.evaluators.report import plots
 from kaleidobert.losses import additive, matching
+from kaleidobert.model_zoo.kaleidobert import Matcher
 
 HELD_SHARE = 0.1  # of the training groups, held out to choose the best epoch of fine-tuning
 HELD_QUERIES, HELD_CANDIDATES = 100, 21  # of the small lists over them
 
 
-def train(config: RetrieveConfig, model, bank: Bank, rows: np.ndarray) -> Run:
+def train(config: RetrieveConfig, model: Matcher, bank: Bank, rows: np.ndarray) -> Run:
     """Train the matching task in the run folder; the best epoch is chosen on lists over held-out training groups."""
     train, (kept, held) = config.train, split(config, bank, rows)
     rates(config, len(kept))  # refuses what cannot be trained before the towers are
     sampler = MatchSampler(bank, kept, config.subcategory, config.matching, train.batch_size, train.seed)
     lists = candidates.build(records_of(bank, held, config.subcategory), config.direction, config.candidates_seed, HELD_QUERIES,
                              HELD_CANDIDATES)
+    assert isinstance(lists, candidates.CandidateLists)  # as of every protocol with lists of its own
     objective, ranker = matching.OBJECTIVES[config.matching.objective], Ranker(model, bank, held, config)
     folder = Run(config.run, config)  # claimed when nothing is left to refuse
 

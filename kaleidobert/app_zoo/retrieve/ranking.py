@@ -9,11 +9,11 @@
 import json
 import os
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 from tqdm import tqdm
@@ -127,7 +127,7 @@ class ScoreCache:
                 content = content[self._file.write(content):]
 
 
-def is_large(lists: CandidateLists | Gallery) -> bool:
+def is_large(lists: CandidateLists | Gallery) -> TypeGuard[Gallery]:
     """Whether lists and scores are not written as text."""
     return isinstance(lists, Gallery) and lists.num_pairs > MOST_LINES
 
@@ -139,7 +139,7 @@ def save_gallery(lists: Gallery, ids: Sequence[str], path: Path) -> None:
 
 
 @contextmanager
-def writer(path: Path, lists: CandidateLists | Gallery, ids: Sequence[str]):
+def writer(path: Path, lists: CandidateLists | Gallery, ids: Sequence[str]) -> Iterator[Callable[[CandidateLists, np.ndarray], int]]:
     """A function that writes a part; the file appears when all are written: JSON lines, or an array where ``is_large``."""
     with io.atomic(path) as file:
         if is_large(lists):

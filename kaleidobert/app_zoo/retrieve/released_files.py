@@ -8,7 +8,8 @@
 import json
 import os
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from io import FileIO
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -135,7 +136,7 @@ def _stream(config: RetrieveConfig, rows: Rows, done: int) -> Iterator[tuple[int
             yield start, rows.take(np.arange(start, min(start + size, len(rows))))
 
 
-def _score(config: RetrieveConfig, rows: Rows, forward, result: Path) -> None:
+def _score(config: RetrieveConfig, rows: Rows, forward: Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]], result: Path) -> None:
     """The result file, a line per batch; it appears when all pairs are scored, and what is done by then is kept beside it."""
     reader, part = Reader(rows, config.levels, config.data.vocabulary_size), _part(result)
     done, cut = _kept(part, config.predict_batch_size), trimming.inputs(lambda inputs: inputs, config.train)
@@ -152,7 +153,8 @@ def _score(config: RetrieveConfig, rows: Rows, forward, result: Path) -> None:
             if not np.isfinite(logits).all():
                 raise steps.not_finite("the model's answer 'itm'", f"pairs from {rows.where(int(numbers[0]))} on", inputs)
             try:
-                line = released_results.line(*[columns[name][:, 0].tolist() for name in IDS], labels, logits)
+                texts, products, pictures = (columns[name][:, 0].tolist() for name in IDS)
+                line = released_results.line(texts, products, pictures, labels, logits)
             except UserError as error:
                 raise UserError(error.what, f"pairs from {rows.where(int(numbers[0]))} on", error.expected) from None
             _append(file, part, line.encode("utf-8") + b"\n")
@@ -160,7 +162,7 @@ def _score(config: RetrieveConfig, rows: Rows, forward, result: Path) -> None:
     os.replace(part, result)
 
 
-def _append(file, part: Path, content: bytes) -> None:
+def _append(file: FileIO, part: Path, content: bytes) -> None:
     with explained(part):
         while content:
             content = content[file.write(content):]

@@ -52,7 +52,7 @@ def beside(config: RetrieveConfig, own: list[dict[str, Tally]], plain: PlainHead
     differences: the head less the other, on the same queries; {name of the other: {metric: {first, second, difference, low, high}}}.
     """
     others = {name: [tallies[answer] for tallies in own] for answer, name in PARTS.items() if answer in own[0]}
-    made = {"parts": {name: _mean(config, tallies) for name, tallies in others.items()}} if others else {}
+    made: dict[str, Any] = {"parts": {name: _mean(config, tallies) for name, tallies in others.items()}} if others else {}
     if plain is not None:
         metrics = _mean(config, plain_tallies) if plain_tallies else None
         if metrics is None and plain.run is not None:

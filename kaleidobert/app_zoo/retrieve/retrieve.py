@@ -13,6 +13,7 @@ import numpy as np
 
 from kaleidobert import io
 from kaleidobert.app_zoo import lineage, models, plain_head, tables
+from kaleidobert.app_zoo.materials import open_bank
 from kaleidobert.app_zoo.plain_head import PlainHead
 from kaleidobert.app_zoo.retrieve import dual_encoder, fine_tuning, query_sheets, released_files, results
 from kaleidobert.app_zoo.retrieve.ranking import Ranker, ScoreCache, is_large, save_gallery, writer
@@ -105,7 +106,7 @@ def open_task(config: RetrieveConfig) -> Task:
         if getattr(config, name) < least:
             raise UserError(f"{name} is {getattr(config, name)}", "retrieve", f"at least {least}")
     dual_encoder.check(config)
-    bank = Bank(config.data.bank).require(config.levels, config.data.encoder)
+    bank = open_bank(config.data, config.levels)
     rows = share_of_groups(bank, bank.rows(config.data.train_split), config.data.train_share, config.train.seed)
     val_rows = bank.rows(config.data.val_split)
     records = fine_tuning.records_of(bank, val_rows, config.subcategory)

@@ -144,6 +144,13 @@ def verify(bank: Bank) -> None:
             raise UserError(f"the content does not fit the checksum in {INFO}", str(bank.folder / name), fix=AGAIN)
 
 
+def of(bank: Bank) -> "np.ndarray | PatchColumns":
+    """As ``strengths``, of a bank that has an alignment."""
+    found = strengths(bank)
+    assert found is not None
+    return found
+
+
 class PatchColumns:
     """Some patches of an alignment f16[N, T, P]: rows are read from the file as they are asked for."""
 
@@ -151,7 +158,7 @@ class PatchColumns:
         self._strengths, self._patches = strengths, patches
         self.shape, self.dtype = (*strengths.shape[:2], len(patches)), strengths.dtype
 
-    def __getitem__(self, rows: int | slice | np.ndarray) -> np.ndarray:
+    def __getitem__(self, rows: int | slice | np.ndarray | tuple[int, np.ndarray]) -> np.ndarray:
         return np.asarray(self._strengths[rows])[..., self._patches]
 
 

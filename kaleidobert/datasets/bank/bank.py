@@ -17,7 +17,7 @@ import mmap
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -65,8 +65,8 @@ class Bank:
         self.token_words = self._array("token_words.npy")
         self.boxes = self._stored_boxes = self._array("boxes.npy")
         self.storage: str = self.index.get("storage", "float16")
-        self._features = Shards([self._array(name, mapped=True) for name in self.index["shards"]], random=True)
-        self._scales = Shards([self._array(name, mapped=True) for name in self.index.get("scales", ())], random=False)
+        self._features = Shards([self._mapped(name) for name in self.index["shards"]], random=True)
+        self._scales = Shards([self._mapped(name) for name in self.index.get("scales", ())], random=False)
         row = {"token_ids": self.token_ids[0], "token_words": self.token_words[0], "boxes": self.boxes[0],
                "vectors": self._features.arrays[0][0]} | {f"vectors{specs.SCALE}": scales[0] for scales in self._scales.arrays[:1]}
         specs.check(row, specs.record(self.levels, self.text_length, self.feature_size, self.storage), str(self.folder))
@@ -118,6 +118,7 @@ class Bank:
 
     def _stored(self, numbers: np.ndarray) -> np.ndarray:
         """The numbers in the files of vectors in use."""
+        assert self._vectors is not None  # else numbers are those of the files already
         if numbers.size and numbers.min() < 0:  # numpy would count from the end
             raise IndexError(f"{numbers.min()} of {len(self._vectors)}")
         return self._vectors[numbers]
@@ -177,9 +178,15 @@ class Bank:
                 found = "is missing" if size is None else f"has {size:,} bytes"
                 raise UserError(f"{found}", str(path), f"{entry['bytes']:,} bytes", REMAKE)
 
-    def _array(self, name: str, mapped: bool = False) -> np.ndarray:
+    def _array(self, name: str) -> np.ndarray:
+        return self._load(name)
+
+    def _mapped(self, name: str) -> np.memmap:
+        return self._load(name, "r")
+
+    def _load(self, name: str, mode: Literal["r"] | None = None) -> Any:
         try:
-            return np.load(self.folder / name, mmap_mode="r" if mapped else None, allow_pickle=False)
+            return np.load(self.folder / name, mmap_mode=mode, allow_pickle=False)
         except OSError as error:
             raise UserError(f"cannot be opened ({error.strerror})", str(self.folder / name),
                             fix="raise the limit of open files (ulimit -n), or make the bank with a larger shard_size") from None
@@ -230,9 +237,12 @@ class Shards:
         # as plain arrays: indexing one of numpy's memmap class takes several times as long
         self.arrays = [np.asarray(one) for one in maps]
         self.starts = np.cumsum([0] + [len(one) for one in maps])
-        self._files = [(one.base, one.offset) for one in maps] if random and hasattr(mmap, "MADV_WILLNEED") else []
-        for file, _ in self._files:
-            file.madvise(mmap.MADV_RANDOM)
+        advised = maps if random and hasattr(mmap, "MADV_WILLNEED") else []
+        self._files: list[tuple[mmap.mmap, int]] = []
+        for one in advised:
+            assert isinstance(one.base, mmap.mmap)
+            one.base.madvise(mmap.MADV_RANDOM)
+            self._files.append((one.base, one.offset))
 
     def take(self, rows: np.ndarray, vectors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """{name: [B, K, ...]} for {name: i64[B, K]}: the vectors of rows i64[B]. IndexError where a number is out of range.

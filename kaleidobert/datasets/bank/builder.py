@@ -132,7 +132,10 @@ def claim(config: RecordsConfig, products: Sequence[Product]) -> str:
 def compare(config: RecordsConfig, products: Sequence[Product]) -> Changes:
     """How the pictures differ from those that the shards that are there were made of: only files whose path or stamp is another are
     read. Writes nothing. UserError where pictures are not there any more: what was made of them would be lost."""
-    changed, gone, shards, noted = [], [], [], {}
+    changed: list[Product] = []
+    gone: list[Product] = []
+    shards: list[int] = []
+    noted: dict[int, dict[str, Any]] = {}
     with ThreadPoolExecutor(READERS) as pool:
         for number, part in portions(config, products):
             if not is_noted(config.bank, number):
@@ -338,7 +341,7 @@ def _weights(config: configs.Encoder) -> str:
     return "" if config.name == "pixels" else sha256(config.weights) if config.weights else "imagenet"
 
 
-def _tokenizer(config: RecordsConfig, rows: list[dict]) -> tokenization.Tokenizer:
+def _tokenizer(config: RecordsConfig, rows: Sequence[Mapping[str, Any]]) -> tokenization.Tokenizer:
     if config.text.tokenizer == "sentencepiece":
         if config.text.vocabulary is None:
             raise UserError("text.vocabulary is empty", "text.tokenizer: sentencepiece", "a SentencePiece .model file")

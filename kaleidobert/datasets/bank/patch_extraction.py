@@ -4,6 +4,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from kaleidobert.levels import turned_levels
 from kaleidobert.preprocessors import features, foreground
 
 Segment = Callable[[np.ndarray], np.ndarray]  # uint8[h, w, 3] -> bool[h, w]
-_NETWORKS: dict[str, Callable[[np.ndarray], np.ndarray]] = {}  # one network per worker process, not one per shard
+_NETWORKS: dict[str, foreground.Predictor] = {}  # one network per worker process, not one per shard
 
 
 def identity(config: configs.Foreground) -> dict[str, Any]:
@@ -35,7 +36,7 @@ def identity(config: configs.Foreground) -> dict[str, Any]:
     return {**parts, "weights": sha256(config.weights)}
 
 
-def segmenter(config: configs.Foreground, build_network: Any) -> Segment | None:
+def segmenter(config: configs.Foreground, build_network: Callable[[Path], foreground.Predictor]) -> Segment | None:
     """What finds the foreground of a picture; None where nothing does, or where masks are given.
 
     build_network: path of weights -> what foreground.network_mask calls; called once in every process.

@@ -72,7 +72,8 @@ def _convert(bank: Bank, target: Path, storage: str) -> Iterator[int]:
         yield end - first
     made = {*bank.index["shards"], *bank.index.get("scales", ())}
     kept = [name for name in bank.index["files"] if name not in made]
-    for name in (*kept, *((*alignment.info(bank)["files"], alignment.INFO) if alignment.info(bank) else ())):
+    aligned = alignment.info(bank)
+    for name in (*kept, *((*aligned["files"], alignment.INFO) if aligned else ())):
         with open(bank.folder / name, "rb") as source, io.atomic(target / name) as copy:
             shutil.copyfileobj(source, copy)
     new = entries(storage, bank.index["shards"])

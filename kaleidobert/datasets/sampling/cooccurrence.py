@@ -87,7 +87,8 @@ class WordCooccurrenceTargets:
 
     def _count(self, rows: np.ndarray, size: int) -> None:
         """How often words share a sentence, in all texts and in those of each subcategory."""
-        self._together, self._alone, self._by_group = np.zeros((size, len(self.context_words)), np.float32), np.zeros(size, np.float32), {}
+        self._together, self._alone = np.zeros((size, len(self.context_words)), np.float32), np.zeros(size, np.float32)
+        self._by_group: dict[tuple[int, int], list] = {}  # [number of sentences, counts]
         for row in rows:
             for _, piece, others in self._questions(self._ids[row]):
                 entry = self._by_group.setdefault((int(self._groups[row]), piece), [0, np.zeros(len(self.context_words), np.float32)])

@@ -188,7 +188,7 @@ def quota(sampling: Sampling) -> alignment_guided_masking.Quota:
     return alignment_guided_masking.Quota(sampling.mask_rate, sampling.max_masked, sampling.whole_word, sampling.pairs, sampling.camouflage)
 
 
-def maskable(bank: Bank, rows: np.ndarray) -> np.ndarray:
+def maskable(bank: Bank, rows: np.ndarray | slice) -> np.ndarray:
     """bool[B, T]: the pieces of rows that can be masked: neither [CLS] nor [SEP] nor padding."""
     vocabulary = bank.vocabulary
     return ~np.isin(bank.token_ids[rows], (vocabulary.pad, vocabulary.start, vocabulary.end))

@@ -9,7 +9,7 @@ import io
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -72,7 +72,10 @@ def survey(source: Source) -> Reading:
     pictures are not opened here. Raises UserError where the table is missing, lacks a mapped column or has it twice, where most lines
     are no rows, no row can be used or a group is in two splits, and as the reader of the source's kind does.
     """
-    reading, seen, firsts, absent, there = Reading(), {}, {}, dict.fromkeys(_wanted(source.columns)), {}
+    reading, absent = Reading(), dict.fromkeys(_wanted(source.columns))
+    seen: dict[str, str] = {}
+    firsts: dict[str, Product] = {}
+    there: dict[str, None] = {}
     words = {word.strip().casefold() for word in source.missing} if source.kind == "table" else ()
     unreadable: list[LeftOut] = []
     for where, row in _reader(source)(source, list(absent)):
@@ -88,7 +91,7 @@ def survey(source: Source) -> Reading:
             reason = reason or _fault(product, seen, source.columns)
             if not reason and source.kind in ("fashion_gen", "fashion_gen_extracted"):
                 reason = _contradiction(product, firsts.setdefault(product.product_id, product))
-        if reason:
+        if reason or product is None:
             reading.skipped.append({"image_id": product.image_id if product else "", "where": where, "reason": reason})
             continue
         seen[product.image_id] = where
@@ -221,13 +224,18 @@ def _folder(source: Source) -> Path:
 
 def _parts(value: Any, column: str, where: str) -> tuple[Part, ...]:
     try:
-        parts = () if _is_no_number(value) else tuple(Part(str(part["word"]), tuple(map(float, part["box"]))) for part in value or ())
-        if any(len(part.box) != 4 or not all(map(math.isfinite, part.box)) for part in parts):
-            raise ValueError
-        return parts
+        return () if _is_no_number(value) else tuple(Part(str(part["word"]), _box(part["box"])) for part in value or ())
     except (TypeError, KeyError, ValueError):
         raise UserError(f"column {column!r} holds no list of parts", where, '[{"word": "collar", "box": [x1, y1, x2, y2]}, ...]',
                         "a JSONL table, or leave source.columns.parts empty") from None
+
+
+def _box(values: Iterable[Any]) -> tuple[float, float, float, float]:
+    """Four finite numbers; ValueError or TypeError where they are no such."""
+    x1, y1, x2, y2 = map(float, values)
+    if not all(map(math.isfinite, (x1, y1, x2, y2))):
+        raise ValueError
+    return x1, y1, x2, y2
 
 
 def _fault(product: Product, seen: Mapping[str, str], columns: Columns) -> str:
@@ -284,7 +292,7 @@ def _require(columns: Sequence[str], there: Sequence[str], where: str) -> None:
                             f"did you mean {near[0]!r}?" if near else "correct source.columns")
 
 
-def _reader(source: Source) -> Callable[[Source, list[str]], Iterator[tuple[str, Mapping[str, Any]]]]:
+def _reader(source: Source) -> Callable[[Source, list[str]], Iterator[tuple[str, Mapping[str, Any] | _Unreadable]]]:
     if source.kind == "tfds":  # imported here, for it loads TensorFlow
         from kaleidobert.datasets.sources import tfds as products
 

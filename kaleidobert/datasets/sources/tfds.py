@@ -32,8 +32,7 @@ def rows(source: Source, wanted: Sequence[str]) -> Iterator[tuple[str, dict[str,
 
     Raises UserError where there is no such data set, split or feature, where it is not prepared, and where source.images is empty.
     """
-    if source.images is None:
-        raise UserError("source.images is empty", "source.kind: tfds", "a folder for the pictures of the data set")
+    _folder(source)
     builder = _builder(source)
     features = {column: _feature(builder, column) for column in wanted if column not in OWN}
     pictures = _pictures(source)
@@ -50,7 +49,8 @@ def write_pictures(source: Source, products: Sequence[Product]) -> Iterator[int]
 
     Raises UserError where the folder holds the pictures of another data set, or nothing can be written.
     """
-    builder, folder = _builder(source), source.images
+    folder = _folder(source)
+    builder = _builder(source)
     splits = dict(source.splits or SPLITS)
     prepared = {name: [int(info.num_bytes), *map(int, info.shard_lengths)] for name, info in builder.info.splits.items()}
     mark = {"data_set": builder.info.full_name, "splits": splits, "prepared": prepared}
@@ -74,6 +74,12 @@ def write_pictures(source: Source, products: Sequence[Product]) -> Iterator[int]
                 yield 1
                 if not missing:
                     break
+
+
+def _folder(source: Source) -> Path:
+    if source.images is None:
+        raise UserError("source.images is empty", "source.kind: tfds", "a folder for the pictures of the data set")
+    return source.images
 
 
 def _builder(source: Source) -> tfds.core.DatasetBuilder:

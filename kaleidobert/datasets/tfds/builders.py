@@ -10,7 +10,7 @@ texts. Examples keep the order of their source: the views of a product stand tog
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import tensorflow_datasets as tfds
 from absl import logging
@@ -44,6 +44,7 @@ class FashionGen(tfds.core.GeneratorBasedBuilder):
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Iterator[Example]]:
         labels = self.LABELS[self.builder_config.name]
+        kind: Literal["fashion_gen", "fashion_gen_extracted"]
         if self.builder_config.name == "h5":
             columns, kind = Columns("input_productID", "input_image", ("input_name", "input_description"), view=("input_pose",),
                                     split="split", labels=labels), "fashion_gen"

@@ -1,5 +1,7 @@
 """Dresses, gowns, skirts and jumpsuits."""
 
+from dataclasses import replace
+
 from kaleidobert.drawing.curves import Points, box, flip, mirrored, path
 from kaleidobert.drawing.design import Design
 from kaleidobert.drawing.garments import details, necks
@@ -48,9 +50,9 @@ def dress(design: Design, back: bool) -> Sketch:
     half = design.dial("width", 0.32, 0.38)
     waist_y, bottom = design.dial("size", -0.12, 0.0), design.dial("length", 0.6, 0.95)
     sleeved = not design.has("sleeve", "sleeveless")
-    torso = Torso(**{**neckline(design), "shoulder": half if sleeved else half - 0.05, "chest": half, "waist": half - 0.05,
-                     "hem": half - 0.06,
-                     "bottom": waist_y, "slope": 0.1, "underarm": -0.42, "depth": neckline(design)["depth"] * 0.9})
+    neck = neckline(design)
+    torso = replace(Torso(**neck), shoulder=half if sleeved else half - 0.05, chest=half, waist=half - 0.05, hem=half - 0.06,
+                    bottom=waist_y, slope=0.1, underarm=-0.42, depth=neck["depth"] * 0.9)
     low, high = {"flared": (0.28, 0.45), "straight": (0.06, 0.06), "ruffle": (0.1, 0.2)}[design.features["hem"]]
     hem = half + design.dial("flare", low, high)
     ruffle = 0.18 if design.has("hem", "ruffle") else 0.0
@@ -170,9 +172,8 @@ def jumpsuit(design: Design, back: bool) -> Sketch:
     waist_y, bottom = -0.14, design.dial("length", 0.95, 1.15)
     wide = 0.14 if design.has("fit", "wide") else 0.0
     sleeved = not design.has("sleeve", "sleeveless")
-    torso = Torso(**{**neckline(design), "neck": 0.15, "shoulder": half if sleeved else half - 0.06, "chest": half,
-                     "waist": half - 0.03,
-                     "hem": half - 0.05, "bottom": waist_y, "slope": 0.1, "underarm": -0.46})
+    torso = replace(Torso(**neckline(design)), neck=0.15, shoulder=half if sleeved else half - 0.06, chest=half, waist=half - 0.03,
+                    hem=half - 0.05, bottom=waist_y, slope=0.1, underarm=-0.46)
     sketch, seen = Sketch(), behind(torso) if back else torso
     inside(sketch, design, torso, back)
     sleeves(sketch, design, seen, 0.12)

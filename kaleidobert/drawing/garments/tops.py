@@ -1,5 +1,7 @@
 """T-shirts, shirts, polos, tank tops, sweaters, cardigans and hoodies."""
 
+from dataclasses import replace
+
 from kaleidobert.drawing.curves import box, flip, mirrored, path
 from kaleidobert.drawing.design import Design
 from kaleidobert.drawing.garments import details, necks
@@ -8,14 +10,12 @@ from kaleidobert.drawing.garments.torso import TOP, Torso, behind, body, hem, in
 from kaleidobert.drawing.palette import dark, tonal
 
 
-def _torso(design: Design, low: float, high: float, **fixed: float) -> Torso:
+def _torso(design: Design, low: float, high: float) -> Torso:
     """A torso whose free measures follow the dials; low, high: the range of its length."""
     half = design.dial("width", 0.42, 0.54)
     flare = design.dial("flare", -0.04, 0.05)
-    lines = {"shoulder": half, "chest": half, "waist": half + flare * 0.5 - 0.01, "hem": half + flare,
-             "bottom": design.dial("length", low, high),
-             "slope": design.dial("size", 0.1, 0.16)}
-    return Torso(**{**neckline(design), **lines, **fixed})
+    return replace(Torso(**neckline(design)), shoulder=half, chest=half, waist=half + flare * 0.5 - 0.01, hem=half + flare,
+                   bottom=design.dial("length", low, high), slope=design.dial("size", 0.1, 0.16))
 
 
 def _start(design: Design, torso: Torso, back: bool, wrist: float = 0.13) -> tuple[Sketch, Torso]:
@@ -28,7 +28,7 @@ def _start(design: Design, torso: Torso, back: bool, wrist: float = 0.13) -> tup
 
 
 def t_shirt(design: Design, back: bool) -> Sketch:
-    torso = _torso(design, 0.55, 0.85, curve=0.07 if design.has("hem", "curved") else 0.0)
+    torso = replace(_torso(design, 0.55, 0.85), curve=0.07 if design.has("hem", "curved") else 0.0)
     sketch, torso = _start(design, torso, back, 0.17)
     hem(sketch, design, torso)
     necks.collar(sketch, design, torso, back)
@@ -40,7 +40,7 @@ def t_shirt(design: Design, back: bool) -> Sketch:
 
 
 def shirt(design: Design, back: bool) -> Sketch:
-    torso = _torso(design, 0.65, 0.95, depth=0.14, curve=0.12 if design.has("hem", "curved") else 0.0)
+    torso = replace(_torso(design, 0.65, 0.95), depth=0.14, curve=0.12 if design.has("hem", "curved") else 0.0)
     sketch, torso = _start(design, torso, back, 0.15)
     hem(sketch, design, torso)
     if back:
@@ -56,7 +56,7 @@ def shirt(design: Design, back: bool) -> Sketch:
 
 
 def polo(design: Design, back: bool) -> Sketch:
-    torso = _torso(design, 0.6, 0.85, depth=0.15)
+    torso = replace(_torso(design, 0.6, 0.85), depth=0.15)
     sketch, torso = _start(design, torso, back, 0.17)
     hem(sketch, design, torso)
     if not back:
@@ -124,7 +124,7 @@ def sweater(design: Design, back: bool) -> Sketch:
 
 
 def cardigan(design: Design, back: bool) -> Sketch:
-    torso = _torso(design, 0.55, 0.85, depth=0.62, bulge=-0.03)
+    torso = replace(_torso(design, 0.55, 0.85), depth=0.62, bulge=-0.03)
     sketch, torso = _start(design, torso, back, 0.14)
     hem(sketch, design, torso, 0.12)
     if back:

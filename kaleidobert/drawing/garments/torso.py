@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from math import cos, sin
+from typing import TypedDict
 
 from kaleidobert.drawing.curves import Points, lerp, mirrored, path
 from kaleidobert.drawing.design import Design
@@ -49,7 +50,16 @@ class Torso:
         return self.waist + (self.hem - self.waist) * (y - middle) / (self.bottom - middle)
 
 
-def neckline(design: Design) -> dict[str, float | bool]:
+class Neckline(TypedDict):
+    """The Torso arguments that a collar decides."""
+
+    neck: float
+    depth: float
+    bulge: float
+    square: bool
+
+
+def neckline(design: Design) -> Neckline:
     """The Torso arguments of a design's collar."""
     depth, bulge = NECKS.get(design.features.get("collar", "crew"), NECKS["crew"])
     deep = depth * design.dial("neck", 0.85, 1.15)

@@ -5,7 +5,7 @@ Three scenes of ten are a shop's (white or a plain backdrop); before all others 
 products cut by the frame beside the product.
 """
 
-from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 from PIL import Image, ImageChops, ImageFilter
@@ -18,7 +18,14 @@ from kaleidobert.drawing.scenes.surroundings import studio
 SHOP = 0.3  # share of scenes before white or a plain backdrop
 WHITE = 0.65  # of these, before white
 BEHIND = PURPOSE + 1  # purpose of the generators of the backgrounds
-Stock = Sequence[np.ndarray]
+
+
+class Stock(Protocol):
+    """Pictures to choose from by their numbers."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> np.ndarray: ...
 
 
 def backgrounds(seed: int, start: int, count: int, size: int) -> np.ndarray:

@@ -148,7 +148,8 @@ TRAINING: tuple[Family, ...] = (studio, marble, wood, wall, clouds, floor, floor
 def curtain(size: int, rng: np.random.Generator) -> np.ndarray:
     """Folds of a hanging cloth, with a woven check."""
     base, x = tone(rng), np.arange(size, dtype=np.float32) / size
-    folds = sum(rng.uniform(0.03, 0.12) * np.sin(2 * np.pi * (rng.uniform(2, 14) * x + rng.random())) for _ in range(3))
+    folds = sum((rng.uniform(0.03, 0.12) * np.sin(2 * np.pi * (rng.uniform(2, 14) * x + rng.random())) for _ in range(3)),
+                np.zeros(size, np.float32))
     image = base * (1 + folds)[None, :, None] * np.linspace(1, rng.uniform(0.7, 1), size)[:, None, None]
     weave = np.sign(np.sin(2 * np.pi * rng.uniform(4, 16) * x))
     return image * (1 + rng.uniform(0, 0.1) * (weave[:, None] + weave[None])[:, :, None])

@@ -188,8 +188,8 @@ def _welcome(connection: socket.socket, cluster: Cluster) -> Peer | None:
             if not part:
                 break
             line += part
-        name, size, rank = line.decode().split()
-        size, rank = int(size), int(rank)
+        name, *numbers = line.decode().split()
+        size, rank = map(int, numbers)
     except (ValueError, OSError):
         connection.close()
         return None

@@ -54,6 +54,7 @@ def read(environment: Mapping[str, str]) -> Cluster:
 def first_host(nodes: str) -> str:
     """The first host of a list in SLURM's notation: "gpu[007-009,12]-ib,login" -> "gpu007-ib"."""
     found = re.match(r"([^\[,]*)(?:\[([^\],-]+)[^\]]*\]([^,]*))?", nodes)
+    assert found is not None  # it matches nothing at all, too
     return "".join(part or "" for part in found.groups())
 
 
@@ -70,9 +71,9 @@ def _address(environment: Mapping[str, str], launcher: str, names: Mapping[str, 
     if address is None:
         raise UserError(f"{' and '.join(names['address'])} not set", f"the environment, of {launcher}", "host:port of process 0",
                         f"set {names['address'][0]}")
-    host, _, port = address[1].rpartition(":") if ":" in address[1] else (address[1], "", "")
+    host, _, named = address[1].rpartition(":") if ":" in address[1] else (address[1], "", "")
     said = _first(environment, names.get("port", ()))
-    number = _number((address[0], port)) if port else _number(said) if said else PORT
+    number = _number((address[0], named)) if named else _number(said) if said else PORT
     # torchrun's agent listens at the port that it names
     return f"{host}:{number + (environment.get('TORCHELASTIC_USE_AGENT_STORE') == 'True')}"
 

@@ -44,7 +44,7 @@ def close() -> None:
     jax.distributed.shutdown()
 
 
-def put(place, own: tuple, whole: dict) -> tuple:
+def put(place: Any, own: tuple, whole: dict) -> tuple:
     """Inputs, targets and weights as arrays over all devices; their rows lie where they are computed."""
     rows = jax.sharding.NamedSharding(place.mesh, jax.sharding.PartitionSpec(AXIS))
     return tuple({name: jax.make_array_from_process_local_data(rows, np.asarray(array)) for name, array in part.items()} for part in own)

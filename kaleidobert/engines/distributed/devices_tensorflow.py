@@ -38,7 +38,7 @@ def close() -> None:
     """Nothing needs to be ended."""
 
 
-def put(place, own: tuple, whole: dict) -> tuple:
+def put(place: Any, own: tuple, whole: dict) -> tuple:
     """Inputs, targets, weights and the weights of the whole batch, a value for every device of this process."""
     devices, (inputs, targets, weights) = place.devices, own
     rows = len(next(iter(inputs.values()))) // len(devices)

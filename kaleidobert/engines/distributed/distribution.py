@@ -23,7 +23,7 @@ from kaleidobert.engines.distributed import channel as channels
 from kaleidobert.engines.distributed import cluster as clusters
 from kaleidobert.engines.distributed.channel import Channel
 from kaleidobert.engines.distributed.cluster import Cluster
-from kaleidobert.engines.feeding import on_device
+from kaleidobert.engines.feeding import to_device
 from kaleidobert.errors import UserError
 
 WAIT = "KALEIDO_WAIT"  # seconds in which all processes must have come
@@ -126,14 +126,14 @@ def feed(
     every process makes the whole batch and keeps its rows. Raises UserError where a batch cannot be split evenly.
     """
     place = here()
-    alone = on_device(lambda found: found)
+    alone = to_device()
 
     def made(step: int) -> tuple[Batch, tuple]:
         if part is not None and place.cluster.size > 1:
-            *own, whole = part(step, place.cluster.rank, place.cluster.size)
+            inputs, targets, weights, whole = part(step, place.cluster.rank, place.cluster.size)
         else:
-            *own, whole = split(batch(step), place, gradient_accumulation_steps)
-        own = tuple(own)
+            inputs, targets, weights, whole = split(batch(step), place, gradient_accumulation_steps)
+        own = inputs, targets, weights
         return own, alone(own) if place.replicas == 1 else _backend().put(place, own, whole)
 
     return made
@@ -157,7 +157,8 @@ def split(batch: Batch, place: Place, gradient_accumulation_steps: int) -> tuple
         )
     own = rows // place.cluster.size
     first = place.cluster.rank * own
-    return (*({name: array[first : first + own] for name, array in part.items()} for part in batch), batch[2])
+    inputs, targets, weights = ({name: array[first : first + own] for name, array in part.items()} for part in batch)
+    return inputs, targets, weights, batch[2]
 
 
 @contextmanager

@@ -185,7 +185,7 @@ def build(records: Records, direction: str, seed: int, max_queries: int = MAX_QU
     if protocol.others == "all":
         asked, offered = pool.gallery(direction)
         right = partial(pool.right_in_gallery, direction)
-        lists = Gallery(pool.rows[asked], pool.rows[offered], right, direction, seed, "", protocol.name)
+        lists: CandidateLists | Gallery = Gallery(pool.rows[asked], pool.rows[offered], right, direction, seed, "", protocol.name)
     else:
         queries, candidates, relevant = _draw(pool, direction, protocol, rng, max_queries, length)
         lists = CandidateLists(queries, candidates, relevant, direction, seed, "", protocol.name)

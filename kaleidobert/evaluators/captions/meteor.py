@@ -59,11 +59,13 @@ class Meteor:
         self._said = tempfile.TemporaryFile()  # what it complains of, in a file because nobody reads along
         command = [java, "-jar", MEMORY, str(jar.resolve()), *ARGUMENTS]
         self._process = subprocess.Popen(command, cwd=jar.parent, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._said)
+        assert self._process.stdin is not None and self._process.stdout is not None  # both are pipes
+        self._questions, self._answers = self._process.stdin, self._process.stdout
 
     def __enter__(self) -> "Meteor":
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def statistics(self, caption: str, references: Sequence[str]) -> np.ndarray:
@@ -96,7 +98,7 @@ class Meteor:
 
     def close(self) -> None:
         """End the program; harmless when it has ended."""
-        for end in (self._process.stdin, self._process.stdout):
+        for end in (self._questions, self._answers):
             try:
                 end.close()
             except BrokenPipeError:
@@ -111,9 +113,9 @@ class Meteor:
         watch.daemon = True
         watch.start()
         try:
-            self._process.stdin.write(f"{question}\n".encode())
-            self._process.stdin.flush()
-            answers = [self._process.stdout.readline().decode().strip() for _ in range(lines)]
+            self._questions.write(f"{question}\n".encode())
+            self._questions.flush()
+            answers = [self._answers.readline().decode().strip() for _ in range(lines)]
         except OSError:  # it has ended
             answers = [""]
         finally:

@@ -39,7 +39,7 @@ def bleu_counts(captions: Sequence[Words], references: Sequence[Sequence[Words]]
         wanted = min((len(other) for other in others), key=lambda size: (abs(size - len(caption)), size))
         hits, tries = [], []
         for size in range(1, order + 1):
-            found, most = _ngrams(caption, size), Counter()
+            found, most = _ngrams(caption, size), Counter[tuple[str, ...]]()
             for other in others:
                 most |= _ngrams(other, size)
             hits.append(sum((found & most).values()))

@@ -90,6 +90,6 @@ def _draws(number: int, rng: np.random.Generator, resamples: int) -> Draw:
     return draw
 
 
-def _interval(value: float, drawn: np.ndarray) -> dict[str, float]:
+def _interval(value: float | np.ndarray, drawn: np.ndarray) -> dict[str, float]:
     low, high = np.percentile(drawn, LEVEL)
     return {"value": float(value), "low": float(low), "high": float(high)}

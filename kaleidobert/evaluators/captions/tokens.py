@@ -189,7 +189,7 @@ def all_tokens(texts: Iterable[str]) -> list[list[str]]:
 
 def _scan(text: str, place: int, stop: int) -> Iterator[str]:
     """Tokens that begin at ``place`` or later and before ``stop``, in lower case, without punctuation."""
-    while (place := _BLANK.match(text, place).end()) < stop:
+    while (place := _BLANK.match(text, place).end()) < stop:  # type: ignore[union-attr]  # it matches nothing at all, too
         if (plain := _PLAIN.match(text, place)) and plain[1].lower() not in _TWICE:
             token, place = plain[1], plain.end()
         else:

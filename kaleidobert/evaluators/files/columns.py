@@ -156,7 +156,7 @@ def _jsonl(where: str, text: str, names: Mapping[str, str], optional: Sequence[s
             last = number == len(content)  # no line end behind it
             raise UserError("the last line is cut off" if last else f"the line is not JSON ({error})", f"{where}, line {number:,}",
                             "one JSON object per line", CUT if last else "") from None
-        if not isinstance(row, dict):
+        if not isinstance(row, table_text.Object):
             raise UserError(f"the line holds a {type(row).__name__}", f"{where}, line {number:,}", "a JSON object")
         rows.append(row)
         lines.append(number)

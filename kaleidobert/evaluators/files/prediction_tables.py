@@ -26,7 +26,8 @@ class Predictions:
     def numbered(self, names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         """(labels, predictions) i64[N] as places in ``names``, which holds all of them."""
         places = {name: place for place, name in enumerate(names)}
-        return tuple(np.array([places[name] for name in column], np.int64) for column in (self.labels, self.guesses))
+        labels, guesses = (np.array([places[name] for name in column], np.int64) for column in (self.labels, self.guesses))
+        return labels, guesses
 
 
 def read(path: str | Path, columns: PredictionColumns | None = None) -> Predictions:

@@ -53,7 +53,10 @@ def line(texts: Sequence[str], products: Sequence[str], pictures: Sequence[str],
 
 def read(path: str | Path) -> Pairs:
     """The pairs of a result file. Brackets and blanks are dropped before splitting at commas. UserError names a line that does not fit."""
-    texts, products, pictures, labels, logits = [], [], [], [], []
+    texts: list[str] = []
+    products: list[str] = []
+    pictures: list[str] = []
+    labels, logits = [], []
     try:
         with open(path, encoding="utf-8") as file:
             for number, content in enumerate(file, 1):

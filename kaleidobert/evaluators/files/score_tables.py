@@ -11,6 +11,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -178,7 +179,7 @@ def _codes(values: Sequence[str]) -> tuple[np.ndarray, list[str]]:
     return numbered, list(codes)
 
 
-def _is_number(value: object) -> bool:
+def _is_number(value: Any) -> bool:
     try:
         return np.ndim(np.float64(value)) == 0
     except (ValueError, TypeError):

@@ -45,7 +45,7 @@ def loss_curves(rows: Iterable[Mapping[str, Any]], path: str | Path, chance: Map
             axis.plot(steps, _smoothed(values), color=TRAIN, linewidth=1.6, label="training")
         for split in EVALUATED.keys() & splits.keys():
             axis.plot(*splits[split], color=VAL, linewidth=1.6, marker="o", markersize=3, label=EVALUATED[split])
-        if name in (chance or {}):
+        if chance is not None and name in chance:
             axis.axhline(chance[name], color=MUTED, linewidth=1, linestyle=(0, (4, 3)), label="without a model")
         _scale(axis, [values for _, values in splits.values()])
     for axis in axes[len(curves):]:

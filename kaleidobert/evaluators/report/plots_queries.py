@@ -55,8 +55,8 @@ def choose(scores: Sequence[Sequence[float]], relevant: Sequence[Sequence[int]],
     ([2], [1])
     """
     order = []
-    for number, (values, right) in enumerate(zip(scores, relevant)):
-        values, right = np.asarray(values, np.float64), np.asarray(right, bool)
+    for number, (row, marks) in enumerate(zip(scores, relevant)):
+        values, right = np.asarray(row, np.float64), np.asarray(marks, bool)
         if right.any() and not right.all():
             order.append((rank(values, right), values[~right].max() - values[right].max(), number))
     order.sort()
@@ -64,7 +64,7 @@ def choose(scores: Sequence[Sequence[float]], relevant: Sequence[Sequence[int]],
     return best, [number for _, _, number in order[::-1] if number not in best][:count]
 
 
-def rank(scores: Sequence[float], right: Sequence[int]) -> float:
+def rank(scores: Sequence[float] | np.ndarray, right: Sequence[int] | np.ndarray) -> float:
     """Of the best right candidate in one list, ties by expectation."""
     return float(standing(np.array([scores], np.float64), np.array([right], bool)).ranks()[0])
 
@@ -180,7 +180,8 @@ def _lines(paragraphs: Sequence[tuple[str, int, bool, str]], width: int, ground:
 
 def wrap(text: str, letters: ImageFont.FreeTypeFont, width: float, most: int) -> list[str]:
     """At most ``most`` lines no wider than ``width`` pixels; words wider than a line are cut, what is left out is marked by an ellipsis."""
-    lines, rest = [], " ".join(text.split())
+    lines: list[str] = []
+    rest = " ".join(text.split())
     while rest and len(lines) < most:
         size = len(rest)
         if letters.getlength(rest) > width:

@@ -173,8 +173,8 @@ def label_details(results: list[Result]) -> Table:
             cells: dict[str, Cell] = {"accuracy": NOT_MEASURED}
             if model.keys:
                 cells = {name: result.optional(*model.keys, name) for name in names}
-            common["chance"] = result.optional("metrics", "chance")
-            rows.append(Row(model.row(result.name), "ours", {"head": model.head, "trained": model.trained, **common, **cells}))
+            chance = {"chance": result.optional("metrics", "chance")}
+            rows.append(Row(model.row(result.name), "ours", {"head": model.head, "trained": model.trained, **common, **chance, **cells}))
     remarks = ["Macro-F over all classes of the label map, over those present in the evaluation, over those trained; classes: how many."]
     return Table("Classification: three macro-F", columns, rows, remarks)
 
@@ -198,7 +198,7 @@ def retrieval(results: list[Result]) -> Table:
             for name, (ranks, _, _) in PAPER.items()]
     simple, ours = [], []
     for result in results:
-        note, chance = _setting(result), dict(NO_NETWORK)
+        note, chance = _setting(result), dict[str, Cell](NO_NETWORK)
         for key in [f"rank@{k}" for k in RANKS] if result.need("metrics") is not None else []:
             chance[f"{result.text('direction')} {key}"] = result.measure("metrics", key, "chance")
         simple.append(Row("chance", "baseline", chance, note))

@@ -102,9 +102,8 @@ def together(simple: list[Row], ours: list[Row]) -> list[Row]:
 
 def total(cells: Mapping[str, Cell], keys: Sequence[str], name: str) -> dict[str, Cell]:
     """The cells with their sum, where all are there."""
-    values = [cells.get(key) for key in keys]
-    complete = all(isinstance(value, Value) for value in values)
-    return {**cells, name: Value(sum(value.value for value in values)) if complete else None}
+    values = [value for value in map(cells.get, keys) if isinstance(value, Value)]
+    return {**cells, name: Value(sum(value.value for value in values)) if len(values) == len(keys) else None}
 
 
 def _agree(one: Mapping[str, Cell], other: Mapping[str, Cell]) -> bool:

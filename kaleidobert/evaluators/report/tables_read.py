@@ -13,7 +13,7 @@ from kaleidobert.evaluators.report.tables_layout import Value
 NOT_KNOWN, NOT_MEASURED = "not known", "not measured"
 PLAIN = {"head": "plain", "head_of": "the paper's"}
 PLAIN_HEAD = "plain head"
-PARTS = {
+PARTS: dict[tuple[str, str], tuple[str, ...]] = {
     ("retrieve", "dual_encoder"): ("encoder alone", "dual encoder alone"),
     ("classify", "wide"): ("encoder alone", "linear models alone"),
 }
@@ -143,7 +143,7 @@ class Result:
         if model.get("head_of") != "ours" or task not in ("retrieve", "classify"):
             return found
         parts = self.group("parts")
-        for name in dict.fromkeys([*PARTS.get((task, model.get("head")), ()), *parts]):
+        for name in dict.fromkeys([*PARTS.get((task, str(model.get("head"))), ()), *parts]):
             own = self.find("model", "trained_parts", name)
             found.append(Counted(name, f"{name}, of {head}", str(own or trained), ("parts", name) if name in parts else None))
         plain = self.group("plain", "model") or PLAIN
@@ -206,7 +206,7 @@ def pair_name(pair: tuple[Result | None, Result | None], token: str) -> str:
     'x/{cat,sub}'
     """
     names = [result.name for result in pair if result]
-    found = [re.search(token, name) for name in names]
-    if len(names) < 2 or not all(found):
+    found = [match for name in names if (match := re.search(token, name))]
+    if len(names) < 2 or len(found) < len(names):
         return ", ".join(names)
     return names[0][: found[0].start()] + "{" + ",".join(match[0] for match in found) + "}" + names[0][found[0].end() :]

@@ -1,0 +1,31 @@
+"""The annotations of the package agree with each other and with its code, as far as mypy can tell."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+SETTINGS = ("--ignore-missing-imports", "--follow-imports=silent", "--disallow-incomplete-defs", "--no-error-summary")
+LEFT = re.compile(r"kaleidobert/(cli|released_cli|configs/\w+)\.py:")  # not annotated throughout yet
+
+
+def mypy() -> str | None:
+    """KALEIDO_MYPY, for one in another environment, or the one beside this Python, or on the path."""
+    beside = Path(sys.executable).with_name("mypy")
+    return os.environ.get("KALEIDO_MYPY") or (str(beside) if beside.is_file() else shutil.which("mypy"))
+
+
+def test_the_package_is_clean(tmp_path):
+    program = mypy()
+    if program is None:
+        pytest.skip("mypy is not installed (pip install mypy, or set KALEIDO_MYPY to one elsewhere)")
+    done = subprocess.run([program, "--python-executable", sys.executable, "--cache-dir", str(tmp_path), *SETTINGS, "kaleidobert"],
+                          cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode in (0, 1), done.stderr
+    errors = [line for line in done.stdout.splitlines() if ": error: " in line and not LEFT.match(line)]
+    assert not errors, "\n".join(errors)
