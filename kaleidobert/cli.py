@@ -10,6 +10,7 @@ import tempfile
 import textwrap
 import types
 import typing
+from typing import Any
 
 from kaleidobert import __version__, configs, io
 from kaleidobert.app_zoo import backends, inputs, quickstart
@@ -119,7 +120,7 @@ def main(arguments: list[str] | None = None) -> int:
     elif path is not None and "=" in path:  # no file, only words
         path, words = None, [path, *words]
     try:
-        config = configs.load((COMMANDS | FOLDER_COMMANDS)[options.command][0], path, words)
+        config: Any = configs.load((COMMANDS | FOLDER_COMMANDS)[options.command][0], path, words)
         if options.command not in WITHOUT_BACKEND:
             backends.check()  # before anything is fetched
         if options.dry_run:
@@ -151,7 +152,7 @@ def _load(command: str) -> types.ModuleType:
     return importlib.import_module(f"{module.__name__}.{name}") if hasattr(module, "__path__") else module  # a folder of a large command
 
 
-def _refusal(error: OSError) -> UserError:
+def _refusal(error: OSError) -> UserError | OSError:
     """What the system refuses, wherever it does, is no fault of the program; other errors are raised."""
     where = str(error.filename or "the disk")
     if error.errno in io.FULL:
@@ -190,7 +191,7 @@ def _quietly(load):
             os.close(kept)
 
 
-def _keys(kind, prefix: str = "  ", section=None) -> str:
+def _keys(kind: Any, prefix: str = "  ", section: Any = None) -> str:
     """Every key with its default and meaning; section: an instance whose values are the defaults."""
     lines = []
     hints = typing.get_type_hints(kind)
@@ -213,7 +214,7 @@ def _keys(kind, prefix: str = "  ", section=None) -> str:
     return "\n".join(lines)
 
 
-def _section(hint) -> type | None:
+def _section(hint: Any) -> Any:
     """The section that a key holds, which may be one that need not be set; None where the key holds a value."""
     return next((part for part in (hint, *typing.get_args(hint)) if dataclasses.is_dataclass(part)
                  and typing.get_origin(hint) is not tuple), None)

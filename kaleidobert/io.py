@@ -85,7 +85,7 @@ def read_json(path: str | Path) -> Any:
         raise UserError(f"not valid JSON ({error})", str(path), fix="make the file again") from error
 
 
-def explain(error: OSError, path: str | Path) -> Exception:
+def explain(error: OSError, path: str | Path) -> UserError | OSError:
     """What the disk refuses as a UserError; other errors as they are."""
     if error.errno in FULL:
         return UserError("no space left on the disk", str(path), fix="free some space and run the same command again; "

@@ -110,7 +110,7 @@ def translate(name: str, flags: dict[str, str], root: Path = Path(), patterns: b
     root: the repository, at which relative paths start that are not below the current folder. patterns: the configuration names the
     release's files, so that the lists that the released scripts made of them may be missing.
     """
-    command, words, lines = COMMANDS[name], [], []
+    command, words, lines = COMMANDS[name], list[str](), list[str]()
     places = {flag: _place(value, root) if flag in PATHS else value for flag, value in flags.items()}
     unmade = {flag for flag, made in LISTS[name].items() if Path(places.get(flag, "")).name == f"{made}_list.list_csv"
               and patterns and not Path(places[flag]).exists()}

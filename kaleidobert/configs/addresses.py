@@ -12,7 +12,7 @@ SCHEMES = ("s3", "https", "http")
 SECRET = "@?#"  # what stands beside a user, a password or a signature in an address
 
 
-class Address(type(Path())):
+class Address(type(Path())):  # type: ignore[misc]  # Path itself has no subclasses before Python 3.12
     """The path of the local copy of ``url``, which names nothing until the copy is made. Of paths made from it url is ""."""
 
     url = ""

@@ -145,7 +145,7 @@ class Data:
 @dataclass(frozen=True)
 class TrainingData(Data):
     """A bank, or the text files of the release (see released/rows.py), of which splits and shares are files."""
-    bank: Path | None = key(None, "folder of the feature bank; empty where files is set")
+    bank: Path | None = key(None, "folder of the feature bank; empty where files is set")  # type: ignore[assignment]  # wider
     files: Path | None = key(
         None, "released text files to train on or to retrieve from: a file, a list, a pattern with *, a folder of `convert`")
     val_files: Path | None = key(None, "released text files to evaluate on")

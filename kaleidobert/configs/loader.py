@@ -229,7 +229,7 @@ def _describe(kind: Any) -> str:
         return f"one of {', '.join(map(str, typing.get_args(kind)))}"
     if typing.get_origin(kind) is tuple:
         return f"a list, each {_describe(typing.get_args(kind)[0])}"
-    return f"a mapping of {kind.__name__}" if dataclasses.is_dataclass(kind) else str(kind)
+    return f"a mapping of {kind.__name__}" if isinstance(kind, type) and dataclasses.is_dataclass(kind) else str(kind)
 
 
 def _origin(tree: Any) -> str:
