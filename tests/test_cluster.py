@@ -56,7 +56,7 @@ def test_first_host_of_slurms_lists(nodes, first):
 
 TALK = """
 import sys, time
-from kaleidobert.engines import channel
+from kaleidobert.engines.distributed import channel
 from kaleidobert.engines.distributed.cluster import Cluster
 rank, size, port, then = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4]
 talk = channel.connect(Cluster(rank, size, f"localhost:{port}"), float(sys.argv[5]))
@@ -107,6 +107,6 @@ def test_who_does_not_come_is_named():
     first, = talk("leave", missing=2, seconds=1)
     assert "2 of 3 processes did not come (1, 2)" in first.communicate(timeout=60)[1]
     code = json.dumps(f"localhost:{channel.free_port()}")
-    late = subprocess.run([sys.executable, "-c", "from kaleidobert.engines import channel, cluster; "
+    late = subprocess.run([sys.executable, "-c", "from kaleidobert.engines.distributed import channel, cluster; "
                            f"channel.connect(cluster.Cluster(1, 2, {code}), 0.5)"], cwd=ROOT, text=True, capture_output=True)
     assert "process 1 does not reach process 0" in late.stderr

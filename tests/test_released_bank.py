@@ -129,9 +129,9 @@ def test_two_that_convert_into_one_folder_do_not_meet(tmp_path, monkeypatch):
 
 def test_rows_are_on_the_disk_before_it_says_so(tmp_path, monkeypatch):
     text, events = source(tmp_path), []
-    real, write = os.fsync, bank.files.write_json
+    real, write = os.fsync, bank.io.write_json
     monkeypatch.setattr(os, "fsync", lambda number: (events.append(os.readlink(f"/proc/self/fd/{number}")), real(number)))
-    monkeypatch.setattr(bank.files, "write_json", lambda path, value: (events.append(value.get("rows")), write(path, value)))
+    monkeypatch.setattr(bank.io, "write_json", lambda path, value: (events.append(value.get("rows")), write(path, value)))
     convert(text.paths, text.schema, tmp_path / "made")
     named = [event.rpartition("/")[2] for event in events[: events.index(11)] if isinstance(event, str)]
     assert set(content(tmp_path / "made")) - {"index.json"} <= set(named)

@@ -122,7 +122,7 @@ def test_twice_interrupted_and_a_line_cut_off(world, whole, press, tmp_path):
 def test_a_finished_run_scores_nothing_again(world, whole, press, tmp_path, monkeypatch):
     config = world.config(tmp_path / "run")
     with monkeypatch.context() as patch:
-        patch.setattr(released_files.released_results, "analyse", lambda *arguments: exec("raise KeyboardInterrupt"))
+        patch.setattr(released_files.results, "analyse", lambda *arguments: exec("raise KeyboardInterrupt"))
         assert call("retrieve", config).status == 130  # all is scored, and nothing counted yet
     scored = press(0)
     done = call("retrieve", config)

@@ -198,5 +198,5 @@ def test_files_in_a_folder_that_cannot_be_written_are_read_all_the_same(tmp_path
         raise UserError("cannot write here", str(path))
 
     path = released_data.write(tmp_path, "retrieve", 5)
-    monkeypatch.setattr(index.files, "atomic", refuse)
+    monkeypatch.setattr(index.io, "atomic", refuse)
     assert len(rows_of(path, "retrieve")) == 5 and "counted anew in every run" in capsys.readouterr().out
