@@ -176,7 +176,7 @@ def test_a_matcher_chooses_among_written_captions_and_training_texts(world, runs
         model = matcher(arguments, head, width=24)
         checkpoints.save(world.folder / f"{head}.npz", model, None, models.origin(model, world.bank))
     changes = {"mode": "causal", "init": world.folder / "causal/best.npz", "train": STILL}
-    done = call("caption", world.caption("chosen", **changes, writing=configs.Writing(matcher=world.folder / "contrast.npz")))
+    done = call("caption", world.caption("chosen", **changes, writing=configs.Writing(matcher=world.folder / "dual_encoder.npz")))
     outcome, lines = results(world.folder / "chosen"), written(world.folder / "chosen")
     assert done.status == 0 and f"{outcome['share_found']:.1%} of the captions are texts of training products" in done.out
     assert outcome["share_found"] == np.mean([line["found"] for line in lines]) > 0
