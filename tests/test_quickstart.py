@@ -84,11 +84,15 @@ def test_commands_run_in_the_folder_of_the_configurations_and_keep_their_status(
     assert quickstart._call([sys.executable, "-c", "import os; os.kill(os.getpid(), 15)"]) == 128 + 15
 
 
+HEEDED = "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell that starts tests in the background has it ignored
+
+
 def test_an_interrupt_waits_for_the_command_that_keeps_what_it_has(tmp_path):
     """The terminal sends the signal to both; the command takes its time, and no other one is begun."""
-    (tmp_path / "step.py").write_text("import pathlib, time\npathlib.Path('begun').touch()\ntry:\n    time.sleep(60)\n"
+    (tmp_path / "step.py").write_text("import pathlib, signal, time\n" + HEEDED + "pathlib.Path('begun').touch()\n"
+                                      "try:\n    time.sleep(60)\n"
                                       "except KeyboardInterrupt:\n    time.sleep(1)\n    pathlib.Path('kept').touch()\n")
-    code = ("import sys\nfrom kaleidobert.app_zoo import quickstart\nfrom kaleidobert.configs import packaged\n"
+    code = ("import signal, sys\n" + HEEDED + "from kaleidobert.app_zoo import quickstart\nfrom kaleidobert.configs import packaged\n"
             "packaged.FOLDER = packaged.Path('configs').absolute()\n"
             "quickstart.commands = lambda reduced: [('== a', ['step']), ('== b', ['step'])]\nsys.exit(quickstart.run())\n")
     variables = os.environ | {"PYTHONPATH": str(ROOT)}
