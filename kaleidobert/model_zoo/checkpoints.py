@@ -21,7 +21,7 @@ from kaleidobert.errors import UserError
 from kaleidobert.io import atomic
 from kaleidobert.model_zoo.stored import LazyArray
 
-FORMAT = 1
+FORMAT = 2  # 1: variables and settings under their former names
 META = "__meta__"
 GENERATOR = "/seed_generator_state"  # how the path of a dropout generator's state ends
 LOSS_SCALE = "optimizer/loss_scale/"  # of float16, which a run finds anew
@@ -74,7 +74,7 @@ def read(path: str | Path, wants: Callable[[str], bool]) -> tuple[dict[str, Any]
     except Exception as error:  # zipfile, zlib, numpy and json raise many kinds over a damaged file
         raise UserError(f"cannot be read ({error})", where, "a complete checkpoint (.npz)", "use an earlier one") from error
     if not isinstance(meta, dict) or meta.get("format") != FORMAT:
-        raise UserError("is not in this program's format", where, f"format {FORMAT}")
+        raise UserError("is not in this program's format", where, f"format {FORMAT}", "make it anew: the names in older ones are others")
     for name in set(meta.get("bfloat16", ())) & set(arrays):
         import ml_dtypes  # comes with either backend; needed for pure bfloat16 models only
 
