@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from tests.servers import SECRETS, serving
+from tests.support.servers import SECRETS, serving
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from kaleidobert.configs import Sampling
 from kaleidobert.datasets.bank import alignment as alignments
 from kaleidobert.datasets.sampling.pretraining import PretrainSampler
 from kaleidobert.preprocessors import alignment_generator
-from tests.tiny import tiny_bank
+from tests.support.tiny import tiny_bank
 
 pytestmark = pytest.mark.slow
 

@@ -5,7 +5,7 @@ import pytest
 from kaleidobert import levels as kaleido
 from kaleidobert.errors import UserError
 from kaleidobert.levels import KALEIDO, KaleidoLevel
-from tests.tables import ALL
+from tests.support.tables import ALL
 
 
 def test_the_paper_has_55_patches_and_74_vectors():

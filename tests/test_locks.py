@@ -18,13 +18,13 @@ from kaleidobert.datasets.bank import alignment
 from kaleidobert.datasets.bank.bank import Bank
 from kaleidobert.engines.run_folder import Run, check_folder, read_metrics
 from kaleidobert.errors import UserError
-from tests.apps_data import TRAIN, World, call, refused
-from tests.locking import holding
-from tests.tables import TWO
-from tests.test_alignments import write
-from tests.test_distribution import ROOT
-from tests.test_runs import config
-from tests.tiny import tiny_bank, tiny_catalogue
+from tests.datasets.test_alignment import write
+from tests.engines.test_distribution import ROOT
+from tests.engines.test_run_folder import config
+from tests.support.apps_data import TRAIN, World, call, refused
+from tests.support.locking import holding
+from tests.support.tables import TWO
+from tests.support.tiny import tiny_bank, tiny_catalogue
 
 pytestmark = pytest.mark.slow
 

@@ -248,7 +248,7 @@ def test_the_environment_is_no_script_of_its_own(project, shell):
 
 
 def test_the_quickstart_enters_the_environment_and_calls_the_command(project, shell, tmp_path):
-    """The commands of the quickstart itself: tests/test_quickstart.py."""
+    """The commands of the quickstart itself: tests/app_zoo/test_quickstart.py."""
     for words in ([], ["--reduced"]):
         done = project.call([*shell, str(project.root / "scripts/quickstart.sh"), *words], tmp_path)
         assert done.returncode == 0 and not done.stderr

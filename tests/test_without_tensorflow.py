@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from kaleidobert.model_zoo import checkpoints
-from tests.test_distribution import python
+from tests.engines.test_distribution import python
 
 pytestmark = pytest.mark.slow
 
@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def test_commands_run_without_tensorflow(tmp_path):
-    words = [python("jax"), "-m", "tests.without_tensorflow", str(tmp_path)]
+    words = [python("jax"), "-m", "tests.support.without_tensorflow", str(tmp_path)]
     variables = os.environ | {"KERAS_BACKEND": "jax", "CUDA_VISIBLE_DEVICES": "-1"}
     done = subprocess.run(words, cwd=ROOT, text=True, capture_output=True, env=variables)
     assert done.returncode == 0, done.stderr[-3000:]

@@ -2,7 +2,7 @@
 
 With S positions (text and patches), H the hidden size, I the intermediate one and A heads, a block keeps for the way back so many arrays
 of [S, H], of [S, I] and of [A, S, S]; while it is computed backwards, one block more. The numbers of arrays are rounded from the growth
-of the largest resident size with the batch; they are right within TOLERANCE where that was measured (tests/test_step_memory.py).
+of the largest resident size with the batch; they are right within TOLERANCE where that was measured (tests/app_zoo/test_step_memory.py).
 """
 
 import os

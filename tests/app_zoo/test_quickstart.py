@@ -1,0 +1,106 @@
+"""``kaleidobert quickstart``: its commands in their order, where they run, what ends it; the script: tests/test_scripts.py."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from kaleidobert import cli, configs
+from kaleidobert.app_zoo import quickstart
+from kaleidobert.configs import packaged
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def called(monkeypatch):
+    """The command lines that would have run, and the statuses that they are to have."""
+    lines, statuses = [], {}
+    monkeypatch.setattr(quickstart, "_call", lambda words: lines.append(words) or statuses.get(len(lines), 0))
+    return lines, statuses
+
+
+@pytest.mark.parametrize("words, folder", [([], "runs/quickstart"), (["--reduced"], "runs/quickstart_reduced")])
+def test_it_goes_through_its_commands(called, capsys, words, folder):
+    lines, _ = called
+    assert cli.main(["quickstart", *words]) == 0
+    assert all(line[:3] in ([sys.executable, "-m", "kaleidobert.cli"], [sys.executable, "-m", "kaleidobert.app_zoo.summary"])
+               for line in lines)
+    assert [line[3] for line in lines if line[2] == "kaleidobert.cli"] == [
+        "synthesize", "records", "align", "pretrain", "classify", "classify", "retrieve", "retrieve", "caption", "inspect", "tables"]
+    assert lines[-2][2:] == ["kaleidobert.app_zoo.summary", folder] and lines[-1][3:] == ["tables", folder, f"out={folder}"]
+    assert (lines[0][4:] == ["quickstart/synthesize"]) == (not words)
+    assert all(word.count("=") <= 1 and " " not in word for line in lines for word in line[3:])
+    headings = [line for line in capsys.readouterr().out.splitlines() if line]
+    assert headings == [f"== {name}" for name in ("synthesize", "records", "align", "pretrain", "cat", "subcat", "i2t", "t2i", "caption",
+                                                  "inspect")]
+
+
+@pytest.mark.parametrize("reduced", [False, True])
+def test_every_command_has_its_configuration_and_reads_what_the_ones_before_wrote(reduced, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    runs = ROOT / (quickstart.REDUCED_FOLDER if reduced else quickstart.FOLDER)
+    found = {step.name: configs.load(cli.COMMANDS[step.command][0], step.words(reduced)[1], step.words(reduced)[2:])
+             for step in quickstart.STEPS}
+    assert list(found) == ["synthesize", "records", "align", "pretrain", "cat", "subcat", "i2t", "t2i", "caption", "inspect"]
+    assert found["synthesize"].catalogue == runs / "catalogue" and found["records"].bank == runs / "bank"
+    assert found["records"].source.table == found["inspect"].source.table == runs / "catalogue/products.jsonl"
+    assert all(found[name].data.bank == runs / "bank" for name in list(found)[2:])
+    assert all(found[name].run == runs / ("pages" if name == "inspect" else name) for name in list(found)[2:])
+    assert {found[name].init for name in ("cat", "subcat", "i2t", "caption")} == {runs / "pretrain/best.npz"}
+    assert found["t2i"].init == runs / "i2t/best.npz" and found["inspect"].checkpoint == runs / "pretrain/best.npz"
+    assert found["inspect"].maps == runs / "align/teacher_forced"
+
+
+def test_the_first_command_that_fails_ends_it(called):
+    lines, statuses = called
+    statuses[2] = 9
+    assert cli.main(["quickstart"]) == 9 and len(lines) == 2
+
+
+def test_a_dry_run_prints_the_commands(called, capsys):
+    lines, _ = called
+    assert cli.main(["quickstart", "--reduced", "--dry-run"]) == 0 and not lines
+    out = capsys.readouterr().out.splitlines()
+    assert out[0] == f"in {ROOT}:" and out[1].startswith("kaleidobert synthesize quickstart/synthesize catalogue=runs/quickstart_reduced/")
+    assert len(out) == 1 + len(quickstart.STEPS) + 2
+
+
+@pytest.mark.parametrize("words", [["--reducd"], ["x"], ["--reduced", "x"]])
+def test_other_words_are_refused(called, capsys, words):
+    with pytest.raises(SystemExit) as end:
+        cli.main(["quickstart", *words])
+    assert end.value.code == 2 and "usage:" in capsys.readouterr().err and not called[0]
+
+
+def test_commands_run_in_the_folder_of_the_configurations_and_keep_their_status(tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr(packaged, "FOLDER", tmp_path / "configs")
+    assert quickstart._call([sys.executable, "-c", "import os; print(os.getcwd()); raise SystemExit(3)"]) == 3
+    assert capfd.readouterr().out == f"{tmp_path}\n"
+    assert quickstart._call([sys.executable, "-c", "import os; os.kill(os.getpid(), 15)"]) == 128 + 15
+
+
+HEEDED = "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell that starts tests in the background has it ignored
+
+
+def test_an_interrupt_waits_for_the_command_that_keeps_what_it_has(tmp_path):
+    """The terminal sends the signal to both; the command takes its time, and no other one is begun."""
+    (tmp_path / "step.py").write_text("import pathlib, signal, time\n" + HEEDED + "pathlib.Path('begun').touch()\n"
+                                      "try:\n    time.sleep(60)\n"
+                                      "except KeyboardInterrupt:\n    time.sleep(1)\n    pathlib.Path('kept').touch()\n")
+    code = ("import signal, sys\n" + HEEDED + "from kaleidobert.app_zoo import quickstart\nfrom kaleidobert.configs import packaged\n"
+            "packaged.FOLDER = packaged.Path('configs').absolute()\n"
+            "quickstart.commands = lambda reduced: [('== a', ['step']), ('== b', ['step'])]\nsys.exit(quickstart.run())\n")
+    variables = os.environ | {"PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, env=variables, stdout=subprocess.PIPE, text=True,
+                               start_new_session=True)
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "begun").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGINT)
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 130 and (tmp_path / "kept").exists() and "== a" in out and "== b" not in out

@@ -1,0 +1,102 @@
+"""Several devices and micro-batches give the steps of one device; overflow of float16; what is refused."""
+
+import json
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).resolve().parents[2]
+CASES = {
+    "one": {},
+    "accumulated": {"gradient_accumulation_steps": 4},
+    "four": {"devices": 4},
+    "both": {"devices": 2, "gradient_accumulation_steps": 2},
+    "unclipped": {"clip": 0},
+    "half": {"precision": "mixed_float16", "blow_up": 1, "count": 4},
+    "half, both": {"precision": "mixed_float16", "blow_up": 1, "count": 4, "devices": 2, "gradient_accumulation_steps": 2},
+    "dropout": {"devices": 2, "dropout": 0.3, "precision": "mixed_float16", "gradient_accumulation_steps": 2},
+    "dropout, resumed": {"devices": 2, "dropout": 0.3, "precision": "mixed_float16", "gradient_accumulation_steps": 2, "halt": 2},
+    "masks": {"masks": {"devices": 2}},
+    "uneven": {"devices": 2, "gradient_accumulation_steps": 3},
+    "too many": {"devices": 5},
+    "whole": {"whole": True, "gradient_accumulation_steps": 2},
+}
+BACKENDS = ["tensorflow", "jax"]
+
+
+def python(backend: str, asked: bool = False) -> str:
+    """An interpreter that has the backend: this one, or for JAX that of KALEIDO_JAX_PYTHON; asked: only the latter, as it takes minutes."""
+    if asked and backend == "jax" and "KALEIDO_JAX_PYTHON" not in os.environ:
+        pytest.skip("takes minutes: set KALEIDO_JAX_PYTHON to an interpreter that has JAX")
+    found = os.environ.get("KALEIDO_JAX_PYTHON", sys.executable) if backend == "jax" else sys.executable
+    code = f"import importlib.util, sys; sys.exit(importlib.util.find_spec({backend!r}) is None)"
+    if subprocess.run([found, "-c", code]).returncode:
+        pytest.skip(f"{backend} is not installed (KALEIDO_JAX_PYTHON names another interpreter)")
+    return found
+
+
+@pytest.fixture(scope="module", params=BACKENDS)
+def cases(request) -> dict:
+    """What tests.support.parallel_steps found, by the name of the case."""
+    run = subprocess.run(
+        [python(request.param), "-m", "tests.support.parallel_steps", json.dumps(list(CASES.values()))],
+        cwd=ROOT,
+        text=True,
+        capture_output=True,
+        env=os.environ | {"KERAS_BACKEND": request.param, "CUDA_VISIBLE_DEVICES": "-1"},
+    )
+    assert run.returncode == 0, run.stderr[-3000:]
+    return {"backend": request.param} | dict(zip(CASES, json.loads(run.stdout.splitlines()[-1])))
+
+
+@pytest.mark.parametrize("name", ["accumulated", "four", "both"])
+def test_the_steps_of_one_device(cases, name):
+    one, other = cases["one"], cases[name]
+    assert one["names"] == other["names"] and len(one["losses"]) == 3
+    for mine, theirs in zip(one["losses"], other["losses"]):
+        assert theirs == pytest.approx(mine, rel=2e-5)
+    assert other["states"][-1] == pytest.approx(one["states"][-1], rel=1e-4, abs=1e-7)
+
+
+def test_clipping_comes_after_the_sum(cases):
+    """It makes a difference here, so equal steps above mean that the parts were not clipped one by one."""
+    one, unclipped = cases["one"], cases["unclipped"]
+    assert one["losses"][0]["gradient_norm"] > 0.2 == 4 * 0.05 and one["losses"][0] == unclipped["losses"][0]
+    assert one["states"][0] != unclipped["states"][0]
+
+
+@pytest.mark.parametrize("name", ["half", "half, both"])
+def test_overflow_skips_the_step_and_training_goes_on(cases, name):
+    case = cases[name]
+    assert [math.isfinite(row["gradient_norm"]) for row in case["losses"]] == [True, False, True, True]
+    assert all(math.isfinite(row["loss"]) for row in case["losses"])
+    kept = [k for k, name in enumerate(case["names"]) if not name.endswith(("dynamic_scale", "step_counter"))]
+    states = [[state[k] for k in kept] for state in case["states"]]
+    assert states[0] == states[1] != states[2] != states[3]
+    assert [row["loss_scale"] for row in case["losses"]] == [2**15, 2**40, 2**10, 2**10] and case["losses"][1]["scale_behind"] == 2**39
+    for mine, theirs in zip(cases["half"]["losses"], case["losses"]):
+        assert theirs["loss"] == pytest.approx(mine["loss"], rel=2e-3)
+    assert case["losses"][0]["gradient_norm"] == pytest.approx(cases["one"]["losses"][0]["gradient_norm"], rel=1e-2)
+
+
+def test_resuming_on_several_devices_is_exact(cases):
+    assert cases["dropout"]["losses"] == cases["dropout, resumed"]["losses"]
+    assert cases["dropout"]["states"] == cases["dropout, resumed"]["states"]
+    assert cases["dropout"]["losses"] != cases["half"]["losses"][:3]
+
+
+def test_devices_draw_masks_of_their_own(cases):
+    one, other = cases["masks"]
+    assert one != other and 0 in one and 2 in one
+
+
+def test_refusals(cases):
+    assert "8 rows, which cannot be split over 2 devices and 3 micro-batches" in cases["uneven"]["error"]
+    assert "train.devices is 5" in cases["too many"]["error"] and "with 4 CPU device(s)" in cases["too many"]["error"]
+    assert "compares all examples of a batch" in cases["whole"]["error"]
