@@ -62,7 +62,10 @@ def untrained(monkeypatch, unplotted):
 
 @pytest.fixture
 def full_disk(monkeypatch):
-    """A function: from now on nothing can be written to files whose names hold ``part`` and end in ``ending``."""
+    """A function: from now on nothing can be written to files whose names hold ``part`` and end in ``ending``.
+
+    With ".data-" TensorFlow, which does not write by ``open``, cannot write a checkpoint either.
+    """
     real = builtins.open
 
     class Full:
@@ -81,7 +84,14 @@ def full_disk(monkeypatch):
         def write(self, data):
             raise OSError(errno.ENOSPC, "No space left on device")
 
+    def save(prefix, **arguments):
+        import tensorflow
+
+        raise tensorflow.errors.ResourceExhaustedError(None, None, f"{prefix}.data-00000-of-00001; No space left on device")
+
     def fill(part: str = "", ending: str = ".tmp") -> None:
+        if part == ".data-":
+            monkeypatch.setattr("tensorflow.raw_ops.SaveV2", save)
         def opened(name, mode="r", *arguments, **named):
             file = real(name, mode, *arguments, **named)
             return Full(file) if part in str(name) and str(name).endswith(ending) and set(mode) & {"w", "a"} else file

@@ -1,18 +1,23 @@
-"""Read a TensorFlow checkpoint (V2, "tensor bundle") with numpy alone, so that released weights load without TensorFlow.
+"""TensorFlow checkpoints (V2, "tensor bundle"): reading needs numpy alone, writing needs TensorFlow.
 
 Layout: ``<prefix>.index`` is a sorted string table whose values are small protocol buffers: where a tensor lies in which
 ``<prefix>.data-xxxxx-of-yyyyy``, its type, shape and checksum. Every block and tensor carries a masked CRC-32C.
 """
 
+import errno
 import math
+import os
 import struct
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from kaleidobert import io
 from kaleidobert.configs.addresses import written
 from kaleidobert.errors import UserError
 from kaleidobert.model_zoo.stored import LazyArray
@@ -257,6 +262,63 @@ def _varint(data: bytes, position: int) -> tuple[int, int]:
         if byte < 0x80:
             return value, position
         shift += 7
+
+
+# --- Writing
+
+
+def files_of(prefix: str | Path) -> list[Path]:
+    """The two files of a checkpoint with one data file."""
+    return [Path(f"{prefix}.index"), Path(f"{prefix}.data-00000-of-00001")]
+
+
+def latest(prefix: str | Path) -> str:
+    """The content of the file ``checkpoint``, in which TensorFlow looks up the latest checkpoint of a folder."""
+    name = "".join(chr(byte) if 32 <= byte < 127 and byte not in b'"\\' else f"\\{byte:03o}" for byte in Path(prefix).name.encode())
+    return f'model_checkpoint_path: "{name}"\nall_model_checkpoint_paths: "{name}"\n'
+
+
+def require_tensorflow(prefix: str | Path) -> Any:
+    """The module tensorflow; UserError where it is not installed."""
+    try:
+        import tensorflow
+    except ImportError:
+        raise UserError("a TensorFlow 1 checkpoint is written by TensorFlow, which is not installed", str(prefix), "tensorflow",
+                        "run this command where TensorFlow is installed: pip install tensorflow") from None
+    return tensorflow
+
+
+def write(prefix: str | Path, arrays: Mapping[str, np.ndarray | LazyArray]) -> None:
+    """Writes <prefix>.index, <prefix>.data-00000-of-00001 and the file ``checkpoint``, replacing what was there.
+
+    TensorFlow's own SaveV2 makes the files, in a folder beside them; it needs all arrays in memory at once. Each file appears
+    complete or not at all, the index after the data. Raises UserError where TensorFlow is missing, for an array that is not of
+    plain numbers, and where the disk is full or refuses.
+    """
+    tf = require_tensorflow(prefix)
+    index_path, data_path = files_of(prefix)
+    names, tensors = sorted(arrays, key=str.encode), []  # the released files hold their tensors in this order
+    with io.explained(index_path), tf.device("CPU"):
+        for name in names:
+            array = np.asarray(arrays[name])
+            if array.dtype.newbyteorder("<") not in DTYPES.values():
+                raise UserError(f"{name} is of type {array.dtype}", str(prefix), "plain numbers")
+            # a copy that TensorFlow borrows: tf.constant takes 1.7 times the memory
+            tensors.append(tf.experimental.dlpack.from_dlpack(np.array(array, array.dtype.newbyteorder("="), order="C").__dlpack__()))
+            del array
+        index_path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{index_path.name}.", suffix=".tmp", dir=index_path.parent) as folder:
+            work = Path(folder) / Path(prefix).name
+            try:
+                tf.raw_ops.SaveV2(prefix=str(work), tensor_names=names, shape_and_slices=[""] * len(names), tensors=tensors)
+            except tf.errors.OpError as error:
+                full = isinstance(error, tf.errors.ResourceExhaustedError)
+                raise OSError(errno.ENOSPC if full else errno.EIO, error.message) from error
+            for made, path in reversed(list(zip(files_of(work), (index_path, data_path)))):
+                with open(made, "rb") as file:
+                    os.fsync(file.fileno())
+                os.replace(made, path)
+    io.write_text(index_path.with_name("checkpoint"), latest(prefix))
 
 
 # --- Which TensorFlow 1 checkpoint a path means: people name its folder, or one of its files

@@ -10,7 +10,7 @@ from kaleidobert.losses import tasks
 from kaleidobert.model_zoo import checkpoints
 from kaleidobert.model_zoo.kaleidobert import rebuild
 from kaleidobert.released import checkpoints as released
-from kaleidobert.released import tf_checkpoint, tf_checkpoint_writer
+from kaleidobert.released import tf_checkpoint
 from tests.released.test_checkpoints import CHECKPOINTS
 from tests.released.test_golden import check_loss
 from tests.support import golden_data as data
@@ -24,7 +24,7 @@ FINE_TUNED = [name for name in CHECKPOINTS if "G3" in name]
 
 
 def files(prefix: Path) -> list[bytes]:
-    return [path.read_bytes() for path in (*tf_checkpoint_writer.files_of(prefix), prefix.with_name("checkpoint"))]
+    return [path.read_bytes() for path in (*tf_checkpoint.files_of(prefix), prefix.with_name("checkpoint"))]
 
 
 @pytest.mark.parametrize("name", CHECKPOINTS)
@@ -92,10 +92,10 @@ def test_the_state_of_adam_is_never_dropped_silently(tmp_path):
 
 def test_an_adam_with_other_numbers(tmp_path):
     arrays = tf_checkpoint.read(data.GOLDEN / "G1/ckpt_step3/model.ckpt-3")
-    tf_checkpoint_writer.write(tmp_path / "a", arrays | {"beta2_power": np.float32(0.999**4)})
+    tf_checkpoint.write(tmp_path / "a", arrays | {"beta2_power": np.float32(0.999**4)})
     outcome = convert(tmp_path / "a", tmp_path / "a.npz", "optimizer=true", f"model={data.GOLDEN / 'G1/config.json'}")
     assert outcome.status == 0 and "beta2_power is 0.996006, not 0.98^4: it was trained with another beta" in outcome.out
     lost = f"{FIRST}bert/position_dense/Adam"
-    tf_checkpoint_writer.write(tmp_path / "b", {name: array for name, array in arrays.items() if name != lost})
+    tf_checkpoint.write(tmp_path / "b", {name: array for name, array in arrays.items() if name != lost})
     words = ["optimizer=true", f"model={data.GOLDEN / 'G1/config.json'}"]
     refused(convert(tmp_path / "b", tmp_path / "b.npz", *words), r"- bert/position_dense/Adam float\[5, 48\]")

@@ -10,7 +10,7 @@ import pytest
 from kaleidobert.levels import KALEIDO
 from kaleidobert.model_zoo import checkpoints
 from kaleidobert.model_zoo.kaleidobert import Pretrainer, rebuild
-from kaleidobert.released import tf_checkpoint_writer
+from kaleidobert.released import tf_checkpoint
 from kaleidobert.released.names import is_bert, name_map, text_names
 from tests.support.apps_data import SIZES, World, call, refused
 from tests.support.checkpoint_data import npz
@@ -53,7 +53,7 @@ def bert(tmp_path) -> tuple[Path, dict[str, np.ndarray]]:
 
 
 def save(prefix: Path, arrays: dict[str, np.ndarray], **config) -> Path:
-    tf_checkpoint_writer.write(prefix, arrays)
+    tf_checkpoint.write(prefix, arrays)
     prefix.with_name("bert_config.json").write_text(json.dumps(CONFIG | config))
     return prefix
 

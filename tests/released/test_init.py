@@ -13,7 +13,7 @@ from kaleidobert.errors import UserError
 from kaleidobert.levels import KALEIDO
 from kaleidobert.model_zoo import checkpoints
 from kaleidobert.model_zoo.kaleidobert import Classifier
-from kaleidobert.released import any_checkpoint, tf_checkpoint, tf_checkpoint_writer
+from kaleidobert.released import any_checkpoint, tf_checkpoint
 from kaleidobert.released import checkpoints as released
 from tests.released.test_checkpoints import CHECKPOINTS
 from tests.support import golden_data as data
@@ -88,7 +88,7 @@ def test_what_does_not_fit_is_refused(world, tmp_path, name):
     (tmp_path / "a/config.json").unlink()
     refused(call(name, world.config(name, "unfit", init=tmp_path / "a/b")), "there is no config.json beside it")
     damaged = Path(shutil.copytree(world.prefix.parent, tmp_path / "g")) / world.prefix.name
-    path = tf_checkpoint_writer.files_of(damaged)[1]
+    path = tf_checkpoint.files_of(damaged)[1]
     path.write_bytes(path.read_bytes()[:-2])
     refused(call(name, world.config(name, "unfit", init=damaged)), "ends after")
     assert not (world.folder / "unfit").exists()

@@ -8,7 +8,7 @@ import numpy as np
 from kaleidobert.model_zoo import checkpoints
 from kaleidobert.model_zoo.kaleidobert import Pretrainer
 from kaleidobert.released import checkpoints as released
-from kaleidobert.released import tf_checkpoint_writer
+from kaleidobert.released import tf_checkpoint
 from kaleidobert.released.config import config_json
 from tests.support.network_data import backbone
 
@@ -37,7 +37,7 @@ def write(prefix: Path, arrays: dict[str, np.ndarray] | None = None, **config) -
     """A TensorFlow 1 checkpoint, by default of a small model at step 7, and its config.json with some keys changed."""
     model = small()
     arrays = {**released.export_weights(model), "global_step": np.array(7)} if arrays is None else arrays
-    tf_checkpoint_writer.write(prefix, arrays)
+    tf_checkpoint.write(prefix, arrays)
     values = {key: value for key, value in (config_json(model.backbone) | config).items() if value is not None}
     prefix.with_name("config.json").write_text(json.dumps(values))
     return prefix

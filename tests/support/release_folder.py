@@ -12,7 +12,7 @@ import numpy as np
 
 from kaleidobert.levels import KALEIDO
 from kaleidobert.model_zoo.kaleidobert import Backbone, Pretrainer
-from kaleidobert.released import checkpoints, tf_checkpoint_writer, writer
+from kaleidobert.released import checkpoints, tf_checkpoint, writer
 from kaleidobert.released.config import config_json
 from kaleidobert.remote import manifests
 from tests.support import released_data
@@ -64,7 +64,7 @@ def checkpoint(root: Path, sizes: dict[str, int] = SMALL, slots: bool = True) ->
     state = {f"{name}{slot}": np.zeros_like(array) for name, array in weights.items() for slot in ("/Adam", "/Adam_1") if slots}
     powers = {name: np.float32(0) for name in ("beta1_power", "beta2_power") if slots}
     prefix = root / f"checkpoint/pretrained/kaleidobert.ckpt-{STEP}"
-    tf_checkpoint_writer.write(prefix, {**weights, **state, **powers, "global_step": np.array(STEP, np.int64)})
+    tf_checkpoint.write(prefix, {**weights, **state, **powers, "global_step": np.array(STEP, np.int64)})
     prefix.with_name("checkpoint").unlink()  # the release has none
     prefix.with_name(f"{prefix.name}.meta").write_bytes(b"\n\0graph")
     values = {key: value for key, value in config_json(backbone).items() if key != "text_seq_len"}  # that one is ours

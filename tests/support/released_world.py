@@ -8,7 +8,7 @@ import numpy as np
 from kaleidobert.app_zoo import models
 from kaleidobert.levels import KALEIDO
 from kaleidobert.model_zoo.kaleidobert import pretrainer
-from kaleidobert.released import checkpoints, tf_checkpoint_writer
+from kaleidobert.released import checkpoints, tf_checkpoint
 from kaleidobert.released.config import config_json
 from tests.support.apps_data import SIZES, TRAIN, World
 from tests.support.tiny import tiny_bank
@@ -23,7 +23,7 @@ class Released(World):
         self.prefix = self.save(folder / "tf1/model.ckpt-5", checkpoints.export_weights(self.model))
 
     def save(self, prefix: Path, arrays: dict, **config) -> Path:
-        tf_checkpoint_writer.write(prefix, {**arrays, "global_step": np.array(5)})
+        tf_checkpoint.write(prefix, {**arrays, "global_step": np.array(5)})
         prefix.with_name("config.json").write_text(json.dumps(config_json(self.model.backbone) | config))
         return prefix
 

@@ -17,7 +17,7 @@ from kaleidobert.errors import UserError
 from kaleidobert.model_zoo import checkpoints
 from kaleidobert.model_zoo.kaleidobert import Classifier, Pretrainer, TaskModel, rebuild
 from kaleidobert.model_zoo.stored import LazyArray
-from kaleidobert.released import any_checkpoint, optimizer, tf_checkpoint, tf_checkpoint_writer
+from kaleidobert.released import any_checkpoint, optimizer, tf_checkpoint
 from kaleidobert.released import bert as bert_start
 from kaleidobert.released import checkpoints as released
 from kaleidobert.released.config import beside, config_json, vocabulary_sha256
@@ -136,6 +136,7 @@ def _from_bert(config: ConvertConfig, prefix: Path) -> Plan:
 
 
 def _to_released(config: ConvertConfig, path: Path) -> Plan:
+    tf_checkpoint.require_tensorflow(config.target)
     meta = any_checkpoint.load_meta(path)
     model = rebuild(meta, "float32")
     if not isinstance(model, TaskModel):
@@ -161,8 +162,8 @@ def _to_released(config: ConvertConfig, path: Path) -> Plan:
         lines.append("+ the state of the optimiser: left out; optimizer=true takes it along")
     content = json.dumps(config_json(model.backbone), indent=2) + "\n"
     small |= {config.target.with_name("config.json"): content.encode(),
-              config.target.with_name("checkpoint"): tf_checkpoint_writer.state(config.target).encode()}
-    return Plan(lines, lambda: tf_checkpoint_writer.write(config.target, arrays), small)
+              config.target.with_name("checkpoint"): tf_checkpoint.latest(config.target).encode()}
+    return Plan(lines, lambda: tf_checkpoint.write(config.target, arrays), small)
 
 
 def _task(config: ConvertConfig, meta: dict, model: TaskModel, path: Path) -> str:
@@ -185,4 +186,4 @@ def _model_file(config: ConvertConfig, prefix: Path, names: list[str] | tuple[st
 
 
 def _targets(target: Path) -> list[Path]:
-    return [target] if target.suffix == OURS else tf_checkpoint_writer.files_of(target)
+    return [target] if target.suffix == OURS else tf_checkpoint.files_of(target)
