@@ -1,8 +1,9 @@
-"""Unpacking archives that nobody vouches for: tar, tar.gz, tar.bz2, tar.xz and zip.
+"""Unpacking of untrusted archives: tar, tar.gz, tar.bz2, tar.xz and zip.
 
-Into the folder come regular files and folders, nothing else, and the folder appears complete or not at all. An archive is refused as a
-whole where a member has an absolute path or "..", is a device, is a link to anything but a file of the same archive, or where it
-holds more files or bytes than the limits. Inner links become hard links, so that no link can ever lead out of the folder.
+The folder receives regular files and folders, nothing else, and appears complete or not at all. An archive is refused as a whole
+where a member has an absolute path or "..", where tarfile's data filter refuses it (devices, links that leave the folder), where a
+link leads to anything but a file of the same archive, or where there are more files or bytes than the limits. Links become hard
+links, so that none can ever leave the folder.
 """
 
 import bz2
@@ -26,7 +27,7 @@ from kaleidobert.errors import UserError
 
 
 class Stream(Protocol):
-    """What is read of an archive, compressed or not."""
+    """The file methods that reading an archive needs; compressed files have them too."""
 
     def read(self, size: int, /) -> bytes: ...
 
@@ -36,8 +37,9 @@ class Stream(Protocol):
 
 
 CHUNK = 1 << 20
-MOST_AT_ONCE = 1 << 20  # bytes of a tar header; one that wants to be larger is an attack on the memory
-MOST_LINKS_IN_A_CHAIN = 8
+MAX_HEADER = 1 << 20  # bytes of a tar header; a larger one is an attack on the memory
+MAX_CHAINED_LINKS = 8
+MAX_LINK = 4096  # bytes of the target of a link in a zip
 COMPRESSIONS: dict[bytes, Callable[[BinaryIO], Stream]] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\x00": lzma.open}
 BROKEN = (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile, UnicodeError, RuntimeError,
           NotImplementedError, ValueError)
@@ -45,25 +47,17 @@ BROKEN = (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, lzma.LZMAE
 
 @dataclass(frozen=True)
 class Limits:
-    """What an archive may hold. files: members; total: bytes unpacked, 0 = 100 times the archive's size, but at least 1 GiB."""
+    """Limits of an archive. files: members; total: bytes unpacked, 0 = 100 times the archive's size, but at least 1 GiB."""
 
     files: int = 1_000_000
     total: int = 0
 
 
-@dataclass(frozen=True)
-class Member:
-    """A file, a folder or a link. name: as safe_name gives it; target: of a link; open: the bytes of a file."""
-
-    name: PurePosixPath
-    kind: str  # file | folder | link
-    size: int = 0
-    target: str = ""
-    open: Callable[[], IO[bytes]] | None = None
+Contents = Iterator[tuple[tarfile.TarInfo, Callable[[], IO[bytes] | None]]]  # a member, and what opens its content
 
 
 def safe_name(name: str, where: str) -> PurePosixPath:
-    """A relative path that stays below its folder; raises UserError for any other."""
+    """Returns a relative path that stays below its folder; raises UserError for any other."""
     parts = [part for part in name.split("/") if part not in ("", ".")]
     odd = name.startswith("/") or ".." in parts or "\\" in name or "\0" in name or (parts and parts[0][1:2] == ":")
     if odd:
@@ -72,9 +66,9 @@ def safe_name(name: str, where: str) -> PurePosixPath:
 
 
 def unpack(archive: str | Path, folder: str | Path, limits: Limits = Limits(), progress: Callable[[int], None] | None = None) -> Path:
-    """Unpack into ``folder``, which must not exist yet; where all lies in one folder of the archive, that folder becomes it.
+    """Unpacks into ``folder``, which must not exist yet. An archive that holds a single folder becomes that folder.
 
-    progress(bytes) is called as they are written. Raises UserError for what is refused or broken; nothing is left behind then.
+    progress(bytes) is called after every write. Raises UserError where the archive is refused or damaged, and leaves nothing behind.
     """
     archive, folder = Path(archive), Path(folder)
     if folder.exists():
@@ -107,25 +101,42 @@ class _Unpacking:
         self.bytes = 0
 
     def run(self) -> None:
-        links: list[Member] = []
+        links: list[tuple[PurePosixPath, PurePosixPath]] = []  # (name, target)
+        where = str(self.archive)
         with open(self.archive, "rb") as file:
-            reader = _zip_members if file.read(2) == b"PK" else _tar_members
-            for count, member in enumerate(reader(file, str(self.archive))):
+            members = _zip_members(file) if file.read(2) == b"PK" else _tar_members(file)
+            for count, (info, content) in enumerate(members):
                 if count >= self.limits.files:
                     raise self._refused(f"holds more than {self.limits.files:,} files")
-                if member.kind == "folder":
-                    self._place(member, parent=False).mkdir(parents=True, exist_ok=True)
-                elif member.kind == "link":
-                    links.append(member)
+                name = safe_name(info.name, where)
+                self._filter(info)
+                if info.isdir():
+                    (self.work / name).mkdir(parents=True, exist_ok=True)
+                elif info.islnk():
+                    links.append((name, safe_name(info.linkname, where)))
+                elif info.issym():
+                    links.append((name, PurePosixPath(os.path.normpath(name.parent / info.linkname))))
                 else:
-                    self._write(member)
+                    self._write(name, info.size, content)
         self._link(links)
 
-    def _write(self, member: Member) -> None:
-        assert member.open is not None  # of every file
-        path, written = self._place(member), 0
+    def _filter(self, info: tarfile.TarInfo) -> None:
+        """Raises UserError for what tarfile refuses to take from an untrusted archive: links that leave the folder, devices."""
+        try:
+            tarfile.data_filter(info, str(self.work))
+        except tarfile.SpecialFileError:
+            raise UserError(f"holds {info.name!r}, a device or a pipe", str(self.archive), "files and folders",
+                            "use this source no more") from None
+        except (tarfile.AbsoluteLinkError, tarfile.LinkOutsideDestinationError):
+            raise UserError(f"the link {info.name!r} leads out of the folder, to {info.linkname!r}", str(self.archive),
+                            "files and folders", "use this source no more") from None
+
+    def _write(self, name: PurePosixPath, size: int, content: Callable[[], IO[bytes] | None]) -> None:
+        path, written = self._parented(name), 0
         path.unlink(missing_ok=True)  # a later member of the same name replaces the earlier one
-        with member.open() as source, open(path, "xb") as target:
+        source = content()
+        assert source is not None  # of every regular file
+        with source, open(path, "xb") as target:
             while data := source.read(CHUNK):
                 written += len(data)
                 self.bytes += len(data)
@@ -133,30 +144,30 @@ class _Unpacking:
                     raise self._refused(f"holds more than {self.limits.total:,} bytes")
                 target.write(data)
                 self.progress(len(data))
-        if written != member.size:
-            raise EOFError(f"{member.name} has {written:,} of {member.size:,} bytes")
+        if written != size:
+            raise EOFError(f"{name} has {written:,} of {size:,} bytes")
 
-    def _link(self, links: list[Member]) -> None:
-        """Links to files of the archive, chains of links too, whatever their order."""
-        for _ in range(MOST_LINKS_IN_A_CHAIN):
+    def _link(self, links: list[tuple[PurePosixPath, PurePosixPath]]) -> None:
+        """Makes the links, which may form chains, in any order."""
+        for _ in range(MAX_CHAINED_LINKS):
             waiting = []
-            for member in links:
-                target, path = self.work / member.target, self._place(member)
-                if target == path or not target.is_file():
-                    waiting.append(member)
+            for name, target in links:
+                source, path = self.work / target, self._parented(name)
+                if source == path or not source.is_file():
+                    waiting.append((name, target))
                     continue
                 path.unlink(missing_ok=True)
-                os.link(target, path)
+                os.link(source, path)
             links = waiting
         if links:
-            raise self._refused(f"holds a link to what is no file of it ({links[0].name} -> {links[0].target})")
+            raise self._refused(f"holds a link to what is no file of it ({links[0][0]} -> {links[0][1]})")
 
-    def _place(self, member: Member, parent: bool = True) -> Path:
-        path = self.work / member.name
-        if parent and path == self.work:
+    def _parented(self, name: PurePosixPath) -> Path:
+        """The path of a file, whose folder is made."""
+        path = self.work / name
+        if path == self.work:
             raise self._refused("holds a file without a name")
-        if parent:
-            path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         return path
 
     def _refused(self, what: str) -> UserError:
@@ -164,27 +175,27 @@ class _Unpacking:
 
 
 class _Bounded:
-    """A file of which tarfile may read so many bytes as a header; a map of holes in a file goes on until its numbers end."""
+    """A file of which tarfile may read MAX_HEADER bytes for one header: the map of a sparse file has no end of its own."""
 
     def __init__(self, file: Stream):
         self.file, self.seek, self.tell = file, file.seek, file.tell
-        self.left: float = MOST_AT_ONCE
+        self.left: float = MAX_HEADER
 
     def next(self, tar: tarfile.TarFile) -> tarfile.TarInfo | None:
-        """The next member; its content may be of any size."""
-        self.left = MOST_AT_ONCE
+        """Returns the next member, whose content may be of any size."""
+        self.left = MAX_HEADER
         info = tar.next()
         self.left = math.inf
         return info
 
     def read(self, size: int) -> bytes:
         if not 0 <= size <= self.left:
-            raise tarfile.ReadError(f"a header of {size:,} bytes" if size > MOST_AT_ONCE else f"a header beyond {MOST_AT_ONCE:,} bytes")
+            raise tarfile.ReadError(f"a header of {size:,} bytes" if size > MAX_HEADER else f"a header beyond {MAX_HEADER:,} bytes")
         self.left -= size
         return self.file.read(size)
 
 
-def _tar_members(file: BinaryIO, where: str) -> Iterator[Member]:
+def _tar_members(file: BinaryIO) -> Contents:
     file.seek(0)
     start = file.read(8)
     file.seek(0)
@@ -194,17 +205,7 @@ def _tar_members(file: BinaryIO, where: str) -> Iterator[Member]:
     with tarfile.open(fileobj=bounded, mode="r:") as tar:  # type: ignore[call-overload]  # nothing is written
         while (info := bounded.next(tar)) is not None:
             tar.members.clear()  # or a million members stay in memory
-            name = safe_name(info.name, where)
-            if info.isdir():
-                yield Member(name, "folder")
-            elif info.isreg():
-                yield Member(name, "file", info.size, "", partial(_content, tar, info))
-            elif info.islnk():
-                yield Member(name, "link", target=str(safe_name(info.linkname, where)))
-            elif info.issym():
-                yield Member(name, "link", target=_inside(name, info.linkname, where))
-            else:
-                raise UserError(f"holds {info.name!r}, a device or a pipe", where, "files and folders", "use this source no more")
+            yield info, partial(tar.extractfile, info)
         plain.seek(tar.offset)
         if plain.read(512) != bytes(512):  # tarfile takes what it cannot read for the end
             raise EOFError("cut off, or not an archive after some point")
@@ -212,32 +213,18 @@ def _tar_members(file: BinaryIO, where: str) -> Iterator[Member]:
         pass
 
 
-def _content(tar: tarfile.TarFile, info: tarfile.TarInfo) -> IO[bytes]:
-    content = tar.extractfile(info)
-    assert content is not None  # as of every regular file
-    return content
-
-
-def _zip_members(file: BinaryIO, where: str) -> Iterator[Member]:
+def _zip_members(file: BinaryIO) -> Contents:
+    """The members as tarfile would describe them, so that its filter checks both kinds of archives."""
     with zipfile.ZipFile(file) as archive:
-        for info in archive.infolist():
-            name, mode = safe_name(info.filename, where), info.external_attr >> 16
-            if info.is_dir():
-                yield Member(name, "folder")
-            elif stat.S_ISLNK(mode):
-                if info.file_size > 4096:
-                    raise zipfile.BadZipFile(f"a link of {info.file_size:,} bytes")
-                yield Member(name, "link", target=_inside(name, archive.read(info).decode(), where))
-            elif stat.S_IFMT(mode) in (0, stat.S_IFREG):
-                yield Member(name, "file", info.file_size, "", partial(archive.open, info))
-            else:
-                raise UserError(f"holds {info.filename!r}, a device or a pipe", where, "files and folders", "use this source no more")
-
-
-def _inside(name: PurePosixPath, target: str, where: str) -> str:
-    """Where a symbolic link leads, from the archive's own folder; UserError where that is outside."""
-    path = os.path.normpath(name.parent / target)
-    if target.startswith("/") or path.split("/")[0] == "..":
-        raise UserError(f"the link {str(name)!r} leads out of the folder, to {target!r}", where, "files and folders",
-                        "use this source no more")
-    return str(safe_name(path, where))
+        for entry in archive.infolist():
+            info, form = tarfile.TarInfo(entry.filename), stat.S_IFMT(entry.external_attr >> 16)
+            info.size = entry.file_size
+            if entry.is_dir():
+                info.type = tarfile.DIRTYPE
+            elif form == stat.S_IFLNK:
+                if info.size > MAX_LINK:
+                    raise zipfile.BadZipFile(f"a link of {info.size:,} bytes")
+                info.type, info.linkname = tarfile.SYMTYPE, archive.read(entry).decode()
+            elif form not in (0, stat.S_IFREG):
+                info.type = tarfile.CHRTYPE
+            yield info, partial(archive.open, entry)
