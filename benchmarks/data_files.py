@@ -1,4 +1,4 @@
-"""Time reading the released text files (released_files.rows) beside TensorFlow's decode_csv and to_number, the released way."""
+"""Time reading the released text files (released.files.rows) beside TensorFlow's decode_csv and to_number, the released way."""
 
 import argparse
 import os
@@ -12,9 +12,10 @@ import numpy as np
 
 from benchmarks import floors, report
 from kaleidobert.errors import UserError
-from kaleidobert.released import files, numbers, writer
+from kaleidobert.released import files, numbers
 from kaleidobert.released import schema as released_schema
 from kaleidobert.released.schema import Schema
+from tests.support import released_writer
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -38,7 +39,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     machine, schema = report.machine(), released_schema.released("pretrain", feature_size=options.feature_size)
     with tempfile.TemporaryDirectory(prefix="kaleidobert-data-files-") as folder:
         path = Path(folder) / "rows"
-        writer.write(path, schema, [columns(schema, options.rows, options.zeros)], options.digits)
+        released_writer.write(path, schema, [columns(schema, options.rows, options.zeros)], options.digits)
         released = released_reader(path, schema, options.threads)
         compare([row for _, row in files.rows([path], schema)], list(released()), schema)
 

@@ -28,7 +28,6 @@ from benchmarks import fuzz_drawing, fuzz_reference, report
 from benchmarks.fuzz_reference import Refused
 from kaleidobert.errors import UserError
 from kaleidobert.released import files
-from kaleidobert.released import index as released_index
 from kaleidobert.released import numbers as released_numbers
 from kaleidobert.released import schema as released_schema
 from kaleidobert.released.files import Line, Position, Row
@@ -80,8 +79,8 @@ class Fuzz:
     def limits(self, rng: random.Random, longest: int, size: int) -> Iterator[None]:
         """Blocks so small that lines reach over many of them, but few enough in all files together."""
         buffer, block = (max(rng.choice((2, 7, 64, 1 << 16)), size // 500) for _ in range(2))
-        with (mock.patch.object(files, "BUFFER", buffer), mock.patch.object(released_index, "BLOCK", block),
-              mock.patch.object(files, "LONGEST_LINE", longest), mock.patch.object(released_index, "LONGEST_LINE", longest)):
+        with (mock.patch.object(files, "BUFFER", buffer), mock.patch.object(files, "BLOCK", block),
+              mock.patch.object(files, "LONGEST_LINE", longest)):
             yield
 
     @contextlib.contextmanager
@@ -95,7 +94,7 @@ class Fuzz:
               tags: dict[bytes, str]) -> list[tuple[bytes, str, Position]]:
         """Every line by its number, in any order, and its row; returns the lines of files that have no fault as files."""
         told, refused = listed(fuzz_reference.lines(paths, contents, Position(), longest))
-        index, error = attempt(lambda: released_index.Index.scan(paths))
+        index, error = attempt(lambda: files.LineIndex.scan(paths))
         self.agree("Index.scan", error, refused)
         if refused:
             return told

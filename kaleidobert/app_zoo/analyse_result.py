@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from kaleidobert.errors import UserError
 from kaleidobert.evaluators.files import released_results
-from kaleidobert.released import results
+from kaleidobert.released import counting
 
 DIRECTIONS = {"i2t": "i2t", "t2i": "t2i", "img2txt": "i2t", "txt2img": "t2i"}
 
@@ -21,12 +21,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     direction = DIRECTIONS[words[1]]
     try:
-        report = results.analyse(released_results.read(words[0]), direction)
+        report = counting.analyse(released_results.read(words[0]), direction)
     except UserError as error:
         print(f"analyse_result: {error}", file=sys.stderr)
         return 2
-    print(results.show(report.released), end="")
-    print("\n".join(results.lines(report, direction)))
+    print(counting.released_report(report.released), end="")
+    print("\n".join(counting.metric_lines(report, direction)))
     return 0
 
 

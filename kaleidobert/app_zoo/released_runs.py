@@ -21,8 +21,7 @@ from kaleidobert.levels import KaleidoLevel
 from kaleidobert.released import rows as released_rows
 from kaleidobert.released import samplers as released_samplers
 from kaleidobert.released import schema as released_schema
-from kaleidobert.released.bank import FolderRows
-from kaleidobert.released.rows import Rows
+from kaleidobert.released.rows import FolderRows, Rows
 from kaleidobert.released.samplers import FileLabelSampler, FilePretrainSampler, Reader
 
 SAMPLE = 500  # rows from which the best constant answers are taken, and a scale of features

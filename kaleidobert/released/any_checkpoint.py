@@ -9,7 +9,6 @@ import keras
 from kaleidobert.errors import UserError
 from kaleidobert.model_zoo import checkpoints
 from kaleidobert.released import checkpoints as released_checkpoints
-from kaleidobert.released import optimizer as released_optimizer
 from kaleidobert.released import tf_checkpoint
 
 
@@ -34,7 +33,7 @@ def continue_optimizer(path: str | Path, model: keras.Model, optimizer: keras.op
     """As checkpoints.continue_optimizer; prints what had to be taken on trust of a released one."""
     if not tf_checkpoint.exists(path):
         return checkpoints.continue_optimizer(path, model, optimizer)
-    arrays, remarks = released_optimizer.to_ours(path, model, "pretraining")
+    arrays, remarks = released_checkpoints.import_optimizer(path, model, "pretraining")
     print("\n".join(f"  {remark}" for remark in remarks), end="\n" * bool(remarks))
     return checkpoints.continue_optimizer(path, model, optimizer, arrays)
 

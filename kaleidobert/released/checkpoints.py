@@ -1,23 +1,224 @@
-"""The released TensorFlow 1 checkpoint as one of ours, and the way back; names.py has the names.
+"""Released TensorFlow 1 checkpoints as checkpoints of ours, and ours as released ones.
 
-prefix: the path of a checkpoint without ".index".
+Names: an exact map in both directions. A "bare" name lacks its first component, which the release calls
+"kaleido_bert_pre_trained_model"; other files carry another one that contains "pre_trained_model", or none. The release spells some
+names oddly; they are its format. prefix, in every function: the path of a checkpoint without ".index".
+
+State of Adam, there: "<variable>/Adam" (m), "<variable>/Adam_1" (v), global_step, and the two powers that correct the bias of the
+next step. Here: "optimizer/adam/<path>_momentum", "..._velocity" and "optimizer/adam/iteration".
+
+Google's BERT as the start of pre-training gives its text part; everything else is drawn anew. Its next-sentence head
+(cls/seq_relationship) is left out: its label 0 means "is next" where ours means "no match", so that it would start with the answers
+swapped, and it judged a second sentence, which ours never sees.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import asdict
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from inspect import signature
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from kaleidobert.errors import UserError
+from kaleidobert.io import read_json
+from kaleidobert.levels import KALEIDO, KaleidoLevel
 from kaleidobert.model_zoo import checkpoints
 from kaleidobert.model_zoo.kaleidobert import Backbone, Classifier, Pretrainer, TaskModel
 from kaleidobert.model_zoo.stored import LazyArray
 from kaleidobert.released import tf_checkpoint
-from kaleidobert.released.config import backbone_config, beside, vocabulary_sha256
-from kaleidobert.released.names import COUNTERS, LABELS, SLOTS, TYPE_TABLE, Name, bare, full, is_bert, label_names, name_map
+
+# --- Names
+
+
+A = TypeVar("A", np.ndarray, LazyArray)
+
+PREFIX = "kaleido_bert_pre_trained_model"
+LABELS = ("catepred", "subcatepred")  # fine-tuning tasks; their head is "<task>_dense" outside the first component
+SLOTS = ("/Adam", "/Adam_1")
+COUNTERS = ("beta1_power", "beta2_power", "global_step")
+TYPE_TABLE = "bert/rotation_embeddings/rotation_type_embeddings"
+
+# level: (scope of its embeddings, first word of their names, weights of its head, bias of its head)
+LEVELS = {
+    "rotation": ("rotation", "rotation", "img_rotation/rotation_output_weights", "img_rotation/rotation_output_bias"),
+    "jigsaw": ("jigsaw", "jigsaw", "img_jigsaw/jiasaw_output_weights", "img_jigsaw/jigsaw_output_bias"),
+    "camouflage": ("camouflage", "camouflage", "img_camouflage/camouflage_output_weights",
+                   "img_camouflage/camouflage_output_bias"),
+    "grey": ("greymask", "greymask", "img_greymask/greymask_output_weights", None),
+    "blank": ("blank", "blankmask", "img_blankmask/blanmask_output_weights", None),
+}
+BLOCK = {
+    "attention/query_kernel": "attention/self/query/kernel", "attention/query_bias": "attention/self/query/bias",
+    "attention/key_kernel": "attention/self/key/kernel", "attention/key_bias": "attention/self/key/bias",
+    "attention/value_kernel": "attention/self/value/kernel", "attention/value_bias": "attention/self/value/bias",
+    "attention_output/kernel": "attention/output/dense/kernel", "attention_output/bias": "attention/output/dense/bias",
+    "attention_norm/beta": "attention/output/LayerNorm/beta", "attention_norm/gamma": "attention/output/LayerNorm/gamma",
+    "feed_inner/kernel": "intermediate/dense/kernel", "feed_inner/bias": "intermediate/dense/bias",
+    "feed_output/kernel": "output/dense/kernel", "feed_output/bias": "output/dense/bias",
+    "feed_norm/beta": "output/LayerNorm/beta", "feed_norm/gamma": "output/LayerNorm/gamma",
+}
+TEXT = {  # with the blocks: what BERT has too
+    "text_embedding/word_embeddings": "bert/embeddings/word_embeddings",
+    "text_embedding/position_embeddings": "bert/embeddings/position_embeddings",
+    "text_embedding/token_type_embeddings": "bert/embeddings/token_type_embeddings",
+    "text_embedding/layer_norm/beta": "bert/embeddings/LayerNorm/beta",
+    "text_embedding/layer_norm/gamma": "bert/embeddings/LayerNorm/gamma",
+    "pooler/dense/kernel": "bert/pooler/dense/kernel", "pooler/dense/bias": "bert/pooler/dense/bias",
+    "head_mlm/bias": "cls/predictions/output_bias",
+    "head_mlm/dense/kernel": "cls/predictions/transform/dense/kernel",
+    "head_mlm/dense/bias": "cls/predictions/transform/dense/bias",
+    "head_mlm/layer_norm/beta": "cls/predictions/transform/LayerNorm/beta",
+    "head_mlm/layer_norm/gamma": "cls/predictions/transform/LayerNorm/gamma",
+}
+REST = {"box_projection/kernel": "bert/position_dense", "head_itm/bias": "cls/seq_relationship/output_bias"}
+TRANSPOSED = {"head_itm/kernel": "cls/seq_relationship/output_weights"}  # [classes, inputs] there, [inputs, classes] here
+
+
+@dataclass(frozen=True)
+class Name:
+    """A variable's bare released name, and whether it lies there transposed."""
+
+    bare: str
+    transposed: bool = False
+
+    def turn(self, array: A) -> A:
+        """An array of one side as the other side has it."""
+        return array.T if self.transposed else array
+
+
+def name_map(num_layers: int, levels: Sequence[KaleidoLevel] = KALEIDO) -> dict[str, Name]:
+    """{path in a Pretrainer: Name}, one to one. Raises UserError for levels that the release does not have."""
+    if [(level.name, level.grid, level.pretext) for level in levels] != [(x.name, x.grid, x.pretext) for x in KALEIDO]:
+        raise UserError(f"levels are {[level.name for level in levels]}", "released checkpoint",
+                        f"the release's five: {[level.name for level in KALEIDO]}", "use the standard level table")
+    names = text_names(num_layers) | {path: Name(bare) for path, bare in REST.items()}
+    names |= {path: Name(bare, transposed=True) for path, bare in TRANSPOSED.items()}
+    for level, (scope, word, weights, bias) in LEVELS.items():
+        inner = f"bert/{scope}_embeddings/{word}"
+        names[f"patches_{level}/projector/kernel"] = Name(f"{inner}_projector")
+        names[f"patches_{level}/type_embeddings"] = Name(f"{inner}_type_embeddings")
+        names[f"patches_{level}/layer_norm/beta"] = Name(f"{inner}EmbLayerNorm/beta")
+        names[f"patches_{level}/layer_norm/gamma"] = Name(f"{inner}EmbLayerNorm/gamma")
+        names[f"head_level_{level}/dense/kernel"] = Name(f"cls/{weights}", transposed=bias is not None)
+        if bias:
+            names[f"head_level_{level}/dense/bias"] = Name(f"cls/{bias}")
+    return names
+
+
+def text_names(num_layers: int) -> dict[str, Name]:
+    """The part of ``name_map`` that Google's BERT has under the same names: text embeddings, encoder, pooler, masked words."""
+    names = {path: Name(bare) for path, bare in TEXT.items()}
+    for index in range(num_layers):
+        names |= {f"encoder_{index}/{path}": Name(f"bert/encoder/layer_{index}/{bare}") for path, bare in BLOCK.items()}
+    return names
+
+
+def label_names(task: str) -> dict[str, Name]:
+    """{path in a Classifier: Name} of a fine-tuning head; task: one of LABELS."""
+    return {f"head_label/{part}": Name(f"{task}_dense/{part}") for part in ("kernel", "bias")}
+
+
+def bare_name(name: str) -> str:
+    """A name without the first component that says "pre_trained_model", if it has one."""
+    first, _, rest = name.partition("/")
+    return rest if "pre_trained_model" in first else name
+
+
+def full_name(path: str, name: Name) -> str:
+    """The released name of a variable of ours; a fine-tuning head has no first component."""
+    return name.bare if path.startswith("head_label/") else f"{PREFIX}/{name.bare}"
+
+
+def is_bert(names: Iterable[str]) -> bool:
+    """Whether bare names are those of a BERT, which has text and nothing of pictures."""
+    scopes = [f"bert/{scope}_embeddings/" for scope, *_ in LEVELS.values()]
+    pictures = ("bert/position_dense", "cls/img_", *scopes)
+    names = list(names)
+    return TEXT["text_embedding/word_embeddings"] in names and not any(name.startswith(pictures) for name in names)
+
+
+# --- config.json and vocab.txt
+
+
+SIZES = {"vocab_size": "vocabulary_size", "hidden_size": "hidden_size", "intermediate_size": "intermediate_size",
+         "num_hidden_layers": "num_layers", "num_attention_heads": "num_heads", "max_position_embeddings": "max_positions",
+         "type_vocab_size": "type_vocabulary_size"}
+OPTIONS = {"hidden_dropout_prob": "dropout", "attention_probs_dropout_prob": "attention_dropout",
+           "initializer_range": "initializer_range", "patch_feature_size": "feature_size", "text_seq_len": "text_length"}
+MASKED = {"masked_greymask_patch_num": "grey", "masked_blankmask_patch_num": "blank"}
+FIXED = {"img_rotation_seq_len": 1, "img_jigsaw_seq_len": 4, "img_camouflage_seq_len": 9, "img_greymask_seq_len": 16,
+         "img_blankmask_seq_len": 25, "img_rotation_label_num": 4, "img_jigsaw_label_num": 24,
+         "img_camouflage_label_num": 9, "model_type": "kaleidobert", "hidden_act": "gelu"}
+SHARES = ("hidden_dropout_prob", "attention_probs_dropout_prob", "initializer_range")
+# patch_type_vocab_size is read from the checkpoint; the others do not reach the network
+PASSED_OVER = ("patch_type_vocab_size", "max_patch_position_embeddings", "directionality", "pooler_fc_size",
+               "pooler_num_attention_heads", "pooler_num_fc_layers", "pooler_size_per_head", "pooler_type")
+
+
+def backbone_config(config: str | Path | Mapping[str, Any], type_rows: int = 0, fixed: Mapping[str, Any] = FIXED) -> dict[str, Any]:
+    """The Backbone's arguments from a released config.json (or its content); type_rows: the checkpoint's; fixed: what must be so.
+
+    Raises UserError for a missing size, an unknown key, or a level table other than the release's.
+    """
+    where = "config" if isinstance(config, Mapping) else str(config)
+    values = config if isinstance(config, Mapping) else read_json(config)
+    if not isinstance(values, Mapping):
+        raise UserError(f"holds a {type(values).__name__}", where, "keys and values", "give a released config.json")
+    known = {*SIZES, *OPTIONS, *MASKED, *FIXED, *PASSED_OVER}
+    unknown, missing = sorted(set(values) - known), sorted(set(SIZES) - set(values))
+    if unknown or missing:
+        listing = "".join([*(f"\n  - {key}" for key in missing), *(f"\n  + {key}" for key in unknown)])
+        raise UserError(f"the keys do not fit:{listing}\n(-: missing, +: unknown)", where, "a released config.json")
+    for key in sorted({*SIZES, *OPTIONS, *MASKED} & set(values)):
+        whole = isinstance(values[key], int) and not isinstance(values[key], bool)
+        if not (whole and values[key] > 0 if key not in SHARES else whole or isinstance(values[key], float)):
+            raise UserError(f"{key} is {values[key]!r}", where, "a number" if key in SHARES else "a whole number above 0")
+    for key, value in fixed.items():
+        if values.get(key, value) != value:
+            raise UserError(f"{key} is {values[key]!r}", where, f"{value!r}, as in the release")
+    arguments = {ours: values[key] for key, ours in (SIZES | OPTIONS).items() if key in values}
+    masked = {level: values[key] for key, level in MASKED.items() if key in values}
+    levels = [replace(level, num_masked=masked.get(level.name, level.num_masked)) for level in KALEIDO]
+    return arguments | {"levels": levels, "patch_type_vocabulary_size": type_rows}
+
+
+def config_json(backbone: Backbone) -> dict[str, Any]:
+    """The config.json of a backbone with the release's levels.
+
+    text_seq_len is ours; the released code keeps keys that it does not know and never looks at them.
+    """
+    masked = {level.name: level.num_masked for level in backbone.levels}
+    values = {key: getattr(backbone, ours) for key, ours in (SIZES | OPTIONS).items()}
+    values |= {key: masked[level] for key, level in MASKED.items()}
+    fixed = {key: value for key, value in FIXED.items() if key != "hidden_act"}
+    return values | fixed | {"patch_type_vocab_size": backbone.patch_type_vocabulary_size}
+
+
+def beside(path: str | Path, names: Sequence[str]) -> Path | None:
+    """The first of the files that lies in the folder of ``path``, or in the one above it."""
+    folder = Path(path).absolute().parent
+    return next((place / name for place in (folder, folder.parent) for name in names if (place / name).is_file()), None)
+
+
+def vocabulary_sha256(path: str | Path, size: int) -> str:
+    """The SHA-256 by which a bank made with this vocab.txt knows it: of its pieces, one a line.
+
+    size: pieces that the model has. Raises UserError where the file is missing, is no text or has another number of them.
+    """
+    try:
+        lines = Path(path).read_text(encoding="utf-8").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot be read ({error})", str(path), "a vocab.txt: one piece per line") from None
+    pieces = [line.rstrip("\r") for line in (lines[:-1] if lines[-1] == "" else lines)]
+    if len(pieces) != size:
+        raise UserError(f"has {len(pieces):,} pieces", str(path), f"the model's {size:,}", "give the vocab.txt it was made with")
+    return hashlib.sha256("".join(f"{piece}\n" for piece in pieces).encode()).hexdigest()
+
+
+# --- Weights
+
 
 TASKS = ("pretraining", *LABELS)
 
@@ -27,8 +228,8 @@ def open_weights(prefix: str | Path) -> dict[str, LazyArray]:
 
     Raises UserError where the file is missing or damaged, or two names become the same.
     """
-    arrays = tf_checkpoint.open_arrays(prefix, lambda name: not name.endswith(SLOTS) and bare(name) not in COUNTERS)
-    weights = {bare(name): array for name, array in arrays.items()}
+    arrays = tf_checkpoint.open_arrays(prefix, lambda name: not name.endswith(SLOTS) and bare_name(name) not in COUNTERS)
+    weights = {bare_name(name): array for name, array in arrays.items()}
     if len(weights) < len(arrays):
         raise UserError(f"{len(arrays)} variables but {len(weights)} names", str(prefix), "the weights of one model")
     return weights
@@ -41,7 +242,7 @@ def task_of(names: Mapping[str, Any]) -> str:
 
 def global_step(prefix: str | Path) -> int | None:
     """The step that a checkpoint was written at; None where it does not say."""
-    stored = list(tf_checkpoint.open_arrays(prefix, lambda name: bare(name) == "global_step").values())
+    stored = list(tf_checkpoint.open_arrays(prefix, lambda name: bare_name(name) == "global_step").values())
     return int(stored[0].load()) if stored and stored[0].shape == () else None
 
 
@@ -137,4 +338,89 @@ def names_of(model: TaskModel, task: str = "pretraining") -> dict[str, Name]:
 def export_weights(model: TaskModel, task: str = "pretraining") -> dict[str, np.ndarray]:
     """{released name: array} of a model's weights: the way back."""
     names = names_of(model, task)
-    return {full(weight.path, names[weight.path]): names[weight.path].turn(np.asarray(weight)) for weight in model.weights}
+    return {full_name(weight.path, names[weight.path]): names[weight.path].turn(np.asarray(weight)) for weight in model.weights}
+
+
+# --- The state of Adam
+
+
+ENTRIES = dict(zip(SLOTS, ("momentum", "velocity")))
+ITERATION = "optimizer/adam/iteration"
+POWERS = {"beta1_power": 0.9, "beta2_power": 0.98}  # of the released optimiser
+
+Arrays = dict[str, np.ndarray | LazyArray]
+
+
+def import_optimizer(prefix: str | Path, model: TaskModel, task: str) -> tuple[Arrays, list[str]]:
+    """(entries of a checkpoint of ours, remarks) from a checkpoint of the model's task; UserError lists what does not fit (-, +)."""
+    stored = {bare_name(name): array for name, array in tf_checkpoint.open_arrays(
+        prefix, lambda name: name.endswith(SLOTS) or bare_name(name) in COUNTERS).items()}
+    slots = list(_slots(model, task))
+    wanted = {name.bare + slot: name.turn(blank) for _, name, slot, _, blank in slots}
+    wanted |= {counter: np.zeros((), np.int64 if counter == "global_step" else np.float32) for counter in COUNTERS}
+    checkpoints.fit(wanted, stored, str(prefix), "leave optimizer=true out to convert the weights alone")
+    step = int(stored["global_step"].load())
+    arrays = {ITERATION: np.array(step)} | {entry: name.turn(stored[name.bare + slot]) for _, name, slot, entry, _ in slots}
+    remarks = []
+    for counter, beta in POWERS.items():
+        value = float(stored[counter].load())
+        if not np.isclose(value, beta ** (step + 1), 0.01, 1e-30):
+            remarks.append(f"{counter} is {value:.6g}, not {beta}^{step + 1}: it was trained with another beta than the release")
+    return arrays, remarks
+
+
+def export_optimizer(path: str | Path, model: TaskModel, task: str) -> tuple[Arrays, int]:
+    """({released name: array}, steps done) from a checkpoint of ours that holds an optimiser; UserError lists what does not fit."""
+    entries = checkpoints.open_arrays(path, "optimizer/")
+    if not entries:
+        raise UserError("holds weights but no optimizer", str(path), "the last.npz of a run", "leave optimizer=true out")
+    slots = list(_slots(model, task))
+    checkpoints.fit({ITERATION: np.array(0)} | {entry: blank for *_, entry, blank in slots}, entries, str(path))
+    step = int(entries[ITERATION].load())
+    arrays = {full_name(where, name) + slot: name.turn(entries[entry]) for where, name, slot, entry, _ in slots}
+    # multiplied step by step in float32, as there
+    return arrays | {counter: np.cumprod(np.full(step + 1, beta, np.float32))[-1] for counter, beta in POWERS.items()}, step
+
+
+def _slots(model: TaskModel, task: str) -> Iterator[tuple[str, Name, str, str, np.ndarray]]:
+    """(path, name, slot, entry of ours, an array of its shape) of every moment of a model."""
+    names = names_of(model, task)
+    for weight in model.trainable_weights:
+        for slot, entry in ENTRIES.items():
+            yield (weight.path, names[weight.path], slot, f"optimizer/adam/{weight.path.replace('/', '_')}_{entry}",
+                   np.broadcast_to(np.float32(0), weight.shape))
+
+
+# --- Google's BERT
+
+
+BERT_CONFIGS = ("bert_config.json", "config.json")
+MASKED_WORDS = "head_mlm/"
+
+
+def start_from_bert(prefix: str | Path, config: str | Path, levels: Sequence[KaleidoLevel], feature_size: int,
+          seed: int, standardise_features: bool = False) -> tuple[Pretrainer, list[str]]:
+    """(a Pretrainer for these levels and features, what did not come from BERT and what of it was left out, a line each).
+
+    prefix: a TensorFlow 1 checkpoint with Google's names; config: its bert_config.json. A BERT without cls/predictions, as after
+    fine-tuning, leaves the head of masked words fresh. Raises UserError that lists what is missing (-) or misshapen (-, +).
+    """
+    stored = open_weights(prefix)
+    arguments = backbone_config(config, fixed={"hidden_act": "gelu"})
+    model = Pretrainer(Backbone.from_config(arguments | {"levels": levels, "feature_size": feature_size, "seed": seed,
+                                                    "standardise_features": standardise_features}))
+    names = text_names(model.backbone.num_layers)
+    heads = {path: name for path, name in names.items() if path.startswith(MASKED_WORDS)}
+    if not any(name.bare in stored for name in heads.values()):
+        names = {path: name for path, name in names.items() if path not in heads}
+    weights = {weight.path: weight for weight in model.weights}
+    wanted = {name.bare: np.broadcast_to(np.float32(0), weights[path].shape) for path, name in names.items()}
+    found = {name: array for name, array in stored.items() if name in wanted}
+    blocks = {name: array for name, array in stored.items() if name.startswith("bert/encoder/")}  # a deeper BERT is another one
+    checkpoints.fit(wanted, found | blocks, str(prefix), "check that the bert_config.json belongs to this checkpoint")
+    for path, name in names.items():
+        weights[path].assign(stored[name.bare].load())
+    lines = [f"- {path} {list(weight.shape)}: not in BERT, " + (f"drawn from seed {seed}" if weight.trainable else
+             "measured by the run that starts from it") for path, weight in weights.items() if path not in names]
+    lines += [f"+ {name} {list(array.shape)}: left out" for name, array in stored.items() if name not in wanted]
+    return model, lines

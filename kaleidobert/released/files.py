@@ -1,30 +1,43 @@
-"""Reading the released text files line by line: TAB-separated columns, no quoting, no header; lists of files.
+"""The released text files: lists of files, their lines in order, and any line by its number.
 
-    paths = released_files.read_list("dataset/train_list.list_csv")
-    for after, row in released_files.rows(paths, schema, threads=4):
-        row["input_ids"]          # int64[64]; `after` is where to go on from
+    paths = files.read_list("dataset/train_list.list_csv")
+    for after, row in files.rows(paths, schema, threads=4):
+        row["input_ids"]          # int64[64]; `after` is the position from which reading continues
+    index = files.LineIndex.open(paths, cache)
+    row = files.parse(index.line(17), schema)
 
-Files may be larger than the memory. Every mistake is a UserError with file, line number and column. As released: carriage
-returns are dropped, the last line needs no newline, an empty scalar is 0, blanks around numbers are nothing, empty items of a
-vector are dropped; a blank line, another number of columns and a "+" before an int scalar are errors. Unlike there, vectors
-have the length of their column, and a file without any line is an error.
+A line has TAB-separated columns, without quoting; there is no header. Files may be larger than the memory. Every mistake is a
+UserError with file, line number and column. As released: carriage returns are dropped, the last line needs no newline, an empty
+scalar is 0, blanks around numbers mean nothing, empty items of a vector are dropped; a blank line, another number of columns and a
+"+" before an int scalar are errors. Unlike there, vectors have the length of their column, and a file without any line is an error.
+
+With the index a batch is a function of seed and step: rows are drawn in any order, and a run resumes exactly without any state.
 """
 
 import binascii
+import hashlib
+import json
 import os
 import threading
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from io import BufferedReader
+from os.path import isfile
 from pathlib import Path
 
 import numpy as np
+from tqdm import tqdm
 
+from kaleidobert import io
 from kaleidobert.errors import UserError
 from kaleidobert.released import numbers
 from kaleidobert.released.schema import Column, Schema
+
+# --- Reading in order
+
 
 Row = dict[str, np.ndarray | str]
 BUFFER = 1 << 22  # bytes read at a time
@@ -246,3 +259,129 @@ def _at(line: Line, column: Column) -> str:
 def _short(item: bytes) -> str:
     text = item[:40].decode("utf-8", "backslashreplace")
     return repr(text) + ("..." if len(item) > 40 else "")
+
+
+# --- Any line by its number
+
+
+BLOCK = 1 << 24  # bytes
+QUICK = 1 << 30  # bytes that are counted without a progress bar
+
+
+class LineIndex:
+    """Opened files and the places of their lines. ``starts[f]``: i64[lines + 1] byte offsets, the file's size at the end."""
+
+    def __init__(self, paths: Sequence[str | Path], starts: Sequence[np.ndarray]):
+        self.paths = [Path(path) for path in paths]
+        self.starts = list(starts)
+        self._first = np.cumsum([0] + [len(offsets) - 1 for offsets in self.starts])
+        for path, offsets in zip(self.paths, self.starts):
+            size = path.stat().st_size if isfile(path) else -1
+            if size != offsets[-1]:
+                raise UserError("is missing" if size < 0 else f"has {size:,} bytes", str(path), f"{offsets[-1]:,} bytes, as when its lines "
+                                "were counted", "delete the index, so that they are counted again")
+
+    @classmethod
+    def scan(cls, paths: Sequence[str | Path]) -> "LineIndex":
+        """Read all files once; UserError where one is missing, empty, compressed, or has a line of more than LONGEST_LINE bytes."""
+        sizes = [Path(path).stat().st_size if isfile(path) else 0 for path in paths]
+        with tqdm(total=sum(sizes), unit="B", unit_scale=True, desc="counting lines", disable=sum(sizes) < QUICK, leave=False) as bar:
+            return cls(paths, [_starts(Path(path), bar) for path in paths])
+
+    @classmethod
+    def open(cls, paths: Sequence[str | Path], cache: Path) -> "LineIndex":
+        """The index in ``cache`` where it is of these files as they are now (names, sizes, times of change); else a scan, which is
+        saved there if that folder can be written. UserError as ``scan``."""
+        stamp = _stamp(paths)
+        try:
+            with np.load(cache, allow_pickle=False) as file:
+                if str(file["stamp"]) == stamp:
+                    return cls(paths, [file[f"arr_{number}"] for number in range(len(paths))])
+        except Exception:  # zipfile, zlib and numpy raise many kinds over a damaged file
+            pass  # a cache: whatever is wrong with it, counting again puts it right
+        index = cls.scan(paths)
+        try:
+            with io.atomic(cache) as file:
+                np.savez(file, *index.starts, stamp=np.array(stamp))
+        except UserError as error:
+            print(f"the places of the lines are not kept ({error.what}): they are counted anew in every run")
+        return index
+
+    def __len__(self) -> int:
+        """Lines in all files."""
+        return int(self._first[-1])
+
+    def fingerprint(self) -> dict[str, dict[str, int | str]]:
+        """{name of a file: bytes, lines, SHA-256 of where its lines begin}: another file hardly has lines of the same lengths."""
+        return {f"{number}/{path.name}": {"bytes": int(offsets[-1]), "lines": len(offsets) - 1,
+                                          "places": hashlib.sha256(offsets.tobytes()).hexdigest()}
+                for number, (path, offsets) in enumerate(zip(self.paths, self.starts))}
+
+    def position(self, number: int) -> Position:
+        """The place before the line with this number; ``len(index)`` = behind the last one."""
+        if number == len(self):
+            return Position(len(self.paths))
+        which, inside = self._find(number)
+        return Position(which, int(self.starts[which][inside]), inside)
+
+    def where(self, number: int) -> str:
+        """File and line number of a line, for messages."""
+        which, inside = self._find(number)
+        return f"{self.paths[which]}, line {inside + 1:,}"
+
+    def _find(self, number: int) -> tuple[int, int]:
+        """(file, line in it, from 0); IndexError outside."""
+        if not 0 <= number < len(self):
+            raise IndexError(number)
+        which = int(np.searchsorted(self._first, number, "right")) - 1
+        return which, int(number - self._first[which])
+
+    def line(self, number: int) -> Line:
+        """The line with this number, from 0 over all files; IndexError outside."""
+        which, inside = self._find(number)
+        begin, end = (int(value) for value in self.starts[which][inside : inside + 2])
+        with open(self.paths[which], "rb", buffering=0) as file:
+            file.seek(begin)
+            content = bytearray()
+            while len(content) < end - begin and (part := file.read(end - begin - len(content))):
+                content += part
+        where = self.where(number)
+        if len(content) < end - begin:
+            raise UserError("the file has become shorter", where, fix="fetch it again and delete the index")
+        ended = content.endswith(b"\n")
+        return Line(bytes(content[:-1] if ended else content), where, Position(which, end, inside + 1), ended)
+
+
+def _stamp(paths: Sequence[str | Path]) -> str:
+    """Absolute names, sizes and times of change."""
+    found = [Path(path).absolute() for path in paths]
+    return json.dumps([[str(path), *((path.stat().st_size, path.stat().st_mtime_ns) if isfile(path) else (-1, 0))] for path in found])
+
+
+def _starts(path: Path, bar: tqdm) -> np.ndarray:
+    """i64[lines + 1]: where lines begin, and the size of the file."""
+    places, offset = [0], 0
+    try:
+        with open(path, "rb", buffering=0) as file:
+            for block in iter(partial(file.read, BLOCK), b""):
+                if not offset and block[:2] == GZIP:
+                    raise UserError("is compressed", str(path), "a text file with one example in a line", "unpack it (gunzip)")
+                at = block.find(b"\n")
+                while at >= 0:
+                    if offset + at - places[-1] >= LONGEST_LINE:
+                        raise _no_end(path, len(places))
+                    places.append(offset + at + 1)
+                    at = block.find(b"\n", at + 1)
+                offset += len(block)
+                bar.update(len(block))
+                if offset - places[-1] >= LONGEST_LINE:
+                    raise _no_end(path, len(places))
+    except OSError as error:
+        raise UserError(f"cannot be read ({error.strerror})", str(path), "a data file") from None
+    if not offset:
+        raise UserError("the file is empty", str(path), "a text file with one example in a line", "fetch it again")
+    return np.array(places if places[-1] == offset else [*places, offset], np.int64)
+
+
+def _no_end(path: Path, line: int) -> UserError:
+    return UserError(f"no line end within {LONGEST_LINE:,} bytes", f"{path}, line {line:,}", "a text file with one example in a line")

@@ -173,7 +173,7 @@ def _column(entry: Any, number: int, origin: str) -> Column:
     if len(parts) != 3:
         raise UserError(f"{entry!r} is no column" if entry else "is empty", where, EXAMPLE)
     name, kind, length = parts
-    if not name or any(mark in name for mark in " \t,/\0"):  # released_bank names files after columns
+    if not name or any(mark in name for mark in " \t,/\0"):  # a folder of rows names files after columns
         raise UserError(f"the name {name!r} cannot be used", where, "a name without blanks, commas and strokes")
     where = f"{where} ({name})"
     if kind not in TYPES:

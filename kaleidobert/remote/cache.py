@@ -23,11 +23,9 @@ from kaleidobert import io
 from kaleidobert.errors import UserError
 from kaleidobert.remote import manifests
 from kaleidobert.remote.archives import safe_name
-from kaleidobert.remote.downloads import DEFAULT, LONGEST_PAUSE, Fetcher, Options, Progress
+from kaleidobert.remote.downloads import DEFAULT, LONGEST_PAUSE, Fetcher, Options, Progress, explained, locked
 from kaleidobert.remote.manifests import File
-from kaleidobert.remote.objects import is_remote
-from kaleidobert.remote.partial import explained, locked
-from kaleidobert.remote.streams import Broken, shown
+from kaleidobert.remote.streams import Broken, is_remote, shown
 
 MANIFEST = "manifest.json"
 MOST_OF_A_MANIFEST = 1 << 26  # bytes

@@ -15,7 +15,7 @@ from kaleidobert.evaluators import paired, retrieval
 from kaleidobert.evaluators.candidates import candidates
 from kaleidobert.evaluators.captions import report
 from kaleidobert.evaluators.files import coco_captions, released_results, score_tables
-from kaleidobert.released import results as as_released
+from kaleidobert.released import counting
 from tests.released.test_runs import G4
 from tests.support.apps_data import TRAIN, World, call, refused, results
 from tests.support.golden_data import needs_golden
@@ -131,7 +131,7 @@ def test_golden_analysis_to_the_last_digit(tmp_path, direction, name):
     out, found = evaluated(tmp_path, scores=path, direction=direction, counting="released")
     expected = (G4 / f"analysis/result_img2txt.{name}.stdout.py37.txt").read_text()
     assert expected in out
-    counted = as_released.count(released_results.read(path), direction)
+    counted = counting.count_as_released(released_results.read(path), direction)
     assert {key: found["released_counting"][key] for key in counted} == counted
     assert found["queries_without_a_right_candidate"] == found["released_counting"]["queries"] - found["metrics"]["queries"] > 0
     config = configs.EvaluateConfig(tmp_path / "plain", path, direction)
@@ -145,7 +145,7 @@ def test_golden_analysis_as_a_table(tmp_path):
     write(tmp_path / "a.csv", Long(pairs.products, [f"{name}-{i}" for i, name in enumerate(pairs.texts)], pairs.labels.tolist(),
                                    pairs.logits[:, 1].tolist()))
     _, found = evaluated(tmp_path, scores=tmp_path / "a.csv", counting="released")
-    counted, expected = found["released_counting"], as_released.count(pairs, "i2t")
+    counted, expected = found["released_counting"], counting.count_as_released(pairs, "i2t")
     assert {**expected, **counted} == {**counted, **expected} and "right" not in counted
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks import fuzz_data_files, fuzz_drawing, fuzz_reference
 from benchmarks.fuzz_reference import Refused
-from kaleidobert.released import files, index, numbers
+from kaleidobert.released import files, numbers
 from kaleidobert.released.schema import Column
 
 
@@ -40,7 +40,7 @@ def rounded_twice(item: bytes) -> np.float32:
     (numbers, "integer_item", int),
     (files, "_int32", lambda field: int(field) % 2**31),
     (files, "_at", lambda line, column: line.where),
-    (index, "GZIP", b"\xff\xff")])
+    (files, "GZIP", b"\xff\xff")])
 def test_planted_faults_are_found(monkeypatch, capsys, module, name, fault):
     monkeypatch.setattr(module, name, fault)
     assert fuzz_data_files.main(["--seed", "1", "--cases", "400"]) == 1

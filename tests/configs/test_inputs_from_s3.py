@@ -165,8 +165,8 @@ def test_a_file_that_may_be_read_but_not_listed(server, world, monkeypatch):
 def test_without_network_the_copies_are_used(bucket, world, monkeypatch):
     config = world.pretrain("far", **on_s3(bucket, world))
     found = inputs.local(config)
-    monkeypatch.setattr("kaleidobert.remote.objects.Remote.list", lambda *arguments: _broken())
-    monkeypatch.setattr("kaleidobert.remote.objects.Remote.open", lambda *arguments: _broken())
+    monkeypatch.setattr("kaleidobert.remote.streams.Remote.list", lambda *arguments: _broken())
+    monkeypatch.setattr("kaleidobert.remote.streams.Remote.open", lambda *arguments: _broken())
     done = call("pretrain", config, "--dry-run")
     assert done.status == 0 and "is here, in" in done.out and "best.npz: no network; the copy in" in done.err
     assert inputs.local(config) == found

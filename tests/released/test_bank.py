@@ -12,10 +12,10 @@ import pytest
 from kaleidobert import cli
 from kaleidobert.errors import UserError
 from kaleidobert.levels import KALEIDO, KaleidoLevel
-from kaleidobert.released import bank, files
+from kaleidobert.released import files
 from kaleidobert.released import rows as released_rows
 from kaleidobert.released import schema as released_schema
-from kaleidobert.released.bank import FolderRows, convert
+from kaleidobert.released.rows import FolderRows, convert
 from tests.support import released_data
 
 SIX = (*KALEIDO, KaleidoLevel("fine", 6, "blank", num_masked=4))
@@ -75,8 +75,8 @@ def test_half(tmp_path):
 def test_an_interrupted_conversion_goes_on(tmp_path, monkeypatch, after):
     """Ctrl-C while the batch number ``after`` + 1 of two rows is read."""
     text = source(tmp_path)
-    monkeypatch.setattr(bank, "BATCH", 2)
-    monkeypatch.setattr(bank, "KEEP", 2)
+    monkeypatch.setattr(released_rows, "BATCH", 2)
+    monkeypatch.setattr(released_rows, "KEEP", 2)
     whole = content(convert(text.paths, text.schema, tmp_path / "whole").folder)
     real, seen = files.batches, []
 
@@ -129,9 +129,9 @@ def test_two_that_convert_into_one_folder_do_not_meet(tmp_path, monkeypatch):
 
 def test_rows_are_on_the_disk_before_it_says_so(tmp_path, monkeypatch):
     text, events = source(tmp_path), []
-    real, write = os.fsync, bank.io.write_json
+    real, write = os.fsync, released_rows.io.write_json
     monkeypatch.setattr(os, "fsync", lambda number: (events.append(os.readlink(f"/proc/self/fd/{number}")), real(number)))
-    monkeypatch.setattr(bank.io, "write_json", lambda path, value: (events.append(value.get("rows")), write(path, value)))
+    monkeypatch.setattr(released_rows.io, "write_json", lambda path, value: (events.append(value.get("rows")), write(path, value)))
     convert(text.paths, text.schema, tmp_path / "made")
     named = [event.rpartition("/")[2] for event in events[: events.index(11)] if isinstance(event, str)]
     assert set(content(tmp_path / "made")) - {"index.json"} <= set(named)
@@ -184,7 +184,7 @@ def test_a_mistake_in_the_files_names_its_place_and_can_be_mended(tmp_path, monk
     with pytest.raises(UserError, match="another files"):  # the lines may have moved
         convert(text.paths, text.schema, tmp_path / "made")
     assert len(convert(text.paths, text.schema, tmp_path / "again")) == 11
-    monkeypatch.setattr(bank.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 10}))
+    monkeypatch.setattr(released_rows.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 10}))
     with pytest.raises(UserError, match="GB are needed and 0.0 GB are free"):
         convert(text.paths, text.schema, tmp_path / "full")
 

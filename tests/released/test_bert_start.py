@@ -11,7 +11,7 @@ from kaleidobert.levels import KALEIDO
 from kaleidobert.model_zoo import checkpoints
 from kaleidobert.model_zoo.kaleidobert import Pretrainer, rebuild
 from kaleidobert.released import tf_checkpoint
-from kaleidobert.released.names import is_bert, name_map, text_names
+from kaleidobert.released.checkpoints import is_bert, name_map, text_names
 from tests.support.apps_data import SIZES, World, call, refused
 from tests.support.checkpoint_data import npz
 from tests.support.convert_data import convert, done

@@ -13,8 +13,6 @@ from kaleidobert.errors import UserError
 from kaleidobert.model_zoo.kaleidobert import Classifier, Matcher, Pretrainer, pretrainer
 from kaleidobert.model_zoo.stored import LazyArray
 from kaleidobert.released import checkpoints, tf_checkpoint
-from kaleidobert.released import config as released_config
-from kaleidobert.released import names as released_names
 from tests.support import golden_data as data
 from tests.support.golden_data import needs_golden
 from tests.support.network_data import SIZES, TABLES, backbone
@@ -46,15 +44,15 @@ def test_every_variable_of_the_base_model_has_its_released_name_and_shape():
     listed = json.loads((data.GOLDEN / "variables_base_config.json").read_text())
     with keras.StatelessScope(initialize_variables=False):  # 121 million numbers that nobody needs
         model = pretrainer({})
-    names, head = checkpoints.names_of(model), released_names.label_names("catepred").values()
+    names, head = checkpoints.names_of(model), checkpoints.label_names("catepred").values()
     shapes = {}
     for weight in model.trainable_weights:
         shape = tuple(weight.shape)
-        shapes[f"{released_names.PREFIX}/{names[weight.path].bare}"] = list(shape[::-1] if names[weight.path].transposed else shape)
+        shapes[f"{checkpoints.PREFIX}/{names[weight.path].bare}"] = list(shape[::-1] if names[weight.path].transposed else shape)
     keras.utils.clear_session()  # or Keras would fill those variables at the next occasion
     assert len(shapes) == 235 and shapes == {name: shape for name, shape in listed["pretrain"]}
     assert sum(math.prod(shape) for shape in shapes.values()) == 121_290_081
-    assert names.keys() == released_names.name_map(12).keys()
+    assert names.keys() == checkpoints.name_map(12).keys()
     assert {name for name, _ in listed["finetune_catepred"]} - set(shapes) == {name.bare for name in head}
 
 
@@ -157,7 +155,7 @@ def test_other_first_components_and_both_directions(checkpoint, first):
     original = dict(checkpoint)
     checkpoint.clear()
     for name, array in original.items():
-        checkpoint[first + name.removeprefix(f"{released_names.PREFIX}/")] = array
+        checkpoint[first + name.removeprefix(f"{checkpoints.PREFIX}/")] = array
     checkpoint |= {f"{first}global_step": np.int64(3), "beta1_power": np.float32(1)}
     checkpoint |= {f"{name}/Adam_1": array for name, array in list(checkpoint.items())[:4]}
     exported = checkpoints.export_weights(checkpoints.import_checkpoint("x", CONFIG))
@@ -166,7 +164,7 @@ def test_other_first_components_and_both_directions(checkpoint, first):
 
 
 def test_everything_that_does_not_fit_is_listed(checkpoint):
-    first = f"{released_names.PREFIX}/"
+    first = f"{checkpoints.PREFIX}/"
     lost = checkpoint.pop(f"{first}cls/img_jigsaw/jiasaw_output_weights")
     checkpoint[f"{first}cls/img_jigsaw/jigsaw_output_weights"] = lost
     checkpoint[f"{first}cls/seq_relationship/output_weights"] = np.zeros((16, 2), np.float32)
@@ -183,7 +181,7 @@ def test_a_fine_tuning_head_is_wanted_and_missing(checkpoint):
         checkpoints.import_checkpoint("x", CONFIG, "subcatepred")
     with pytest.raises(UserError, match="catepred or subcatepred"):
         checkpoints.import_checkpoint("x", CONFIG, "brand")
-    checkpoint["bert/position_dense"] = checkpoint[f"{released_names.PREFIX}/bert/position_dense"]
+    checkpoint["bert/position_dense"] = checkpoint[f"{checkpoints.PREFIX}/bert/position_dense"]
     with pytest.raises(UserError, match="names"):
         checkpoints.import_checkpoint("x", CONFIG)
 
@@ -196,18 +194,18 @@ def test_short_type_tables_are_taken_from_the_checkpoint(checkpoint):
 
 
 def test_config(tmp_path):
-    arguments = released_config.backbone_config(CONFIG | {"masked_blankmask_patch_num": 5, "hidden_dropout_prob": 0.2}, 4)
+    arguments = checkpoints.backbone_config(CONFIG | {"masked_blankmask_patch_num": 5, "hidden_dropout_prob": 0.2}, 4)
     assert {name: arguments[name] for name in SIZES if name in arguments} == {name: SIZES[name] for name in SIZES}
     assert [level.num_masked for level in arguments["levels"]] == [0, 0, 1, 2, 5]
     assert arguments["dropout"] == 0.2 and arguments["patch_type_vocabulary_size"] == 4
     for change, said in (({"hidden_sise": 4}, r"\+ hidden_sise"), ({"img_jigsaw_seq_len": 9}, "img_jigsaw_seq_len is 9"),
                          ({"hidden_act": "relu"}, "gelu")):
         with pytest.raises(UserError, match=said):
-            released_config.backbone_config(CONFIG | change)
+            checkpoints.backbone_config(CONFIG | change)
     with pytest.raises(UserError, match="- vocab_size"):
-        released_config.backbone_config({name: value for name, value in CONFIG.items() if name != "vocab_size"})
+        checkpoints.backbone_config({name: value for name, value in CONFIG.items() if name != "vocab_size"})
     with pytest.raises(UserError, match="no such file"):
-        released_config.backbone_config(tmp_path / "config.json")
+        checkpoints.backbone_config(tmp_path / "config.json")
 
 
 @pytest.mark.parametrize("table", [table for table in TABLES if table != "kaleido"])

@@ -12,11 +12,10 @@ from hypothesis import strategies as st
 
 from benchmarks import data_files
 from kaleidobert.errors import UserError
-from kaleidobert.released import files, numbers, writer
-from kaleidobert.released import index as released_index
+from kaleidobert.released import files, numbers
 from kaleidobert.released import schema as released_schema
-from kaleidobert.released.files import Line, Position
-from kaleidobert.released.index import Index
+from kaleidobert.released.files import Line, LineIndex, Position
+from tests.support import released_writer
 from tests.support.golden_data import GOLDEN, needs_golden
 
 TOY = released_schema.parse("a:int:3,b:float:2,c:str:1,d:int:1,e:float:1", "toy")
@@ -89,7 +88,7 @@ def test_round_trip(tmp_path_factory, rows, cut):
     path = tmp_path_factory.mktemp("rows") / "rows"
     a, b, c, d, e = zip(*rows)
     columns = {"a": np.array(a), "b": np.array(b, np.float32), "c": np.array(c, object), "d": np.array(d), "e": np.array(e, np.float32)}
-    assert writer.write(path, TOY, [columns]) == len(rows)
+    assert released_writer.write(path, TOY, [columns]) == len(rows)
     if cut:
         path.write_bytes(path.read_bytes()[:-1])
     got = files.stack(read(path))
@@ -105,7 +104,7 @@ def test_whole_schema_with_base64(tmp_path, task):
     schema = released_schema.for_task(released_schema.parse(text, "x"), task)
     columns = data_files.columns(schema, 3, 0.3)
     parts = [{name: columns[name][part] for name in columns} for part in (slice(2), slice(2, None))]
-    writer.write(tmp_path / "rows", schema, parts)
+    released_writer.write(tmp_path / "rows", schema, parts)
     got = files.stack(read(tmp_path / "rows", schema, threads=2))
     for column in schema.columns:
         assert got[column.name].tolist() == columns[column.name].tolist()
@@ -125,11 +124,11 @@ def test_base64_alphabets(tmp_path, encode):
 def test_writer_refuses(tmp_path, columns, message):
     good = {"a": np.zeros((2, 3), int), "b": np.zeros((2, 2), np.float32), "c": np.array(["", ""]), "d": np.zeros(2, int), "e": np.zeros(2)}
     with pytest.raises(UserError, match=message):
-        writer.write(tmp_path / "rows", TOY, [good | columns])
+        released_writer.write(tmp_path / "rows", TOY, [good | columns])
     with pytest.raises(UserError, match="no such array"):
-        writer.write(tmp_path / "rows", TOY, [{"a": good["a"]}])
+        released_writer.write(tmp_path / "rows", TOY, [{"a": good["a"]}])
     with pytest.raises(UserError, match="no row"):
-        writer.write(tmp_path / "rows", TOY, [])
+        released_writer.write(tmp_path / "rows", TOY, [])
     assert not list(tmp_path.iterdir())
 
 
@@ -185,26 +184,17 @@ def test_place_in_another_file_is_refused(many):
 
 def test_index(many, tmp_path):
     with pytest.raises(UserError, match="cannot be read"):
-        Index.scan([tmp_path / ("x" * 300)])
-    index = Index.scan(many)
-    index.save(tmp_path / "index.npz")
-    for each in (index, Index.load(tmp_path / "index.npz", many)):
+        LineIndex.scan([tmp_path / ("x" * 300)])
+    index = LineIndex.scan(many)
+    for each in (index, *(LineIndex.open(many, tmp_path / "cache") for _ in range(2))):
         assert len(each) == 20
         assert [int(files.parse(each.line(i), TOY)["d"][0]) for i in range(20)] == list(range(20))
         assert [each.line(i) for i in range(20)] == list(files.lines(many))
     with pytest.raises(IndexError):
         index.line(20)
-    with pytest.raises(UserError, match="index of 3 files"):
-        Index.load(tmp_path / "index.npz", many[:2])
     many[2].write_bytes(GOOD)
     with pytest.raises(UserError, match="z: has 20 bytes"):
-        Index.load(tmp_path / "index.npz", many)
-    np.savez(tmp_path / "none.npz", np.zeros(0, np.int64))
-    np.save(tmp_path / "one.npy", np.zeros(3, np.int64))
-    for content in (b"PK", b"", b"text", (tmp_path / "none.npz").read_bytes(), (tmp_path / "one.npy").read_bytes()):
-        (tmp_path / "index.npz").write_bytes(content)
-        with pytest.raises(UserError, match="no index of lines"):
-            Index.load(tmp_path / "index.npz", many)
+        LineIndex(many, index.starts)
 
 
 @pytest.mark.parametrize("content", [b"", b"PK", b"text", "npy", "no places"])
@@ -214,16 +204,16 @@ def test_a_damaged_cache_of_the_index_is_made_anew(many, tmp_path, content):
         np.save(tmp_path / "x.npy", np.zeros(3, np.int64))
         content = (tmp_path / "x.npy").read_bytes()
     elif content == "no places":
-        np.savez(tmp_path / "x.npz", *[np.zeros(0, np.int64)] * 3, stamp=np.array(released_index._stamp(many)))
+        np.savez(tmp_path / "x.npz", *[np.zeros(0, np.int64)] * 3, stamp=np.array(files._stamp(many)))
         content = (tmp_path / "x.npz").read_bytes()
     cache.write_bytes(content)
-    assert len(Index.open(many, cache)) == 20 and cache.read_bytes() != content
+    assert len(LineIndex.open(many, cache)) == 20 and cache.read_bytes() != content
 
 
 def test_threads_that_build_the_index_at_once_do_not_meet(many, tmp_path):
     with ThreadPoolExecutor(8) as pool:
         for number in range(10):
-            indices = pool.map(lambda _, number=number: Index.open(many, tmp_path / f"cache{number}"), range(8))
+            indices = pool.map(lambda _, number=number: LineIndex.open(many, tmp_path / f"cache{number}"), range(8))
             assert [len(index) for index in indices] == [20] * 8
     assert not list(tmp_path.glob(".*"))
 
@@ -250,7 +240,7 @@ def test_bad_files(tmp_path, content, message):
         read(tmp_path / "rows")
     if not content or content[:2] == files.GZIP:
         with pytest.raises(UserError, match=message):
-            Index.scan([tmp_path / "rows"])
+            LineIndex.scan([tmp_path / "rows"])
 
 
 @pytest.mark.parametrize(("field", "message"), [
@@ -268,8 +258,8 @@ def test_latin_1_line_ends_and_long_lines(tmp_path, monkeypatch):
     schema = released_schema.parse(str(TOY), "toy", "latin-1")
     assert [row["c"] for row in read(tmp_path / "rows", schema)] == ["été", "été"]
     monkeypatch.setattr(files, "LONGEST_LINE", 20)
-    monkeypatch.setattr(released_index, "LONGEST_LINE", 20)
-    for reader in (read, lambda path: Index.scan([path])):
+    monkeypatch.setattr(files, "LONGEST_LINE", 20)
+    for reader in (read, lambda path: LineIndex.scan([path])):
         with pytest.raises(UserError, match="line 1: no line end within 20 bytes"):
             reader(tmp_path / "rows")
 
@@ -304,10 +294,10 @@ def test_lists(tmp_path):
     assert files.read_list(listed) == [tmp_path / "data/a", tmp_path / "data/b 1", tmp_path / "data/a"]
     with pytest.raises(UserError, match="line 4: there is no file 'data/a'"):
         files.read_list(listed, root=tmp_path / "data")
-    writer.write_list(listed, ["a", "b 1"])
+    released_writer.write_list(listed, ["a", "b 1"])
     assert len(files.read_list(listed)) == 2
     with pytest.raises(UserError, match="cannot stand in a list"):
-        writer.write_list(listed, ["123"])
+        released_writer.write_list(listed, ["123"])
 
 
 @pytest.mark.parametrize(("content", "message"), [

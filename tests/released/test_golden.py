@@ -6,7 +6,6 @@ import pytest
 from kaleidobert.engines.optimizers import WarmupLinearDecay, adam, clip_by_global_norm
 from kaleidobert.losses import tasks
 from kaleidobert.released import checkpoints
-from kaleidobert.released import names as released_names
 from tests.support import golden_data as data
 from tests.support.golden_data import close, needs_golden
 
@@ -133,6 +132,6 @@ def check_gradients(model, names, gradients, golden):
     close(norm, golden["train.grad_global_norm"], 0, 1e-5)
     for variable, gradient in zip(model.trainable_variables, dense):
         name = names[variable.path]
-        expected = golden[f"grad.{released_names.PREFIX}/{name.bare}"]
+        expected = golden[f"grad.{checkpoints.PREFIX}/{name.bare}"]
         close(name.turn(np.asarray(gradient)), expected, 1e-6, 1e-4, variable.path)
-        close(np.linalg.norm(gradient), golden[f"gradnorm.{released_names.PREFIX}/{name.bare}"], 1e-6, 1e-5, variable.path)
+        close(np.linalg.norm(gradient), golden[f"gradnorm.{checkpoints.PREFIX}/{name.bare}"], 1e-6, 1e-5, variable.path)

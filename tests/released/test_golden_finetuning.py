@@ -8,7 +8,6 @@ import pytest
 from kaleidobert.engines.optimizers import WarmupLinearDecay, adam, clip_by_global_norm
 from kaleidobert.losses.tasks import Loss, cross_entropy
 from kaleidobert.released import checkpoints
-from kaleidobert.released import names as released_names
 from tests.support import golden_data as data
 from tests.support.golden_data import close, needs_golden
 
@@ -78,7 +77,7 @@ def test_training(golden, task):
     close(norm, golden[f"{task}.train.grad_global_norm_dense"], 0, 1e-5)
     names = checkpoints.names_of(model, task)
     for variable, gradient in zip(model.trainable_variables, found):
-        first = "" if variable.path.startswith("head_label") else f"{released_names.PREFIX}/"
+        first = "" if variable.path.startswith("head_label") else f"{checkpoints.PREFIX}/"
         expected = golden[f"{task}.gradnorm.{first}{names[variable.path].bare}"]
         close(np.linalg.norm(gradient), expected, 1e-6, 1e-5, variable.path)
     close(losses, golden[f"{task}.train.loss_before_step"], 2e-5, 1e-5)

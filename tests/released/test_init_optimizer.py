@@ -11,9 +11,8 @@ from kaleidobert.engines.run_folder import read_metrics
 from kaleidobert.levels import KALEIDO
 from kaleidobert.model_zoo import checkpoints
 from kaleidobert.released import schema as released_schema
-from kaleidobert.released import writer
 from tests.released.test_golden import check_loss
-from tests.support import golden_data
+from tests.support import golden_data, released_writer
 from tests.support.apps_data import SIZES, TRAIN, World, call, refused
 from tests.support.checkpoint_data import npz, same
 from tests.support.golden_data import GOLDEN, needs_golden
@@ -29,7 +28,7 @@ def test_the_released_training_goes_on_as_it_did(tmp_path, converted, interrupt)
     """Its batch as a file, its checkpoint of step 3; the losses before steps 3 to 8 are those of the released code."""
     golden, schema = golden_data.load("G1"), released_schema.released("pretrain", KALEIDO, feature_size=32)
     columns = {name.removeprefix("in."): array for name, array in golden.items() if name.startswith("in.")}
-    writer.write(tmp_path / "rows", schema, [columns])
+    released_writer.write(tmp_path / "rows", schema, [columns])
     init = GOLDEN / "G1/ckpt_step3/model.ckpt-3"
     if converted:
         assert call("convert", configs.ConvertConfig(init, tmp_path / "last.npz", optimizer=True)).status == 0

@@ -11,7 +11,6 @@ from kaleidobert.engines import steps
 from kaleidobert.levels import KALEIDO
 from kaleidobert.model_zoo import checkpoints
 from kaleidobert.model_zoo.kaleidobert import pretrainer
-from kaleidobert.released import bank
 from kaleidobert.released import rows as released_rows
 from tests.support import released_data
 from tests.support.apps_data import SIZES, TRAIN, call, refused, results
@@ -30,7 +29,7 @@ class World:
         self.text = released_data.write(folder / "retrieve", "retrieve", 11)
         rows = released_rows.open_rows(self.text, released_data.schema("retrieve"))
         self.arrays = folder / "arrays"
-        bank.convert(rows.paths, rows.schema, self.arrays)
+        released_rows.convert(rows.paths, rows.schema, self.arrays)
         self.init = self.start(folder / "start.npz", 1)
 
     def start(self, path: Path, seed: int) -> Path:
@@ -122,7 +121,7 @@ def test_twice_interrupted_and_a_line_cut_off(world, whole, press, tmp_path):
 def test_a_finished_run_scores_nothing_again(world, whole, press, tmp_path, monkeypatch):
     config = world.config(tmp_path / "run")
     with monkeypatch.context() as patch:
-        patch.setattr(released_files.results, "analyse", lambda *arguments: exec("raise KeyboardInterrupt"))
+        patch.setattr(released_files.counting, "analyse", lambda *arguments: exec("raise KeyboardInterrupt"))
         assert call("retrieve", config).status == 130  # all is scored, and nothing counted yet
     scored = press(0)
     done = call("retrieve", config)

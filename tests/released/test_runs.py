@@ -18,11 +18,10 @@ from kaleidobert.levels import KALEIDO, KaleidoLevel
 from kaleidobert.losses import tasks as losses
 from kaleidobert.model_zoo import checkpoints
 from kaleidobert.model_zoo.kaleidobert import pretrainer, rebuild
-from kaleidobert.released import bank, writer
-from kaleidobert.released import results as as_released
+from kaleidobert.released import counting
 from kaleidobert.released import rows as released_rows
 from tests.engines.test_resume import same_run
-from tests.support import golden_data, released_data
+from tests.support import golden_data, released_data, released_writer
 from tests.support.apps_data import SIZES, call, refused, results
 from tests.support.golden_data import GOLDEN, needs_golden
 from tests.support.released_data import TEXT, VOCABULARY
@@ -99,7 +98,7 @@ def test_golden_retrieval_through_the_command_line(tmp_path, capsys):
     assert [row["query"] for row in rows] == ["IMG0", "IMG1"] and rows[1]["relevant"] == [1, 0, 0]
     assert np.array_equal(np.float32(rows[0]["scores"]), pairs.logits[:3, 1])
     counted = results(tmp_path / "run")["released_counting"]
-    assert as_released.show(counted) in capsys.readouterr().out and counted["right"] == 4 and counted["rank@5"] == 2 / (2 + 1e-5)
+    assert counting.released_report(counted) in capsys.readouterr().out and counted["right"] == 4 and counted["rank@5"] == 2 / (2 + 1e-5)
 
 
 @needs_golden
@@ -163,7 +162,7 @@ def test_45_positions_pass_under_either_schema(tmp_path, published):
 
 
 def _list(folder: Path, *paths: Path) -> Path:
-    writer.write_list(folder / "files.list_csv", paths)
+    released_writer.write_list(folder / "files.list_csv", paths)
     return folder / "files.list_csv"
 
 
@@ -259,7 +258,7 @@ def test_classification_from_files(labelled):
 
 def test_retrieval_from_text_and_from_a_folder_and_both_directions(world, start):
     rows = released_rows.open_rows(world / "retrieve/train.list_csv", released_data.schema("retrieve"))
-    bank.convert(rows.paths, rows.schema, world / "retrieve-folder")
+    released_rows.convert(rows.paths, rows.schema, world / "retrieve-folder")
     kept = []
     for run, source in (("text", world / "retrieve/train.list_csv"), ("folder", world / "retrieve-folder")):
         config = retrieve(world, f"ret-{run}", data=data(world, "retrieve", False, files=source))

@@ -7,12 +7,12 @@ from kaleidobert import configs
 from kaleidobert.errors import UserError
 from kaleidobert.levels import KALEIDO, KaleidoLevel
 from kaleidobert.losses import tasks as losses
-from kaleidobert.released import bank, checkpoints, index, writer
+from kaleidobert.released import checkpoints, files
 from kaleidobert.released import rows as released_rows
 from kaleidobert.released import samplers as released_samplers
 from kaleidobert.released import schema as released_schema
 from kaleidobert.released.samplers import FileLabelSampler, FilePretrainSampler, Reader
-from tests.support import golden_data, released_data
+from tests.support import golden_data, released_data, released_writer
 from tests.support.golden_data import close, needs_golden
 from tests.support.released_data import VOCABULARY
 
@@ -33,9 +33,9 @@ def golden(tmp_path_factory):
         pytest.skip(f"the golden data is not in {golden_data.GOLDEN} (KALEIDO_SHARED)")
     arrays, path = golden_data.load("G1"), tmp_path_factory.mktemp("g1") / "rows"
     schema = released_schema.released("pretrain", feature_size=32)
-    writer.write(path, schema, [{name: arrays[f"in.{name}"] for name in schema.names}])
+    released_writer.write(path, schema, [{name: arrays[f"in.{name}"] for name in schema.names}])
     changed = {name: arrays[f"in.{name}"] for name in schema.names} | {"img_blank_lm_ids": arrays["dup.in.img_blank_lm_ids"]}
-    writer.write(path.with_name("dup"), schema, [changed])
+    released_writer.write(path.with_name("dup"), schema, [changed])
     return arrays, path, schema
 
 
@@ -84,7 +84,7 @@ def test_golden_files():
     sampler = FilePretrainSampler(Reader(released_rows.TextRows(
         [folder / "data/pretrain_train__a", folder / "data/pretrain_train__b"], schema, folder / "nowhere"), KALEIDO, 200), "all", 4, 0)
     rows = sampler._reader.rows
-    rows.index = released_rows.Index.scan(rows.paths)  # nothing is written there
+    rows.index = released_rows.LineIndex.scan(rows.paths)  # nothing is written there
     with np.load(folder / "parsed.npz") as file:
         arrays = {name.replace("pretrain.", "in."): file[name] for name in file.files if name.startswith("pretrain.")}
     expected = golden_data.pretraining(arrays)
@@ -101,7 +101,7 @@ def test_golden_files():
 def test_a_batch_is_a_function_of_seed_and_step_whatever_holds_the_rows(tmp_path, levels):
     path = released_data.write(tmp_path, "pretrain", 11, levels=levels)
     text = rows_of(path, "pretrain", levels)
-    folder = bank.convert(text.paths, text.schema, tmp_path / "made")
+    folder = released_rows.convert(text.paths, text.schema, tmp_path / "made")
     sources, seen = (text, folder, rows_of(path, "pretrain", levels)), []
     samplers = [FilePretrainSampler(Reader(rows, levels, VOCABULARY), "all", 4, 7) for rows in sources]
     for step in (3, 0, 5):
@@ -135,7 +135,7 @@ def test_a_wrong_number_is_refused_with_its_place(tmp_path, column, value, messa
     changed = released_data.columns("pretrain", 6)[column].copy()
     changed[4, -1] = value
     text = rows_of(released_data.write(tmp_path, "pretrain", 6, **{column: changed}), "pretrain")
-    folder = bank.convert(text.paths, text.schema, tmp_path / "made")
+    folder = released_rows.convert(text.paths, text.schema, tmp_path / "made")
     for rows, place in ((text, "rows__1, line 2"), (folder, "made, row 5")):
         sampler = FilePretrainSampler(Reader(rows, KALEIDO, VOCABULARY), "all", 6, 0)
         with pytest.raises(UserError) as error:
@@ -185,7 +185,7 @@ def test_the_index_is_kept_and_made_anew_when_files_change(tmp_path, monkeypatch
     path = released_data.write(tmp_path, "retrieve", 5)
     assert len(rows_of(path, "retrieve")) == 5
     with monkeypatch.context() as patch:
-        patch.setattr(released_rows.Index, "scan", lambda paths: pytest.fail("counted again"))
+        patch.setattr(released_rows.LineIndex, "scan", lambda paths: pytest.fail("counted again"))
         assert len(rows_of(path, "retrieve")) == 5
     released_data.write(tmp_path, "retrieve", 7)
     assert len(rows_of(path, "retrieve")) == 7
@@ -198,5 +198,5 @@ def test_files_in_a_folder_that_cannot_be_written_are_read_all_the_same(tmp_path
         raise UserError("cannot write here", str(path))
 
     path = released_data.write(tmp_path, "retrieve", 5)
-    monkeypatch.setattr(index.io, "atomic", refuse)
+    monkeypatch.setattr(files.io, "atomic", refuse)
     assert len(rows_of(path, "retrieve")) == 5 and "counted anew in every run" in capsys.readouterr().out

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from kaleidobert.errors import UserError
-from kaleidobert.remote import cache, partial
+from kaleidobert.remote import cache, downloads
 from kaleidobert.remote.cache import cached
 from kaleidobert.remote.downloads import Options, fetch
 from kaleidobert.remote.manifests import File
-from kaleidobert.remote.objects import Remote
+from kaleidobert.remote.streams import Remote
 from tests.support.servers import SECRETS, serving
 
 CONTENT = random.Random(1).randbytes(600_000)
@@ -44,7 +44,7 @@ def test_what_came_of_an_object_is_continued_and_of_a_changed_one_is_not(bucket,
     key, file = "a.bin", File("a.bin", f"s3://{bucket.name}/a.bin")
     calls, real = [], Remote.open
     monkeypatch.setattr(Remote, "open", lambda self, url, start, tag: (calls.append(start), real(self, url, start, tag))[1])
-    write = partial.Part.write
+    write = downloads.Part.write
 
     def once(held, data):
         write(held, data)
@@ -53,7 +53,7 @@ def test_what_came_of_an_object_is_continued_and_of_a_changed_one_is_not(bucket,
     for changed in (False, True):
         bucket.put_object(Key=key, Body=CONTENT)
         with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-            patch.setattr(partial.Part, "write", once)
+            patch.setattr(downloads.Part, "write", once)
             fetch([file], tmp_path, options=FAST)
         begun = (tmp_path / ".a.bin.part").stat().st_size
         assert 0 < begun < len(CONTENT)
@@ -166,7 +166,7 @@ def test_a_folder_of_s3_follows_the_bucket(bucket, monkeypatch):
 def test_an_interrupted_folder_is_never_seen_half_and_continues(bucket, monkeypatch, tmp_path):
     for name in "abc":
         bucket.put_object(Key=f"f/{name}", Body=name.encode() * 1000)
-    url, finish, finished = f"s3://{bucket.name}/f/", partial.Part.finish, []
+    url, finish, finished = f"s3://{bucket.name}/f/", downloads.Part.finish, []
 
     def second(held):
         finished.append(held.target.name)
@@ -175,7 +175,7 @@ def test_an_interrupted_folder_is_never_seen_half_and_continues(bucket, monkeypa
         finish(held)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(partial.Part, "finish", second)
+        patch.setattr(downloads.Part, "finish", second)
         cached(url, Options(1))
     assert not list((tmp_path / "cache").glob("*/f"))
     bucket.put_object(Key=f"f/{finished[0]}", Body=b"changed meanwhile")

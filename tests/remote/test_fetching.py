@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from kaleidobert.errors import UserError
-from kaleidobert.remote import downloads, partial
+from kaleidobert.remote import downloads
 from kaleidobert.remote.downloads import Options, fetch
 from kaleidobert.remote.manifests import File
 from tests.support.servers import Server, serving
@@ -202,9 +202,9 @@ def test_a_disk_that_fills_up_keeps_what_came(server, tmp_path, monkeypatch):
         def __getattr__(self, name):
             return getattr(self.file, name)
 
-    build = partial.Part.__init__
+    build = downloads.Part.__init__
     with monkeypatch.context() as patch:
-        patch.setattr(partial.Part, "__init__", lambda held, target, file: build(held, target, Full(file)))
+        patch.setattr(downloads.Part, "__init__", lambda held, target, file: build(held, target, Full(file)))
         with pytest.raises(UserError, match="no space left on the disk"):
             fetch([entry(server)], tmp_path, options=FAST)
     server.requests.clear()

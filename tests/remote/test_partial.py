@@ -5,7 +5,7 @@ import threading
 import pytest
 
 from kaleidobert import io
-from kaleidobert.remote.partial import Stopped, locked
+from kaleidobert.remote.downloads import Stopped, locked
 
 
 def test_a_lock_on_a_file_that_was_renamed_meanwhile_is_no_lock(tmp_path, monkeypatch):

@@ -9,7 +9,7 @@ from kaleidobert.model_zoo import checkpoints
 from kaleidobert.model_zoo.kaleidobert import Pretrainer
 from kaleidobert.released import checkpoints as released
 from kaleidobert.released import tf_checkpoint
-from kaleidobert.released.config import config_json
+from kaleidobert.released.checkpoints import config_json
 from tests.support.network_data import backbone
 
 FIRST = "kaleido_bert_pre_trained_model/"

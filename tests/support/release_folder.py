@@ -12,10 +12,10 @@ import numpy as np
 
 from kaleidobert.levels import KALEIDO
 from kaleidobert.model_zoo.kaleidobert import Backbone, Pretrainer
-from kaleidobert.released import checkpoints, tf_checkpoint, writer
-from kaleidobert.released.config import config_json
+from kaleidobert.released import checkpoints, tf_checkpoint
+from kaleidobert.released.checkpoints import config_json
 from kaleidobert.remote import manifests
-from tests.support import released_data
+from tests.support import released_data, released_writer
 from tests.support.released_data import RELEASE
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -43,7 +43,7 @@ def data(root: Path, files: int = 2, rows: dict[str, int] | None = None) -> None
                         for name, letter in (("image_prod_id", "P"), ("prod_img_id", "I"))}
         for file, name in enumerate(names(part)[:files]):
             batch = {key: value[file * count : (file + 1) * count] for key, value in columns.items()}
-            writer.write(root / "dataset" / name, released_data.schema(task, sizes=RELEASE), [batch], digits=3)
+            released_writer.write(root / "dataset" / name, released_data.schema(task, sizes=RELEASE), [batch], digits=3)
 
 
 def lists(root: Path) -> None:
@@ -53,7 +53,7 @@ def lists(root: Path) -> None:
                        ("finetune/finetune_valid", "eval_catepred"), ("finetune/finetune_train", "train_subcatepred"),
                        ("finetune/finetune_valid", "eval_subcatepred")):
         found = sorted((root / "dataset").glob(f"{part}__*"))
-        writer.write_list(root / f"dataset/{name}_list.list_csv", [f"./{path.relative_to(root)}" for path in found])
+        released_writer.write_list(root / f"dataset/{name}_list.list_csv", [f"./{path.relative_to(root)}" for path in found])
 
 
 def checkpoint(root: Path, sizes: dict[str, int] = SMALL, slots: bool = True) -> Path:

@@ -8,8 +8,8 @@ import numpy as np
 from kaleidobert import levels as kaleido
 from kaleidobert.levels import KALEIDO
 from kaleidobert.released import schema as released_schema
-from kaleidobert.released import writer
 from kaleidobert.released.schema import Schema
+from tests.support import released_writer
 
 TEXT, MASKED, FEATURES, VOCABULARY = 12, 3, 4, 150
 
@@ -68,6 +68,6 @@ def write(folder: Path, task: str, rows: int, name: str = "rows", levels=KALEIDO
     made, half = columns(task, rows, levels, seed) | changes, (rows + 1) // 2
     parts = [part for part in (slice(half), slice(half, rows)) if part.stop != part.start]
     for number, part in enumerate(parts):
-        writer.write(folder / f"{name}__{number}", schema(task, levels), [{key: value[part] for key, value in made.items()}])
-    writer.write_list(folder / f"{name}.list_csv", [folder / f"{name}__{number}" for number in range(len(parts))])
+        released_writer.write(folder / f"{name}__{number}", schema(task, levels), [{key: value[part] for key, value in made.items()}])
+    released_writer.write_list(folder / f"{name}.list_csv", [folder / f"{name}__{number}" for number in range(len(parts))])
     return folder / f"{name}.list_csv"

@@ -9,7 +9,7 @@ from kaleidobert.app_zoo import models
 from kaleidobert.levels import KALEIDO
 from kaleidobert.model_zoo.kaleidobert import pretrainer
 from kaleidobert.released import checkpoints, tf_checkpoint
-from kaleidobert.released.config import config_json
+from kaleidobert.released.checkpoints import config_json
 from tests.support.apps_data import SIZES, TRAIN, World
 from tests.support.tiny import tiny_bank
 

@@ -17,11 +17,9 @@ from kaleidobert.errors import UserError
 from kaleidobert.model_zoo import checkpoints
 from kaleidobert.model_zoo.kaleidobert import Classifier, Pretrainer, TaskModel, rebuild
 from kaleidobert.model_zoo.stored import LazyArray
-from kaleidobert.released import any_checkpoint, optimizer, tf_checkpoint
-from kaleidobert.released import bert as bert_start
+from kaleidobert.released import any_checkpoint, tf_checkpoint
 from kaleidobert.released import checkpoints as released
-from kaleidobert.released.config import beside, config_json, vocabulary_sha256
-from kaleidobert.released.names import COUNTERS, LABELS, SLOTS, bare, is_bert
+from kaleidobert.released.checkpoints import COUNTERS, LABELS, SLOTS, bare_name, beside, config_json, is_bert, vocabulary_sha256
 from kaleidobert.released.tf_checkpoint import prefix_of
 
 OURS = ".npz"
@@ -116,17 +114,17 @@ def _from_released(config: ConvertConfig, prefix: Path) -> Plan:
         lines.append("- vocab.txt: a run on another vocabulary of the same size will not be refused")
     slots: dict[str, np.ndarray | LazyArray] = {}
     if config.optimizer:
-        slots, remarks = optimizer.to_ours(prefix, model, task)
+        slots, remarks = released.import_optimizer(prefix, model, task)
         lines, meta = lines + remarks, meta | {"best": None, "stale": 0}  # as a run's last.npz has them
-    elif state := [name for name in tf_checkpoint.index(prefix)[0] if name.endswith(SLOTS) or bare(name) in COUNTERS[:2]]:
+    elif state := [name for name in tf_checkpoint.index(prefix)[0] if name.endswith(SLOTS) or bare_name(name) in COUNTERS[:2]]:
         lines.append(f"+ {len(state)} variables of the optimiser, such as {state[-1]}: left out; optimizer=true takes them along")
     return Plan(lines, lambda: checkpoints.save(config.target, model, None, meta, slots))
 
 
 def _from_bert(config: ConvertConfig, prefix: Path) -> Plan:
-    path = _model_file(config, prefix, bert_start.CONFIGS)
+    path = _model_file(config, prefix, released.BERT_CONFIGS)
     new, vocabulary = config.new_parameters, config.vocabulary or beside(prefix, ["vocab.txt"])
-    model, lines = bert_start.start(prefix, path, new.levels, new.feature_size, new.seed, new.standardise_features)
+    model, lines = released.start_from_bert(prefix, path, new.levels, new.feature_size, new.seed, new.standardise_features)
     meta = released.origin(prefix, vocabulary, model.backbone.vocabulary_size)
     meta |= {"lineage": lineage.converted("text part of a BERT", False)}
     meta.pop("step", None)  # that of BERT
@@ -151,7 +149,7 @@ def _to_released(config: ConvertConfig, path: Path) -> Plan:
         if meta.get("vocabulary_sha256", known) != known:
             raise UserError("is another vocabulary than the checkpoint's", str(vocabulary), fix="give the bank's vocab.txt")
         small[config.target.with_name("vocab.txt")] = vocabulary.read_bytes()
-    slots, step = optimizer.to_released(path, model, task) if config.optimizer else ({}, int(meta.get("step", 0)))
+    slots, step = released.export_optimizer(path, model, task) if config.optimizer else ({}, int(meta.get("step", 0)))
     arrays = {**whole, **own, **slots, "global_step": np.array(step, np.int64)}
     lines = [f"{path}: {task}, {len(own)} variables, global_step {step}",
              *(f"- {name} {list(array.shape)}: a {model.kind} has no such head; start values" for name, array in whole.items()

@@ -10,10 +10,10 @@ from kaleidobert.configs import ConvertConfig
 from kaleidobert.datasets.bank import storage
 from kaleidobert.datasets.bank.bank import Bank
 from kaleidobert.errors import UserError
-from kaleidobert.released import bank, tf_checkpoint
 from kaleidobert.released import files as released_files
 from kaleidobert.released import rows as released_rows
 from kaleidobert.released import schema as released_schema
+from kaleidobert.released import tf_checkpoint
 from kaleidobert.released.schema import Schema
 
 
@@ -79,7 +79,7 @@ def run_files(config: ConvertConfig) -> None:
     io.check_folder(config.target, "choose another target")
     paths = released_rows.data_files(config.source)
     threads = config.files.threads or min(os.cpu_count() or 1, released_rows.MOST_THREADS)
-    rows = bank.convert(paths, schema_of(config, paths), config.target, threads, config.files.half)
+    rows = released_rows.convert(paths, schema_of(config, paths), config.target, threads, config.files.half)
     print(f"written: {config.target}: {rows.summary()}; use it as data.files or data.val_files")
 
 

@@ -20,7 +20,6 @@ from kaleidobert.evaluators.files.columns import kind_of, read_columns
 from kaleidobert.evaluators.files.score_tables import ScoreTable
 from kaleidobert.evaluators.report import plots
 from kaleidobert.released import counting
-from kaleidobert.released import results as counted_as_released
 
 MISSED = ("released", "fashionbert")  # ways to count in which a query without a right candidate is missed, not refused
 OTHER = {"i2t": "t2i", "t2i": "i2t", "": ""}
@@ -135,7 +134,7 @@ def lines(results: Mapping[str, Any]) -> list[str]:
         made.append(f"SumR of both directions: {results['sum_of_ranks']:.1f}")
     counted = results.get("released_counting") or results.get("counted") or {}
     if "right" in counted and results["counting"] == "released":
-        made += ["as the release printed it:", counted_as_released.show(counted).rstrip("\n")]
+        made += ["as the release printed it:", counting.released_report(counted).rstrip("\n")]
     elif counted:
         made.append(f"counted as {results['counting']}: " + ", ".join(_number(name, value) for name, value in counted.items()))
     return made + comparison_lines(results.get("comparison"))

@@ -25,7 +25,7 @@ from kaleidobert.datasets.sampling import pairs
 from kaleidobert.engines.scoring import PairScorer, Sides
 from kaleidobert.evaluators.candidates.lists import CandidateLists, Gallery
 from kaleidobert.model_zoo.kaleidobert import Matcher
-from kaleidobert.remote.partial import explained
+from kaleidobert.remote.downloads import explained
 
 MOST_LINES = 10**7  # pairs of a gallery that are written as text, some 30 bytes each
 SAFE_AFTER = 1.0  # seconds after which what was scored is forced onto the disk

@@ -29,11 +29,11 @@ from kaleidobert.evaluators.files import released_results
 from kaleidobert.evaluators.report import plots
 from kaleidobert.evaluators.report.tables_read import head_name
 from kaleidobert.model_zoo import checkpoints
+from kaleidobert.released import counting
 from kaleidobert.released import files as released_files
-from kaleidobert.released import results
 from kaleidobert.released.rows import MOST_THREADS, Columns, Rows, TextRows
 from kaleidobert.released.samplers import Reader
-from kaleidobert.remote.partial import explained
+from kaleidobert.remote.downloads import explained
 
 RESULT = {"i2t": "result_img2txt.txt", "t2i": "result_txt2img.txt"}  # what prediction_analysis of the release reads
 IDS = ("text_prod_id", "image_prod_id", "prod_img_id")
@@ -55,17 +55,17 @@ def run(config: RetrieveConfig) -> None:
     digest = sha256(folder.best)
     if not _begun(config.run / "scoring.json", {"data": _stamps(rows), "checkpoint_sha256": digest}, result):
         _score(config, rows, steps.forward(model), result)
-    analysis = results.analyse(released_results.read(result), config.direction)
+    analysis = counting.analyse(released_results.read(result), config.direction)
     _write_scores(analysis.lists, config)
     counted = analysis.released
     which = lineage.model(config.matching.head, config.init)
     folder.results({"task": "retrieve", "model": which, "direction": config.direction, "protocol": "kaleido (release)",
-                    "metrics": analysis.metrics, "released_counting": counted, "queries_without_a_right_candidate": analysis.lonely,
+                    "metrics": analysis.metrics, "released_counting": counted, "queries_without_a_right_candidate": analysis.unanswerable,
                     "files": {"source": str(config.data.files), "rows": counted["examples"], "schema": str(rows.schema)},
                     "checkpoint_sha256": digest}, config)
     print(f"{head_name(which)}, {which['trained']}; masking: {which['masking']}")
-    print(results.show(counted), end="")
-    print("\n".join(results.lines(analysis, config.direction)))
+    print(counting.released_report(counted), end="")
+    print("\n".join(counting.metric_lines(analysis, config.direction)))
     print(f"run folder: {config.run}\n  {result.name} (released format), scores.jsonl, results.json")
 
 
@@ -169,7 +169,7 @@ def _append(file: FileIO, part: Path, content: bytes) -> None:
         os.fsync(file.fileno())
 
 
-def _write_scores(lists: results.Lists, config: RetrieveConfig) -> None:
+def _write_scores(lists: counting.Lists, config: RetrieveConfig) -> None:
     """As `retrieve` on a bank writes them; ranks.png of the queries that have a right candidate."""
     with io.atomic(config.run / "scores.jsonl") as file:
         for query, candidates, scores, relevant in zip(lists.queries, lists.candidates, lists.scores, lists.relevant):

@@ -1,4 +1,4 @@
-"""The released retrieval result file: one line per batch, five lists with \\x01 between them. released/results.py counts it.
+"""The released retrieval result file: one line per batch, five lists with \\x01 between them. released/counting.py counts it.
 
     [text ids]\\x01[ids of the pictures' products]\\x01[ids of pictures]\\x01[labels]\\x01[two logits per pair, one behind the other]
 
