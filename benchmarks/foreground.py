@@ -23,8 +23,8 @@ from benchmarks import report
 from kaleidobert import io
 from kaleidobert.configs.records import FOREGROUND_WEIGHTS
 from kaleidobert.datasets.products import read_image
-from kaleidobert.drawing.scenes import scenes
-from kaleidobert.drawing.scenes.surroundings import HELD_OUT
+from kaleidobert.drawing import scenes
+from kaleidobert.drawing.backgrounds import HELD_OUT
 from kaleidobert.model_zoo import foreground_net
 from kaleidobert.preprocessors import foreground
 

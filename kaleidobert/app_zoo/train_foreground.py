@@ -17,11 +17,9 @@ from kaleidobert import io
 from kaleidobert.app_zoo import models
 from kaleidobert.configs import TrainForegroundConfig
 from kaleidobert.configs.records import FOREGROUND_WEIGHTS
-from kaleidobert.drawing import scene_files
-from kaleidobert.drawing.scene_files import Scenes, Stock
-from kaleidobert.drawing.scenes import recomposition
-from kaleidobert.drawing.scenes.scenes import ROOM
-from kaleidobert.drawing.scenes.surroundings import HELD_OUT
+from kaleidobert.drawing import scenes
+from kaleidobert.drawing.backgrounds import HELD_OUT
+from kaleidobert.drawing.scenes import ROOM, Scenes, StoredPictures
 from kaleidobert.engines import optimizers, run_folder
 from kaleidobert.engines.trainer import Goal, Trainer
 from kaleidobert.errors import UserError
@@ -56,8 +54,8 @@ def run(config: TrainForegroundConfig) -> None:
     for part, count, shift in (("foregrounds", config.foregrounds, 0), ("backgrounds", config.backgrounds, 0),
                                ("test", config.held_out, TEST), ("goods", config.goods, GOODS)):
         _draw(config, part, count, shift)
-    products, behind = (Stock(config.run / "scenes", part) for part in ("foregrounds", "backgrounds"))
-    test, goods = (scene_files.read(config.run / "scenes", part) for part in ("test", "goods"))
+    products, behind = (StoredPictures(config.run / "scenes", part) for part in ("foregrounds", "backgrounds"))
+    test, goods = (scenes.read_scenes(config.run / "scenes", part) for part in ("test", "goods"))
     trained = keras.Model({"image": model.input}, {"foreground": model.output})
     optimizer = _optimizer(config, total, warm)
     trainer = Trainer(folder, trained, optimizer, {"foregrounds": len(products), "backgrounds": len(behind)})
@@ -101,10 +99,10 @@ def install(weights: Path) -> None:
         file.write(weights.read_bytes())
 
 
-def batch(products: Stock, behind: Stock, config: TrainForegroundConfig, step: int) -> tuple[dict, dict, dict]:
+def batch(products: StoredPictures, behind: StoredPictures, config: TrainForegroundConfig, step: int) -> tuple[dict, dict, dict]:
     """Inputs, targets and weights of one step: new scenes, a pure function of the step."""
     rng = np.random.Generator(np.random.Philox(key=np.array([config.train.seed, step], np.uint64), counter=[0, 0, 0, 1]))
-    made = [recomposition.recompose(products, behind, config.size, rng) for _ in range(config.train.batch_size)]
+    made = [scenes.recompose(products, behind, config.size, rng) for _ in range(config.train.batch_size)]
     images, masks = (np.stack(part) for part in zip(*made))
     return {"image": foreground.channels(images)}, {"foreground": masks[..., None]}, {}
 
@@ -136,7 +134,7 @@ def results(weights: Path, test: Scenes, goods: Scenes) -> dict:
 
 def _draw(config: TrainForegroundConfig, part: str, count: int, shift: int) -> None:
     with tqdm(total=count, unit="picture", desc=part) as bar:
-        for number in scene_files.draw(config.run / "scenes", part, config.train.seed + shift, count, config.size, config.workers):
+        for number in scenes.draw_files(config.run / "scenes", part, config.train.seed + shift, count, config.size, config.workers):
             bar.update(number)
 
 

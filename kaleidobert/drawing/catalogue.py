@@ -23,10 +23,9 @@ from PIL import Image
 from kaleidobert import io
 from kaleidobert.drawing import backgrounds
 from kaleidobert.drawing.design import DESIGN, PICTURE, SPLIT, Design, design, generator
-from kaleidobert.drawing.garments.sketch import Sketch
-from kaleidobert.drawing.garments.sketches import SKETCHES
-from kaleidobert.drawing.patterns import material
-from kaleidobert.drawing.render import paint, place, visible, zoom
+from kaleidobert.drawing.garments import SKETCHES
+from kaleidobert.drawing.render import material, paint, place, visible, zoom
+from kaleidobert.drawing.sketch import Sketch
 from kaleidobert.drawing.wording import describe
 from kaleidobert.errors import UserError
 from kaleidobert.specs import Part

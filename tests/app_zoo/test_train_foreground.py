@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from kaleidobert.app_zoo import train_foreground
-from kaleidobert.drawing import scene_files
-from kaleidobert.drawing.scenes import recomposition, scenes
+from kaleidobert.drawing import scenes
 from kaleidobert.engines.trainer import Trainer
 from kaleidobert.losses.segmentation import cross_entropy_and_dice
 from kaleidobert.model_zoo import foreground_net
@@ -74,25 +73,25 @@ def test_impossible_sizes_are_refused(world, changes, message):
 
 def test_batches_are_a_function_of_the_step_and_never_the_same(world):
     config = world.train_foreground()
-    parts = scenes.foregrounds(0, 0, 5, 16), recomposition.backgrounds(0, 0, 4, 16)
+    parts = scenes.foregrounds(0, 0, 5, 16), scenes.training_backgrounds(0, 0, 4, 16)
     first, again, other = (train_foreground.batch(*parts, config, step) for step in (5, 5, 6))
     assert first[0]["image"].shape == (3, 16, 16, 4) and first[1]["foreground"].shape == (3, 16, 16, 1)
     assert all(np.array_equal(first[part][name], again[part][name]) for part in (0, 1) for name in first[part])
     assert not np.array_equal(first[0]["image"], other[0]["image"])
 
 
-@pytest.mark.parametrize("part", scene_files.PARTS)
+@pytest.mark.parametrize("part", scenes.SETS)
 def test_parts_are_drawn_once_and_the_same_by_any_number_of_workers(part, tmp_path, monkeypatch):
-    monkeypatch.setattr(scene_files, "SHARD", 2)
-    assert sum(scene_files.draw(tmp_path / "a", part, 3, 5, 16, workers=1)) == 5
+    monkeypatch.setattr(scenes, "SHARD", 2)
+    assert sum(scenes.draw_files(tmp_path / "a", part, 3, 5, 16, workers=1)) == 5
     with monkeypatch.context() as patch:
-        patch.setattr(scene_files, "PARTS", {})  # nothing is drawn a second time
-        assert list(scene_files.draw(tmp_path / "a", part, 3, 5, 16, workers=1)) == [5]
-    assert sum(scene_files.draw(tmp_path / "b", part, 3, 5, 16, workers=2)) == 5
-    one, other = (scene_files.Stock(tmp_path / name, part) for name in "ab")
+        patch.setattr(scenes, "SETS", {})  # nothing is drawn a second time
+        assert list(scenes.draw_files(tmp_path / "a", part, 3, 5, 16, workers=1)) == [5]
+    assert sum(scenes.draw_files(tmp_path / "b", part, 3, 5, 16, workers=2)) == 5
+    one, other = (scenes.StoredPictures(tmp_path / name, part) for name in "ab")
     assert len(one) == len(other) == 5 and all(np.array_equal(one[k], other[k]) for k in range(5))
     if part in ("test", "goods"):
-        whole = scene_files.read(tmp_path / "a", part)
+        whole = scenes.read_scenes(tmp_path / "a", part)
         assert np.array_equal(whole.images[4], one[4][..., :3]) and np.array_equal(whole.masks[4], one[4][..., 3] > 0)
 
 

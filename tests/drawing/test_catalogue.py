@@ -8,9 +8,8 @@ import pytest
 from PIL import Image
 
 from kaleidobert.drawing.catalogue import VIEWS, draw, layout, write_catalogue
-from kaleidobert.drawing.design import KINDS, design, subcategory
-from kaleidobert.drawing.garments.sketches import SKETCHES
-from kaleidobert.drawing.palette import COLOURS
+from kaleidobert.drawing.design import COLOURS, KINDS, design, subcategory
+from kaleidobert.drawing.garments import SKETCHES
 from kaleidobert.drawing.wording import describe
 from kaleidobert.errors import UserError
 

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from kaleidobert.drawing import backgrounds, figures, scenes
 from kaleidobert.drawing.design import generator
-from kaleidobert.drawing.scenes import clutter, figures, recomposition, scenes, surroundings
 
 
 @pytest.fixture(scope="module")
 def parts():
-    return scenes.foregrounds(11, 0, 24, 48), recomposition.backgrounds(11, 0, 24, 48)
+    return scenes.foregrounds(11, 0, 24, 48), scenes.training_backgrounds(11, 0, 24, 48)
 
 
 def test_the_same_arguments_give_the_same_scene_and_others_another():
@@ -33,7 +33,7 @@ def test_what_the_training_puts_together_is_drawn_the_same_in_any_portion(parts)
     side = round(48 * scenes.ROOM)
     assert layers.shape == (24, side, side, 4) and behind.shape == (24, side, side, 3) and layers.dtype == behind.dtype == np.uint8
     assert np.array_equal(layers[5:7], scenes.foregrounds(11, 5, 2, 48))
-    assert np.array_equal(behind[5:7], recomposition.backgrounds(11, 5, 2, 48))
+    assert np.array_equal(behind[5:7], scenes.training_backgrounds(11, 5, 2, 48))
     assert (layers[..., :3] <= layers[..., 3:]).all() and (layers[..., 3].max((1, 2)) == 255).all()
 
 
@@ -49,7 +49,7 @@ def test_a_scene_put_together_shows_its_foreground_where_its_mask_says():
 
 
 def test_scenes_put_together_are_never_the_same_twice_but_repeat_with_the_generator(parts):
-    made = [recomposition.recompose(*parts, 48, generator(1, index, 9)) for index in (*range(60), 0)]
+    made = [scenes.recompose(*parts, 48, generator(1, index, 9)) for index in (*range(60), 0)]
     images = np.stack([image for image, _ in made])
     assert images.shape == (61, 48, 48, 3) and images.dtype == np.uint8 and all(mask.dtype == bool for _, mask in made)
     assert np.array_equal(images[0], images[60]) and np.array_equal(made[0][1], made[60][1])
@@ -59,14 +59,14 @@ def test_scenes_put_together_are_never_the_same_twice_but_repeat_with_the_genera
 
 
 def test_held_out_backgrounds_are_not_in_the_training():
-    training = {*clutter.CLUTTER, *surroundings.TRAINING, *surroundings.PLAIN, surroundings.studio}
-    assert not training & set(surroundings.HELD_OUT.values()) and len(surroundings.HELD_OUT) >= 3
-    for name in surroundings.HELD_OUT:
+    training = {*backgrounds.CLUTTER, *backgrounds.TRAINING, *backgrounds.PLAIN, backgrounds.studio}
+    assert not training & set(backgrounds.HELD_OUT.values()) and len(backgrounds.HELD_OUT) >= 3
+    for name in backgrounds.HELD_OUT:
         scene = scenes.scene(1, 2, 32, held_out=name)
         assert scene.background == name and scene.mask.any()
 
 
-@pytest.mark.parametrize("family", sorted({*clutter.CLUTTER, *surroundings.HELD_OUT.values()}, key=lambda f: f.__name__),
+@pytest.mark.parametrize("family", sorted({*backgrounds.CLUTTER, *backgrounds.HELD_OUT.values()}, key=lambda f: f.__name__),
                          ids=lambda f: f.__name__)
 def test_backgrounds_are_finite_pictures(family):
     for index in range(3):

@@ -13,8 +13,8 @@ from kaleidobert.configs.records import FOREGROUND_WEIGHTS
 from kaleidobert.datasets.bank import patch_extraction
 from kaleidobert.datasets.bank.bank import Bank
 from kaleidobert.datasets.sources.table import read_mask
-from kaleidobert.drawing.scenes import scenes
-from kaleidobert.drawing.scenes.surroundings import HELD_OUT
+from kaleidobert.drawing import scenes
+from kaleidobert.drawing.backgrounds import HELD_OUT
 from kaleidobert.errors import UserError
 from kaleidobert.model_zoo import foreground_net
 from kaleidobert.preprocessors import foreground

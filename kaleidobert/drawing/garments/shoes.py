@@ -1,10 +1,8 @@
 """Sneakers, boots, heels, sandals and loafers, seen from the side with the toe to the left; the ground is at GROUND."""
 
-from kaleidobert.drawing.curves import Points, band, box, ellipse, lerp, path
-from kaleidobert.drawing.design import Design
-from kaleidobert.drawing.garments.details import GOLD, METAL
-from kaleidobert.drawing.garments.sketch import Sketch
-from kaleidobert.drawing.palette import RGB, dark, deep, luminance
+from kaleidobert.drawing.design import RGB, Design, dark, deep, luminance
+from kaleidobert.drawing.garments.elements import GOLD, METAL
+from kaleidobert.drawing.sketch import Points, Sketch, band, box, ellipse, lerp, path
 
 GROUND = 0.5
 RUBBER: RGB = (240, 238, 230)

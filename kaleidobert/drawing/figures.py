@@ -1,12 +1,12 @@
-"""What stands around a garment in a shop's picture: a simple human figure that wears it; and small goods that are no garment."""
+"""The surroundings of a garment in a shop's picture: a simple human figure that wears it, and small goods that are no garment."""
 
 from math import cos, pi, sin
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from kaleidobert.drawing.curves import band, ellipse
-from kaleidobert.drawing.scenes.surroundings import noise, tone
+from kaleidobert.drawing.backgrounds import noise, tone
+from kaleidobert.drawing.sketch import band, ellipse
 
 OVERSAMPLING = 2
 SKINS = ((252, 226, 206), (240, 200, 172), (224, 172, 138), (192, 132, 96), (140, 90, 62), (90, 58, 42))

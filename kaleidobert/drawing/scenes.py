@@ -1,0 +1,394 @@
+"""Scenes that train and test the foreground network, in memory and on disk.
+
+    recompose(foregrounds, backgrounds, size, rng) -> (image, mask)
+
+A scene of the test is drawn in full. Scenes of the training are put together anew at every step, of foregrounds and backgrounds that
+are drawn once: three of ten are a shop's (white or a plain backdrop); before all others the background is a mixture of drawn ones,
+with other products cut by the frame beside the product.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from functools import partial
+from io import BytesIO
+from multiprocessing import get_context
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Protocol
+
+import numpy as np
+from PIL import Image, ImageChops, ImageFilter
+from scipy import ndimage, special
+
+from kaleidobert import io
+from kaleidobert.drawing.backgrounds import CLUTTER, HELD_OUT, noise, shadow, studio
+from kaleidobert.drawing.design import design, generator
+from kaleidobert.drawing.figures import Layer, person, small_goods
+from kaleidobert.drawing.garments import SKETCHES
+from kaleidobert.drawing.render import material, paint, place, zoom
+
+# --- Scenes drawn in full, and the foregrounds of the training
+
+
+PURPOSE = 1000  # of the generators: far from those of the catalogue's pictures
+ROOM = 1.25  # scenes are drawn so much larger, so that a window of them can be taken
+MIN_COVER, MAX_COVER = 0.02, 0.97  # fractions of the picture that a foreground may cover
+NORMAL = special.ndtri((np.arange(256) + 0.5) / 256)  # quantiles: a random byte becomes a normal number
+WORN = {"TOPS": "upper", "KNITWEAR": "upper", "OUTERWEAR": "upper", "TROUSERS": "lower", "DRESSES & SKIRTS": "both"}
+GOODS = 0.08  # fraction of the foregrounds of the training: small things that are no garment
+
+
+@dataclass(frozen=True)
+class Scene:
+    """image uint8[size, size, 3]; mask bool[size, size]; what the background is."""
+
+    image: np.ndarray
+    mask: np.ndarray
+    background: str
+
+
+def scene(seed: int, index: int, size: int = 128, held_out: str = "catalogue", goods: bool = False) -> Scene:
+    """Draws a scene of the test: a product that nobody wears (goods: a small thing that is no product) before a background of HELD_OUT.
+
+    The same arguments give the same pixels.
+    """
+    rng, large = generator(seed, index, PURPOSE), round(size * ROOM)
+    layer = _pixels(_foreground(seed, index, large, True, goods, rng))
+    behind = Image.fromarray(np.clip(HELD_OUT[held_out](large, rng), 0, 255).astype(np.uint8))
+    image, mask = finish(layer, behind, False, size, rng)
+    return Scene(image, mask, held_out)
+
+
+def split(seed: int, start: int, count: int, size: int, goods: bool = False) -> np.ndarray:
+    """Draws scenes of the test: uint8[count, size, size, 4], 1 in the last channel where there is foreground; families alternate."""
+    names = list(HELD_OUT)
+    made = [scene(seed, index, size, names[index % len(names)], goods) for index in range(start, start + count)]
+    return np.stack([np.concatenate([one.image, one.mask[:, :, None].astype(np.uint8)], axis=2) for one in made])
+
+
+def foregrounds(seed: int, start: int, count: int, size: int) -> np.ndarray:
+    """Draws foregrounds of the training: uint8[count, s, s, 4], s = size * ROOM, colours times cover, and cover."""
+    made = []
+    for index in range(start, start + count):
+        rng = generator(seed, index, PURPOSE)
+        goods = rng.random() < GOODS
+        made.append(_pixels(_foreground(seed, index, round(size * ROOM), False, goods, rng)))
+    return np.stack(made)
+
+
+def finish(layer: np.ndarray, behind: Image.Image, white: bool, size: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Adds light, frame and camera to a foreground before a background: image uint8[size, size, 3], mask bool[size, size].
+
+    layer: uint8[s, s, 4], colours times cover, and cover; behind: RGB. white: a shop's white background.
+    """
+    cover = Image.fromarray(np.ascontiguousarray(layer[:, :, 3]))
+    if rng.random() < (0.4 if white else 0.8):
+        share = np.asarray(cover, np.float32)[:, :, None] / 255
+        lit = 1 - rng.uniform(0.1, 1) * (1 - shadow(share, rng) * _contact(share, rng))
+        behind = times(behind, Image.fromarray((255 * lit[:, :, 0] + 0.5).astype(np.uint8)))
+    colour = Image.fromarray(np.ascontiguousarray(layer[:, :, :3]))
+    image = ImageChops.add(colour, times(behind, ImageChops.invert(cover)))
+    image, mask = _window(Image.merge("RGBX", (*image.split(), cover)), size, rng)  # X: it is not to weigh the colours
+    return _camera(image, white, rng), mask
+
+
+def times(image: Image.Image, share: Image.Image) -> Image.Image:
+    """An RGB picture times a grey one, 255 = 1. Pillow takes a tenth of numpy's time for what the training does at every step."""
+    return ImageChops.multiply(image, Image.merge("RGB", (share, share, share)))
+
+
+def _pixels(layer: Layer) -> np.ndarray:
+    return (np.concatenate([layer[0], 255 * layer[1]], axis=2) + 0.5).astype(np.uint8)
+
+
+def _foreground(seed: int, index: int, size: int, alone: bool, goods: bool, rng: np.random.Generator) -> Layer:
+    """Draws a garment, a person who wears it, or a pair of shoes; goods: a small thing instead; alone: nobody wears it."""
+    if goods:
+        return _photographed(small_goods(size, rng), rng)
+    chance = rng.random()
+    product = design(seed, index)
+    half = WORN.get(product.kind.category, "")
+    worn = bool(half) and chance < 0.45 and not alone
+    pair = not half and chance < 0.2
+    fill = rng.uniform(0.35, 0.85) if worn else rng.uniform(0.3, 0.52) if pair else rng.uniform(0.45, 0.98)
+    sketch = SKETCHES[product.subcategory](product, bool(rng.random() < 0.3))
+    matrix = place(sketch, size, fill, rng.normal(0, 0.12 if half else 0.3), (rng.uniform(-0.5, 0.5), rng.uniform(-0.5, 0.5)),
+                   narrow=rng.uniform(0.6, 1.25), slant=rng.normal(0, 0.06), mirror=bool(rng.random() < 0.5))
+    if not pair and rng.random() < 0.08:
+        matrix = zoom(matrix, tuple(rng.uniform(0.3, 0.7, 2) * size), rng.uniform(1.3, 2.2), size)
+    state = rng.bit_generator.state
+    colour, cover = _photographed(paint(sketch, matrix, size, product.main, lambda m, p: material(product, m, p, rng)), rng)
+    if pair:  # side by side, apart or overlapping
+        rng.bit_generator.state = state
+        moved = matrix.copy()
+        moved[:, 2] += rng.uniform(0.25, 0.6) * size * np.array(rng.choice([-1, 1])), rng.normal(0, 0.06) * size
+        second = paint(sketch, moved, size, product.main, lambda m, p: material(product, m, p, rng))
+        return _over((colour, cover), _photographed(second, rng))
+    rows, columns = np.flatnonzero(cover.max((1, 2)) > 0.5), np.flatnonzero(cover.max((0, 2)) > 0.5)
+    if worn and len(rows) and len(columns):
+        box = (float(columns[0]), float(rows[0]), float(columns[-1]), float(rows[-1]))
+        return _over((colour, cover), _photographed(person(size, box, half, rng), rng))
+    return colour, cover
+
+
+def _over(top: Layer, bottom: Layer) -> Layer:
+    return top[0] + bottom[0] * (1 - top[1]), top[1] + bottom[1] * (1 - top[1])
+
+
+def _photographed(layer: Layer, rng: np.random.Generator) -> Layer:
+    """Adds folds, a weave and highlights to a flat drawing; one in four stays as it is."""
+    colour, cover = layer
+    if rng.random() < 0.25:
+        return layer
+    size = colour.shape[0]
+    folds = noise(size, rng, 2, 4, float(rng.choice([0.3, 1.0, 3.0]))) * rng.uniform(0.02, 0.16)
+    weave = rng.standard_normal((size, size)).astype(np.float32) * rng.uniform(0, 0.06)
+    colour = colour * (1 + folds + weave)[:, :, None]
+    if rng.random() < 0.3:  # a gloss
+        colour = colour + cover * (np.clip(noise(size, rng, 3, 3) - 1.2, 0, 1) * rng.uniform(20, 90))[:, :, None]
+    if rng.random() < 0.5:  # outlines of a drawing are harder than those of a photograph
+        radius = rng.uniform(0.4, 1.3) * size / 160
+        soft, edge = (ndimage.gaussian_filter(part, (radius, radius, 0)) for part in (colour, cover))
+        colour = np.where(cover > 0, soft / np.maximum(edge, 0.2) * cover, 0)
+    return np.clip(colour, 0, 255 * cover).astype(np.float32), cover
+
+
+def _contact(cover: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """The shadow on the ground under the lowest part of the product: how much light is left, float32[size, size, 1]."""
+    size = cover.shape[0]
+    rows = np.flatnonzero(cover.max((1, 2)) > 0.5)
+    if not len(rows) or rng.random() < 0.5:
+        return np.ones_like(cover)
+    foot = rows[-1]
+    columns = np.flatnonzero(cover[max(0, foot - size // 12):foot + 1, :, 0].max(0) > 0.5)
+    middle, half = columns.mean(), max(2.0, 0.55 * (columns[-1] - columns[0]))
+    place = np.arange(size, dtype=np.float32)
+    across = np.exp(-(((place - middle) / half) ** 2))
+    down = np.exp(-(((place - foot) / (size * rng.uniform(0.015, 0.07))) ** 2))
+    return 1 - np.float32(rng.uniform(0.1, 0.7)) * (down[:, None] * across)[:, :, None]
+
+
+def _window(image: Image.Image, size: int, rng: np.random.Generator) -> tuple[Image.Image, np.ndarray]:
+    """The frame: the whole picture and its cover, or a window of them that cuts the product; any window becomes square."""
+    large = image.width
+    x, y, width, height = 0, 0, large, large
+    if rng.random() < 0.4:
+        width, height = (round(large * v) for v in rng.uniform(0.55, 1, 2))
+        x, y = int(rng.integers(large - width + 1)), int(rng.integers(large - height + 1))
+        if not MIN_COVER <= (np.asarray(image.getchannel(3))[y:y + height, x:x + width] >= 128).mean() <= MAX_COVER:
+            x, y, width, height = 0, 0, large, large
+    *colours, cover = image.resize((size, size), Image.Resampling.BILINEAR, (x, y, x + width, y + height)).split()
+    return Image.merge("RGB", colours), np.asarray(cover) >= 128
+
+
+def _camera(image: Image.Image, white: bool, rng: np.random.Generator) -> np.ndarray:
+    """Exposure, grain, blur and JPEG: uint8[h, w, 3]."""
+    if not white:
+        curve = 255 * (np.arange(256) / 255) ** rng.uniform(0.7, 1.5)
+        image = image.point(np.clip(np.outer(rng.uniform(0.8, 1.1, 3), curve) + 0.5, 0, 255).astype(int).ravel().tolist())
+    if rng.random() < 0.5:
+        grain = (NORMAL * rng.uniform(0, 2 if white else 7)).astype(np.float32)
+        noisy = np.asarray(image) + grain[rng.integers(0, 256, (image.height, image.width, 3), np.uint8)]
+        image = Image.fromarray(np.clip(noisy + 0.5, 0, 255).astype(np.uint8))
+    if rng.random() < 0.3:
+        image = image.filter(ImageFilter.GaussianBlur(rng.uniform(0.2, 0.9)))
+    if rng.random() < 0.6:
+        buffer = BytesIO()
+        image.save(buffer, "JPEG", quality=int(rng.integers(45, 96)))
+        image = Image.open(buffer).convert("RGB")
+    return np.asarray(image)
+
+
+# --- Scenes put together for the training
+
+
+SHOP = 0.3  # fraction of scenes before white or a plain backdrop
+WHITE = 0.65  # of these, before white
+BEHIND = PURPOSE + 1  # purpose of the generators of the backgrounds
+
+
+class Pictures(Protocol):
+    """Pictures by their numbers."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> np.ndarray: ...
+
+
+def training_backgrounds(seed: int, start: int, count: int, size: int) -> np.ndarray:
+    """Draws backgrounds of the training: uint8[count, s, s, 3], s = size * ROOM."""
+    made = []
+    for index in range(start, start + count):
+        rng = generator(seed, index, BEHIND)
+        made.append(CLUTTER[int(rng.integers(len(CLUTTER)))](round(size * ROOM), rng))
+    return np.clip(np.stack(made) + 0.5, 0, 255).astype(np.uint8)
+
+
+def recompose(foregrounds: Pictures, behind: Pictures, size: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Puts a scene together: image uint8[size, size, 3] and mask bool[size, size].
+
+    foregrounds: uint8[s, s, 4] each; behind: backgrounds, uint8[s, s, 3] each.
+    """
+    layer = _recoloured(foregrounds[int(rng.integers(len(foregrounds)))], rng)
+    plain = rng.random() < SHOP
+    white = plain and rng.random() < WHITE
+    if rng.random() < 0.5:
+        layer = layer[:, ::-1]
+    if white:
+        back = Image.new("RGB", layer.shape[1::-1], (255 if rng.random() < 0.6 else int(rng.uniform(236, 255)),) * 3)
+        if rng.random() < 0.3:  # white on white: only shading and edges show
+            faded = rng.uniform(0.4, 0.93)
+            pale = layer[:, :, 3:] * np.array([253 / 255, 253 / 255, 253 / 255, 1], np.float32)
+            layer = (layer + np.float32(faded) * (pale - layer) + 0.5).astype(np.uint8)
+    elif plain:
+        back = Image.fromarray(np.clip(studio(layer.shape[0], rng), 0, 255).astype(np.uint8))
+    else:
+        back = _mixture(foregrounds, behind, rng)
+    return finish(layer, back, white, size, rng)
+
+
+def _recoloured(layer: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Recolours half of the layers, uint8[s, s, 4]."""
+    if rng.random() < 0.5:
+        return layer
+    *colours, cover = Image.fromarray(layer, "RGBX").split()
+    colour = ImageChops.darker(_tinted(Image.merge("RGB", colours), 0.0, rng), Image.merge("RGB", (cover, cover, cover)))
+    return np.asarray(Image.merge("RGBX", (*colour.split(), cover)))
+
+
+def _tinted(image: Image.Image, lift: float, rng: np.random.Generator) -> Image.Image:
+    """Channels swapped, paler or stronger, brighter or darker; lift: largest change of all colours."""
+    swapped = np.eye(3)[rng.permutation(3) if rng.random() < 0.6 else [0, 1, 2]]
+    vivid = rng.uniform(0.3, 1.3)
+    matrix = (vivid * swapped + (1 - vivid) / 3) * rng.uniform(0.75, 1.2, (3, 1))
+    return image.convert("RGB", np.column_stack([matrix, np.full(3, rng.uniform(-lift, lift))]).ravel().tolist())
+
+
+def _mixture(foregrounds: Pictures, behind: Pictures, rng: np.random.Generator) -> Image.Image:
+    """One or two drawn backgrounds, with or without other products cut by the frame, sharp or not."""
+    image = _piece(behind, rng)
+    if rng.random() < 0.4:
+        image = Image.composite(_piece(behind, rng), image, _transition(behind, image.width, rng))
+    if rng.random() < 0.3:
+        image = _beside(foregrounds, image, rng)
+    if rng.random() < 0.2:
+        image = image.filter(ImageFilter.BoxBlur(rng.uniform(0.5, 4) * image.width / 200))
+    return image
+
+
+def _piece(behind: Pictures, rng: np.random.Generator) -> Image.Image:
+    """A window of a drawn background in any of the eight positions, recoloured or not."""
+    image = Image.fromarray(behind[int(rng.integers(len(behind)))])
+    size = image.width
+    if rng.random() < 0.6:
+        side = round(size * rng.uniform(0.45, 1))
+        x, y = rng.integers(size - side + 1, size=2).tolist()
+        image = image.resize((size, size), Image.Resampling.BILINEAR, (x, y, x + side, y + side))
+    position = int(rng.integers(8))
+    if position < 7:  # of Pillow's seven; the eighth is as it was
+        image = image.transpose(Image.Transpose(position))
+    return _tinted(image, 30, rng) if rng.random() < 0.5 else image
+
+
+def _transition(behind: Pictures, size: int, rng: np.random.Generator) -> Image.Image:
+    """Where one background gives way to another, as grey levels: beyond a line, or where a third one is light."""
+    highest = rng.uniform(100, 255)
+    if rng.random() < 0.4:
+        angle, position = rng.uniform(0, 2 * np.pi), np.linspace(-0.5, 0.5, size, dtype=np.float32)
+        level = (position * np.cos(angle))[:, None] + (position * np.sin(angle) - rng.uniform(-0.35, 0.35))[None]
+        return Image.fromarray((highest * np.clip(0.5 + level * rng.choice([3.0, 20.0, 200.0]), 0, 1)).astype(np.uint8))
+    third = Image.fromarray(behind[int(rng.integers(len(behind)))]).getchannel(int(rng.integers(3)))
+    away = np.arange(256) - np.asarray(third).mean()
+    return third.point((highest * np.clip(0.5 + away * rng.choice([0.01, 0.05, 1.0]), 0, 1)).astype(int).tolist())
+
+
+def _beside(foregrounds: Pictures, image: Image.Image, rng: np.random.Generator) -> Image.Image:
+    """Other products, smaller, turned, and cut by the frame."""
+    size = image.width
+    for _ in range(int(rng.integers(1, 4))):
+        layer = _recoloured(foregrounds[int(rng.integers(len(foregrounds)))], rng)
+        turned = Image.fromarray(np.ascontiguousarray(np.rot90(layer, int(rng.integers(4)))), "RGBX")
+        box = turned.getchannel(3).point(lambda v: 255 * (v > 127)).getbbox()
+        if box is None:
+            continue
+        # the middle lies about on the frame, anywhere along it
+        side = rng.uniform(0.3, 0.8)
+        wide, high = max(2, round(side * (box[2] - box[0]))), max(2, round(side * (box[3] - box[1])))
+        small = turned.resize((wide, high), Image.Resampling.BILINEAR, box)
+        along, end = rng.uniform(0, 1), float(rng.choice([0.0, 1.0]))
+        x, y = (along, end) if rng.random() < 0.5 else (end, along)
+        moved = Image.new("RGBX", (size, size))
+        moved.paste(small, (round(x * size - wide * rng.uniform(0.35, 0.65)), round(y * size - high * rng.uniform(0.35, 0.65))))
+        *colours, cover = moved.split()
+        image = ImageChops.add(Image.merge("RGB", colours), times(image, ImageChops.invert(cover)))
+    return image
+
+
+# --- On disk
+
+
+SHARD = 100
+SETS: dict[str, Callable[[int, int, int, int], np.ndarray]] = {  # seed, start, count, size -> pictures
+    "foregrounds": foregrounds, "backgrounds": training_backgrounds, "test": split,
+    "goods": partial(split, goods=True)}
+
+
+@dataclass(frozen=True)
+class Scenes:
+    """images uint8[N, s, s, 3] and masks bool[N, s, s]."""
+
+    images: np.ndarray
+    masks: np.ndarray
+
+
+class StoredPictures:
+    """The pictures of a set, read from the disk when they are used."""
+
+    def __init__(self, folder: Path, name: str):
+        self._files = [np.load(path, mmap_mode="r", allow_pickle=False) for path in _paths(folder, name)]
+        self._shard = len(self._files[0])
+
+    def __len__(self) -> int:
+        return self._shard * (len(self._files) - 1) + len(self._files[-1])
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        return np.asarray(self._files[index // self._shard][index % self._shard])
+
+
+def draw_files(folder: Path, name: str, seed: int, count: int, size: int, workers: int = 0) -> Iterator[int]:
+    """Draws the missing files of a set; yields how many pictures were finished since the last time. workers: 0 = one per core."""
+    tasks = [(folder / f"{name}-{start:06d}.npy", name, seed, start, min(SHARD, count - start), size)
+             for start in range(0, count, SHARD)]
+    todo = [task for task in tasks if not task[0].is_file()]
+    yield sum(task[4] for task in tasks) - sum(task[4] for task in todo)
+    workers = min(workers or os.cpu_count() or 1, len(todo))
+    if workers <= 1:
+        yield from map(_draw_some, todo)
+        return
+    with ProcessPoolExecutor(workers, get_context("spawn")) as pool:  # spawn: a process with TensorFlow's threads must not be copied
+        try:
+            for future in as_completed([pool.submit(_draw_some, task) for task in todo]):
+                yield future.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def read_scenes(folder: Path, name: str) -> Scenes:
+    """Reads all scenes of a set ("test" or "goods"), in the order of their numbers."""
+    together = np.concatenate([np.load(path, allow_pickle=False) for path in _paths(folder, name)])
+    return Scenes(together[..., :3], together[..., 3] > 0)
+
+
+def _paths(folder: Path, name: str) -> list[Path]:
+    return sorted(folder.glob(f"{name}-*.npy"))
+
+
+def _draw_some(task: tuple) -> int:
+    path, name, seed, start, count, size = task
+    made = SETS[name](seed, start, count, size)
+    with io.atomic(path) as file:
+        # only its write method: into a real file numpy writes past Python, and a full disk is an error without a number
+        np.save(SimpleNamespace(write=file.write), made, allow_pickle=False)
+    return count
