@@ -1,5 +1,5 @@
 """Files from elsewhere: fetched, checked, unpacked and kept.
 
-downloads: the files of a manifest, resumed and checked. manifests: what there is to fetch. streams: http, local files and S3 as streams.
-objects: the objects of a bucket. partial: files that are fetched by halves. archives: unpacking. cache: local copies of addresses.
+streams: files at http(s)://, s3:// and local paths. manifests: lists of files. downloads: the files of a manifest, resumed and checked.
+archives: unpacking. cache: local copies of addresses.
 """

@@ -3,9 +3,9 @@
     KALEIDO_CACHE (or ~/.cache/kaleidobert)/
         3f2a.../            one folder per address
             mine            the file or folder
-            kept.json       what it is a copy of: {"address", "files": {name: [bytes, validator]}}
-            .mine.part      half fetched; of a folder, the files that are there so far, and .mine.part.json says of which state
-            .lock           held while one process fetches, others wait
+            kept.json       the source of the copy: {"address", "files": {name: [bytes, validator]}}
+            .mine.part      a partial file, or the fetched files of a folder, whose state .mine.part.json records
+            .lock           held while one process fetches and others wait
 """
 
 import dataclasses
@@ -23,25 +23,25 @@ from kaleidobert import io
 from kaleidobert.errors import UserError
 from kaleidobert.remote import manifests
 from kaleidobert.remote.archives import safe_name
-from kaleidobert.remote.downloads import DEFAULT, LONGEST_PAUSE, Fetcher, Options, Progress, explained, locked
+from kaleidobert.remote.downloads import DEFAULT, MAX_PAUSE, Fetcher, Options, Progress, explained, locked
 from kaleidobert.remote.manifests import File
 from kaleidobert.remote.streams import Broken, is_remote, shown
 
 MANIFEST = "manifest.json"
-MOST_OF_A_MANIFEST = 1 << 26  # bytes
-PARTS = (".index", ".data-00000-of-00001")  # the files of a TensorFlow 1 checkpoint, and what is read beside them
+MAX_MANIFEST = 1 << 26  # bytes
+SUFFIXES = (".index", ".data-00000-of-00001")  # the files of a TensorFlow 1 checkpoint, and the files beside it
 BESIDE = ("config.json", "bert_config.json", "vocab.txt")
 Listing = dict[str, list]  # name, "" for the one file: [bytes or None, validator]
 
 
 def cached(url: str | Path, options: Options = DEFAULT, progress: Progress | None = None, checkpoint: bool = False) -> Path:
-    """The local copy of a file or folder; a local path comes back as it is.
+    """Returns the local copy of a file or folder; a local path is returned as it is.
 
     s3://bucket/path is a file or a folder; https://host/path a file, https://host/path/ a folder whose manifest.json names its files.
-    Every call asks the server whether the copy is still right: changed files are fetched, unchanged ones kept, and what the server no
-    longer has disappears from the copy. Without network the copy is used as it is, with a note on standard error.
-    checkpoint: it may also be a TensorFlow 1 checkpoint, named without the endings of its files; they are fetched, with config.json
-    and vocab.txt beside them, and the path of the copy is without endings too.
+    Every call compares the copy with the server: changed files are fetched, unchanged ones kept, and files that the server no longer
+    has are deleted. Without network the copy is used as it is, with a note on standard error.
+    checkpoint: the address may also be a TensorFlow 1 checkpoint, named without the suffixes of its files; they are fetched with the
+    config.json and vocab.txt beside them, and the path of the copy has no suffix either.
     Raises UserError where there is neither network nor copy, and where the server refuses.
     """
     if not is_remote(url):
@@ -52,7 +52,7 @@ def cached(url: str | Path, options: Options = DEFAULT, progress: Progress | Non
 
 
 def missing(url: str | Path, options: Options = DEFAULT, checkpoint: bool = False) -> tuple[Path, list[int | None]]:
-    """(where the copy lies or will lie, bytes of every file that ``cached`` would fetch, None where not known); writes nothing."""
+    """Returns (path of the copy, bytes of every file that ``cached`` would fetch, None where unknown); writes nothing."""
     if not is_remote(url):
         return Path(url), []
     copy = _Copy(str(url), options, None, checkpoint)
@@ -61,12 +61,12 @@ def missing(url: str | Path, options: Options = DEFAULT, checkpoint: bool = Fals
 
 
 def root() -> Path:
-    """The folder of all copies."""
+    """Returns the folder of all copies."""
     return Path(os.environ.get("KALEIDO_CACHE") or "~/.cache/kaleidobert").expanduser()
 
 
 class _Copy:
-    """One address and the folder of its copy, which the caller holds locked."""
+    """An address and the folder of its copy, which the caller has locked."""
 
     def __init__(self, url: str, options: Options, progress: Progress | None, checkpoint: bool):
         self.url, self.options, self.progress = url, options, progress
@@ -76,26 +76,26 @@ class _Copy:
         identity = "\n".join((service, shown(url).rstrip("/"), url.partition("?")[2], *["checkpoint"] * self.checkpoint))  # no password
         self.name = shown(url).rstrip("/").rpartition("/")[2]
         self.root = root() / hashlib.sha256(identity.encode()).hexdigest()[:16]
-        self.place, self.work = self.root / str(safe_name(self.name, shown(url))), self.root / f".{self.name}.part"
+        self.target, self.work = self.root / str(safe_name(self.name, shown(url))), self.root / f".{self.name}.part"
         self.kept_path = self.root / ("kept.json" if self.name != "kept.json" else ".kept.json")
         self.work_path = self.root / f".{self.name}.part.json"
-        if self.place == self.root:
+        if self.target == self.root:
             raise UserError("names no file", shown(url), "https://host/path or s3://bucket/path")
         self.manifest: tuple[File, ...] = ()
 
     def compare(self) -> tuple[Listing, Listing]:
-        """(what the copy was made of, what the server has); without network both are that of a whole copy."""
+        """Returns the listings (of the copy, of the server); without network the first one twice, where the copy is complete."""
         kept = _listing(self.kept_path)
         try:
-            return kept, self._ask(patient=not self.is_whole(kept))
+            return kept, self._list(patient=not self.is_whole(kept))
         except Broken as error:
             if not self.is_whole(kept):
                 raise UserError(f"{error}, and there is no copy here", shown(self.url), fix="look at the network and the address") from None
-            print(f"{shown(self.url)}: {error}; the copy in {self.place} is used", file=sys.stderr)
+            print(f"{shown(self.url)}: {error}; the copy in {self.target} is used", file=sys.stderr)
             return kept, kept
 
     def bring(self) -> Path:
-        """The copy as it should be."""
+        """Brings the copy up to date and returns its path."""
         kept, listing = self.compare()
         if listing == kept and self.is_whole(kept):
             return self.path(listing)
@@ -104,35 +104,35 @@ class _Copy:
         return self.path(listing)
 
     def path(self, listing: Listing) -> Path:
-        """What stands for the address: the file, the folder, or the checkpoint in it."""
-        return self.place / self.name if self.name + PARTS[0] in listing and self.checkpoint else self.place
+        """Returns the path of the file, of the folder, or of the checkpoint in it."""
+        return self.target / self.name if self.name + SUFFIXES[0] in listing and self.checkpoint else self.target
 
-    def _ask(self, patient: bool) -> Listing:
-        """What the server has, asked once, or patiently."""
+    def _list(self, patient: bool) -> Listing:
+        """Lists the files of the server, in one attempt or (patient) in several."""
         for attempt in range(self.options.attempts - 1 if patient else 0):
             try:
-                return self._look()
+                return self._list_once()
             except Broken as error:
-                time.sleep(min(LONGEST_PAUSE, max(error.wait, self.options.pause * 2**attempt)))
-        return self._look()
+                time.sleep(min(MAX_PAUSE, max(error.wait, self.options.pause * 2**attempt)))
+        return self._list_once()
 
-    def _look(self) -> Listing:
+    def _list_once(self) -> Listing:
         remote = self.fetcher.remote
-        if self.checkpoint and (listing := self._parts()):
+        if self.checkpoint and (listing := self._checkpoint_files()):
             return listing
         if self.url.startswith("s3://"):
             try:
-                found = remote.list(self.url)
+                objects = remote.list(self.url)
             except UserError:  # many public buckets let nobody list them
                 if self.url.endswith("/") or "/" not in self.url.removeprefix("s3://"):
                     raise
-                found = {}
-            if found or self.url.endswith("/"):
+                objects = {}
+            if objects or self.url.endswith("/"):
                 self.manifest = tuple(File(str(safe_name(name, shown(self.url))), f"{self.url.rstrip('/')}/{name}", size)
-                                      for name, (size, _) in found.items())
-                if not found:
+                                      for name, (size, _) in objects.items())
+                if not objects:
                     raise UserError("there is no such folder, or it is empty", shown(self.url))
-                return {file.name: [size, tag] for file, (size, tag) in zip(self.manifest, found.values())}
+                return {file.name: [size, tag] for file, (size, tag) in zip(self.manifest, objects.values())}
         elif self.url.endswith("/"):
             text = self._manifest()
             entries = manifests.parse(text.decode("utf-8", "replace"), shown(self.url) + MANIFEST)
@@ -144,66 +144,66 @@ class _Copy:
     def _manifest(self) -> bytes:
         where, text = self.url + MANIFEST, b""
         with closing(self.fetcher.remote.open(where)) as stream:
-            while part := stream.read(MOST_OF_A_MANIFEST + 1 - len(text)):
-                text += part
-        if len(text) > MOST_OF_A_MANIFEST:
-            raise UserError(f"the manifest has more than {MOST_OF_A_MANIFEST:,} bytes", shown(where), "a list of files")
+            while chunk := stream.read(MAX_MANIFEST + 1 - len(text)):
+                text += chunk
+        if len(text) > MAX_MANIFEST:
+            raise UserError(f"the manifest has more than {MAX_MANIFEST:,} bytes", shown(where), "a list of files")
         if stream.total is not None and len(text) < stream.total:
             raise Broken(f"the connection ended after {len(text):,} of {stream.total:,} bytes of the manifest")
         return text
 
-    def _parts(self) -> Listing:
-        """The files of the checkpoint of this name, as far as they are there; empty where there is none."""
+    def _checkpoint_files(self) -> Listing:
+        """Lists the files of the checkpoint of this name and those beside it; empty where there is none."""
         folder = self.url.rpartition("/")[0]
-        found: Listing = {}
-        for name in (*[self.name + part for part in PARTS], *BESIDE):
+        listing: Listing = {}
+        for name in (*[self.name + suffix for suffix in SUFFIXES], *BESIDE):
             with suppress(UserError), closing(self.fetcher.remote.open(f"{folder}/{name}")) as stream:
-                found[name] = [stream.total, stream.validator]
-            if not found:
+                listing[name] = [stream.total, stream.validator]
+            if not listing:
                 return {}
-        if self.name + PARTS[1] not in found:
-            raise UserError(f"{self.name + PARTS[0]} is there, and {self.name + PARTS[1]} is not", shown(self.url),
+        if self.name + SUFFIXES[1] not in listing:
+            raise UserError(f"{self.name + SUFFIXES[0]} is there, and {self.name + SUFFIXES[1]} is not", shown(self.url),
                             "a checkpoint of one part", "name the folder that holds it")
-        self.manifest = tuple(File(name, f"{folder}/{name}", size) for name, (size, _) in found.items())
-        return found
+        self.manifest = tuple(File(name, f"{folder}/{name}", size) for name, (size, _) in listing.items())
+        return listing
 
     def is_whole(self, listing: Listing) -> bool:
-        """Whether the files of a listing, and at least one, are there."""
-        paths = {self.place / name if name else self.place: size for name, (size, _) in listing.items()}
+        """Whether all files of a listing, and at least one, are in the copy."""
+        paths = {self.target / name if name else self.target: size for name, (size, _) in listing.items()}
         return bool(paths) and all(path.is_file() and size in (None, path.stat().st_size) for path, size in paths.items())
 
     def _fetch_file(self, listing: Listing) -> Listing:
         size, _ = listing[""]
-        if self.place.is_dir():
-            shutil.rmtree(self.place)
-        validator = self.fetcher.file(File(self.name, self.url, size), self.place, lambda: self.url, replace=True)
-        return {"": [self.place.stat().st_size if size is not None else None, validator]}
+        if self.target.is_dir():
+            shutil.rmtree(self.target)
+        validator = self.fetcher.fetch_file(File(self.name, self.url, size), self.target, lambda: self.url, replace=True)
+        return {"": [self.target.stat().st_size if size is not None else None, validator]}
 
     def _fetch_folder(self, listing: Listing, kept: Listing) -> Listing:
-        """Into a folder beside the copy, which takes its place in the end; what did not change is linked, not fetched."""
+        """Fetches into a folder beside the copy, which it replaces at the end; unchanged files are linked, not fetched."""
         self.work.mkdir(exist_ok=True)
         before = _listing(self.work_path)
         for path in [path for path in self.work.rglob("*") if path.is_file()]:
-            half = re.fullmatch(r"\.(.+)\.part(\.json)?", path.name)  # these know themselves whether they can go on
+            half = re.fullmatch(r"\.(.+)\.part(\.json)?", path.name)  # a partial file knows itself whether it can be continued
             name = path.with_name(half[1] if half else path.name).relative_to(self.work).as_posix()
             if name not in listing or not half and before.get(name) != listing[name]:
                 path.unlink()
         io.write_json(self.work_path, {"files": listing})
         for name, state in listing.items():
-            source, target = self.place / name, self.work / name
+            source, target = self.target / name, self.work / name
             if kept.get(name) == state and source.is_file() and not target.exists():
                 target.parent.mkdir(parents=True, exist_ok=True)
                 with suppress(OSError):
                     os.link(source, target)
         if self.progress:
-            for file in self.manifest:  # so that the whole is known from the start
+            for file in self.manifest:  # so that the total size is known from the start
                 self.progress(file.name, 0, file.size)
-        self.fetcher.all(self.manifest, self.work, "" if self.checkpoint or self.url.startswith("s3://") else self.url)
+        self.fetcher.fetch(self.manifest, self.work, "" if self.checkpoint or self.url.startswith("s3://") else self.url)
         old = self.root / f".{self.name}.old"
         shutil.rmtree(old, ignore_errors=True)
-        if self.place.exists():
-            os.replace(self.place, old)
-        os.replace(self.work, self.place)
+        if self.target.exists():
+            os.replace(self.target, old)
+        os.replace(self.work, self.target)
         self.work_path.unlink(missing_ok=True)
         shutil.rmtree(old, ignore_errors=True)
         return listing

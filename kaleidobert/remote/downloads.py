@@ -1,6 +1,6 @@
-"""From a manifest to files: in parallel, resumed, checked; every file is there complete or not at all.
+"""Downloads of the files of a manifest: in parallel, resumed and checked; every file appears complete or not at all.
 
-A file that is being fetched is hidden beside its final name, locked, kept for resuming, and renamed when it is complete.
+A partial file is hidden beside its final name, locked, kept for resuming, and renamed when it is complete.
 """
 
 import errno
@@ -20,11 +20,11 @@ from kaleidobert.remote import archives
 from kaleidobert.remote.manifests import File, address
 from kaleidobert.remote.streams import Broken, Changed, Remote, Stream, shown
 
-# --- A file that is being fetched
+# --- Partial files
 
 
 class Stopped(Exception):
-    """Somebody asked to stop; what was fetched stays."""
+    """The download was stopped; partial files stay."""
 
 
 class NoSpace(UserError):
@@ -33,9 +33,9 @@ class NoSpace(UserError):
 
 @contextmanager
 def locked(path: Path, stop: threading.Event) -> Iterator[BinaryIO]:
-    """The file ``path``, opened for reading and writing and held by this process alone; waits for another that has it.
+    """Opens the file ``path`` for reading and writing, locked by this process; waits while another one holds the lock.
 
-    Raises Stopped once ``stop`` is set. The file may be renamed or deleted by its holder.
+    Raises Stopped once ``stop`` is set. The holder may rename or delete the file.
     """
     while True:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -48,8 +48,8 @@ def locked(path: Path, stop: threading.Event) -> Iterator[BinaryIO]:
             raise Stopped
 
 
-class Part:
-    """What there is of a file, ``.NAME.part``, with a note of where it comes from, ``.NAME.part.json``."""
+class PartialFile:
+    """The beginning of a file, ``.NAME.part``, and a note of its source, ``.NAME.part.json``."""
 
     def __init__(self, target: Path, file: BinaryIO):
         self.target, self.file = target, file
@@ -61,7 +61,7 @@ class Part:
             self.note = io.read_json(self.note_path)
 
     def resume(self, url: str, will_be_checked: bool) -> str | None:
-        """How to go on: None = not at all, "" = only because a hash will be checked, else the validator of what is there."""
+        """Returns how to continue: None = from the start, "" = only because a hash will be checked, else the validator of the beginning."""
         validator = self.note.get("validator", "") if self.note.get("source") == shown(url) else ""
         if self.size and (validator or will_be_checked):
             return validator
@@ -69,17 +69,17 @@ class Part:
         return None
 
     def is_complete(self) -> bool:
-        """Whether the note of what is there says so."""
+        """Whether the note states the present size as the whole size."""
         return bool(self.size) and self.note.get("size") == self.size
 
     def restart(self) -> None:
-        """Forget what is there."""
+        """Empties the file and forgets its source."""
         self.file.seek(0)
         self.file.truncate()
         self.size, self.note = 0, {}
 
     def begin(self, url: str, stream: Stream) -> None:
-        """Note what comes, before its first byte. Raises UserError where the disk has no room for it."""
+        """Notes the source before the first byte. Raises UserError where the disk has no room for the file."""
         if stream.start != self.size:
             self.restart()
         self.note = {"source": shown(url), "validator": stream.validator, "size": stream.total}
@@ -90,13 +90,13 @@ class Part:
                 raise OSError(errno.ENOSPC, f"{stream.total:,} bytes")
 
     def write(self, data: bytes) -> None:
-        """Append. Raises UserError on a full disk; what fits stays."""
+        """Appends. Raises UserError on a full disk; the bytes that fit stay."""
         with explained(self.target):
             self.file.write(data)
         self.size += len(data)
 
     def finish(self) -> None:
-        """The file under its final name, safely on the disk."""
+        """Flushes the file to the disk and gives it its final name."""
         with explained(self.target):
             self.file.flush()
             os.fsync(self.file.fileno())
@@ -104,16 +104,16 @@ class Part:
         self.note_path.unlink(missing_ok=True)
 
     def discard(self) -> None:
-        """Leave nothing behind."""
+        """Deletes the file and its note."""
         self.path.unlink(missing_ok=True)
         self.note_path.unlink(missing_ok=True)
 
 
 @contextmanager
-def part(target: Path, stop: threading.Event) -> Iterator[Part]:
-    """The half-fetched file of ``target``, held by this process alone; after an error it stays, unless it is empty."""
+def partial_file(target: Path, stop: threading.Event) -> Iterator[PartialFile]:
+    """Opens the partial file of ``target``, locked by this process; after an error it stays, unless it is empty."""
     with explained(target), locked(target.with_name(f".{target.name}.part"), stop) as file:
-        held = Part(target, file)
+        held = PartialFile(target, file)
         try:
             yield held
         finally:
@@ -125,7 +125,7 @@ def part(target: Path, stop: threading.Event) -> Iterator[Part]:
 
 @contextmanager
 def explained(target: Path) -> Iterator[None]:
-    """Turns what the disk refuses into a UserError."""
+    """Raises every error of the disk as a UserError."""
     try:
         yield
     except OSError as error:
@@ -135,24 +135,24 @@ def explained(target: Path) -> Iterator[None]:
         raise UserError(f"cannot write here ({error.strerror or error})", str(target), fix="choose another folder") from error
 
 
-# --- The files of a manifest
+# --- Downloads
 
 
 CHUNK = 1 << 18
-LONGEST_PAUSE = 60.0  # seconds
-Progress = Callable[[str, int, int | None], None]  # name, bytes that are here, bytes in all where known
+MAX_PAUSE = 60.0  # seconds
+Progress = Callable[[str, int, int | None], None]  # name, bytes fetched, bytes of the whole file where known
 
 
 class Exhausted(UserError):
-    """All attempts at a file ended with a broken connection."""
+    """Every attempt at a file ended with a broken connection."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """How files are fetched.
+    """Options of a download.
 
-    workers: files at a time. attempts: without a byte of progress. pause: seconds after the first, doubled from then on. timeout: seconds
-    of silence. endpoint: of S3, "" = as the environment and ~/.aws say. keep_archives: those that were unpacked.
+    workers: files at a time. attempts: tries in a row that fetch no byte. pause: seconds after the first failure, doubled after each
+    other one. timeout: seconds of silence. endpoint: of S3, "" = from the environment and ~/.aws. keep_archives: keep unpacked archives.
     """
 
     workers: int = 4
@@ -168,28 +168,28 @@ DEFAULT = Options()
 
 def fetch(files: Sequence[File], into: str | Path, mirror: str = "", options: Options = DEFAULT,
           progress: Progress | None = None) -> None:
-    """Fetch the files into a folder, and unpack those that say so; what is there already is checked, not fetched.
+    """Fetches the files into a folder and unpacks the archives that name a folder; files that are there are checked, not fetched.
 
-    progress is called from one thread at a time. Raises UserError at the end for all that failed, the others are there by then; at
-    once where not a single byte came of any file, or where the disk is full. Half-fetched files stay and are continued by another call.
+    progress is called from one thread at a time. Raises UserError at the end for all files that failed, after the others are fetched;
+    at once where no byte came of any file, or where the disk is full. Partial files stay, and another call continues them.
     """
-    Fetcher(options, progress).all(files, Path(into), mirror)
+    Fetcher(options, progress).fetch(files, Path(into), mirror)
 
 
 class Fetcher:
-    """What the threads of one fetch share. stop: set it to end them. received: whether a byte came from anywhere."""
+    """State that the threads of one download share. stop: set it to end them. received: whether any byte has come."""
 
     def __init__(self, options: Options = DEFAULT, progress: Progress | None = None):
         self.options, self.remote = options, Remote(options.endpoint, options.timeout)
         self.stop, self.received = threading.Event(), False
         self._progress, self._lock = progress, threading.Lock()
 
-    def all(self, files: Sequence[File], into: Path, mirror: str = "") -> None:
-        """fetch()"""
+    def fetch(self, files: Sequence[File], into: Path, mirror: str = "") -> None:
+        """As ``fetch``."""
         failed = []
         with ThreadPoolExecutor(self.options.workers) as pool:
             try:
-                for future in as_completed([pool.submit(self.place, file, into, mirror) for file in files]):
+                for future in as_completed([pool.submit(self.fetch_and_unpack, file, into, mirror) for file in files]):
                     try:
                         future.result()
                     except Stopped:
@@ -204,12 +204,12 @@ class Fetcher:
         if failed:
             raise failed[0] if len(failed) == 1 else _together(failed, len(files))
 
-    def place(self, file: File, into: Path, mirror: str = "") -> None:
-        """One file of a manifest, unpacked where it says so."""
+    def fetch_and_unpack(self, file: File, into: Path, mirror: str = "") -> None:
+        """Fetches one file of a manifest and unpacks it where it names a folder."""
         target, folder = into / file.name, into / file.unpack
         if file.unpack and folder.is_dir():
             return
-        self.file(file, target, lambda: address(file, mirror))
+        self.fetch_file(file, target, lambda: address(file, mirror))
         if not file.unpack:
             return
         lock = folder.with_name(f".{folder.name}.lock")
@@ -220,21 +220,21 @@ class Fetcher:
         if not self.options.keep_archives:
             target.unlink(missing_ok=True)
 
-    def file(self, file: File, target: Path, source: Callable[[], str], replace: bool = False) -> str:
-        """``target`` from the address that source() gives, which is asked for it only where it is needed; returns its validator, or "".
+    def fetch_file(self, file: File, target: Path, source: Callable[[], str], replace: bool = False) -> str:
+        """Fetches ``target`` from the address that source() returns, which is called only when needed; returns its validator, or "".
 
-        Raises UserError where a file is there that has not the stated size and hash, unless it is to be replaced.
+        Raises UserError where the target exists with another size or hash, unless ``replace``.
         """
         if not replace and self._is_there(file, target):
             return ""
         url = source()
-        with part(target, self.stop) as held:
-            if not replace and self._is_there(file, target):  # the process that held it has finished it
+        with partial_file(target, self.stop) as held:
+            if not replace and self._is_there(file, target):  # the process that held the lock has finished it
                 held.discard()
                 return ""
             resumed = self._download(file, url, held)
             wrong = _wrong(file, held.path)
-            if wrong and resumed:  # its beginning may be of another file
+            if wrong and resumed:  # the beginning may be of another file
                 held.restart()
                 self._download(file, url, held)
                 wrong = _wrong(file, held.path)
@@ -247,8 +247,8 @@ class Fetcher:
             held.finish()
             return validator
 
-    def _download(self, file: File, url: str, held: Part) -> bool:
-        """Fetch until complete; whether something of an earlier time was kept."""
+    def _download(self, file: File, url: str, held: PartialFile) -> bool:
+        """Fetches until the file is complete; returns whether bytes of an earlier call were kept."""
         furthest, failures = held.size, 0
         while True:
             self._end_if_stopped()
@@ -275,9 +275,9 @@ class Fetcher:
             if failures >= self.options.attempts:
                 raise _with_contact(Exhausted(f"{reason}; tried {failures} times", shown(url), fix="look at the network and the address, "
                                               "and run the same command again: it continues where it stopped"), file)
-            self.stop.wait(min(LONGEST_PAUSE, max(wait, self.options.pause * 2 ** (failures - 1))))
+            self.stop.wait(min(MAX_PAUSE, max(wait, self.options.pause * 2 ** (failures - 1))))
 
-    def _copy(self, file: File, url: str, stream: Stream, held: Part) -> None:
+    def _copy(self, file: File, url: str, stream: Stream, held: PartialFile) -> None:
         if file.size is not None and stream.total is not None and file.size != stream.total:
             raise _wrong_size(stream.total, file, url)
         held.begin(url, stream)
@@ -314,7 +314,7 @@ class Fetcher:
 
 
 def _wrong(file: File, path: Path) -> tuple[str, str] | None:
-    """(what it is, what it should be) where a file is not what the manifest says."""
+    """Returns (the actual, the expected) where a file differs from the manifest, else None."""
     if not path.is_file():
         return "is no file", "a file"
     size = path.stat().st_size
@@ -322,27 +322,27 @@ def _wrong(file: File, path: Path) -> tuple[str, str] | None:
         return f"has {size:,} bytes", f"{file.size:,} bytes"
     if file.sha256:
         with open(path, "rb") as content:
-            found = hashlib.file_digest(content, "sha256").hexdigest()
-        if found != file.sha256:
-            return f"has the SHA-256 {found}", file.sha256
+            digest = hashlib.file_digest(content, "sha256").hexdigest()
+        if digest != file.sha256:
+            return f"has the SHA-256 {digest}", file.sha256
     return None
 
 
-def _wrong_size(found: int | str, file: File, url: str) -> UserError:
-    found = f"{found:,}" if isinstance(found, int) else found
-    return UserError(f"the file there has {found} bytes", shown(url), f"{file.size:,} bytes" if file.size is not None else "",
+def _wrong_size(size: int | str, file: File, url: str) -> UserError:
+    size = f"{size:,}" if isinstance(size, int) else size
+    return UserError(f"the file there has {size} bytes", shown(url), f"{file.size:,} bytes" if file.size is not None else "",
                      "the file at this address is another: name another place that holds it with mirror=URL_OR_FOLDER")
 
 
 def _with_contact(error: UserError, file: File) -> UserError:
-    """The refusal of a server, and whom to ask."""
+    """Adds whom to ask to an error."""
     if not file.ask:
         return error
     return type(error)(error.what, error.where, error.expected, f"{error.fix}; {file.ask}" if error.fix else file.ask)
 
 
 def _together(failed: Sequence[UserError], count: int) -> UserError:
-    """Many errors as one; advice that several give is given once."""
+    """Joins many errors into one; advice that several share appears once."""
     lines = [f"\n  {error.where}: {error.what}" + (f" (expected: {error.expected})" if error.expected else "") for error in failed]
     return UserError(f"{len(failed)} of {count} files could not be fetched" + "".join(lines) + "\n",
                      fix="\n  ".join(dict.fromkeys(error.fix for error in failed if error.fix)))

@@ -1,12 +1,12 @@
-"""Manifests: which files there are, where they come from, and what they must be.
+"""Manifests: lists of files with their addresses, sizes and hashes.
 
-JSON; sizes, hashes and all but ``files`` and ``name`` may be left out:
+A manifest is JSON, in which only ``files`` and ``name`` are required:
 
     {"address": "https://host/folder/", "ask": "whom to ask for what has no address",
      "files": [{"name": "raw/pictures.tar.gz", "url": "pictures.tar.gz", "size": 1048576, "sha256": "...", "unpack": "raw/pictures"}]}
 
-``name`` is the path below the target folder and below a mirror. ``url`` continues ``address`` unless it is whole; a file without
-one can be fetched from a mirror only. ``unpack`` names the folder that the archive becomes.
+``name`` is the path below the target folder and below a mirror. ``url`` is relative to ``address`` unless it is absolute; a file
+without one can be fetched from a mirror only. ``unpack`` names the folder that the archive becomes.
 """
 
 import difflib
@@ -20,7 +20,7 @@ from pathlib import Path
 from kaleidobert.errors import UserError
 from kaleidobert.remote.archives import safe_name
 
-PACKAGED = Path(__file__).parent / "lists"  # dataset.json and checkpoint.json: what the 2021 release names
+PACKAGED = Path(__file__).parent / "lists"  # dataset.json and checkpoint.json: the files of the 2021 release
 KEYS = {"name": str, "url": str, "size": int, "sha256": str, "unpack": str, "ask": str}
 
 
@@ -37,10 +37,9 @@ class File:
 
 
 def read(path: str | Path) -> tuple[File, ...]:
-    """The files of a manifest. Raises UserError that names the file of it that is wrong.
+    """Reads the files of a manifest. Raises UserError that names the wrong entry.
 
-    A path that ends in dataset/manifest.json or checkpoint/manifest.json means the manifest that comes with the package where it does
-    not exist, as away from the repository.
+    A path that ends in dataset/manifest.json or checkpoint/manifest.json and does not exist means the manifest that the package holds.
     """
     folder, name = Path(path).parts[-2:] if len(Path(path).parts) > 1 else ("", "")
     packaged = PACKAGED / f"{folder}.json"
@@ -54,7 +53,7 @@ def read(path: str | Path) -> tuple[File, ...]:
 
 
 def parse(text: str, where: str) -> tuple[File, ...]:
-    """read() of a text; where: its place, for messages."""
+    """Parses the text of a manifest; where: its origin, for messages."""
     try:
         tree = json.loads(text)
         address, ask, rows = tree.get("address", ""), tree.get("ask", ""), tree["files"]
@@ -62,7 +61,7 @@ def parse(text: str, where: str) -> tuple[File, ...]:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"not a manifest ({type(error).__name__}: {error})", where,
                         'JSON such as {"files": [{"name": ..., "url": ...}]}') from None
-    files = tuple(_entry(row, address, ask, place) for row, place in entries)
+    files = tuple(_entry(row, address, ask, origin) for row, origin in entries)
     names = [file.name for file in files]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice:
@@ -74,7 +73,7 @@ def _entry(row: dict, address: str, ask: str, where: str) -> File:
     odd = [key for key, value in row.items() if key not in KEYS or value is not None and type(value) is not KEYS[key]]
     if odd or not row.get("name"):
         raise UserError(f"{odd[0]!r} is unknown or of a wrong type" if odd else "has no name", where, ", ".join(
-            f"{key} ({kind.__name__})" for key, kind in KEYS.items()))
+            f"{key} ({type_.__name__})" for key, type_ in KEYS.items()))
     values = {key: value for key, value in row.items() if value is not None}
     sha256 = values.get("sha256", "").lower()
     if sha256 and (len(sha256) != 64 or set(sha256) - set("0123456789abcdef")):
@@ -91,7 +90,7 @@ def _entry(row: dict, address: str, ask: str, where: str) -> File:
 
 
 def select(files: Sequence[File], only: Sequence[str], where: str = "") -> tuple[File, ...]:
-    """The files whose name, folder or pattern (retrieve/*i2t*) is asked for; all where nothing is. UserError for one that fits none."""
+    """Returns the files that match a name, folder or pattern (retrieve/*i2t*), or all without any; UserError for a word without match."""
     def fits(file: File, word: str) -> bool:
         return file.name == word or file.name.startswith(word.rstrip("/") + "/") or fnmatch.fnmatchcase(file.name, word)
 
@@ -105,7 +104,7 @@ def select(files: Sequence[File], only: Sequence[str], where: str = "") -> tuple
 
 
 def address(file: File, mirror: str = "") -> str:
-    """Where it is fetched from: below the mirror (an address or a local folder) where one is named. UserError where there is nothing."""
+    """Returns the address of a file, below the mirror (an address or a local folder) if one is named. UserError where there is none."""
     if not mirror:
         if file.url:
             return file.url

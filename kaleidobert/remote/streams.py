@@ -1,10 +1,10 @@
-"""Addresses, http(s)://, s3:// or a local path, as streams that can start in the middle.
+"""Streams of files at http(s)://, s3:// or a local path, which can start in the middle.
 
     stream = Remote(endpoint="https://minio.example").open("s3://bucket/data.tar", start=1_000_000, validator=seen_before)
 
-A failure that another try may mend is raised as Broken, a file that is another one by now as Changed, and what no try can mend as
-UserError. Messages show addresses without user, password and query. S3 goes through boto3: bucket from the address; endpoint, region
-and credentials from the usual places (environment, ~/.aws).
+Errors: Broken where another attempt may succeed, Changed where the remote file differs from the one whose beginning was fetched, and
+UserError where no attempt can succeed. Messages show addresses without user, password and query. S3 goes through boto3: the bucket
+comes from the address; endpoint, region and credentials from the usual places (environment, ~/.aws).
 """
 
 import base64
@@ -26,14 +26,14 @@ from typing import Any, Never
 
 from kaleidobert.errors import UserError
 
-AGAIN = {408, 425, 429, 500, 502, 503, 504}  # HTTP answers worth another try
+RETRYABLE = {408, 425, 429, 500, 502, 503, 504}  # HTTP answers after which another attempt may succeed
 REFUSALS = {401: "access is refused (HTTP 401)", 403: "access is refused (HTTP 403)", 404: "there is no such file (HTTP 404)",
             410: "the file is gone (HTTP 410)"}
 MIRROR = "look at the address, or name another place that holds the files with mirror=URL_OR_FOLDER"
 
 
 class Broken(Exception):
-    """This try failed, another may not. wait: seconds that the server asked for."""
+    """This attempt failed; another may succeed. wait: seconds that the server requests before it."""
 
     def __init__(self, reason: str, wait: float = 0.0):
         self.wait = wait
@@ -41,13 +41,13 @@ class Broken(Exception):
 
 
 class Changed(Exception):
-    """The remote file is not, or cannot be shown to be, the one whose beginning was fetched."""
+    """The remote file is not, or not provably, the one whose beginning was fetched."""
 
 
 @dataclass(frozen=True)
 class Stream:
     """An open remote file. start: first byte that comes; total: bytes of the whole file, None where the server does not say;
-    validator: changes when the file does, "" where there is none. read(n) raises Broken, and gives b"" at the end."""
+    validator: changes when the file does, "" where there is none. read(n) raises Broken, and returns b"" at the end."""
 
     start: int
     total: int | None
@@ -57,20 +57,20 @@ class Stream:
 
 
 def shown(url: str) -> str:
-    """An address fit for messages: without user, password, query and fragment."""
+    """Returns an address for messages: without user, password, query and fragment."""
     scheme, sign, rest = str(url).partition("://")
     if not sign:
         return str(url)
-    place, slash, path = rest.partition("/")
-    place, cut = place.rpartition("@")[2].split("?")[0].split("#")[0], "?" in place or "#" in place
-    _, colon, port = place.partition("]" if place.startswith("[") else ":")
+    host, slash, path = rest.partition("/")
+    host, cut = host.rpartition("@")[2].split("?")[0].split("#")[0], "?" in host or "#" in host
+    _, colon, port = host.partition("]" if host.startswith("[") else ":")
     if colon and port.strip(":") and not port.strip(":").isdecimal():  # a password with a slash in it, not a port
         return f"{scheme}://..."
-    return f"{scheme}://{place}" + ("" if cut else slash + path.split("?")[0].split("#")[0])
+    return f"{scheme}://{host}" + ("" if cut else slash + path.split("?")[0].split("#")[0])
 
 
 def open_http(url: str, start: int, validator: str, timeout: float) -> Stream:
-    """A file by GET, with Range and If-Range where it starts in the middle; a server that ignores them starts at 0."""
+    """Opens a file by GET, with Range and If-Range where it starts in the middle; a server that ignores them starts at 0."""
     request = _request(url)
     if start:
         request.add_header("Range", f"bytes={start}-")
@@ -120,7 +120,7 @@ class Redirects(urllib.request.HTTPRedirectHandler):
 
 
 def _request(url: str) -> urllib.request.Request:
-    """A GET; the password, from the address or ~/.netrc, goes into a header that redirects do not carry along."""
+    """Builds a GET; the password, from the address or ~/.netrc, goes into a header that redirects drop."""
     scheme, _, rest = url.partition("://")
     pair, sign, _ = rest.partition("/")[0].rpartition("@")
     request = urllib.request.Request(f"{scheme}://{rest[len(pair) + len(sign):]}",
@@ -133,7 +133,7 @@ def _request(url: str) -> urllib.request.Request:
 
 
 def _netrc(host: str) -> str:
-    """user:password of a host that ~/.netrc (or the file NETRC) names, else ""."""
+    """Returns user:password of a host that ~/.netrc (or the file NETRC) names, else ""."""
     with suppress(OSError, netrc.NetrcParseError):
         login = netrc.netrc(os.environ.get("NETRC")).hosts.get(host.partition(":")[0])
         return f"{login[0]}:{login[2]}" if login else ""
@@ -141,7 +141,7 @@ def _netrc(host: str) -> str:
 
 
 def open_local(url: str, start: int, validator: str) -> Stream:
-    """A file of this machine, by its path or as file://. Changed where its time or size is another."""
+    """Opens a local file by its path or as file://. Raises Changed where its time or size differs."""
     path = Path(urllib.parse.unquote(url.removeprefix("file://")) if url.startswith("file://") else url)
     try:
         file = open(path, "rb")
@@ -157,7 +157,7 @@ def open_local(url: str, start: int, validator: str) -> Stream:
 
 
 def check_range(header: str, start: int, length: int | None) -> int | None:
-    """The whole size from "bytes 5-9/10", or from the length of the part; Changed where another part came than was asked for."""
+    """Returns the whole size from "bytes 5-9/10", or from the length of the range; raises Changed for another range than requested."""
     span, _, total = header.removeprefix("bytes").strip().partition("/")
     if span.partition("-")[0] != str(start):
         raise Changed
@@ -167,13 +167,13 @@ def check_range(header: str, start: int, length: int | None) -> int | None:
 def _explain_status(status: int, wait: str, url: str) -> Never:
     if status in (412, 416):
         raise Changed
-    if status in AGAIN:
+    if status in RETRYABLE:
         raise Broken(f"the server answered HTTP {status}", float(wait) if wait.isdecimal() else 0.0)
     raise UserError(REFUSALS.get(status, f"the server answered HTTP {status}"), shown(url), fix=MIRROR)
 
 
 def _explain(error: Exception, url: str) -> Never:
-    """A lost connection as Broken, what no other try can mend as UserError; quotes no address with its secrets."""
+    """Raises a lost connection as Broken and every other error as UserError; quotes no secret of an address."""
     host = shown(url).split("/")[2]
     reason = error.reason if isinstance(error, urllib.error.URLError) and isinstance(error.reason, Exception) else error
     if isinstance(reason, ssl.SSLCertVerificationError):
@@ -193,21 +193,21 @@ SCHEMES = ("http", "https", "s3")
 
 
 def is_remote(url: object) -> bool:
-    """Whether it is an address that is fetched over a network, not a local path."""
+    """Whether an address is fetched over a network, not a local path."""
     return str(url).startswith(tuple(f"{scheme}://" for scheme in SCHEMES))
 
 
 class Remote:
-    """Opens addresses. endpoint: of an S3-compatible service; "" = as the environment and ~/.aws say. timeout: seconds of silence."""
+    """Opens addresses. endpoint: of an S3-compatible service; "" = from the environment and ~/.aws. timeout: seconds of silence."""
 
     def __init__(self, endpoint: str = "", timeout: float = 30.0):
         self.endpoint, self.timeout = endpoint, timeout
         self._client, self._lock = None, threading.Lock()
 
     def open(self, url: str, start: int = 0, validator: str = "") -> Stream:
-        """The file from byte ``start`` on, or from 0 where the server cannot do that.
+        """Opens the file from byte ``start`` on, or from 0 where the server cannot do that.
 
-        Raises Changed where ``validator`` (of an earlier stream) shows that it is another file by now; Broken; UserError.
+        Raises Changed where ``validator`` (of an earlier stream) shows another file; Broken; UserError.
         """
         if url.startswith("s3://"):
             return self._s3(url, start, validator)
@@ -218,16 +218,16 @@ class Remote:
         return open_local(url, start, validator)
 
     def list(self, url: str) -> dict[str, tuple[int, str]]:
-        """The files under s3://bucket/folder: relative name -> (bytes, validator); empty where there are none."""
+        """Lists the files under s3://bucket/folder: {relative name: (bytes, validator)}; empty where there are none."""
         bucket, prefix = _bucket(url)
         prefix = prefix and prefix.rstrip("/") + "/"
         with _S3Errors(url, self):
             pages = self.client().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
-            found = [item for page in pages for item in page.get("Contents", ())]
-        return {item["Key"][len(prefix):]: (item["Size"], item["ETag"]) for item in found if not item["Key"].endswith("/")}
+            items = [item for page in pages for item in page.get("Contents", ())]
+        return {item["Key"][len(prefix):]: (item["Size"], item["ETag"]) for item in items if not item["Key"].endswith("/")}
 
     def client(self) -> Any:
-        """The S3 client, built at its first use; requests are unsigned where no credentials are found."""
+        """Returns the S3 client, built at its first use; requests are unsigned where there are no credentials."""
         with self._lock:
             if self._client is None:
                 self._client = self._build_client()
@@ -277,13 +277,13 @@ class Remote:
 
 
 class _S3Errors:
-    """Turns boto3's exceptions into ours; only their codes are quoted, for their texts can hold keys."""
+    """Turns boto3's exceptions into ours, and quotes their codes only, for their texts can hold keys."""
 
     def __init__(self, url: str, remote: Remote):
         self.where, self.remote = shown(url), remote
 
     def __enter__(self) -> None:
-        self.remote.client()  # from here on boto3 is there, or its lack was explained
+        self.remote.client()  # raises UserError where boto3 is missing
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         from botocore.exceptions import BotoCoreError, ClientError, EndpointConnectionError
@@ -307,7 +307,7 @@ class _S3Errors:
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
         if status in (412, 416):
             return Changed()
-        if status in AGAIN or code in ("SlowDown", "RequestTimeout"):
+        if status in RETRYABLE or code in ("SlowDown", "RequestTimeout"):
             return Broken(f"the S3 service answered {status} {code}")
         if code == "NoSuchBucket":
             return UserError("there is no such bucket", self.where, fix="look at the address and at the endpoint")

@@ -44,7 +44,7 @@ def test_what_came_of_an_object_is_continued_and_of_a_changed_one_is_not(bucket,
     key, file = "a.bin", File("a.bin", f"s3://{bucket.name}/a.bin")
     calls, real = [], Remote.open
     monkeypatch.setattr(Remote, "open", lambda self, url, start, tag: (calls.append(start), real(self, url, start, tag))[1])
-    write = downloads.Part.write
+    write = downloads.PartialFile.write
 
     def once(held, data):
         write(held, data)
@@ -53,7 +53,7 @@ def test_what_came_of_an_object_is_continued_and_of_a_changed_one_is_not(bucket,
     for changed in (False, True):
         bucket.put_object(Key=key, Body=CONTENT)
         with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-            patch.setattr(downloads.Part, "write", once)
+            patch.setattr(downloads.PartialFile, "write", once)
             fetch([file], tmp_path, options=FAST)
         begun = (tmp_path / ".a.bin.part").stat().st_size
         assert 0 < begun < len(CONTENT)
@@ -166,7 +166,7 @@ def test_a_folder_of_s3_follows_the_bucket(bucket, monkeypatch):
 def test_an_interrupted_folder_is_never_seen_half_and_continues(bucket, monkeypatch, tmp_path):
     for name in "abc":
         bucket.put_object(Key=f"f/{name}", Body=name.encode() * 1000)
-    url, finish, finished = f"s3://{bucket.name}/f/", downloads.Part.finish, []
+    url, finish, finished = f"s3://{bucket.name}/f/", downloads.PartialFile.finish, []
 
     def second(held):
         finished.append(held.target.name)
@@ -175,7 +175,7 @@ def test_an_interrupted_folder_is_never_seen_half_and_continues(bucket, monkeypa
         finish(held)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(downloads.Part, "finish", second)
+        patch.setattr(downloads.PartialFile, "finish", second)
         cached(url, Options(1))
     assert not list((tmp_path / "cache").glob("*/f"))
     bucket.put_object(Key=f"f/{finished[0]}", Body=b"changed meanwhile")
@@ -197,11 +197,11 @@ def test_a_manifest_of_any_size_is_not_read_and_one_cut_off_is_fetched_again(web
     whole = web.add("bank/manifest.json", b'{"files": [{"name": "a"}]}' + b" " * 3000, "cut 100", "ok")
     web.add("bank/a", b"1")
     assert tree(cached(f"{web.url}/bank/", FAST)) == {"a": b"1"}
-    monkeypatch.setattr(cache, "MOST_OF_A_MANIFEST", 1000)
+    monkeypatch.setattr(cache, "MAX_MANIFEST", 1000)
     web.bytes = 0
     with pytest.raises(UserError, match="manifest.json: the manifest has more than 1,000 bytes"):
         cached(f"{web.url}/bank/", FAST)
-    monkeypatch.setattr(cache, "MOST_OF_A_MANIFEST", len(whole))
+    monkeypatch.setattr(cache, "MAX_MANIFEST", len(whole))
     assert tree(cached(f"{web.url}/bank/", FAST)) == {"a": b"1"}
 
 

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from kaleidobert import io
 from kaleidobert.errors import UserError
 from kaleidobert.remote import downloads
-from kaleidobert.remote.downloads import Options, fetch
+from kaleidobert.remote.downloads import Options, Stopped, fetch, locked
 from kaleidobert.remote.manifests import File
 from tests.support.servers import Server, serving
 
@@ -202,9 +203,9 @@ def test_a_disk_that_fills_up_keeps_what_came(server, tmp_path, monkeypatch):
         def __getattr__(self, name):
             return getattr(self.file, name)
 
-    build = downloads.Part.__init__
+    build = downloads.PartialFile.__init__
     with monkeypatch.context() as patch:
-        patch.setattr(downloads.Part, "__init__", lambda held, target, file: build(held, target, Full(file)))
+        patch.setattr(downloads.PartialFile, "__init__", lambda held, target, file: build(held, target, Full(file)))
         with pytest.raises(UserError, match="no space left on the disk"):
             fetch([entry(server)], tmp_path, options=FAST)
     server.requests.clear()
@@ -242,3 +243,28 @@ def test_two_that_fetch_the_same_do_not_meet(server, tmp_path):
         thread.join()
     assert errors == [] and (tmp_path / "a.bin").read_bytes() == CONTENT and hidden(tmp_path) == []
     assert len(server.requests) == 1
+
+
+def test_a_lock_on_a_file_that_was_renamed_meanwhile_is_no_lock(tmp_path, monkeypatch):
+    path, real, calls = tmp_path / "x", io._lock, []
+
+    def slow(file, path, shared=False):
+        calls.append(file)
+        if len(calls) == 1:  # between opening and locking, its holder finishes
+            path.rename(tmp_path / "final")
+        return real(file, path, shared)
+
+    monkeypatch.setattr(io, "_lock", slow)
+    with locked(path, threading.Event()) as file:
+        file.write(b"new")
+    assert len(calls) == 2 and path.read_bytes() == b"new" and (tmp_path / "final").read_bytes() == b""
+
+
+def test_a_second_one_waits_until_the_first_is_done_or_it_is_stopped(tmp_path):
+    stop = threading.Event()
+    with locked(tmp_path / "x", threading.Event()):
+        threading.Timer(0.05, stop.set).start()
+        with pytest.raises(Stopped), locked(tmp_path / "x", stop):
+            pytest.fail("both have it")
+    with locked(tmp_path / "x", threading.Event()):
+        pass
