@@ -1,4 +1,4 @@
-"""What ``init`` names, whichever it is: a checkpoint of ours (.npz), or a released TensorFlow 1 checkpoint, by its path without .index."""
+"""The checkpoint that ``init`` names: one of ours (.npz), or a released TensorFlow 1 checkpoint, by its path without .index."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +13,7 @@ from kaleidobert.released import tf_checkpoint
 
 
 def load_meta(path: str | Path) -> dict[str, Any]:
-    """As checkpoints.load_meta; of a released checkpoint, what its config.json and its names say."""
+    """As checkpoints.load_meta; of a released checkpoint it is made of its config.json and its names."""
     return read(path, lambda name: False)[0]
 
 
@@ -23,14 +23,14 @@ def transfer(path: str | Path, model: keras.Model) -> list[str]:
 
 
 def restore(path: str | Path, model: keras.Model) -> dict[str, Any]:
-    """As checkpoints.restore; a released checkpoint, which has no state of dropout, is refused."""
+    """As checkpoints.restore; UserError for a released checkpoint, which has no state of dropout."""
     if tf_checkpoint.exists(path):
         raise UserError("is a TensorFlow 1 checkpoint", str(path), "one of ours (.npz)", "convert it with `kaleidobert convert`")
     return checkpoints.restore(path, model)
 
 
 def continue_optimizer(path: str | Path, model: keras.Model, optimizer: keras.optimizers.Optimizer) -> int:
-    """As checkpoints.continue_optimizer; prints what had to be taken on trust of a released one."""
+    """As checkpoints.continue_optimizer; prints what a released checkpoint leaves unverified."""
     if not tf_checkpoint.exists(path):
         return checkpoints.continue_optimizer(path, model, optimizer)
     arrays, remarks = released_checkpoints.import_optimizer(path, model, "pretraining")

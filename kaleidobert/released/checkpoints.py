@@ -1,4 +1,4 @@
-"""Released TensorFlow 1 checkpoints as checkpoints of ours, and ours as released ones.
+"""Released TensorFlow 1 checkpoints: their names and config.json, conversion to checkpoints of ours and back, and BERT as a start.
 
 Names: an exact map in both directions. A "bare" name lacks its first component, which the release calls
 "kaleido_bert_pre_trained_model"; other files carry another one that contains "pre_trained_model", or none. The release spells some
@@ -34,7 +34,7 @@ from kaleidobert.released import tf_checkpoint
 
 A = TypeVar("A", np.ndarray, LazyArray)
 
-PREFIX = "kaleido_bert_pre_trained_model"
+SCOPE = "kaleido_bert_pre_trained_model"
 LABELS = ("catepred", "subcatepred")  # fine-tuning tasks; their head is "<task>_dense" outside the first component
 SLOTS = ("/Adam", "/Adam_1")
 COUNTERS = ("beta1_power", "beta2_power", "global_step")
@@ -59,7 +59,7 @@ BLOCK = {
     "feed_output/kernel": "output/dense/kernel", "feed_output/bias": "output/dense/bias",
     "feed_norm/beta": "output/LayerNorm/beta", "feed_norm/gamma": "output/LayerNorm/gamma",
 }
-TEXT = {  # with the blocks: what BERT has too
+TEXT = {  # with the blocks: the weights that BERT has too
     "text_embedding/word_embeddings": "bert/embeddings/word_embeddings",
     "text_embedding/position_embeddings": "bert/embeddings/position_embeddings",
     "text_embedding/token_type_embeddings": "bert/embeddings/token_type_embeddings",
@@ -78,18 +78,18 @@ TRANSPOSED = {"head_itm/kernel": "cls/seq_relationship/output_weights"}  # [clas
 
 @dataclass(frozen=True)
 class Name:
-    """A variable's bare released name, and whether it lies there transposed."""
+    """The bare released name of a variable, and whether it is stored transposed there."""
 
     bare: str
     transposed: bool = False
 
-    def turn(self, array: A) -> A:
-        """An array of one side as the other side has it."""
+    def oriented(self, array: A) -> A:
+        """Returns an array of one side as the other side stores it."""
         return array.T if self.transposed else array
 
 
 def name_map(num_layers: int, levels: Sequence[KaleidoLevel] = KALEIDO) -> dict[str, Name]:
-    """{path in a Pretrainer: Name}, one to one. Raises UserError for levels that the release does not have."""
+    """Returns {path in a Pretrainer: Name}, one to one. Raises UserError for levels that the release does not have."""
     if [(level.name, level.grid, level.pretext) for level in levels] != [(x.name, x.grid, x.pretext) for x in KALEIDO]:
         raise UserError(f"levels are {[level.name for level in levels]}", "released checkpoint",
                         f"the release's five: {[level.name for level in KALEIDO]}", "use the standard level table")
@@ -108,7 +108,7 @@ def name_map(num_layers: int, levels: Sequence[KaleidoLevel] = KALEIDO) -> dict[
 
 
 def text_names(num_layers: int) -> dict[str, Name]:
-    """The part of ``name_map`` that Google's BERT has under the same names: text embeddings, encoder, pooler, masked words."""
+    """Returns the names of ``name_map`` that Google's BERT has too: text embeddings, encoder, pooler, masked language model."""
     names = {path: Name(bare) for path, bare in TEXT.items()}
     for index in range(num_layers):
         names |= {f"encoder_{index}/{path}": Name(f"bert/encoder/layer_{index}/{bare}") for path, bare in BLOCK.items()}
@@ -116,23 +116,23 @@ def text_names(num_layers: int) -> dict[str, Name]:
 
 
 def label_names(task: str) -> dict[str, Name]:
-    """{path in a Classifier: Name} of a fine-tuning head; task: one of LABELS."""
-    return {f"head_label/{part}": Name(f"{task}_dense/{part}") for part in ("kernel", "bias")}
+    """Returns {path in a Classifier: Name} of a fine-tuning head; task: one of LABELS."""
+    return {f"head_label/{weight}": Name(f"{task}_dense/{weight}") for weight in ("kernel", "bias")}
 
 
 def bare_name(name: str) -> str:
-    """A name without the first component that says "pre_trained_model", if it has one."""
+    """Returns a name without the first component that contains "pre_trained_model", if it has one."""
     first, _, rest = name.partition("/")
     return rest if "pre_trained_model" in first else name
 
 
 def full_name(path: str, name: Name) -> str:
-    """The released name of a variable of ours; a fine-tuning head has no first component."""
-    return name.bare if path.startswith("head_label/") else f"{PREFIX}/{name.bare}"
+    """Returns the released name of a variable of ours; a fine-tuning head has no first component."""
+    return name.bare if path.startswith("head_label/") else f"{SCOPE}/{name.bare}"
 
 
 def is_bert(names: Iterable[str]) -> bool:
-    """Whether bare names are those of a BERT, which has text and nothing of pictures."""
+    """Whether bare names are those of a BERT, which has text embeddings and no picture embeddings."""
     scopes = [f"bert/{scope}_embeddings/" for scope, *_ in LEVELS.values()]
     pictures = ("bert/position_dense", "cls/img_", *scopes)
     names = list(names)
@@ -151,14 +151,16 @@ MASKED = {"masked_greymask_patch_num": "grey", "masked_blankmask_patch_num": "bl
 FIXED = {"img_rotation_seq_len": 1, "img_jigsaw_seq_len": 4, "img_camouflage_seq_len": 9, "img_greymask_seq_len": 16,
          "img_blankmask_seq_len": 25, "img_rotation_label_num": 4, "img_jigsaw_label_num": 24,
          "img_camouflage_label_num": 9, "model_type": "kaleidobert", "hidden_act": "gelu"}
-SHARES = ("hidden_dropout_prob", "attention_probs_dropout_prob", "initializer_range")
+FRACTIONS = ("hidden_dropout_prob", "attention_probs_dropout_prob", "initializer_range")
 # patch_type_vocab_size is read from the checkpoint; the others do not reach the network
-PASSED_OVER = ("patch_type_vocab_size", "max_patch_position_embeddings", "directionality", "pooler_fc_size",
+IGNORED = ("patch_type_vocab_size", "max_patch_position_embeddings", "directionality", "pooler_fc_size",
                "pooler_num_attention_heads", "pooler_num_fc_layers", "pooler_size_per_head", "pooler_type")
 
 
 def backbone_config(config: str | Path | Mapping[str, Any], type_rows: int = 0, fixed: Mapping[str, Any] = FIXED) -> dict[str, Any]:
-    """The Backbone's arguments from a released config.json (or its content); type_rows: the checkpoint's; fixed: what must be so.
+    """Returns the Backbone's arguments from a released config.json (or its content).
+
+    type_rows: rows of the checkpoint's type tables. fixed: values that are required.
 
     Raises UserError for a missing size, an unknown key, or a level table other than the release's.
     """
@@ -166,15 +168,15 @@ def backbone_config(config: str | Path | Mapping[str, Any], type_rows: int = 0, 
     values = config if isinstance(config, Mapping) else read_json(config)
     if not isinstance(values, Mapping):
         raise UserError(f"holds a {type(values).__name__}", where, "keys and values", "give a released config.json")
-    known = {*SIZES, *OPTIONS, *MASKED, *FIXED, *PASSED_OVER}
+    known = {*SIZES, *OPTIONS, *MASKED, *FIXED, *IGNORED}
     unknown, missing = sorted(set(values) - known), sorted(set(SIZES) - set(values))
     if unknown or missing:
         listing = "".join([*(f"\n  - {key}" for key in missing), *(f"\n  + {key}" for key in unknown)])
         raise UserError(f"the keys do not fit:{listing}\n(-: missing, +: unknown)", where, "a released config.json")
     for key in sorted({*SIZES, *OPTIONS, *MASKED} & set(values)):
         whole = isinstance(values[key], int) and not isinstance(values[key], bool)
-        if not (whole and values[key] > 0 if key not in SHARES else whole or isinstance(values[key], float)):
-            raise UserError(f"{key} is {values[key]!r}", where, "a number" if key in SHARES else "a whole number above 0")
+        if not (whole and values[key] > 0 if key not in FRACTIONS else whole or isinstance(values[key], float)):
+            raise UserError(f"{key} is {values[key]!r}", where, "a number" if key in FRACTIONS else "a whole number above 0")
     for key, value in fixed.items():
         if values.get(key, value) != value:
             raise UserError(f"{key} is {values[key]!r}", where, f"{value!r}, as in the release")
@@ -185,9 +187,9 @@ def backbone_config(config: str | Path | Mapping[str, Any], type_rows: int = 0, 
 
 
 def config_json(backbone: Backbone) -> dict[str, Any]:
-    """The config.json of a backbone with the release's levels.
+    """Returns the config.json of a backbone with the release's levels.
 
-    text_seq_len is ours; the released code keeps keys that it does not know and never looks at them.
+    text_seq_len is ours; the released code keeps unknown keys and never reads them.
     """
     masked = {level.name: level.num_masked for level in backbone.levels}
     values = {key: getattr(backbone, ours) for key, ours in (SIZES | OPTIONS).items()}
@@ -196,16 +198,16 @@ def config_json(backbone: Backbone) -> dict[str, Any]:
     return values | fixed | {"patch_type_vocab_size": backbone.patch_type_vocabulary_size}
 
 
-def beside(path: str | Path, names: Sequence[str]) -> Path | None:
-    """The first of the files that lies in the folder of ``path``, or in the one above it."""
-    folder = Path(path).absolute().parent
-    return next((place / name for place in (folder, folder.parent) for name in names if (place / name).is_file()), None)
+def find_beside(path: str | Path, names: Sequence[str]) -> Path | None:
+    """Finds the first of the files in the folder of ``path``, or in the one above it."""
+    parent = Path(path).absolute().parent
+    return next((folder / name for folder in (parent, parent.parent) for name in names if (folder / name).is_file()), None)
 
 
 def vocabulary_sha256(path: str | Path, size: int) -> str:
-    """The SHA-256 by which a bank made with this vocab.txt knows it: of its pieces, one a line.
+    """Returns the SHA-256 that a bank made with this vocab.txt stores: of its pieces, one per line.
 
-    size: pieces that the model has. Raises UserError where the file is missing, is no text or has another number of them.
+    size: pieces of the model. Raises UserError where the file is missing, is no text or has another number of pieces.
     """
     try:
         lines = Path(path).read_text(encoding="utf-8").split("\n")
@@ -224,9 +226,9 @@ TASKS = ("pretraining", *LABELS)
 
 
 def open_weights(prefix: str | Path) -> dict[str, LazyArray]:
-    """{bare name: array} of a checkpoint, without optimiser slots and counters.
+    """Opens the weights of a checkpoint, {bare name: array}, without optimiser slots and counters.
 
-    Raises UserError where the file is missing or damaged, or two names become the same.
+    Raises UserError where the file is missing or damaged, or where two bare names are equal.
     """
     arrays = tf_checkpoint.open_arrays(prefix, lambda name: not name.endswith(SLOTS) and bare_name(name) not in COUNTERS)
     weights = {bare_name(name): array for name, array in arrays.items()}
@@ -236,20 +238,20 @@ def open_weights(prefix: str | Path) -> dict[str, LazyArray]:
 
 
 def task_of(names: Mapping[str, Any]) -> str:
-    """Which of TASKS a checkpoint was trained for last: that of its fine-tuning head, if it has one."""
+    """Returns the last task of a checkpoint, one of TASKS: that of its fine-tuning head, if it has one."""
     return next((label for label in LABELS if f"{label}_dense/kernel" in names), "pretraining")
 
 
 def global_step(prefix: str | Path) -> int | None:
-    """The step that a checkpoint was written at; None where it does not say."""
+    """Returns the step at which a checkpoint was written; None where it is not stored."""
     stored = list(tf_checkpoint.open_arrays(prefix, lambda name: bare_name(name) == "global_step").values())
     return int(stored[0].load()) if stored and stored[0].shape == () else None
 
 
 def origin(prefix: str | Path, vocabulary: Path | None, size: int) -> dict[str, Any]:
-    """What the meta of a checkpoint of ours says beside the model, as far as it is known: the step, and the vocabulary of ``size``.
+    """Returns the meta of a checkpoint of ours beside the model: the step and the hash of the vocabulary of ``size``, where known.
 
-    The encoder of its features stays out: no TensorFlow 1 checkpoint names it, the released ones least of all.
+    The encoder of the features is missing, for no TensorFlow 1 checkpoint names it.
     """
     step = global_step(prefix)
     known = {} if step is None else {"step": step}
@@ -257,55 +259,55 @@ def origin(prefix: str | Path, vocabulary: Path | None, size: int) -> dict[str, 
 
 
 def read(prefix: str | Path, wants: Callable[[str], bool]) -> tuple[dict[str, Any], checkpoints.Arrays]:
-    """(meta, {"model/path": array}) as checkpoints.py reads them from files of ours; config.json, and vocab.txt if there is one, lie
-    beside the checkpoint or a folder above. What it has no name for keeps its own, so that it shows up as unexpected.
+    """Reads (meta, {"model/path": array}) as model_zoo.checkpoints does of files of ours.
 
-    Raises UserError where a file is missing, damaged or does not fit, and for a BERT.
+    config.json and an optional vocab.txt lie beside the checkpoint or a folder above. A variable without a name of ours keeps its own,
+    so that it is reported as unexpected. Raises UserError where a file is missing, damaged or does not fit, and for a BERT.
     """
     stored = open_weights(prefix)
     if is_bert(stored):
         raise UserError("is a BERT, which knows nothing of pictures", str(prefix), "a Kaleido-BERT",
                         "make a start of it with `kaleidobert convert`")
-    config, task = beside(prefix, ["config.json"]), task_of(stored)
+    config, task = find_beside(prefix, ["config.json"]), task_of(stored)
     if config is None:
         raise UserError("there is no config.json beside it or a folder above", str(prefix), fix="put it there")
     arguments = backbone_config(config, type_rows(stored))
     names = name_map(arguments["num_layers"]) | (label_names(task) if task in LABELS else {})
-    places = {name.bare: (f"model/{path}", name) for path, name in names.items()}
+    ours = {name.bare: (f"model/{path}", name) for path, name in names.items()}
     arrays = {}
     for name, array in stored.items():
-        path, turned = places.get(name, (f"model/{name}", Name(name)))
+        path, released = ours.get(name, (f"model/{name}", Name(name)))
         if wants(path):
-            arrays[path] = turned.turn(array).load()
+            arrays[path] = released.oriented(array).load()
     backbone = {name: value.default for name, value in signature(Backbone).parameters.items()} | arguments
     levels = backbone["levels"]
     meta: dict[str, Any] = {"format": checkpoints.FORMAT, "kind": Pretrainer.kind,
-    "config": {"backbone": backbone | {"levels": list(map(asdict, levels))}},
-            "identity": {"num_heads": backbone["num_heads"], "levels": [[x.name, x.grid, x.pretext] for x in levels]}}
+                            "config": {"backbone": backbone | {"levels": list(map(asdict, levels))}},
+                            "identity": {"num_heads": backbone["num_heads"], "levels": [[x.name, x.grid, x.pretext] for x in levels]}}
     if task in LABELS:
         meta["kind"] = Classifier.kind
         options = {name: value.default for name, value in signature(Classifier).parameters.items() if value.default is not value.empty}
         meta["config"] |= options | {"num_classes": num_classes(stored, task)}
-    return meta | origin(prefix, beside(prefix, ["vocab.txt"]), arguments["vocabulary_size"]), arrays
+    return meta | origin(prefix, find_beside(prefix, ["vocab.txt"]), arguments["vocabulary_size"]), arrays
 
 
 def type_rows(stored: Mapping[str, LazyArray]) -> int:
-    """Rows of the type tables; 0 = the checkpoint has none."""
+    """Returns the number of rows of the type tables; 0 = the checkpoint has none."""
     return stored[TYPE_TABLE].shape[0] if TYPE_TABLE in stored and stored[TYPE_TABLE].shape else 0
 
 
 def num_classes(stored: Mapping[str, LazyArray], task: str) -> int:
-    """Classes of a fine-tuning head; 2 where the checkpoint has none, so that its absence is found with all else that is missing."""
+    """Returns the classes of a fine-tuning head; 2 where there is none, so that it is reported with everything else that is missing."""
     kernel = stored.get(f"{task}_dense/kernel")
     return (kernel.shape[-1] or 2) if kernel is not None and kernel.shape else 2
 
 
 def import_checkpoint(prefix: str | Path, config: str | Path | Mapping[str, Any], task: str = "",
                       precision: str | None = None) -> TaskModel:
-    """A released checkpoint as a Pretrainer, or as a Classifier where it holds a fine-tuning head.
+    """Loads a released checkpoint as a Pretrainer, or as a Classifier where it holds a fine-tuning head.
 
-    config: its config.json. task: one of TASKS; "" = what the checkpoint holds. A Classifier leaves the heads of pre-training aside
-    and a Pretrainer those of fine-tuning; all else must fit one to one. Raises UserError that lists what is missing (-) and
+    config: its config.json. task: one of TASKS; "" = that of the checkpoint. A Classifier ignores the heads of pre-training and a
+    Pretrainer those of fine-tuning; everything else must fit one to one. Raises UserError that lists what is missing (-) and
     unexpected (+).
     """
     if task not in ("", *TASKS):
@@ -317,17 +319,17 @@ def import_checkpoint(prefix: str | Path, config: str | Path | Mapping[str, Any]
     names = names_of(model, task)
     heads = {name.bare for path, name in name_map(backbone.num_layers).items() if path.startswith(checkpoints.HEAD)}
     heads |= {name.bare for label in LABELS for name in label_names(label).values()}
-    wanted = {names[weight.path].bare: names[weight.path].turn(np.broadcast_to(np.float32(0), weight.shape))
+    wanted = {names[weight.path].bare: names[weight.path].oriented(np.broadcast_to(np.float32(0), weight.shape))
               for weight in model.weights}
-    found = {name: array for name, array in stored.items() if name in wanted or name not in heads}
-    checkpoints.fit(wanted, found, str(prefix), "check that config.json belongs to this checkpoint")
+    relevant = {name: array for name, array in stored.items() if name in wanted or name not in heads}
+    checkpoints.fit(wanted, relevant, str(prefix), "check that config.json belongs to this checkpoint")
     for weight in model.weights:
-        weight.assign(names[weight.path].turn(stored[names[weight.path].bare]).load())
+        weight.assign(names[weight.path].oriented(stored[names[weight.path].bare]).load())
     return model
 
 
 def names_of(model: TaskModel, task: str = "pretraining") -> dict[str, Name]:
-    """{path: Name} of exactly the weights that this model has; task: whose head a Classifier's is."""
+    """Returns {path: Name} of exactly the weights of this model; task: that of a Classifier's head."""
     known = name_map(model.backbone.num_layers, model.backbone.levels) | (label_names(task) if task in LABELS else {})
     unknown = [weight.path for weight in model.weights if weight.path not in known]
     if unknown:
@@ -336,9 +338,9 @@ def names_of(model: TaskModel, task: str = "pretraining") -> dict[str, Name]:
 
 
 def export_weights(model: TaskModel, task: str = "pretraining") -> dict[str, np.ndarray]:
-    """{released name: array} of a model's weights: the way back."""
+    """Returns {released name: array} of a model's weights."""
     names = names_of(model, task)
-    return {full_name(weight.path, names[weight.path]): names[weight.path].turn(np.asarray(weight)) for weight in model.weights}
+    return {full_name(weight.path, names[weight.path]): names[weight.path].oriented(np.asarray(weight)) for weight in model.weights}
 
 
 # --- The state of Adam
@@ -352,15 +354,15 @@ Arrays = dict[str, np.ndarray | LazyArray]
 
 
 def import_optimizer(prefix: str | Path, model: TaskModel, task: str) -> tuple[Arrays, list[str]]:
-    """(entries of a checkpoint of ours, remarks) from a checkpoint of the model's task; UserError lists what does not fit (-, +)."""
+    """Returns (entries of a checkpoint of ours, remarks) from a checkpoint of the model's task; UserError lists misfits (-, +)."""
     stored = {bare_name(name): array for name, array in tf_checkpoint.open_arrays(
         prefix, lambda name: name.endswith(SLOTS) or bare_name(name) in COUNTERS).items()}
     slots = list(_slots(model, task))
-    wanted = {name.bare + slot: name.turn(blank) for _, name, slot, _, blank in slots}
+    wanted = {name.bare + slot: name.oriented(blank) for _, name, slot, _, blank in slots}
     wanted |= {counter: np.zeros((), np.int64 if counter == "global_step" else np.float32) for counter in COUNTERS}
     checkpoints.fit(wanted, stored, str(prefix), "leave optimizer=true out to convert the weights alone")
     step = int(stored["global_step"].load())
-    arrays = {ITERATION: np.array(step)} | {entry: name.turn(stored[name.bare + slot]) for _, name, slot, entry, _ in slots}
+    arrays = {ITERATION: np.array(step)} | {entry: name.oriented(stored[name.bare + slot]) for _, name, slot, entry, _ in slots}
     remarks = []
     for counter, beta in POWERS.items():
         value = float(stored[counter].load())
@@ -370,20 +372,20 @@ def import_optimizer(prefix: str | Path, model: TaskModel, task: str) -> tuple[A
 
 
 def export_optimizer(path: str | Path, model: TaskModel, task: str) -> tuple[Arrays, int]:
-    """({released name: array}, steps done) from a checkpoint of ours that holds an optimiser; UserError lists what does not fit."""
+    """Returns ({released name: array}, steps done) from a checkpoint of ours that holds an optimiser; UserError lists misfits (-, +)."""
     entries = checkpoints.open_arrays(path, "optimizer/")
     if not entries:
         raise UserError("holds weights but no optimizer", str(path), "the last.npz of a run", "leave optimizer=true out")
     slots = list(_slots(model, task))
     checkpoints.fit({ITERATION: np.array(0)} | {entry: blank for *_, entry, blank in slots}, entries, str(path))
     step = int(entries[ITERATION].load())
-    arrays = {full_name(where, name) + slot: name.turn(entries[entry]) for where, name, slot, entry, _ in slots}
-    # multiplied step by step in float32, as there
+    arrays = {full_name(where, name) + slot: name.oriented(entries[entry]) for where, name, slot, entry, _ in slots}
+    # multiplied step by step in float32, as in the release
     return arrays | {counter: np.cumprod(np.full(step + 1, beta, np.float32))[-1] for counter, beta in POWERS.items()}, step
 
 
 def _slots(model: TaskModel, task: str) -> Iterator[tuple[str, Name, str, str, np.ndarray]]:
-    """(path, name, slot, entry of ours, an array of its shape) of every moment of a model."""
+    """Yields (path, name, slot, entry of ours, an array of its shape) of every moment of a model."""
     names = names_of(model, task)
     for weight in model.trainable_weights:
         for slot, entry in ENTRIES.items():
@@ -400,10 +402,10 @@ MASKED_WORDS = "head_mlm/"
 
 def start_from_bert(prefix: str | Path, config: str | Path, levels: Sequence[KaleidoLevel], feature_size: int,
           seed: int, standardise_features: bool = False) -> tuple[Pretrainer, list[str]]:
-    """(a Pretrainer for these levels and features, what did not come from BERT and what of it was left out, a line each).
+    """Returns (a Pretrainer for these levels and features, a line for each weight that is new and for each of BERT that is left out).
 
-    prefix: a TensorFlow 1 checkpoint with Google's names; config: its bert_config.json. A BERT without cls/predictions, as after
-    fine-tuning, leaves the head of masked words fresh. Raises UserError that lists what is missing (-) or misshapen (-, +).
+    prefix: a TensorFlow 1 checkpoint with Google's names; config: its bert_config.json. Of a BERT without cls/predictions, as after
+    fine-tuning, the masked language model's head is new. Raises UserError that lists missing (-) and misshapen (-, +) weights.
     """
     stored = open_weights(prefix)
     arguments = backbone_config(config, fixed={"hidden_act": "gelu"})
@@ -415,9 +417,9 @@ def start_from_bert(prefix: str | Path, config: str | Path, levels: Sequence[Kal
         names = {path: name for path, name in names.items() if path not in heads}
     weights = {weight.path: weight for weight in model.weights}
     wanted = {name.bare: np.broadcast_to(np.float32(0), weights[path].shape) for path, name in names.items()}
-    found = {name: array for name, array in stored.items() if name in wanted}
+    relevant = {name: array for name, array in stored.items() if name in wanted}
     blocks = {name: array for name, array in stored.items() if name.startswith("bert/encoder/")}  # a deeper BERT is another one
-    checkpoints.fit(wanted, found | blocks, str(prefix), "check that the bert_config.json belongs to this checkpoint")
+    checkpoints.fit(wanted, relevant | blocks, str(prefix), "check that the bert_config.json belongs to this checkpoint")
     for path, name in names.items():
         weights[path].assign(stored[name.bare].load())
     lines = [f"- {path} {list(weight.shape)}: not in BERT, " + (f"drawn from seed {seed}" if weight.trainable else

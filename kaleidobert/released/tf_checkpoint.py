@@ -26,8 +26,8 @@ TABLE_MAGIC = 0xDB4775248B80FB57
 FOOTER = 48  # bytes: two block handles, padding, the magic number
 TRAILER = 5  # bytes after a block: its compression and checksum
 POLYNOMIAL = 0x82F63B78  # CRC-32C, bits reversed
-LANES = 4096  # a long tensor is checksummed in so many pieces side by side
-SHORT = 32  # look-ups per lane below which lanes do not pay
+LANES = 4096  # pieces of a long tensor that are checksummed side by side
+MIN_STEPS = 32  # look-ups per lane below which lanes are slower
 DTYPES = {1: "<f4", 2: "<f8", 3: "<i4", 4: "u1", 5: "<i2", 6: "i1", 9: "<i8", 10: "?", 17: "<u2", 19: "<f2", 22: "<u4", 23: "<u8"}
 
 
@@ -45,12 +45,12 @@ class Entry:
 
 
 def exists(path: str | Path) -> bool:
-    """Whether a path is the prefix of such a checkpoint: the name of its files without .index or .data-..."""
+    """Whether a path is the prefix of a checkpoint: the name of its files without .index or .data-..."""
     return Path(f"{path}.index").is_file()
 
 
 def read(prefix: str | Path, wants: Callable[[str], bool] = lambda name: True) -> dict[str, np.ndarray]:
-    """{name: array} of the tensors whose names are wanted, each checked against its checksum.
+    """Reads the tensors whose names are wanted, {name: array}, and compares each with its checksum.
 
     prefix: the path without ".index". Raises UserError where a file is missing, cut off, damaged or of another format, and
     for a wanted tensor that is a string, partitioned, or of a type that numpy lacks.
@@ -59,7 +59,7 @@ def read(prefix: str | Path, wants: Callable[[str], bool] = lambda name: True) -
 
 
 def open_arrays(prefix: str | Path, wants: Callable[[str], bool] = lambda name: True) -> dict[str, LazyArray]:
-    """As ``read``, but an array is read and its checksum compared when it is asked for; all else is checked at once."""
+    """As ``read``, but an array is read and compared with its checksum when it is loaded; everything else is checked at once."""
     entries, num_shards = index(prefix)
     sizes: dict[int, int] = {}
     arrays = {}
@@ -71,10 +71,10 @@ def open_arrays(prefix: str | Path, wants: Callable[[str], bool] = lambda name: 
         path = Path(f"{prefix}.data-{entry.shard:05d}-of-{num_shards:05d}")
         if entry.shard not in sizes:
             sizes[entry.shard] = _size(path)
-        there = min(entry.size, max(0, sizes[entry.shard] - entry.offset))
+        available = min(entry.size, max(0, sizes[entry.shard] - entry.offset))
         dtype = np.dtype(DTYPES[entry.dtype])
-        if there != entry.size or entry.size != dtype.itemsize * math.prod(entry.shape):
-            raise UserError(f"{name} ends after {there} of {entry.size} bytes", str(path), "a complete file", "copy it again")
+        if available != entry.size or entry.size != dtype.itemsize * math.prod(entry.shape):
+            raise UserError(f"{name} ends after {available} of {entry.size} bytes", str(path), "a complete file", "copy it again")
         arrays[name] = LazyArray(entry.shape, dtype, partial(_load, name, entry, path))
     return arrays
 
@@ -88,7 +88,7 @@ def _load(name: str, entry: Entry, path: Path) -> np.ndarray:
 
 
 def index(prefix: str | Path) -> tuple[dict[str, Entry], int]:
-    """({name: Entry}, number of data files); raises UserError as ``read`` does."""
+    """Reads ({name: Entry}, number of data files); raises UserError as ``read`` does."""
     path = Path(f"{prefix}.index")
     try:
         data = path.read_bytes()
@@ -102,10 +102,10 @@ def index(prefix: str | Path) -> tuple[dict[str, Entry], int]:
 
 
 def crc32c(data: np.ndarray) -> int:
-    """CRC-32C (Castagnoli) of uint8[n]. Long data is cut into lanes that advance together, two bytes a table look-up."""
+    """Returns the CRC-32C (Castagnoli) of uint8[n]. Long data is cut into lanes that advance together, two bytes per table look-up."""
     crc = 0xFFFFFFFF
     steps = len(data) // LANES // 2  # look-ups per lane
-    if steps > SHORT:
+    if steps > MIN_STEPS:
         table = _table(16)
         lanes = np.ascontiguousarray(data[: 2 * steps * LANES].reshape(LANES, 2 * steps).view("<u2").T)  # [steps, LANES]
         state = np.zeros(LANES, np.uint32)
@@ -123,7 +123,7 @@ def crc32c(data: np.ndarray) -> int:
 
 @cache
 def _table(bits: int) -> np.ndarray:
-    """What each value of the register's lowest bits turns into after that many bits."""
+    """Returns what each value of the register's lowest bits becomes after that many bits."""
     table = np.arange(1 << bits, dtype=np.uint32)
     for _ in range(bits):
         table = np.where(table & 1, (table >> 1) ^ np.uint32(POLYNOMIAL), table >> 1).astype(np.uint32)
@@ -131,7 +131,7 @@ def _table(bits: int) -> np.ndarray:
 
 
 def _zeros_operator(count: int) -> Callable[[int], int]:
-    """What ``count`` zero bytes do to the register: a 32 x 32 matrix over bits, by repeated squaring, as four tables."""
+    """Returns the effect of ``count`` zero bytes on the register: a 32 x 32 matrix over bits, by repeated squaring, as four tables."""
     def apply(matrix: list[int], vector: int) -> int:
         result = 0
         for column in matrix:
@@ -148,13 +148,13 @@ def _zeros_operator(count: int) -> Callable[[int], int]:
             total = [apply(power, column) for column in total]
         power = [apply(power, column) for column in power]
         count >>= 1
-    tables = [[apply(total, byte << (8 * place)) for byte in range(256)] for place in range(4)]
+    tables = [[apply(total, byte << (8 * position)) for byte in range(256)] for position in range(4)]
     return lambda crc: (tables[0][crc & 0xFF] ^ tables[1][(crc >> 8) & 0xFF] ^ tables[2][(crc >> 16) & 0xFF]
                         ^ tables[3][crc >> 24])
 
 
 def mask(crc: int) -> int:
-    """A checksum as it is stored: data that holds checksums of its own must not look right by chance."""
+    """Returns a checksum as it is stored: masked, because data may hold checksums of its own."""
     return (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF
 
 
@@ -207,7 +207,7 @@ def _bytes(value: int | bytes) -> bytes:
 
 
 def _block(data: bytes, offset: int, size: int) -> Iterator[tuple[bytes, bytes]]:
-    """The (key, value) pairs of a block; a key is stored as what differs from the one before."""
+    """Yields the (key, value) pairs of a block; a key is stored as its difference from the one before."""
     trailer = data[offset + size : offset + size + TRAILER]
     if len(trailer) < TRAILER:
         raise ValueError("the file is cut off")
@@ -229,19 +229,19 @@ def _block(data: bytes, offset: int, size: int) -> Iterator[tuple[bytes, bytes]]
 
 
 def _fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
-    """(number, value) of a protocol buffer's fields, undecoded."""
+    """Yields (number, value) of a protocol buffer's fields, undecoded."""
     value: int | bytes
     position = 0
     while position < len(message):
         tag, position = _varint(message, position)
-        kind = tag & 7
-        if kind == 0:
+        wire_type = tag & 7
+        if wire_type == 0:
             value, position = _varint(message, position)
-        elif kind in (1, 2, 5):
-            length, position = _varint(message, position) if kind == 2 else ({1: 8, 5: 4}[kind], position)
+        elif wire_type in (1, 2, 5):
+            length, position = _varint(message, position) if wire_type == 2 else ({1: 8, 5: 4}[wire_type], position)
             value, position = message[position : position + length], position + length
         else:
-            raise ValueError(f"wire type {kind}")
+            raise ValueError(f"wire type {wire_type}")
         yield tag >> 3, value
 
 
@@ -253,7 +253,7 @@ def _varints(data: bytes) -> Iterator[int]:
 
 
 def _varint(data: bytes, position: int) -> tuple[int, int]:
-    """(value, next position) of an integer in groups of seven bits, lowest first."""
+    """Returns (value, next position) of an integer in groups of seven bits, lowest first."""
     value = shift = 0
     while True:
         byte = data[position]
@@ -268,18 +268,18 @@ def _varint(data: bytes, position: int) -> tuple[int, int]:
 
 
 def files_of(prefix: str | Path) -> list[Path]:
-    """The two files of a checkpoint with one data file."""
+    """Returns the two files of a checkpoint with one data file."""
     return [Path(f"{prefix}.index"), Path(f"{prefix}.data-00000-of-00001")]
 
 
 def latest(prefix: str | Path) -> str:
-    """The content of the file ``checkpoint``, in which TensorFlow looks up the latest checkpoint of a folder."""
+    """Returns the content of the file ``checkpoint``, in which TensorFlow looks up the latest checkpoint of a folder."""
     name = "".join(chr(byte) if 32 <= byte < 127 and byte not in b'"\\' else f"\\{byte:03o}" for byte in Path(prefix).name.encode())
     return f'model_checkpoint_path: "{name}"\nall_model_checkpoint_paths: "{name}"\n'
 
 
 def require_tensorflow(prefix: str | Path) -> Any:
-    """The module tensorflow; UserError where it is not installed."""
+    """Imports tensorflow; UserError where it is not installed."""
     try:
         import tensorflow
     except ImportError:
@@ -321,23 +321,23 @@ def write(prefix: str | Path, arrays: Mapping[str, np.ndarray | LazyArray]) -> N
     io.write_text(index_path.with_name("checkpoint"), latest(prefix))
 
 
-# --- Which TensorFlow 1 checkpoint a path means: people name its folder, or one of its files
+# --- The checkpoint that a path means: its folder or one of its files
 
 
-PARTS = (".index", ".meta", ".data-00000-of-00001")  # how the files of a checkpoint end
+SUFFIXES = (".index", ".meta", ".data-00000-of-00001")
 
 
 def prefix_of(path: Path, key: str) -> Path:
-    """The path without the endings of a checkpoint's files; of a folder, the path of the one that it holds; others as they are.
+    """Returns a path without the suffix of a checkpoint's file; of a folder, the prefix of its one checkpoint; other paths unchanged.
 
     key: of the configuration, for the message. UserError where a folder holds none, or several.
     """
     if path.is_dir():
-        found = sorted(path.glob("*.index"))
-        if len(found) != 1:
-            names = ", ".join(file.name.removesuffix(".index") for file in found) or "none"
-            raise UserError(f"the folder holds {len(found)} checkpoints: {names}", written(path), "one",
+        indices = sorted(path.glob("*.index"))
+        if len(indices) != 1:
+            names = ", ".join(file.name.removesuffix(".index") for file in indices) or "none"
+            raise UserError(f"the folder holds {len(indices)} checkpoints: {names}", written(path), "one",
                             f"name the checkpoint: {key}=FOLDER/NAME")
-        return Path(path / found[0].name.removesuffix(".index"))
-    ending = next((part for part in PARTS if path.name.endswith(part)), "")
-    return path.with_name(path.name.removesuffix(ending)) if ending else path
+        return Path(path / indices[0].name.removesuffix(".index"))
+    suffix = next((suffix for suffix in SUFFIXES if path.name.endswith(suffix)), "")
+    return path.with_name(path.name.removesuffix(suffix)) if suffix else path

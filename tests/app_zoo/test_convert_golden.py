@@ -54,7 +54,7 @@ def test_training_goes_on_from_the_released_state_of_adam(tmp_path):
     slots = {variable.path: np.asarray(variable) for variable in optimizer.variables}
     for weight in model.trainable_weights:
         for slot, kind in (("Adam", "momentum"), ("Adam_1", "velocity")):
-            expected = names[weight.path].turn(stored[f"{FIRST}{names[weight.path].bare}/{slot}"])
+            expected = names[weight.path].oriented(stored[f"{FIRST}{names[weight.path].bare}/{slot}"])
             np.testing.assert_array_equal(slots[f"adam/{weight.path.replace('/', '_')}_{kind}"], expected, weight.path)
     golden = data.load("G1")
     batch, losses = data.pretraining(golden), tasks.for_tasks(model.backbone.levels, "joint")

@@ -48,7 +48,7 @@ def test_every_variable_of_the_base_model_has_its_released_name_and_shape():
     shapes = {}
     for weight in model.trainable_weights:
         shape = tuple(weight.shape)
-        shapes[f"{checkpoints.PREFIX}/{names[weight.path].bare}"] = list(shape[::-1] if names[weight.path].transposed else shape)
+        shapes[f"{checkpoints.SCOPE}/{names[weight.path].bare}"] = list(shape[::-1] if names[weight.path].transposed else shape)
     keras.utils.clear_session()  # or Keras would fill those variables at the next occasion
     assert len(shapes) == 235 and shapes == {name: shape for name, shape in listed["pretrain"]}
     assert sum(math.prod(shape) for shape in shapes.values()) == 121_290_081
@@ -155,7 +155,7 @@ def test_other_first_components_and_both_directions(checkpoint, first):
     original = dict(checkpoint)
     checkpoint.clear()
     for name, array in original.items():
-        checkpoint[first + name.removeprefix(f"{checkpoints.PREFIX}/")] = array
+        checkpoint[first + name.removeprefix(f"{checkpoints.SCOPE}/")] = array
     checkpoint |= {f"{first}global_step": np.int64(3), "beta1_power": np.float32(1)}
     checkpoint |= {f"{name}/Adam_1": array for name, array in list(checkpoint.items())[:4]}
     exported = checkpoints.export_weights(checkpoints.import_checkpoint("x", CONFIG))
@@ -164,7 +164,7 @@ def test_other_first_components_and_both_directions(checkpoint, first):
 
 
 def test_everything_that_does_not_fit_is_listed(checkpoint):
-    first = f"{checkpoints.PREFIX}/"
+    first = f"{checkpoints.SCOPE}/"
     lost = checkpoint.pop(f"{first}cls/img_jigsaw/jiasaw_output_weights")
     checkpoint[f"{first}cls/img_jigsaw/jigsaw_output_weights"] = lost
     checkpoint[f"{first}cls/seq_relationship/output_weights"] = np.zeros((16, 2), np.float32)
@@ -181,7 +181,7 @@ def test_a_fine_tuning_head_is_wanted_and_missing(checkpoint):
         checkpoints.import_checkpoint("x", CONFIG, "subcatepred")
     with pytest.raises(UserError, match="catepred or subcatepred"):
         checkpoints.import_checkpoint("x", CONFIG, "brand")
-    checkpoint["bert/position_dense"] = checkpoint[f"{checkpoints.PREFIX}/bert/position_dense"]
+    checkpoint["bert/position_dense"] = checkpoint[f"{checkpoints.SCOPE}/bert/position_dense"]
     with pytest.raises(UserError, match="names"):
         checkpoints.import_checkpoint("x", CONFIG)
 

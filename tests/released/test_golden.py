@@ -132,6 +132,6 @@ def check_gradients(model, names, gradients, golden):
     close(norm, golden["train.grad_global_norm"], 0, 1e-5)
     for variable, gradient in zip(model.trainable_variables, dense):
         name = names[variable.path]
-        expected = golden[f"grad.{checkpoints.PREFIX}/{name.bare}"]
-        close(name.turn(np.asarray(gradient)), expected, 1e-6, 1e-4, variable.path)
-        close(np.linalg.norm(gradient), golden[f"gradnorm.{checkpoints.PREFIX}/{name.bare}"], 1e-6, 1e-5, variable.path)
+        expected = golden[f"grad.{checkpoints.SCOPE}/{name.bare}"]
+        close(name.oriented(np.asarray(gradient)), expected, 1e-6, 1e-4, variable.path)
+        close(np.linalg.norm(gradient), golden[f"gradnorm.{checkpoints.SCOPE}/{name.bare}"], 1e-6, 1e-5, variable.path)

@@ -77,7 +77,7 @@ def test_training(golden, task):
     close(norm, golden[f"{task}.train.grad_global_norm_dense"], 0, 1e-5)
     names = checkpoints.names_of(model, task)
     for variable, gradient in zip(model.trainable_variables, found):
-        first = "" if variable.path.startswith("head_label") else f"{checkpoints.PREFIX}/"
+        first = "" if variable.path.startswith("head_label") else f"{checkpoints.SCOPE}/"
         expected = golden[f"{task}.gradnorm.{first}{names[variable.path].bare}"]
         close(np.linalg.norm(gradient), expected, 1e-6, 1e-5, variable.path)
     close(losses, golden[f"{task}.train.loss_before_step"], 2e-5, 1e-5)

@@ -19,7 +19,7 @@ from kaleidobert.model_zoo.kaleidobert import Classifier, Pretrainer, TaskModel,
 from kaleidobert.model_zoo.stored import LazyArray
 from kaleidobert.released import any_checkpoint, tf_checkpoint
 from kaleidobert.released import checkpoints as released
-from kaleidobert.released.checkpoints import COUNTERS, LABELS, SLOTS, bare_name, beside, config_json, is_bert, vocabulary_sha256
+from kaleidobert.released.checkpoints import COUNTERS, LABELS, SLOTS, bare_name, config_json, find_beside, is_bert, vocabulary_sha256
 from kaleidobert.released.tf_checkpoint import prefix_of
 
 OURS = ".npz"
@@ -103,7 +103,7 @@ def _from_released(config: ConvertConfig, prefix: Path) -> Plan:
     stored = released.open_weights(prefix)
     task = config.task or released.task_of(stored)
     model = released.import_checkpoint(prefix, _model_file(config, prefix, ["config.json"]), task)
-    vocabulary = config.vocabulary or beside(prefix, ["vocab.txt"])
+    vocabulary = config.vocabulary or find_beside(prefix, ["vocab.txt"])
     meta = {**released.origin(prefix, vocabulary, model.backbone.vocabulary_size), "task": task,
             "lineage": lineage.converted("converted from a TensorFlow 1 checkpoint", True)}
     used = {name.bare for name in released.names_of(model, task).values()}
@@ -123,7 +123,7 @@ def _from_released(config: ConvertConfig, prefix: Path) -> Plan:
 
 def _from_bert(config: ConvertConfig, prefix: Path) -> Plan:
     path = _model_file(config, prefix, released.BERT_CONFIGS)
-    new, vocabulary = config.new_parameters, config.vocabulary or beside(prefix, ["vocab.txt"])
+    new, vocabulary = config.new_parameters, config.vocabulary or find_beside(prefix, ["vocab.txt"])
     model, lines = released.start_from_bert(prefix, path, new.levels, new.feature_size, new.seed, new.standardise_features)
     meta = released.origin(prefix, vocabulary, model.backbone.vocabulary_size)
     meta |= {"lineage": lineage.converted("text part of a BERT", False)}
@@ -143,7 +143,7 @@ def _to_released(config: ConvertConfig, path: Path) -> Plan:
     checkpoints.restore(path, model)
     own, whole = released.export_weights(model, task), released.export_weights(Pretrainer(model.backbone))
     small = {}
-    vocabulary = config.vocabulary or beside(path, ["vocab.txt"])
+    vocabulary = config.vocabulary or find_beside(path, ["vocab.txt"])
     if vocabulary is not None:
         known = vocabulary_sha256(vocabulary, model.backbone.vocabulary_size)
         if meta.get("vocabulary_sha256", known) != known:
@@ -177,7 +177,7 @@ def _task(config: ConvertConfig, meta: dict, model: TaskModel, path: Path) -> st
 
 
 def _model_file(config: ConvertConfig, prefix: Path, names: list[str] | tuple[str, ...]) -> Path:
-    path = config.model or beside(prefix, names)
+    path = config.model or find_beside(prefix, names)
     if path is None:
         raise UserError(f"there is no {' or '.join(names)} beside it or a folder above", str(prefix), fix="say model=...")
     return path
