@@ -65,7 +65,7 @@ class Fuzz:
                 path.write_bytes(content)
             paths.append(path)
             contents.append(content)
-        longest = rng.randint(20, 2000) if rng.random() < 0.1 else files.LONGEST_LINE
+        longest = rng.randint(20, 2000) if rng.random() < 0.1 else files.MAX_LINE
         with warnings.catch_warnings(), self.limits(rng, longest, sum(map(len, filter(None, contents)))):
             warnings.simplefilter("error")
             told = self.index(rng, paths, contents, schema, longest, tags)
@@ -80,7 +80,7 @@ class Fuzz:
         """Blocks so small that lines reach over many of them, but few enough in all files together."""
         buffer, block = (max(rng.choice((2, 7, 64, 1 << 16)), size // 500) for _ in range(2))
         with (mock.patch.object(files, "BUFFER", buffer), mock.patch.object(files, "BLOCK", block),
-              mock.patch.object(files, "LONGEST_LINE", longest)):
+              mock.patch.object(files, "MAX_LINE", longest)):
             yield
 
     @contextlib.contextmanager

@@ -151,7 +151,7 @@ def row(content: bytes, where: str, schema: Schema) -> dict[str, bytes | str]:
 def lines(paths: Sequence[Path], contents: Sequence[bytes | None], start: Position, longest: int) -> Iterator[tuple[bytes, str, Position]]:
     """(line, where it is, place after it) of files with these contents, None for what cannot be read; raises Refused."""
     if not 0 <= start.file <= len(paths):
-        raise Refused("the place to go on from", "data files")
+        raise Refused("the position to continue from", "data files")
     for number in range(start.file, len(paths)):
         path, content = str(paths[number]), contents[number]
         at, line = (start.offset, start.line) if number == start.file else (0, 0)

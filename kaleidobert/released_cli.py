@@ -1,9 +1,10 @@
-"""The flags of the released run scripts, translated into our words: what scripts/run_*.sh call.
+"""The flags of the released run scripts as dotted words; scripts/run_*.sh call this module.
 
     python -m kaleidobert.released_cli i2t configs --predict_input_fp=list.list_csv --predict_checkpoint_path=ckpt-7 --dry-run
 
-Each translation is printed. Our own words (key=value, CONFIG.yaml, --dry-run, --help) pass through; later words win. Without CONFIG.yaml it
-is that of configs/released where flags are given, or where the release's files lie in dataset/ and the bank of the other one does not.
+Each translation is printed. Our own words (key=value, CONFIG.yaml, --dry-run, --help) pass through; later words win. Without a
+CONFIG.yaml, configs/released is used where flags are given, or where the release's files exist in dataset/ and the bank of the other
+configuration does not.
 """
 
 import glob
@@ -23,13 +24,13 @@ WORDS = {"train_input_fp": "data.files", "predict_input_fp": "data.files", "eval
 VALUES = {"type": {"img2txt": "direction=i2t", "txt2img": "direction=t2i"},
           "task": {"catepred": "label=category", "subcatepred": "label=subcategory"}}
 MODES = {"pretrain": ("train_and_evaluate", "train"), "classify": ("train_and_evaluate", "train"), "retrieve": ("predict",)}
-IDLE = {"input_sequence_length": "the length of input_ids in data.schema counts", "image_feature_size": "the lengths in data.schema count",
+# lists of all files of a split, which the released scripts make: where there is none, configs/released names the same files by a pattern
         "workerGPU": "train.devices=0 uses all GPUs that CUDA_VISIBLE_DEVICES shows; multiplies --train_batch_size",
         "workerCount": "start the command on every machine, see docs/several-machines.md; multiplies --train_batch_size",
         **dict.fromkeys(("worker_hosts", "task_index", "job_name"),
                         "srun, torchrun or variables tell processes of each other: see docs/several-machines.md")}
-PATHS = ("train_input_fp", "eval_input_fp", "predict_input_fp", "predict_checkpoint_path", "pretrain_model_name_or_path")  # that are read
-# lists that the released scripts made of all files of a part: where there is none, configs/released names the same files by a pattern
+PATHS = ("train_input_fp", "eval_input_fp", "predict_input_fp", "predict_checkpoint_path", "pretrain_model_name_or_path")  # inputs
+# lists that the released scripts make of all files of a split: where there is none, configs/released names the same files by a pattern
 LISTS = {"pretrain": {"train_input_fp": "train", "eval_input_fp": "dev"}, "i2t": {"predict_input_fp": "eval_img2txt"},
          "t2i": {"predict_input_fp": "eval_txt2img"}, "cat": {"train_input_fp": "train_catepred", "eval_input_fp": "eval_catepred"},
          "subcat": {"train_input_fp": "train_subcatepred", "eval_input_fp": "eval_subcatepred"}}
@@ -39,11 +40,11 @@ FETCHED = {"pretrain": "dataset/get_pretrain_data.sh"} | {
 SPECIAL = ("mode", "train_batch_size", "pretrain_model_name_or_path", "model_dir", "output_dir")
 TRAINING = {"train_input_fp", "eval_input_fp", "num_epochs", "learning_rate", "train_batch_size", "model_dir"}
 PREDICTION = {"predict_input_fp", "predict_batch_size", "type"}
-KNOWN = sorted({*WORDS, *VALUES, *IDLE, *SPECIAL})
+KNOWN = sorted({*WORDS, *VALUES, *IGNORED, *SPECIAL})
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """NAME CONFIGS [CONFIG.yaml] [key=value ...] [--flag=value | --flag value ...]; returns the exit status of the command."""
+    """Runs NAME CONFIGS [CONFIG.yaml] [key=value ...] [--flag=value | --flag value ...]; returns the exit status of the command."""
     name, folder, *rest = sys.argv[1:] if arguments is None else arguments
     try:
         flags, others = split(rest)
@@ -62,9 +63,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def default(name: str, folder: Path, flags: dict[str, str], others: Sequence[str]) -> tuple[str, str]:
-    """(the configuration of a script that was given none, why it is the one for released files, "" where it is not).
+    """Returns (the configuration of a script without CONFIG.yaml, the reason where it is the one for released files, else "").
 
-    folder: configs. UserError where one of the two cannot be read, and where neither the files nor the bank is there.
+    folder: configs. UserError where one of the two cannot be read, and where neither the files nor the bank exists.
     """
     own, released = folder / f"{name}.yaml", folder / "released" / f"{name}.yaml"
     if flags:
@@ -82,7 +83,7 @@ def default(name: str, folder: Path, flags: dict[str, str], others: Sequence[str
 
 
 def split(arguments: Sequence[str]) -> tuple[dict[str, str], list[str]]:
-    """({flag: value}, everything else in its order). UserError for an unknown flag, for one without a value and for one given twice."""
+    """Splits into ({flag: value}, all other words in order). UserError for a flag that is unknown, has no value or is given twice."""
     flags: dict[str, str] = {}
     others: list[str] = []
     waiting = list(arguments)
@@ -105,15 +106,15 @@ def split(arguments: Sequence[str]) -> tuple[dict[str, str], list[str]]:
 
 
 def translate(name: str, flags: dict[str, str], root: Path = Path(), patterns: bool = False) -> tuple[list[str], list[str]]:
-    """(our words, a line for each flag that says what became of it). UserError for a value or a flag that this script cannot take.
+    """Returns (dotted words, a line for each flag with its translation). UserError for a value or flag that this script does not take.
 
-    root: the repository, at which relative paths start that are not below the current folder. patterns: the configuration names the
-    release's files, so that the lists that the released scripts made of them may be missing.
+    root: the repository, which relative paths start from that are not below the current folder. patterns: the configuration names
+    the release's files, so that the lists that the released scripts make of them may be missing.
     """
     command, words, lines = COMMANDS[name], list[str](), list[str]()
-    places = {flag: _place(value, root) if flag in PATHS else value for flag, value in flags.items()}
-    unmade = {flag for flag, made in LISTS[name].items() if Path(places.get(flag, "")).name == f"{made}_list.list_csv"
-              and patterns and not Path(places[flag]).exists()}
+    paths = {flag: _located(value, root) if flag in PATHS else value for flag, value in flags.items()}
+    unmade = {flag for flag, made in LISTS[name].items() if Path(paths.get(flag, "")).name == f"{made}_list.list_csv"
+              and patterns and not Path(paths[flag]).exists()}
 
     def to(flag: str, *made: str, why: str = "") -> None:
         words.extend(made)
@@ -133,19 +134,19 @@ def translate(name: str, flags: dict[str, str], root: Path = Path(), patterns: b
             lines.append(f"--mode={value} -> what `kaleidobert {command}` does anyway")
         elif flag == "predict_checkpoint_path" and command == "classify":
             if not _is_path(flags.get("pretrain_model_name_or_path", "")):
-                to(flag, f"init={places[flag]}", why="the release passed it and started from its model zoo")
+                to(flag, f"init={paths[flag]}", why="the release passed it and started from its model zoo")
             else:
                 lines.append(f"--{flag}={value} -> nothing (as in the release: training starts from --pretrain_model_name_or_path)")
         elif flag in unmade:
             lines.append(f"--{flag}={value} -> nothing (there is no such list; the configuration names the files that it would hold)")
         elif flag in WORDS:
-            to(flag, f"{WORDS[flag]}={places[flag]}", *(["data.bank="] if WORDS[flag] == "data.files" else []))
+            to(flag, f"{WORDS[flag]}={paths[flag]}", *(["data.bank="] if WORDS[flag] == "data.files" else []))
         elif flag == "train_batch_size":
             size, why = _global_batch(flags)
             to(flag, f"train.batch_size={size}", why=why)
         elif flag == "pretrain_model_name_or_path":
             if _is_path(value) and command != "retrieve":
-                to(flag, f"init={places[flag]}")
+                to(flag, f"init={paths[flag]}")
             else:
                 lines.append(f"--{flag}={value} -> nothing (" + ("--predict_checkpoint_path counts" if command == "retrieve" else
                              "no model is fetched by its name: checkpoint/get_checkpoint.sh, then init=") + ")")
@@ -157,17 +158,17 @@ def translate(name: str, flags: dict[str, str], root: Path = Path(), patterns: b
             else:
                 to(flag, f"run={value}")
         else:
-            lines.append(f"--{flag}={value} -> nothing ({IDLE[flag]})")
+            lines.append(f"--{flag}={value} -> nothing ({IGNORED[flag]})")
     return words, lines
 
 
 def shorten(text: str) -> str:
-    """As it is, or its ends where it is long, such as a schema."""
+    """Returns a text unchanged, or its two ends where it is long, such as a schema."""
     return text if len(text) <= 100 else f"{text[:60]}...{text[-20:]}"
 
 
 def _global_batch(flags: dict[str, str]) -> tuple[int, str]:
-    """(examples per step, why): the release counted them per GPU."""
+    """Returns (examples per step, reason): the release counts them per GPU."""
     counts = []
     for flag in ("train_batch_size", "workerGPU", "workerCount"):
         value = flags.get(flag, "1")
@@ -178,18 +179,18 @@ def _global_batch(flags: dict[str, str]) -> tuple[int, str]:
     return batch * gpus * workers, f"{batch} per GPU there, {gpus * workers} GPUs" if gpus * workers > 1 else ""
 
 
-def _place(value: str, root: Path) -> str:
-    """A relative path that is not there below the current folder but is in the repository, as it is from the current folder."""
-    def there(path: Path) -> bool:
+def _located(value: str, root: Path) -> str:
+    """Returns a relative path that exists in the repository but not below the current folder as a path from the current folder."""
+    def exists(path: Path) -> bool:
         return path.exists() or path.with_name(f"{path.name}.index").exists()
 
-    if "://" in value or not value or there(Path(value)) or not there(root / value):
+    if "://" in value or not value or exists(Path(value)) or not exists(root / value):
         return value
     return str(root / value)
 
 
 def _is_path(value: str) -> bool:
-    """Whether it names files, and not a model of the release's model zoo."""
+    """Whether a value names files, and not a model of the release's model zoo."""
     return "/" in value or Path(f"{value}.index").is_file() or Path(value).is_file()
 
 

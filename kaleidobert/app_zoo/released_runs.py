@@ -155,7 +155,7 @@ def labelling(config: ClassifyConfig) -> LabelMaterial:
     pictures = val.scan(["prod_img_id"])["prod_img_id"][:, 0] if "prod_img_id" in val.schema.names else np.arange(len(val)).astype(str)
 
     def inputs(numbers: np.ndarray) -> dict[str, np.ndarray]:
-        return readers[1].side(readers[1].inputs(numbers, val.take(numbers)), config.modality)
+        return readers[1].restrict(readers[1].inputs(numbers, val.take(numbers)), config.modality)
 
     return LabelMaterial(
         layout(config, train), len(train), sampler.batch, inputs, judged, truth[judged], pictures[judged],

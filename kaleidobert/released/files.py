@@ -41,15 +41,15 @@ from kaleidobert.released.schema import Column, Schema
 
 Row = dict[str, np.ndarray | str]
 BUFFER = 1 << 22  # bytes read at a time
-LONGEST_LINE = 1 << 26  # bytes; a line of the release has about 1 MB
-LONGEST_ENTRY = 1 << 14  # bytes of a line of a list file
-AHEAD = 3  # lines in work per thread
+MAX_LINE = 1 << 26  # bytes; a line of the release has about 1 MB
+MAX_ENTRY = 1 << 14  # bytes of a line of a list file
+AHEAD = 3  # lines in progress per thread
 GZIP = b"\x1f\x8b"
 
 
 @dataclass(frozen=True)
 class Position:
-    """A place between two lines: index of the file, byte offset in it, lines before it in that file."""
+    """A position between two lines: index of the file, byte offset in it, lines before it in that file."""
 
     file: int = 0
     offset: int = 0
@@ -58,7 +58,7 @@ class Position:
 
 @dataclass(frozen=True)
 class Line:
-    """content: without its end. where: file and line number, for messages. ended: False for a last line without newline."""
+    """A line. content: without its end. where: file and line number, for messages. ended: False for a last line without newline."""
 
     content: bytes
     where: str
@@ -67,14 +67,14 @@ class Line:
 
 
 def read_list(path: str | Path, root: str | Path | None = None) -> list[Path]:
-    """The data files that a list file names, in its order. Lines are stripped; blank ones and those of digits only are skipped.
+    """Reads the data files that a list file names, in its order. Lines are stripped; blank ones and those of digits only are skipped.
 
-    Relative names start at ``root``; without it at the current folder (as released), the list's folder or the folder above that,
-    the first where the file is. UserError names list, line and file where one is missing, and a list that names none.
+    Relative names start at ``root``; without it at the first of these folders that holds the file: the current one (as released), the
+    list's and the one above it. UserError names list, line and file where one is missing, and a list that names none.
     """
-    path, found = Path(path), []
+    path, names = Path(path), []
     folders = [Path(root)] if root is not None else [Path(), path.parent, path.parent.parent]
-    for line in _lines(path, 0, Position(), LONGEST_ENTRY, "a list file, with the name of one file in a line"):
+    for line in _lines(path, 0, Position(), MAX_ENTRY, "a list file, with the name of one file in a line"):
         try:
             name = line.content.removeprefix(b"\xef\xbb\xbf").decode("utf-8").strip()
         except UnicodeDecodeError:
@@ -84,28 +84,28 @@ def read_list(path: str | Path, root: str | Path | None = None) -> list[Path]:
         if "\t" in name or "\0" in name:
             raise UserError("holds a TAB or a zero byte", line.where, "the name of a data file", "name a list file, not a data file")
         tried = [folder / name for folder in folders]
-        there = [candidate for candidate in tried if os.path.isfile(candidate)]  # is_file() raises where a name is too long
-        if not there:
+        existing = [candidate for candidate in tried if os.path.isfile(candidate)]  # is_file() raises where a name is too long
+        if not existing:
             raise UserError(f"there is no file {name!r}", line.where, "one of " + ", ".join(map(str, dict.fromkeys(tried))),
                             "correct the list, or start in the folder at which its names start" if "://" not in name else
                             "fetch the files first: a list names files of this machine")
-        found.append(there[0])
-    if not found:
+        names.append(existing[0])
+    if not names:
         raise UserError("names no data file", str(path), "one file in a line")
-    return found
+    return names
 
 
 def lines(paths: Sequence[str | Path], start: Position = Position()) -> Iterator[Line]:
-    """The lines of all files in order, from ``start`` on; UserError for a file that is missing, empty, compressed or no text."""
+    """Yields the lines of all files in order, from ``start`` on; UserError for a file that is missing, empty, compressed or no text."""
     if not 0 <= start.file <= len(paths):
-        raise UserError(f"the place to go on from is in file {start.file}", "data files", f"0 to {len(paths)}")
+        raise UserError(f"the position to continue from is in file {start.file}", "data files", f"0 to {len(paths)}")
     for number in range(start.file, len(paths)):
         begin = start if number == start.file else Position(number)
-        yield from _lines(Path(paths[number]), number, begin, LONGEST_LINE, "a text file with one example in a line")
+        yield from _lines(Path(paths[number]), number, begin, MAX_LINE, "a text file with one example in a line")
 
 
 def rows(paths: Sequence[str | Path], schema: Schema, start: Position = Position(), threads: int = 1) -> Iterator[tuple[Position, Row]]:
-    """(place after the row, row) for every line from ``start`` on, in the order of the files for any number of threads.
+    """Yields (position after the row, row) of every line from ``start`` on, in the order of the files for any number of threads.
 
     A row maps each column to int64[n] (int), int32[1] (int of length 1), float32[n] (float, base64) or text (str).
     """
@@ -129,26 +129,26 @@ def rows(paths: Sequence[str | Path], schema: Schema, start: Position = Position
 
 
 def batches(numbered: Iterable[tuple[Position, Row]], size: int) -> Iterator[tuple[Position, dict[str, np.ndarray]]]:
-    """(place after the batch, columns as stack gives them) for every ``size`` rows; the last batch may be smaller."""
-    held: list[Row] = []
+    """Yields (position after the batch, columns as ``stack`` returns them) of every ``size`` rows; the last batch may be smaller."""
+    waiting: list[Row] = []
     after = Position()
     for after, row in numbered:
-        held.append(row)
-        if len(held) == size:
-            yield after, stack(held)
-            held = []
-    if held:
-        yield after, stack(held)
+        waiting.append(row)
+        if len(waiting) == size:
+            yield after, stack(waiting)
+            waiting = []
+    if waiting:
+        yield after, stack(waiting)
 
 
-def stack(held: Sequence[Row]) -> dict[str, np.ndarray]:
-    """{column: [B, length]} of rows of one schema, with the types of the released reader; texts as object[B, 1]."""
-    return {name: np.stack([row[name] for row in held]) if isinstance(held[0][name], np.ndarray)
-            else np.array([[row[name]] for row in held], object) for name in held[0]}
+def stack(batch: Sequence[Row]) -> dict[str, np.ndarray]:
+    """Stacks rows of one schema, {column: [B, length]}, with the types of the released reader; texts as object[B, 1]."""
+    return {name: np.stack([row[name] for row in batch]) if isinstance(batch[0][name], np.ndarray)
+            else np.array([[row[name]] for row in batch], object) for name in batch[0]}
 
 
 def parse(line: Line, schema: Schema, only: Collection[str] | None = None) -> Row:
-    """The row of a line, or these columns of it; UserError names line and column, and the number that is wrong."""
+    """Parses the row of a line, or ``only`` these columns; UserError names line and column, and the number that is wrong."""
     content = line.content.replace(b"\r", b"") if b"\r" in line.content else line.content
     hint = "" if line.ended else "the file ends here without a newline: it may be cut off; fetch it again"
     if not content:
@@ -176,7 +176,7 @@ def parse(line: Line, schema: Schema, only: Collection[str] | None = None) -> Ro
 
 
 def _fields(content: bytes) -> list[memoryview]:
-    """What lies between the TABs, without a copy: that of a megabyte takes a tenth of the time of its numbers."""
+    """Splits at TABs without a copy, which for a megabyte takes a tenth of the time of its numbers."""
     view, begin, fields = memoryview(content), 0, []
     while (end := content.find(b"\t", begin)) >= 0:
         fields.append(view[begin:end])
@@ -211,7 +211,7 @@ def _int32(field: bytes) -> int:
 
 
 def _tasks(pool: ThreadPoolExecutor, stop: threading.Event, source: Iterator[Line], schema: Schema) -> Iterator[tuple[Position, Future]]:
-    """(place after the row, its future). What is wrong with a file takes its turn behind the rows before it."""
+    """Yields (position after the row, its future). An error of a file comes after the rows before it."""
     try:
         for line in source:
             yield line.after, pool.submit(_parsed, line, schema, stop)
@@ -226,7 +226,7 @@ def _parsed(line: Line, schema: Schema, stop: threading.Event) -> Row:
 
 
 def _lines(path: Path, number: int, start: Position, longest: int, expected: str) -> Iterator[Line]:
-    """The lines of one file, the number-th, from ``start`` on."""
+    """Yields the lines of one file, the number-th, from ``start`` on."""
     try:
         with open(path, "rb", buffering=BUFFER) as file:
             assert isinstance(file, BufferedReader)  # as every file with a buffer
@@ -269,7 +269,7 @@ QUICK = 1 << 30  # bytes that are counted without a progress bar
 
 
 class LineIndex:
-    """Opened files and the places of their lines. ``starts[f]``: i64[lines + 1] byte offsets, the file's size at the end."""
+    """Files and the positions of their lines. ``starts[f]``: i64[lines + 1] byte offsets, the last one the file's size."""
 
     def __init__(self, paths: Sequence[str | Path], starts: Sequence[np.ndarray]):
         self.paths = [Path(path) for path in paths]
@@ -283,68 +283,68 @@ class LineIndex:
 
     @classmethod
     def scan(cls, paths: Sequence[str | Path]) -> "LineIndex":
-        """Read all files once; UserError where one is missing, empty, compressed, or has a line of more than LONGEST_LINE bytes."""
+        """Reads all files once; UserError where one is missing, empty, compressed, or has a line of more than MAX_LINE bytes."""
         sizes = [Path(path).stat().st_size if isfile(path) else 0 for path in paths]
         with tqdm(total=sum(sizes), unit="B", unit_scale=True, desc="counting lines", disable=sum(sizes) < QUICK, leave=False) as bar:
             return cls(paths, [_starts(Path(path), bar) for path in paths])
 
     @classmethod
     def open(cls, paths: Sequence[str | Path], cache: Path) -> "LineIndex":
-        """The index in ``cache`` where it is of these files as they are now (names, sizes, times of change); else a scan, which is
-        saved there if that folder can be written. UserError as ``scan``."""
+        """Returns the index in ``cache`` where it belongs to these files as they are now (names, sizes, modification times), else a scan,
+        which is saved there if the folder is writable. UserError as ``scan``."""
         stamp = _stamp(paths)
         try:
             with np.load(cache, allow_pickle=False) as file:
                 if str(file["stamp"]) == stamp:
                     return cls(paths, [file[f"arr_{number}"] for number in range(len(paths))])
         except Exception:  # zipfile, zlib and numpy raise many kinds over a damaged file
-            pass  # a cache: whatever is wrong with it, counting again puts it right
+            pass  # a cache: counting again mends every fault of it
         index = cls.scan(paths)
         try:
             with io.atomic(cache) as file:
                 np.savez(file, *index.starts, stamp=np.array(stamp))
         except UserError as error:
-            print(f"the places of the lines are not kept ({error.what}): they are counted anew in every run")
+            print(f"the positions of the lines are not saved ({error.what}): every run counts them again")
         return index
 
     def __len__(self) -> int:
-        """Lines in all files."""
+        """Returns the number of lines of all files."""
         return int(self._first[-1])
 
     def fingerprint(self) -> dict[str, dict[str, int | str]]:
-        """{name of a file: bytes, lines, SHA-256 of where its lines begin}: another file hardly has lines of the same lengths."""
+        """Returns {name of a file: bytes, lines, SHA-256 of the positions of its lines}, which differ for practically any other file."""
         return {f"{number}/{path.name}": {"bytes": int(offsets[-1]), "lines": len(offsets) - 1,
                                           "places": hashlib.sha256(offsets.tobytes()).hexdigest()}
                 for number, (path, offsets) in enumerate(zip(self.paths, self.starts))}
 
     def position(self, number: int) -> Position:
-        """The place before the line with this number; ``len(index)`` = behind the last one."""
+        """Returns the position before the line with this number; ``len(index)`` = after the last one."""
         if number == len(self):
             return Position(len(self.paths))
         which, inside = self._find(number)
         return Position(which, int(self.starts[which][inside]), inside)
 
     def where(self, number: int) -> str:
-        """File and line number of a line, for messages."""
+        """Returns file and line number of a line, for messages."""
         which, inside = self._find(number)
         return f"{self.paths[which]}, line {inside + 1:,}"
 
     def _find(self, number: int) -> tuple[int, int]:
-        """(file, line in it, from 0); IndexError outside."""
+        """Returns (file, line in it, from 0); IndexError outside."""
         if not 0 <= number < len(self):
             raise IndexError(number)
         which = int(np.searchsorted(self._first, number, "right")) - 1
         return which, int(number - self._first[which])
 
     def line(self, number: int) -> Line:
-        """The line with this number, from 0 over all files; IndexError outside."""
+        """Reads the line with this number, from 0 over all files; IndexError outside."""
         which, inside = self._find(number)
         begin, end = (int(value) for value in self.starts[which][inside : inside + 2])
         with open(self.paths[which], "rb", buffering=0) as file:
             file.seek(begin)
             content = bytearray()
-            while len(content) < end - begin and (part := file.read(end - begin - len(content))):
-                content += part
+            while len(content) < end - begin and (chunk := file.read(end - begin - len(content))):
+                content += chunk
         where = self.where(number)
         if len(content) < end - begin:
             raise UserError("the file has become shorter", where, fix="fetch it again and delete the index")
@@ -353,14 +353,14 @@ class LineIndex:
 
 
 def _stamp(paths: Sequence[str | Path]) -> str:
-    """Absolute names, sizes and times of change."""
-    found = [Path(path).absolute() for path in paths]
-    return json.dumps([[str(path), *((path.stat().st_size, path.stat().st_mtime_ns) if isfile(path) else (-1, 0))] for path in found])
+    """Returns absolute names, sizes and modification times as JSON."""
+    absolute = [Path(path).absolute() for path in paths]
+    return json.dumps([[str(path), *((path.stat().st_size, path.stat().st_mtime_ns) if isfile(path) else (-1, 0))] for path in absolute])
 
 
 def _starts(path: Path, bar: tqdm) -> np.ndarray:
-    """i64[lines + 1]: where lines begin, and the size of the file."""
-    places, offset = [0], 0
+    """Returns i64[lines + 1]: the offsets of the lines, and the size of the file."""
+    starts, offset = [0], 0
     try:
         with open(path, "rb", buffering=0) as file:
             for block in iter(partial(file.read, BLOCK), b""):
@@ -368,20 +368,20 @@ def _starts(path: Path, bar: tqdm) -> np.ndarray:
                     raise UserError("is compressed", str(path), "a text file with one example in a line", "unpack it (gunzip)")
                 at = block.find(b"\n")
                 while at >= 0:
-                    if offset + at - places[-1] >= LONGEST_LINE:
-                        raise _no_end(path, len(places))
-                    places.append(offset + at + 1)
+                    if offset + at - starts[-1] >= MAX_LINE:
+                        raise _no_end(path, len(starts))
+                    starts.append(offset + at + 1)
                     at = block.find(b"\n", at + 1)
                 offset += len(block)
                 bar.update(len(block))
-                if offset - places[-1] >= LONGEST_LINE:
-                    raise _no_end(path, len(places))
+                if offset - starts[-1] >= MAX_LINE:
+                    raise _no_end(path, len(starts))
     except OSError as error:
         raise UserError(f"cannot be read ({error.strerror})", str(path), "a data file") from None
     if not offset:
         raise UserError("the file is empty", str(path), "a text file with one example in a line", "fetch it again")
-    return np.array(places if places[-1] == offset else [*places, offset], np.int64)
+    return np.array(starts if starts[-1] == offset else [*starts, offset], np.int64)
 
 
 def _no_end(path: Path, line: int) -> UserError:
-    return UserError(f"no line end within {LONGEST_LINE:,} bytes", f"{path}, line {line:,}", "a text file with one example in a line")
+    return UserError(f"no line end within {MAX_LINE:,} bytes", f"{path}, line {line:,}", "a text file with one example in a line")

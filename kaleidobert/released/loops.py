@@ -1,12 +1,12 @@
-"""The compiled loops of released_numbers, which alone imports this module: numba is slow to load.
+"""The compiled loops of numbers.py, which imports this module at the first number: importing numba is slow.
 
-A loop reads comma-separated numbers from text[at] on into out[count] and on, and returns (status, place, count). DONE: the end;
-FULL: a number is left for which out has no room; HARD: Python must see to the item that begins at the place.
+A loop reads comma-separated numbers from text[at] on into out[count] and on, and returns (status, position, count). DONE: the end;
+FULL: out has no room for another number; HARD: Python must parse the item that begins at the position.
 
-Each loop is one function: numba counts references to an array handed to another one, which takes longer than a number does.
-Most time would go into branches that the processor guesses wrong, and into waiting for the place of the next number; so _plain
-looks at eight characters at once, as the bytes of one 64-bit word (the first character in the lowest byte), has no branch that
-depends on how many there are up to eight decimals, and finds the comma without reading the digits before it.
+Each loop is one function: numba counts references to an array that is passed on, which takes longer than a number. Mispredicted
+branches and waiting for the position of the next number would take most of the time; so _plain looks at eight characters at once,
+as the bytes of one 64-bit word (the first character in the lowest byte), has no branch that depends on the number of decimals up to
+eight, and finds the comma without reading the digits before it.
 """
 
 import numpy as np
@@ -15,31 +15,31 @@ from numba import njit
 DONE, HARD, FULL = 0, 1, 2
 COMMA, POINT, PLUS, MINUS, ZERO, NINE, SMALL_E, BIG_E, SPACE, TAB, RETURN = b",.+-09eE \t\r"
 ZEROS, COMMAS, ABOVE_NINE, LOW, HIGH = (np.uint64(0x0101010101010101 * byte) for byte in (ZERO, COMMA, 0x76, 0x01, 0x80))
-# places in the text are unsigned, so that no compiled loop looks for negative ones
+# positions in the text are unsigned, so that no compiled loop checks for negative ones
 ONE, TWO, THREE, SEVEN, EIGHT, TEN, SIXTEEN, HIGHEST = (np.uint64(value) for value in (1, 2, 3, 7, 8, 10, 16, 56))
 DIGITS, DECIMALS, ROOM = np.uint64(18), np.uint64(17), np.uint64(26)  # of a whole number, of a plain float; what _plain looks ahead
-MOST = np.uint64(10**17)  # below it, one more digit still fits a mantissa
+MAX_MANTISSA = np.uint64(10**17)  # below it, one more digit still fits a mantissa
 POWERS = 10.0 ** np.arange(23)  # exact in float64
 TENS = 10 ** np.arange(9, dtype=np.uint64)
 
 
 @njit(nogil=True)
-def _place(bits):
-    """The byte in which the lowest bit is set, as the highest bit of that byte; 0 where none is."""
+def _first_byte(bits):
+    """Returns the index of the lowest byte with a bit set, of words in which only highest bits of bytes are set; 0 for none."""
     # 1 << 8n times this constant has n in its highest byte
     return ((bits & (~bits + ONE)) >> SEVEN) * np.uint64(0x0001020304050607) >> HIGHEST
 
 
 @njit(nogil=True)
 def _length(word):
-    """Digits at the beginning of eight characters, given as characters ^ "0"."""
+    """Counts the digits at the beginning of eight characters, given as characters ^ "0"."""
     other = ((word + ABOVE_NINE) | word) & HIGH  # the lowest bit that is set is that of the first other character
-    return EIGHT if other == 0 else _place(other)
+    return EIGHT if other == 0 else _first_byte(other)
 
 
 @njit(nogil=True)
 def _eight(word):
-    """The number of eight digits."""
+    """Returns the number that eight digits form."""
     pairs = word * TEN + (word >> EIGHT)  # in every other byte
     low, high = pairs & np.uint64(0xFF000000FF), (pairs >> np.uint64(16)) & np.uint64(0xFF000000FF)
     return (low * np.uint64((10**6 << 32) + 100) + high * np.uint64((10**4 << 32) + 1)) >> np.uint64(32)
@@ -47,14 +47,14 @@ def _eight(word):
 
 @njit(nogil=True)
 def _commas(word):
-    """Eight characters, of which the lowest bit that is set is that of the first comma; 0 where there is none."""
+    """Returns a word whose lowest set bit is in the byte of the first comma of eight characters; 0 where there is none."""
     other = word ^ COMMAS
     return (other - LOW) & ~other & HIGH
 
 
 @njit(nogil=True, error_model="numpy")
 def _plain(text, words, at, out, count):
-    """(place, count) after the numbers of one digit and up to 17 decimals; stops before anything else, and near the end."""
+    """Reads numbers of one digit and up to 17 decimals; returns (position, count) before anything else, or near the end."""
     size, limit = np.uint64(len(text)), len(out)
     while at + ROOM < size and count < limit:
         commas, more = _commas(words[at]), _commas(words[at + EIGHT])
@@ -63,7 +63,7 @@ def _plain(text, words, at, out, count):
         comma = at + (far << THREE)
         if commas == 0:
             commas, comma = _commas(words[at + SIXTEEN]), at + SIXTEEN
-        comma += _place(commas)
+        comma += _first_byte(commas)
         begin = at + np.uint64(text[at] == MINUS)
         lead = np.uint64(text[begin]) - np.uint64(ZERO)
         point = begin + ONE + np.uint64(text[begin + ONE] == POINT)
@@ -91,9 +91,9 @@ def _plain(text, words, at, out, count):
 
 @njit(nogil=True, error_model="numpy")
 def floats(text, words, at, out, count):
-    """out: float32; words: the 64-bit word that begins at each place.
+    """Reads float32 numbers; words: the 64-bit word that begins at each position.
 
-    HARD: what is not plain decimal, and what is too near the middle of two float32 for float64 to decide.
+    HARD: items that are not plain decimal, or too near the middle of two float32 for float64 to decide.
     """
     size, limit, at = np.uint64(len(text)), len(out), np.uint64(at)
     while at < size:
@@ -113,7 +113,7 @@ def floats(text, words, at, out, count):
                 fraction = 1
             else:
                 digits += 1
-                if mantissa < MOST:
+                if mantissa < MAX_MANTISSA:
                     mantissa = mantissa * TEN + np.uint64(text[at] - ZERO)
                     scale -= fraction
                 else:
@@ -146,7 +146,7 @@ def floats(text, words, at, out, count):
 
 @njit(nogil=True)
 def integers(text, words, at, out, count):
-    """out: int64; words is not used. HARD: what is no number, and what has more than 18 digits."""
+    """Reads int64 numbers; words is not used. HARD: items that are no number, or have more than 18 digits."""
     size, limit, at = np.uint64(len(text)), len(out), np.uint64(at)
     while at < size:
         start = at
@@ -162,10 +162,10 @@ def integers(text, words, at, out, count):
         while at < size and ZERO <= text[at] <= NINE and at - first < DIGITS:
             value = value * 10 + (text[at] - ZERO)
             at += ONE
-        found = at > first
+        any_digit = at > first
         while at < size and (text[at] == SPACE or (TAB <= text[at] <= RETURN)):
             at += ONE
-        if not found or (at < size and text[at] != COMMA):
+        if not any_digit or (at < size and text[at] != COMMA):
             return HARD, start, count
         if count == limit:
             return FULL, start, count

@@ -3,12 +3,12 @@
     floats(b"0.5,1e-3, 7", 3)        # float32[3]
     integers(b"1,2,3", 3)            # int64[3]
 
-A number becomes the float32 nearest to its decimal digits, ties to even: bit for bit what tf.strings.to_number gives, without
-a detour over float64 that would round twice. As released: items without a character are dropped, blanks around a number are
-nothing, a "+" is fine. Hexadecimal numbers and digits grouped by "_" are refused.
+A number becomes the float32 nearest to its decimal digits, ties to even: bit for bit the result of tf.strings.to_number, without
+rounding twice by way of float64. As released: empty items are dropped, blanks around a number mean nothing, a "+" is allowed.
+Hexadecimal numbers and digits grouped by "_" are refused.
 
-The loops are compiled by numba (seconds, once in a process), release the interpreter's lock, and stop at what they cannot settle
-(nan, inf, more than 18 digits of an integer, one float in 2**25): Python does that item. Without numba Python does them all.
+The loops are compiled by numba (seconds, once per process), release the interpreter's lock, and stop at the items that they cannot
+decide (nan, inf, more than 18 digits of an integer, one float in 2**25), which Python parses. Without numba Python parses all.
 """
 
 import binascii
@@ -25,11 +25,11 @@ import numpy as np
 BLANKS = b" \t\n\v\f\r"
 FLOAT = re.compile(rb"[+-]?(?:(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?|inf(?:inity)?|nan)", re.ASCII | re.IGNORECASE)
 INTEGER = re.compile(rb"([+-]?)0*(\d{1,19})", re.ASCII)  # without its zeros: int() takes no more than 4,300 digits
-DONE, HARD, FULL = 0, 1, 2  # how a compiled loop ended, see released_loops
+DONE, HARD, FULL = 0, 1, 2  # how a compiled loop ended, see loops.py
 
 
 class BadNumber(ValueError):
-    """An item is no number. number: which one, from 1; item: its characters; expected: what would have been right."""
+    """An item is no number. number: its index, from 1; item: its characters; expected: the form of a right one."""
 
     def __init__(self, number: int, item: bytes, expected: str):
         super().__init__(number, item, expected)
@@ -37,7 +37,7 @@ class BadNumber(ValueError):
 
 
 class WrongCount(ValueError):
-    """A column holds another count of numbers. count: how many it holds."""
+    """A column holds another count of numbers. count: the actual one."""
 
     def __init__(self, count: int):
         super().__init__(count)
@@ -45,17 +45,17 @@ class WrongCount(ValueError):
 
 
 def floats(field: bytes | memoryview, size: int) -> np.ndarray:
-    """f32[size] of the items of a column; raises WrongCount or BadNumber."""
+    """Parses a column as f32[size]; raises WrongCount or BadNumber."""
     return _read(field, np.empty(size, np.float32), float_item, "a number")
 
 
 def integers(field: bytes | memoryview, size: int) -> np.ndarray:
-    """i64[size] of the items of a column; raises WrongCount or BadNumber."""
+    """Parses a column as i64[size]; raises WrongCount or BadNumber."""
     return _read(field, np.empty(size, np.int64), integer_item, "a whole number of 64 bits")
 
 
 def from_base64(field: bytes, size: int) -> np.ndarray:
-    """f32[size] of base64 in either alphabet, with or without its padding; raises WrongCount or binascii.Error."""
+    """Decodes base64 in either alphabet, with or without padding, as f32[size]; raises WrongCount or binascii.Error."""
     if any(mark in field for mark in b"-_"):
         if any(mark in field for mark in b"+/"):
             raise binascii.Error("two alphabets are mixed")
@@ -72,7 +72,7 @@ def from_base64(field: bytes, size: int) -> np.ndarray:
 
 
 def float_item(item: bytes) -> np.float32:
-    """The nearest float32 of one number, by Python alone; ValueError where the item is none."""
+    """Parses the nearest float32 of one number, by Python alone; ValueError where the item is none."""
     item = item.strip(BLANKS)
     if not FLOAT.fullmatch(item):
         raise ValueError(item)
@@ -88,12 +88,12 @@ def float_item(item: bytes) -> np.float32:
 
 
 def _bounded(value: np.float32) -> float:
-    """The value; infinity as the number that would come after the largest one, for the middle between these two."""
+    """Returns the value; of infinity the successor of the largest float32, so that the middle between both exists."""
     return math.copysign(2.0**128, value) if np.isinf(value) else float(value)
 
 
 def integer_item(item: bytes) -> int:
-    """One whole number of 64 bits, by Python alone; ValueError where the item is none."""
+    """Parses one whole number of 64 bits, by Python alone; ValueError where the item is none."""
     match = INTEGER.fullmatch(item.strip(BLANKS))
     value = int(match[1] + match[2]) if match else 2**63
     if not -(2**63) <= value < 2**63:
@@ -102,7 +102,7 @@ def integer_item(item: bytes) -> int:
 
 
 def compiled() -> bool:
-    """Whether numba is there."""
+    """Whether the loops are compiled: numba is installed and the machine is little-endian."""
     return _loops() is not None
 
 
@@ -140,12 +140,12 @@ def _read(field: bytes | memoryview, out: np.ndarray, convert: Callable, expecte
 
 
 def _words(field: bytes | memoryview) -> np.ndarray:
-    """The 64-bit word at each place. Never less than two: numba would compile its loops once more for arrays of one or none."""
+    """Returns the 64-bit word at each offset. Never fewer than two: numba would compile its loops again for arrays of one or none."""
     return np.ndarray(len(field) - 7, "<u8", field, strides=(1,)) if len(field) > 8 else _words(bytes(9))
 
 
 def _all_at_once(field: bytes, out: np.ndarray) -> bool:
-    """Without numba: fill ``out`` by Python's conversion of every item to float64; False where anything is out of the ordinary."""
+    """Without numba: fills ``out`` by way of float64; returns False where an item needs the exact parser or is wrong."""
     items = [item for item in field.split(b",") if item]
     if len(items) != len(out) or b"_" in field:
         return False
@@ -156,18 +156,18 @@ def _all_at_once(field: bytes, out: np.ndarray) -> bool:
     with np.errstate(over="ignore"):
         out[:] = wide
         unsure = (wide * (1 - 2.0**-50)).astype(np.float32) != (wide * (1 + 2.0**-50)).astype(np.float32)
-    for place in np.flatnonzero(unsure):
-        out[place] = float_item(items[place])
+    for position in np.flatnonzero(unsure):
+        out[position] = float_item(items[position])
     return True
 
 
 @cache
 def _loops() -> Mapping[str, Callable] | None:
-    """The compiled loops by the kind of their output, None without numba."""
+    """Returns the compiled loops by the kind of their dtype, None without numba."""
     try:
-        from kaleidobert.released import loops as released_loops
+        from kaleidobert.released import loops
     except ImportError:
         return None
     if sys.byteorder != "little":  # the loops look at eight characters as one word
         return None
-    return {"f": released_loops.floats, "i": released_loops.integers}
+    return {"f": loops.floats, "i": loops.integers}

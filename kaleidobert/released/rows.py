@@ -34,7 +34,7 @@ from kaleidobert import io
 from kaleidobert.errors import UserError
 from kaleidobert.released import files
 from kaleidobert.released import schema as released_schema
-from kaleidobert.released.files import LONGEST_ENTRY, LineIndex
+from kaleidobert.released.files import MAX_ENTRY, LineIndex
 from kaleidobert.released.schema import Column, Schema
 from kaleidobert.remote.downloads import explained, locked
 
@@ -42,7 +42,7 @@ from kaleidobert.remote.downloads import explained, locked
 
 
 Columns = dict[str, np.ndarray]  # {column: [N, length]}: int64 (int), int32 (int of length 1), float32, or str
-MOST_THREADS = 8
+MAX_THREADS = 8
 
 
 class Rows(Protocol):
@@ -55,41 +55,41 @@ class Rows(Protocol):
     def take(self, numbers: np.ndarray) -> Columns: ...
 
     def scan(self, names: Sequence[str]) -> Columns:
-        """A few columns of all rows; the others are not read as numbers."""
+        """Returns a few columns of all rows; the others are not parsed."""
         ...
 
     def stream(self, size: int) -> Iterator[tuple[int, Columns]]:
-        """(number of its first row, columns) of every ``size`` rows in order, the last ones fewer; memory does not grow."""
+        """Yields (number of the first row, columns) of every ``size`` rows in order; the last batch may be smaller."""
         ...
 
     def where(self, number: int) -> str:
-        """The place of a row, for messages."""
+        """Returns the location of a row, for messages."""
         ...
 
     def first(self, name: str) -> np.ndarray:
-        """A column of the first row, without counting the others."""
+        """Returns a column of the first row, without counting the others."""
         ...
 
     def fingerprint(self) -> dict[str, Any]:
-        """What a run remembers, so that it is not continued with other data."""
+        """Returns what a run stores, so that it is not continued with other data."""
         ...
 
     def summary(self) -> str:
-        """Sizes for people, without counting rows."""
+        """Describes the sizes, without counting rows."""
         ...
 
 
 class TextRows:
-    """Rows of text files. cache: where the places of the lines are kept. UserError with file, line and column for every mistake."""
+    """Rows of text files. cache: file for the positions of the lines. UserError with file, line and column for every mistake."""
 
     def __init__(self, paths: Sequence[Path], schema: Schema, cache: Path, threads: int = 0):
         self.paths, self.schema, self._cache = list(paths), schema, cache
-        self._threads = threads or max(1, min(os.cpu_count() or 1, MOST_THREADS))
+        self._threads = threads or max(1, min(os.cpu_count() or 1, MAX_THREADS))
         self.bytes = sum(path.stat().st_size for path in self.paths if path.is_file())
 
     @cached_property
     def index(self) -> LineIndex:
-        """Found at the first need: all files are read once, unless that is in the cache."""
+        """The index of the lines, made at the first use: all files are read once, unless the cache holds it."""
         return LineIndex.open(self.paths, self._cache)
 
     @cached_property
@@ -100,7 +100,7 @@ class TextRows:
         return len(self.index)
 
     def take(self, numbers: np.ndarray) -> Columns:
-        """The columns of these rows; read and turned into numbers by several threads."""
+        """Reads and parses the columns of these rows, in several threads."""
         index = self.index
         return files.stack(list(self._pool.map(lambda n: files.parse(index.line(int(n)), self.schema), numbers)))
 
@@ -111,8 +111,8 @@ class TextRows:
                     bar.update(len(line.content) + 1)
                     yield line.after, files.parse(line, self.schema, names)
 
-            parts = [columns for _, columns in files.batches(lines(), 1000)]
-        return {name: np.concatenate([part[name] for part in parts]) for name in names}
+            chunks = [columns for _, columns in files.batches(lines(), 1000)]
+        return {name: np.concatenate([chunk[name] for chunk in chunks]) for name in names}
 
     def stream(self, size: int) -> Iterator[tuple[int, Columns]]:
         rows = files.rows(self.paths, self.schema, threads=self._threads)
@@ -122,7 +122,7 @@ class TextRows:
     def where(self, number: int) -> str:
         if "index" in self.__dict__:
             return self.index.where(number)
-        return next(islice(files.lines(self.paths), number, None)).where  # no count of all lines for one message
+        return next(islice(files.lines(self.paths), number, None)).where  # one message is not worth counting all lines
 
     def first(self, name: str) -> np.ndarray:
         line = next(files.lines(self.paths))
@@ -144,13 +144,13 @@ FORMAT = "released rows 1"
 INDEX, PROGRESS, LINES, LOCK = "index.json", "progress.json", ".lines.npz", ".lock"
 REMAKE = "delete the folder and convert the files again"
 BATCH = 64  # rows written at a time
-KEEP = 16  # batches between two places from which an interrupted conversion goes on
+KEEP = 16  # batches between two positions from which an interrupted conversion continues
 ENDS = "ends.npy"
 ITEMS = {"float": np.float32, "base64": np.float32, "int": np.int64}
 
 
 class FolderRows:
-    """The opened folder, a released_rows.Rows. Raises UserError where a file is missing or has another size than the index says."""
+    """The rows of a folder of arrays. Raises UserError where a file is missing or has another size than in the index."""
 
     def __init__(self, folder: str | Path):
         self.folder = Path(folder)
@@ -192,7 +192,7 @@ class FolderRows:
         return f"{len(self):,} rows, {sum(entry['bytes'] for entry in self.index['files'].values()) / 1e9:.3g} GB"
 
     def verify(self) -> None:
-        """Read every file and compare its SHA-256; UserError names the first that differs."""
+        """Compares the SHA-256 of every file; UserError names the first that differs."""
         for name, entry in self.index["files"].items():
             if _sha256(self.folder / name) != entry["sha256"]:
                 raise UserError(f"the content does not fit the checksum in {INDEX}", str(self.folder / name), fix=REMAKE)
@@ -212,11 +212,11 @@ class FolderRows:
 
 
 def convert(paths: Sequence[str | Path], schema: Schema, folder: str | Path, threads: int = 1, half: bool = False) -> FolderRows:
-    """Write the rows of all files into ``folder`` and open it. An interrupted conversion goes on where it stopped; index.json, without
-    which the folder is not opened, comes last. schema: with true lengths (released_schema.for_task). half: features as float16.
+    """Writes the rows of all files into ``folder`` and opens it. schema: with true lengths (schema.for_task). half: features as float16.
 
-    Another process that converts into the same folder is waited for. UserError for any mistake in the files, and where the folder
-    holds something else.
+    An interrupted conversion continues where it stopped; index.json, without which the folder cannot be opened, is written last.
+    The call waits for another process that converts into the same folder. UserError for any mistake in the files, and where the
+    folder holds something else.
     """
     folder, files = Path(folder), [Path(path) for path in paths]
     names = {path.name for path in folder.iterdir() if path.name[0] != "."} if folder.is_dir() else set()
@@ -233,7 +233,7 @@ def convert(paths: Sequence[str | Path], schema: Schema, folder: str | Path, thr
 
 
 def _convert(paths: Sequence[Path], schema: Schema, folder: Path, threads: int, half: bool) -> FolderRows:
-    """What ``convert`` does, by one process at a time."""
+    """As ``convert``, by one process at a time."""
     if (folder / INDEX).is_file():
         rows = FolderRows(folder)
         _check_same(folder, rows.index["source"], _source(LineIndex.open(paths, folder / LINES), schema, half))
@@ -259,12 +259,12 @@ def _convert(paths: Sequence[Path], schema: Schema, folder: Path, threads: int, 
 
 
 def _fill(folder: Path, lines: LineIndex, schema: Schema, half: bool, progress: dict[str, Any], threads: int) -> None:
-    """Append the rows that are not there yet; progress.json says how many are safe on the disk."""
+    """Appends the missing rows; progress.json records how many are safe on the disk."""
     done, texts = progress["rows"], dict(progress["texts"])
     with ExitStack() as stack:
         outputs = {column.name: stack.enter_context(_opened(folder / _name(column), _dtype(column, half), _shape(column, len(lines)), done))
                    for column in schema.columns}
-        blobs = {column.name: stack.enter_context(_cut(folder / f"{column.name}.bin", texts.get(column.name, 0)))
+        blobs = {column.name: stack.enter_context(_truncated(folder / f"{column.name}.bin", texts.get(column.name, 0)))
                  for column in schema.columns if column.type == "str"}
         bar = stack.enter_context(tqdm(total=len(lines), initial=done, unit="row", desc=folder.name))
         rows = files.rows(lines.paths, schema, lines.position(done), threads)
@@ -295,7 +295,7 @@ def _fill(folder: Path, lines: LineIndex, schema: Schema, half: bool, progress: 
 
 
 def _opened(path: Path, dtype: np.dtype, shape: tuple[int, ...], rows: int) -> BinaryIO:
-    """An .npy file of that shape, open for writing behind its first ``rows`` rows; what stood behind them is cut off."""
+    """Opens an .npy file of that shape for writing after its first ``rows`` rows; it is cut off there."""
     if not rows:
         with open(path, "wb") as file:
             np.lib.format.write_array_header_1_0(file, {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False,
@@ -304,11 +304,11 @@ def _opened(path: Path, dtype: np.dtype, shape: tuple[int, ...], rows: int) -> B
         np.lib.format.read_magic(file)
         np.lib.format.read_array_header_1_0(file)
         start = file.tell()
-    return _cut(path, start + rows * dtype.itemsize * int(np.prod(shape[1:])))
+    return _truncated(path, start + rows * dtype.itemsize * int(np.prod(shape[1:])))
 
 
-def _cut(path: Path, size: int) -> BinaryIO:
-    """The file, of that size, open for writing at its end."""
+def _truncated(path: Path, size: int) -> BinaryIO:
+    """Cuts a file to that size and opens it for writing at its end."""
     file = open(path, "ab")  # noqa: SIM115  the caller's stack closes it
     if path.stat().st_size < size:
         file.close()
@@ -322,8 +322,8 @@ def _source(lines: LineIndex, schema: Schema, half: bool) -> dict[str, Any]:
     return {"schema": str(schema), "half": half, "files": lines.fingerprint(), **other}
 
 
-def _check_same(folder: Path, there: dict[str, Any], asked: dict[str, Any]) -> None:
-    changed = [key for key in {**there, **asked} if json.dumps(there.get(key)) != json.dumps(asked.get(key))]
+def _check_same(folder: Path, stored: dict[str, Any], requested: dict[str, Any]) -> None:
+    changed = [key for key in {**stored, **requested} if json.dumps(stored.get(key)) != json.dumps(requested.get(key))]
     if changed:
         raise UserError(f"the folder was begun with another {', '.join(changed)}", str(folder), "the same as before",
                         "choose another folder, or delete this one")
@@ -362,8 +362,8 @@ def _sha256(path: Path) -> str:
 
 
 def open_rows(source: str | Path, schema: Schema, threads: int = 0) -> Rows:
-    """Rows of a data file, of the files in a list, of those that fit a pattern (``dataset/finetune/finetune_train__*``), or of a
-    folder made by ``convert``, whose own schema then counts. UserError where there is none."""
+    """Opens the rows of a data file, of the files in a list, of those that match a pattern (``dataset/finetune/finetune_train__*``), or
+    of a folder made by ``convert``, whose own schema then counts. UserError where there is none."""
     source = Path(source)
     if source.is_dir():
         if not (source / INDEX).is_file():
@@ -378,29 +378,29 @@ def open_rows(source: str | Path, schema: Schema, threads: int = 0) -> Rows:
 
 
 def data_files(source: str | Path) -> list[Path]:
-    """The data files that a path stands for: itself, those in the list that it is, or those that fit it as a pattern.
+    """Returns the data files that a path means: itself, those in the list that it is, or those that match it as a pattern.
 
     UserError where there is none, and as files.read_list.
     """
     source = Path(source)
     if any(mark in source.name for mark in "*?"):
-        found = [Path(name) for name in sorted(glob.glob(str(source))) if Path(name).is_file()]
-        if not found:
+        matches = [Path(name) for name in sorted(glob.glob(str(source))) if Path(name).is_file()]
+        if not matches:
             raise UserError("no file has such a name", str(source), "data files of the release", "fetch them (dataset/get_*.sh), "
                             "or set data.files and data.val_files to where they are")
-        return found
+        return matches
     try:
         with open(source, "rb") as file:
-            start = file.read(LONGEST_ENTRY)
+            start = file.read(MAX_ENTRY)
     except OSError as error:
         raise UserError(f"cannot be read ({error.strerror})", str(source), "a data file, a list of data files, a pattern with *, or a "
                         "folder made of them", "set data.files and data.val_files") from None
     # a line of a list has no TAB, and a line of data is longer than any file name where its first TAB comes late
-    return [source] if b"\t" in start or len(start.split(b"\n")[0]) == LONGEST_ENTRY else files.read_list(source)
+    return [source] if b"\t" in start or len(start.split(b"\n")[0]) == MAX_ENTRY else files.read_list(source)
 
 
 def check_values(rows: Rows, numbers: np.ndarray, name: str, values: np.ndarray, limit: int, meaning: str) -> None:
-    """UserError with the place of the first row, one of ``numbers``, whose values [N, length] are not all 0 to limit - 1."""
+    """Raises UserError with the location of the first row, one of ``numbers``, whose values [N, length] are not all 0 to limit - 1."""
     wrong = np.flatnonzero(((values < 0) | (values >= limit)).any(1))
     if wrong.size:
         row = values[wrong[0]]
@@ -409,10 +409,10 @@ def check_values(rows: Rows, numbers: np.ndarray, name: str, values: np.ndarray,
 
 
 def check_finite(rows: Rows, numbers: np.ndarray, name: str, values: np.ndarray) -> None:
-    """UserError with the place of the first row whose values [N, length] hold NaN or infinite numbers."""
+    """Raises UserError with the location of the first row whose values [N, length] hold NaN or infinite numbers."""
     if not np.isfinite(values).all():
-        place = int(np.flatnonzero(~np.isfinite(values).all(1))[0])
-        raise UserError("holds NaN or infinite numbers", f"{rows.where(int(numbers[place]))}, column {name!r}", "finite numbers")
+        first = int(np.flatnonzero(~np.isfinite(values).all(1))[0])
+        raise UserError("holds NaN or infinite numbers", f"{rows.where(int(numbers[first]))}, column {name!r}", "finite numbers")
 
 
 def _check_columns(rows: FolderRows, names: Collection[str]) -> None:

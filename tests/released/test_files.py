@@ -257,8 +257,7 @@ def test_latin_1_line_ends_and_long_lines(tmp_path, monkeypatch):
     (tmp_path / "rows").write_bytes(GOOD.replace(b"h", b"\xe9t\xe9").replace(b"\n", b"\r\n") * 2)
     schema = released_schema.parse(str(TOY), "toy", "latin-1")
     assert [row["c"] for row in read(tmp_path / "rows", schema)] == ["été", "été"]
-    monkeypatch.setattr(files, "LONGEST_LINE", 20)
-    monkeypatch.setattr(files, "LONGEST_LINE", 20)
+    monkeypatch.setattr(files, "MAX_LINE", 20)
     for reader in (read, lambda path: LineIndex.scan([path])):
         with pytest.raises(UserError, match="line 1: no line end within 20 bytes"):
             reader(tmp_path / "rows")

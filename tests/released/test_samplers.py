@@ -126,7 +126,7 @@ def test_pairs_that_do_not_match_count_as_asked(tmp_path):
 
 @pytest.mark.parametrize(("column", "value", "message"), [
     ("input_ids", VOCABULARY, "holds 150; expected: ids of the vocabulary"), ("segment_ids", 2, "holds 2; expected: segments: 0 to 1"),
-    ("input_mask", -1, "holds -1"), ("masked_lm_positions", released_data.TEXT, "holds 12; expected: places in the text: 0 to 11"),
+    ("input_mask", -1, "holds -1"), ("masked_lm_positions", released_data.TEXT, "holds 12; expected: positions in the text: 0 to 11"),
     ("masked_lm_ids", VOCABULARY, "ids of the vocabulary"), ("img_rotate_gt", 4, "classes: 0 to 3"), ("img_jigsaw_gt", 24, "0 to 23"),
     ("img_camouflage_gt", -1, "holds -1"), ("img_grey_lm_ids", 16, "patches of the level 'grey': 0 to 15"),
     ("img_blank_lm_ids", 25, "0 to 24"), ("nx_sent_labels", 2, "classes: 0 to 1"), ("img_feature_convert_jigsaw", np.nan, "NaN"),
@@ -199,4 +199,4 @@ def test_files_in_a_folder_that_cannot_be_written_are_read_all_the_same(tmp_path
 
     path = released_data.write(tmp_path, "retrieve", 5)
     monkeypatch.setattr(files.io, "atomic", refuse)
-    assert len(rows_of(path, "retrieve")) == 5 and "counted anew in every run" in capsys.readouterr().out
+    assert len(rows_of(path, "retrieve")) == 5 and "every run counts them again" in capsys.readouterr().out

@@ -76,4 +76,4 @@ def test_encoding_and_task_are_known():
         released_schema.released("caption")
     with pytest.raises(UserError, match="lacks the column img_category_id"):
         text = str(released_schema.released("finetune")).replace("img_category_id:int:1,", "")
-        released_schema.for_task(released_schema.parse(text, "x"), "finetune", also=["img_category_id"])
+        released_schema.for_task(released_schema.parse(text, "x"), "finetune", required=["img_category_id"])

@@ -78,7 +78,7 @@ def run_files(config: ConvertConfig) -> None:
         raise UserError("the source is data and the target a checkpoint", "source, target", "a folder as the target")
     io.check_folder(config.target, "choose another target")
     paths = released_rows.data_files(config.source)
-    threads = config.files.threads or min(os.cpu_count() or 1, released_rows.MOST_THREADS)
+    threads = config.files.threads or min(os.cpu_count() or 1, released_rows.MAX_THREADS)
     rows = released_rows.convert(paths, schema_of(config, paths), config.target, threads, config.files.half)
     print(f"written: {config.target}: {rows.summary()}; use it as data.files or data.val_files")
 

@@ -31,7 +31,7 @@ from kaleidobert.evaluators.report.tables_read import head_name
 from kaleidobert.model_zoo import checkpoints
 from kaleidobert.released import counting
 from kaleidobert.released import files as released_files
-from kaleidobert.released.rows import MOST_THREADS, Columns, Rows, TextRows
+from kaleidobert.released.rows import MAX_THREADS, Columns, Rows, TextRows
 from kaleidobert.released.samplers import Reader
 from kaleidobert.remote.downloads import explained
 
@@ -127,7 +127,7 @@ def _stream(config: RetrieveConfig, rows: Rows, done: int) -> Iterator[tuple[int
         yield from rows.stream(size)
     elif isinstance(rows, TextRows):
         last = deque(islice(released_files.lines(rows.paths), done), 1).pop()
-        threads = config.data.threads or max(1, min(os.cpu_count() or 1, MOST_THREADS))
+        threads = config.data.threads or max(1, min(os.cpu_count() or 1, MAX_THREADS))
         rest = released_files.rows(rows.paths, rows.schema, last.after, threads)
         for number, (_, columns) in enumerate(released_files.batches(rest, size)):
             yield done + number * size, columns
