@@ -24,11 +24,13 @@ WORDS = {"train_input_fp": "data.files", "predict_input_fp": "data.files", "eval
 VALUES = {"type": {"img2txt": "direction=i2t", "txt2img": "direction=t2i"},
           "task": {"catepred": "label=category", "subcatepred": "label=subcategory"}}
 MODES = {"pretrain": ("train_and_evaluate", "train"), "classify": ("train_and_evaluate", "train"), "retrieve": ("predict",)}
-# lists of all files of a split, which the released scripts make: where there is none, configs/released names the same files by a pattern
-        "workerGPU": "train.devices=0 uses all GPUs that CUDA_VISIBLE_DEVICES shows; multiplies --train_batch_size",
-        "workerCount": "start the command on every machine, see docs/several-machines.md; multiplies --train_batch_size",
-        **dict.fromkeys(("worker_hosts", "task_index", "job_name"),
-                        "srun, torchrun or variables tell processes of each other: see docs/several-machines.md")}
+IGNORED = {
+    "input_sequence_length": "the length of input_ids in data.schema counts",
+    "image_feature_size": "the lengths in data.schema count",
+    "workerGPU": "train.devices=0 uses all GPUs that CUDA_VISIBLE_DEVICES shows; multiplies --train_batch_size",
+    "workerCount": "start the command on every machine, see docs/several-machines.md; multiplies --train_batch_size",
+    **dict.fromkeys(("worker_hosts", "task_index", "job_name"),
+                    "srun, torchrun or variables connect the processes: see docs/several-machines.md")}
 PATHS = ("train_input_fp", "eval_input_fp", "predict_input_fp", "predict_checkpoint_path", "pretrain_model_name_or_path")  # inputs
 # lists that the released scripts make of all files of a split: where there is none, configs/released names the same files by a pattern
 LISTS = {"pretrain": {"train_input_fp": "train", "eval_input_fp": "dev"}, "i2t": {"predict_input_fp": "eval_img2txt"},

@@ -19,22 +19,22 @@ SOFT = 0.35  # clutter is paler than products, as rooms and streets mostly are
 
 
 def cluttered(size: int, rng: np.random.Generator) -> np.ndarray:
-    """A busy background, float32[size, size, 3]."""
-    lots = rng.random(16).tolist()
+    """Draws a busy background, float32[size, size, 3]."""
+    draws = rng.random(16).tolist()
     names = tuple(COLOURS)
     first, second, third = (mix(COLOURS[names[int(u * len(names))]], (206, 204, 200), SOFT + 0.35 * v)
-                            for u, v in zip(lots[:3], lots[3:6], strict=True))
-    image = _gradient(size, first, second, lots[6])
+                            for u, v in zip(draws[:3], draws[3:6], strict=True))
+    image = _gradient(size, first, second, draws[6])
     draw = ImageDraw.Draw(image, "RGBA")
-    _TEXTURES[int(lots[7] * len(_TEXTURES))](draw, size, third, rng)
-    _shapes(draw, size, 2 + int(lots[8] * 6), rng)
-    image = image.filter(ImageFilter.GaussianBlur(0.6 + 1.2 * lots[9]))
+    _TEXTURES[int(draws[7] * len(_TEXTURES))](draw, size, third, rng)
+    _shapes(draw, size, 2 + int(draws[8] * 6), rng)
+    image = image.filter(ImageFilter.GaussianBlur(0.6 + 1.2 * draws[9]))
     grain = rng.integers(-5, 6, (size, size, 1)).astype(np.float32)
     return np.clip(np.asarray(image, np.float32) + grain, 0, 255)
 
 
 def shadow(mask: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """How much light is left beside the product, float32[size, size, 1]; mask: its cover, [size, size, 1] in 0..1."""
+    """Returns the light beside the product, float32[size, size, 1] from 0.6 to 1; mask: its cover, [size, size, 1] from 0 to 1."""
     size = mask.shape[0]
     u, v, w = rng.random(3).tolist()
     soft = Image.fromarray((mask[:, :, 0] * 255).astype(np.uint8)).filter(ImageFilter.BoxBlur(size * (0.015 + 0.03 * u)))
@@ -70,11 +70,11 @@ def _tiles(draw: ImageDraw.ImageDraw, size: int, colour: RGB, rng: np.random.Gen
 
 def _bricks(draw: ImageDraw.ImageDraw, size: int, colour: RGB, rng: np.random.Generator) -> None:
     high = size * (0.06 + 0.05 * rng.random())
-    wide, gap, lots = high * 2.2, min(1.0, high / 8), rng.random(600).tolist()
+    wide, gap, draws = high * 2.2, min(1.0, high / 8), rng.random(600).tolist()
     for row in range(int(size / high) + 1):
         for column in range(int(size / wide) + 2):
             x = (column - 0.5 * (row % 2)) * wide
-            tone = mix(colour, (120, 70, 50), 0.5 * lots[(row * 29 + column) % 600])
+            tone = mix(colour, (120, 70, 50), 0.5 * draws[(row * 29 + column) % 600])
             draw.rectangle([x + gap, row * high + gap, x + wide - gap, (row + 1) * high - gap], fill=(*tone, 150))
 
 
@@ -99,16 +99,16 @@ _TEXTURES = (_planks, _tiles, _bricks, _blotches, _room)
 
 
 def _shapes(draw: ImageDraw.ImageDraw, size: int, count: int, rng: np.random.Generator) -> None:
-    """Things lying about, mostly near the edges where the product leaves room."""
+    """Draws things that lie about, mostly near the edges, where the product leaves room."""
     names = tuple(COLOURS)
-    for x, y, r, kind, tone, side, alpha, turn in rng.random((count, 8)).tolist():
+    for x, y, r, form, tone, side, alpha, turn in rng.random((count, 8)).tolist():
         x = x * 0.3 if side < 0.5 else 1 - x * 0.3
         radius, colour = 0.06 + 0.13 * r, COLOURS[names[int(tone * len(names))]]
-        if kind < 0.3:
+        if form < 0.3:
             points = ellipse(x, y, radius, radius * (0.5 + 0.5 * turn), 24)
-        elif kind < 0.5:
+        elif form < 0.5:
             points = star(x, y, radius, 4 + int(turn * 4), 0.6)
-        elif kind < 0.75:  # a leaf
+        elif form < 0.75:  # a leaf
             points = path((x, y - radius * 1.6), (x + radius * (turn - 0.3), y + radius * 1.6, 0.28), (x, y - radius * 1.6, 0.22))
         else:
             points = [(x - radius, y - radius * turn), (x + radius * turn, y - radius), (x + radius, y + radius * turn),
@@ -123,7 +123,7 @@ Family = Callable[[int, np.random.Generator], np.ndarray]
 
 
 def noise(size: int, rng: np.random.Generator, start: int = 2, octaves: int = 5, stretch: float = 1.0, fade: float = 0.55) -> np.ndarray:
-    """Cloud-like noise float32[size, size], mean about 0, spread about 1; stretch: how much longer it is across than down."""
+    """Returns cloud-like noise float32[size, size], mean about 0, deviation about 1; stretch: ratio of width to height of its clouds."""
     total = np.zeros((size, size), np.float32)
     for octave in range(octaves):
         cells = start * 2**octave
@@ -133,14 +133,14 @@ def noise(size: int, rng: np.random.Generator, start: int = 2, octaves: int = 5,
 
 
 def tone(rng: np.random.Generator, dark: float = 20, bright: float = 245, colourful: float = 1.0) -> np.ndarray:
-    """A colour float32[3] of any hue; colourful: 0 = greys only."""
+    """Draws a colour float32[3] of any hue; colourful: 0 = greys only."""
     grey = rng.uniform(dark, bright)
     hue = rng.standard_normal(3)
     return np.clip(grey + colourful * rng.uniform(0, 45) * (hue - hue.mean()), 4, 252).astype(np.float32)
 
 
 def ramp(size: int, first: np.ndarray, second: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A straight or round change from one colour to another."""
+    """Draws a linear or radial gradient from one colour to another."""
     y, x = np.mgrid[0:size, 0:size].astype(np.float32) / size - 0.5
     if rng.random() < 0.5:
         angle = rng.uniform(0, 2 * np.pi)
@@ -152,8 +152,8 @@ def ramp(size: int, first: np.ndarray, second: np.ndarray, rng: np.random.Genera
 
 def studio(size: int, rng: np.random.Generator) -> np.ndarray:
     """A plain backdrop of one colour with uneven light."""
-    kind = rng.random()
-    first = tone(rng, 190, 252, 0.3) if kind < 0.5 else tone(rng, 10, 60, 0.3) if kind < 0.65 else tone(rng)
+    form = rng.random()
+    first = tone(rng, 190, 252, 0.3) if form < 0.5 else tone(rng, 10, 60, 0.3) if form < 0.65 else tone(rng)
     return ramp(size, first, np.clip(first * rng.uniform(0.72, 1.1), 0, 255), rng)
 
 
@@ -238,10 +238,10 @@ def scatter(size: int, rng: np.random.Generator) -> np.ndarray:
     ground = PLAIN[int(rng.integers(len(PLAIN)))](size, rng)
     image = Image.fromarray(np.clip(ground, 0, 255).astype(np.uint8))
     draw = ImageDraw.Draw(image, "RGBA")
-    for x, y, r, kind, side, flat in rng.random((int(rng.integers(2, 12)), 6)).tolist():
+    for x, y, r, form, side, flat in rng.random((int(rng.integers(2, 12)), 6)).tolist():
         x, radius = (0.3 * x if side < 0.5 else 1 - 0.3 * x), 0.03 + 0.13 * r
-        corners = 32 if kind < 0.4 else int(rng.integers(3, 8))
-        points = ellipse(x, y, radius, radius * (0.4 + 0.6 * flat), corners, kind, kind + 0.999)
+        corners = 32 if form < 0.4 else int(rng.integers(3, 8))
+        points = ellipse(x, y, radius, radius * (0.4 + 0.6 * flat), corners, form, form + 0.999)
         draw.polygon([(px * size, py * size) for px, py in points], fill=(*(int(v) for v in tone(rng)), int(rng.uniform(90, 255))))
     return np.asarray(image.filter(ImageFilter.GaussianBlur(rng.uniform(0.2, 2.0) * size / 128)), np.float32)
 
@@ -356,9 +356,9 @@ def litter(size: int, rng: np.random.Generator) -> np.ndarray:
     tones = [tone(rng) for _ in range(int(rng.integers(1, 7)))]
     least, most = sorted(rng.uniform(0.008, 0.3, 2).tolist())
     clear, outlined = rng.uniform(30, 255), rng.random() < 0.4
-    for x, y, r, kind, flat, turn in rng.random((int(rng.choice([4, 10, 25, 70, 160])), 6)).tolist():
+    for x, y, r, form, flat, turn in rng.random((int(rng.choice([4, 10, 25, 70, 160])), 6)).tolist():
         radius = least * (most / least) ** r
-        points = _thing(radius, kind, flat, rng)
+        points = _thing(radius, form, flat, rng)
         cos, sin = np.cos(6.28 * turn), np.sin(6.28 * turn)
         points = [((x + a * cos - b * sin) * size, (y + a * sin + b * cos) * size) for a, b in points]
         colour = tuple(int(v) for v in np.clip(tones[int(rng.integers(len(tones)))] * rng.uniform(0.7, 1.3), 0, 255))
@@ -401,15 +401,15 @@ def _ground(size: int, rng: np.random.Generator) -> np.ndarray:
     return PLAIN[int(rng.integers(len(PLAIN)))](size, rng)
 
 
-def _thing(radius: float, kind: float, flat: float, rng: np.random.Generator) -> list[tuple[float, float]]:
+def _thing(radius: float, form: float, flat: float, rng: np.random.Generator) -> list[tuple[float, float]]:
     """The outline of a small thing about the origin."""
-    if kind < 0.3:
+    if form < 0.3:
         return ellipse(0, 0, radius, radius * (0.3 + 0.7 * flat), 20)
-    if kind < 0.45:
+    if form < 0.45:
         return ellipse(0, 0, radius, radius * (0.05 + 0.15 * flat), 12)
-    if kind < 0.55:
-        return star(0, 0, radius, 3 + int(5 * flat), 0.3 + 0.4 * kind)
-    if kind < 0.75:
+    if form < 0.55:
+        return star(0, 0, radius, 3 + int(5 * flat), 0.3 + 0.4 * form)
+    if form < 0.75:
         return [(-radius, -radius * flat), (radius, -radius * flat), (radius, radius * flat), (-radius, radius * flat)]
     corners = np.sort(rng.uniform(0, 2 * np.pi, int(rng.integers(3, 9))))
     return [(radius * r * np.cos(a), radius * r * np.sin(a)) for a, r in zip(corners.tolist(), rng.uniform(0.5, 1, len(corners)).tolist())]

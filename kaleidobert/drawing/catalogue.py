@@ -1,8 +1,8 @@
-"""The embedded catalogue: drawn fashion products with text, labels, true foreground and the boxes of the described parts.
+"""The drawn catalogue: fashion products with text, labels, true foreground and the boxes of the described parts.
 
 ``draw`` makes one picture; ``write_catalogue`` fills a folder:
-    products.jsonl    one line per picture, written last: where it exists, the catalogue is complete
-    images/*.jpg, masks/*.png (255 = product)    catalogue.json    the arguments that it was made from
+    products.jsonl    one line per picture, written last: its presence means that the catalogue is complete
+    images/*.jpg, masks/*.png (255 = product)    catalogue.json    the arguments of the catalogue
 A product depends on (seed, index) only, so a larger catalogue of the same seed begins with the products of a smaller one.
 """
 
@@ -24,7 +24,7 @@ from kaleidobert import io
 from kaleidobert.drawing import backgrounds
 from kaleidobert.drawing.design import DESIGN, PICTURE, SPLIT, Design, design, generator
 from kaleidobert.drawing.garments import SKETCHES
-from kaleidobert.drawing.render import material, paint, place, visible, zoom
+from kaleidobert.drawing.render import material, paint, pose_matrix, visible, zoom
 from kaleidobert.drawing.sketch import Sketch
 from kaleidobert.drawing.wording import describe
 from kaleidobert.errors import UserError
@@ -33,8 +33,8 @@ from kaleidobert.specs import Part
 # --- One view of one drawn product: design, wording, sketch and pixels put together
 
 VIEWS = ("front", "back", "detail", "turned")
-SHOWN = 0.4  # a part counts as visible when this share of its box lies in the frame
-SMALL = 2.0  # and when its box is at least so many pixels wide and high
+MIN_VISIBLE = 0.4  # a part counts as visible where this fraction of its box lies in the frame
+MIN_SIDE = 2.0  # and where its box has at least so many pixels on each side
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Drawing:
     """A picture with its ground truth. image: uint8[size, size, 3]; mask: bool[size, size], the product's own pixels.
 
     parts: the described parts visible here, their boxes in pixels of this picture; text: describes the product from the front;
-    labels: category and subcategory; attributes: colour, pattern, accent (the second colour, where it is seen), every feature.
+    labels: category and subcategory; attributes: colour, pattern, accent (the second colour, where it is visible), every feature.
     """
 
     image: np.ndarray
@@ -65,7 +65,7 @@ class Layout:
 
     @property
     def labels(self) -> dict[str, str]:
-        return {"category": self.design.kind.category, "subcategory": self.design.subcategory}
+        return {"category": self.design.product_type.category, "subcategory": self.design.subcategory}
 
     @property
     def attributes(self) -> dict[str, str]:
@@ -74,48 +74,48 @@ class Layout:
 
 
 def layout(seed: int, index: int, view: int, size: int) -> Layout:
-    """Decide everything about one picture without painting it (a tenth of the time of ``draw``)."""
+    """Determines everything about one picture without painting it, in a tenth of the time of ``draw``."""
     product = design(seed, index)
     text, words = describe(product, seed, index)
     name = VIEWS[view]
     sketch = SKETCHES[product.subcategory](product, name == "back")
     rng = generator(seed, index, PICTURE + view)
-    lots = rng.random(8).tolist()
-    pose = {"fill": 0.76 + 0.18 * lots[0], "turn": 0.12 * (lots[1] - 0.5), "offset": (1.2 * lots[2] - 0.6, 1.2 * lots[3] - 0.6)}
+    draws = rng.random(8).tolist()
+    pose = {"fill": 0.76 + 0.18 * draws[0], "turn": 0.12 * (draws[1] - 0.5), "offset": (1.2 * draws[2] - 0.6, 1.2 * draws[3] - 0.6)}
     if name == "turned":
-        matrix = place(sketch, size, **pose, narrow=0.72 + 0.14 * lots[4], slant=0.1 * (lots[5] - 0.5), mirror=True)
+        matrix = pose_matrix(sketch, size, **pose, narrow=0.72 + 0.14 * draws[4], slant=0.1 * (draws[5] - 0.5), mirror=True)
     else:
-        matrix = place(sketch, size, **pose, mirror=name == "back")
+        matrix = pose_matrix(sketch, size, **pose, mirror=name == "back")
     if name == "detail":
-        matrix = _closer(sketch, matrix, size, words, lots)
+        matrix = _closer(sketch, matrix, size, words, draws)
     parts = []
     for key, points in sketch.parts:
         if key in words:
-            share, box = visible(points, matrix, size)
-            if share >= SHOWN and min(box[2] - box[0], box[3] - box[1]) >= SMALL:
+            fraction, box = visible(points, matrix, size)
+            if fraction >= MIN_VISIBLE and min(box[2] - box[0], box[3] - box[1]) >= MIN_SIDE:
                 parts.append(Part(words[key], box))
     return Layout(product, sketch, matrix, tuple(parts), text)
 
 
-def _closer(sketch: Sketch, matrix: np.ndarray, size: int, words: Mapping[str, str], lots: list[float]) -> np.ndarray:
-    """Zoom in on one of the described parts, or on the middle where none is described."""
+def _closer(sketch: Sketch, matrix: np.ndarray, size: int, words: Mapping[str, str], draws: list[float]) -> np.ndarray:
+    """Returns the matrix of a detail: of one of the described parts, or of the middle where none is described."""
     described = [points for key, points in sketch.parts if key in words]
     focus = (size / 2, size / 2)
     if described:
-        _, (x1, y1, x2, y2) = visible(described[int(lots[6] * len(described))], matrix, size)
+        _, (x1, y1, x2, y2) = visible(described[int(draws[6] * len(described))], matrix, size)
         focus = (x1 + x2) * 0.28 + size * 0.22, (y1 + y2) * 0.28 + size * 0.22
-    return zoom(matrix, focus, 1.6 + 0.7 * lots[7], size)
+    return zoom(matrix, focus, 1.6 + 0.7 * draws[7], size)
 
 
 def draw(seed: int, index: int, view: int = 0, size: int = 192, clutter: float = 0.25) -> Drawing:
-    """Draw one picture; the same arguments give the same picture.
+    """Draws one picture; the same arguments give the same picture.
 
     view: index into VIEWS. size: pixels of each side. clutter: probability of a cluttered background instead of white.
     """
     plan = layout(seed, index, view, size)
     cloth = generator(seed, index, DESIGN)
     assert isinstance(cloth.bit_generator, np.random.Philox)
-    cloth.bit_generator.advance(64)  # behind the lots of the design
+    cloth.bit_generator.advance(64)  # past the random numbers of the design
     colour, cover = paint(plan.sketch, plan.matrix, size, plan.design.main,
                           lambda matrix, pixels: material(plan.design, matrix, pixels, cloth))
     rng = generator(seed, index, PICTURE + len(VIEWS) + view)
@@ -139,7 +139,7 @@ LIMITS = {"num_products": (1, 1_000_000), "seed": (0, 2**63 - 1), "size": (32, 2
 
 @dataclass(frozen=True)
 class Recipe:
-    """What decides about the content of a catalogue."""
+    """The arguments that determine the content of a catalogue."""
 
     num_products: int
     seed: int
@@ -153,18 +153,18 @@ class Recipe:
         return hashlib.sha256(json.dumps([DRAWING, asdict(self)], sort_keys=True).encode()).hexdigest()[:16]
 
     def pictures(self) -> list[tuple[int, int]]:
-        """(index, view) of every picture."""
+        """Returns (index, view) of every picture."""
         return [(index, view) for index in range(self.num_products) for view in range(self.views)]
 
 
 def write_catalogue(folder: Path, num_products: int, seed: int = 0, size: int = 192, views: int = 2, clutter: float = 0.25,
                     val_fraction: float = 0.15, workers: int = 1, progress: Callable[[int, int], None] | None = None
                     ) -> dict[str, Any]:
-    """Draw a catalogue into a folder, or reuse what an earlier, perhaps interrupted, call with the same arguments left there.
+    """Draws a catalogue into a folder, or completes the one that an earlier call with the same arguments left there.
 
-    size: pixels of each side. views: how many of VIEWS each product has. clutter: share of pictures on cluttered backgrounds.
-    val_fraction: share of products in split val, the others are in train. progress: called with (pictures done, pictures in
-    all). Returns counts: products, pictures, drawn (new ones), train, val (products), categories, subcategories.
+    size: pixels of each side. views: number of VIEWS of each product. clutter: fraction of pictures on cluttered backgrounds.
+    val_fraction: fraction of products in split val, the others are in train. progress: called with (pictures done, all pictures).
+    Returns counts: products, pictures, drawn (new ones), train, val (products), categories, subcategories.
     Raises UserError for a value out of range, a folder with another catalogue and where nothing can be written.
     """
     recipe = Recipe(num_products, seed, size, views, float(clutter), float(val_fraction))
@@ -176,7 +176,7 @@ def write_catalogue(folder: Path, num_products: int, seed: int = 0, size: int = 
 
 
 def _fill(folder: Path, recipe: Recipe, workers: int, progress: Callable[[int, int], None] | None) -> dict[str, Any]:
-    """``write_catalogue``, by the one process that may."""
+    """As ``write_catalogue``, by the process that holds the lock."""
     _claim(folder, recipe)
     todo = _missing(folder, recipe)
     total = recipe.num_products * recipe.views
@@ -205,13 +205,13 @@ def _check(values: dict[str, int | float]) -> None:
 
 
 def _claim(folder: Path, recipe: Recipe) -> None:
-    """Make sure that the folder is empty or holds this very catalogue."""
+    """Raises UserError unless the folder is empty or holds this very catalogue."""
     wanted = {"drawing": DRAWING, **asdict(recipe), "hash": recipe.digest}
     if (folder / RECIPE).exists():
-        found = io.read_json(folder / RECIPE)
-        found = found if isinstance(found, dict) else {}
-        if found.get("hash") != recipe.digest:
-            changed = [f"{key} {found.get(key)!r} not {value!r}" for key, value in wanted.items() if found.get(key) != value]
+        stored = io.read_json(folder / RECIPE)
+        stored = stored if isinstance(stored, dict) else {}
+        if stored.get("hash") != recipe.digest:
+            changed = [f"{key} {stored.get(key)!r} not {value!r}" for key, value in wanted.items() if stored.get(key) != value]
             raise UserError(f"the folder holds a catalogue drawn with other arguments ({', '.join(changed)})", str(folder),
                             fix="give the same arguments, choose another folder or delete this one")
         return
@@ -230,7 +230,7 @@ def _make(folder: Path) -> None:
 
 
 def _names(index: int, view: int) -> tuple[str, str, str]:
-    """(image_id, path of the picture, path of the mask)."""
+    """Returns (image_id, path of the picture, path of the mask)."""
     name = f"p{index:06d}-{VIEWS[view]}"
     return name, f"images/{name}.jpg", f"masks/{name}.png"
 
@@ -244,7 +244,7 @@ def _missing(folder: Path, recipe: Recipe) -> list[tuple[int, int]]:
 
 
 def _draw_all(folder: Path, recipe: Recipe, todo: list[tuple[int, int]], workers: int) -> Iterable[int]:
-    """Draw and write the pictures; yields how many were finished since the last time."""
+    """Draws and writes the pictures; yields how many were finished since the last time."""
     tasks = [(str(folder), recipe, todo[start:start + CHUNK]) for start in range(0, len(todo), CHUNK)]
     if workers == 1 or len(tasks) < 2:
         yield from map(_draw_some, tasks)
@@ -267,11 +267,11 @@ def _draw_some(task: tuple[str, Recipe, list[tuple[int, int]]]) -> int:
     return len(pictures)
 
 
-def _save(image: Image.Image, path: Path, kind: str, **options: int) -> None:
-    """Write a picture under a temporary name, then rename it; not flushed to disk, for it can be drawn again."""
+def _save(image: Image.Image, path: Path, file_format: str, **options: int) -> None:
+    """Writes a picture under a temporary name, then renames it; it is not flushed to disk, for it can be drawn again."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        image.save(temporary, kind, **options)
+        image.save(temporary, file_format, **options)
         os.replace(temporary, path)
     except OSError as error:
         temporary.unlink(missing_ok=True)
@@ -284,15 +284,15 @@ def _unwritable(error: OSError, path: Path) -> UserError:
 
 
 def _rows(recipe: Recipe) -> list[dict[str, Any]]:
-    """The table: one row per picture. Products with the same text are one group and share a split: the first one's."""
+    """Returns the table, one row per picture. Products with the same text are one group and are in the split of the first one."""
     first = int(generator(recipe.seed, 0, SPLIT).integers(2**63))
     groups: dict[str, tuple[str, str]] = {}
     rows = []
     for index, view in recipe.pictures():
         plan = layout(recipe.seed, index, view, recipe.size)
         product_id = f"p{index:06d}"
-        place = (first + index * GOLDEN) % 2**64 / 2**64
-        group, split = groups.setdefault(plan.text, (product_id, "val" if place < recipe.val_fraction else "train"))
+        position = (first + index * GOLDEN) % 2**64 / 2**64
+        group, split = groups.setdefault(plan.text, (product_id, "val" if position < recipe.val_fraction else "train"))
         image_id, image, mask = _names(index, view)
         parts = [{"word": part.word, "box": list(part.box)} for part in plan.parts]
         rows.append({"image": image, "image_id": image_id, "product_id": product_id, "group_id": group, "view": VIEWS[view],

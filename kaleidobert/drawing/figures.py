@@ -15,7 +15,7 @@ Layer = tuple[np.ndarray, np.ndarray]  # colour float32[size, size, 3] times cov
 
 
 class _Brush:
-    """Polygons on a canvas whose cover is kept; coordinates in pixels of the finished picture."""
+    """Paints polygons and records their cover; coordinates in pixels of the finished picture."""
 
     def __init__(self, size: int):
         self.size, shape = size, (size * OVERSAMPLING, size * OVERSAMPLING)
@@ -28,7 +28,7 @@ class _Brush:
         self.cover.polygon(flat, fill=0 if hole else 255)
 
     def limb(self, points: list[tuple[float, float]], widths: tuple[float, float], colour: np.ndarray | tuple) -> None:
-        """A line that grows thinner, with round joints."""
+        """Draws a line that grows thinner, with round joints."""
         for k, (start, end) in enumerate(zip(points, points[1:])):
             a, b = (widths[0] + (widths[1] - widths[0]) * (k + d) / (len(points) - 1) for d in (0, 1))
             self.area(band([start, end], (a + b) / 2), colour)
@@ -36,7 +36,7 @@ class _Brush:
             self.area(ellipse(*start, a / 2, a / 2, 14), colour)
 
     def layer(self, rng: np.random.Generator) -> Layer:
-        """The painting with soft light: rounder towards its sides, uneven inside."""
+        """Returns the painting with soft light: darker towards its sides, uneven inside."""
         cover = np.asarray(self.mask.reduce(OVERSAMPLING), np.float32)[:, :, None] / 255
         soft = np.asarray(self.mask.reduce(OVERSAMPLING).filter(ImageFilter.GaussianBlur(self.size * 0.03)), np.float32)[:, :, None] / 255
         light = 0.72 + 0.3 * soft + 0.05 * noise(self.size, rng, 3, 4)[:, :, None]
@@ -44,9 +44,9 @@ class _Brush:
 
 
 def person(size: int, box: tuple[float, float, float, float], half: str, rng: np.random.Generator) -> Layer:
-    """A figure behind a garment whose box (x1, y1, x2, y2) is given in pixels; half: "upper", "lower" or "both", what it covers.
+    """Draws a person behind a garment of box (x1, y1, x2, y2) in pixels; half: the half that it covers, "upper", "lower" or "both".
 
-    What the garment leaves open is skin, hair and other clothes; most of it may lie outside the frame.
+    The rest is skin, hair and other clothes, and may lie outside the frame.
     """
     x1, y1, x2, y2 = box
     middle, wide, high = (x1 + x2) / 2, x2 - x1, y2 - y1
@@ -98,7 +98,7 @@ def _head(brush: _Brush, neck: tuple[float, float], span: float, skin: np.ndarra
 
 
 def small_goods(size: int, rng: np.random.Generator) -> Layer:
-    """A watch, a belt, glasses, a tie, jewellery or a wallet: shapes that no garment has."""
+    """Draws a watch, a belt, glasses, a tie, jewellery or a wallet: shapes that no garment has."""
     brush, colour, second = _Brush(size), tone(rng), tone(rng)
     shapes = (_ring, _belt, _glasses, _watch, _strip, _wallet, _chain)
     shapes[int(rng.integers(len(shapes)))](brush, size * rng.uniform(0.28, 0.46), colour, second, rng)
@@ -146,7 +146,7 @@ def _watch(brush: _Brush, reach: float, colour: np.ndarray, second: np.ndarray, 
 
 
 def _strip(brush: _Brush, reach: float, colour: np.ndarray, second: np.ndarray, rng: np.random.Generator) -> None:
-    """A tie, a scarf, a sock: long and hanging."""
+    """Draws a tie, a scarf or a sock, long and hanging."""
     top, foot = rng.uniform(0.1, 0.3), rng.uniform(0.16, 0.4)
     right = [(top, -1), (top * 0.7, -0.8), (foot, rng.uniform(0.5, 0.8))]
     bow = [*right, (rng.uniform(-0.1, 0.1), 1), (-foot, 0.7), (-top * 0.7, -0.8), (-top, -1)]
@@ -163,7 +163,7 @@ def _wallet(brush: _Brush, reach: float, colour: np.ndarray, second: np.ndarray,
 
 
 def _chain(brush: _Brush, reach: float, colour: np.ndarray, second: np.ndarray, rng: np.random.Generator) -> None:
-    """A thin line hanging in a loop, with a pendant."""
+    """Draws a thin line that hangs in a loop, with a pendant."""
     flat, width = rng.uniform(0.5, 1.2), reach * rng.uniform(0.02, 0.06)
     points = [(sin(a), -0.6 + flat * (1 - cos(a)) / 2 * 1.2) for a in np.linspace(-0.75 * pi, 0.75 * pi, 30).tolist()]
     line = _at(brush, [(x, 0.6 - y) for x, y in points], rng.uniform(-0.5, 0.5), reach)

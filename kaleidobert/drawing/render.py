@@ -26,14 +26,14 @@ class Pen:
         self.draw, self.matrix = ImageDraw.Draw(image, "RGBA"), matrix
 
     def areas(self, areas: list[Points], colour: tuple[int, ...]) -> None:
-        """Fill several polygons of equally many points."""
+        """Fills several polygons of equally many points."""
         points = np.array(areas, np.float64) @ self.matrix[:, :2].T + self.matrix[:, 2]  # [areas, points, 2]
         for area in np.round(points).astype(int).reshape(len(areas), -1).tolist():
             self.draw.polygon(area, fill=colour)
 
 
 def material(design: Design, matrix: np.ndarray, pixels: int, rng: np.random.Generator) -> Image.Image | None:
-    """The material as a picture of pixels x pixels, or None where it is one colour. rng: the product's own generator."""
+    """Draws the cloth as a picture of pixels x pixels; None where it has one colour. rng: the product's own generator."""
     if design.pattern == "solid":
         return None
     image = Image.new("RGB", (pixels, pixels), design.main)
@@ -49,9 +49,9 @@ def _bars(start: float, period: float, width: float, across: bool) -> list[Point
 
 
 def _striped(pen: Pen, design: Design, rng: np.random.Generator) -> None:
-    start, size, share, turn = rng.random(4).tolist()
+    start, size, fraction, turn = rng.random(4).tolist()
     period = 0.13 + 0.16 * size
-    pen.areas(_bars(start, period, period * (0.3 + 0.25 * share), across=turn < 0.85), design.second)
+    pen.areas(_bars(start, period, period * (0.3 + 0.25 * fraction), across=turn < 0.85), design.second)
 
 
 def _pinstriped(pen: Pen, design: Design, rng: np.random.Generator) -> None:
@@ -72,9 +72,9 @@ def _checked(pen: Pen, design: Design, rng: np.random.Generator) -> None:
 
 
 def _dotted(pen: Pen, design: Design, rng: np.random.Generator) -> None:
-    start, size, share = rng.random(3).tolist()
+    start, size, fraction = rng.random(3).tolist()
     period = 0.15 + 0.1 * size
-    radius = period * (0.2 + 0.1 * share)
+    radius = period * (0.2 + 0.1 * fraction)
     dots = []
     for row, y in enumerate(np.arange(-1.3 + start * period, 1.3, period * 0.8).tolist()):
         dots += [ellipse(x, y, radius, radius, 10) for x in np.arange(-1.3 + (row % 2) * period / 2, 1.3, period).tolist()]
@@ -84,9 +84,9 @@ def _dotted(pen: Pen, design: Design, rng: np.random.Generator) -> None:
 def _floral(pen: Pen, design: Design, rng: np.random.Generator) -> None:
     period = 0.2 + 0.1 * rng.random()
     grid = [(x, y) for y in np.arange(-1.25, 1.25, period).tolist() for x in np.arange(-1.25, 1.25, period).tolist()]
-    lots = rng.random((len(grid), 3)).tolist()
+    draws = rng.random((len(grid), 3)).tolist()
     leaves, petals, hearts = [], [], []
-    for (x, y), (u, v, w) in zip(grid, lots, strict=True):
+    for (x, y), (u, v, w) in zip(grid, draws, strict=True):
         x, y, r = x + (u - 0.5) * period * 0.7, y + (v - 0.5) * period * 0.7, period * (0.15 + 0.08 * w)
         leaves.append(ellipse(x + 1.9 * r, y + 1.2 * r, r * 1.1, r * 0.5, 8))
         turn = (u + v) % 1
@@ -99,8 +99,8 @@ def _floral(pen: Pen, design: Design, rng: np.random.Generator) -> None:
 
 
 def _zigzag(pen: Pen, design: Design, rng: np.random.Generator) -> None:
-    start, size, share = rng.random(3).tolist()
-    period, step = 0.2 + 0.12 * size, 0.07 + 0.04 * share
+    start, size, fraction = rng.random(3).tolist()
+    period, step = 0.2 + 0.12 * size, 0.07 + 0.04 * fraction
     xs = np.arange(-REACH, REACH, step).tolist()
     top = [(x, (k % 2) * step) for k, x in enumerate(xs)]
     ring = top + [(x, y + period * 0.4) for x, y in reversed(top)]
@@ -115,8 +115,8 @@ def _colour_block(pen: Pen, design: Design, rng: np.random.Generator) -> None:
 
 
 def _camouflage(pen: Pen, design: Design, rng: np.random.Generator) -> None:
-    lots = rng.random((3, 46, 6)).tolist()
-    for tone, blobs in zip((dark(design.main, 0.35), light(design.main, 0.3), mix(design.main, COLOURS["brown"], 0.5)), lots,
+    draws = rng.random((3, 46, 6)).tolist()
+    for tone, blobs in zip((dark(design.main, 0.35), light(design.main, 0.3), mix(design.main, COLOURS["brown"], 0.5)), draws,
                            strict=True):
         areas = []
         for u, v, w, a, b, c in blobs:
@@ -132,10 +132,10 @@ def _gradient(pen: Pen, design: Design, rng: np.random.Generator) -> None:
     height = 2.2 / 40
     for k in range(40):
         y = -1.1 + k * height
-        share = min(1.0, max(0.0, (y - start) / 1.2))
+        fraction = min(1.0, max(0.0, (y - start) / 1.2))
         top = -REACH if k == 0 else y
         bottom = REACH if k == 39 else y + height * 1.2
-        pen.areas([[(-REACH, top), (REACH, top), (REACH, bottom), (-REACH, bottom)]], mix(design.main, design.second, share))
+        pen.areas([[(-REACH, top), (REACH, top), (REACH, bottom), (-REACH, bottom)]], mix(design.main, design.second, fraction))
 
 
 _PATTERNS = {"striped": _striped, "pinstriped": _pinstriped, "checked": _checked, "dotted": _dotted, "floral": _floral,
@@ -143,7 +143,7 @@ _PATTERNS = {"striped": _striped, "pinstriped": _pinstriped, "checked": _checked
 
 
 def thickness(matrix: np.ndarray) -> float:
-    """Pixels per unit of product coordinates, the mean of both axes."""
+    """Returns the pixels per unit of product coordinates, the mean of both axes."""
     return (hypot(matrix[0, 0], matrix[1, 0]) + hypot(matrix[0, 1], matrix[1, 1])) / 2
 
 
@@ -155,7 +155,7 @@ OVERSAMPLING = 3
 
 @cache
 def _sides(strength: float) -> Image.Image:
-    """How dark the columns of something round are, from edge to edge."""
+    """Returns the darkness of the columns of something round, from edge to edge."""
     across = np.clip(np.abs(np.linspace(-1, 1, 64)) * 1.5 - 0.5, 0, 1)
     return Image.fromarray((255 * strength * across * np.sqrt(across)).astype(np.uint8)[None].repeat(2, 0))
 
@@ -173,15 +173,15 @@ class Painter:
         self.hair = max(1, round(0.008 * self.scale + 0.3))  # the width of an outline
 
     def paint(self, shapes: list[Shape]) -> None:
-        """Paint all shapes, the first one deepest."""
+        """Paints all shapes, the first one at the back."""
         counts = np.cumsum([len(shape.points) for shape in shapes])[:-1]
         every = np.array([point for shape in shapes for point in shape.points], np.float64)
         every = np.round((every @ self.matrix[:, :2].T + self.matrix[:, 2]) * 4) / 4  # rounded: the same on every machine
         for shape, points in zip(shapes, np.split(every, counts), strict=True):
             flat = points.ravel().tolist()
-            if shape.kind == "fill":
+            if shape.type == "fill":
                 self._fill(shape, points, flat)
-            elif shape.kind == "shade":
+            elif shape.type == "shade":
                 tone = (0, 0, 0) if shape.strength > 0 else (255, 255, 255)
                 self.glaze.polygon(flat, fill=(*tone, round(255 * abs(shape.strength))))
             else:
@@ -214,7 +214,7 @@ class Painter:
 
 def paint(sketch: Sketch, matrix: np.ndarray, size: int, main: RGB,
           material: Callable[[np.ndarray, int], Image.Image | None]) -> tuple[np.ndarray, np.ndarray]:
-    """The product alone: colour float32[size, size, 3] on black, cover float32[size, size, 1] from 0 to 1.
+    """Paints the product alone: colour float32[size, size, 3] on black, cover float32[size, size, 1] from 0 to 1.
 
     matrix: [2, 3] from product coordinates to pixels of the finished picture. material(matrix, pixels) -> picture or None.
     """
@@ -228,7 +228,7 @@ def paint(sketch: Sketch, matrix: np.ndarray, size: int, main: RGB,
 
 
 def _light(mask: Image.Image, size: int) -> np.ndarray:
-    """Brightness float32[size, size] of something soft lit from the top left: its far edges are darker."""
+    """Returns the brightness float32[size, size] of something soft lit from the top left, whose far edges are darker."""
     radius = size * 0.04
     soft = np.asarray(mask.filter(ImageFilter.BoxBlur(radius)).filter(ImageFilter.BoxBlur(radius)), np.float32) / 255
     step = max(1, round(size * 0.02))
@@ -237,13 +237,12 @@ def _light(mask: Image.Image, size: int) -> np.ndarray:
     return np.clip(0.94 + 0.06 * soft + 0.16 * slope, 0.7, 1.08)
 
 
-def place(sketch: Sketch, size: int, fill: float, turn: float, offset: tuple[float, float], narrow: float = 1.0,
-          slant: float = 0.0,
-          mirror: bool = False) -> np.ndarray:
-    """The matrix [2, 3] that brings the sketch into the frame.
+def pose_matrix(sketch: Sketch, size: int, fill: float, turn: float, offset: tuple[float, float], narrow: float = 1.0,
+          slant: float = 0.0, mirror: bool = False) -> np.ndarray:
+    """Returns the matrix [2, 3] from the sketch to the frame.
 
-    fill: the share of the frame that its longer side takes. turn: radians. offset: -1 to 1 of the room left on each side.
-    narrow, slant: seen from an angle.
+    fill: fraction of the frame that the longer side takes. turn: radians. offset: -1 to 1 of the room left on each side.
+    narrow, slant: of a view from an angle.
     """
     cos, sin = np.cos(turn), np.sin(turn)
     pose = np.array([[cos, -sin], [sin, cos]]) @ np.array([[-narrow if mirror else narrow, slant], [slant * 0.3, 1.0]])
@@ -256,17 +255,17 @@ def place(sketch: Sketch, size: int, fill: float, turn: float, offset: tuple[flo
 
 
 def zoom(matrix: np.ndarray, focus: tuple[float, float], factor: float, size: int) -> np.ndarray:
-    """The matrix of a detail: ``factor`` times as large, with the pixel ``focus`` in the middle."""
+    """Returns the matrix of a detail: ``factor`` times as large, with the pixel ``focus`` in the middle."""
     closer = matrix * factor
     closer[:, 2] += size / 2 - factor * np.array(focus)
     return closer
 
 
 def visible(points: list[tuple[float, float]], matrix: np.ndarray, size: int) -> tuple[float, tuple[float, float, float, float]]:
-    """(the share of the part's box inside the frame, the box in pixels cut to the frame)."""
-    placed = [(x, y) for x, y in (np.array(points) @ matrix[:, :2].T + matrix[:, 2]).tolist()]
-    x1, y1, x2, y2 = bounds(placed)
-    inside = clip(placed, size)
+    """Returns (fraction of the part's box inside the frame, the box in pixels cut to the frame)."""
+    pixels = [(x, y) for x, y in (np.array(points) @ matrix[:, :2].T + matrix[:, 2]).tolist()]
+    x1, y1, x2, y2 = bounds(pixels)
+    inside = clip(pixels, size)
     if not inside:
         return 0.0, (0.0, 0.0, 0.0, 0.0)
     left, top, right, bottom = (min(max(round(v, 1), 0.0), float(size)) for v in bounds(inside))

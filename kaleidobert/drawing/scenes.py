@@ -27,7 +27,7 @@ from kaleidobert.drawing.backgrounds import CLUTTER, HELD_OUT, noise, shadow, st
 from kaleidobert.drawing.design import design, generator
 from kaleidobert.drawing.figures import Layer, person, small_goods
 from kaleidobert.drawing.garments import SKETCHES
-from kaleidobert.drawing.render import material, paint, place, zoom
+from kaleidobert.drawing.render import material, paint, pose_matrix, zoom
 
 # --- Scenes drawn in full, and the foregrounds of the training
 
@@ -85,8 +85,8 @@ def finish(layer: np.ndarray, behind: Image.Image, white: bool, size: int, rng: 
     """
     cover = Image.fromarray(np.ascontiguousarray(layer[:, :, 3]))
     if rng.random() < (0.4 if white else 0.8):
-        share = np.asarray(cover, np.float32)[:, :, None] / 255
-        lit = 1 - rng.uniform(0.1, 1) * (1 - shadow(share, rng) * _contact(share, rng))
+        fraction = np.asarray(cover, np.float32)[:, :, None] / 255
+        lit = 1 - rng.uniform(0.1, 1) * (1 - shadow(fraction, rng) * _contact(fraction, rng))
         behind = times(behind, Image.fromarray((255 * lit[:, :, 0] + 0.5).astype(np.uint8)))
     colour = Image.fromarray(np.ascontiguousarray(layer[:, :, :3]))
     image = ImageChops.add(colour, times(behind, ImageChops.invert(cover)))
@@ -94,9 +94,9 @@ def finish(layer: np.ndarray, behind: Image.Image, white: bool, size: int, rng: 
     return _camera(image, white, rng), mask
 
 
-def times(image: Image.Image, share: Image.Image) -> Image.Image:
-    """An RGB picture times a grey one, 255 = 1. Pillow takes a tenth of numpy's time for what the training does at every step."""
-    return ImageChops.multiply(image, Image.merge("RGB", (share, share, share)))
+def times(image: Image.Image, factor: Image.Image) -> Image.Image:
+    """Multiplies an RGB picture by a grey one, 255 = 1; Pillow takes a tenth of numpy's time."""
+    return ImageChops.multiply(image, Image.merge("RGB", (factor, factor, factor)))
 
 
 def _pixels(layer: Layer) -> np.ndarray:
@@ -109,12 +109,12 @@ def _foreground(seed: int, index: int, size: int, alone: bool, goods: bool, rng:
         return _photographed(small_goods(size, rng), rng)
     chance = rng.random()
     product = design(seed, index)
-    half = WORN.get(product.kind.category, "")
+    half = WORN.get(product.product_type.category, "")
     worn = bool(half) and chance < 0.45 and not alone
     pair = not half and chance < 0.2
     fill = rng.uniform(0.35, 0.85) if worn else rng.uniform(0.3, 0.52) if pair else rng.uniform(0.45, 0.98)
     sketch = SKETCHES[product.subcategory](product, bool(rng.random() < 0.3))
-    matrix = place(sketch, size, fill, rng.normal(0, 0.12 if half else 0.3), (rng.uniform(-0.5, 0.5), rng.uniform(-0.5, 0.5)),
+    matrix = pose_matrix(sketch, size, fill, rng.normal(0, 0.12 if half else 0.3), (rng.uniform(-0.5, 0.5), rng.uniform(-0.5, 0.5)),
                    narrow=rng.uniform(0.6, 1.25), slant=rng.normal(0, 0.06), mirror=bool(rng.random() < 0.5))
     if not pair and rng.random() < 0.08:
         matrix = zoom(matrix, tuple(rng.uniform(0.3, 0.7, 2) * size), rng.uniform(1.3, 2.2), size)
@@ -150,13 +150,13 @@ def _photographed(layer: Layer, rng: np.random.Generator) -> Layer:
         colour = colour + cover * (np.clip(noise(size, rng, 3, 3) - 1.2, 0, 1) * rng.uniform(20, 90))[:, :, None]
     if rng.random() < 0.5:  # outlines of a drawing are harder than those of a photograph
         radius = rng.uniform(0.4, 1.3) * size / 160
-        soft, edge = (ndimage.gaussian_filter(part, (radius, radius, 0)) for part in (colour, cover))
+        soft, edge = (ndimage.gaussian_filter(channels, (radius, radius, 0)) for channels in (colour, cover))
         colour = np.where(cover > 0, soft / np.maximum(edge, 0.2) * cover, 0)
     return np.clip(colour, 0, 255 * cover).astype(np.float32), cover
 
 
 def _contact(cover: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The shadow on the ground under the lowest part of the product: how much light is left, float32[size, size, 1]."""
+    """Returns the light left in the shadow on the ground under the product, float32[size, size, 1]."""
     size = cover.shape[0]
     rows = np.flatnonzero(cover.max((1, 2)) > 0.5)
     if not len(rows) or rng.random() < 0.5:
@@ -164,14 +164,14 @@ def _contact(cover: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     foot = rows[-1]
     columns = np.flatnonzero(cover[max(0, foot - size // 12):foot + 1, :, 0].max(0) > 0.5)
     middle, half = columns.mean(), max(2.0, 0.55 * (columns[-1] - columns[0]))
-    place = np.arange(size, dtype=np.float32)
-    across = np.exp(-(((place - middle) / half) ** 2))
-    down = np.exp(-(((place - foot) / (size * rng.uniform(0.015, 0.07))) ** 2))
+    position = np.arange(size, dtype=np.float32)
+    across = np.exp(-(((position - middle) / half) ** 2))
+    down = np.exp(-(((position - foot) / (size * rng.uniform(0.015, 0.07))) ** 2))
     return 1 - np.float32(rng.uniform(0.1, 0.7)) * (down[:, None] * across)[:, :, None]
 
 
 def _window(image: Image.Image, size: int, rng: np.random.Generator) -> tuple[Image.Image, np.ndarray]:
-    """The frame: the whole picture and its cover, or a window of them that cuts the product; any window becomes square."""
+    """Cuts the frame: the whole picture and its cover, or a window that cuts the product; any window becomes square."""
     large = image.width
     x, y, width, height = 0, 0, large, large
     if rng.random() < 0.4:
@@ -184,7 +184,7 @@ def _window(image: Image.Image, size: int, rng: np.random.Generator) -> tuple[Im
 
 
 def _camera(image: Image.Image, white: bool, rng: np.random.Generator) -> np.ndarray:
-    """Exposure, grain, blur and JPEG: uint8[h, w, 3]."""
+    """Adds exposure, grain, blur and JPEG: uint8[h, w, 3]."""
     if not white:
         curve = 255 * (np.arange(256) / 255) ** rng.uniform(0.7, 1.5)
         image = image.point(np.clip(np.outer(rng.uniform(0.8, 1.1, 3), curve) + 0.5, 0, 255).astype(int).ravel().tolist())
@@ -259,7 +259,7 @@ def _recoloured(layer: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _tinted(image: Image.Image, lift: float, rng: np.random.Generator) -> Image.Image:
-    """Channels swapped, paler or stronger, brighter or darker; lift: largest change of all colours."""
+    """Swaps channels and changes saturation and brightness; lift: largest change of all colours."""
     swapped = np.eye(3)[rng.permutation(3) if rng.random() < 0.6 else [0, 1, 2]]
     vivid = rng.uniform(0.3, 1.3)
     matrix = (vivid * swapped + (1 - vivid) / 3) * rng.uniform(0.75, 1.2, (3, 1))
@@ -267,7 +267,7 @@ def _tinted(image: Image.Image, lift: float, rng: np.random.Generator) -> Image.
 
 
 def _mixture(foregrounds: Pictures, behind: Pictures, rng: np.random.Generator) -> Image.Image:
-    """One or two drawn backgrounds, with or without other products cut by the frame, sharp or not."""
+    """Mixes one or two drawn backgrounds, with or without other products cut by the frame, sharp or not."""
     image = _piece(behind, rng)
     if rng.random() < 0.4:
         image = Image.composite(_piece(behind, rng), image, _transition(behind, image.width, rng))
@@ -279,7 +279,7 @@ def _mixture(foregrounds: Pictures, behind: Pictures, rng: np.random.Generator) 
 
 
 def _piece(behind: Pictures, rng: np.random.Generator) -> Image.Image:
-    """A window of a drawn background in any of the eight positions, recoloured or not."""
+    """Cuts a window of a drawn background in any of the eight orientations, recoloured or not."""
     image = Image.fromarray(behind[int(rng.integers(len(behind)))])
     size = image.width
     if rng.random() < 0.6:
@@ -293,7 +293,7 @@ def _piece(behind: Pictures, rng: np.random.Generator) -> Image.Image:
 
 
 def _transition(behind: Pictures, size: int, rng: np.random.Generator) -> Image.Image:
-    """Where one background gives way to another, as grey levels: beyond a line, or where a third one is light."""
+    """Returns the mask of a transition between two backgrounds: beyond a line, or where a third one is light."""
     highest = rng.uniform(100, 255)
     if rng.random() < 0.4:
         angle, position = rng.uniform(0, 2 * np.pi), np.linspace(-0.5, 0.5, size, dtype=np.float32)
@@ -305,7 +305,7 @@ def _transition(behind: Pictures, size: int, rng: np.random.Generator) -> Image.
 
 
 def _beside(foregrounds: Pictures, image: Image.Image, rng: np.random.Generator) -> Image.Image:
-    """Other products, smaller, turned, and cut by the frame."""
+    """Adds other products, smaller, turned, and cut by the frame."""
     size = image.width
     for _ in range(int(rng.integers(1, 4))):
         layer = _recoloured(foregrounds[int(rng.integers(len(foregrounds)))], rng)

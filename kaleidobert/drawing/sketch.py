@@ -18,7 +18,7 @@ _STEPS = tuple(((1 - t / 10) ** 2, 2 * (t / 10) * (1 - t / 10), (t / 10) ** 2) f
 
 
 def path(*nodes: tuple[float, ...]) -> Points:
-    """Points through nodes (x, y) or (x, y, bulge); y grows downwards.
+    """Returns points through nodes (x, y) or (x, y, bulge); y grows downwards.
 
     bulge: height of the arc that leads to the node, relative to its chord; positive lies left of the direction of travel,
     which is outside for a clockwise outline.
@@ -36,12 +36,12 @@ def path(*nodes: tuple[float, ...]) -> Points:
 
 
 def flip(points: Points) -> Points:
-    """The mirror image across the vertical axis, still clockwise."""
+    """Mirrors an outline across the vertical axis; it stays clockwise."""
     return [(-x, y) for x, y in reversed(points)]
 
 
 def mirrored(*nodes: tuple[float, ...]) -> Points:
-    """A symmetric outline from its right half, given clockwise from the top centre to the bottom centre."""
+    """Returns a symmetric outline from its right half, given clockwise from the top centre to the bottom centre."""
     half = path(*nodes)
     return half + flip(half)
 
@@ -55,18 +55,18 @@ def lerp(a: Point, b: Point, t: float) -> Point:
 
 
 def ellipse(x: float, y: float, rx: float, ry: float, steps: int = 20, start: float = 0.0, end: float = 1.0) -> Points:
-    """Part of an ellipse, from ``start`` to ``end`` turns, clockwise from the right."""
+    """Returns an arc of an ellipse, from ``start`` to ``end`` turns, clockwise from the right."""
     turns = [2 * pi * (start + (end - start) * k / steps) for k in range(steps + (end - start < 1))]
     return [(x + rx * cos(a), y + ry * sin(a)) for a in turns]
 
 
 def box(x: float, y: float, width: float, height: float) -> Points:
-    """A rectangle from its top centre."""
+    """Returns a rectangle from its top centre."""
     return [(x - width / 2, y), (x + width / 2, y), (x + width / 2, y + height), (x - width / 2, y + height)]
 
 
 def band(points: Points, width: float) -> Points:
-    """The outline of a line of the given width."""
+    """Returns the outline of a line of the given width."""
     left, right = [], []
     for k, (x, y) in enumerate(points):
         (xa, ya), (xb, yb) = points[max(k - 1, 0)], points[min(k + 1, len(points) - 1)]
@@ -78,7 +78,7 @@ def band(points: Points, width: float) -> Points:
 
 
 def star(x: float, y: float, radius: float, spikes: int = 5, inner: float = 0.45) -> Points:
-    """A star that points upwards."""
+    """Returns a star that points upwards."""
     points = []
     for k in range(2 * spikes):
         r, a = radius * (inner if k % 2 else 1.0), pi * k / spikes - pi / 2
@@ -87,7 +87,7 @@ def star(x: float, y: float, radius: float, spikes: int = 5, inner: float = 0.45
 
 
 def clip(points: Points, size: float) -> Points:
-    """The part of a polygon inside the square from (0, 0) to (size, size), cut along one side after the other; may be empty."""
+    """Cuts a polygon to the square from (0, 0) to (size, size), one side after the other; the result may be empty."""
     for axis, limit, sign in ((0, 0.0, 1), (0, size, -1), (1, 0.0, 1), (1, size, -1)):
         kept: Points = []
         for a, b in zip(points, points[1:] + points[:1], strict=True):
@@ -101,7 +101,7 @@ def clip(points: Points, size: float) -> Points:
 
 
 def bounds(points: Points) -> tuple[float, float, float, float]:
-    """(x1, y1, x2, y2) of the points."""
+    """Returns (x1, y1, x2, y2) of the points."""
     xs, ys = [p[0] for p in points], [p[1] for p in points]
     return min(xs), min(ys), max(xs), max(ys)
 
@@ -109,18 +109,18 @@ def bounds(points: Points) -> tuple[float, float, float, float]:
 # --- Sketches
 
 
-CLOTH = None  # the paint of what is made of the product's own, possibly patterned, material
+CLOTH = None  # the paint of shapes made of the product's own cloth, which may be patterned
 
 
 @dataclass(frozen=True)
 class Shape:
-    """kind: fill, seam (a thin line in the outline colour of the cloth) or shade (a see-through area).
+    """A shape. type: fill, seam (a thin line in the outline colour of the cloth) or shade (a see-through area).
 
     paint: a colour, or CLOTH. width: of a seam. strength: of a shade, -1 (white) to 1 (black); of a fill, how much its sides
     darken, as on something round.
     """
 
-    kind: str
+    type: str
     points: Points
     paint: RGB | None = CLOTH
     width: float = 0.0
@@ -136,23 +136,23 @@ class Sketch:
     parts: list[tuple[str, Points]] = field(default_factory=list)
 
     def fill(self, points: Points, paint: RGB | None = CLOTH, part: str = "", volume: float = 0.0, edge: bool = True) -> None:
-        """A closed area with an outline; part: the key under which wording may speak of it."""
+        """Adds a closed area with an outline; part: its key in descriptions."""
         self.shapes.append(Shape("fill", points, paint, strength=volume, edge=edge))
         self.part(part, points)
 
     def line(self, points: Points, paint: RGB | None = CLOTH, width: float = 0.02, part: str = "") -> None:
-        """A long narrow thing: a strap, a lace, a cord."""
+        """Adds a long narrow thing: a strap, a lace, a cord."""
         self.fill(band(points, width), paint, part)
 
     def seam(self, points: Points, width: float = 0.012, paint: RGB | None = CLOTH) -> None:
-        """A thin line on the product: a seam, a fold, a stitch; a colour may be given for contrast stitching."""
+        """Adds a thin line on the product: a seam, a fold, a stitch; paint: the colour of contrast stitching."""
         self.shapes.append(Shape("seam", points, paint, width))
 
     def shade(self, points: Points, strength: float) -> None:
         self.shapes.append(Shape("shade", points, strength=strength))
 
     def part(self, key: str, points: Points) -> None:
-        """Note where a part lies without drawing; two points are opposite corners; an empty key is no part."""
+        """Notes the outline of a part without drawing it; two points are opposite corners; an empty key is no part."""
         if len(points) == 2:
             (x1, y1), (x2, y2) = points
             points = [(x1, y1), (x2, y1), (x2, y2), (x1, y2)]
@@ -160,7 +160,7 @@ class Sketch:
             self.parts.append((key, points))
 
     def beside(self, dx: float, dy: float) -> None:
-        """Draw everything so far once more, behind and moved: the other shoe of the pair (its parts are not described)."""
-        moved = [Shape(s.kind, [(x + dx, y + dy) for x, y in s.points], s.paint, s.width, s.strength, s.edge)
+        """Repeats all shapes so far, behind and shifted: the other shoe of the pair, whose parts are not described."""
+        moved = [Shape(s.type, [(x + dx, y + dy) for x, y in s.points], s.paint, s.width, s.strength, s.edge)
                  for s in self.shapes]
         self.shapes = moved + self.shapes

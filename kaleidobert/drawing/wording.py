@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from kaleidobert.drawing.design import ACCENTED, WORDING, Design, generator
 
-# --- What a shop says about each feature; the word in braces names the drawn part
+# --- Phrases of a shop for each feature; the word in braces names the drawn part
 
 OPENERS: dict[str, dict[str, tuple[str, ...]]] = {
     "sleeve": {"short": ("short {sleeve} ~", "~ with short {sleeves}"), "long": ("long {sleeve} ~", "~ with long {sleeves}"),
@@ -148,46 +148,44 @@ PATTERNS: dict[str, tuple[str, tuple[str, ...]]] = {  # adjective, sentences ("%
 SHOWN_AS = {("closure", "laces"): "laces", ("closure", "velcro"): "straps", ("closure", "zip"): "zip",
             ("closure", "panels"): "panels",
             ("vamp", "penny"): "strap", ("vamp", "tassel"): "tassel", ("vamp", "horsebit"): "horsebit"}
-KEPT = 0.88  # a feature is mentioned with this probability ...
-PLAIN = {("hem", "straight"): 0.35, ("toe", "round"): 0.5, ("eyelets", "crown"): 0.4, ("button", "top"): 0.5,
-         ("waistband", "loops"): 0.5,
-         ("waistband", "flat"): 0.6, ("heel", "stacked"): 0.5, ("crown",
-                                                                "round"): 0.5, ("handle", "top"): 0.6, ("fit", "straight"): 0.4,
-         ("top", "low"): 0.3}  # ... and what goes without saying with a smaller one
+MENTIONED = 0.88  # probability with which a feature is mentioned
+SELDOM_MENTIONED = {("hem", "straight"): 0.35, ("toe", "round"): 0.5, ("eyelets", "crown"): 0.4, ("button", "top"): 0.5,
+                    ("waistband", "loops"): 0.5, ("waistband", "flat"): 0.6, ("heel", "stacked"): 0.5, ("crown", "round"): 0.5,
+                    ("handle", "top"): 0.6, ("fit", "straight"): 0.4, ("top", "low"): 0.3}  # choices that are taken for granted
 
 
 def describe(design: Design, seed: int, index: int) -> tuple[str, dict[str, str]]:
-    """(the text, {key of a drawn part: the word of the text that names it}); every such word occurs in the text."""
-    lots = iter(generator(seed, index, WORDING).random(96).tolist())
+    """Returns (the text, {key of a drawn part: the word of the text that names it}); every such word occurs in the text."""
+    draws = iter(generator(seed, index, WORDING).random(96).tolist())
     words: dict[str, str] = {}
-    said: set[str] = set()
-    opening = _opening(design, lots, words, said)
+    mentioned: set[str] = set()
+    opening = _opening(design, draws, words, mentioned)
     sentences = []
     for key, choice in design.features.items():
-        keep, which, accent = next(lots), next(lots), next(lots)
-        if key not in said and keep < PLAIN.get((key, choice), KEPT):
+        keep, which, accent = next(draws), next(draws), next(draws)
+        if key not in mentioned and keep < SELDOM_MENTIONED.get((key, choice), MENTIONED):
             sentences.append(_feature(design, key, choice, which, accent, words))
-    pattern, where = next(lots), next(lots)
-    if design.pattern != "solid" and "pattern" not in said:
+    pattern, where = next(draws), next(draws)
+    if design.pattern != "solid" and "pattern" not in mentioned:
         phrase = _choose(PATTERNS[design.pattern][1], pattern).replace("%", design.accent)
         sentences.insert(int(where * (len(sentences) + 1)), phrase)
-    _vary(sentences, lots)
+    _vary(sentences, draws)
     return " ".join(sentence[0].upper() + sentence[1:] + "." for sentence in [opening, *sentences]), words
 
 
-def _opening(design: Design, lots: Iterator[float], words: dict[str, str], said: set[str]) -> str:
-    """Noun, colour and at most two qualities, in one of several orders."""
-    nouns = design.kind.nouns
-    lot = next(lots)
-    noun = nouns[0] if lot < 0.68 or len(nouns) == 1 else nouns[1 + int((lot - 0.68) / 0.32 * (len(nouns) - 1))]
+def _opening(design: Design, draws: Iterator[float], words: dict[str, str], mentioned: set[str]) -> str:
+    """Makes the opening of noun, colour and at most two qualities, in one of several orders."""
+    nouns = design.product_type.nouns
+    number = next(draws)
+    noun = nouns[0] if number < 0.68 or len(nouns) == 1 else nouns[1 + int((number - 0.68) / 0.32 * (len(nouns) - 1))]
     before, after = [], ""
     openers = [key for key in design.features if _table(OPENERS, key, design.features[key])]
-    use, which, form, adjective, two = (next(lots) for _ in range(5))
+    use, which, form, adjective, two = (next(draws) for _ in range(5))
     if openers and use < 0.72:
         key = openers[int(use / 0.72 * len(openers))]
         phrase = _choose(_table(OPENERS, key, design.features[key]), which)
         if not (phrase.startswith("hooded") and "hooded" in noun):
-            said |= {key} if key != "print" or "{" in phrase else set()
+            mentioned |= {key} if key != "print" or "{" in phrase else set()
             phrase = _name(phrase.replace("*", design.features[key]), key, design, words)
             if phrase.startswith("~"):
                 after = phrase[1:]
@@ -195,9 +193,9 @@ def _opening(design: Design, lots: Iterator[float], words: dict[str, str], said:
                 before.append(phrase[:-2])
     if design.pattern != "solid" and adjective < 0.5:
         before.append(PATTERNS[design.pattern][0])
-        said.add("pattern")
+        mentioned.add("pattern")
     colour = design.colour
-    if "pattern" in said and design.pattern not in ("pinstriped", "camouflage") and two < 0.6:
+    if "pattern" in mentioned and design.pattern not in ("pinstriped", "camouflage") and two < 0.6:
         colour += f" and {design.accent}"
     start = " ".join(before)
     if form < 0.5:
@@ -216,18 +214,18 @@ def _feature(design: Design, key: str, choice: str, which: float, accent: float,
 
 
 def _name(phrase: str, key: str, design: Design, words: dict[str, str]) -> str:
-    """Take the braces away and remember the word between them."""
-    found = re.search(r"{(\w+)}", phrase)
-    if found:
-        words[SHOWN_AS.get((key, design.features[key]), key)] = found[1]
+    """Removes the braces and notes the word between them."""
+    match = re.search(r"{(\w+)}", phrase)
+    if match:
+        words[SHOWN_AS.get((key, design.features[key]), key)] = match[1]
     return phrase.replace("{", "").replace("}", "")
 
 
-def _vary(sentences: list[str], lots: Iterator[float]) -> None:
-    """Now and then two neighbours change places, or two short ones become one."""
-    swap, join, place, other = (next(lots) for _ in range(4))
+def _vary(sentences: list[str], draws: Iterator[float]) -> None:
+    """Swaps two neighbours, or joins two short sentences, now and then."""
+    swap, join, first, other = (next(draws) for _ in range(4))
     if len(sentences) > 1 and swap < 0.5:
-        k = int(place * (len(sentences) - 1))
+        k = int(first * (len(sentences) - 1))
         sentences[k], sentences[k + 1] = sentences[k + 1], sentences[k]
     if len(sentences) > 2 and join < 0.3:
         k = int(other * (len(sentences) - 1))
@@ -235,8 +233,8 @@ def _vary(sentences: list[str], lots: Iterator[float]) -> None:
             sentences[k:k + 2] = [f"{sentences[k]} and {sentences[k + 1]}"]
 
 
-def _choose(phrases: tuple[str, ...], lot: float) -> str:
-    return phrases[int(lot * len(phrases))]
+def _choose(phrases: tuple[str, ...], number: float) -> str:
+    return phrases[int(number * len(phrases))]
 
 
 def _table(table: dict[str, dict[str, tuple[str, ...]]], key: str, choice: str) -> tuple[str, ...]:

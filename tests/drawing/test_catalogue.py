@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from kaleidobert.drawing.catalogue import VIEWS, draw, layout, write_catalogue
-from kaleidobert.drawing.design import COLOURS, KINDS, design, subcategory
+from kaleidobert.drawing.design import COLOURS, PRODUCT_TYPES, design, subcategory
 from kaleidobert.drawing.garments import SKETCHES
 from kaleidobert.drawing.wording import describe
 from kaleidobert.errors import UserError
@@ -36,10 +36,10 @@ def content(folder) -> dict[str, bytes]:
 
 
 def test_enough_kinds_and_each_in_three_hundred_products():
-    assert len({kind.category for kind in KINDS.values()}) >= 6 and len(KINDS) >= 18 and len(COLOURS) >= 14
-    assert set(KINDS) == set(SKETCHES)
+    assert len({kind.category for kind in PRODUCT_TYPES.values()}) >= 6 and len(PRODUCT_TYPES) >= 18 and len(COLOURS) >= 14
+    assert set(PRODUCT_TYPES) == set(SKETCHES)
     for seed in range(5):
-        counts = {name: 0 for name in KINDS}
+        counts = {name: 0 for name in PRODUCT_TYPES}
         for index in range(300):
             counts[subcategory(seed, index)] += 1
         assert min(counts.values()) >= 2
@@ -47,13 +47,13 @@ def test_enough_kinds_and_each_in_three_hundred_products():
 
 
 @pytest.mark.parametrize("view", range(len(VIEWS)))
-@pytest.mark.parametrize("name", sorted(KINDS))
+@pytest.mark.parametrize("name", sorted(PRODUCT_TYPES))
 def test_every_kind_is_drawn_truthfully(name, view):
     index = EACH[name]
     drawing = draw(0, index, view, SIZE, clutter=0.0)
     assert drawing.image.shape == (SIZE, SIZE, 3) and drawing.image.dtype == np.uint8
     assert drawing.mask.shape == (SIZE, SIZE) and drawing.mask.dtype == bool
-    assert drawing.labels == {"category": KINDS[name].category, "subcategory": name}
+    assert drawing.labels == {"category": PRODUCT_TYPES[name].category, "subcategory": name}
     assert 0.04 < drawing.mask.mean() < 1
     # on white, whatever is clearly not white is the product; its edge pixels may be mixed
     coloured = (drawing.image < 160).any(2)
@@ -128,7 +128,7 @@ def test_solid_products_have_the_colour_that_they_are_named_after():
     right = total = 0
     for index in range(260):
         product = design(7, index)
-        if product.pattern == "solid" and not product.contrast and product.kind.category != "SHOES":  # soles differ
+        if product.pattern == "solid" and not product.contrast and product.product_type.category != "SHOES":  # soles differ
             drawing = draw(7, index, 0, 48, clutter=0.0)
             mean = drawing.image[drawing.mask].astype(float).mean(0)
             total += 1

@@ -10,12 +10,12 @@ from kaleidobert.drawing.sketch import Points, Sketch, box, ellipse, mirrored, p
 
 
 def _leather(design: Design, key: str) -> RGB:
-    """The colour of straps and trim."""
+    """Returns the colour of straps and trim."""
     return design.trim(key, deep(design.main, 0.32))
 
 
 def _stitches(sketch: Sketch, points: Points) -> None:
-    """A dashed seam along a line."""
+    """Draws a dashed seam along a line."""
     for start, end in list(pairwise(points))[::2]:
         sketch.seam([start, end], 0.01)
 
@@ -163,7 +163,7 @@ def shoulder_bag(design: Design, back: bool) -> Sketch:
 
 
 def cap(design: Design, back: bool) -> Sketch:
-    """Seen from the front left: the brim points to the left."""
+    """Draws a cap from the front left: the brim points to the left."""
     tall, reach = design.dial("length", 0.62, 0.78), design.dial("width", 1.15, 1.35)
     brim = design.trim("brim")
     sketch = Sketch()
@@ -217,7 +217,7 @@ def beanie(design: Design, back: bool) -> Sketch:
 
 
 def hat(design: Design, back: bool) -> Sketch:
-    """Brim seen slightly from above."""
+    """Draws a hat whose brim is seen slightly from above."""
     reach = design.dial("width", 1.1, 1.25) if design.has("brim", "wide") else design.dial("width", 0.78, 0.9)
     half, tall, low = 0.5, design.dial("length", 0.58, 0.75), 0.25
     depth = 0.24 if design.has("brim", "wide") else 0.15

@@ -31,7 +31,7 @@ class Legs:
                         (self.ankle[1], self.bottom), (self.knee[1], middle), (0.0, self.crotch, 0.06))
 
     def cuff(self, side: int, height: float) -> Points:
-        """The last piece of one leg."""
+        """Returns the lower end of one leg."""
         low, y = self.bottom, self.bottom - height
         return [(side * (self.ankle[0] + 0.012), y), (side * (self.ankle[0] + 0.012), low), (side * (self.ankle[1] - 0.012), low),
                 (side * (self.ankle[1] - 0.012), y)]
@@ -179,14 +179,14 @@ def _stripe(sketch: Sketch, design: Design, legs: Legs) -> None:
 
 
 def _skirt(top: float, waist: float, hip: float, hem: float, bottom: float) -> Points:
-    """A skirt from its waist, clockwise; hip: half-width a third of the way down."""
+    """Returns a skirt from its waist, clockwise; hip: half-width a third of the way down."""
     y = top + (bottom - top) * 0.35
     drop = 0.05 + 0.08 * max(0.0, hem - 0.5)
     return mirrored((0, top), (waist, top), (hip, y, 0.05), (hem, bottom, -0.02), (0, bottom + drop * 0.6, drop))
 
 
 def _folds(sketch: Sketch, top: float, waist: float, hem: float, bottom: float, count: int = 3) -> None:
-    """Folds that fan out from the waist."""
+    """Draws folds that fan out from the waist."""
     for k in range(count):
         for side in (1, -1):
             t = (k + 0.6) / count
@@ -196,7 +196,7 @@ def _folds(sketch: Sketch, top: float, waist: float, hem: float, bottom: float, 
 
 
 def _ruffle(sketch: Sketch, y: float, half: float, height: float, flare: float, part: str = "hem") -> None:
-    """A gathered flounce with a wavy edge."""
+    """Draws a gathered flounce with a wavy edge."""
     waves, top = 7, path((-half, y), (half, y))
     edge = [(half + flare, y + height)]
     for k in range(waves):
@@ -209,7 +209,7 @@ def _ruffle(sketch: Sketch, y: float, half: float, height: float, flare: float, 
 
 
 def _cut(sketch: Sketch, x: float, bottom: float, height: float, key: str = "slit") -> None:
-    """A slit: a dark wedge that opens towards the hem."""
+    """Draws a slit: a dark wedge that opens towards the hem."""
     sketch.fill(path((x, bottom - height), (x + 0.075, bottom + 0.02, 0.05), (x - 0.03, bottom + 0.03)), (226, 188, 162), key)
 
 

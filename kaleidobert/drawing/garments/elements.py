@@ -33,7 +33,7 @@ class Torso:
     square: bool = False
 
     def outline(self) -> Points:
-        """The body, clockwise, without sleeves."""
+        """Returns the body, clockwise, without sleeves."""
         return mirrored(*self.half())
 
     def half(self) -> list[tuple[float, ...]]:
@@ -44,7 +44,7 @@ class Torso:
                 (0, self.bottom + self.curve, self.curve)]
 
     def side(self, y: float) -> float:
-        """The half-width at a height below the underarm."""
+        """Returns the half-width at a height below the underarm."""
         middle = (self.underarm + self.bottom) / 2
         if y < middle:
             return self.chest + (self.waist - self.chest) * max(0.0, (y - self.underarm) / (middle - self.underarm))
@@ -52,7 +52,7 @@ class Torso:
 
 
 class Neckline(TypedDict):
-    """The Torso arguments that a collar decides."""
+    """The Torso arguments that a collar determines."""
 
     neck: float
     depth: float
@@ -61,14 +61,14 @@ class Neckline(TypedDict):
 
 
 def neckline(design: Design) -> Neckline:
-    """The Torso arguments of a design's collar."""
+    """Returns the Torso arguments of a design's collar."""
     depth, bulge = NECKS.get(design.features.get("collar", "crew"), NECKS["crew"])
     deep = depth * design.dial("neck", 0.85, 1.15)
     return {"neck": design.dial("neck", 0.17, 0.22), "depth": deep, "bulge": bulge, "square": design.has("collar", "square")}
 
 
 def inside(sketch: Sketch, design: Design, torso: Torso, back: bool) -> None:
-    """What is seen of the inner back through the neck; drawn first."""
+    """Draws the inner back that shows through the neck; called first."""
     if not back:
         sketch.fill(mirrored((0, TOP + 0.03), (torso.neck, TOP, -0.1), (torso.neck + 0.07, TOP + torso.depth),
                              (0, TOP + torso.depth + 0.04)),
@@ -76,13 +76,13 @@ def inside(sketch: Sketch, design: Design, torso: Torso, back: bool) -> None:
 
 
 def behind(torso: Torso) -> Torso:
-    """The same garment from behind: the neck is cut high and round."""
+    """Returns the same garment from behind: the neck is cut high and round."""
     return Torso(torso.neck, 0.045, -0.16, torso.shoulder, torso.slope, torso.underarm, torso.chest, torso.waist, torso.hem,
                  torso.bottom, torso.curve)
 
 
 def sleeves(sketch: Sketch, design: Design, torso: Torso, width: float = 0.13, paint: RGB | None = CLOTH) -> None:
-    """Both sleeves with their cuffs; drawn before the body. width: at the wrist."""
+    """Draws both sleeves with their cuffs, before the body. width: at the wrist."""
     choice = design.features.get("sleeve", "sleeveless")
     if choice == "sleeveless":
         return
@@ -93,7 +93,7 @@ def sleeves(sketch: Sketch, design: Design, torso: Torso, width: float = 0.13, p
         upper, lower = _arm(torso, length, angle, width, puff=choice == "puff")
         arm = [(side * x, y) for x, y in upper + lower]
         sketch.fill(arm, paint, volume=0.3)
-        sketch.part("sleeve", [(side * x, y) for x, y in upper[1:] + lower[:-1]])  # without what the body hides
+        sketch.part("sleeve", [(side * x, y) for x, y in upper[1:] + lower[:-1]])  # without the points that the body hides
         if choice == "long":  # folds at the elbow
             outer, inner = lerp(upper[1], upper[-1], 0.56), lerp(lower[-2], lower[0], 0.5)
             for t, drop in ((0.55, 0.04), (0.35, -0.03)):
@@ -103,7 +103,7 @@ def sleeves(sketch: Sketch, design: Design, torso: Torso, width: float = 0.13, p
 
 
 def _arm(torso: Torso, length: float, angle: float, width: float, puff: bool) -> tuple[Points, Points]:
-    """(the outer edge from the shoulder down, the inner edge from the cuff up)."""
+    """Returns (the outer edge from the shoulder down, the inner edge from the cuff up)."""
     tip, pit = (torso.shoulder, TOP + torso.slope), (torso.chest - 0.02, torso.underarm)
     end = (tip[0] + length * sin(angle), tip[1] + length * cos(angle))
     inner = (end[0] - width * cos(angle), end[1] + width * sin(angle))
@@ -131,7 +131,7 @@ def _cuff(sketch: Sketch, design: Design, upper: Points, lower: Points, side: in
 
 
 def body(sketch: Sketch, design: Design, torso: Torso, paint: RGB | None = CLOTH) -> None:
-    """The body with soft folds."""
+    """Draws the body with soft folds."""
     sketch.fill(torso.outline(), paint, volume=0.24)
     lean = design.dial("curve", -0.1, 0.1)
     for x, y, reach in ((torso.chest * 0.9, torso.underarm + 0.03, 0.55), (-torso.chest * 0.9, torso.underarm + 0.06, 0.5)):
@@ -140,7 +140,7 @@ def body(sketch: Sketch, design: Design, torso: Torso, paint: RGB | None = CLOTH
 
 
 def hem(sketch: Sketch, design: Design, torso: Torso, height: float = 0.1) -> None:
-    """The lower border, as far as the design has one; ribs on knitwear, a stitched line otherwise."""
+    """Draws the lower border: ribs on knitwear, a stitched line otherwise."""
     y, half = torso.bottom, torso.side(torso.bottom - height)
     if design.has("hem", "ribbed"):
         ring = path((-half, y - height), (half, y - height), (torso.hem * 0.96, y), (-torso.hem * 0.96, y))
@@ -164,7 +164,7 @@ def hem(sketch: Sketch, design: Design, torso: Torso, height: float = 0.1) -> No
 
 
 def collar(sketch: Sketch, design: Design, torso: Torso, back: bool) -> None:
-    """Draw the collar that the design has; drawn after the body."""
+    """Draws the collar of the design, after the body."""
     choice = design.features.get("collar", "none")
     if back and choice in _FROM_BEHIND:
         _FROM_BEHIND[choice](sketch, design, torso)
@@ -175,7 +175,7 @@ def collar(sketch: Sketch, design: Design, torso: Torso, back: bool) -> None:
 
 
 def _rib(sketch: Sketch, design: Design, torso: Torso, width: float = 0.06) -> None:
-    """A band that follows the neckline, whatever its shape."""
+    """Draws a band that follows the neckline, whatever its shape."""
     n, d, b = torso.neck, torso.depth, torso.bulge
     corner = [(n * 0.85, TOP + d)] if torso.square else []
     outer = [(n * 0.85 + width * 0.8, TOP + d + width)] if torso.square else []
@@ -251,14 +251,14 @@ def _funnel(sketch: Sketch, design: Design, torso: Torso) -> None:
 
 
 def _behind(sketch: Sketch, design: Design, torso: Torso) -> None:
-    """Any turned-down collar from behind: a crescent over the neck."""
+    """Draws any turned-down collar from behind: a crescent over the neck."""
     n = torso.neck
     sketch.fill(mirrored((0, TOP - 0.06), (n * 0.85, TOP - 0.05, 0.06), (n + 0.06, TOP + 0.05, 0.1), (0, TOP + 0.1, 0.05)),
                 design.trim("collar"), "collar")
 
 
 def raised_hood(sketch: Sketch, design: Design, torso: Torso) -> None:
-    """A hood standing up behind a high collar; drawn before the body."""
+    """Draws a hood that stands up behind a high collar, before the body."""
     n, paint = torso.neck, design.trim("hood")
     sketch.fill(mirrored((0, TOP - 0.42), (n + 0.17, TOP - 0.1, 0.3), (n + 0.12, TOP + 0.1, 0.08), (0, TOP + 0.1)), paint, "hood",
                 volume=0.3)
@@ -267,7 +267,7 @@ def raised_hood(sketch: Sketch, design: Design, torso: Torso) -> None:
 
 
 def hood(sketch: Sketch, design: Design, torso: Torso, back: bool) -> None:
-    """A hood lying behind the neck or, from behind, on the back."""
+    """Draws a hood behind the neck or, from behind, on the back."""
     n, paint = torso.neck, design.trim("hood")
     if back:
         sketch.fill(mirrored((0, TOP - 0.14), (n + 0.06, TOP - 0.04, 0.2), (n + 0.04, TOP + 0.2, 0.12), (0, TOP + 0.44, 0.14)),
@@ -298,7 +298,7 @@ GOLD = (212, 176, 92)
 
 
 def patch_pocket(sketch: Sketch, design: Design, x: float, y: float, width: float, height: float, key: str = "pocket") -> None:
-    """A pocket sewn on; (x, y) is the middle of its opening."""
+    """Draws a pocket sewn on; (x, y) is the middle of its opening."""
     paint = design.trim(key)
     half = width / 2
     sketch.fill(path((x - half, y), (x + half, y), (x + half, y + height * 0.8), (x, y + height, 0.08),
@@ -308,7 +308,7 @@ def patch_pocket(sketch: Sketch, design: Design, x: float, y: float, width: floa
 
 def flap_pocket(sketch: Sketch, design: Design, x: float, y: float, width: float, height: float = 0.085,
                 key: str = "pocket") -> None:
-    """A pocket of which only the flap shows."""
+    """Draws a pocket of which only the flap shows."""
     paint = design.ink(key)
     sketch.fill(path((x - width / 2, y), (x + width / 2, y), (x + width / 2, y + height, 0.05),
                      (x - width / 2, y + height, 0.04)), paint, key)
@@ -316,7 +316,7 @@ def flap_pocket(sketch: Sketch, design: Design, x: float, y: float, width: float
 
 def slit_pocket(sketch: Sketch, design: Design, start: tuple[float, float], end: tuple[float, float],
                 zipped: bool = False) -> None:
-    """A pocket opening from start to end: a welt or a short zip."""
+    """Draws a pocket opening from start to end: a welt or a short zip."""
     if zipped:
         sketch.line([start, end], METAL, 0.02, "pocket")
         sketch.fill(ellipse(*start, 0.022, 0.022, 8), METAL)
@@ -325,7 +325,7 @@ def slit_pocket(sketch: Sketch, design: Design, start: tuple[float, float], end:
 
 
 def side_pockets(sketch: Sketch, design: Design, x: float, y: float, style: str, width: float = 0.24) -> None:
-    """A pocket on each side, x from the middle, at height y."""
+    """Draws a pocket on each side, x from the middle, at height y."""
     for side in (1, -1):
         if style == "patch":
             patch_pocket(sketch, design, side * x, y, width, width * 1.15)
@@ -344,7 +344,7 @@ def kangaroo(sketch: Sketch, design: Design, y: float, width: float, height: flo
 
 def buttons(sketch: Sketch, design: Design, x: float, top: float, bottom: float, count: int, key: str = "buttons",
             radius: float = 0.024) -> None:
-    """A column of buttons."""
+    """Draws a column of buttons."""
     paint = design.trim(key, _button(design.main))
     for k in range(count):
         y = top + (bottom - top) * (k / (count - 1) if count > 1 else 0.5)
@@ -358,7 +358,7 @@ def _button(main: RGB) -> RGB:
 
 
 def zipper(sketch: Sketch, design: Design, top: float, bottom: float, x: float = 0.0) -> None:
-    """A vertical zip with its slider."""
+    """Draws a vertical zip with its slider."""
     tape = design.trim("zip", deep(design.main, 0.45))
     sketch.line([(x, top), (x, bottom)], tape, 0.035, "zip")
     y = top
@@ -369,7 +369,7 @@ def zipper(sketch: Sketch, design: Design, top: float, bottom: float, x: float =
 
 
 def drawstring(sketch: Sketch, design: Design, x: float, y: float, length: float) -> None:
-    """Two cords hanging down, with knots."""
+    """Draws two cords that hang down, with knots."""
     paint = design.trim("drawstring", (245, 243, 236) if luminance(design.main) < 190 else (70, 70, 74))
     cords: Points = []
     for side in (1, -1):
@@ -381,7 +381,7 @@ def drawstring(sketch: Sketch, design: Design, x: float, y: float, length: float
 
 
 def belt(sketch: Sketch, design: Design, y: float, half: float, back: bool, height: float = 0.085) -> None:
-    """A belt around the waist; at the front it has a buckle or tied ends."""
+    """Draws a belt around the waist, at the front with a buckle or tied ends."""
     paint = design.trim("belt", deep(design.main, 0.3))
     ring = path((-half, y), (half, y, -0.02), (half, y + height), (-half, y + height, -0.02))
     sketch.fill(ring, paint, "belt", volume=0.2)
@@ -397,7 +397,7 @@ def belt(sketch: Sketch, design: Design, y: float, half: float, back: bool, heig
 
 
 def emblem(shape: str, x: float, y: float, radius: float) -> list[Points]:
-    """The areas of a printed figure."""
+    """Returns the areas of a printed figure."""
     if shape == "star":
         return [star(x, y, radius)]
     if shape == "heart":
@@ -412,7 +412,7 @@ def emblem(shape: str, x: float, y: float, radius: float) -> list[Points]:
 
 
 def printed(sketch: Sketch, design: Design, x: float, y: float, radius: float, key: str = "print") -> None:
-    """The figure printed on the product, in its second colour."""
+    """Draws the figure printed on the product, in its second colour."""
     areas = emblem(design.features[key], x, y, radius)
     sketch.fill(areas[0], design.second, key, edge=False)
     for area in areas[1:]:
@@ -420,6 +420,6 @@ def printed(sketch: Sketch, design: Design, x: float, y: float, radius: float, k
 
 
 def logo(sketch: Sketch, design: Design, x: float, y: float, radius: float = 0.05, key: str = "logo") -> None:
-    """A small embroidered badge."""
+    """Draws a small embroidered badge."""
     sketch.fill(ellipse(x, y, radius, radius * 0.8, 14), design.second, key)
     sketch.seam([(x - radius * 0.5, y), (x, y - radius * 0.35), (x + radius * 0.5, y)], 0.016, design.main)

@@ -11,7 +11,7 @@ CORK: RGB = (200, 158, 110)
 
 
 def _pair(sketch: Sketch, design: Design) -> Sketch:
-    """Most pictures of shoes show both."""
+    """Adds the other shoe to most pictures."""
     if design.dials["place"] < 0.6:
         sketch.beside(design.dial("pose", 0.12, 0.3), -design.dial("detail", 0.16, 0.26))
     return sketch
@@ -19,7 +19,7 @@ def _pair(sketch: Sketch, design: Design) -> Sketch:
 
 def _laces(sketch: Sketch, design: Design, start: tuple[float, float], end: tuple[float, float], count: int,
            width: float) -> None:
-    """Laces across the instep, from the toe upwards."""
+    """Draws laces across the instep, from the toe upwards."""
     paint = design.second if design.dials["curve"] < 0.3 else (246, 246, 242) if luminance(design.main) < 190 else (64, 64, 70)
     points: Points = []
     for k in range(count):
@@ -119,7 +119,7 @@ def boot(design: Design, back: bool) -> Sketch:
 
 
 def _heel(sketch: Sketch, design: Design, seat: float, paint: RGB) -> None:
-    """The heel of a boot or pump whose back end sits at height ``seat``."""
+    """Draws the heel of a boot or pump whose back end sits at height ``seat``."""
     choice = design.features["heel"]
     if choice in ("stiletto", "kitten"):
         ring = path((0.45, seat + 0.02), (0.86, seat - 0.03), (0.82, GROUND, -0.04), (0.75, GROUND), (0.66, seat + 0.14, -0.06))

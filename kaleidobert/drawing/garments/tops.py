@@ -11,7 +11,7 @@ from kaleidobert.drawing.sketch import CLOTH, Sketch, box, flip, mirrored, path
 
 
 def _torso(design: Design, low: float, high: float) -> Torso:
-    """A torso whose free measures follow the dials; low, high: the range of its length."""
+    """Returns a torso whose free measures follow the dials; low, high: the range of its length."""
     half = design.dial("width", 0.42, 0.54)
     flare = design.dial("flare", -0.04, 0.05)
     return replace(Torso(**neckline(design)), shoulder=half, chest=half, waist=half + flare * 0.5 - 0.01, hem=half + flare,
@@ -19,7 +19,7 @@ def _torso(design: Design, low: float, high: float) -> Torso:
 
 
 def _start(design: Design, torso: Torso, back: bool, wrist: float = 0.13) -> tuple[Sketch, Torso]:
-    """A sketch with sleeves and body, and the torso as seen from this side."""
+    """Returns a sketch with sleeves and body, and the torso as seen from this side."""
     sketch, seen = Sketch(), behind(torso) if back else torso
     inside(sketch, design, torso, back)
     sleeves(sketch, design, seen, wrist)
@@ -175,7 +175,7 @@ def _begin(design: Design, torso: Torso, back: bool, wrist: float,
 
 
 def _front(sketch: Sketch, design: Design, torso: Torso, low: float, double: bool, overlap: float = 0.0) -> None:
-    """The shirt beneath the lapels and the line where the front closes."""
+    """Draws the shirt beneath the lapels and the line where the front closes."""
     sketch.fill(mirrored((0, TOP + 0.02), (torso.neck * 0.86, TOP), (0, low)),
                 (238, 238, 236) if luminance(design.main) < 170 else dark(design.main, 0.5))
     lap = 0.13 if double else overlap
@@ -263,7 +263,7 @@ def down_jacket(design: Design, back: bool) -> Sketch:
 
 
 def _baffles(sketch: Sketch, design: Design, torso: Torso) -> None:
-    """Rolls of down: the body is a stack of rounded bands."""
+    """Draws rolls of down: the body is a stack of rounded bands."""
     sketch.fill(torso.outline(), None, volume=0.3)
     step = design.dial("detail", 0.15, 0.22)
     y = torso.underarm - 0.22
