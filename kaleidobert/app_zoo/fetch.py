@@ -8,7 +8,7 @@ from kaleidobert.configs import FetchConfig
 from kaleidobert.io import check_folder, check_room
 from kaleidobert.remote import downloads, manifests
 from kaleidobert.remote.manifests import File
-from kaleidobert.remote.streams import shown
+from kaleidobert.remote.streams import redacted
 
 
 def dry_run(config: FetchConfig) -> None:
@@ -18,7 +18,8 @@ def dry_run(config: FetchConfig) -> None:
         print(f"{in_bytes(file.size):>12}  {_state(file, into, config.mirror):<18}  {file.name}")
     known = [file.size for file in chosen if file.size is not None]
     sizes = f"{in_bytes(sum(known))} in the {len(known):,} of a known size" if known else "whose sizes the manifest does not know"
-    print(f"{len(chosen):,} files, {sizes}, into {into}, from {shown(config.mirror) if config.mirror else 'the addresses of the manifest'}")
+    source = redacted(config.mirror) if config.mirror else "the addresses of the manifest"
+    print(f"{len(chosen):,} files, {sizes}, into {into}, from {source}")
 
 
 def run(config: FetchConfig) -> None:

@@ -25,7 +25,7 @@ from kaleidobert.remote import manifests
 from kaleidobert.remote.archives import safe_name
 from kaleidobert.remote.downloads import DEFAULT, MAX_PAUSE, Fetcher, Options, Progress, explained, locked
 from kaleidobert.remote.manifests import File
-from kaleidobert.remote.streams import Broken, is_remote, shown
+from kaleidobert.remote.streams import Broken, is_remote, redacted
 
 MANIFEST = "manifest.json"
 MAX_MANIFEST = 1 << 26  # bytes
@@ -73,14 +73,14 @@ class _Copy:
         self.checkpoint = checkpoint and not url.endswith(("/", ".npz"))
         self.fetcher = Fetcher(options, progress)
         service = self.fetcher.remote.client().meta.endpoint_url if url.startswith("s3://") else ""
-        identity = "\n".join((service, shown(url).rstrip("/"), url.partition("?")[2], *["checkpoint"] * self.checkpoint))  # no password
-        self.name = shown(url).rstrip("/").rpartition("/")[2]
+        identity = "\n".join((service, redacted(url).rstrip("/"), url.partition("?")[2], *["checkpoint"] * self.checkpoint))  # no password
+        self.name = redacted(url).rstrip("/").rpartition("/")[2]
         self.root = root() / hashlib.sha256(identity.encode()).hexdigest()[:16]
-        self.target, self.work = self.root / str(safe_name(self.name, shown(url))), self.root / f".{self.name}.part"
+        self.target, self.work = self.root / str(safe_name(self.name, redacted(url))), self.root / f".{self.name}.part"
         self.kept_path = self.root / ("kept.json" if self.name != "kept.json" else ".kept.json")
         self.work_path = self.root / f".{self.name}.part.json"
         if self.target == self.root:
-            raise UserError("names no file", shown(url), "https://host/path or s3://bucket/path")
+            raise UserError("names no file", redacted(url), "https://host/path or s3://bucket/path")
         self.manifest: tuple[File, ...] = ()
 
     def compare(self) -> tuple[Listing, Listing]:
@@ -90,8 +90,9 @@ class _Copy:
             return kept, self._list(patient=not self.is_whole(kept))
         except Broken as error:
             if not self.is_whole(kept):
-                raise UserError(f"{error}, and there is no copy here", shown(self.url), fix="look at the network and the address") from None
-            print(f"{shown(self.url)}: {error}; the copy in {self.target} is used", file=sys.stderr)
+                raise UserError(f"{error}, and there is no copy here", redacted(self.url),
+                                fix="look at the network and the address") from None
+            print(f"{redacted(self.url)}: {error}; the copy in {self.target} is used", file=sys.stderr)
             return kept, kept
 
     def bring(self) -> Path:
@@ -100,7 +101,7 @@ class _Copy:
         if listing == kept and self.is_whole(kept):
             return self.path(listing)
         listing = self._fetch_file(listing) if "" in listing else self._fetch_folder(listing, kept)
-        io.write_json(self.kept_path, {"address": shown(self.url), "files": listing})
+        io.write_json(self.kept_path, {"address": redacted(self.url), "files": listing})
         return self.path(listing)
 
     def path(self, listing: Listing) -> Path:
@@ -128,14 +129,14 @@ class _Copy:
                     raise
                 objects = {}
             if objects or self.url.endswith("/"):
-                self.manifest = tuple(File(str(safe_name(name, shown(self.url))), f"{self.url.rstrip('/')}/{name}", size)
+                self.manifest = tuple(File(str(safe_name(name, redacted(self.url))), f"{self.url.rstrip('/')}/{name}", size)
                                       for name, (size, _) in objects.items())
                 if not objects:
-                    raise UserError("there is no such folder, or it is empty", shown(self.url))
+                    raise UserError("there is no such folder, or it is empty", redacted(self.url))
                 return {file.name: [size, tag] for file, (size, tag) in zip(self.manifest, objects.values())}
         elif self.url.endswith("/"):
             text = self._manifest()
-            entries = manifests.parse(text.decode("utf-8", "replace"), shown(self.url) + MANIFEST)
+            entries = manifests.parse(text.decode("utf-8", "replace"), redacted(self.url) + MANIFEST)
             self.manifest = tuple(dataclasses.replace(file, unpack="") for file in entries)
             return {file.name: [file.size, file.sha256] for file in self.manifest}
         with closing(remote.open(self.url)) as stream:
@@ -147,7 +148,7 @@ class _Copy:
             while chunk := stream.read(MAX_MANIFEST + 1 - len(text)):
                 text += chunk
         if len(text) > MAX_MANIFEST:
-            raise UserError(f"the manifest has more than {MAX_MANIFEST:,} bytes", shown(where), "a list of files")
+            raise UserError(f"the manifest has more than {MAX_MANIFEST:,} bytes", redacted(where), "a list of files")
         if stream.total is not None and len(text) < stream.total:
             raise Broken(f"the connection ended after {len(text):,} of {stream.total:,} bytes of the manifest")
         return text
@@ -162,7 +163,7 @@ class _Copy:
             if not listing:
                 return {}
         if self.name + SUFFIXES[1] not in listing:
-            raise UserError(f"{self.name + SUFFIXES[0]} is there, and {self.name + SUFFIXES[1]} is not", shown(self.url),
+            raise UserError(f"{self.name + SUFFIXES[0]} is there, and {self.name + SUFFIXES[1]} is not", redacted(self.url),
                             "a checkpoint of one part", "name the folder that holds it")
         self.manifest = tuple(File(name, f"{folder}/{name}", size) for name, (size, _) in listing.items())
         return listing

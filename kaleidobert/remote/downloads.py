@@ -18,7 +18,7 @@ from kaleidobert import io
 from kaleidobert.errors import UserError
 from kaleidobert.remote import archives
 from kaleidobert.remote.manifests import File, address
-from kaleidobert.remote.streams import Broken, Changed, Remote, Stream, shown
+from kaleidobert.remote.streams import Broken, Changed, Remote, Stream, redacted
 
 # --- Partial files
 
@@ -62,7 +62,7 @@ class PartialFile:
 
     def resume(self, url: str, will_be_checked: bool) -> str | None:
         """Returns how to continue: None = from the start, "" = only because a hash will be checked, else the validator of the beginning."""
-        validator = self.note.get("validator", "") if self.note.get("source") == shown(url) else ""
+        validator = self.note.get("validator", "") if self.note.get("source") == redacted(url) else ""
         if self.size and (validator or will_be_checked):
             return validator
         self.restart()
@@ -82,7 +82,7 @@ class PartialFile:
         """Notes the source before the first byte. Raises UserError where the disk has no room for the file."""
         if stream.start != self.size:
             self.restart()
-        self.note = {"source": shown(url), "validator": stream.validator, "size": stream.total}
+        self.note = {"source": redacted(url), "validator": stream.validator, "size": stream.total}
         with explained(self.target):
             io.write_json(self.note_path, self.note)
             state = os.statvfs(self.path.parent)
@@ -240,7 +240,7 @@ class Fetcher:
                 wrong = _wrong(file, held.path)
             if wrong:
                 held.restart()
-                raise UserError(f"what came is not what the manifest says: {wrong[0]}", shown(url), wrong[1],
+                raise UserError(f"what came is not what the manifest says: {wrong[0]}", redacted(url), wrong[1],
                                 "run the same command again; if it stays so, the file at this address is another: name another place "
                                 "that holds it with mirror=URL_OR_FOLDER")
             validator = held.note.get("validator", "")
@@ -273,8 +273,9 @@ class Fetcher:
             failures = failures + 1 if size <= furthest else 1
             furthest = max(furthest, size)
             if failures >= self.options.attempts:
-                raise _with_contact(Exhausted(f"{reason}; tried {failures} times", shown(url), fix="look at the network and the address, "
-                                              "and run the same command again: it continues where it stopped"), file)
+                exhausted = Exhausted(f"{reason}; tried {failures} times", redacted(url), fix="look at the network and the address, and "
+                                      "run the same command again: it continues where it stopped")
+                raise _with_contact(exhausted, file)
             self.stop.wait(min(MAX_PAUSE, max(wait, self.options.pause * 2 ** (failures - 1))))
 
     def _copy(self, file: File, url: str, stream: Stream, held: PartialFile) -> None:
@@ -330,7 +331,7 @@ def _wrong(file: File, path: Path) -> tuple[str, str] | None:
 
 def _wrong_size(size: int | str, file: File, url: str) -> UserError:
     size = f"{size:,}" if isinstance(size, int) else size
-    return UserError(f"the file there has {size} bytes", shown(url), f"{file.size:,} bytes" if file.size is not None else "",
+    return UserError(f"the file there has {size} bytes", redacted(url), f"{file.size:,} bytes" if file.size is not None else "",
                      "the file at this address is another: name another place that holds it with mirror=URL_OR_FOLDER")
 
 

@@ -56,7 +56,7 @@ class Stream:
     close: Callable[[], None]
 
 
-def shown(url: str) -> str:
+def redacted(url: str) -> str:
     """Returns an address for messages: without user, password, query and fragment."""
     scheme, sign, rest = str(url).partition("://")
     if not sign:
@@ -115,7 +115,7 @@ class Redirects(urllib.request.HTTPRedirectHandler):
 
     def redirect_request(self, request, file, code, message, headers, target):
         if request.full_url.startswith("https:") and not target.startswith("https:"):
-            raise UserError("redirects to an address without encryption", shown(request.full_url), "https://")
+            raise UserError("redirects to an address without encryption", redacted(request.full_url), "https://")
         return super().redirect_request(request, file, code, message, headers, target)
 
 
@@ -169,15 +169,15 @@ def _explain_status(status: int, wait: str, url: str) -> Never:
         raise Changed
     if status in RETRYABLE:
         raise Broken(f"the server answered HTTP {status}", float(wait) if wait.isdecimal() else 0.0)
-    raise UserError(REFUSALS.get(status, f"the server answered HTTP {status}"), shown(url), fix=MIRROR)
+    raise UserError(REFUSALS.get(status, f"the server answered HTTP {status}"), redacted(url), fix=MIRROR)
 
 
 def _explain(error: Exception, url: str) -> Never:
     """Raises a lost connection as Broken and every other error as UserError; quotes no secret of an address."""
-    host = shown(url).split("/")[2]
+    host = redacted(url).split("/")[2]
     reason = error.reason if isinstance(error, urllib.error.URLError) and isinstance(error.reason, Exception) else error
     if isinstance(reason, ssl.SSLCertVerificationError):
-        raise UserError(f"the certificate of {host} is not trusted ({reason.verify_message})", shown(url)) from None
+        raise UserError(f"the certificate of {host} is not trusted ({reason.verify_message})", redacted(url)) from None
     if isinstance(reason, socket.gaierror):
         raise Broken(f"the host {host} cannot be found (no network?)") from None
     if isinstance(reason, TimeoutError):
@@ -186,7 +186,7 @@ def _explain(error: Exception, url: str) -> Never:
         raise Broken(f"the connection to {host} broke ({reason.strerror or type(reason).__name__})") from None
     if isinstance(reason, HTTPException) and not isinstance(reason, InvalidURL):
         raise Broken(f"the connection to {host} broke ({type(reason).__name__})") from None
-    raise UserError("is not an address that can be fetched", shown(url), "https://host/path") from None
+    raise UserError("is not an address that can be fetched", redacted(url), "https://host/path") from None
 
 
 SCHEMES = ("http", "https", "s3")
@@ -214,7 +214,7 @@ class Remote:
         if is_remote(url):
             return open_http(url, start, validator, self.timeout)
         if "://" in url and not url.startswith("file://"):
-            raise UserError("addresses of this kind cannot be fetched", shown(url), "https://, http://, s3:// or a local path")
+            raise UserError("addresses of this kind cannot be fetched", redacted(url), "https://, http://, s3:// or a local path")
         return open_local(url, start, validator)
 
     def list(self, url: str) -> dict[str, tuple[int, str]]:
@@ -254,7 +254,7 @@ class Remote:
     def _s3(self, url: str, start: int, validator: str) -> Stream:
         bucket, key = _bucket(url)
         if not key:
-            raise UserError("names a bucket, not a file", shown(url), "s3://bucket/path/of/the/file")
+            raise UserError("names a bucket, not a file", redacted(url), "s3://bucket/path/of/the/file")
         options = {"Range": f"bytes={start}-"} if start else {}
         if start and validator:
             options["IfMatch"] = validator
@@ -280,12 +280,12 @@ class _S3Errors:
     """Turns boto3's exceptions into ours, and quotes their codes only, for their texts can hold keys."""
 
     def __init__(self, url: str, remote: Remote):
-        self.where, self.remote = shown(url), remote
+        self.where, self.remote = redacted(url), remote
 
     def __enter__(self) -> None:
         self.remote.client()  # raises UserError where boto3 is missing
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, error_type: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         from botocore.exceptions import BotoCoreError, ClientError, EndpointConnectionError
         if isinstance(error, ClientError):
             raise self._answered(error) from None
@@ -299,8 +299,8 @@ class _S3Errors:
             if "ParamValidation" in name or "Invalid" in name:
                 raise UserError(f"is no valid address of a file ({name})", self.where, "s3://bucket/path") from None
             raise Broken(f"the connection to the S3 service broke ({name})") from None
-        if kind is not None and (issubclass(kind, (OSError, HTTPException)) or kind.__module__.startswith("urllib3.")):
-            raise Broken(f"the connection to the S3 service broke ({kind.__name__})") from None
+        if error_type is not None and (issubclass(error_type, (OSError, HTTPException)) or error_type.__module__.startswith("urllib3.")):
+            raise Broken(f"the connection to the S3 service broke ({error_type.__name__})") from None
 
     def _answered(self, error: Any) -> Exception:
         code = str(error.response.get("Error", {}).get("Code", ""))

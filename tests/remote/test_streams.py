@@ -9,7 +9,7 @@ from kaleidobert.errors import UserError
 from kaleidobert.remote import streams
 from kaleidobert.remote.downloads import Options, fetch
 from kaleidobert.remote.manifests import File
-from kaleidobert.remote.streams import shown
+from kaleidobert.remote.streams import redacted
 
 FAST = Options(attempts=3, pause=0.001, timeout=5)
 CONTENT = bytes(range(256)) * 10
@@ -37,7 +37,7 @@ def test_passwords_are_sent_and_never_shown(server, tmp_path, monkeypatch):
                 "http://ann:SECRET@nowhere.invalid/x?SECRET", f"ftp://ann:SECRET@{place}/x", f"{server.url}/x?token=SECRET#SECRET"):
         with pytest.raises(UserError) as caught:
             fetch([File("x", url, ask="ask Ann")], tmp_path, options=FAST)
-        assert "SEC" not in str(caught.value) and "SEC" not in shown(url)
+        assert "SEC" not in str(caught.value) and "SEC" not in redacted(url)
     assert server.requests[-1][1]["Authorization"].startswith("Basic Ym9i")  # bob
     assert not any(b"SECRET" in path.read_bytes() for path in tmp_path.rglob("*") if path.is_file() and path.name != "netrc")
 
@@ -46,7 +46,7 @@ def test_passwords_are_sent_and_never_shown(server, tmp_path, monkeypatch):
     ("bank/a", "bank/a"), ("s3://bucket/a?b", "s3://bucket/a"), ("https://host:8000/a@b", "https://host:8000/a@b"),
     ("https://[::1]:80/a", "https://[::1]:80/a"), ("https://u@host?x/y", "https://host"), ("https://u:p/w@host/a", "https://...")])
 def test_shown(url, text):
-    assert shown(url) == text
+    assert redacted(url) == text
 
 
 def test_redirects_go_on_but_never_to_something_weaker(server, tmp_path):
