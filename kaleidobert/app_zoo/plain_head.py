@@ -120,7 +120,7 @@ def build(config: RetrieveConfig, checkpoint: Path, bank: Bank) -> Matcher:
     return model
 
 
-def tallies(run: Path, draws: Sequence[Lists], ids: Sequence[str]) -> list[retrieval.Tally] | None:
+def tallies(run: Path, draws: Sequence[Lists], ids: Sequence[str]) -> list[retrieval.PerQueryMetrics] | None:
     """What a run scored of the lists, a tally per draw; None where its scores are not kept as lines. ids: of the records.
 
     Raises UserError where they are not of these lists.
@@ -139,9 +139,9 @@ def tallies(run: Path, draws: Sequence[Lists], ids: Sequence[str]) -> list[retri
                                 "candidates in the same order", "score the run anew")
             scores: np.ndarray = np.full(part.candidates.shape, -np.inf)
             scores[:, : table.scores.shape[1]] = table.scores[rows, : scores.shape[1]]
-            parts.append(retrieval.tally(scores, part.relevant, part.valid))
+            parts.append(retrieval.per_query_metrics(scores, part.relevant, part.valid))
             start = rows.stop
-        counted.append(retrieval.joined(parts))
+        counted.append(retrieval.concatenate(parts))
     return counted
 
 

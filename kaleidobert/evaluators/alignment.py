@@ -20,12 +20,12 @@ import numpy as np
 
 from kaleidobert import levels as kaleido
 from kaleidobert.errors import UserError
+from kaleidobert.evaluators.statistics import RESAMPLES, bootstrap, interval, times_drawn
 from kaleidobert.levels import KaleidoLevel
 
 POINTS = 49  # per side of the frame: the raster of chance and place; odd, so that the middle is one of them
 METHODS = ("found", "chance", "centre", "mean", "place")
 BLOCK = 512  # rows in memory at a time
-RESAMPLES, INTERVAL = 1000, (2.5, 97.5)
 NEAR = 1e-6  # patches of even grids lie equally near to the centre
 
 
@@ -129,7 +129,7 @@ def scores(test: Sightings, train: Sightings, peaks: np.ndarray, links: np.ndarr
     return {name: {method: values.astype(np.float64) for method, values in row.items()} for name, row in result.items()}
 
 
-def summary(scores: Mapping[str, Mapping[str, np.ndarray]], found: Sightings, rng: np.random.Generator, resamples: int = RESAMPLES
+def summary(scores: Mapping[str, Mapping[str, np.ndarray]], sightings: Sightings, rng: np.random.Generator, resamples: int = RESAMPLES
             ) -> dict[str, Any]:
     """{measure: {method: {value, low, high, sightings: {value, low, high}}, "words": {word: {"count", method: mean}}}}.
 
@@ -137,33 +137,32 @@ def summary(scores: Mapping[str, Mapping[str, np.ndarray]], found: Sightings, rn
     the mean over all sightings. low, high: 95% interval by bootstrap over pictures, for the words of one picture are not
     independent.
     """
-    names, word = np.unique(found.words, return_inverse=True)
-    pictures, picture = np.unique(found.rows, return_inverse=True)
-    drawn = rng.multinomial(len(pictures), np.full(len(pictures), 1 / len(pictures)), resamples).astype(np.float64)
-    each = np.zeros((len(pictures), len(names)))
-    np.add.at(each, (picture, word), 1)
-    counts = drawn @ each
-    result: dict[str, dict[str, Any]] = {}
-    for measure, by_method in scores.items():
-        words: dict[str, dict[str, float]] = {name: {"count": int(count)} for name, count in zip(names.tolist(), each.sum(0))}
-        result[measure] = {}
-        for method, values in by_method.items():
-            sums = np.zeros_like(each)
-            np.add.at(sums, (picture, word), values)
-            means = sums.sum(0) / each.sum(0)
-            # a word that a resample left out has no mean there
-            spread = np.nanmean(np.where(counts > 0, drawn @ sums / np.maximum(counts, 1), np.nan), 1)
-            pooled = (drawn @ sums.sum(1)) / (drawn @ each.sum(1))
-            result[measure][method] = {**_interval(means.mean(), spread), "sightings": _interval(sums.sum() / each.sum(), pooled)}
-            for name, mean in zip(names.tolist(), means):
-                words[name][method] = float(mean)
-        result[measure]["words"] = words
-    return result
+    names, word = np.unique(sightings.words, return_inverse=True)
+    pictures, picture = np.unique(sightings.rows, return_inverse=True)
+    counts = np.zeros((len(pictures), len(names)))
+    np.add.at(counts, (picture, word), 1)
+    table = [(measure, method, np.zeros_like(counts)) for measure, by_method in scores.items() for method in by_method]
+    for measure, method, sums in table:
+        np.add.at(sums, (picture, word), scores[measure][method])
 
+    def means(units: np.ndarray) -> np.ndarray:
+        """f64[K, 2, b]: of every row of the table, the mean over words and over sightings."""
+        times = times_drawn(units)
+        drawn = times @ counts
+        # a word that a resample lacks has no mean there
+        return np.array([[np.nanmean(np.where(drawn > 0, times @ sums / np.maximum(drawn, 1), np.nan), 1),
+                          times @ sums.sum(1) / drawn.sum(1)] for _, _, sums in table])
 
-def _interval(value: float, resampled: np.ndarray) -> dict[str, float]:
-    low, high = np.percentile(resampled, INTERVAL)
-    return {"value": float(value), "low": float(low), "high": float(high)}
+    low, high = bootstrap(means, len(pictures), rng, resamples)
+    result: dict[str, dict[str, Any]] = {
+        measure: {"words": {name: {"count": int(count)} for name, count in zip(names.tolist(), counts.sum(0))}} for measure in scores}
+    for row, (measure, method, sums) in enumerate(table):
+        of_words = sums.sum(0) / counts.sum(0)
+        result[measure][method] = {**interval(of_words.mean(), low[row, 0], high[row, 0]),
+                                   "sightings": interval(sums.sum() / counts.sum(), low[row, 1], high[row, 1])}
+        for name, mean in zip(names.tolist(), of_words):
+            result[measure]["words"][name][method] = float(mean)
+    return {measure: {**{name: row for name, row in of.items() if name != "words"}, "words": of["words"]} for measure, of in result.items()}
 
 
 def statistics(strengths: np.ndarray, token_words: np.ndarray, words: Sequence[Sequence[str]], levels: Sequence[KaleidoLevel],

@@ -162,7 +162,7 @@ def _held_out_mrr(matcher: RidgeMatcher, features: np.ndarray, texts: Sequence[s
     _, codes = np.unique([lists.normalise(text) for text in texts], return_inverse=True)
     scores = matcher.pictures(features) @ matcher.texts(texts).T
     equal = codes[:, None] == codes
-    return float(np.mean([retrieval.standing(table, equal).reciprocal_ranks().mean() for table in (scores, scores.T)]))
+    return float(np.mean([retrieval.rank_statistics(table, equal).reciprocal_ranks().mean() for table in (scores, scores.T)]))
 
 
 def _held_out(count: int, seed: int, groups: Sequence[str] | None) -> np.ndarray:

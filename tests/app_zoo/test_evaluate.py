@@ -11,9 +11,9 @@ from PIL import Image
 
 from kaleidobert import cli, configs
 from kaleidobert.configs import EvaluationData
-from kaleidobert.evaluators import paired, retrieval
+from kaleidobert.evaluators import captions as caption_evaluation
+from kaleidobert.evaluators import retrieval
 from kaleidobert.evaluators.candidates import candidates
-from kaleidobert.evaluators.captions import report
 from kaleidobert.evaluators.files import coco_captions, released_results, score_tables
 from kaleidobert.released import results as as_released
 from tests.released.test_runs import G4
@@ -84,9 +84,10 @@ def test_against_another_model(world, tmp_path):
     out, found = evaluated(tmp_path, scores=one, against=other)
     compared = found["comparison"]
     tables = [score_tables.read(path) for path in (one, other)]
-    values = [retrieval.standing(table.scores, table.relevant, table.valid).reciprocal_ranks().mean() for table in tables]
+    ranked = [retrieval.rank_statistics(table.scores, table.relevant, table.valid) for table in tables]
+    values = [one.reciprocal_ranks().mean() for one in ranked]
     assert compared["mrr"]["difference"] == pytest.approx(values[0] - values[1]) and compared["against"] == str(other)
-    assert compared["sign_test"] == paired.compare_scores(*tables, np.random.default_rng(0), 5, 5)["sign_test"]
+    assert compared["sign_test"] == retrieval.compare(*ranked, np.random.default_rng(0), 5, 5)["sign_test"]
     assert f"against {other} (differences are this one minus that one)" in out and "(sign flips)" in out and "sign test: ranked" in out
     assert "mcnemar: right alone" in out
 
@@ -282,10 +283,10 @@ def test_captions(tmp_path, format):
     results_of(paths["against"], list(CAPTIONS), others)
     references_of(paths["references"], list(REFERENCES), list(REFERENCES.values()))
     out, found = evaluated(tmp_path, **paths)
-    expected = report.report(list(CAPTIONS.values()), list(REFERENCES.values()), np.random.default_rng(0), 50)
+    expected = caption_evaluation.report(list(CAPTIONS.values()), list(REFERENCES.values()), np.random.default_rng(0), 50)
     assert found["metrics"]["bleu4"]["value"] == expected["bleu4"]["value"] and found["references"] == 3
     assert found["metrics"].keys() == expected.keys() and "2 captions, 3 references" in out and "cider_d" in out
-    each = [report.per_caption(list(of), list(REFERENCES.values()))["rouge_l"].mean() for of in (CAPTIONS.values(), others)]
+    each = [caption_evaluation.per_caption(list(of), list(REFERENCES.values()))["rouge_l"].mean() for of in (CAPTIONS.values(), others)]
     assert found["comparison"]["rouge_l"]["difference"] == pytest.approx(each[0] - each[1]) and "rouge_l" in out.partition("against")[2]
     assert set(found["inputs"]) == set(paths)
 
@@ -320,7 +321,7 @@ def test_retrieve_with_several_draws(world):
         lists = candidates.read(run / f"candidates{suffix}.jsonl")
         assert (lists.protocol, lists.seed, lists.sha256) == ("fashionvil", number, draw["sha256"])
         table = score_tables.read(run / f"scores{suffix}.jsonl")
-        values.append(retrieval.standing(table.scores, table.relevant, table.valid).hits(1).mean())
+        values.append(retrieval.rank_statistics(table.scores, table.relevant, table.valid).hits(1).mean())
         assert draw["metrics"]["rank@1"]["value"] == pytest.approx(values[-1])
     assert found["metrics"]["rank@1"]["value"] == pytest.approx(np.mean(values))
     assert {"ridge", "subcategory_oracle"} == set(found["baselines"])

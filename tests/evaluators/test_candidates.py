@@ -87,7 +87,7 @@ def test_rules_on_a_catalogue(direction):
     found = candidates.summary(lists, records)
     assert found["queries"] == len(set(records.products)) and found["short_lists"] == 0 and found["shortest_list"] == 101
     oracle = retrieval.subcategory_oracle(records.subcategories, lists.queries, lists.candidates)
-    standing = retrieval.standing(oracle, lists.relevant, lists.valid)
+    standing = retrieval.rank_statistics(oracle, lists.relevant, lists.valid)
     same = oracle.sum(axis=1)  # the right one is one of so many equals
     assert found["share_several_right"] == 0 and standing.hits(1).mean() == pytest.approx((1 / same).mean())
 

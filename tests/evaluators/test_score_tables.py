@@ -53,7 +53,7 @@ def test_rows_may_stand_in_any_order(tmp_path):
     one, other = (score_tables.read(write(tmp_path / f"{name}.csv", of)) for name, of in (("a", pairs), ("b", mixed)))
     score_checks.matched(one, other)
     places = [other.queries.index(query) for query in one.queries]
-    ranks = [retrieval.standing(table.scores, table.relevant, table.valid).ranks() for table in (one, other)]
+    ranks = [retrieval.rank_statistics(table.scores, table.relevant, table.valid).ranks() for table in (one, other)]
     assert ranks[0].tolist() == ranks[1][places].tolist()
 
 
@@ -306,4 +306,4 @@ def test_half_precision_makes_ties(tmp_path):
     table = score_tables.read(write(tmp_path / "a.txt", pairs), "i2t")
     counted = counting.count(table, "mvlt", "i2t", np.random.default_rng(0))
     assert counted["rank@1"] == {"value": 0.5, "pessimistic": 0.0, "optimistic": 1.0} and counted["share_tied"] == 1.0
-    assert retrieval.standing(table.scores, table.relevant, table.valid).ranks().tolist() == [2.0]
+    assert retrieval.rank_statistics(table.scores, table.relevant, table.valid).ranks().tolist() == [2.0]

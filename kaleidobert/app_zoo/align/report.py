@@ -15,7 +15,7 @@ from kaleidobert.configs import AlignConfig
 from kaleidobert.datasets.bank import alignment as alignments
 from kaleidobert.datasets.bank.bank import Bank, describe
 from kaleidobert.evaluators import alignment
-from kaleidobert.evaluators.captions import metrics as captioning
+from kaleidobert.evaluators import captions as captioning
 from kaleidobert.evaluators.report import plots_alignment
 from kaleidobert.preprocessors import alignment_generator
 

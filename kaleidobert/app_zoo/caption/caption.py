@@ -24,7 +24,7 @@ from kaleidobert.engines.distributed import distribution
 from kaleidobert.engines.run_folder import Run, check_folder
 from kaleidobert.engines.trainer import HELD_OUT, VAL, Goal, Trainer
 from kaleidobert.errors import UserError
-from kaleidobert.evaluators.captions import report as caption_report
+from kaleidobert.evaluators import captions as caption_metrics
 from kaleidobert.evaluators.files import coco_captions
 from kaleidobert.evaluators.report import plots
 from kaleidobert.evaluators.report.tables_read import head_name
@@ -114,7 +114,7 @@ def _run(config: CaptionConfig) -> None:
         captions = {"captions": better, "written": own}
     if config.baselines:
         captions |= simple_captions(bank, data.train, data.train_texts, data.shown, config.subcategory)
-    reports = {name: caption_report.report(found, data.references, _rng(config)) for name, found in captions.items()}
+    reports = {name: caption_metrics.report(found, data.references, _rng(config)) for name, found in captions.items()}
     metrics = {**reports.pop("captions"), **_perplexity(config, score, data)}
     ids = bank.column("image_id")[data.shown].tolist()
     lines = [{"image_id": image, "caption": text, "references": others, "length": len(caption.pieces),

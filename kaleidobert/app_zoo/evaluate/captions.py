@@ -9,8 +9,8 @@ import numpy as np
 from kaleidobert.app_zoo.evaluate.scores import comparison_lines
 from kaleidobert.configs import EvaluateConfig
 from kaleidobert.configs.addresses import written
-from kaleidobert.evaluators import paired
-from kaleidobert.evaluators.captions import report as caption_report
+from kaleidobert.evaluators import captions as caption_metrics
+from kaleidobert.evaluators import statistics
 from kaleidobert.evaluators.files import coco_captions
 
 
@@ -43,13 +43,13 @@ def evaluate(config: EvaluateConfig, material: Material) -> dict[str, Any]:
     """The results."""
     assert config.captions is not None
     rng = np.random.Generator(np.random.Philox(config.seed))
-    report = caption_report.report(material.captions, material.references, rng, config.resamples)
+    report = caption_metrics.report(material.captions, material.references, rng, config.resamples)
     results: dict[str, Any] = {"task": "caption", "mode": "captions of a file", "references": sum(map(len, material.references)),
                                "metrics": report, "baselines": {}, "files": {"source": written(config.captions)}}
     if material.against and config.against:
-        first, second = (caption_report.per_caption(captions, material.references)
+        first, second = (caption_metrics.per_caption(captions, material.references)
                          for captions in (material.captions, material.against))
-        compared = {name: paired.difference(values, second[name], rng, config.resamples, config.permutations)
+        compared = {name: statistics.difference(values, second[name], rng, config.resamples, config.permutations)
                     for name, values in first.items()}
         results["comparison"] = {"against": written(config.against), **compared}
     return results

@@ -12,7 +12,7 @@ from kaleidobert.configs import ClassifyConfig, EvaluateConfig, TrainingData
 from kaleidobert.configs.addresses import written
 from kaleidobert.datasets.bank.bank import Bank, describe
 from kaleidobert.errors import UserError
-from kaleidobert.evaluators import classification, paired
+from kaleidobert.evaluators import classification
 from kaleidobert.evaluators.files import prediction_tables
 from kaleidobert.evaluators.files.prediction_tables import Predictions
 from kaleidobert.evaluators.report import plots
@@ -91,7 +91,7 @@ def evaluate(config: EvaluateConfig, material: Material) -> dict[str, Any]:
         sets = {"all": np.ones(len(both), bool), "present": np.bincount(labels, minlength=len(both)) > 0}
         sets |= {"trained": np.pad(counts, (0, len(material.more))) > 0} if known else {}
         others = material.against.numbered(both)[1]
-        compared = paired.compare_predictions(labels, guesses, others, sets, rng, config.resamples, config.permutations)
+        compared = classification.compare(labels, guesses, others, sets, rng, config.resamples, config.permutations)
         results["comparison"] = {"against": written(config.against), **compared}
     return results
 

@@ -11,7 +11,7 @@ from kaleidobert.configs import EvaluateConfig
 from kaleidobert.configs.addresses import written
 from kaleidobert.datasets.bank.bank import Bank, describe
 from kaleidobert.errors import UserError
-from kaleidobert.evaluators import paired, retrieval
+from kaleidobert.evaluators import retrieval
 from kaleidobert.evaluators.candidates import candidates
 from kaleidobert.evaluators.candidates.candidates import CandidateLists, SavedLists
 from kaleidobert.evaluators.candidates.protocols import PROTOCOLS
@@ -80,7 +80,7 @@ def evaluate(config: EvaluateConfig, material: Material) -> dict[str, Any]:
     rng = np.random.Generator(np.random.Philox(config.seed))
     table, lonely = _with_answers(material.table)
     report = retrieval.report(table.scores, table.relevant, table.valid, rng, config.resamples)
-    plots.rank_histogram(retrieval.standing(table.scores, table.relevant, table.valid).ranks(), config.run / "ranks.png",
+    plots.rank_histogram(retrieval.rank_statistics(table.scores, table.relevant, table.valid).ranks(), config.run / "ranks.png",
                          table.scores.shape[1])
     score_tables.write(material.table, config.run / "scores.jsonl")
     if material.bank:
@@ -106,7 +106,9 @@ def evaluate(config: EvaluateConfig, material: Material) -> dict[str, Any]:
         results["other_direction"] = {"direction": OTHER[material.direction], "metrics": second}
         results["sum_of_ranks"] = retrieval.sum_of_ranks(report, second)
     if material.against and config.against:
-        compared = paired.compare_scores(table, _with_answers(material.against)[0], rng, config.resamples, config.permutations)
+        sides = (retrieval.rank_statistics(side.scores, side.relevant, side.valid)
+                 for side in score_checks.matched(table, _with_answers(material.against)[0]))
+        compared = retrieval.compare(*sides, rng, config.resamples, config.permutations)
         results["comparison"] = {"against": written(config.against), **compared}
     return results
 

@@ -28,8 +28,8 @@ class Baselines:
         scorers = {"subcategory_oracle": oracle} | ({"ridge": partial(baselines.products, *self._sides)} if self._ridge else {})
         compared = {}
         for name, score in scorers.items():
-            tallies = [retrieval.tally(score(part), part.relevant, part.valid) for part in lists.parts()]
-            report = retrieval.summarise(retrieval.joined(tallies), rng, RESAMPLES)
+            tallies = [retrieval.per_query_metrics(score(part), part.relevant, part.valid) for part in lists.parts()]
+            report = retrieval.summarise(retrieval.concatenate(tallies), rng, RESAMPLES)
             compared[name] = {metric: report[metric]["value"] for metric in METRICS}
         return compared
 

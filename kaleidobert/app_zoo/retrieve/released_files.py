@@ -178,5 +178,5 @@ def _write_scores(lists: results.Lists, config: RetrieveConfig) -> None:
             file.write(json.dumps(row).encode() + b"\n")
     used = lists.relevant.any(1)
     if used.any():
-        standing = retrieval.standing(lists.scores[used], lists.relevant[used], lists.valid[used])
+        standing = retrieval.rank_statistics(lists.scores[used], lists.relevant[used], lists.valid[used])
         plots.rank_histogram(standing.ranks(), config.run / "ranks.png", lists.scores.shape[1])

@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from kaleidobert import io
 from kaleidobert.errors import UserError
-from kaleidobert.evaluators.retrieval import standing
+from kaleidobert.evaluators.retrieval import rank_statistics
 
 SHOWN = 5  # first candidates of a query
 WIDTH, EDGE, GAP, PAD = 1500, 36, 14, 16  # pixels: the sheet, its margin, between cards, within cards
@@ -68,7 +68,7 @@ def choose(scores: Sequence[Sequence[float]], relevant: Sequence[Sequence[int]],
 
 def rank(scores: Sequence[float] | np.ndarray, right: Sequence[int] | np.ndarray) -> float:
     """Returns the rank of the best right candidate in one list, ties by expectation."""
-    return float(standing(np.array([scores], np.float64), np.array([right], bool)).ranks()[0])
+    return float(rank_statistics(np.array([scores], np.float64), np.array([right], bool)).ranks()[0])
 
 
 def candidates(scores: Sequence[float], right: Sequence[int], show: Callable[[int], Shown]) -> list[Candidate]:

@@ -164,17 +164,17 @@ _BLANK = re.compile(r"\s*")
 _NEW_LINE = re.compile(r"[\n\r\v\f\x1c-\x1f\x85\u2028\u2029]")
 
 
-def tokens(text: str) -> list[str]:
+def tokenize(text: str) -> list[str]:
     """Words of one caption, in lower case, without punctuation; a no-break space stands for a blank within one ("1\\xa01/2").
 
-    >>> tokens("Levi's Men's (Pack of 2) T-shirt, 100% cotton.")
+    >>> tokenize("Levi's Men's (Pack of 2) T-shirt, 100% cotton.")
     ['levi', "'s", 'men', "'s", '-lrb-', 'pack', 'of', '2', '-rrb-', 't-shirt', '100', '%', 'cotton']
     """
-    return all_tokens([text])[0]
+    return tokenize_all([text])[0]
 
 
-def all_tokens(texts: Iterable[str]) -> list[list[str]]:
-    """Words of each caption of a file, see tokens().
+def tokenize_all(texts: Iterable[str]) -> list[list[str]]:
+    """Words of each caption of a file, see ``tokenize``.
 
     Like the program, this looks past the end of a caption: "Volume: 29 L." keeps its last point, unless the next caption begins
     with "The" or another word that begins sentences. One text in 50,000 of a catalogue's depends on its neighbour so.
