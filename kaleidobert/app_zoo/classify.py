@@ -25,7 +25,7 @@ from kaleidobert.engines.trainer import Goal, Trainer
 from kaleidobert.errors import UserError
 from kaleidobert.evaluators import baselines, classification, statistics
 from kaleidobert.evaluators.report import plots
-from kaleidobert.evaluators.report.tables_read import head_name
+from kaleidobert.evaluators.report.results import head_name
 from kaleidobert.losses import additive
 from kaleidobert.losses.classification import cross_entropy
 from kaleidobert.model_zoo import checkpoints

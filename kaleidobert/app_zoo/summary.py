@@ -8,7 +8,7 @@ from typing import Any
 
 from kaleidobert import io
 from kaleidobert.evaluators import retrieval
-from kaleidobert.evaluators.report.tables_read import PLAIN_HEAD, Counted, Result
+from kaleidobert.evaluators.report.results import PLAIN_HEAD, Counted, Result
 
 PICTURES = ("sheet.png", "losses.png", "confusion.png", "ranks.png", "queries.png", "captions.png", "parts.png", "index.html")
 

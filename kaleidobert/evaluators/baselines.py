@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from kaleidobert.errors import UserError
+from kaleidobert.evaluators import candidates as lists
 from kaleidobert.evaluators import retrieval
-from kaleidobert.evaluators.candidates import candidates as lists
 
 NEIGHBOURS = 5
 HELD_OUT = 0.1

@@ -14,7 +14,7 @@ import numpy as np
 from kaleidobert.errors import UserError
 from kaleidobert.evaluators import retrieval
 from kaleidobert.evaluators.files.released_results import MARK, Pairs
-from kaleidobert.evaluators.files.score_tables import ScoreTable
+from kaleidobert.evaluators.files.scores import ScoreTable
 from kaleidobert.released import results
 
 NEEDS = {"fashionbert": "the lines of a released result file, each a batch", "mvlt": "both logits of a released result file"}

@@ -16,8 +16,7 @@ from kaleidobert.configs import TablesConfig
 from kaleidobert.datasets.sampling.pretraining import clean_batch
 from kaleidobert.engines import steps
 from kaleidobert.engines.scoring import PairScorer
-from kaleidobert.evaluators import classification, retrieval
-from kaleidobert.evaluators.candidates import candidates
+from kaleidobert.evaluators import candidates, classification, retrieval
 from kaleidobert.model_zoo import checkpoints
 from kaleidobert.model_zoo.kaleidobert import rebuild
 from tests.support.apps_data import TRAIN, World, call, refused, results

@@ -12,8 +12,7 @@ from kaleidobert import cli
 from kaleidobert import io as files
 from kaleidobert.app_zoo import tables as app
 from kaleidobert.errors import UserError
-from kaleidobert.evaluators.report.tables import Result, markdown, tables, to_json
-from kaleidobert.evaluators.report.tables_paper import PAPER
+from kaleidobert.evaluators.report.tables import PAPER, Result, markdown, tables, to_json
 
 BANK = {"folder": "/nowhere/bank", "splits": {"train": 90, "val": 30}, "encoder": "pixels-8", "sha256": "ab"}
 PAPER_SUMS = {"FashionBERT": 251.36, "ImageBERT": 241.30, "OSCAR": 251.53, "Kaleido-BERT": 319.52}  # of the paper

@@ -19,11 +19,8 @@ from kaleidobert.engines import scoring, steps
 from kaleidobert.engines.prediction import predict
 from kaleidobert.engines.scoring import PairScorer, Sides
 from kaleidobert.errors import UserError
-from kaleidobert.evaluators import retrieval
-from kaleidobert.evaluators.candidates import candidates
-from kaleidobert.evaluators.candidates.candidates import Records
-from kaleidobert.evaluators.candidates.lists import PADDING, CandidateLists
-from kaleidobert.evaluators.candidates.protocols import PROTOCOLS
+from kaleidobert.evaluators import candidates, retrieval
+from kaleidobert.evaluators.candidates import PADDING, PROTOCOLS, CandidateLists, Records
 from kaleidobert.model_zoo import checkpoints
 from kaleidobert.model_zoo.kaleidobert import MATCHING_HEADS, matcher, pretrainer
 from kaleidobert.model_zoo.pairs import Pairs
@@ -287,7 +284,7 @@ def test_metrics_of_parts_are_those_of_the_whole(direction):
     expected = retrieval.report(scores, lists.relevant, lists.valid, np.random.default_rng(0))
     for size in (1, 500, 10**6):
         start, tallies = 0, []
-        for part in lists.parts(size):
+        for part in lists.chunks(size):
             rows = slice(start, start + len(part.queries))
             assert (part.relevant == lists.relevant[rows]).all() and (part.candidates == lists.candidates[rows]).all()
             tallies.append(retrieval.per_query_metrics(scores[rows], part.relevant, part.valid))
@@ -317,7 +314,7 @@ def test_the_memory_of_a_large_gallery_is_bounded():
     lists = candidates.Gallery(pool.rows[asked], pool.rows[offered], lambda part: pool.right_in_gallery("t2i", part), "t2i", 0, "", "full")
     before = tracemalloc.get_traced_memory()[0]
     tracemalloc.reset_peak()
-    parts = lists.parts(20 * count)
+    parts = lists.chunks(20 * count)
     tallies = []
     for _ in range(3):
         part = next(parts)

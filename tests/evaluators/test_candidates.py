@@ -11,10 +11,8 @@ import numpy as np
 import pytest
 
 from kaleidobert.errors import UserError
-from kaleidobert.evaluators import retrieval
-from kaleidobert.evaluators.candidates import candidates
-from kaleidobert.evaluators.candidates.candidates import DIRECTIONS, Records
-from kaleidobert.evaluators.candidates.protocols import PROTOCOLS
+from kaleidobert.evaluators import candidates, retrieval
+from kaleidobert.evaluators.candidates import DIRECTIONS, PROTOCOLS, Records
 
 SHARED = Path(os.environ.get("KALEIDO_SHARED", Path(__file__).resolve().parents[3] / "shared"))
 

@@ -16,7 +16,7 @@ from sklearn.metrics import f1_score
 
 from kaleidobert.errors import UserError
 from kaleidobert.evaluators import classification, retrieval, statistics
-from kaleidobert.evaluators.files import score_checks, score_tables
+from kaleidobert.evaluators.files import scores as score_files
 from tests.support.score_data import random_pairs, write
 
 FEW = settings(max_examples=60, deadline=None, derandomize=True)
@@ -32,13 +32,13 @@ def tables(tmp_path, *seeds):
     for seed in seeds:
         pairs = random_pairs(0, queries=40)
         pairs.scores = rng(seed).integers(6, size=len(pairs.scores)).astype(float).tolist()
-        made.append(score_tables.read(write(tmp_path / f"{seed}.npz", pairs)))
+        made.append(score_files.read(write(tmp_path / f"{seed}.npz", pairs)))
     return made
 
 
 def compare(first, second, *arguments, **options):
     """Two score tables, as `kaleidobert evaluate` compares them."""
-    sides = (retrieval.rank_statistics(table.scores, table.relevant, table.valid) for table in score_checks.matched(first, second))
+    sides = (retrieval.rank_statistics(table.scores, table.relevant, table.valid) for table in score_files.matched(first, second))
     return retrieval.compare(*sides, *arguments, **options)
 
 
@@ -129,9 +129,9 @@ def test_a_model_against_itself(tmp_path):
 def test_tables_that_do_not_belong_together(tmp_path):
     one, other = tables(tmp_path, 1, 2)
     with pytest.raises(UserError, match=r"2.npz: 2 of 40 queries are missing, the first is 'q38'; expected: the queries of .*1.npz"):
-        compare(one, score_tables.select(other, np.arange(38)), rng())
+        compare(one, score_files.select(other, np.arange(38)), rng())
     with pytest.raises(UserError, match="2 queries are not in .*1.npz, the first is 'q38'"):
-        compare(score_tables.select(one, np.arange(38)), other, rng())
+        compare(score_files.select(one, np.arange(38)), other, rng())
     with pytest.raises(UserError, match="query 'q0': 1 candidates are not in its list, the first is 'x'"):
         compare(one, replace(other, candidates=[["x", *other.candidates[0][1:]], *other.candidates[1:]]), rng())
     with pytest.raises(UserError, match="query 'q0': the label of .* differs"):

@@ -11,7 +11,7 @@ from kaleidobert.configs import EvaluateConfig
 from kaleidobert.configs.addresses import written
 from kaleidobert.evaluators import captions as caption_metrics
 from kaleidobert.evaluators import statistics
-from kaleidobert.evaluators.files import coco_captions
+from kaleidobert.evaluators.files import captions as caption_files
 
 
 @dataclass(frozen=True)
@@ -26,11 +26,11 @@ class Material:
 def read(config: EvaluateConfig) -> Material:
     """Captions beside their references; UserError for what does not fit together."""
     assert config.captions is not None and config.references is not None  # or another part reads
-    references = coco_captions.read_references(config.references)
-    _, captions, several = coco_captions.paired(coco_captions.read_results(config.captions), references, str(config.captions))
+    references = caption_files.read_references(config.references)
+    _, captions, several = caption_files.paired(caption_files.read_results(config.captions), references, str(config.captions))
     against = None
     if config.against is not None:
-        _, against, _ = coco_captions.paired(coco_captions.read_results(config.against), references, str(config.against))
+        _, against, _ = caption_files.paired(caption_files.read_results(config.against), references, str(config.against))
     return Material(captions, several, against)
 
 

@@ -13,8 +13,8 @@ from kaleidobert.configs.addresses import written
 from kaleidobert.datasets.bank.bank import sha256
 from kaleidobert.engines.run_folder import Run, check_folder
 from kaleidobert.errors import UserError
+from kaleidobert.evaluators.report.results import NOT_KNOWN, head_name
 from kaleidobert.evaluators.report.tables import TASKS
-from kaleidobert.evaluators.report.tables_read import NOT_KNOWN, head_name
 
 PARTS = {"scores": scores, "predictions": predictions, "captions": captions}
 READS = {  # keys that only some parts read: elsewhere they would be ignored without a word

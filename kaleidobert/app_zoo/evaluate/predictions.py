@@ -13,8 +13,8 @@ from kaleidobert.configs.addresses import written
 from kaleidobert.datasets.bank.bank import Bank, describe
 from kaleidobert.errors import UserError
 from kaleidobert.evaluators import classification
-from kaleidobert.evaluators.files import prediction_tables
-from kaleidobert.evaluators.files.prediction_tables import Predictions
+from kaleidobert.evaluators.files import predictions as prediction_files
+from kaleidobert.evaluators.files.predictions import Predictions
 from kaleidobert.evaluators.report import plots
 
 SETS = ("all", "present", "trained")
@@ -39,9 +39,9 @@ class Material:
 def read(config: EvaluateConfig) -> Material:
     """All tables of a configuration; UserError for what does not fit together."""
     assert config.predictions is not None  # or another part reads
-    table = prediction_tables.read(config.predictions, config.prediction_columns)
-    against = None if config.against is None else prediction_tables.matched(
-        table, prediction_tables.read(config.against, config.prediction_columns))
+    table = prediction_files.read(config.predictions, config.prediction_columns)
+    against = None if config.against is None else prediction_files.matched(
+        table, prediction_files.read(config.against, config.prediction_columns))
     bank = rows = val_rows = counts = None
     trained: list[str] = []
     if config.data.bank is not None:
@@ -126,7 +126,7 @@ def _of_bank(config: EvaluateConfig, bank: Bank, table: Predictions) -> tuple[np
     val_rows = val_rows[column[val_rows] != ""]
     images = bank.column("image_id")[val_rows].tolist()
     where = f"{config.label!r} of {data.val_split!r} in {bank.folder}"
-    prediction_tables.check(table, dict(zip(images, map(str, column[val_rows]))), where)
+    prediction_files.check(table, dict(zip(images, map(str, column[val_rows]))), where)
     places = dict(zip(images, val_rows.tolist()))
     return rows, np.array([places[name] for name in table.ids], np.int64), names, np.bincount(ids[rows], minlength=len(names))
 

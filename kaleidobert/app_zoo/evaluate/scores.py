@@ -11,13 +11,11 @@ from kaleidobert.configs import EvaluateConfig
 from kaleidobert.configs.addresses import written
 from kaleidobert.datasets.bank.bank import Bank, describe
 from kaleidobert.errors import UserError
-from kaleidobert.evaluators import retrieval
-from kaleidobert.evaluators.candidates import candidates
-from kaleidobert.evaluators.candidates.candidates import CandidateLists, SavedLists
-from kaleidobert.evaluators.candidates.protocols import PROTOCOLS
-from kaleidobert.evaluators.files import score_checks, score_tables
-from kaleidobert.evaluators.files.columns import kind_of, read_columns
-from kaleidobert.evaluators.files.score_tables import ScoreTable
+from kaleidobert.evaluators import candidates, retrieval
+from kaleidobert.evaluators.candidates import PROTOCOLS, CandidateLists, SavedLists
+from kaleidobert.evaluators.files import scores as score_files
+from kaleidobert.evaluators.files.columns import format_of, read_columns
+from kaleidobert.evaluators.files.scores import ScoreTable
 from kaleidobert.evaluators.report import plots
 from kaleidobert.released import counting
 from kaleidobert.released import results as counted_as_released
@@ -57,7 +55,7 @@ def read(config: EvaluateConfig) -> Material:
     counting.check(table, config.counting)
     against = other = None
     if config.against is not None:
-        _, against = score_checks.matched(table, _with_texts(_labelled(config, config.against, direction, lists, bank), texts)[0])
+        _, against = score_files.matched(table, _with_texts(_labelled(config, config.against, direction, lists, bank), texts)[0])
     if config.other_direction is not None:
         if not direction:
             raise UserError("direction is not set", "evaluate", "that of the scores, for SumR", "say direction=i2t or direction=t2i")
@@ -82,7 +80,7 @@ def evaluate(config: EvaluateConfig, material: Material) -> dict[str, Any]:
     report = retrieval.report(table.scores, table.relevant, table.valid, rng, config.resamples)
     plots.rank_histogram(retrieval.rank_statistics(table.scores, table.relevant, table.valid).ranks(), config.run / "ranks.png",
                          table.scores.shape[1])
-    score_tables.write(material.table, config.run / "scores.jsonl")
+    score_files.write(material.table, config.run / "scores.jsonl")
     if material.bank:
         from kaleidobert.app_zoo.retrieve import query_sheets
 
@@ -107,7 +105,7 @@ def evaluate(config: EvaluateConfig, material: Material) -> dict[str, Any]:
         results["sum_of_ranks"] = retrieval.sum_of_ranks(report, second)
     if material.against and config.against:
         sides = (retrieval.rank_statistics(side.scores, side.relevant, side.valid)
-                 for side in score_checks.matched(table, _with_answers(material.against)[0]))
+                 for side in score_files.matched(table, _with_answers(material.against)[0]))
         compared = retrieval.compare(*sides, rng, config.resamples, config.permutations)
         results["comparison"] = {"against": written(config.against), **compared}
     return results
@@ -166,18 +164,18 @@ def _number(name: str, value: Any) -> str:
 
 def _labelled(config: EvaluateConfig, path: Path, direction: str, lists: SavedLists | None, bank: Bank | None) -> ScoreTable:
     """A table with what is right as its file or the lists say."""
-    table = score_tables.read(path, direction, config.columns, need_labels=lists is None)
+    table = score_files.read(path, direction, config.columns, need_labels=lists is None)
     if bank:
         ids = bank.column("image_id")[bank.rows(config.data.val_split)].tolist()
-        score_checks.known(table, ids, f"the split {config.data.val_split!r} of {bank.folder}")
+        score_files.check_ids(table, ids, f"the split {config.data.val_split!r} of {bank.folder}")
     if lists:
-        table = score_checks.with_lists(table, lists, str(config.candidates))
-    return table if config.counting in MISSED else score_tables.require_right(table)
+        table = score_files.with_lists(table, lists, str(config.candidates))
+    return table if config.counting in MISSED else score_files.require_right(table)
 
 
 def _with_texts(table: ScoreTable, texts: Mapping[str, str] | None) -> tuple[ScoreTable, int]:
     """(the table with all that is right, how many candidates are so by their text alone)."""
-    return score_checks.with_texts(table, texts) if texts is not None else (table, 0)
+    return score_files.with_texts(table, texts) if texts is not None else (table, 0)
 
 
 def _with_answers(table: ScoreTable) -> tuple[ScoreTable, int]:
@@ -186,8 +184,8 @@ def _with_answers(table: ScoreTable) -> tuple[ScoreTable, int]:
     if used.all():
         return table, 0
     if not used.any():
-        score_tables.require_right(table)
-    return score_tables.select(table, used), int((~used).sum())
+        score_files.require_right(table)
+    return score_files.select(table, used), int((~used).sum())
 
 
 def _texts(config: EvaluateConfig, bank: Bank | None) -> dict[str, str] | None:
@@ -196,7 +194,7 @@ def _texts(config: EvaluateConfig, bank: Bank | None) -> dict[str, str] | None:
         return None
     if config.texts is None:
         return None if bank is None else dict(zip(bank.column("image_id").tolist(), bank.column("text").tolist()))
-    kind = kind_of(config.texts)
+    kind = format_of(config.texts)
     table = read_columns(config.texts, kind, {"id": "id", "text": "text"})
     texts: dict[str, str] = {}
     for place, (name, text) in enumerate(zip(table["id"].values, table["text"].values)):

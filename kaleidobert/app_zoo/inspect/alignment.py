@@ -21,7 +21,7 @@ from kaleidobert.datasets.bank.bank import Bank
 from kaleidobert.datasets.sampling.pretraining import generator, maskable, quota
 from kaleidobert.errors import UserError
 from kaleidobert.evaluators import alignment as evaluation
-from kaleidobert.evaluators.report import plots_alignment
+from kaleidobert.evaluators.report import plots
 from kaleidobert.levels import KaleidoLevel
 from kaleidobert.preprocessors import alignment_generator, alignment_guided_masking, patch_generator
 
@@ -96,7 +96,7 @@ def corpus(aligned: BankAlignment, levels: Sequence[KaleidoLevel], path: Path) -
     rows = np.arange(bank.size)[:: -(-bank.size // MAX_COUNTED)]
     words = [[word.text for word in aligned.words(row)] for row in rows.tolist()]
     counts = evaluation.statistics(alignments.of(bank)[rows], bank.token_words[rows], words, levels, alignment_generator.content)
-    plots_alignment.corpus(counts, path)
+    plots.alignment_statistics(counts, path)
     with Image.open(path) as image:
         caption = f"of {len(rows):,} pictures" if len(rows) == bank.size else f"of {len(rows):,} of {bank.size:,} pictures"
         return Corpus(counts, Figure(caption, image.convert("RGB")))

@@ -27,7 +27,7 @@ from kaleidobert.errors import UserError
 from kaleidobert.evaluators import retrieval
 from kaleidobert.evaluators.files import released_results
 from kaleidobert.evaluators.report import plots
-from kaleidobert.evaluators.report.tables_read import head_name
+from kaleidobert.evaluators.report.results import head_name
 from kaleidobert.model_zoo import checkpoints
 from kaleidobert.released import files as released_files
 from kaleidobert.released import results

@@ -16,9 +16,9 @@ from kaleidobert.configs import RetrieveConfig
 from kaleidobert.configs.addresses import written
 from kaleidobert.datasets.bank.bank import Bank, describe
 from kaleidobert.evaluators import retrieval, statistics
-from kaleidobert.evaluators.candidates.lists import CandidateLists, Gallery
+from kaleidobert.evaluators.candidates import CandidateLists, Gallery
 from kaleidobert.evaluators.report import plots
-from kaleidobert.evaluators.report.tables_read import head_name
+from kaleidobert.evaluators.report.results import head_name
 from kaleidobert.evaluators.retrieval import PerQueryMetrics, average
 
 PARTS = {"own": "encoder alone", "dual_encoder": "dual encoder alone"}  # of the head "dual_encoder": {answer: its name in results.json}

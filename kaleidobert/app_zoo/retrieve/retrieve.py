@@ -24,10 +24,8 @@ from kaleidobert.engines import scoring
 from kaleidobert.engines.distributed import distribution
 from kaleidobert.engines.run_folder import Run, check_folder
 from kaleidobert.errors import UserError
-from kaleidobert.evaluators import retrieval
-from kaleidobert.evaluators.candidates import candidates
-from kaleidobert.evaluators.candidates.lists import CandidateLists, Gallery
-from kaleidobert.evaluators.candidates.protocols import PROTOCOLS
+from kaleidobert.evaluators import candidates, retrieval
+from kaleidobert.evaluators.candidates import PROTOCOLS, CandidateLists, Gallery
 from kaleidobert.evaluators.retrieval import PerQueryMetrics
 from kaleidobert.model_zoo import checkpoints
 from kaleidobert.model_zoo.kaleidobert import Matcher

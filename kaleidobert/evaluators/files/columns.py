@@ -74,7 +74,7 @@ class Table(Mapping[str, Column]):
                       for name, values in spread.items()}, False, self.notes)
 
 
-def kind_of(path: str | Path) -> str:
+def format_of(path: str | Path) -> str:
     """csv, tsv, jsonl, npz or result (a released result file): by the ending, else by the beginning. UserError for a missing or
     an empty file.
     """

@@ -10,7 +10,7 @@ import numpy as np
 from kaleidobert.configs.evaluation import PredictionColumns
 from kaleidobert.configs.records import MISSING
 from kaleidobert.errors import UserError
-from kaleidobert.evaluators.files.columns import kind_of, read_columns
+from kaleidobert.evaluators.files.columns import format_of, read_columns
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Predictions:
 def read(path: str | Path, columns: PredictionColumns | None = None) -> Predictions:
     """The predictions of a file. UserError as columns.read_columns, and for an id that stands twice or an empty class."""
     columns = columns or PredictionColumns()
-    kind = kind_of(path)
+    kind = format_of(path)
     if kind == "result":
         raise UserError("this is a released result file of retrieval", str(path), "a table of classes", "give it as scores=FILE")
     table = read_columns(path, kind, {"id": columns.id, "truth": columns.label, "prediction": columns.prediction})
