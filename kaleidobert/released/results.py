@@ -1,20 +1,26 @@
-"""The released way to count a retrieval result file, and ours.
+"""The released way to count a retrieval result file, and ours:
+
+    python -m kaleidobert.released.results runs/released/i2t/result_img2txt.txt i2t
 
 Counted as released: candidates are sorted by float32 logit[1], equal ones stay in the order of the file; queries without a right
 candidate count in the denominators, to which 1e-5 is added; AUC over all pairs.
 """
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from kaleidobert.errors import UserError
 from kaleidobert.evaluators import retrieval
+from kaleidobert.evaluators.files import released_results
 from kaleidobert.evaluators.files.released_results import Pairs
 
 RANKS = (1, 5, 10, 100)
 ADDED = 1e-5  # to denominators
+DIRECTIONS = {"i2t": "i2t", "t2i": "t2i", "img2txt": "i2t", "txt2img": "t2i"}
 
 
 def count(pairs: Pairs, direction: str) -> dict[str, Any]:
@@ -96,9 +102,30 @@ def lines(analysis: Analysis, direction: str) -> list[str]:
     return made + ([f"{analysis.lonely} queries without a right candidate are left out of these lines"] if analysis.lonely else [])
 
 
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Prints both counts of FILE DIRECTION; returns the exit status."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if len(words) != 2 or words[1] not in DIRECTIONS:
+        print(f"usage: python -m kaleidobert.released.results FILE {'|'.join(DIRECTIONS)}", file=sys.stderr)
+        return 2
+    direction = DIRECTIONS[words[1]]
+    try:
+        report = analyse(released_results.read(words[0]), direction)
+    except UserError as error:
+        print(f"results: {error}", file=sys.stderr)
+        return 2
+    print(show(report.released), end="")
+    print("\n".join(lines(report, direction)))
+    return 0
+
+
 def _groups(ids: Sequence[str]) -> dict[str, list[int]]:
     """{id: its rows}, both in the order of the file."""
     groups: dict[str, list[int]] = {}
     for row, value in enumerate(ids):
         groups.setdefault(value, []).append(row)
     return groups
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -224,7 +224,7 @@ def test_predictions_with_a_list_of_classes_and_without(world, tmp_path):
     done = call("evaluate", configs.EvaluateConfig(tmp_path / "bare", predictions=tmp_path / "a.jsonl", prediction_columns=columns))
     bare = results(tmp_path / "bare")
     assert done.status == 0 and "macro_f1_trained" not in bare["metrics"] and bare["task"] == "evaluate"
-    assert "macro-F1 over the classes seen in training is left out: say trained_classes=FILE" in done.out
+    assert "macro-F1 over the classes of training is missing: say trained_classes=FILE" in done.out
 
 
 def test_predictions_against_another_model(world, tmp_path):

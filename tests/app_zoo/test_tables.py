@@ -189,8 +189,8 @@ def test_no_row_of_ours_is_without_its_head_or_claims_to_be_the_papers():
     for table in made(**{f"run{number}": values for number, values in enumerate(several)}):
         for row in table.rows:
             assert row.cells["head"], (table.title, row.name)
-            assert (row.name == "Kaleido-BERT") <= (row.kind == "paper")
-            if row.kind == "ours":
+            assert (row.name == "Kaleido-BERT") <= (row.origin == "paper")
+            if row.origin == "ours":
                 assert row.cells["trained"] and ("the paper's" not in row.cells["head"] or row.cells["head"].startswith("plain"))
 
 

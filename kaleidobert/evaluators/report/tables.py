@@ -68,13 +68,13 @@ MODEL_COLUMNS = (Column("head", "head"), Column("trained", "trained"))  # which 
 
 @dataclass(frozen=True)
 class Row:
-    """kind: whose numbers. cells: {column's key: cell}, a missing key = none.
+    """origin: whose numbers. cells: {column's key: cell}, a missing key = none.
 
     note: the conditions of the row; rows with equal notes share one footnote.
     """
 
     name: str
-    kind: Literal["paper", "baseline", "ours"]
+    origin: Literal["paper", "baseline", "ours"]
     cells: Mapping[str, Cell]
     note: str = ""
 
@@ -89,7 +89,7 @@ class Table:
     remarks: Sequence[str] = field(default=())
 
 
-def kind(result: Result) -> str | None:
+def task_with_tables(result: Result) -> str | None:
     """Returns the task whose tables a result belongs to, None where there is none; for `kaleidobert evaluate` its metrics decide."""
     task = result.text("task")
     if task == "evaluate":
@@ -103,7 +103,7 @@ def tables(results: Sequence[Result]) -> list[Table]:
     Results of other tasks are skipped; those without a direction, and those of labels that are no category, are in the details only.
     Raises UserError, which names file and key, where a result lacks an entry of its task.
     """
-    of = {task: [result for result in results if kind(result) == task] for task in TASKS}
+    of = {task: [result for result in results if task_with_tables(result) == task] for task in TASKS}
     directed = [result for result in of["retrieve"] if result.text("direction") in DIRECTIONS]
     named = [result for result in of["classify"] if task_of(result)]
     made = [retrieval(directed)] if directed else []
@@ -118,8 +118,8 @@ def markdown(table: Table) -> str:
     lines = [["", *(column.head for column in table.columns)]]
     for row in table.rows:
         mark = f" [{notes.index(row.note) + 1}]" if row.note else ""
-        name = f"**{_plain(row.name)}**" if row.kind == "ours" else _plain(row.name)
-        lines.append([name + mark, *(_show(row.cells.get(column.key), column, row.kind) for column in table.columns)])
+        name = f"**{_plain(row.name)}**" if row.origin == "ours" else _plain(row.name)
+        lines.append([name + mark, *(_show(row.cells.get(column.key), column, row.origin) for column in table.columns)])
     widths = [max(map(len, cells)) for cells in zip(*lines)]
     made = ["| " + " | ".join([line[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(line[1:], widths[1:]))]) + " |"
             for line in lines]
@@ -130,7 +130,7 @@ def markdown(table: Table) -> str:
 
 def to_json(table: Table) -> dict[str, Any]:
     """Returns the table ready for JSON; values are not scaled."""
-    rows = [{"name": row.name, "kind": row.kind, "note": row.note,
+    rows = [{"name": row.name, "kind": row.origin, "note": row.note,
              "cells": {column.key: _plain_value(row.cells.get(column.key)) for column in table.columns}} for row in table.rows]
     columns = [{"key": column.key, "head": column.head, "scale": column.scale} for column in table.columns]
     return {"title": table.title, "columns": columns, "rows": rows, "remarks": list(table.remarks)}
@@ -275,7 +275,7 @@ def retrieval(results: list[Result]) -> Table:
     for pair in pairs(results, [result for result in results if result.text("direction") == "i2t"], RETRIEVAL_TOKEN):
         runs = [result for result in pair if result]
         ours += _ours(pair_name(pair, RETRIEVAL_TOKEN), runs)
-    rows += [Row(row.name, row.kind, total(row.cells, RANK_KEYS, "SumR"), row.note) for row in together(simple, ours)]
+    rows += [Row(row.name, row.origin, total(row.cells, RANK_KEYS, "SumR"), row.note) for row in together(simple, ours)]
     remarks = ["ITR: a picture asks for its text; TIR: a text asks for its picture. Rank@K in percent; SumR: the sum of the six.",
                INTERVALS, "The paper does not say how it counts ties.", RETRIEVAL_HEADS, *_own_subcategory(results)]
     return Table("Retrieval (layout of the paper's Table 2)", [*MODEL_COLUMNS, *columns, Column("SumR", "SumR", 1, 2, 100)], rows, remarks)
@@ -391,8 +391,8 @@ def merged(rows: Sequence[Row]) -> list[Row]:
     joined: list[Row] = []
     for row in rows:
         for position, other in enumerate(joined):
-            if (other.name, other.kind, other.note) == (row.name, row.kind, row.note) and _agree(other.cells, row.cells):
-                joined[position] = Row(row.name, row.kind, {**other.cells, **row.cells}, row.note)
+            if (other.name, other.origin, other.note) == (row.name, row.origin, row.note) and _agree(other.cells, row.cells):
+                joined[position] = Row(row.name, row.origin, {**other.cells, **row.cells}, row.note)
                 break
         else:
             joined.append(row)
@@ -403,7 +403,7 @@ def together(simple: list[Row], ours: list[Row]) -> list[Row]:
     """Orders baselines, then runs, setting by setting."""
     rows = [*merged(simple), *ours]
     order = {note: number for number, note in enumerate(dict.fromkeys(row.note for row in rows))}
-    return sorted(rows, key=lambda row: (order[row.note], row.kind == "ours"))
+    return sorted(rows, key=lambda row: (order[row.note], row.origin == "ours"))
 
 
 def total(cells: Mapping[str, Cell], keys: Sequence[str], name: str) -> dict[str, Cell]:
@@ -423,12 +423,12 @@ def _same(one: Cell, other: Cell) -> bool:
     return one == other
 
 
-def _show(cell: Cell, column: Column, kind: str) -> str:
+def _show(cell: Cell, column: Column, origin: str) -> str:
     if cell is None:
         return MISSING
     if isinstance(cell, str):
         return _plain(cell)
-    digits = column.printed if kind == "paper" else column.digits
+    digits = column.printed if origin == "paper" else column.digits
     numbers = [f"{number * column.scale:.{digits}f}" for number in (cell.value, cell.low, cell.high) if number is not None]
     return f"{numbers[0]} [{numbers[1]}, {numbers[2]}]" if len(numbers) == 3 else numbers[0]
 
