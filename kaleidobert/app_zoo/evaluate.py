@@ -343,8 +343,8 @@ class PredictionData:
         elif config.trained_classes is not None:
             trained = _class_names(config.trained_classes)
             counts = np.ones(len(trained), np.int64)
-        names = [*trained, *sorted({*table.labels, *table.guesses} - set(trained))]
-        more = sorted(set(against.guesses) - set(names)) if against else []
+        names = [*trained, *sorted({*table.labels, *table.predictions} - set(trained))]
+        more = sorted(set(against.predictions) - set(names)) if against else []
         counts = None if counts is None else np.pad(counts, (0, len(names) - len(counts)))
         return cls(table, against, names, counts, more, bank, rows, val_rows)
 

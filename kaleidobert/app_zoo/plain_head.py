@@ -105,7 +105,7 @@ def labels(config: ClassifyConfig, ids: Sequence[str], truth: Sequence[str]) -> 
     own = Predictions("the examples of this run", list(ids), list(truth), list(truth))
     table = prediction_files.matched(own, prediction_files.read(folder / "predictions.csv"))
     entry = {"model": _model(found), "metrics": found["metrics"], "run": written(folder)}
-    return PlainLabels(entry, np.array([label == guess for label, guess in zip(table.labels, table.guesses)]))
+    return PlainLabels(entry, np.array([label == guess for label, guess in zip(table.labels, table.predictions)]))
 
 
 def build(config: RetrieveConfig, checkpoint: Path, bank: Bank) -> Matcher:

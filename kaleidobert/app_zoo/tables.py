@@ -201,7 +201,7 @@ def _figures(result: Result, metrics: Mapping[str, Any]) -> list[tuple[str, str,
     if task == "align":
         rows = [("captions", name, value, None) for name, value in metrics.items() if name != "different_captions"]
         pointing = values["parts"].get("pointing")
-        return rows + ([("peaks of words in their parts", "share", pointing["found"]["sightings"]["value"],
+        return rows + ([("peaks of words in their parts", "share", pointing["alignment"]["sightings"]["value"],
                          pointing["chance"]["sightings"]["value"])] if pointing else [])
     if task == "classify":
         what = f"{values['label']} from {values['modality']}"
