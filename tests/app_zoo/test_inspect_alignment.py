@@ -60,7 +60,7 @@ def test_pages_show_caption_maps_links_and_plans(world, tmp_path):
     inspect.run(world.config(tmp_path / "run", count=1, maps=world.maps))
     html = next((tmp_path / "run").glob("01*.html")).read_text()
     assert "&lt;i&gt;caption&lt;/i&gt; of " in html and "<i>caption" not in html
-    for words in ("Alignment Guided Masking", "random masking", "Where the captioner looked"):
+    for words in ("Alignment Guided Masking", "random masking", "Attention of the captioner"):
         assert words in html
     index, results = (tmp_path / "run/index.html").read_text(), json.loads((tmp_path / "run/results.json").read_text())
     assert "Alignment of the bank" in index and (tmp_path / "run/alignment.png").is_file()
@@ -69,7 +69,7 @@ def test_pages_show_caption_maps_links_and_plans(world, tmp_path):
     bare = tmp_path / "bare"
     inspect.run(world.config(bare, count=1))
     without = next(bare.glob("01*.html")).read_text()
-    assert "Where the captioner looked" not in without
+    assert "Attention of the captioner" not in without
     assert html.count("<img") > without.count("<img")
 
 

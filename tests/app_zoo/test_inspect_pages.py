@@ -65,11 +65,11 @@ def test_pages_of_a_bank_whose_turned_patches_are_square(tmp_path):
         test_pixels_shown_are_the_ones_whose_features_the_model_reads(square)
         card = square.page(3)[0].levels[0]
         assert {one.image.width == one.image.height for one in card.figures} == {True}
-    assert not card.answer and card.correct is None and card.question == "Nothing is asked."
+    assert not card.answer and card.correct is None and card.question == "Nothing is to be predicted."
     page = square.page(3)[0]
     assert [one.name for one in page.target_levels] == [level.name for level in levels[1:]]
     text = pages.page(page, ())
-    assert text.count("Truth:") == 5 and "Nothing is asked." in text  # text and picture, four levels
+    assert text.count("Truth:") == 5 and "Nothing is to be predicted." in text  # text and picture, four levels
     index = pages.index([pages.thumbnail(square.page(3, answers(True))[0])], ())
     assert "<th>jigsaw</th>" in index and "<th>rotation</th>" not in index
 

@@ -193,6 +193,6 @@ def _listed(slots: np.ndarray) -> str:
 
 QUESTIONS = {"rotate": "How far is the patch turned?", "shuffle": "In which order do the patches stand?",
              "camouflage": "Which patch is another product's?", "grey": "What are the grey patches in colour?",
-             "blank": "What is behind the blank patches?", "none": "Nothing is asked."}
+             "blank": "What is behind the blank patches?", "none": "Nothing is to be predicted."}
 CLASS_NAMES: dict[str, Callable[[KaleidoLevel, int], str]] = {"rotate": lambda level, label: _turn(label),
                                                              "shuffle": _order, "camouflage": _patch}

@@ -168,7 +168,7 @@ def alignment_statistics(statistics: Mapping[str, Any], path: str | Path) -> Non
 
 
 def located_parts(summary: Mapping[str, Mapping[str, Any]], path: str | Path) -> None:
-    """Draws pointing game and patch hits beside chance, centre, mean and place, with their intervals; summary: of evaluators.alignment."""
+    """Draws pointing game and patch hits beside the other METHODS, with their intervals; summary: of evaluators.alignment."""
     figure, axes = panels(1.2 + 2.1 * len(summary), 7.0, 2, 1)
     for axis, title, pick in ((axes[0], "Words that find their part, mean over words", lambda row: row),
                               (axes[1], "The same over all sightings", lambda row: row["sightings"])):
@@ -279,7 +279,7 @@ def _words(axis: Any, title: str, words: list[list]) -> None:
     shown = words[:WORDS][::-1]
     if not shown:
         axis.text(0.5, 0.5, "no word is frequent enough", ha="center", color=MUTED, transform=axis.transAxes)
-    axis.barh([f"{word} ({count:,})" for word, count, _ in shown], [share for *_, share in shown], 0.7, color=TRAIN)
+    axis.barh([f"{word} ({count:,})" for word, count, _ in shown], [fraction for *_, fraction in shown], 0.7, color=TRAIN)
     axis.set_xlim(0, 1.02)
     axis.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
     axis.set_xlabel("of its occurrences", color=MUTED, fontsize=9)
@@ -308,6 +308,6 @@ def _use(axis: Any, name: str, use: list[float]) -> None:
     axis.set_title(f"Links to each patch: {name}", loc="left", fontsize=10)
     axis.set_xticks([])
     axis.set_yticks([])
-    for (row, column), share in np.ndenumerate(square):
-        axis.text(column, row, f"{share:.0%}", ha="center", va="center", fontsize=8,
-                  color="white" if share > 0.6 * square.max() else "#1D2530")
+    for (row, column), fraction in np.ndenumerate(square):
+        axis.text(column, row, f"{fraction:.0%}", ha="center", va="center", fontsize=8,
+                  color="white" if fraction > 0.6 * square.max() else "#1D2530")

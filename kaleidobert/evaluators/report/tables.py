@@ -221,8 +221,8 @@ def _named(model: Mapping[str, Any]) -> dict[str, Cell]:
 
 def _caption_cells(result: Result, *keys: str) -> dict[str, Cell]:
     """METEOR is null where there was no Java; older baselines lack it and others."""
-    found = result.group(*keys)
-    cells: dict[str, Cell] = {key: result.measure(*keys, key) for key in CAPTION_KEYS if len(keys) == 1 or key in found}
+    figures = result.group(*keys)
+    cells: dict[str, Cell] = {key: result.measure(*keys, key) for key in CAPTION_KEYS if len(keys) == 1 or key in figures}
     if "meteor" in cells and cells["meteor"] is None:
         cells["meteor"] = "needs Java"
     return cells
@@ -306,9 +306,9 @@ def _own_subcategory(results: Sequence[Result]) -> list[str]:
 
 
 def _ranks(result: Result, *keys: str) -> dict[str, Cell]:
-    found = result.need(*keys)
+    metrics = result.need(*keys)
     direction = result.text("direction")
-    return {f"{direction} rank@{k}": result.measure(*keys, f"rank@{k}") if found is not None else None for k in RANKS}
+    return {f"{direction} rank@{k}": result.measure(*keys, f"rank@{k}") if metrics is not None else None for k in RANKS}
 
 
 def _other_ranks(result: Result) -> dict[str, Cell]:
