@@ -37,7 +37,7 @@ def test_the_first_candidates_and_the_right_one_behind_them():
 
 
 def test_texts_are_wrapped_and_cut():
-    letters = sheets._font(16, False)
+    letters = sheets.font(16, False)
     text = "a long description of a dress " * 8 + "x" * 90
     whole = sheets.wrap(text, letters, 150, 99)
     assert all(letters.getlength(line) <= 150 for line in whole) and "".join("".join(whole).split()) == "".join(text.split())

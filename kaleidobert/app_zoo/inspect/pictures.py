@@ -4,13 +4,12 @@ heat maps of words, lines from words to patches.
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
+from kaleidobert.evaluators.report.sheets import font
 from kaleidobert.preprocessors import alignment_generator, patch_generator
 
 BLUE, ORANGE, GREEN, GREY, LINE = "#0072B2", "#D55E00", "#00795A", "#5F6B7A", "#D5DAE1"  # colour-blind readers can distinguish them
@@ -22,14 +21,6 @@ GAP = 5  # pixels between patches
 HEAT = np.array([(255, 255, 255), (254, 217, 142), (254, 153, 41), (217, 95, 14), (153, 52, 4)], np.float32)  # from cold to hot
 LETTERS = 17  # pixels
 ROW = 30  # pixels of a word in the column of words
-
-
-@lru_cache
-def font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
-    """DejaVu Sans, which comes with matplotlib: the same letters on every machine."""
-    import matplotlib
-
-    return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts/ttf" / f"DejaVuSans{'-Bold' if bold else ''}.ttf", size)
 
 
 def foreground(image: np.ndarray, box: Sequence[int], mask: np.ndarray | None, side: int = 440) -> Image.Image:

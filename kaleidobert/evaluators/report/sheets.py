@@ -145,7 +145,7 @@ def _row(query: Query) -> Image.Image:
     for candidate, card in zip(query.candidates, cards):
         if candidate.rank > SHOWN:  # set apart: the ranks between are not shown
             end, x = x - GAP, row.width - PAD - CARD
-            brush.text(((end + x) / 2, PAD + TALL / 2), "…", font=_font(HEAD, True), fill=GREY, anchor="mm")
+            brush.text(((end + x) / 2, PAD + TALL / 2), "…", font=font(HEAD, True), fill=GREY, anchor="mm")
         row.paste(card, (x, PAD))
         x += CARD + GAP
     return row
@@ -203,8 +203,8 @@ def _lines(paragraphs: Sequence[tuple[str, int, bool, str]], width: int, ground:
     """Paragraphs (text, size, bold, colour), wrapped, each of at most ``max_lines`` lines."""
     placed, y = [], 0
     for text, size, bold, colour in paragraphs:
-        for line in wrap(text, _font(size, bold), width, max_lines):
-            placed.append((y, line, _font(size, bold), colour))
+        for line in wrap(text, font(size, bold), width, max_lines):
+            placed.append((y, line, font(size, bold), colour))
             y += round(LEADING * size)
     picture = Image.new("RGB", (width, max(1, y)), ground)
     brush = ImageDraw.Draw(picture)
@@ -234,7 +234,8 @@ def wrap(text: str, letters: ImageFont.FreeTypeFont, width: float, max_lines: in
 
 
 @lru_cache
-def _font(size: int, bold: bool) -> ImageFont.FreeTypeFont:
+def font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
+    """Returns DejaVu Sans, which comes with matplotlib: the same letters on every machine."""
     import matplotlib
 
     return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts/ttf" / f"DejaVuSans{'-Bold' if bold else ''}.ttf", size)
