@@ -18,8 +18,9 @@ import numpy as np
 
 from kaleidobert import io
 from kaleidobert.errors import UserError
-from kaleidobert.evaluators.captions import meteor, metrics
-from kaleidobert.evaluators.captions.tokens import all_tokens
+from kaleidobert.evaluators import captions as metrics
+from kaleidobert.evaluators import meteor
+from kaleidobert.evaluators.ptb_tokenizer import tokenize_all
 
 SHOWN = 200  # differing texts in the report
 EMPTY = 200  # one caption of so many is empty
@@ -120,7 +121,7 @@ def compare(columns: Sequence[Sequence[str]], names: Sequence[Path], heads: Sequ
     differing: list[tuple[str, list[str], list[str]]] = []
     for texts, name, head in zip(columns, names, heads):
         begin = perf_counter()
-        ours = all_tokens(texts)
+        ours = tokenize_all(texts)
         middle = perf_counter()
         theirs = reference_tokens(texts)
         end = perf_counter()
@@ -136,7 +137,7 @@ def compare(columns: Sequence[Sequence[str]], names: Sequence[Path], heads: Sequ
 
 def _metrics(captions: list[str], references: list[list[str]]) -> list[str]:
     flat = [other for several in references for other in several]
-    mine, others = all_tokens(captions), iter(all_tokens(flat))
+    mine, others = tokenize_all(captions), iter(tokenize_all(flat))
     ours = our_scores(mine, [[next(others) for _ in several] for several in references])
     given, truth = reference_tokens(captions), iter(reference_tokens(flat))
     joined = [[" ".join(next(truth)) for _ in several] for several in references]

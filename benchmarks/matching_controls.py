@@ -23,6 +23,7 @@ from kaleidobert.datasets.bank import alignment
 from kaleidobert.datasets.bank.bank import Bank, sha256
 from kaleidobert.datasets.sampling.pretraining import PretrainSampler, generator
 from kaleidobert.engines import steps
+from kaleidobert.evaluators import statistics
 from kaleidobert.model_zoo import checkpoints
 from kaleidobert.model_zoo.kaleidobert import rebuild
 from kaleidobert.preprocessors import examples, quantisation
@@ -113,9 +114,8 @@ def _hits(forward: Callable, sampler: PretrainSampler, bank: Bank, options: argp
 def interval(hits: np.ndarray, products: np.ndarray, rng: np.random.Generator) -> tuple[float, float]:
     """95% interval of the mean, by bootstrap over products."""
     _, number = np.unique(products, return_inverse=True)
-    right, count = np.bincount(number, hits), np.bincount(number).astype(float)
-    chosen = rng.integers(len(count), size=(RESAMPLES, len(count)))
-    low, high = np.quantile(right[chosen].sum(1) / count[chosen].sum(1), (0.025, 0.975))
+    sums = np.stack([np.bincount(number, hits), np.bincount(number)], axis=1)  # [products, 2]
+    low, high = statistics.bootstrap(lambda units: np.divide(*(statistics.times_drawn(units) @ sums).T), len(sums), rng, RESAMPLES)
     return float(low), float(high)
 
 

@@ -1,7 +1,7 @@
 """Rows of text tables, separated cells (CSV, TSV) or one JSON object per line: a fault of one row never reaches its neighbours.
 
-Cells may be quoted as RFC 4180 has it: line breaks and separators inside, quotes doubled. Exports often are not so exact ("70s style,
-18" chain), and a quote that is never closed would take all rows up to the next quote into one cell. Therefore:
+Cells may be quoted as in RFC 4180: line breaks and separators inside, quotes doubled. Exports are often less exact ("70s style, 18" chain),
+and a quote that is never closed would take all rows up to the next quote into one cell. Therefore:
 
     a quote inside of a cell is a character like others
     a cell that begins with a quote and is not closed before a separator or line end is read as it stands, up to the next separator
@@ -23,7 +23,7 @@ BREAKS = "\r\n"
 
 
 class Row(NamedTuple):
-    """line: where the row begins, from 1 on; fault: why it cannot be used; literal: a quote was read as a character of its cell."""
+    """line: of the row's beginning, from 1 on; fault: why it cannot be used; literal: a quote was read as a character of its cell."""
 
     line: int
     cells: list[str]
@@ -32,16 +32,16 @@ class Row(NamedTuple):
 
 
 class Object(dict):
-    """A JSON object. twice: keys that stand in it more than once, and keys whose value holds such an object."""
+    """A JSON object. twice: keys that occur more than once, and keys whose value has such an object inside."""
 
     twice: frozenset[str] = frozenset()
 
 
 def separated(text: str, separator: str, keys: Sequence[str] = ()) -> tuple[Row, Iterator[Row]]:
-    """(header, rows) of a table; the header has no cells where the text is blank. Names in the header are stripped, cells are not.
+    """Returns (header, rows) of a table; the header has no cells where the text is blank. Names in the header are stripped, cells are not.
 
     Rows have as many cells as the header, or a fault; blank rows are skipped, blank cells beyond the header dropped. keys: columns that
-    every row fills, such as the id and the name of the picture; they help to tell rows from lines of a quoted cell.
+    every row fills, such as the id and the name of the picture; they help to distinguish rows from lines of a quoted cell.
     """
     table = _Separated(text.replace("\ufeff", ""), separator)  # byte order marks, also of files that were joined
     header = table.header(keys)
@@ -49,7 +49,7 @@ def separated(text: str, separator: str, keys: Sequence[str] = ()) -> tuple[Row,
 
 
 def objects(lines: Iterable[str]) -> Iterator[tuple[int, Object, str]]:
-    """(line number, object, fault) of every line that is not blank; the object is empty where there is a fault."""
+    """Yields (line number, object, fault) of every line that is not blank; the object of a faulty line is empty."""
     for number, line in enumerate(lines, 1):
         line = line.strip().removeprefix("\ufeff")
         if not line:
@@ -69,12 +69,12 @@ def objects(lines: Iterable[str]) -> Iterator[tuple[int, Object, str]]:
 
 
 def positions(name: str, header: Sequence[str]) -> list[int]:
-    """The numbers, from 1 on, of the columns of a name."""
+    """Returns the numbers, from 1 on, of the columns of a name."""
     return [number for number, other in enumerate(header, 1) if other == name]
 
 
 def object_of(pairs: list[tuple[str, Any]]) -> Object:
-    """What json.loads takes as object_pairs_hook."""
+    """Makes an object that knows its repeated keys: the object_pairs_hook of json.loads."""
     made = Object(pairs)
     twice = {key for key, value in pairs if isinstance(value, dict | list) and _holds_twice(value)}
     if len(made) < len(pairs):
@@ -88,7 +88,7 @@ def _holds_twice(value: Any) -> bool:
 
 
 class _Record(NamedTuple):
-    """end: where its line break is, or the end; open: a quote that was read as a character has no second one in its cell."""
+    """end: position of its line break, or the end of the text; open: a quote read as a character has no second one in its cell."""
 
     cells: list[str]
     end: int
@@ -97,7 +97,7 @@ class _Record(NamedTuple):
 
 
 class _Separated:
-    """The lines of a table; lines are numbered from 0 on here. rows() goes on where header() ended."""
+    """The lines of a table, numbered from 0. rows() continues where header() ends."""
 
     def __init__(self, text: str, separator: str):
         self.text, self.separator = text, separator
@@ -106,7 +106,7 @@ class _Separated:
         self.plain_end = re.compile(f"[{re.escape(separator)}\r\n]")
         self.quoted_end = re.compile(rf" *(?=[{re.escape(separator)}\r\n]|\Z)")
         self.names: list[str] = []
-        self.key_places: list[int] = []
+        self.keys: list[int] = []
         self.first, self.spaced = 0, False
 
     def header(self, keys: Sequence[str]) -> Row:
@@ -120,7 +120,7 @@ class _Separated:
         self.names = [name.strip() for name in record.cells]
         while self.names and not self.names[-1]:
             self.names.pop()
-        self.key_places = [self.names.index(key) for key in keys if key in self.names]
+        self.keys = [self.names.index(key) for key in keys if key in self.names]
         self.spaced = self._is_spaced(self.lines[line])
         fault = "the header holds NUL characters, as UTF-16 read as UTF-8 does" if "\0" in "".join(self.names) else ""
         return Row(line + 1, self.names, fault, record.literal)
@@ -143,7 +143,7 @@ class _Separated:
             number = last + 1
 
     def _quoted(self, number: int) -> tuple[list[str], int, bool, str]:
-        """(cells, last line, literal, fault) of the row that begins in a line with quotes."""
+        """Returns (cells, last line, literal, fault) of the row that begins in a line with quotes."""
         record = self._record(self.starts[number], len(self.text))
         last, torn = self._line_of(record.end), False
         if last > number:
@@ -153,7 +153,7 @@ class _Separated:
             if rows:
                 whole = len(self._trimmed(record.cells)) == len(self.names)
                 record, torn = self._alone(number), True
-                if whole and len(record.cells) == len(self.names) and not any(SUFFIX.search(record.cells[key]) for key in self.key_places):
+                if whole and len(record.cells) == len(self.names) and not any(SUFFIX.search(record.cells[key]) for key in self.keys):
                     # without names of files the other lines may as well be prose, and the cell a closed one
                     return record.cells, number, True, f"a quote opens a cell that may run to line {last + 1}, or is not closed"
                 last = number
@@ -166,20 +166,20 @@ class _Separated:
         return record.cells, last, True, "" if good else "a quote opens a cell and is not closed"
 
     def _rows_in(self, cells: list[str], first: int, last: int) -> bool | None:
-        """Whether lines that a quoted cell joins to one row are rows of their own; None: it cannot be told. cells: of the one row."""
+        """Whether lines that a quoted cell joins to one row are rows of their own; None where nothing decides it. cells: of that row."""
         width, start, end = len(self.names), self._trimmed(self._alone(first).cells), self._trimmed(self._alone(last).cells)
         if len(start) == len(cells) == width and not self._resemble(start, cells):
             start = []  # the first line by itself is no row, but a piece of one
         if any(self._is_row(number, start if len(start) == width else cells) for number in range(first + 1, last)):
             return True
-        # the last line holds the end of the cell and all that follows there: only what is left of the cell tells anything
-        place = max(number for number, cell in enumerate(cells) if set(BREAKS) & set(cell))
+        # the last line has the end of the cell and all that follows: only what is left of the cell is evidence
+        position = max(number for number, cell in enumerate(cells) if set(BREAKS) & set(cell))
         if len(end) != width or len(start) < width == len(cells):
             return False
         if len(start) == width:
             return self._is_row(last, start)
-        left = [key for key in self.key_places if key < place]
-        prose = not self.spaced and all(cell.startswith(" ") for cell in end[1 : place + 1])
+        left = [key for key in self.keys if key < position]
+        prose = not self.spaced and all(cell.startswith(" ") for cell in end[1 : position + 1])
         if prose or any(_look(end[key]) != _look(cells[key]) for key in left):
             return False
         return True if any(SUFFIX.search(cells[key]) for key in left) else None
@@ -194,7 +194,7 @@ class _Separated:
 
     def _resemble(self, cells: list[str], like: list[str]) -> bool:
         """Whether the keys of a row look like those of another, but for those that hold a line break there."""
-        return all(_look(cells[place]) == _look(like[place]) for place in self.key_places if not set(BREAKS) & set(like[place]))
+        return all(_look(cells[key]) == _look(like[key]) for key in self.keys if not set(BREAKS) & set(like[key]))
 
     def _fault(self, cells: list[str], first: int, last: int, fault: str) -> str:
         width = len(self.names)
@@ -205,28 +205,28 @@ class _Separated:
             return "the line holds a NUL character"
         return fault or ("the line is the header again" if [cell.strip() for cell in cells] == self.names else "")
 
-    def _record(self, place: int, end: int) -> _Record:
-        """The row that begins at a place of the text, with nothing of the text from ``end`` on."""
+    def _record(self, position: int, end: int) -> _Record:
+        """Returns the row that begins at a position of the text, which counts as ending at ``end``."""
         cells, literal, is_open = [], False, False
         while True:
-            quote, behind = self._closing(place, end) if self.text.startswith('"', place, end) else (0, None)
+            quote, behind = self._closing(position, end) if self.text.startswith('"', position, end) else (0, None)
             if behind is not None:
-                cells.append(self.text[place + 1 : quote].replace('""', '"'))
-                place = behind.end()
+                cells.append(self.text[position + 1 : quote].replace('""', '"'))
+                position = behind.end()
             else:
-                found = self.plain_end.search(self.text, place, end)
-                cell = self.text[place : found.start() if found else end]
+                match = self.plain_end.search(self.text, position, end)
+                cell = self.text[position : match.start() if match else end]
                 if cell.startswith('"'):
                     literal, is_open = True, is_open or cell.count('"') % 2 == 1
                 cells.append(cell)
-                place += len(cell)
-            if place >= end or self.text[place] != self.separator:
-                return _Record(cells, place, literal, is_open)
-            place += 1
+                position += len(cell)
+            if position >= end or self.text[position] != self.separator:
+                return _Record(cells, position, literal, is_open)
+            position += 1
 
-    def _closing(self, place: int, end: int) -> tuple[int, re.Match | None]:
-        """(place of the quote that closes the one at ``place``, a match up to the cell's end; None where text follows the quote)."""
-        quote = self.text.find('"', place + 1, end)
+    def _closing(self, position: int, end: int) -> tuple[int, re.Match | None]:
+        """Returns (position of the quote that closes the one at ``position``, a match up to the cell's end; None where text follows it)."""
+        quote = self.text.find('"', position + 1, end)
         while quote >= 0 and self.text.startswith('"', quote + 1, end):
             quote = self.text.find('"', quote + 2, end)
         return quote, self.quoted_end.match(self.text, quote + 1, end) if quote >= 0 else None
@@ -239,8 +239,8 @@ class _Separated:
             cells = cells[:-1]
         return cells
 
-    def _line_of(self, place: int) -> int:
-        return min(bisect_right(self.starts, place), len(self.lines)) - 1
+    def _line_of(self, position: int) -> int:
+        return min(bisect_right(self.starts, position), len(self.lines)) - 1
 
     def _is_blank(self, line: str) -> bool:
         return not line.replace(self.separator, "").strip()

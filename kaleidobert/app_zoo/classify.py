@@ -23,9 +23,9 @@ from kaleidobert.engines.prediction import predict
 from kaleidobert.engines.run_folder import Run, check_folder
 from kaleidobert.engines.trainer import Goal, Trainer
 from kaleidobert.errors import UserError
-from kaleidobert.evaluators import baselines, classification, paired
+from kaleidobert.evaluators import baselines, classification, statistics
 from kaleidobert.evaluators.report import plots
-from kaleidobert.evaluators.report.tables_read import head_name
+from kaleidobert.evaluators.report.results import head_name
 from kaleidobert.losses import additive
 from kaleidobert.losses.classification import cross_entropy
 from kaleidobert.model_zoo import checkpoints
@@ -106,7 +106,7 @@ def _plain(config: ClassifyConfig, data: LabelMaterial) -> plain_head.PlainLabel
 def _beside(config: ClassifyConfig, data: LabelMaterial, guesses: Mapping[str, np.ndarray], plain: plain_head.PlainLabels | None) -> dict:
     """What stands beside the figures of the wide head: {"parts", "plain", "differences"}; nothing beside the plain one.
 
-    differences: of the accuracies, the wide head's less the other's, as paired.difference.
+    differences: of the accuracies, the wide head's less the other's, as statistics.difference.
     """
     if plain is None:
         return {}
@@ -115,7 +115,7 @@ def _beside(config: ClassifyConfig, data: LabelMaterial, guesses: Mapping[str, n
              for answer, name in PARTS.items()}
     others = {name: right[answer] for answer, name in PARTS.items()} | ({"plain head": plain.right} if plain.right is not None else {})
     return {"parts": parts, "plain": plain.entry,
-            "differences": {name: {"accuracy": paired.difference(right["label"], each, _rng(config))} for name, each in others.items()}}
+            "differences": {name: {"accuracy": statistics.difference(right["label"], each, _rng(config))} for name, each in others.items()}}
 
 
 def _rng(config: ClassifyConfig) -> np.random.Generator:

@@ -1,11 +1,11 @@
-"""Which model a result is of: its head and whose idea that is, what was trained from what, and how the pre-training masked.
+"""The model of a result: its head and whose idea that is, what was trained from what, and how the pre-training masked.
 
-Checkpoints carry their lineage on in their meta, under "lineage":
+Checkpoints keep their lineage in their meta, under "lineage":
 
     steps      ["pre-trained 30 epochs", "dual encoder 40 epochs", "matching fine-tuned 12 epochs"]: all training, from random weights on
-    masking    of the pre-training; None where there was none, NOT_RECORDED where nobody wrote it down
+    masking    of the pre-training; None without one, NOT_RECORDED where it is unknown
     plain      {"checkpoint", "sha256"} of the last checkpoint before this one that has the matching head of pre-training; None
-    untrained  true where no head of pre-training is trained yet, as in what `convert` makes of a BERT
+    untrained  true where no head of pre-training is trained yet, as in a converted BERT
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,7 +28,7 @@ Lineage = Mapping[str, Any]
 
 
 def extend(init: Path | None, steps: Sequence[str] = (), masking: str | None = None) -> dict[str, Any]:
-    """The lineage of what a run makes of ``init``. steps: what it trains, none for nothing; masking: of a run that pre-trains."""
+    """Returns the lineage of a run that starts from ``init``. steps: what it trains; masking: of a run that pre-trains."""
     if init is None:
         return {"steps": [*([] if masking else [NOT_PRETRAINED]), *steps], "masking": masking, "plain": None}
     meta = any_checkpoint.load_meta(init)
@@ -38,8 +38,8 @@ def extend(init: Path | None, steps: Sequence[str] = (), masking: str | None = N
 
 
 def model(head: str, init: Path | None, steps: Sequence[str] = (), masking: str | None = None) -> dict[str, Any]:
-    """The entry "model" of results.json: {head, head_of, trained, trained_in_this_run, init, masking}, of the head "dual_encoder" also
-    trained_parts, {part: what was trained of it}.
+    """Returns the entry "model" of results.json: {head, head_of, trained, trained_in_this_run, init, masking}, for the head "dual_encoder"
+    also trained_parts, {part: its training}.
 
     head: "plain" is the paper's, every other one is ours. The other arguments are those of ``extend``.
     """
@@ -56,12 +56,12 @@ def model(head: str, init: Path | None, steps: Sequence[str] = (), masking: str 
 
 
 def epochs(what: str, number: float) -> list[str]:
-    """['matching fine-tuned 12 epochs']; [] for no epochs."""
+    """Returns a step of training, such as ['matching fine-tuned 12 epochs']; [] for no epochs."""
     return [f"{what} {number:g} epoch{'s' * (number != 1)}"] if number else []
 
 
 def masking(sampling: configs.Sampling) -> str:
-    """How a pre-training on a bank masks: 'alignment', with what else decides the draw."""
+    """Returns how a pre-training on a bank masks: the policy, and for AGM its ``pairs``."""
     options = configs.to_dict(sampling)
     return ", ".join(
         [options["masking"], *([options["pairs"]] if options.get("pairs") and options["masking"] == "alignment_guided" else [])]
@@ -74,12 +74,12 @@ def has_plain_head(meta: Mapping[str, Any]) -> bool:
 
 
 def digest(path: Path) -> str:
-    """SHA-256 of a checkpoint; of a TensorFlow 1 one of its index, which has the checksums of all tensors."""
+    """Returns the SHA-256 of a checkpoint; of a TensorFlow 1 checkpoint that of its index, which has the checksums of all tensors."""
     return sha256(path.with_name(f"{path.name}.index") if tf_checkpoint.exists(path) else path)
 
 
 def converted(what: str, trained: bool) -> dict[str, Any]:
-    """The lineage of a checkpoint that `convert` makes; trained: whether it has trained heads."""
+    """Returns the lineage of a converted checkpoint; trained: whether it has trained heads."""
     return {"steps": [what], "masking": NOT_RECORDED if trained else None, "plain": None, "untrained": not trained}
 
 

@@ -19,9 +19,10 @@ from kaleidobert.configs.addresses import written
 from kaleidobert.datasets.bank.bank import Bank
 from kaleidobert.errors import UserError
 from kaleidobert.evaluators import retrieval
-from kaleidobert.evaluators.candidates.lists import CandidateLists, Gallery
-from kaleidobert.evaluators.files import prediction_tables, score_tables
-from kaleidobert.evaluators.files.prediction_tables import Predictions
+from kaleidobert.evaluators.candidates import CandidateLists, Gallery
+from kaleidobert.evaluators.files import predictions as prediction_files
+from kaleidobert.evaluators.files import scores as score_files
+from kaleidobert.evaluators.files.predictions import Predictions
 from kaleidobert.model_zoo.kaleidobert import Matcher, matcher
 from kaleidobert.released import any_checkpoint
 
@@ -102,9 +103,9 @@ def labels(config: ClassifyConfig, ids: Sequence[str], truth: Sequence[str]) -> 
         if have != asked:
             raise UserError(f"{key} of this run is {have!r}", str(folder / "results.json"), repr(asked), "name another run as plain_run")
     own = Predictions("the examples of this run", list(ids), list(truth), list(truth))
-    table = prediction_tables.matched(own, prediction_tables.read(folder / "predictions.csv"))
+    table = prediction_files.matched(own, prediction_files.read(folder / "predictions.csv"))
     entry = {"model": _model(found), "metrics": found["metrics"], "run": written(folder)}
-    return PlainLabels(entry, np.array([label == guess for label, guess in zip(table.labels, table.guesses)]))
+    return PlainLabels(entry, np.array([label == guess for label, guess in zip(table.labels, table.predictions)]))
 
 
 def build(config: RetrieveConfig, checkpoint: Path, bank: Bank) -> Matcher:
@@ -120,7 +121,7 @@ def build(config: RetrieveConfig, checkpoint: Path, bank: Bank) -> Matcher:
     return model
 
 
-def tallies(run: Path, draws: Sequence[Lists], ids: Sequence[str]) -> list[retrieval.Tally] | None:
+def tallies(run: Path, draws: Sequence[Lists], ids: Sequence[str]) -> list[retrieval.PerQueryMetrics] | None:
     """What a run scored of the lists, a tally per draw; None where its scores are not kept as lines. ids: of the records.
 
     Raises UserError where they are not of these lists.
@@ -130,8 +131,8 @@ def tallies(run: Path, draws: Sequence[Lists], ids: Sequence[str]) -> list[retri
         return None
     counted = []
     for path, lists in zip(paths, draws):
-        table, parts, start = score_tables.read(path, need_labels=False), [], 0
-        for part in lists.parts():
+        table, parts, start = score_files.read(path, need_labels=False), [], 0
+        for part in lists.chunks():
             rows = slice(start, start + len(part.queries))
             named = [[ids[row] for row in names[used]] for names, used in zip(part.candidates, part.valid)]
             if table.queries[rows] != [ids[query] for query in part.queries] or table.candidates[rows] != named:
@@ -139,9 +140,9 @@ def tallies(run: Path, draws: Sequence[Lists], ids: Sequence[str]) -> list[retri
                                 "candidates in the same order", "score the run anew")
             scores: np.ndarray = np.full(part.candidates.shape, -np.inf)
             scores[:, : table.scores.shape[1]] = table.scores[rows, : scores.shape[1]]
-            parts.append(retrieval.tally(scores, part.relevant, part.valid))
+            parts.append(retrieval.per_query_metrics(scores, part.relevant, part.valid))
             start = rows.stop
-        counted.append(retrieval.joined(parts))
+        counted.append(retrieval.concatenate(parts))
     return counted
 
 

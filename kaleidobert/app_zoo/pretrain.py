@@ -18,7 +18,7 @@ from kaleidobert.engines.trainer import HELD_OUT, VAL, Goal, Trainer
 from kaleidobert.errors import UserError
 from kaleidobert.evaluators import pretraining
 from kaleidobert.evaluators.report import plots
-from kaleidobert.evaluators.report.tables_read import head_name
+from kaleidobert.evaluators.report.results import head_name
 from kaleidobert.levels import KaleidoLevel
 from kaleidobert.losses import tasks as losses
 from kaleidobert.losses.additive import DecomposableLoss

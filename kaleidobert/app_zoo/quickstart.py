@@ -46,7 +46,7 @@ def commands(reduced: bool) -> list[tuple[str, list[str]]]:
     """(heading, command line) of every process, in order; the last two put the results into tables and have no heading."""
     runs = REDUCED_FOLDER if reduced else FOLDER
     steps = [(f"== {step.name}", ["kaleidobert.cli", *step.words(reduced)]) for step in STEPS]
-    return steps + [("", ["kaleidobert.app_zoo.summary", runs]), ("", ["kaleidobert.cli", "tables", runs, f"out={runs}"])]
+    return steps + [("", ["kaleidobert.app_zoo.tables", runs]), ("", ["kaleidobert.cli", "tables", runs, f"out={runs}"])]
 
 
 def run(reduced: bool = False) -> int:

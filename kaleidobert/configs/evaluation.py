@@ -10,7 +10,7 @@ from kaleidobert.configs.training import Model, Noise, Train
 from kaleidobert.errors import UserError
 from kaleidobert.levels import KaleidoLevel
 
-ProtocolName = Literal["kaleido", "fashionbert", "fashionvil", "fashionsap", "mvlt", "full"]  # rows of evaluators/candidates/protocols.py
+ProtocolName = Literal["kaleido", "fashionbert", "fashionvil", "fashionsap", "mvlt", "full"]  # rows of evaluators/candidates.py
 
 
 @dataclass(frozen=True)

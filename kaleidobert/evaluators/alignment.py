@@ -1,14 +1,15 @@
-"""How well alignments find the parts that words name, where the parts' boxes are known, and what a corpus's alignment is like.
+"""How well alignments find the parts that words name, where the parts' boxes are known, and statistics of a corpus's alignment.
 
-Pointing game: the peak of a word's map lies in a box of the part; without the tolerance that some papers allow. Patch hits:
-the share of the word's linked patches of a level that hit the part; a patch hits where its centre lies in a box or a box's
-centre lies in the patch, so that parts smaller than a patch and larger ones can both be hit. Beside each stand
-    chance    a point of the frame, or a patch of the level, drawn uniformly (expected value)
-    centre    the frame's centre, or the patches nearest to it
-    place     the point or patch that hits the same word's parts most often in training rows. Stricter than the mean position:
-              it is chosen by the truth, which the captioner never sees, and lies on one sleeve instead of between two
-    mean      the mean position of the same word's parts in training rows, or the patches nearest to it
-Positions are shares of the whole picture, x1, x2, y1, y2 as everywhere. Letters: N sightings, K boxes, P patches.
+Pointing game: whether the peak of a word's map lies in a box of the part, without the tolerance that some papers allow. Patch hits: the
+fraction of the word's linked patches of a level that hit the part; a patch hits where its centre lies in a box or a box's centre lies in
+the patch, so that parts smaller than a patch and larger ones can both be hit. METHODS to choose the point or the patches:
+    alignment      the peak of the map, the linked patches
+    chance         a point of the frame, or a patch of the level, drawn uniformly (expected value)
+    centre         the frame's centre, or the patches nearest to it
+    mean_position  the mean position of the same word's parts in training rows, or the patches nearest to it
+    best_position  the point or patch that hits the same word's parts most often in training rows. It is stricter than the mean position:
+                   it is chosen by the truth, which the captioner never sees, and lies on one sleeve instead of between two
+Positions are fractions of the whole picture, x1, x2, y1, y2 as everywhere. Letters: N sightings, K boxes, P patches.
 """
 
 from collections import Counter
@@ -20,19 +21,22 @@ import numpy as np
 
 from kaleidobert import levels as kaleido
 from kaleidobert.errors import UserError
+from kaleidobert.evaluators.statistics import RESAMPLES, bootstrap, interval, times_drawn
 from kaleidobert.levels import KaleidoLevel
 
-POINTS = 49  # per side of the frame: the raster of chance and place; odd, so that the middle is one of them
-METHODS = ("found", "chance", "centre", "mean", "place")
+POINTS = 49  # per side of the frame: the raster of chance and best_position; odd, so that the middle is one of them
+METHODS = ("alignment", "chance", "centre", "mean_position", "best_position")
 BLOCK = 512  # rows in memory at a time
-RESAMPLES, INTERVAL = 1000, (2.5, 97.5)
 NEAR = 1e-6  # patches of even grids lie equally near to the centre
 
 
 @dataclass(frozen=True)
 class Sightings:
-    """Words that name a part of a picture, one per word and picture. rows i64[N]: of the bank; words: str[N], lower case; boxes
-    f64[N, K, 4]: the parts' boxes, NaN where there are fewer; frames f64[N, 4]: the foreground; patches f64[N, P, 5]."""
+    """Words that name a part of a picture, one per word and picture.
+
+    rows i64[N]: of the bank; words str[N]: lower case; boxes f64[N, K, 4]: of the parts, NaN where there are fewer; frames f64[N, 4]: the
+    foreground; patches f64[N, P, 5].
+    """
 
     rows: np.ndarray
     words: np.ndarray
@@ -42,11 +46,11 @@ class Sightings:
 
 
 def sightings(rows: Sequence[int] | np.ndarray, table: Sequence[Mapping[str, Any]], boxes: np.ndarray) -> Sightings:
-    """Of the given rows of a bank: table, its lines with "box" and "parts" in pixels; boxes f32[N, P, 5], those of all rows.
+    """Returns the sightings of some rows of a bank. table: its lines with "box" and "parts" in pixels; boxes f32[N, P, 5]: of all rows.
 
     Raises UserError where no picture has a described part.
     """
-    found = []
+    seen = []
     for row in rows:
         x1, x2, y1, y2 = frame = frames(boxes[row])
         left, top, right, bottom = table[row]["box"]
@@ -55,56 +59,56 @@ def sightings(rows: Sequence[int] | np.ndarray, table: Sequence[Mapping[str, Any
             (a, b, c, d), wide, high = part["box"], (x2 - x1) / (right - left), (y2 - y1) / (bottom - top)
             by_word.setdefault(part["word"].lower(), []).append(
                 (x1 + (a - left) * wide, x1 + (c - left) * wide, y1 + (b - top) * high, y1 + (d - top) * high))
-        found += [(row, word, places, frame) for word, places in by_word.items()]
-    if not found:
+        seen += [(row, word, part_boxes, frame) for word, part_boxes in by_word.items()]
+    if not seen:
         raise UserError("no picture has described parts", "evaluation of the alignment", "a catalogue with a column of parts",
                         "map source.columns.parts and make the bank again")
-    padded = np.full((len(found), max(len(places) for _, _, places, _ in found), 4), np.nan)
-    for place, (_, _, places, _) in zip(padded, found):
-        place[: len(places)] = places
-    seen = np.array([row for row, *_ in found])
-    return Sightings(seen, np.array([word for _, word, *_ in found]), padded, np.array([frame for *_, frame in found]),
-                     boxes[seen].astype(np.float64))
+    padded = np.full((len(seen), max(len(part_boxes) for _, _, part_boxes, _ in seen), 4), np.nan)
+    for target, (_, _, part_boxes, _) in zip(padded, seen):
+        target[: len(part_boxes)] = part_boxes
+    of_rows = np.array([row for row, *_ in seen])
+    return Sightings(of_rows, np.array([word for _, word, *_ in seen]), padded, np.array([frame for *_, frame in seen]),
+                     boxes[of_rows].astype(np.float64))
 
 
 def frames(boxes: np.ndarray) -> np.ndarray:
-    """f64[..., 4]: the region that patches [..., P, 5] tile: the foreground's box."""
+    """Returns f64[..., 4], the region that patches [..., P, 5] tile: the foreground's box."""
     boxes = boxes.astype(np.float64)
     return np.stack([boxes[..., 0].min(-1), boxes[..., 1].max(-1), boxes[..., 2].min(-1), boxes[..., 3].max(-1)], -1)
 
 
 def peaks(maps: np.ndarray, frames: np.ndarray) -> np.ndarray:
-    """f64[N, 2]: x, y of the centre of the highest cell of maps [N, G, G] over their frames; NaN where a map is NaN."""
+    """Returns f64[N, 2]: x, y of the centre of the highest cell of maps [N, G, G] over their frames; NaN where a map is NaN."""
     grid = maps.shape[-1]
     flat = maps.reshape(len(maps), -1)
     row, column = np.divmod(np.where(np.isnan(flat), -1, flat).argmax(1), grid)
-    share = (np.stack([column, row], 1) + 0.5) / grid
+    fraction = (np.stack([column, row], 1) + 0.5) / grid
     low, high = frames[:, [0, 2]], frames[:, [1, 3]]
-    return np.where(np.isnan(flat).any(1)[:, None], np.nan, low + share * (high - low))
+    return np.where(np.isnan(flat).any(1)[:, None], np.nan, low + fraction * (high - low))
 
 
 def inside(points: np.ndarray, boxes: np.ndarray) -> np.ndarray:
-    """bool[N, Q]: whether points [N, Q, 2] lie in a box of [N, K, 4]."""
+    """Returns bool[N, Q], whether points [N, Q, 2] lie in a box of [N, K, 4]."""
     x, y = points[..., 0, None], points[..., 1, None]
     x1, x2, y1, y2 = boxes.transpose(2, 0, 1)[:, :, None]
     return ((x >= x1) & (x < x2) & (y >= y1) & (y < y2)).any(-1)
 
 
-def patch_hits(found: Sightings) -> np.ndarray:
-    """bool[N, P]: whether a patch hits the sighting's part."""
-    centres = (found.patches[..., [0, 2]] + found.patches[..., [1, 3]]) / 2
-    middles = (found.boxes[..., [0, 2]] + found.boxes[..., [1, 3]]) / 2  # [N, K, 2]
-    hit = inside(centres, found.boxes)
+def patch_hits(sightings: Sightings) -> np.ndarray:
+    """Returns bool[N, P], whether a patch hits the sighting's part."""
+    centres = (sightings.patches[..., [0, 2]] + sightings.patches[..., [1, 3]]) / 2
+    middles = (sightings.boxes[..., [0, 2]] + sightings.boxes[..., [1, 3]]) / 2  # [N, K, 2]
+    hit = inside(centres, sightings.boxes)
     for k in range(middles.shape[1]):
         x, y = middles[:, k, None, 0], middles[:, k, None, 1]
-        x1, x2, y1, y2 = found.patches.transpose(2, 0, 1)[:4]
+        x1, x2, y1, y2 = sightings.patches.transpose(2, 0, 1)[:4]
         hit |= (x >= x1) & (x < x2) & (y >= y1) & (y < y2)
     return hit
 
 
 def scores(test: Sightings, train: Sightings, peaks: np.ndarray, links: np.ndarray, levels: Sequence[KaleidoLevel]
            ) -> dict[str, dict[str, np.ndarray]]:
-    """{"pointing" or level: {one of METHODS: f64[N]}}, 0..1 for each sighting of ``test``, for levels with num_masked > 0.
+    """Returns {"pointing" or level: {method: f64[N]}}, 0..1 for each sighting of ``test``, for METHODS and levels with num_masked > 0.
 
     peaks f64[N, 2]; links [N, P]: strengths of the sighting's word. A word without a link on a level hits nothing there.
     """
@@ -115,72 +119,70 @@ def scores(test: Sightings, train: Sightings, peaks: np.ndarray, links: np.ndarr
     middle = np.broadcast_to((np.abs(raster - 0.5) < 1e-9).all(1), hit.shape)
     mean = _mean_position(test, train)
     result = {"pointing": {
-        "found": inside(peaks[:, None], test.boxes)[:, 0], "chance": hit.mean(1), "centre": inside(centre, test.boxes)[:, 0],
-        "mean": inside(mean, test.boxes)[:, 0], "place": _at_place(hit, test.words, known, train.words, middle)}}
+        "alignment": inside(peaks[:, None], test.boxes)[:, 0], "chance": hit.mean(1), "centre": inside(centre, test.boxes)[:, 0],
+        "mean_position": inside(mean, test.boxes)[:, 0], "best_position": _best_position(hit, test.words, known, train.words, middle)}}
     hits, known = patch_hits(test), patch_hits(train)
     from_centre, from_mean = (np.hypot(*((test.patches[..., [0, 2]] + test.patches[..., [1, 3]]) / 2 - point).transpose(2, 0, 1))
                               for point in (centre, mean))
-    for level, part in zip(levels, kaleido.patch_slices(levels).values()):
+    for level, own in zip(levels, kaleido.patch_slices(levels).values()):
         if level.num_masked:
-            linked, (middle, usual) = links[:, part] > 0, (_nearest(far[:, part]) for far in (from_centre, from_mean))
-            place = _at_place(hits[:, part], test.words, known[:, part], train.words, middle)
-            result[level.name] = {"found": _mean(hits[:, part], linked), "chance": hits[:, part].mean(1),
-                                  "centre": _mean(hits[:, part], middle), "mean": _mean(hits[:, part], usual), "place": place}
+            linked, (middle, usual) = links[:, own] > 0, (_nearest(far[:, own]) for far in (from_centre, from_mean))
+            result[level.name] = {"alignment": _mean(hits[:, own], linked), "chance": hits[:, own].mean(1),
+                                  "centre": _mean(hits[:, own], middle), "mean_position": _mean(hits[:, own], usual),
+                                  "best_position": _best_position(hits[:, own], test.words, known[:, own], train.words, middle)}
     return {name: {method: values.astype(np.float64) for method, values in row.items()} for name, row in result.items()}
 
 
-def summary(scores: Mapping[str, Mapping[str, np.ndarray]], found: Sightings, rng: np.random.Generator, resamples: int = RESAMPLES
+def summary(scores: Mapping[str, Mapping[str, np.ndarray]], sightings: Sightings, rng: np.random.Generator, resamples: int = RESAMPLES
             ) -> dict[str, Any]:
-    """{measure: {method: {value, low, high, sightings: {value, low, high}}, "words": {word: {"count", method: mean}}}}.
+    """Returns {measure: {method: {value, low, high, sightings: {value, low, high}}, "words": {word: {"count", method: mean}}}}.
 
-    value: the mean over words of each word's mean over its sightings, so that frequent words do not decide it; under "sightings"
-    the mean over all sightings. low, high: 95% interval by bootstrap over pictures, for the words of one picture are not
-    independent.
+    value: the mean over words of each word's mean over its sightings, so that frequent words do not decide it; under "sightings" the mean
+    over all sightings. low, high: 95% interval by bootstrap over pictures, because the words of one picture are not independent.
     """
-    names, word = np.unique(found.words, return_inverse=True)
-    pictures, picture = np.unique(found.rows, return_inverse=True)
-    drawn = rng.multinomial(len(pictures), np.full(len(pictures), 1 / len(pictures)), resamples).astype(np.float64)
-    each = np.zeros((len(pictures), len(names)))
-    np.add.at(each, (picture, word), 1)
-    counts = drawn @ each
-    result: dict[str, dict[str, Any]] = {}
-    for measure, by_method in scores.items():
-        words: dict[str, dict[str, float]] = {name: {"count": int(count)} for name, count in zip(names.tolist(), each.sum(0))}
-        result[measure] = {}
-        for method, values in by_method.items():
-            sums = np.zeros_like(each)
-            np.add.at(sums, (picture, word), values)
-            means = sums.sum(0) / each.sum(0)
-            # a word that a resample left out has no mean there
-            spread = np.nanmean(np.where(counts > 0, drawn @ sums / np.maximum(counts, 1), np.nan), 1)
-            pooled = (drawn @ sums.sum(1)) / (drawn @ each.sum(1))
-            result[measure][method] = {**_interval(means.mean(), spread), "sightings": _interval(sums.sum() / each.sum(), pooled)}
-            for name, mean in zip(names.tolist(), means):
-                words[name][method] = float(mean)
-        result[measure]["words"] = words
-    return result
+    names, word = np.unique(sightings.words, return_inverse=True)
+    pictures, picture = np.unique(sightings.rows, return_inverse=True)
+    counts = np.zeros((len(pictures), len(names)))
+    np.add.at(counts, (picture, word), 1)
+    table = [(measure, method, np.zeros_like(counts)) for measure, by_method in scores.items() for method in by_method]
+    for measure, method, sums in table:
+        np.add.at(sums, (picture, word), scores[measure][method])
 
+    def means(units: np.ndarray) -> np.ndarray:
+        """f64[K, 2, b]: of every row of the table, the mean over words and over sightings."""
+        times = times_drawn(units)
+        drawn = times @ counts
+        # a word that a resample lacks has no mean there
+        return np.array([[np.nanmean(np.where(drawn > 0, times @ sums / np.maximum(drawn, 1), np.nan), 1),
+                          times @ sums.sum(1) / drawn.sum(1)] for _, _, sums in table])
 
-def _interval(value: float, resampled: np.ndarray) -> dict[str, float]:
-    low, high = np.percentile(resampled, INTERVAL)
-    return {"value": float(value), "low": float(low), "high": float(high)}
+    low, high = bootstrap(means, len(pictures), rng, resamples)
+    result: dict[str, dict[str, Any]] = {
+        measure: {"words": {name: {"count": int(count)} for name, count in zip(names.tolist(), counts.sum(0))}} for measure in scores}
+    for row, (measure, method, sums) in enumerate(table):
+        of_words = sums.sum(0) / counts.sum(0)
+        result[measure][method] = {**interval(of_words.mean(), low[row, 0], high[row, 0]),
+                                   "sightings": interval(sums.sum() / counts.sum(), low[row, 1], high[row, 1])}
+        for name, mean in zip(names.tolist(), of_words):
+            result[measure]["words"][name][method] = float(mean)
+    return {measure: {**{name: row for name, row in of.items() if name != "words"}, "words": of["words"]} for measure, of in result.items()}
 
 
 def statistics(strengths: np.ndarray, token_words: np.ndarray, words: Sequence[Sequence[str]], levels: Sequence[KaleidoLevel],
-               counted: Callable[[Sequence[str]], np.ndarray] | None = None, least: int = 5, top: int = 20) -> dict[str, Any]:
-    """What a corpus's alignment is like, as JSON can hold it.
+               counted: Callable[[Sequence[str]], np.ndarray] | None = None, min_count: int = 5, top: int = 20) -> dict[str, Any]:
+    """Returns statistics of a corpus's alignment, ready for JSON.
 
-    strengths f16[N, T, P]; token_words i16[N, T]; words: those of each row's text, by token_words. Shares of tokens, words and
-    rows with a link; patches_per_word: {level: [words with 0, 1, ... patches]} of the linked ones; patch_use: {level: share of
-    the level's links by patch}; most, least: [word, occurrences, share of them aligned], of words that occur ``least`` times or
-    more and, where ``counted`` is given, that it counts (a function of a list of words).
+    strengths f16[N, T, P]; token_words i16[N, T]; words: those of each row's text, by token_words. aligned_*_share: the fraction of tokens,
+    words and rows with a link; patches_per_word: {level: [words with 0, 1, ... patches]} of the linked ones; patch_use: {level: fraction of
+    the level's links by patch}; most, least: [word, occurrences, fraction of them aligned], of words that occur ``min_count`` times or more
+    and that ``counted`` (words -> bool) accepts, where it is given.
     """
-    masked = {level.name: part for level, part in zip(levels, kaleido.patch_slices(levels).values()) if level.num_masked}
+    masked = {level.name: own for level, own in zip(levels, kaleido.patch_slices(levels).values()) if level.num_masked}
     totals = np.zeros(6, np.int64)
     seen: Counter[str] = Counter()
     aligned: Counter[str] = Counter()
-    use = {name: np.zeros(part.stop - part.start, np.int64) for name, part in masked.items()}
-    per_word = {name: np.zeros(part.stop - part.start + 1, np.int64) for name, part in masked.items()}
+    use = {name: np.zeros(own.stop - own.start, np.int64) for name, own in masked.items()}
+    per_word = {name: np.zeros(own.stop - own.start + 1, np.int64) for name, own in masked.items()}
     for start in range(0, len(strengths), BLOCK):
         rows = slice(start, start + BLOCK)
         linked, owners = np.asarray(strengths[rows]) > 0, token_words[rows]
@@ -189,50 +191,50 @@ def statistics(strengths: np.ndarray, token_words: np.ndarray, words: Sequence[S
         totals[:2] += heads.sum(), hit.sum()
         heads[:, 1:] &= owners[:, 1:] != owners[:, :-1]
         totals[2:] += heads.sum(), (heads & hit).sum(), len(heads), hit.any(1).sum()
-        for name, part in masked.items():
-            patches = linked[..., part][heads & hit]
+        for name, own in masked.items():
+            patches = linked[..., own][heads & hit]
             use[name] += patches.sum(0)
             per_word[name] += np.bincount(patches.sum(1), minlength=len(per_word[name]))
         for row, token in zip(*np.nonzero(heads)):
             word = words[start + row][owners[row, token]].lower()
             seen[word] += 1
             aligned[word] += int(hit[row, token])
-    names = [word for word in seen if seen[word] >= least]
+    names = [word for word in seen if seen[word] >= min_count]
     names = [word for word, keep in zip(names, counted(names) if counted and names else [True] * len(names)) if keep]
     ranked = sorted(names, key=lambda word: (-aligned[word] / seen[word], -seen[word], word))
     rate = [[word, seen[word], aligned[word] / seen[word]] for word in ranked]
-    share = totals[1::2] / np.maximum(totals[::2], 1)
+    fractions = totals[1::2] / np.maximum(totals[::2], 1)
     return {"tokens": int(totals[0]), "words": int(totals[2]), "rows": int(totals[4]),
-            **{f"aligned_{name}_share": float(value) for name, value in zip(("tokens", "words", "rows"), share)},
+            **{f"aligned_{name}_share": float(value) for name, value in zip(("tokens", "words", "rows"), fractions)},
             "patches_per_word": {name: np.trim_zeros(counts, "b").tolist() for name, counts in per_word.items()},
             "patch_use": {name: (counts / max(1, counts.sum())).tolist() for name, counts in use.items()},
             "most": rate[:top], "least": rate[::-1][:top]}
 
 
 def _nearest(far: np.ndarray) -> np.ndarray:
-    """bool[N, Q]: the smallest of the distances f64[N, Q], all of them where several are equal."""
+    """Returns bool[N, Q], the smallest of the distances f64[N, Q], all of them where several are equal."""
     return far <= far.min(1, keepdims=True) + NEAR
 
 
 def _mean_position(test: Sightings, train: Sightings) -> np.ndarray:
-    """f64[N, 1, 2]: where the same word's parts lie on the average of the training rows, by shares of the foreground's box; its
-    centre for a word that was never seen."""
+    """Returns f64[N, 1, 2], the mean position of the same word's parts in training rows, relative to the foreground's box; the centre for
+    a word that they lack."""
     low, side = train.frames[:, [0, 2]], train.frames[:, [1, 3]] - train.frames[:, [0, 2]]
     middles = np.nanmean((train.boxes[..., [0, 2]] + train.boxes[..., [1, 3]]) / 2, axis=1)
-    shares = (middles - low) / side
-    means = {word: shares[train.words == word].mean(0) for word in np.unique(train.words)}
-    share = np.array([means.get(word, np.array([0.5, 0.5])) for word in test.words])
-    return (test.frames[:, [0, 2]] + share * (test.frames[:, [1, 3]] - test.frames[:, [0, 2]]))[:, None]
+    relative = (middles - low) / side
+    means = {word: relative[train.words == word].mean(0) for word in np.unique(train.words)}
+    fraction = np.array([means.get(word, np.array([0.5, 0.5])) for word in test.words])
+    return (test.frames[:, [0, 2]] + fraction * (test.frames[:, [1, 3]] - test.frames[:, [0, 2]]))[:, None]
 
 
 def _mean(hits: np.ndarray, chosen: np.ndarray) -> np.ndarray:
-    """f64[N]: the share of hits among the chosen ones, 0 where none is chosen."""
+    """Returns f64[N], the fraction of hits among the chosen ones, 0 where none is chosen."""
     return (hits & chosen).sum(1) / np.maximum(chosen.sum(1), 1)
 
 
-def _at_place(hits: np.ndarray, words: np.ndarray, known: np.ndarray, known_words: np.ndarray, middle: np.ndarray) -> np.ndarray:
-    """f64[N]: hits [N, Q] at the place q where the word's ``known`` hits most, the mean over equally good ones; in the middle
-    (bool[N, Q]) for a word that was never seen."""
+def _best_position(hits: np.ndarray, words: np.ndarray, known: np.ndarray, known_words: np.ndarray, middle: np.ndarray) -> np.ndarray:
+    """Returns f64[N], hits [N, Q] at the position q where the word's ``known`` hits most, the mean over equally good ones; at ``middle``
+    bool[N, Q] for a word that ``known`` lacks."""
     result = np.zeros(len(hits))
     for word in np.unique(words):
         seen, rows = known[known_words == word], words == word

@@ -1,8 +1,8 @@
-"""What linear models reach on the same records: every table of results shows them beside the large model.
+"""Linear baselines on the same records: every table of results shows them beside the large model.
 
-Pictures are their frozen features f32[N, D]; texts are TF-IDF vectors. Each function fits on training records and returns
-predictions or scores, so that classification.py and retrieval.py count them like any model. Strengths of regularisation are
-chosen on a held-out tenth of the training records, whole groups at a time; the same seed gives the same result.
+Pictures are their frozen features f32[N, D]; texts are TF-IDF vectors. Each function fits on training records and returns predictions or
+scores, which classification.py and retrieval.py evaluate like those of any model. A held-out tenth of the training records, whole groups at
+a time, chooses the strength of regularisation; the same seed gives the same result.
 """
 
 import warnings
@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from kaleidobert.errors import UserError
+from kaleidobert.evaluators import candidates as lists
 from kaleidobert.evaluators import retrieval
-from kaleidobert.evaluators.candidates import candidates as lists
 
 NEIGHBOURS = 5
 HELD_OUT = 0.1
@@ -28,7 +28,7 @@ CHUNK = 8192  # rows turned into float64 at a time
 
 
 def nearest_neighbours(train: np.ndarray, labels: np.ndarray, features: np.ndarray, count: int = NEIGHBOURS) -> np.ndarray:
-    """train f32[N, D], labels int[N], features f32[Q, D] -> i64[Q]: the commonest label of the nearest rows by cosine."""
+    """Predicts i64[Q], the most frequent label of the nearest rows by cosine: train f32[N, D], labels int[N], features f32[Q, D]."""
     from sklearn.neighbors import KNeighborsClassifier
 
     _same_length("nearest neighbours", train=train, labels=labels)
@@ -38,7 +38,7 @@ def nearest_neighbours(train: np.ndarray, labels: np.ndarray, features: np.ndarr
 
 def logistic_regression(train: np.ndarray, labels: np.ndarray, features: np.ndarray, seed: int,
                         groups: Sequence[str] | None = None) -> np.ndarray:
-    """train f32[N, D], labels int[N], features f32[Q, D] -> i64[Q], on features of mean 0 and deviation 1.
+    """Predicts i64[Q] from features of mean 0 and deviation 1: train f32[N, D], labels int[N], features f32[Q, D].
 
     groups: one per training row; rows of a group are held out together. Raises UserError for fewer than two classes.
     """
@@ -50,7 +50,7 @@ def logistic_regression(train: np.ndarray, labels: np.ndarray, features: np.ndar
 
 def text_logistic_regression(train: Sequence[str], labels: np.ndarray, texts: Sequence[str], seed: int,
                              groups: Sequence[str] | None = None) -> np.ndarray:
-    """The same on TF-IDF vectors of the texts: how far the words alone give the class away."""
+    """Predicts i64[Q] from the TF-IDF vectors of the texts: how far the words alone determine the class."""
     vectorizer = _tfidf()
     return _logistic(_fitted(vectorizer, train), labels, vectorizer.transform(texts), TEXT_CS, seed, groups)
 
@@ -69,18 +69,18 @@ class RidgeMatcher:
     alpha: float
 
     def pictures(self, features: np.ndarray) -> np.ndarray:
-        """f32[N, D] -> f64[N, D + 1], scaled so that the predicted TF-IDF vectors have length 1."""
+        """Maps f32[N, D] -> f64[N, D + 1], scaled so that the predicted TF-IDF vectors have length 1."""
         rows = _with_one(features - self.mean)
         gram = self.weights @ self.weights.T
         return rows / np.sqrt(np.maximum(np.einsum("nd,de,ne->n", rows, gram, rows, optimize=True), 1e-12))[:, None]
 
     def texts(self, texts: Sequence[str]) -> np.ndarray:
-        """N texts -> f64[N, D + 1]; a text without a known word becomes 0."""
+        """Maps N texts -> f64[N, D + 1]; a text without a known word becomes 0."""
         return self.vectorizer.transform(texts) @ self.weights.T
 
 
 def fit_ridge(features: np.ndarray, texts: Sequence[str], seed: int, groups: Sequence[str] | None = None) -> RidgeMatcher:
-    """features f32[N, D], texts of the same N training records; alpha is the one with the best MRR between held-out
+    """Fits features f32[N, D] and texts of the same N training records; alpha is the one with the best MRR between held-out
     pictures and held-out texts, both directions averaged. Raises UserError where the lengths differ or no text has a word.
     """
     _same_length("ridge regression", features=features, texts=texts)
@@ -98,7 +98,7 @@ def ridge_scores(matcher: RidgeMatcher, features: np.ndarray, texts: Sequence[st
 
 
 def products(pictures: np.ndarray, texts: np.ndarray, given: lists.CandidateLists) -> np.ndarray:
-    """f32[Q, L]: the lists' pairs by the product of their two sides, f64[N, D] of all N records each; -inf = padding."""
+    """Returns f32[Q, L], the lists' pairs by the product of their two sides, f64[N, D] of all N records each; -inf = padding."""
     queries, answers = (pictures, texts) if given.direction == "i2t" else (texts, pictures)
     if len(given.queries) and not given.candidates.strides[0]:  # all queries have the same row of a gallery
         return (queries[given.queries] @ answers[given.candidates[0]].T).astype(np.float32)
@@ -116,16 +116,16 @@ def _logistic(train: Any, labels: np.ndarray, rows: Any, strengths: Sequence[flo
     if len(np.unique(labels)) < 2:
         raise UserError("all training rows have one label", "logistic regression", "at least two classes")
     held = _held_out(train.shape[0], seed, groups)
-    shares = [0.0]
-    if len(np.unique(labels[~held])) > 1:  # else there are too few rows to hold any out: the strongest regularisation
+    accuracies = [0.0]
+    if len(np.unique(labels[~held])) > 1:  # else there are too few rows to hold any out, and the strongest regularisation counts
         fits = _logistic_fits(train[~held], labels[~held], strengths)
-        shares = [float((predict(train[held]) == labels[held]).mean()) for predict in fits]
-    predict = next(_logistic_fits(train, labels, [strengths[int(np.argmax(shares))]]))
+        accuracies = [float((predict(train[held]) == labels[held]).mean()) for predict in fits]
+    predict = next(_logistic_fits(train, labels, [strengths[int(np.argmax(accuracies))]]))
     return predict(rows).astype(np.int64)
 
 
 def _logistic_fits(train: Any, labels: np.ndarray, strengths: Sequence[float]) -> Iterator[Callable[[Any], np.ndarray]]:
-    """A prediction function per strength C, to be used before the next one is asked for: a fit begins where the last ended."""
+    """Yields a prediction function per strength C, which is valid until the next one: a fit begins where the last ended."""
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
     from threadpoolctl import threadpool_limits
@@ -134,7 +134,7 @@ def _logistic_fits(train: Any, labels: np.ndarray, strengths: Sequence[float]) -
     for strength in strengths:
         # one thread: on a busy machine several wait for each other in every tiny product, ten times slower
         with threadpool_limits(1), warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # MAX_ITERATIONS is a choice; held-out rows judge the fit
+            warnings.simplefilter("ignore", ConvergenceWarning)  # MAX_ITERATIONS is a choice, and held-out rows judge the fit
             model.set_params(C=strength).fit(train, labels)
         yield model.predict
 
@@ -162,7 +162,7 @@ def _held_out_mrr(matcher: RidgeMatcher, features: np.ndarray, texts: Sequence[s
     _, codes = np.unique([lists.normalise(text) for text in texts], return_inverse=True)
     scores = matcher.pictures(features) @ matcher.texts(texts).T
     equal = codes[:, None] == codes
-    return float(np.mean([retrieval.standing(table, equal).reciprocal_ranks().mean() for table in (scores, scores.T)]))
+    return float(np.mean([retrieval.rank_statistics(table, equal).reciprocal_ranks().mean() for table in (scores, scores.T)]))
 
 
 def _held_out(count: int, seed: int, groups: Sequence[str] | None) -> np.ndarray:
@@ -185,7 +185,7 @@ def _tfidf() -> Any:
 def _fitted(vectorizer: Any, texts: Sequence[str]) -> Any:
     try:
         return vectorizer.fit_transform(texts)
-    except ValueError as error:  # scikit-learn's word for it: empty vocabulary
+    except ValueError as error:  # scikit-learn calls it an empty vocabulary
         raise UserError(f"the texts cannot be used ({error})", "TF-IDF of the training texts", "texts with words") from error
 
 

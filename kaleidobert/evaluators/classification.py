@@ -1,26 +1,24 @@
 """Category and subcategory recognition: accuracy, three macro-F1s side by side, confusion matrix and per-class table.
 
-Public figures average F1 over different sets of classes. Here all three stand beside each other: "all" classes of the label
-map, absent ones counting 0 (as released); the classes "present" in the evaluation set; the classes "trained", i.e. with at
-least one training example. Letters: N examples, C classes of the label map.
+Published figures average F1 over different sets of classes. A report has all three: "all" classes of the label map, absent ones counting 0
+(as released); the classes "present" in the evaluation set; the classes "trained", which have at least one training example. Letters: N
+examples, C classes of the label map.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from kaleidobert.errors import UserError
-
-RESAMPLES = 1000
-LEVEL = (2.5, 97.5)  # percentiles of a 95% interval
-BLOCK = 2_000_000  # drawn examples held in memory at a time
+from kaleidobert.evaluators import statistics
+from kaleidobert.evaluators.statistics import PERMUTATIONS, RESAMPLES
 
 
 def confusion_matrix(labels: np.ndarray, predictions: np.ndarray, num_classes: int) -> np.ndarray:
-    """labels, predictions: int[N] -> i64[C, C]; row = true class, column = predicted class.
+    """Counts labels, predictions int[N] -> i64[C, C]; row = true class, column = predicted class.
 
-    Raises UserError where there are no examples, lengths differ or a number is not a class.
+    Raises UserError without examples, for different lengths, and for a number that is not a class.
 
     >>> confusion_matrix(np.array([0, 0, 1, 2]), np.array([0, 1, 1, 1]), 4)
     array([[1, 1, 0, 0],
@@ -33,7 +31,7 @@ def confusion_matrix(labels: np.ndarray, predictions: np.ndarray, num_classes: i
 
 
 def accuracy(matrix: np.ndarray) -> float:
-    """Share of examples on the diagonal: 0.5 in the example of ``confusion_matrix``."""
+    """The fraction of examples on the diagonal: 0.5 in the example of ``confusion_matrix``."""
     return float(np.trace(matrix) / matrix.sum())
 
 
@@ -47,7 +45,7 @@ def f1_scores(matrix: np.ndarray) -> np.ndarray:
 
 
 def macro_f1(matrix: np.ndarray, classes: np.ndarray | None = None) -> float:
-    """Mean F1 over the classes (bool[C] or indices; None = all C).
+    """The mean F1 over the classes (bool[C] or indices; None = all C).
 
     In the example of ``f1_scores``: 0.292 over all four, 0.389 over the three that are present.
     """
@@ -68,14 +66,13 @@ def per_class(matrix: np.ndarray, class_names: Sequence[str]) -> list[dict[str, 
 
 def report(labels: np.ndarray, predictions: np.ndarray, class_names: Sequence[str], train_counts: np.ndarray,
            rng: np.random.Generator, resamples: int = RESAMPLES) -> dict[str, Any]:
-    """Everything that one number per metric can tell, ready for JSON.
+    """Returns every figure of a classifier, ready for JSON.
 
     labels, predictions: int[N]; class_names: C names; train_counts: int[C], examples of each class in training.
-    accuracy and macro_f1_{all, present, trained}: {value, low, high} with 95% intervals by bootstrap over examples: for the
-    accuracy all examples are redrawn, for F1 those of each class among themselves. Redrawing all of them would lose rare
-    classes, which then count 0: on made-up labels (50 classes, long tail, 600 examples) such intervals held the true value
-    in 77% of the draws, these in 87%. Examples count as independent: where products have
-    several views, the intervals are a little narrow. chance: the share of training's commonest class.
+    accuracy and macro_f1_{all, present, trained}: {value, low, high} with 95% intervals by bootstrap over examples: the accuracy redraws
+    all examples, F1 those of each class among themselves. Redrawing all of them would lose rare classes, which then count 0: on synthetic
+    labels (50 classes, long tail, 600 examples) such intervals hold the true value in 77% of the draws, these in 87%. Examples count as
+    independent: where products have several views, the intervals are a little narrow. chance: the fraction of training's commonest class.
     Raises UserError as ``confusion_matrix`` does, and where the label map and train_counts differ in length.
     """
     num_classes, train_counts = len(class_names), np.asarray(train_counts)
@@ -87,13 +84,11 @@ def report(labels: np.ndarray, predictions: np.ndarray, class_names: Sequence[st
     if not trained.any():
         raise UserError("no class has a training example", "classification report", "the counts of the training set")
     sets = {"all": np.ones(num_classes, bool), "present": support > 0, "trained": trained}
-    drawn = _resampled_f1(np.asarray(labels), np.asarray(predictions), num_classes, resamples, rng)  # [R, C]
-    # redrawing N examples makes the number of hits binomial: nothing else about them enters the accuracy
-    hits = rng.binomial(support.sum(), accuracy(matrix), size=resamples) / support.sum()
+    intervals = _macro_f1_intervals(np.asarray(labels), [np.asarray(predictions)], sets, rng, resamples)
     majority, unseen = int(train_counts.argmax()), (support > 0) & ~trained
-    result = {"n": int(support.sum()), "accuracy": _interval(accuracy(matrix), hits)}
+    result = {"n": int(support.sum()), "accuracy": statistics.proportion(int(np.trace(matrix)), int(matrix.sum()))}
     for name, classes in sets.items():
-        result[f"macro_f1_{name}"] = _interval(macro_f1(matrix, classes), drawn[:, classes].mean(axis=1))
+        result[f"macro_f1_{name}"] = statistics.interval(macro_f1(matrix, classes), *intervals[name])
     return result | {
         "chance": float(support[majority] / support.sum()),
         "majority_class": class_names[majority],
@@ -103,31 +98,46 @@ def report(labels: np.ndarray, predictions: np.ndarray, class_names: Sequence[st
     }
 
 
+def compare(labels: np.ndarray, first: np.ndarray, second: np.ndarray, sets: Mapping[str, np.ndarray], rng: np.random.Generator,
+            resamples: int = RESAMPLES, permutations: int = PERMUTATIONS) -> dict[str, Any]:
+    """Compares the predictions int[N] of two models. sets: {name: bool[C]}, the sets of classes over which F1 is averaged.
+
+    Returns {accuracy: as statistics.difference; mcnemar; macro_f1_<name>: {first, second, difference, low, high}}: the bootstrap redraws
+    the examples of every class among themselves, the same ones for both models.
+    """
+    num_classes = len(next(iter(sets.values())))
+    one, other = (confusion_matrix(labels, predictions, num_classes) for predictions in (first, second))
+    right = first == labels, second == labels
+    result: dict[str, Any] = {"n": len(labels), "accuracy": statistics.difference(*right, rng, resamples, permutations),
+                              "mcnemar": statistics.mcnemar(*right)}
+    intervals = _macro_f1_intervals(labels, [first, second], sets, rng, resamples)
+    for name, classes in sets.items():
+        values = macro_f1(one, classes), macro_f1(other, classes)
+        result[f"macro_f1_{name}"] = {"first": values[0], "second": values[1], "difference": values[0] - values[1],
+                                      "low": intervals[name][0], "high": intervals[name][1]}
+    return result
+
+
 def _f1(hits: np.ndarray, support: np.ndarray, predicted: np.ndarray) -> np.ndarray:
     return 2 * hits / np.maximum(support + predicted, 1)
 
 
-def _resampled_f1(labels: np.ndarray, predictions: np.ndarray, num_classes: int, resamples: int,
-                  rng: np.random.Generator) -> np.ndarray:
-    """f64[R, C]: F1 per class of each bootstrap sample; a class keeps its number of examples."""
-    order = np.argsort(labels, kind="stable")
-    labels, predictions = labels[order].astype(np.int64), predictions[order].astype(np.int64)
-    support = np.bincount(labels, minlength=num_classes)
-    first, own = (np.cumsum(support) - support)[labels], support[labels]  # [N]: where a class begins, how many it has
-    blocks, step = [], max(1, BLOCK // len(labels))
-    for start in range(0, resamples, step):
-        count = min(step, resamples - start)
-        drawn = predictions[first + rng.integers(own, size=(count, len(labels)))]  # [count, N]
-        rows = np.arange(count)[:, None] * num_classes
-        predicted = np.bincount((rows + drawn).ravel(), minlength=count * num_classes).reshape(count, num_classes)
-        hits = np.bincount((rows + labels)[drawn == labels], minlength=count * num_classes).reshape(count, num_classes)
-        blocks.append(_f1(hits, support, predicted))
-    return np.concatenate(blocks)
+def _macro_f1_intervals(labels: np.ndarray, predictions: Sequence[np.ndarray], sets: Mapping[str, np.ndarray], rng: np.random.Generator,
+                        resamples: int) -> dict[str, tuple[float, float]]:
+    """{name of a set of classes bool[C]: (low, high) of the macro-F1}; with the predictions of two models, of their difference."""
+    outcomes, counts = np.unique(np.stack([labels, *predictions]).astype(np.int64), axis=1, return_counts=True)  # [1 + models, K], [K]
+    truth, *predicted = outcomes
+    one_hot = np.eye(len(next(iter(sets.values()))))
+    support = np.bincount(truth, counts, minlength=len(one_hot))
 
+    def statistic(drawn: np.ndarray) -> np.ndarray:
+        scores = [_f1(drawn @ (one_hot[of_model] * (of_model == truth)[:, None]), support, drawn @ one_hot[of_model])
+                  for of_model in predicted]  # [b, C] each: a class keeps its number of examples
+        compared = scores[0] - scores[1] if len(scores) == 2 else scores[0]
+        return np.stack([compared[:, classes].mean(axis=1) for classes in sets.values()])
 
-def _interval(value: float, drawn: np.ndarray) -> dict[str, float]:
-    low, high = np.percentile(drawn, LEVEL)
-    return {"value": value, "low": float(low), "high": float(high)}
+    low, high = statistics.stratified_bootstrap(statistic, truth, counts, rng, resamples)
+    return dict(zip(sets, zip(low.tolist(), high.tolist())))
 
 
 def _checked(labels: np.ndarray, predictions: np.ndarray, num_classes: int) -> tuple[np.ndarray, np.ndarray]:

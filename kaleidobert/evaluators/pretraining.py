@@ -1,8 +1,8 @@
-"""The metrics of pre-training as sums that add up over batches, and what one gets without a model.
+"""The metrics of pre-training as sums that add up over batches, and their values without a model.
 
 Names are the task's own: mlm_loss, rotation_accuracy, grey_kl. A "class" level has accuracy and loss, a "feature" level the
 KL divergence per patch (paper, section 3.3): softmax over the F features on both sides, KL(target || prediction), mean over
-patches and batch. With the feature target "joint" feature levels are counted as the release counts them, and a grey level has
+patches and batch. The feature target "joint" computes feature levels as the release does, and gives a grey level
 grey_joint_kl beside grey_kl. Letters as in specs.py; k masked patches of a level, V words of the vocabulary.
 """
 
@@ -23,13 +23,13 @@ SMALLEST = 1e-7  # as released: both distributions are clipped to [SMALLEST, 1],
 
 
 def sums(outputs: Arrays, targets: Arrays, weights: Arrays, levels: Sequence[KaleidoLevel], feature_target: str = "per-patch") -> Sums:
-    """{metric: (weighted sum, sum of weights)} of one batch; add batches up with ``means``.
+    """Returns {metric: (weighted sum, sum of weights)} of one batch; ``means`` adds batches up.
 
     outputs: logits mlm [B, M, V], itm [B, 2], each class level [B, C], each feature level [B, k, F]; any float type.
     targets: mlm [B, M], itm [B], each class level [B] int; each feature level [B, k, F].
     weights: mlm [B, M], the others [B]; an example of weight 0 does not count.
-    feature_target: "per-patch", or "joint", with which feature levels are clipped as released and every grey level has a
-    "{name}_joint_kl" more, whose true features are softmaxed over all k*F at once. It is no divergence and may be negative.
+    feature_target: "per-patch", or "joint", which clips feature levels as released and adds "{name}_joint_kl" of every grey level,
+    whose true features have one softmax over all k*F. It is no divergence and may be negative.
     Raises UserError where a task is missing or its arrays do not fit together.
 
     >>> one = {"itm": np.array([[0.0, 0.0], [-50.0, 50.0]]), "mlm": np.zeros((2, 1, 4))}
@@ -54,7 +54,7 @@ def sums(outputs: Arrays, targets: Arrays, weights: Arrays, levels: Sequence[Kal
 
 
 def means(batches: Iterable[Sums]) -> dict[str, float]:
-    """Weighted means over all batches; a metric whose weights add up to 0 has no mean and is left out."""
+    """Returns the weighted means over all batches, without the metrics whose weights add up to 0."""
     total: Sums = {}
     for batch in batches:
         for name, (value, weight) in batch.items():
@@ -64,7 +64,7 @@ def means(batches: Iterable[Sums]) -> dict[str, float]:
 
 
 def chance(levels: Sequence[KaleidoLevel], vocab_size: int = 0) -> dict[str, float]:
-    """Accuracy and cross-entropy of a uniform guess, by metric; mlm where the vocabulary's size is given."""
+    """Returns accuracy and cross-entropy of a uniform guess by metric; of mlm where the vocabulary's size is given."""
     classes = ({"mlm": vocab_size} if vocab_size else {}) | {"itm": 2}
     classes |= {level.name: level.num_classes for level in levels if level.answer == "class"}
     return {f"{name}_{metric}": value for name, count in classes.items()
@@ -72,19 +72,19 @@ def chance(levels: Sequence[KaleidoLevel], vocab_size: int = 0) -> dict[str, flo
 
 
 def constant_kl(distribution: np.ndarray, targets: np.ndarray, weights: np.ndarray) -> tuple[float, float]:
-    """(weighted sum, sum of weights) of the KL when every patch is answered by one distribution f64[F]; ``mean_distribution`` gives
-    the best there is. targets [B, k, F], weights [B]."""
-    with np.errstate(divide="ignore"):  # log 0 = -inf: a feature that was ruled out and occurs costs infinitely much
+    """Returns (weighted sum, sum of weights) of the KL of one distribution f64[F] as the answer for every patch, of which
+    ``mean_distribution`` is the best. targets [B, k, F], weights [B]."""
+    with np.errstate(divide="ignore"):  # log 0 = -inf: a feature of probability 0 that occurs costs infinitely much
         return _kl_sums(np.log(np.asarray(distribution, np.float64)), targets, weights)
 
 
 def mean_distribution(features: np.ndarray) -> np.ndarray:
-    """features [..., F] -> f64[F]: the mean of their softmaxes, the constant that minimises the mean KL(target || constant)."""
+    """Returns f64[F], the mean softmax of features [..., F]: the constant that minimises the mean KL(target || constant)."""
     rows = features.reshape(-1, features.shape[-1])
     if not len(rows):
         raise UserError("there are no features", "the mean distribution", "at least one feature vector")
-    parts = (np.exp(_log_softmax(rows[start:start + CHUNK])).sum(axis=0) for start in range(0, len(rows), CHUNK))
-    return sum(parts) / len(rows)
+    chunks = (np.exp(_log_softmax(rows[start:start + CHUNK])).sum(axis=0) for start in range(0, len(rows), CHUNK))
+    return sum(chunks) / len(rows)
 
 
 def _class_sums(name: str, logits: np.ndarray, targets: np.ndarray, weights: np.ndarray) -> Sums:
@@ -96,19 +96,19 @@ def _class_sums(name: str, logits: np.ndarray, targets: np.ndarray, weights: np.
     logits, targets, weights = logits[used], targets[used].astype(np.int64), weights[used]  # [N, C], [N], [N]
     hits = loss = 0.0
     for start in range(0, len(targets), CLASS_CHUNK):
-        part = slice(start, start + CLASS_CHUNK)
-        row_hits, row_loss = _hits_and_losses(logits[part], targets[part])
-        hits, loss = hits + float(weights[part] @ row_hits), loss + float(weights[part] @ row_loss)
+        chunk = slice(start, start + CLASS_CHUNK)
+        row_hits, row_loss = _hits_and_losses(logits[chunk], targets[chunk])
+        hits, loss = hits + float(weights[chunk] @ row_hits), loss + float(weights[chunk] @ row_loss)
     weight = float(weights.sum())
     return {f"{name}_accuracy": (hits, weight), f"{name}_loss": (loss, weight)}
 
 
 def _hits_and_losses(logits: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """logits [N, C], targets [N] -> f64[N] each. Equal top logits share the hit: a constant answer has the accuracy of chance."""
+    """logits [N, C], targets [N] -> f64[N] each. Equal top logits split the hit: a constant answer has the accuracy of chance."""
     logits = logits.astype(np.float32)
     top = logits.max(axis=-1)
     own = np.take_along_axis(logits, targets[:, None], axis=-1)[:, 0]
-    with np.errstate(invalid="ignore"):  # NaN logits give a NaN loss, which is for the trainer to stop at
+    with np.errstate(invalid="ignore"):  # NaN logits give a NaN loss, at which the trainer stops
         hits = (own >= top) / np.maximum((logits == top[:, None]).sum(axis=-1), 1)
         rest = np.exp(logits - top[:, None]).sum(axis=-1, dtype=np.float64)
         return hits, np.log(rest) + (top.astype(np.float64) - own)
@@ -120,9 +120,9 @@ def _feature_sums(name: str, logits: np.ndarray, targets: np.ndarray, weights: n
     if logits.ndim != 3 or targets.shape != logits.shape or weights.shape != logits.shape[:1]:
         raise _misfit(name, logits, targets, weights, "[B, k, F], [B, k, F], [B]")
     used = weights > 0
-    counted = _clipped_kl_sums(logits[used], targets[used], weights[used], joint) if clipped else _kl_sums(
+    kl = _clipped_kl_sums(logits[used], targets[used], weights[used], joint) if clipped else _kl_sums(
         _log_softmax(logits[used]), targets[used], weights[used])
-    return {f"{name}_kl": counted}
+    return {f"{name}_kl": kl}
 
 
 def _clipped_kl_sums(logits: np.ndarray, targets: np.ndarray, weights: np.ndarray, joint: bool) -> tuple[float, float]:

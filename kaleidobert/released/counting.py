@@ -1,4 +1,6 @@
-"""How a retrieval result file is counted: as the release does, as other public code does, and as ours does.
+"""How a retrieval result file is counted: as the release does, as other public code does, and as ours does:
+
+    python -m kaleidobert.released.counting runs/released/i2t/result_img2txt.txt i2t
 
 released: candidates are sorted by float32 logit[1], equal ones stay in the order of the file; queries without a right candidate
 count in the denominators, to which 1e-5 is added; AUC over all pairs. fashionbert: the same with ids split at commas and their
@@ -7,6 +9,7 @@ fashionsap: the right candidate wins every tie. mvlt: ranks by the softmax of bo
 become equal.
 """
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,11 +19,11 @@ import numpy as np
 
 from kaleidobert.errors import UserError
 from kaleidobert.evaluators import retrieval
+from kaleidobert.evaluators.files import released_results
 from kaleidobert.evaluators.files.released_results import MARK, Pairs
-from kaleidobert.evaluators.files.score_tables import ScoreTable
+from kaleidobert.evaluators.files.scores import ScoreTable
 
 # --- As released, and ours
-
 
 RANKS = (1, 5, 10, 100)
 ADDED = 1e-5  # to denominators
@@ -197,3 +200,27 @@ def _with_hits(counted: dict[str, Any]) -> dict[str, Any]:
     """Adds the counts from which the fractions were made."""
     total = counted["queries"] + ADDED
     return counted | {f"hits@{k}": round(counted[f"rank@{k}"] * total) for k in RANKS}
+
+
+DIRECTIONS = {"i2t": "i2t", "t2i": "t2i", "img2txt": "i2t", "txt2img": "t2i"}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Prints both counts of FILE DIRECTION; returns the exit status."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if len(words) != 2 or words[1] not in DIRECTIONS:
+        print(f"usage: python -m kaleidobert.released.counting FILE {'|'.join(DIRECTIONS)}", file=sys.stderr)
+        return 2
+    direction = DIRECTIONS[words[1]]
+    try:
+        analysis = analyse(released_results.read(words[0]), direction)
+    except UserError as error:
+        print(f"counting: {error}", file=sys.stderr)
+        return 2
+    print(released_report(analysis.released), end="")
+    print("\n".join(metric_lines(analysis, direction)))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -151,7 +151,7 @@ def test_commands_that_need_none_work_whatever_it_says(tmp_path, backend):
         assert done.returncode == 0, (words, done.stderr[-2000:])
     assert json.loads((tmp_path / "runs/evaluated/results.json").read_text())["metrics"]["rank@1"]["value"] == 0
     assert (tmp_path / "fetched/one").read_text() == "1" and (tmp_path / "drawn/products.jsonl").is_file()
-    done = command(tmp_path, backend, "runs", module="kaleidobert.app_zoo.summary")
+    done = command(tmp_path, backend, "runs", module="kaleidobert.app_zoo.tables")
     assert done.returncode == 0, done.stderr[-2000:]
 
 

@@ -11,10 +11,11 @@ from PIL import Image
 
 from kaleidobert import cli, configs
 from kaleidobert.configs import EvaluationData
-from kaleidobert.evaluators import paired, retrieval
-from kaleidobert.evaluators.candidates import candidates
-from kaleidobert.evaluators.captions import report
-from kaleidobert.evaluators.files import coco_captions, released_results, score_tables
+from kaleidobert.evaluators import candidates, retrieval
+from kaleidobert.evaluators import captions as caption_evaluation
+from kaleidobert.evaluators.files import captions as caption_files
+from kaleidobert.evaluators.files import released_results
+from kaleidobert.evaluators.files import scores as score_files
 from kaleidobert.released import counting
 from tests.released.test_runs import G4
 from tests.support.apps_data import TRAIN, World, call, refused, results
@@ -83,10 +84,11 @@ def test_against_another_model(world, tmp_path):
     one, other = world.folder / "i2t/scores.jsonl", world.folder / "other.jsonl"
     out, found = evaluated(tmp_path, scores=one, against=other)
     compared = found["comparison"]
-    tables = [score_tables.read(path) for path in (one, other)]
-    values = [retrieval.standing(table.scores, table.relevant, table.valid).reciprocal_ranks().mean() for table in tables]
+    tables = [score_files.read(path) for path in (one, other)]
+    ranked = [retrieval.rank_statistics(table.scores, table.relevant, table.valid) for table in tables]
+    values = [one.reciprocal_ranks().mean() for one in ranked]
     assert compared["mrr"]["difference"] == pytest.approx(values[0] - values[1]) and compared["against"] == str(other)
-    assert compared["sign_test"] == paired.compare_scores(*tables, np.random.default_rng(0), 5, 5)["sign_test"]
+    assert compared["sign_test"] == retrieval.compare(*ranked, np.random.default_rng(0), 5, 5)["sign_test"]
     assert f"against {other} (differences are this one minus that one)" in out and "(sign flips)" in out and "sign test: ranked" in out
     assert "mcnemar: right alone" in out
 
@@ -222,7 +224,7 @@ def test_predictions_with_a_list_of_classes_and_without(world, tmp_path):
     done = call("evaluate", configs.EvaluateConfig(tmp_path / "bare", predictions=tmp_path / "a.jsonl", prediction_columns=columns))
     bare = results(tmp_path / "bare")
     assert done.status == 0 and "macro_f1_trained" not in bare["metrics"] and bare["task"] == "evaluate"
-    assert "macro-F1 over the classes seen in training is left out: say trained_classes=FILE" in done.out
+    assert "macro-F1 over the classes of training is missing: say trained_classes=FILE" in done.out
 
 
 def test_predictions_against_another_model(world, tmp_path):
@@ -276,24 +278,24 @@ REFERENCES = {"1": ["red bag with handles", "a bag of gold"], "2": ["a blue hat 
 def test_captions(tmp_path, format):
     paths = {name: tmp_path / name for name in ("captions", "references", "against")}
     others = ["red bag", REFERENCES["2"][0]]
-    results_of, references_of = {"coco": (coco_captions.write_results, coco_captions.write_annotations),
-                                 "lines": (coco_captions.write_lines, coco_captions.write_reference_lines)}[format]
+    results_of, references_of = {"coco": (caption_files.write_results, caption_files.write_annotations),
+                                 "lines": (caption_files.write_lines, caption_files.write_reference_lines)}[format]
     results_of(paths["captions"], list(CAPTIONS)[::-1], list(CAPTIONS.values())[::-1])
     results_of(paths["against"], list(CAPTIONS), others)
     references_of(paths["references"], list(REFERENCES), list(REFERENCES.values()))
     out, found = evaluated(tmp_path, **paths)
-    expected = report.report(list(CAPTIONS.values()), list(REFERENCES.values()), np.random.default_rng(0), 50)
+    expected = caption_evaluation.report(list(CAPTIONS.values()), list(REFERENCES.values()), np.random.default_rng(0), 50)
     assert found["metrics"]["bleu4"]["value"] == expected["bleu4"]["value"] and found["references"] == 3
     assert found["metrics"].keys() == expected.keys() and "2 captions, 3 references" in out and "cider_d" in out
-    each = [report.per_caption(list(of), list(REFERENCES.values()))["rouge_l"].mean() for of in (CAPTIONS.values(), others)]
+    each = [caption_evaluation.per_caption(list(of), list(REFERENCES.values()))["rouge_l"].mean() for of in (CAPTIONS.values(), others)]
     assert found["comparison"]["rouge_l"]["difference"] == pytest.approx(each[0] - each[1]) and "rouge_l" in out.partition("against")[2]
     assert set(found["inputs"]) == set(paths)
 
 
 def test_captions_that_do_not_fit(tmp_path):
     config = configs.EvaluateConfig(tmp_path / "no", captions=tmp_path / "captions", references=tmp_path / "references")
-    coco_captions.write_annotations(config.references, list(REFERENCES), list(REFERENCES.values()))
-    coco_captions.write_results(config.captions, ["1"], ["a bag"])
+    caption_files.write_annotations(config.references, list(REFERENCES), list(REFERENCES.values()))
+    caption_files.write_results(config.captions, ["1"], ["a bag"])
     refused(call("evaluate", config), "captions: 1 of 2 images have no caption, the first of them '2'")
     config.captions.write_text('[{"image_id": 1, "caption": "a"}, {')
     refused(call("evaluate", config), "captions, line 1: not valid JSON, perhaps cut off")
@@ -319,8 +321,8 @@ def test_retrieve_with_several_draws(world):
         suffix = f"-{number + 1}" if number else ""
         lists = candidates.read(run / f"candidates{suffix}.jsonl")
         assert (lists.protocol, lists.seed, lists.sha256) == ("fashionvil", number, draw["sha256"])
-        table = score_tables.read(run / f"scores{suffix}.jsonl")
-        values.append(retrieval.standing(table.scores, table.relevant, table.valid).hits(1).mean())
+        table = score_files.read(run / f"scores{suffix}.jsonl")
+        values.append(retrieval.rank_statistics(table.scores, table.relevant, table.valid).hits(1).mean())
         assert draw["metrics"]["rank@1"]["value"] == pytest.approx(values[-1])
     assert found["metrics"]["rank@1"]["value"] == pytest.approx(np.mean(values))
     assert {"ridge", "subcategory_oracle"} == set(found["baselines"])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from kaleidobert import configs, io
-from kaleidobert.app_zoo import lineage, plain_head, summary
+from kaleidobert.app_zoo import lineage, plain_head
 from kaleidobert.app_zoo import tables as app_tables
 from kaleidobert.app_zoo.retrieve import dual_encoder as dual_encoder_app
 from kaleidobert.app_zoo.retrieve.dual_encoder import DualEncoderModel
@@ -16,8 +16,7 @@ from kaleidobert.configs import TablesConfig
 from kaleidobert.datasets.sampling.pretraining import clean_batch
 from kaleidobert.engines import steps
 from kaleidobert.engines.scoring import PairScorer
-from kaleidobert.evaluators import classification, retrieval
-from kaleidobert.evaluators.candidates import candidates
+from kaleidobert.evaluators import candidates, classification, retrieval
 from kaleidobert.model_zoo import checkpoints
 from kaleidobert.model_zoo.kaleidobert import rebuild
 from tests.support.apps_data import TRAIN, World, call, refused, results
@@ -316,7 +315,7 @@ def test_evaluate_names_the_model_where_it_is_known(world):
 
 def test_tables_and_summary_name_the_head_in_every_row(world, capsys):
     folder = world.folder
-    lines = summary.table(folder / "i2t") + summary.table(folder / "t2i") + summary.table(folder / "pretrain")
+    lines = app_tables.summary(folder / "i2t") + app_tables.summary(folder / "t2i") + app_tables.summary(folder / "pretrain")
     assert all(line.head and line.trained for line in lines)
     assert {line.trained for line in lines if line.head.startswith("dual encoder alone")} == {"dual encoder 2 epochs"}
     assert {line.head for line in lines} == {
@@ -325,11 +324,11 @@ def test_tables_and_summary_name_the_head_in_every_row(world, capsys):
         "dual encoder alone, of dual_encoder (ours)",
         "plain (the paper's)",
     }
-    shown = summary.show(folder / "i2t").splitlines()
+    shown = app_tables.show(folder / "i2t").splitlines()
     assert shown[0].split() == ["run", "head", "trained", "task", "metric", "value", "chance"] and len(shown) > 13
     assert all("(ours)" in line or "(the paper's)" in line for line in shown[1:13]) and "i2t: of the other candidates " in shown[14]
     assert not any("Kaleido-BERT" in line for line in shown)
-    assert "subcategory" not in summary.show(folder / "pretrain")
+    assert "subcategory" not in app_tables.show(folder / "pretrain")
     app_tables.run(TablesConfig((folder / "i2t", folder / "t2i", folder / "plain")))
     found = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| **")]
     assert len(found) == 5 + 9  # Table 2: two runs in four rows, one alone; details: four rows each, one alone
@@ -340,11 +339,11 @@ def test_the_sum_of_ranks_is_that_of_one_model(world, tmp_path):
     both = tmp_path / "runs"
     for run in ("i2t", "t2i"):
         io.write_json(both / run / "results.json", results(world.folder / run))
-    sums = {line.head: line.value for line in summary.table(both) if line.metric == summary.SUM}
+    sums = {line.head: line.value for line in app_tables.summary(both) if line.metric == app_tables.SUM}
     first, second = (results(world.folder / run) for run in ("i2t", "t2i"))
     assert sums["dual_encoder (ours)"] == pytest.approx(retrieval.sum_of_ranks(first["metrics"], second["metrics"]))
     assert sums["dual encoder alone, of dual_encoder (ours)"] == pytest.approx(
         retrieval.sum_of_ranks(first["parts"]["dual encoder alone"], second["parts"]["dual encoder alone"]))
     assert sums["plain (the paper's)"] == pytest.approx(retrieval.sum_of_ranks(first["plain"]["metrics"], second["plain"]["metrics"]))
     io.write_json(both / "t2i/results.json", {**second, "model": {**second["model"], "head": "product"}})
-    assert "dual_encoder (ours)" not in {line.head for line in summary.table(both) if line.metric == summary.SUM}
+    assert "dual_encoder (ours)" not in {line.head for line in app_tables.summary(both) if line.metric == app_tables.SUM}

@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
+from markupsafe import escape
 
 from kaleidobert import levels as kaleido
-from kaleidobert.app_zoo.inspect import examples, pages, pages_png, pictures
+from kaleidobert.app_zoo.inspect import examples, pages, pictures
 from kaleidobert.datasets.sampling.pretraining import generator
 from kaleidobert.evaluators import pretraining
 from kaleidobert.levels import KALEIDO, PRETEXTS, KaleidoLevel
@@ -63,12 +64,12 @@ def test_pages_of_a_bank_whose_turned_patches_are_square(tmp_path):
         square.bank, square.levels = square.bank.require(shown, ""), shown
         test_pixels_shown_are_the_ones_whose_features_the_model_reads(square)
         card = square.page(3)[0].levels[0]
-        assert {one.image.width == one.image.height for one in card.shown} == {True}
-    assert not card.answer and card.right is None and card.question == "Nothing is asked."
+        assert {one.image.width == one.image.height for one in card.figures} == {True}
+    assert not card.answer and card.correct is None and card.question == "Nothing is to be predicted."
     page = square.page(3)[0]
-    assert [one.name for one in page.asked_levels] == [level.name for level in levels[1:]]
+    assert [one.name for one in page.target_levels] == [level.name for level in levels[1:]]
     text = pages.page(page, ())
-    assert text.count("Truth:") == 5 and "Nothing is asked." in text  # text and picture, four levels
+    assert text.count("Truth:") == 5 and "Nothing is to be predicted." in text  # text and picture, four levels
     index = pages.index([pages.thumbnail(square.page(3, answers(True))[0])], ())
     assert "<th>jigsaw</th>" in index and "<th>rotation</th>" not in index
 
@@ -78,25 +79,25 @@ def test_pages_of_a_bank_whose_turned_patches_are_square(tmp_path):
 def test_answers_are_compared_with_the_truth(tmp_path, table, right):
     world = World(tmp_path, TABLES[table])
     content, draw, _ = world.page(3, answers(right), mask_rate=0.9)
-    assert content.asked and all(token.guesses[0].true is right for token in content.asked)
-    assert [card.right for card in (content.match, *content.levels)] == [right] * (1 + len(world.levels))
+    assert content.target_tokens and all(token.correct is right for token in content.target_tokens)
+    assert [card.correct for card in (content.match, *content.levels)] == [right] * (1 + len(world.levels))
     for card in (content.match, *content.levels):
-        assert sum(guess.true for guess in card.guesses) == (0 if card.measures else 1)
-        assert all(("✓" if right else "✗") in text for text in (pages.verdict(card), pages.page(content, ())))
+        assert sum(one.correct for one in card.predictions) == (0 if card.divergences else 1)
+        assert all(("✓" if right else "✗") in text for text in (card.verdict, pages.page(content, ())))
     for card, level in zip(content.levels, world.levels):
-        assert len(card.measures) == (level.num_masked if level.answer == "feature" else 0)
-        assert all((measure.predicted < 1e-9) == right for measure in card.measures)
+        assert len(card.divergences) == (level.num_masked if level.answer == "feature" else 0)
+        assert all((one.predicted < 1e-9) == right for one in card.divergences)
         places = [f"patch {patch + 1}" for patch in draw.masks.patches.get(level.name, np.zeros((1, 0)))[0]]
-        assert not card.measures or [measure.name for measure in card.measures] == places
+        assert not card.divergences or [one.name for one in card.divergences] == places
 
 
 def test_kl_without_looking_is_that_of_the_evaluators(five):
     content, _, targets = five.page(4, answers(False))
     uniform = np.full(five.bank.feature_size, 1 / five.bank.feature_size)
     for card, level in zip(content.levels, five.levels):
-        if card.measures:
+        if card.divergences:
             total, count = pretraining.constant_kl(uniform, targets[level.name], np.ones(1))
-            assert sum(measure.constant for measure in card.measures) / count == pytest.approx(total / count)
+            assert sum(one.constant for one in card.divergences) / count == pytest.approx(total / count)
 
 
 def test_tokens_are_the_text_without_padding(five):
@@ -105,11 +106,11 @@ def test_tokens_are_the_text_without_padding(five):
         content, draw, _ = five.page(row, negative_share=0, mask_rate=0.5)
         ids = five.bank.token_ids[row]
         truth = tokenizer.pieces(ids[ids != five.bank.vocabulary.pad].tolist())
-        assert [token.truth if token in content.asked else token.text for token in content.tokens] == truth
-        assert [token.kind for token in content.tokens].count("special") == 2
-        assert [token.place - 1 for token in content.asked] == draw.masks.tokens[0][draw.masks.token_weights[0] > 0].tolist()
-        for token in content.asked:
-            assert (token.kind == "masked") == (token.text == "[MASK]") and (token.kind == "kept") == (token.text == token.truth)
+        assert [token.truth if token in content.target_tokens else token.text for token in content.tokens] == truth
+        assert [token.state for token in content.tokens].count("special") == 2
+        assert [token.position - 1 for token in content.target_tokens] == draw.masks.tokens[0][draw.masks.token_weights[0] > 0].tolist()
+        for token in content.target_tokens:
+            assert (token.state == "masked") == (token.text == "[MASK]") and (token.state == "kept") == (token.text == token.truth)
 
 
 def test_another_products_text_is_named(five):
@@ -118,7 +119,7 @@ def test_another_products_text_is_named(five):
     other, draw, _ = five.page(3, negative_share=1)
     row = five.bank.table[draw.text_rows[0]]
     assert other.negative == row["text"] != other.text and f"no, it is that of {row['image_id']}" in other.match.answer
-    assert pages.escape(row["text"]) in pages.page(other, ())
+    assert escape(row["text"]) in pages.page(other, ())
 
 
 def test_truth_of_each_pretext_in_words(five):
@@ -130,20 +131,11 @@ def test_truth_of_each_pretext_in_words(five):
     assert f"patch {draw.masks.patches['camouflage'][0, 0] + 1} " in camouflage.answer
     donor = five.bank.table[draw.donors[0]]["image_id"]
     lent = draw.spoiled["camouflage"].vectors[0][draw.spoiled["camouflage"].from_donor[0]][0]
-    assert camouflage.shown[2].caption == f"patch {lent + 1} of {donor}"
+    assert camouflage.figures[2].caption == f"patch {lent + 1} of {donor}"
     for card in (grey, blank):
         assert ", ".join(str(patch + 1) for patch in draw.masks.patches[card.name][0]) in card.answer
     assert examples.QUESTIONS.keys() == PRETEXTS.keys()
     assert examples.CLASS_NAMES.keys() == {name for name, pretext in PRETEXTS.items() if pretext.answer == "class"}
-
-
-def test_lines_are_wrapped_within_the_width():
-    letters = pictures.font(20)
-    text = "a few words and one_that_is_much_too_long_for_a_line_of_its_own then more"
-    lines = pages_png.wrap(text, letters, 150)
-    assert all(letters.getlength(line) <= 150 for line in lines)
-    assert "".join(lines).replace(" ", "") == text.replace(" ", "")
-    assert pages_png.wrap("", letters, 150) == [""]
 
 
 @pytest.mark.parametrize("aspect", [0.01, 0.5, 1, 3, 50])
@@ -159,6 +151,6 @@ def test_grids_keep_within_their_size(aspect):
 def test_words_of_parts_do_not_cover_each_other_and_stay_inside():
     parts = [{"word": f"part {number}", "box": [5, 5, 35, 40]} for number in range(4)]
     shown = np.asarray(pictures.described_parts(np.full((52, 40, 3), 255, np.uint8), parts)).astype(int)
-    for colour in pictures.PARTS[:4]:  # every word's ground is there to be seen
+    for colour in pictures.PART_COLOURS[:4]:  # every word's ground is there to be seen
         rgb = np.array([int(colour[place : place + 2], 16) for place in (1, 3, 5)])
         assert (np.abs(shown - rgb).sum(2) < 6).sum() > 300

@@ -28,11 +28,11 @@ def called(monkeypatch):
 def test_it_goes_through_its_commands(called, capsys, words, folder):
     lines, _ = called
     assert cli.main(["quickstart", *words]) == 0
-    assert all(line[:3] in ([sys.executable, "-m", "kaleidobert.cli"], [sys.executable, "-m", "kaleidobert.app_zoo.summary"])
+    assert all(line[:3] in ([sys.executable, "-m", "kaleidobert.cli"], [sys.executable, "-m", "kaleidobert.app_zoo.tables"])
                for line in lines)
     assert [line[3] for line in lines if line[2] == "kaleidobert.cli"] == [
         "synthesize", "records", "align", "pretrain", "classify", "classify", "retrieve", "retrieve", "caption", "inspect", "tables"]
-    assert lines[-2][2:] == ["kaleidobert.app_zoo.summary", folder] and lines[-1][3:] == ["tables", folder, f"out={folder}"]
+    assert lines[-2][2:] == ["kaleidobert.app_zoo.tables", folder] and lines[-1][3:] == ["tables", folder, f"out={folder}"]
     assert (lines[0][4:] == ["quickstart/synthesize"]) == (not words)
     assert all(word.count("=") <= 1 and " " not in word for line in lines for word in line[3:])
     headings = [line for line in capsys.readouterr().out.splitlines() if line]

@@ -12,8 +12,7 @@ from kaleidobert import cli
 from kaleidobert import io as files
 from kaleidobert.app_zoo import tables as app
 from kaleidobert.errors import UserError
-from kaleidobert.evaluators.report.tables import Result, markdown, tables, to_json
-from kaleidobert.evaluators.report.tables_paper import PAPER
+from kaleidobert.evaluators.report.tables import PAPER, Result, markdown, tables, to_json
 
 BANK = {"folder": "/nowhere/bank", "splits": {"train": 90, "val": 30}, "encoder": "pixels-8", "sha256": "ab"}
 PAPER_SUMS = {"FashionBERT": 251.36, "ImageBERT": 241.30, "OSCAR": 251.53, "Kaleido-BERT": 319.52}  # of the paper
@@ -190,8 +189,8 @@ def test_no_row_of_ours_is_without_its_head_or_claims_to_be_the_papers():
     for table in made(**{f"run{number}": values for number, values in enumerate(several)}):
         for row in table.rows:
             assert row.cells["head"], (table.title, row.name)
-            assert (row.name == "Kaleido-BERT") <= (row.kind == "paper")
-            if row.kind == "ours":
+            assert (row.name == "Kaleido-BERT") <= (row.origin == "paper")
+            if row.origin == "ours":
                 assert row.cells["trained"] and ("the paper's" not in row.cells["head"] or row.cells["head"].startswith("plain"))
 
 

@@ -19,11 +19,8 @@ from kaleidobert.engines import scoring, steps
 from kaleidobert.engines.prediction import predict
 from kaleidobert.engines.scoring import PairScorer, Sides
 from kaleidobert.errors import UserError
-from kaleidobert.evaluators import retrieval
-from kaleidobert.evaluators.candidates import candidates
-from kaleidobert.evaluators.candidates.candidates import Records
-from kaleidobert.evaluators.candidates.lists import PADDING, CandidateLists
-from kaleidobert.evaluators.candidates.protocols import PROTOCOLS
+from kaleidobert.evaluators import candidates, retrieval
+from kaleidobert.evaluators.candidates import PADDING, PROTOCOLS, CandidateLists, Records
 from kaleidobert.model_zoo import checkpoints
 from kaleidobert.model_zoo.kaleidobert import MATCHING_HEADS, matcher, pretrainer
 from kaleidobert.model_zoo.pairs import Pairs
@@ -287,21 +284,21 @@ def test_metrics_of_parts_are_those_of_the_whole(direction):
     expected = retrieval.report(scores, lists.relevant, lists.valid, np.random.default_rng(0))
     for size in (1, 500, 10**6):
         start, tallies = 0, []
-        for part in lists.parts(size):
+        for part in lists.chunks(size):
             rows = slice(start, start + len(part.queries))
             assert (part.relevant == lists.relevant[rows]).all() and (part.candidates == lists.candidates[rows]).all()
-            tallies.append(retrieval.tally(scores[rows], part.relevant, part.valid))
+            tallies.append(retrieval.per_query_metrics(scores[rows], part.relevant, part.valid))
             start = rows.stop
         assert start == len(lists.queries) and len(tallies) == {1: len(scores), 500: -(-len(scores) // (500 // lists.length))}.get(size, 1)
-        assert retrieval.summarise(retrieval.joined(tallies), np.random.default_rng(0)) == expected
+        assert retrieval.summarise(retrieval.concatenate(tallies), np.random.default_rng(0)) == expected
 
 
 def test_chance_is_that_of_a_random_order():
     rng = np.random.Generator(np.random.Philox(4))
     valid = np.arange(14) < rng.integers(9, 15, (40, 1))
     relevant = (np.arange(14) < rng.integers(1, 4, (40, 1))) & valid
-    found = retrieval.tally(rng.random((40, 14)), relevant, valid).tables["chance"]
-    constant = retrieval.tally(np.zeros((40, 14)), relevant, valid).tables["expectation"]
+    found = retrieval.per_query_metrics(rng.random((40, 14)), relevant, valid).tables["chance"]
+    constant = retrieval.per_query_metrics(np.zeros((40, 14)), relevant, valid).tables["expectation"]
     for name, values in constant.items():
         np.testing.assert_array_equal(found[name], values)
 
@@ -317,15 +314,16 @@ def test_the_memory_of_a_large_gallery_is_bounded():
     lists = candidates.Gallery(pool.rows[asked], pool.rows[offered], lambda part: pool.right_in_gallery("t2i", part), "t2i", 0, "", "full")
     before = tracemalloc.get_traced_memory()[0]
     tracemalloc.reset_peak()
-    parts = lists.parts(20 * count)
+    parts = lists.chunks(20 * count)
     tallies = []
     for _ in range(3):
         part = next(parts)
-        tallies.append(retrieval.tally(-np.abs(part.candidates - part.queries[:, None]).astype(np.float32), part.relevant, part.valid))
+        scores = -np.abs(part.candidates - part.queries[:, None]).astype(np.float32)
+        tallies.append(retrieval.per_query_metrics(scores, part.relevant, part.valid))
     peak = tracemalloc.get_traced_memory()[1] - before
     tracemalloc.stop()
     assert lists.num_pairs == count**2 and peak < count**2  # not a byte a pair; tables would take 13
-    assert (retrieval.joined(tallies).ranks() == 1).all() and records.ids[pool.rows[0]] == names[0]
+    assert (retrieval.concatenate(tallies).ranks() == 1).all() and records.ids[pool.rows[0]] == names[0]
     wide = candidates.Gallery(np.arange(20000), np.arange(20000), lists.right, "i2t", 0, "", "full")
     with pytest.raises(UserError, match="20,000 queries times 20,000 candidates are too many for one table"):
         wide.candidates  # noqa: B018

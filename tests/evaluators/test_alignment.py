@@ -79,17 +79,17 @@ def test_pointing_and_its_chance_levels():
     train = whole((0, 0, 500, 1000), (0, 0, 200, 1000), (880, 890, 960, 960), words=["left", "left", "corner"])
     peaks = np.array([[0.49, 0.9], [0.2, 0.5], [0.95, 0.91]])
     pointing = alignment.scores(test, train, peaks, links(test), KALEIDO)["pointing"]
-    assert pointing["found"].tolist() == [1, 0, 1] and pointing["centre"].tolist() == [0, 1, 0]
+    assert pointing["alignment"].tolist() == [1, 0, 1] and pointing["centre"].tolist() == [0, 1, 0]
     np.testing.assert_allclose(pointing["chance"], [0.5, 0.25, 0.01], atol=0.02)
     # left: left of .2, in both training boxes; mid was never seen: the centre; corner: a part of the training box is outside
-    assert pointing["place"][:2].tolist() == [1, 1] and 0.4 < pointing["place"][2] < 1
+    assert pointing["best_position"][:2].tolist() == [1, 1] and 0.4 < pointing["best_position"][2] < 1
 
 
 def test_points_are_compared_within_the_frame():
     """A part that fills a quarter of the foreground is a quarter for chance, wherever the foreground lies."""
     found = alignment.sightings([0], [line(("part", (200, 200, 300, 400)))], boxes((100, 200, 300, 600)))
     pointing = alignment.scores(found, found, np.array([[0.25, 0.3]]), links(found), KALEIDO)["pointing"]
-    assert pointing["chance"][0] == pytest.approx(0.25, abs=0.01) and pointing["found"][0] == 1
+    assert pointing["chance"][0] == pytest.approx(0.25, abs=0.01) and pointing["alignment"][0] == 1
 
 
 def test_patch_hits_of_links_beside_chance_centre_and_place():
@@ -98,29 +98,29 @@ def test_patch_hits_of_links_beside_chance_centre_and_place():
     result = alignment.scores(test, train, np.zeros((2, 2)), links(test, camouflage=[0, 8], grey=[15]), KALEIDO)
     assert set(result) == {"pointing", "camouflage", "grey", "blank"}
     level = result["camouflage"]
-    assert level["found"].tolist() == [0.5, 0.5] and level["chance"].tolist() == [1 / 9] * 2
-    assert level["centre"].tolist() == [0, 0] and level["place"].tolist() == [1, 0]
-    assert result["grey"]["found"].tolist() == [0, 0] and result["blank"]["found"].tolist() == [0, 0]  # nothing linked: no hit
+    assert level["alignment"].tolist() == [0.5, 0.5] and level["chance"].tolist() == [1 / 9] * 2
+    assert level["centre"].tolist() == [0, 0] and level["best_position"].tolist() == [1, 0]
+    assert result["grey"]["alignment"].tolist() == [0, 0] and result["blank"]["alignment"].tolist() == [0, 0]  # nothing linked: no hit
     middle = whole((400, 400, 600, 600))
     result = alignment.scores(middle, test, np.zeros((1, 2)), links(middle), KALEIDO)
     assert result["camouflage"]["centre"] == [1] and result["blank"]["centre"] == [1]
     # four patches are equally near to the centre; the box's own centre lies in one of them, theirs in none
-    assert result["grey"]["centre"] == [0.25] and result["grey"]["place"] == [0.25]
+    assert result["grey"]["centre"] == [0.25] and result["grey"]["best_position"] == [0.25]
 
 
 def test_the_summary_is_a_mean_over_words_with_intervals_over_pictures():
     found = whole(*[(0, 0, 500, 500)] * 40, words=["often"] * 36 + ["seldom"] * 4)
     values = np.array([1.0] * 18 + [0.0] * 18 + [1, 0, 0, 0])
-    result = alignment.summary({"pointing": {"found": values, "chance": 0 * values + 0.2}}, found, rng())["pointing"]
-    assert result["found"]["value"] == pytest.approx((0.5 + 0.25) / 2) and result["chance"]["value"] == pytest.approx(0.2)
-    assert result["found"]["low"] < 0.3 and result["found"]["high"] > 0.5 and result["chance"]["low"] == pytest.approx(0.2)
-    pooled = result["found"]["sightings"]
+    result = alignment.summary({"pointing": {"alignment": values, "chance": 0 * values + 0.2}}, found, rng())["pointing"]
+    assert result["alignment"]["value"] == pytest.approx((0.5 + 0.25) / 2) and result["chance"]["value"] == pytest.approx(0.2)
+    assert result["alignment"]["low"] < 0.3 and result["alignment"]["high"] > 0.5 and result["chance"]["low"] == pytest.approx(0.2)
+    pooled = result["alignment"]["sightings"]
     assert pooled["value"] == pytest.approx(19 / 40) and 0.25 < pooled["low"] < 0.4 < 0.55 < pooled["high"] < 0.7
-    assert result["words"]["seldom"] == {"count": 4, "found": 0.25, "chance": pytest.approx(0.2)}
+    assert result["words"]["seldom"] == {"count": 4, "alignment": 0.25, "chance": pytest.approx(0.2)}
     # ten sightings in one picture say no more than one
     together = alignment.Sightings(np.repeat(np.arange(4), 10), np.full(40, "w"), found.boxes, found.frames, found.patches)
     values = np.repeat([1.0, 1, 0, 0], 10)
-    wide = alignment.summary({"p": {"found": values}}, together, rng())["p"]["found"]
+    wide = alignment.summary({"p": {"alignment": values}}, together, rng())["p"]["alignment"]
     assert wide["low"] == 0 and wide["high"] == 1
     json.dumps(result)
 
@@ -133,7 +133,7 @@ def test_chance_is_what_random_answers_get(levels):
     strengths = (draw.random((300, kaleido.num_patches(levels))) < 0.5) * 1.0
     result = alignment.scores(found, found, draw.random((300, 2)), strengths, levels)
     for by_method in result.values():
-        assert by_method["found"].mean() == pytest.approx(by_method["chance"].mean(), abs=0.06)
+        assert by_method["alignment"].mean() == pytest.approx(by_method["chance"].mean(), abs=0.06)
 
 
 def test_statistics_by_hand():
@@ -142,7 +142,7 @@ def test_statistics_by_hand():
     strengths = np.zeros((3, 7, 55), np.float16)
     strengths[0, [2, 3]] = np.eye(55)[7] + np.eye(55)[30] + np.eye(55)[31]
     strengths[0, 1, 7] = 0.5
-    found = alignment.statistics(strengths, token_words, words, KALEIDO, least=1, counted=lambda words: [w != "with" for w in words])
+    found = alignment.statistics(strengths, token_words, words, KALEIDO, min_count=1, counted=lambda words: [w != "with" for w in words])
     assert (found["tokens"], found["words"], found["rows"]) == (7, 6, 3)
     shares = [found[f"aligned_{name}_share"] for name in ("tokens", "words", "rows")]
     assert shares == pytest.approx([3 / 7, 2 / 6, 1 / 3])
@@ -150,7 +150,7 @@ def test_statistics_by_hand():
     assert found["patch_use"]["camouflage"] == [0, 0, 1, 0, 0, 0, 0, 0, 0] and sum(found["patch_use"]["blank"]) == 1
     assert found["most"] == [["shoes", 1, 1.0], ["red", 2, 0.5], ["laces", 1, 0.0], ["shirt", 1, 0.0]]
     assert [word for word, *_ in found["least"]] == ["shirt", "laces", "red", "shoes"]
-    assert [word for word, *_ in alignment.statistics(strengths, token_words, words, KALEIDO, least=2)["most"]] == ["red"]
+    assert [word for word, *_ in alignment.statistics(strengths, token_words, words, KALEIDO, min_count=2)["most"]] == ["red"]
     json.dumps(found)
 
 

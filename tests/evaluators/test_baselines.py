@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from kaleidobert.errors import UserError
-from kaleidobert.evaluators import baselines, retrieval
-from kaleidobert.evaluators.candidates import candidates
+from kaleidobert.evaluators import baselines, candidates, retrieval
 
 COLOURS, KINDS = ("red", "blue", "green", "black"), ("shirt", "belt", "shoe", "hat", "bag")
 

@@ -11,10 +11,8 @@ import numpy as np
 import pytest
 
 from kaleidobert.errors import UserError
-from kaleidobert.evaluators import retrieval
-from kaleidobert.evaluators.candidates import candidates
-from kaleidobert.evaluators.candidates.candidates import DIRECTIONS, Records
-from kaleidobert.evaluators.candidates.protocols import PROTOCOLS
+from kaleidobert.evaluators import candidates, retrieval
+from kaleidobert.evaluators.candidates import DIRECTIONS, PROTOCOLS, Records
 
 SHARED = Path(os.environ.get("KALEIDO_SHARED", Path(__file__).resolve().parents[3] / "shared"))
 
@@ -87,7 +85,7 @@ def test_rules_on_a_catalogue(direction):
     found = candidates.summary(lists, records)
     assert found["queries"] == len(set(records.products)) and found["short_lists"] == 0 and found["shortest_list"] == 101
     oracle = retrieval.subcategory_oracle(records.subcategories, lists.queries, lists.candidates)
-    standing = retrieval.standing(oracle, lists.relevant, lists.valid)
+    standing = retrieval.rank_statistics(oracle, lists.relevant, lists.valid)
     same = oracle.sum(axis=1)  # the right one is one of so many equals
     assert found["share_several_right"] == 0 and standing.hits(1).mean() == pytest.approx((1 / same).mean())
 

@@ -8,7 +8,7 @@ import pytest
 from sklearn.metrics import f1_score, precision_recall_fscore_support
 
 from kaleidobert.errors import UserError
-from kaleidobert.evaluators import classification
+from kaleidobert.evaluators import classification, statistics
 
 NAMES = ("bag", "belt", "cap", "dress", "hat")
 LABELS = np.array([0, 0, 0, 1, 1, 2, 4, 4])
@@ -60,19 +60,18 @@ def test_f1_agrees_with_scikit_learn(seed):
     assert list(rows[0]) == ["class", "support", "predicted", "precision", "recall", "f1"]
 
 
-def test_resampled_f1_is_the_f1_of_redrawn_examples(monkeypatch):
-    """The vectorised draw against a plain loop over the same random numbers; blocks change nothing but memory."""
-    order = np.argsort(LABELS, kind="stable")
-    labels, predictions = LABELS[order], PREDICTIONS[order]
-    support = np.bincount(labels, minlength=5)
-    first = np.array([np.flatnonzero(labels == label)[0] for label in labels])
-    generator, expected = rng(3), []
-    for _ in range(6):
-        drawn = predictions[first + generator.integers(support[labels])]
-        expected.append(f1_score(labels, drawn, labels=range(5), average=None, zero_division=0))
-    monkeypatch.setattr(classification, "BLOCK", 2 * len(LABELS))
-    found = classification._resampled_f1(LABELS, PREDICTIONS, 5, 6, rng(3))
-    np.testing.assert_allclose(found, expected)
+def test_intervals_of_f1_are_those_of_redrawn_examples(monkeypatch):
+    """Against a plain loop that redraws the examples of every class among themselves; blocks change nothing but memory."""
+    labels = rng(1).integers(5, size=300)
+    predictions = np.where(rng(2).random(300) < 0.6, labels, rng(3).integers(5, size=300))
+    generator, values = rng(4), []
+    for _ in range(4000):
+        rows = np.concatenate([generator.choice(np.flatnonzero(labels == label), (labels == label).sum()) for label in range(5)])
+        values.append(classification.macro_f1(classification.confusion_matrix(labels[rows], predictions[rows], 5)))
+    found = classification.report(labels, predictions, NAMES, np.ones(5, int), rng(), resamples=4000)
+    assert [found["macro_f1_all"][end] for end in ("low", "high")] == pytest.approx(np.percentile(values, (2.5, 97.5)), abs=0.004)
+    monkeypatch.setattr(statistics, "BLOCK", 100)
+    assert classification.report(labels, predictions, NAMES, np.ones(5, int), rng(), resamples=4000) == found
 
 
 def test_intervals_have_the_right_width_and_shrink():
@@ -95,7 +94,7 @@ def test_perfect_and_rare():
 
 
 def test_same_generator_same_report():
-    results = [classification.report(LABELS, PREDICTIONS, NAMES, COUNTS, rng(seed)) for seed in (1, 1, 2)]
+    results = [classification.report(LABELS, PREDICTIONS, NAMES, COUNTS, rng(seed), resamples=50) for seed in (1, 1, 2)]
     assert results[0] == results[1] != results[2]
 
 

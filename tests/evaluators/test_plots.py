@@ -121,7 +121,7 @@ def test_a_failure_while_drawing_keeps_the_old_picture(tmp_path, monkeypatch):
 
 def test_importing_the_evaluators_loads_nothing_heavy():
     code = ("import sys; from kaleidobert.evaluators import baselines, classification, pretraining, retrieval; "
-            "from kaleidobert.evaluators.candidates import candidates; from kaleidobert.evaluators.report import plots; "
+            "from kaleidobert.evaluators import candidates; from kaleidobert.evaluators.report import plots; "
             "print(sorted({'matplotlib', 'sklearn', 'scipy', 'tensorflow', 'keras'} & set(sys.modules)))")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

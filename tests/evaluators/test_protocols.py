@@ -8,10 +8,8 @@ import pytest
 
 from kaleidobert.configs import ProtocolName, RetrieveConfig
 from kaleidobert.errors import UserError
-from kaleidobert.evaluators import retrieval
-from kaleidobert.evaluators.candidates import candidates, protocols
-from kaleidobert.evaluators.candidates.candidates import DIRECTIONS, Records
-from kaleidobert.evaluators.candidates.protocols import PROTOCOLS
+from kaleidobert.evaluators import candidates, retrieval
+from kaleidobert.evaluators.candidates import DIRECTIONS, PROTOCOLS, Records
 from tests.evaluators.test_candidates import made_up
 
 LENGTH = 12
@@ -45,7 +43,7 @@ def test_names_are_those_of_the_configuration():
     assert {row.counting for row in PROTOCOLS.values()} == {"released", "fashionbert", "expectation", "fashionsap", "mvlt"}
     assert RetrieveConfig.protocol == "kaleido"
     with pytest.raises(UserError, match="unknown protocol 'flickr'; expected: one of kaleido, fashionbert"):
-        protocols.named("flickr")
+        candidates.protocol_of("flickr")
 
 
 @pytest.mark.parametrize("direction", DIRECTIONS)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from kaleidobert.errors import UserError
-from kaleidobert.evaluators import retrieval
+from kaleidobert.evaluators import retrieval, statistics
 
 
 def rng(seed: int = 0) -> np.random.Generator:
@@ -53,7 +53,7 @@ def test_expectations_and_bounds_over_all_orders():
         count += 1
         orders = brute_force(scores, relevant, valid)
         ranks = [rank for rank, _, _ in orders]
-        one = retrieval.standing(scores[None], relevant[None], valid[None])
+        one = retrieval.rank_statistics(scores[None], relevant[None], valid[None])
         for ties, of, of_ranks in (("expectation", fmean, fmean), ("pessimistic", min, max), ("optimistic", max, min)):
             assert one.ranks(ties)[0] == pytest.approx(float(of_ranks(ranks)))
             assert one.reciprocal_ranks(ties)[0] == pytest.approx(float(of([inverse for _, inverse, _ in orders])))
@@ -69,7 +69,7 @@ def test_one_right_candidate_gives_the_plain_formula():
     relevant[np.arange(50), rng(2).integers(30, size=50)] = True
     own = scores[relevant][:, None]
     expected = 1 + (scores > own).sum(axis=1) + ((scores == own).sum(axis=1) - 1) / 2
-    np.testing.assert_allclose(retrieval.standing(scores, relevant).ranks(), expected)
+    np.testing.assert_allclose(retrieval.rank_statistics(scores, relevant).ranks(), expected)
 
 
 def test_a_constant_scorer_gets_exactly_chance():
@@ -126,7 +126,7 @@ def test_interval_of_a_share_of_28_percent(monkeypatch):
     whole = retrieval.report(scores, relevant, None, rng())
     assert whole["rank@1"]["value"] == pytest.approx(0.28)
     assert whole["rank@1"]["high"] - whole["rank@1"]["low"] == pytest.approx(0.056, abs=0.005)
-    monkeypatch.setattr(retrieval, "BLOCK", 7000)
+    monkeypatch.setattr(statistics, "BLOCK", 7000)
     assert retrieval.report(scores, relevant, None, rng()) == whole
 
 
@@ -139,7 +139,7 @@ def test_subcategory_oracle():
 def test_infinite_scores_are_scores():
     scores = np.array([[-np.inf, 0.0, np.inf], [np.inf, np.inf, 0.0]], np.float32)
     relevant = np.array([[True, False, False], [True, False, False]])
-    assert retrieval.standing(scores, relevant).ranks().tolist() == [3.0, 1.5]
+    assert retrieval.rank_statistics(scores, relevant).ranks().tolist() == [3.0, 1.5]
     assert retrieval.average_precision(scores, relevant).tolist() == pytest.approx([1 / 3, 3 / 4])
 
 
@@ -152,8 +152,8 @@ def test_refusals():
     valid = np.ones((2, 3), bool)
     valid[1, 1] = False
     with pytest.raises(UserError, match="query 1.*no right candidate"):
-        retrieval.standing(scores, relevant, valid)
+        retrieval.rank_statistics(scores, relevant, valid)
     with pytest.raises(UserError, match="one shape"):
-        retrieval.standing(scores, relevant[:, :2])
+        retrieval.rank_statistics(scores, relevant[:, :2])
     with pytest.raises(UserError, match="at least one query"):
-        retrieval.standing(scores[:0], relevant[:0])
+        retrieval.rank_statistics(scores[:0], relevant[:0])

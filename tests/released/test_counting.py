@@ -5,7 +5,7 @@ import pytest
 
 from kaleidobert import configs
 from kaleidobert.evaluators import retrieval
-from kaleidobert.evaluators.files import score_tables
+from kaleidobert.evaluators.files import scores as score_files
 from kaleidobert.released import counting
 from tests.support.apps_data import call, results
 from tests.support.score_data import Long, write
@@ -71,7 +71,7 @@ def readme_file(path, direction, ahead):
 @pytest.mark.parametrize("direction", README)
 def test_the_eight_integers_of_the_readme(tmp_path, direction, ahead):
     path, truth = readme_file(tmp_path / "result.txt", direction, ahead)
-    table, rng = score_tables.read(path, direction), np.random.default_rng(0)
+    table, rng = score_files.read(path, direction), np.random.default_rng(0)
     hits, total = README[direction]
     faulty = counting.count(table, "fashionbert", direction, rng)
     assert tuple(faulty[f"hits@{k}"] for k in (1, 5, 10, 100)) == hits and (faulty["queries"], faulty["real_queries"]) == (total, 1000)

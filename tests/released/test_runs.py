@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from kaleidobert import cli, configs
-from kaleidobert.app_zoo import analyse_result, models, released_runs
+from kaleidobert.app_zoo import models, released_runs
 from kaleidobert.app_zoo import pretrain as app
 from kaleidobert.engines import steps
 from kaleidobert.errors import UserError
@@ -119,7 +119,7 @@ def test_golden_loss_of_the_evaluation_through_the_command_line(tmp_path, unplot
 @pytest.mark.parametrize(("direction", "name"), [("i2t", "img2txt"), ("t2i", "txt2img")])
 def test_golden_analysis_to_the_last_digit(direction, name, capsys):
     path = G4 / "analysis/result_img2txt.txt"
-    assert analyse_result.main([str(path), direction]) == 0
+    assert counting.main([str(path), direction]) == 0
     expected = (G4 / f"analysis/result_img2txt.{name}.stdout.py37.txt").read_text()
     assert capsys.readouterr().out.startswith(expected)
 
@@ -359,12 +359,12 @@ def test_retrieval_that_fails_leaves_no_result(world, start, tmp_path, monkeypat
     ("['a']\x01['b']\x01['c']\x01[x]\x01[0.5, 1]\n", "line 1: invalid literal")])
 def test_result_files_that_are_none(tmp_path, content, message, capsys):
     (tmp_path / "result").write_text(content)
-    assert analyse_result.main([str(tmp_path / "result"), "i2t"]) == 2 and message in capsys.readouterr().err
+    assert counting.main([str(tmp_path / "result"), "i2t"]) == 2 and message in capsys.readouterr().err
 
 
 def test_a_result_without_any_right_candidate(tmp_path, capsys):
     (tmp_path / "result").write_text(released_results.line(["a", "b"], ["p", "p"], ["x", "x"], np.zeros(2), np.zeros((2, 2))) + "\n")
-    assert analyse_result.main([str(tmp_path / "result"), "i2t"]) == 0 and "AUC None" in capsys.readouterr().out
+    assert counting.main([str(tmp_path / "result"), "i2t"]) == 0 and "AUC None" in capsys.readouterr().out
 
 
 def test_text_length_is_what_the_files_hold(start):

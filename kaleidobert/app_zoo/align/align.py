@@ -32,7 +32,7 @@ from kaleidobert.datasets.bank import alignment as alignments
 from kaleidobert.datasets.bank.bank import Bank, sha256
 from kaleidobert.engines.run_folder import FIX, check_folder
 from kaleidobert.errors import UserError
-from kaleidobert.evaluators.report.tables_read import head_name
+from kaleidobert.evaluators.report.results import head_name
 from kaleidobert.preprocessors import alignment_generator
 
 PART = 256  # pictures per part

@@ -15,8 +15,8 @@ from kaleidobert.configs import AlignConfig
 from kaleidobert.datasets.bank import alignment as alignments
 from kaleidobert.datasets.bank.bank import Bank, describe
 from kaleidobert.evaluators import alignment
-from kaleidobert.evaluators.captions import metrics as captioning
-from kaleidobert.evaluators.report import plots_alignment
+from kaleidobert.evaluators import captions as captioning
+from kaleidobert.evaluators.report import plots
 from kaleidobert.preprocessors import alignment_generator
 
 
@@ -99,7 +99,7 @@ def evaluate_parts(bank: Bank, place: Path, words: list[dict], splits: tuple[str
     links = np.stack([strengths[row, bank.token_words[row] == number].max(0, initial=0) for row, number in zip(test.rows, own)])
     found = alignment.scores(test, train, peaks, links, bank.levels)
     summary = alignment.summary(found, test, np.random.Generator(np.random.Philox(seed)))
-    plots_alignment.located(summary, place / "parts.png")
+    plots.located_parts(summary, place / "parts.png")
     return {"coverage": float(seen.mean()), "sightings": len(seen), **summary}
 
 

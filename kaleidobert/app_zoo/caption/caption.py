@@ -24,10 +24,10 @@ from kaleidobert.engines.distributed import distribution
 from kaleidobert.engines.run_folder import Run, check_folder
 from kaleidobert.engines.trainer import HELD_OUT, VAL, Goal, Trainer
 from kaleidobert.errors import UserError
-from kaleidobert.evaluators.captions import report as caption_report
-from kaleidobert.evaluators.files import coco_captions
+from kaleidobert.evaluators import captions as caption_metrics
+from kaleidobert.evaluators.files import captions as caption_files
 from kaleidobert.evaluators.report import plots
-from kaleidobert.evaluators.report.tables_read import head_name
+from kaleidobert.evaluators.report.results import head_name
 from kaleidobert.losses.additive import DecomposableLoss
 from kaleidobert.losses.classification import weighted_cross_entropy
 from kaleidobert.model_zoo import checkpoints
@@ -114,15 +114,15 @@ def _run(config: CaptionConfig) -> None:
         captions = {"captions": better, "written": own}
     if config.baselines:
         captions |= simple_captions(bank, data.train, data.train_texts, data.shown, config.subcategory)
-    reports = {name: caption_report.report(found, data.references, _rng(config)) for name, found in captions.items()}
+    reports = {name: caption_metrics.report(found, data.references, _rng(config)) for name, found in captions.items()}
     metrics = {**reports.pop("captions"), **_perplexity(config, score, data)}
     ids = bank.column("image_id")[data.shown].tolist()
     lines = [{"image_id": image, "caption": text, "references": others, "length": len(caption.pieces),
               "log_probability": round(caption.log_probability, 5), **({"found": bool(one)} if chooser else {})}
              for image, text, others, caption, one in zip(ids, captions["captions"], data.references, written, found)]
     io.write_text(config.run / "captions.jsonl", "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
-    coco_captions.write_results(config.run / "captions_coco.json", ids, captions["captions"])
-    coco_captions.write_annotations(config.run / "references_coco.json", ids, data.references)
+    caption_files.write_results(config.run / "captions_coco.json", ids, captions["captions"])
+    caption_files.write_annotations(config.run / "references_coco.json", ids, data.references)
     missing = writing.draw(config.run / "captions.png", bank, data.shown, captions, data.references)
     chosen: dict[str, Any] = {"share_found": float(found.mean()), "written": reports.pop("written")} if chooser else {}
     if config.train.epochs:

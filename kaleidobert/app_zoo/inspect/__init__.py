@@ -1,1 +1,1 @@
-"""``kaleidobert inspect``: inspect (the command), content (what a page says), examples, alignment, pages* (HTML, PNG), pictures."""
+"""``kaleidobert inspect``: inspect (the command), pages (their content and HTML), examples, alignment, pictures (drawn with Pillow)."""

@@ -1,10 +1,10 @@
-"""``kaleidobert inspect``: a page per picture: its patches and tokens, how the sampler spoils them, and what a model answers."""
+"""``kaleidobert inspect``: a page per picture with its patches and tokens, how the sampler spoils them, and what a model predicts."""
 
 import difflib
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +13,9 @@ from tqdm import tqdm
 from kaleidobert import io
 from kaleidobert import levels as kaleido
 from kaleidobert.app_zoo import models
-from kaleidobert.app_zoo.inspect import alignment, examples, pages, pages_alignment, pages_png
-from kaleidobert.app_zoo.inspect.content import Page
+from kaleidobert.app_zoo.inspect import alignment, examples, pages
 from kaleidobert.app_zoo.inspect.examples import Example, Photo
+from kaleidobert.app_zoo.inspect.pages import Page
 from kaleidobert.configs import InspectConfig
 from kaleidobert.datasets.bank import alignment as alignments
 from kaleidobert.datasets.bank.bank import Bank
@@ -32,12 +32,12 @@ from kaleidobert.model_zoo.kaleidobert import Pretrainer, rebuild
 from kaleidobert.preprocessors import patch_generator, quantisation
 from kaleidobert.released import any_checkpoint, tf_checkpoint
 
-MOST_FOR_MEAN = 500  # training pictures from which the best answer without looking is computed
+MAX_FOR_MEAN = 500  # training pictures from which the best constant answer is computed
 REMAKE = "put the picture back, or make the bank again"
 
 
 def dry_run(config: InspectConfig) -> None:
-    """Check bank, checkpoint and pictures; name the pages that would be written."""
+    """Checks bank, checkpoint and pictures, and names the pages that ``run`` writes."""
     check_folder(config.run, config)
     bank, levels, rows = _open(config)
     photos = _photos(config, bank)
@@ -49,14 +49,14 @@ def dry_run(config: InspectConfig) -> None:
 
 
 def run(config: InspectConfig) -> None:
-    """Write a page per picture as HTML and PNG, index.html and results.json into the run folder."""
+    """Writes a page per picture, index.html and results.json into the run folder."""
     check_folder(config.run, config)
     bank, levels, rows = _open(config)
     photos = _photos(config, bank)
-    for row in rows:  # a picture that is missing is said before the first page is drawn
+    for row in rows:  # refuses a missing picture before the first page is drawn
         photos(row)
     aligned, forward = _alignment(config, bank), _forward(config.checkpoint, bank)
-    constants = _without_looking(config, bank, levels) if forward else {}
+    constants = _constant_answers(config, bank, levels) if forward else {}
     folder = Run(config.run, config)
     settings = (("bank", str(bank.folder)), ("encoder", bank.encoder), ("masking", config.sampling.masking),
                 ("seed", str(config.seed)), ("checkpoint", str(config.checkpoint or "none, so no answers are shown")))
@@ -67,30 +67,20 @@ def run(config: InspectConfig) -> None:
         if split not in samplers:
             samplers[split] = PretrainSampler(bank, bank.rows(split), levels, config.sampling, 1, config.seed)
         page = _page(bank, levels, row, (samplers[split], photos), (forward, constants), config.seed)
-        shown = alignment.build(aligned, levels, row, photos(row), config.sampling, config.seed) if aligned else None
-        page = replace(page, name=f"{number:02d}-{file_name(page.image_id)}", aligned=shown)
-        _write(config.run, page, settings)
+        section = alignment.build(aligned, levels, row, photos(row), config.sampling, config.seed) if aligned else None
+        page = replace(page, name=f"{number:02d}-{file_name(page.image_id)}", alignment=section)
+        io.write_text(config.run / f"{page.name}.html", pages.page(page, settings))
         content.append(pages.thumbnail(page))
     corpus = alignment.corpus(aligned, levels, config.run / "alignment.png") if aligned else None
-    io.write_text(config.run / "index.html", pages.index(content, settings, pages_alignment.corpus(corpus) if corpus else ""))
+    io.write_text(config.run / "index.html", pages.index(content, settings, corpus))
     result = {"task": "inspect", "pages": [_result(page) for page in content]}
     folder.results({**result, "alignment": corpus.statistics} if corpus else result, config)
     print(f"{len(content)} pages in {config.run}\n  open this: {(config.run / 'index.html').absolute()}\n"
-          f"  as pictures: {config.run.absolute()}/{content[0].name}.png{', ...' if len(content) > 1 else ''}\n"
           f"  as numbers: {config.run.absolute()}/results.json")
 
 
-def _write(folder: Path, page: Page, settings: Sequence[tuple[str, str]]) -> None:
-    """Write a page as HTML and PNG."""
-    aligned = page.aligned
-    io.write_text(folder / f"{page.name}.html", pages.page(page, settings, pages_alignment.html(aligned) if aligned else ""))
-    with io.atomic(folder / f"{page.name}.png") as file:
-        draw = partial(pages_alignment.draw, aligned=aligned) if aligned else None
-        pages_png.page(page, settings, draw).save(file, "PNG")
-
-
 def file_name(image_id: str) -> str:
-    """An image id as part of a file's name: letters, digits, - and _ only, at most 60.
+    """Returns an image id as part of a file's name: letters, digits, - and _ only, at most 60.
 
     >>> file_name("k_7/main-Red")
     'k_7_main-Red'
@@ -99,7 +89,7 @@ def file_name(image_id: str) -> str:
 
 
 def choose(bank: Bank, config: InspectConfig) -> list[int]:
-    """The rows of the named pictures, or ``count`` of the validation split, drawn from the seed.
+    """Returns the rows of the named pictures, or ``count`` of the validation split, drawn from the seed.
 
     Raises UserError for an image id that the bank does not have, and names the nearest.
     """
@@ -107,19 +97,21 @@ def choose(bank: Bank, config: InspectConfig) -> list[int]:
         if config.count < 1:
             raise UserError(f"count is {config.count}", "inspect", "at least 1")
         return generator(config.seed, ORDER, 0).permutation(bank.rows(config.data.val_split))[: config.count].tolist()
-    places = {row["image_id"]: place for place, row in enumerate(bank.table)}
+    rows = {row["image_id"]: number for number, row in enumerate(bank.table)}
     for image_id in config.products:
-        if image_id not in places:
+        if image_id not in rows:
             own = [row["image_id"] for row in bank.table if row["product_id"] == image_id]
-            near = own[:5] or difflib.get_close_matches(image_id, places, 1, 0.3)
+            near = own[:5] or difflib.get_close_matches(image_id, rows, 1, 0.3)
             raise UserError(f"the bank has no picture {image_id!r}", str(bank.folder), "image ids as in its table.jsonl",
                             f"did you mean {' or '.join(map(repr, near))}?" if near else "correct products=...")
-    return [places[image_id] for image_id in dict.fromkeys(config.products)]
+    return [rows[image_id] for image_id in dict.fromkeys(config.products)]
 
 
 def _open(config: InspectConfig) -> tuple[Bank, tuple[KaleidoLevel, ...], list[int]]:
-    """Bank, level table and rows. The table is the checkpoint's, which may have fewer levels than the bank, other numbers of masked
-    patches, or nothing to ask of a level."""
+    """Opens the bank; returns it with the level table and the rows to show.
+
+    The table is the checkpoint's, which may have fewer levels than the bank, other numbers of masked patches, or a level without a target.
+    """
     bank = Bank(config.data.bank)
     levels = bank.levels
     if config.checkpoint is not None:
@@ -137,7 +129,7 @@ def _open(config: InspectConfig) -> tuple[Bank, tuple[KaleidoLevel, ...], list[i
 
 
 def _photos(config: InspectConfig, bank: Bank) -> Callable[[int], Photo]:
-    """A function row -> its picture, checked against the bank; raises UserError where it is missing or another one."""
+    """Returns a function row -> picture, which raises UserError where the picture is missing or not the one in the bank."""
     products: dict[str, Product] = {}
     if config.source is not None:
         products = {product.image_id: product for product in table.read(config.source)[0]}
@@ -169,63 +161,63 @@ def _photos(config: InspectConfig, bank: Bank) -> Callable[[int], Photo]:
     return load
 
 
-def _alignment(config: InspectConfig, bank: Bank) -> alignment.Alignment | None:
-    """The bank's alignment, None where it has none or no level has patches to mask, for which it is there. Raises UserError for one
-    that does not fit, and for maps without one."""
+def _alignment(config: InspectConfig, bank: Bank) -> alignment.BankAlignment | None:
+    """Returns the bank's alignment; None where it has none, or where no level has patches to mask.
+
+    Raises UserError for an alignment that does not fit, and for maps without an alignment.
+    """
     if not any(level.num_masked for level in bank.levels):
         if config.maps is not None:
             raise UserError("no level has masked patches, to which words could be linked", str(config.maps), fix="leave maps out")
         return None
     if alignments.strengths(bank) is not None:
-        return alignment.Alignment(bank, config.maps)
+        return alignment.BankAlignment(bank, config.maps)
     if config.maps is not None:
         raise UserError("the bank holds no alignment", str(bank.folder), fix="run `kaleidobert align` for it, or leave maps out")
     return None
 
 
 def _forward(checkpoint: Path | None, bank: Bank) -> Callable | None:
-    """The model's answers, inputs -> outputs; None without a checkpoint. Raises UserError where the weights do not fit."""
+    """Returns a function inputs -> the model's outputs; None without a checkpoint. Raises UserError where the weights do not fit."""
     if checkpoint is None:
         return None
     model = rebuild(any_checkpoint.load_meta(checkpoint), precision="float32")
     if not tf_checkpoint.exists(checkpoint):
         checkpoints.restore(checkpoint, model)
-    elif fresh := any_checkpoint.transfer(checkpoint, model):
-        raise UserError(f"has no {', '.join(fresh)}", str(checkpoint), "a checkpoint of pre-training, whole")
+    elif missing := any_checkpoint.transfer(checkpoint, model):
+        raise UserError(f"has no {', '.join(missing)}", str(checkpoint), "a checkpoint of pre-training, whole")
     else:
         models.tell(checkpoint, [], bank)
     return steps.forward(model)
 
 
-def _without_looking(config: InspectConfig, bank: Bank, levels: tuple[KaleidoLevel, ...]) -> dict[str, np.ndarray]:
-    """{feature level: f64[F]}: the best constant answer, from training pictures."""
+def _constant_answers(config: InspectConfig, bank: Bank, levels: tuple[KaleidoLevel, ...]) -> dict[str, np.ndarray]:
+    """Returns {feature level: f64[F]}, the best constant answer for training pictures."""
     rows, starts, constants = bank.rows(config.data.train_split), kaleido.vector_slices(levels), {}
-    rows = rows[:: max(1, len(rows) // MOST_FOR_MEAN)]
+    rows = rows[:: max(1, len(rows) // MAX_FOR_MEAN)]
     for level in kaleido.feature_levels(levels):
-        place = np.broadcast_to(starts[level.name].start + np.arange(level.num_patches), (len(rows), level.num_patches))
-        constants[level.name] = pretraining.mean_distribution(bank.features(rows, place))
+        vectors = np.broadcast_to(starts[level.name].start + np.arange(level.num_patches), (len(rows), level.num_patches))
+        constants[level.name] = pretraining.mean_distribution(bank.features(rows, vectors))
     return constants
 
 
 def _page(bank: Bank, levels: tuple[KaleidoLevel, ...], row: int, sources: tuple, model: tuple, seed: int) -> Page:
-    """The page of a row; the draw depends on seed and row only, not on what else is inspected."""
+    """Returns the page of a row; the draw depends on seed and row only, not on what else is inspected."""
     (sampler, photos), (forward, constants) = sources, model
-    draw = sampler.draw(np.array([row]), generator(seed, VALIDATION, row))
-    inputs, targets, _ = sampler.assemble(draw)
+    plan = sampler.draw(np.array([row]), generator(seed, VALIDATION, row))
+    inputs, targets, _ = sampler.assemble(plan)
     targets = quantisation.floats(targets)
-    lends = any(spoiled.from_donor.any() for spoiled in draw.spoiled.values())
+    foreign = any(spoiled.from_donor.any() for spoiled in plan.spoiled.values())
     outputs = forward(inputs) if forward else None
     if outputs and not all(np.isfinite(values).all() for values in outputs.values()):
-        raise UserError("the model answers with numbers that are not finite", bank.table[row]["image_id"],
+        raise UserError("the model's outputs are not finite", bank.table[row]["image_id"],
                         fix="use a checkpoint from before the training diverged")
-    example = Example(draw, targets, outputs, constants)
-    return examples.build(bank, levels, example, photos(row), photos(int(draw.donors[0])) if lends else None)
+    example = Example(plan, targets, outputs, constants)
+    return examples.build(bank, levels, example, photos(row), photos(int(plan.donors[0])) if foreign else None)
 
 
 def _result(page: Page) -> Mapping:
-    """What results.json says of a page: the files, what was asked and whether it was answered rightly (null: no model)."""
-    right = {card.name: card.right for card in (page.match, *page.asked_levels)}
-    words = [{"truth": token.truth, "read": token.text, "right": token.guesses[0].true if token.guesses else None}
-             for token in page.asked]
-    return {"image_id": page.image_id, "html": f"{page.name}.html", "png": f"{page.name}.png", "own_text": not page.negative,
-            "right": right, "words": words}
+    """Returns a page's entry in results.json: its file, and for each target whether the prediction is right (null without a model)."""
+    words = [{"truth": token.truth, "read": token.text, "right": token.correct} for token in page.target_tokens]
+    return {"image_id": page.image_id, "html": f"{page.name}.html", "own_text": not page.negative,
+            "right": {card.name: card.correct for card in page.target_cards}, "words": words}

@@ -1,30 +1,30 @@
-"""The pictures on a page of ``kaleidobert inspect``, drawn with Pillow: foreground, parts, grids of patches, the lent patch."""
+"""The pictures on a page of ``kaleidobert inspect``, drawn with Pillow: foreground, described parts, grids of patches, the donor's patch,
+heat maps of words, lines from words to patches.
+"""
 
 from collections.abc import Collection, Mapping, Sequence
-from functools import lru_cache
-from pathlib import Path
+from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
-BLUE, ORANGE, GREEN, GREY, LINE = "#0072B2", "#D55E00", "#00795A", "#5F6B7A", "#D5DAE1"  # told apart by colour-blind readers
-PARTS = (BLUE, ORANGE, GREEN, "#A0417F", "#7A6200", "#3B3B98")
+from kaleidobert.evaluators.report.sheets import font
+from kaleidobert.preprocessors import alignment_generator, patch_generator
+
+BLUE, ORANGE, GREEN, GREY, LINE = "#0072B2", "#D55E00", "#00795A", "#5F6B7A", "#D5DAE1"  # colour-blind readers can distinguish them
+COLOURS = (BLUE, ORANGE, GREEN, "#A0417F", "#7A6200", "#3B3B98", "#9C2F2F", "#00707A", "#6B4E9B", "#4F6B1E")  # of words
+PART_COLOURS = COLOURS[:6]
 SIDE = 340  # longer side of a grid of patches, in pixels
-WIDEST = 4.0  # a belt of 20:1 would leave patches of a line's height: shown at most so wide or so tall
-GAP = 5
-
-
-@lru_cache
-def font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
-    """DejaVu Sans, which comes with matplotlib: the same letters on every machine."""
-    import matplotlib
-
-    return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts/ttf" / f"DejaVuSans{'-Bold' if bold else ''}.ttf", size)
+MAX_ASPECT = 4.0  # a belt of 20:1 would leave patches of a line's height: it is shown less wide
+GAP = 5  # pixels between patches
+HEAT = np.array([(255, 255, 255), (254, 217, 142), (254, 153, 41), (217, 95, 14), (153, 52, 4)], np.float32)  # from cold to hot
+LETTERS = 17  # pixels
+ROW = 30  # pixels of a word in the column of words
 
 
 def foreground(image: np.ndarray, box: Sequence[int], mask: np.ndarray | None, side: int = 440) -> Image.Image:
-    """uint8[h, w, 3] with its foreground's box; the background is faded: outside of bool[h, w] ``mask``, else of the box."""
+    """Draws the foreground's box on uint8[h, w, 3] and fades the background: all outside of bool[h, w] ``mask``, without one of the box."""
     picture, scale = _scaled(image, side)
     inside = np.zeros((picture.height, picture.width), bool)
     x1, y1, x2, y2 = corners = [round(value * scale) for value in box]
@@ -42,20 +42,20 @@ def foreground(image: np.ndarray, box: Sequence[int], mask: np.ndarray | None, s
 
 
 def described_parts(image: np.ndarray, parts: Sequence[Mapping], side: int = 440) -> Image.Image:
-    """uint8[h, w, 3] with a box and its word for every part {"word", "box"}."""
+    """Draws a box with its word on uint8[h, w, 3] for every part {"word", "box"}."""
     picture, scale = _scaled(image, side)
     brush = ImageDraw.Draw(picture)
     taken: list = []
     boxes = [[round(value * scale) for value in part["box"]] for part in parts]
     for number, box in enumerate(boxes):
-        _frame(brush, box, PARTS[number % len(PARTS)], 3)
+        _frame(brush, box, PART_COLOURS[number % len(PART_COLOURS)], 3)
     for number, (part, box) in enumerate(zip(parts, boxes)):
-        taken.append(_label(brush, str(part["word"]), box, PARTS[number % len(PARTS)], taken, picture.size))
+        taken.append(_label(brush, str(part["word"]), box, PART_COLOURS[number % len(PART_COLOURS)], taken, picture.size))
     return picture
 
 
-def lent_patch(image: np.ndarray, box: Sequence[int], tile: Sequence[int], side: int = 220) -> Image.Image:
-    """The donor, uint8[h, w, 3], with the box of its foreground and the patch that it lends."""
+def donor_patch(image: np.ndarray, box: Sequence[int], tile: Sequence[int], side: int = 220) -> Image.Image:
+    """Draws the foreground's box and the patch that it gives on the donor's picture, uint8[h, w, 3]."""
     picture, scale = _scaled(image, side)
     x1, y1, x2, y2 = corners = [round(value * scale) for value in tile]
     pixels = np.asarray(picture).astype(np.float32)
@@ -70,7 +70,7 @@ def lent_patch(image: np.ndarray, box: Sequence[int], tile: Sequence[int], side:
 
 def cell_size(grid: int, aspect: float) -> tuple[int, int]:
     """(width, height) in pixels of one patch of a ``grid x grid`` whose width is ``aspect`` times its height."""
-    aspect = min(max(aspect, 1 / WIDEST), WIDEST)
+    aspect = min(max(aspect, 1 / MAX_ASPECT), MAX_ASPECT)
     whole = (SIDE, SIDE / aspect) if aspect >= 1 else (SIDE * aspect, SIDE)
     width, height = (max(4, round((length - GAP * (grid - 1)) / grid)) for length in whole)
     return width, height
@@ -78,8 +78,11 @@ def cell_size(grid: int, aspect: float) -> tuple[int, int]:
 
 def patch_grid(cells: Sequence[np.ndarray] | np.ndarray, grid: int, cell: tuple[int, int], marked: Collection[int] = (),
                blank: Collection[int] = (), names: Mapping[int, str] | None = None) -> Image.Image:
-    """cells: uint8[s, s, 3], one per slot, each stretched to ``cell``. marked: slots with a frame; blank: slots with hatching
-    instead of pixels; names: what stands in a slot's corner."""
+    """Draws a level's patches as they lie in the picture.
+
+    cells: uint8[s, s, 3], one per slot, each stretched to ``cell``, (width, height). marked: slots with a frame; blank: slots with hatching
+    instead of pixels; names: {slot: text in its corner}.
+    """
     width, height = cell
     picture = Image.new("RGB", (grid * width + GAP * (grid - 1), grid * height + GAP * (grid - 1)), "white")
     brush = ImageDraw.Draw(picture)
@@ -94,6 +97,87 @@ def patch_grid(cells: Sequence[np.ndarray] | np.ndarray, grid: int, cell: tuple[
         if names and slot in names:
             _pill(brush, (x + 5, y + 5), names[slot], font(max(11, min(20, min(cell) // 4))), ground)
     return picture
+
+
+@dataclass(frozen=True)
+class WordLinks:
+    """A word of the text and the strengths f[n] of its links to the patches of one level; number: its rank among the linked words, which
+    decides its colour."""
+
+    text: str
+    number: int
+    strengths: np.ndarray
+
+
+def colour(number: int) -> str:
+    """Returns the colour of the number-th word, the same in every picture of a page."""
+    return COLOURS[number % len(COLOURS)]
+
+
+def heat_map(image: np.ndarray, box: Sequence[int], attention: np.ndarray, threshold: float, side: int = 190) -> Image.Image:
+    """Draws a map f[G, G] over the box of uint8[h, w, 3], hot where the captioner attends, and an outline of the region that is linked:
+    where the map reaches ``threshold`` of its maximum."""
+    picture = crop(image, box, side)
+    fine = alignment_generator.refine(np.asarray(attention, np.float32)[None])[0]
+    fine = fine / max(float(fine.max()), 1e-12)
+    shown = np.asarray(Image.fromarray(fine).resize(picture.size, Image.Resampling.BILINEAR)).clip(0, 1)[..., None]
+    step = shown * (len(HEAT) - 1)
+    low = np.floor(step).astype(int).clip(0, len(HEAT) - 2)[..., 0]
+    warm = HEAT[low] + (step - low[..., None]) * (HEAT[low + 1] - HEAT[low])
+    grey = np.asarray(picture.convert("L"), np.float32)[..., None]
+    opacity = 0.25 + 0.45 * shown
+    pixels = (1 - opacity) * grey + opacity * warm
+    region = np.asarray(Image.fromarray(fine).resize(picture.size, Image.Resampling.NEAREST)) >= threshold
+    pixels[ndimage.binary_dilation(region, iterations=2) & ~region] = (29, 37, 48)
+    return Image.fromarray(pixels.round().astype(np.uint8))
+
+
+def link_lines(image: np.ndarray, box: Sequence[int], grid: int, words: Sequence[WordLinks], side: int = 330) -> Image.Image:
+    """Draws the words in a column, beside it the box of uint8[h, w, 3] cut into grid x grid, and a line from each word to the middle of
+    each of its patches; a stronger link has a thicker line."""
+    photo, letters = crop(image, box, side), font(LETTERS)
+    column = 40 + max([round(letters.getlength(word.text)) for word in words], default=60)
+    height = max(photo.height, ROW * len(words))
+    picture = Image.new("RGB", (column + 60 + photo.width, height), "white")
+    top, left = (height - photo.height) // 2, column + 60
+    faded = np.asarray(photo, np.float32) * 0.7 + 255 * 0.3
+    picture.paste(Image.fromarray(faded.round().astype(np.uint8)), (left, top))
+    brush = ImageDraw.Draw(picture)
+    tiles = patch_generator.tiles((left, top, left + photo.width, top + photo.height), grid)
+    for x1, y1, x2, y2 in tiles.tolist():
+        brush.rectangle((x1, y1, x2 - 1, y2 - 1), outline=LINE)
+    owners: dict[int, int] = {}
+    for word in words:  # frames first, so that no frame hides a line; those of one patch stand inside one another
+        for patch in np.flatnonzero(word.strengths).tolist():
+            inset = 4 * owners.get(patch, 0)
+            owners[patch] = owners.get(patch, 0) + 1
+            x1, y1, x2, y2 = tiles[patch].tolist()
+            if min(x2 - x1, y2 - y1) > 2 * inset + 6:
+                brush.rectangle((x1 + inset, y1 + inset, x2 - 1 - inset, y2 - 1 - inset), outline=colour(word.number), width=3)
+    first = (height - ROW * len(words)) // 2 + ROW // 2
+    best = max([float(word.strengths.max(initial=0)) for word in words], default=0)
+    for number, word in enumerate(words):
+        y, ink = first + number * ROW, colour(word.number)
+        for patch in np.flatnonzero(word.strengths).tolist():
+            x1, y1, x2, y2 = tiles[patch].tolist()
+            middle = ((x1 + x2) // 2, (y1 + y2) // 2)
+            width = 1 + round(3 * float(word.strengths[patch]) / best)
+            brush.line((column, y, *middle), fill="white", width=width + 2)
+            brush.line((column, y, *middle), fill=ink, width=width)
+            brush.ellipse((middle[0] - 5, middle[1] - 5, middle[0] + 5, middle[1] + 5), fill=ink, outline="white")
+        brush.rounded_rectangle((2, y - 13, column, y + 13), 7, fill=ink)
+        brush.text((column - 14, y), word.text, font=letters, fill="white", anchor="rm")
+    if not words:
+        brush.text((2, height // 2), "no links", font=letters, fill=GREY, anchor="lm")
+    return picture
+
+
+def crop(image: np.ndarray, box: Sequence[int], side: int) -> Image.Image:
+    """Returns the box of uint8[h, w, 3], its longer side ``side`` pixels."""
+    x1, y1, x2, y2 = box
+    scale = side / max(x2 - x1, y2 - y1)
+    size = max(12, round((x2 - x1) * scale)), max(12, round((y2 - y1) * scale))
+    return Image.fromarray(image[y1:y2, x1:x2]).resize(size, Image.Resampling.LANCZOS)
 
 
 def _scaled(image: np.ndarray, side: int) -> tuple[Image.Image, float]:
@@ -115,7 +199,7 @@ def _rectangle(brush: ImageDraw.ImageDraw, box: Sequence[int], colour: str, widt
 
 
 def _frame(brush: ImageDraw.ImageDraw, box: Sequence[int], colour: str, width: int) -> None:
-    """A frame with a white line inside, so that it shows on every garment."""
+    """Draws a frame with a white line inside, so that it shows on every garment."""
     _rectangle(brush, box, "white", width + 2)
     _rectangle(brush, box, colour, width)
 
@@ -130,18 +214,18 @@ def _pill(brush: ImageDraw.ImageDraw, corner: tuple[int, int], text: str, letter
 
 def _label(brush: ImageDraw.ImageDraw, text: str, box: Sequence[int], colour: str, taken: Sequence[Sequence[float]],
            size: tuple[int, int]) -> tuple[float, float, float, float]:
-    """Write a part's word at the first of the box's corners where no other word stands; returns where it stands."""
+    """Writes a part's word at the first of the box's corners where no other word stands; returns the word's box."""
     letters = font(17)
     width, height = brush.textlength(text, font=letters) + 0.7 * letters.size, 1.35 * letters.size
     x1, y1, x2, y2 = box
     corners = [(x1, y1), (x2 - width, y2 - height), (x2 - width, y1), (x1, y2 - height), (x1, y1 - height), (x1, y2),
                (x1, (y1 + y2) / 2)]
-    places = []
+    options = []
     for x, y in corners:
         x, y = min(max(0, x), max(0, size[0] - width)), min(max(0, y), max(0, size[1] - height))
-        places.append((x, y, x + width, y + height))
-    free = [place for place in places if not any(_overlap(place, other) for other in taken)]
-    best = (free or places)[0]
+        options.append((x, y, x + width, y + height))
+    free = [option for option in options if not any(_overlap(option, other) for other in taken)]
+    best = (free or options)[0]
     _pill(brush, (round(best[0]), round(best[1])), text, letters, colour)
     return best
 

@@ -7,7 +7,7 @@ import numpy as np
 from kaleidobert.app_zoo.classify import picture_features
 from kaleidobert.datasets.bank.bank import Bank
 from kaleidobert.evaluators import baselines, retrieval
-from kaleidobert.evaluators.candidates.lists import CandidateLists, Gallery
+from kaleidobert.evaluators.candidates import CandidateLists, Gallery
 
 METRICS = ("rank@1", "rank@5", "rank@10", "mrr")
 RESAMPLES = 100  # their intervals are not shown
@@ -28,8 +28,8 @@ class Baselines:
         scorers = {"subcategory_oracle": oracle} | ({"ridge": partial(baselines.products, *self._sides)} if self._ridge else {})
         compared = {}
         for name, score in scorers.items():
-            tallies = [retrieval.tally(score(part), part.relevant, part.valid) for part in lists.parts()]
-            report = retrieval.summarise(retrieval.joined(tallies), rng, RESAMPLES)
+            tallies = [retrieval.per_query_metrics(score(part), part.relevant, part.valid) for part in lists.chunks()]
+            report = retrieval.summarise(retrieval.concatenate(tallies), rng, RESAMPLES)
             compared[name] = {metric: report[metric]["value"] for metric in METRICS}
         return compared
 

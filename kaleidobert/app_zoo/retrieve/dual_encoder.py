@@ -18,7 +18,7 @@ from kaleidobert.engines.run_folder import Run
 from kaleidobert.engines.trainer import HELD_OUT, Goal, Trainer
 from kaleidobert.errors import UserError
 from kaleidobert.evaluators import retrieval
-from kaleidobert.evaluators.candidates.candidates import CandidateLists
+from kaleidobert.evaluators.candidates import CandidateLists
 from kaleidobert.evaluators.report import plots
 from kaleidobert.losses import matching
 from kaleidobert.model_zoo import checkpoints

@@ -11,8 +11,7 @@ from kaleidobert.datasets.sampling.finetuning import MatchSampler
 from kaleidobert.datasets.sampling.pretraining import hold_out
 from kaleidobert.engines.run_folder import Run
 from kaleidobert.engines.trainer import HELD_OUT, Goal, Trainer
-from kaleidobert.evaluators import retrieval
-from kaleidobert.evaluators.candidates import candidates
+from kaleidobert.evaluators import candidates, retrieval
 from kaleidobert.evaluators.report import plots
 from kaleidobert.losses import additive, matching
 from kaleidobert.model_zoo.kaleidobert import Matcher

@@ -7,8 +7,8 @@ from typing import Any
 from kaleidobert.datasets.bank.bank import Bank
 from kaleidobert.datasets.products import read_image
 from kaleidobert.errors import UserError
-from kaleidobert.evaluators.report import plots_queries
-from kaleidobert.evaluators.report.plots_queries import Query, Shown
+from kaleidobert.evaluators.report import sheets
+from kaleidobert.evaluators.report.sheets import Query, Shown
 
 LEADS = {"i2t": "A picture asks for its text", "t2i": "A text asks for its picture"}
 
@@ -20,7 +20,7 @@ def draw(run: Path, bank: Bank, direction: str, count: int = 5) -> Path | None:
     them is not there. Raises UserError for a line of the scores that does not fit the bank.
     """
     lists, path = _read(run / "scores.jsonl"), run / "queries.png"
-    best, worst = plots_queries.choose([line["scores"] for line in lists], [line["relevant"] for line in lists], count)
+    best, worst = sheets.choose([line["scores"] for line in lists], [line["relevant"] for line in lists], count)
     if not best:
         print("queries.png is not drawn: no query has a right and a wrong candidate")
         return None
@@ -34,8 +34,8 @@ def draw(run: Path, bank: Bank, direction: str, count: int = 5) -> Path | None:
 
     def query(number: int) -> Query:
         line = lists[number]
-        shown = plots_queries.candidates(line["scores"], line["relevant"], lambda i: show(line["candidates"][i], direction == "t2i"))
-        rank = plots_queries.rank(line["scores"], line["relevant"])
+        shown = sheets.candidates(line["scores"], line["relevant"], lambda i: show(line["candidates"][i], direction == "t2i"))
+        rank = sheets.rank(line["scores"], line["relevant"])
         return Query(show(line["query"], direction == "i2t"), rank, len(line["scores"]), shown)
 
     try:
@@ -44,8 +44,8 @@ def draw(run: Path, bank: Bank, direction: str, count: int = 5) -> Path | None:
         print(f"queries.png is not drawn: {error.what}: {error.where}")
         return None
     lead = (f"{LEADS[direction]}, {len(lists):,} queries. Beside each its first candidates with their scores; right ones have a frame. "
-            f"Behind the dots: the right one that is not among the first {plots_queries.SHOWN}.")
-    plots_queries.sheet(f"{run.name}: best and worst queries", lead, *drawn, path)
+            f"Behind the dots: the right one that is not among the first {sheets.SHOWN}.")
+    sheets.queries(f"{run.name}: best and worst queries", lead, *drawn, path)
     return path
 
 

@@ -23,7 +23,7 @@ from kaleidobert.configs import RetrieveConfig
 from kaleidobert.datasets.bank.bank import Bank
 from kaleidobert.datasets.sampling import pairs
 from kaleidobert.engines.scoring import PairScorer, Sides
-from kaleidobert.evaluators.candidates.lists import CandidateLists, Gallery
+from kaleidobert.evaluators.candidates import CandidateLists, Gallery
 from kaleidobert.model_zoo.kaleidobert import Matcher
 from kaleidobert.remote.downloads import explained
 
@@ -54,7 +54,7 @@ class Ranker:
         Raises UserError where a score is not finite or the disk is full.
         """
         with tqdm(total=lists.num_pairs, desc=title, unit="pair", disable=not title, leave=False, smoothing=0) as bar:
-            for part in lists.parts():
+            for part in lists.chunks():
                 query, place = np.nonzero(part.valid)
                 asked, answer = self._rows[part.queries[query]], self._rows[part.candidates[query, place]]
                 batches = self._scorer.batches(*((asked, answer) if lists.direction == "i2t" else (answer, asked)))

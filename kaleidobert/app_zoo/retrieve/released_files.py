@@ -27,7 +27,7 @@ from kaleidobert.errors import UserError
 from kaleidobert.evaluators import retrieval
 from kaleidobert.evaluators.files import released_results
 from kaleidobert.evaluators.report import plots
-from kaleidobert.evaluators.report.tables_read import head_name
+from kaleidobert.evaluators.report.results import head_name
 from kaleidobert.model_zoo import checkpoints
 from kaleidobert.released import counting
 from kaleidobert.released import files as released_files
@@ -178,5 +178,5 @@ def _write_scores(lists: counting.Lists, config: RetrieveConfig) -> None:
             file.write(json.dumps(row).encode() + b"\n")
     used = lists.relevant.any(1)
     if used.any():
-        standing = retrieval.standing(lists.scores[used], lists.relevant[used], lists.valid[used])
+        standing = retrieval.rank_statistics(lists.scores[used], lists.relevant[used], lists.valid[used])
         plots.rank_histogram(standing.ranks(), config.run / "ranks.png", lists.scores.shape[1])

@@ -15,18 +15,18 @@ from kaleidobert.app_zoo.retrieve.ranking import is_large
 from kaleidobert.configs import RetrieveConfig
 from kaleidobert.configs.addresses import written
 from kaleidobert.datasets.bank.bank import Bank, describe
-from kaleidobert.evaluators import paired, retrieval
-from kaleidobert.evaluators.candidates.lists import CandidateLists, Gallery
+from kaleidobert.evaluators import retrieval, statistics
+from kaleidobert.evaluators.candidates import CandidateLists, Gallery
 from kaleidobert.evaluators.report import plots
-from kaleidobert.evaluators.report.tables_read import head_name
-from kaleidobert.evaluators.retrieval import Tally, average
+from kaleidobert.evaluators.report.results import head_name
+from kaleidobert.evaluators.retrieval import PerQueryMetrics, average
 
 PARTS = {"own": "encoder alone", "dual_encoder": "dual encoder alone"}  # of the head "dual_encoder": {answer: its name in results.json}
 PLAIN = "plain head"
 
 
 def collect(config: RetrieveConfig, bank: Bank, rows: tuple[np.ndarray, np.ndarray], lists: Sequence[CandidateLists | Gallery],
-            own: list[dict[str, Tally]], plain: PlainHead | None, plain_tallies: list[Tally] | None) -> dict[str, Any]:
+            own: list[dict[str, PerQueryMetrics]], plain: PlainHead | None, plain_tallies: list[PerQueryMetrics] | None) -> dict[str, Any]:
     """The content of results.json, of several draws the means; draws ranks.png of the first draw.
 
     rows: those to train on and those that are ranked. own: per draw {answer: tally}, the answers as Ranker.names; plain, plain_tallies:
@@ -46,7 +46,8 @@ def collect(config: RetrieveConfig, bank: Bank, rows: tuple[np.ndarray, np.ndarr
             **({"draws": draws} if len(draws) > 1 else {})}
 
 
-def beside(config: RetrieveConfig, own: list[dict[str, Tally]], plain: PlainHead | None, plain_tallies: list[Tally] | None) -> dict:
+def beside(config: RetrieveConfig, own: list[dict[str, PerQueryMetrics]], plain: PlainHead | None,
+           plain_tallies: list[PerQueryMetrics] | None) -> dict:
     """What stands beside the figures of a head of ours: {"parts", "plain", "differences"}, as far as the head has them.
 
     differences: the head less the other, on the same queries; {name of the other: {metric: {first, second, difference, low, high}}}.
@@ -90,16 +91,16 @@ def print_summary(config: RetrieveConfig, draws: Sequence[CandidateLists | Galle
     print(f"run folder: {config.run}\n  {', '.join(written)}")
 
 
-def _mean(config: RetrieveConfig, tallies: list[Tally]) -> dict[str, Any]:
+def _mean(config: RetrieveConfig, tallies: list[PerQueryMetrics]) -> dict[str, Any]:
     """The report over all draws."""
     return average([retrieval.summarise(one, _rng(config, number)) for number, one in enumerate(tallies)])
 
 
-def _differences(config: RetrieveConfig, own: list[dict[str, Tally]], others: list[Tally]) -> dict[str, dict]:
-    """{metric: as paired.difference}, of several draws the means, without p."""
+def _differences(config: RetrieveConfig, own: list[dict[str, PerQueryMetrics]], others: list[PerQueryMetrics]) -> dict[str, dict]:
+    """{metric: as statistics.difference}, of several draws the means, without p."""
     made = {}
     for metric in METRICS:
-        each = [paired.difference(one["itm"].tables["expectation"][metric], other.tables["expectation"][metric], _rng(config, number))
+        each = [statistics.difference(one["itm"].tables["expectation"][metric], other.tables["expectation"][metric], _rng(config, number))
                 for number, (one, other) in enumerate(zip(own, others))]
         made[metric] = each[0] if len(each) == 1 else {key: float(np.mean([one[key] for one in each])) for key in each[0] if key != "p"}
     return made

@@ -1,7 +1,7 @@
 """``kaleidobert retrieve``: rank fixed candidate lists by the matching head (paper, section 4.2: ITR = i2t, TIR = t2i).
 
 The steps: open the task (bank, rows, lists), fine-tune the model or take it as it is, score the lists by it, score them by the paper's
-plain head, compare, write. Everything that is scored of a query is kept as retrieval.Tally: one per draw of the lists.
+plain head, compare, write. Everything that is scored of a query is kept as retrieval.PerQueryMetrics: one per draw of the lists.
 """
 
 import json
@@ -24,11 +24,9 @@ from kaleidobert.engines import scoring
 from kaleidobert.engines.distributed import distribution
 from kaleidobert.engines.run_folder import Run, check_folder
 from kaleidobert.errors import UserError
-from kaleidobert.evaluators import retrieval
-from kaleidobert.evaluators.candidates import candidates
-from kaleidobert.evaluators.candidates.lists import CandidateLists, Gallery
-from kaleidobert.evaluators.candidates.protocols import PROTOCOLS
-from kaleidobert.evaluators.retrieval import Tally
+from kaleidobert.evaluators import candidates, retrieval
+from kaleidobert.evaluators.candidates import PROTOCOLS, CandidateLists, Gallery
+from kaleidobert.evaluators.retrieval import PerQueryMetrics
 from kaleidobert.model_zoo import checkpoints
 from kaleidobert.model_zoo.kaleidobert import Matcher
 
@@ -126,7 +124,7 @@ def fine_tune(task: Task, model: Matcher) -> Run:
     return folder
 
 
-def score(task: Task, number: int, model: Matcher, checkpoint: Path) -> dict[str, Tally]:
+def score(task: Task, number: int, model: Matcher, checkpoint: Path) -> dict[str, PerQueryMetrics]:
     """Score the lists of a draw and write lists and scores into the run folder; {answer: tally}, the answers as Ranker.names."""
     config, lists, ids = task.config, task.lists[number], task.records.ids
     ranker = Ranker(model, task.bank, task.val_rows, config)
@@ -136,16 +134,16 @@ def score(task: Task, number: int, model: Matcher, checkpoint: Path) -> dict[str
         save_gallery(lists, ids, config.run / "gallery.json")
     else:
         candidates.save(lists, ids, config.run / _name("candidates.jsonl", number))
-    tallies: dict[str, list[Tally]] = {}
+    tallies: dict[str, list[PerQueryMetrics]] = {}
     with _cache(task, SCORES, number, checkpoint, ranker) as cache, writer(path, lists, ids) as write:
         for part, tables_ in ranker.parts(lists, config.direction, cache):
             for name, table in tables_.items():
-                tallies.setdefault(name, []).append(retrieval.tally(table, part.relevant, part.valid))
+                tallies.setdefault(name, []).append(retrieval.per_query_metrics(table, part.relevant, part.valid))
             write(part, tables_["itm"])
-    return {name: retrieval.joined(each) for name, each in tallies.items()}
+    return {name: retrieval.concatenate(each) for name, each in tallies.items()}
 
 
-def score_plain_head(task: Task) -> list[Tally] | None:
+def score_plain_head(task: Task) -> list[PerQueryMetrics] | None:
     """Of each draw, what the plain head answers; None where there is no such head, or another run has its figures alone."""
     config, plain = task.config, task.plain
     if plain is None:
@@ -156,7 +154,8 @@ def score_plain_head(task: Task) -> list[Tally] | None:
     for number, lists in enumerate(task.lists):
         with _cache(task, PLAIN_SCORES, number, plain.checkpoint, ranker) as cache:
             parts = ranker.parts(lists, f"{config.direction}, {results.PLAIN}", cache)
-            tallies.append(retrieval.joined([retrieval.tally(found["itm"], part.relevant, part.valid) for part, found in parts]))
+            tallies.append(retrieval.concatenate([retrieval.per_query_metrics(found["itm"], part.relevant, part.valid)
+                                                  for part, found in parts]))
     return tallies
 
 

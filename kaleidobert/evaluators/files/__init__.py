@@ -1,4 +1,1 @@
-"""What other people's models answered, read from their files.
-
-score_tables, prediction_tables, columns, coco_captions: the readers. score_checks: whether scores fit lists, ids and texts.
-"""
+"""What other people's models predict, read from their files: scores of retrieval, predicted classes, captions, released result files."""

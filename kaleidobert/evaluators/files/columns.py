@@ -1,4 +1,4 @@
-"""Named columns of a CSV, TSV, JSONL or NPZ file, with the line that every value came from."""
+"""Named columns of a CSV, TSV, JSONL or NPZ file, with the line of every value."""
 
 import difflib
 import json
@@ -15,9 +15,9 @@ from kaleidobert import table_text
 from kaleidobert.errors import UserError
 from kaleidobert.evaluators.files.released_results import MARK
 
-KINDS = {".npz": "npz", ".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl"}
-IDS = ("query", "candidate", "id")  # roles of which every row has a value
-NUMBERS = ("label", "score")  # roles of which the values are taken as they are; all others are texts
+FORMATS = {".npz": "npz", ".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl"}
+IDS = ("query", "candidate", "id")  # roles in which every row has a value
+NUMBERS = ("label", "score")  # roles whose values keep their type; all others are texts
 CUT = "copy the file again, or make it again: it is cut off"
 
 
@@ -30,15 +30,15 @@ class Column:
     source: str
     unit: str = "line"
 
-    def where(self, place: int, short: bool = False) -> str:
-        """The place of a value, for errors; short: without the file."""
-        line = f"{self.unit} {self.lines[place]:,}"
+    def where(self, row: int, short: bool = False) -> str:
+        """Returns file and line of a value, for errors; short: without the file."""
+        line = f"{self.unit} {self.lines[row]:,}"
         return line if short else f"{self.source}, {line}"
 
 
 @dataclass(frozen=True)
 class Table(Mapping[str, Column]):
-    """{role: column}, all of one length; a role that is optional may be missing. lists: each value is a list (except of the first)."""
+    """{role: column}, all of one length; optional roles may be missing. lists: each value is a list (except in the first column)."""
 
     columns: dict[str, Column]
     lists: bool = False
@@ -54,17 +54,17 @@ class Table(Mapping[str, Column]):
         return len(self.columns)
 
     def flat(self, roles: Mapping[str, str]) -> "Table":
-        """Lists as one row per item; the first role's value is repeated. UserError where the lists of a line differ in length."""
+        """Returns lists as one row per item, the first role's value repeated. Raises UserError for lists of different lengths in a line."""
         first, *others = [name for name in roles if name in self]
         head = self[first]
-        for place in range(len(head.values)):
-            sizes = {name: len(self[name].values[place]) if isinstance(self[name].values[place], list) else None for name in others}
+        for row in range(len(head.values)):
+            sizes = {name: len(self[name].values[row]) if isinstance(self[name].values[row], list) else None for name in others}
             if None in sizes.values():
                 wrong = next(name for name, size in sizes.items() if size is None)
-                raise UserError(f"{wrong!r} is no list", head.where(place), f"{' and '.join(others)} as lists")
+                raise UserError(f"{wrong!r} is no list", head.where(row), f"{' and '.join(others)} as lists")
             if len(set(sizes.values())) > 1:
                 raise UserError(f"the lists differ in length: {', '.join(f'{size} {name}' for name, size in sizes.items())}",
-                                head.where(place), "as many of each")
+                                head.where(row), "as many of each")
         lengths = [len(values) for values in self[others[0]].values]
         lines = np.repeat(head.lines, lengths).tolist()
         spread = {roles[first]: [value for value, length in zip(head.values, lengths) for _ in range(length)]}
@@ -74,9 +74,10 @@ class Table(Mapping[str, Column]):
                       for name, values in spread.items()}, False, self.notes)
 
 
-def kind_of(path: str | Path) -> str:
-    """csv, tsv, jsonl, npz or result (a released result file): by the ending, else by the beginning. UserError for a missing or
-    an empty file.
+def format_of(path: str | Path) -> str:
+    """Returns csv, tsv, jsonl, npz or result (a released result file), by the ending of the name, otherwise by the beginning of the file.
+
+    Raises UserError for a missing and for an empty file.
     """
     path = Path(path)
     try:
@@ -86,8 +87,8 @@ def kind_of(path: str | Path) -> str:
         raise UserError(f"cannot be read ({error.strerror})", str(path), "a file") from None
     if not start.strip():
         raise UserError("the file is empty", str(path), "at least one row")
-    if path.suffix.lower() in KINDS:
-        return KINDS[path.suffix.lower()]
+    if path.suffix.lower() in FORMATS:
+        return FORMATS[path.suffix.lower()]
     if start[:2] == b"PK":
         return "npz"
     if MARK.encode() in start:
@@ -96,23 +97,23 @@ def kind_of(path: str | Path) -> str:
     return "jsonl" if first[:1] == b"{" else "tsv" if b"\t" in first else "csv"
 
 
-def read_columns(path: str | Path, kind: str, names: Mapping[str, str], optional: Sequence[str] = (),
+def read_columns(path: str | Path, file_format: str, names: Mapping[str, str], optional: Sequence[str] = (),
                  lists: Sequence[str] = ()) -> Table:
-    """The columns of a file by their roles. names: {role: what the column is called}; as texts, but for the roles NUMBERS.
+    """Reads the columns of a file by their roles. names: {role: name of the column}; values are texts, but for the roles NUMBERS.
 
-    lists: keys of a JSONL file with one line per query, taken instead where its first line has the second of them. UserError for a
-    column that is not there (with the nearest name), a line that cannot be read, columns of unequal length, no row.
+    lists: keys of a JSONL file with one line per query, read instead where its first line has the second of them. Raises UserError for a
+    missing column (with the nearest name), a line that cannot be read, columns of unequal length, and a file without rows.
     """
     where = str(path)
-    if kind == "npz":
+    if file_format == "npz":
         return _npz(where, names, optional)
     try:
         text = Path(path).read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise UserError(f"is not UTF-8 ({error.reason} at byte {error.start:,})", where, "UTF-8 text") from None
-    if kind == "jsonl":
+    if file_format == "jsonl":
         return _jsonl(where, text, names, optional, lists)
-    return _separated(where, text, "\t" if kind == "tsv" else ",", names, optional)
+    return _separated(where, text, "\t" if file_format == "tsv" else ",", names, optional)
 
 
 def _separated(where: str, text: str, separator: str, names: Mapping[str, str], optional: Sequence[str]) -> Table:
@@ -120,20 +121,21 @@ def _separated(where: str, text: str, separator: str, names: Mapping[str, str], 
     if head.fault or head.literal:
         raise UserError(head.fault or "the quotes in the names of the columns do not pair", where, "at least one row", CUT)
     header, records = head.cells, list(read)
-    places = {role: _find(name, header, where, role in optional) for role, name in names.items()}
+    positions = {role: _find(name, header, where, role in optional) for role, name in names.items()}
     if not records:
         raise UserError("the table has no row", where, "at least one row below the names of the columns")
     wrong = next((record for record in records if record.fault or record.literal), None)
     if wrong is not None:
         _refuse(wrong, header, where, wrong is records[-1])
     rows, lines = [record.cells for record in records], [record.line for record in records]
-    found = {role: Column([row[place].strip() for row in rows], lines, where) for role, place in places.items() if place is not None}
+    columns = {role: Column([row[position].strip() for row in rows], lines, where) for role, position in positions.items()
+               if position is not None}
     ended = text.endswith(("\n", "\r"))
-    return Table(found, notes=() if ended else (f"the last line of {where} has no end: if it was cut off, its last value is wrong",))
+    return Table(columns, notes=() if ended else (f"the last line of {where} has no end: if it was cut off, its last value is wrong",))
 
 
 def _refuse(record: table_text.Row, header: Sequence[str], where: str, last: bool) -> None:
-    """Figures of a part of a table would be other figures: nothing is left out here."""
+    """Raises UserError for a faulty row: without it, the figures would be those of another table."""
     line = f"{where}, line {record.line:,}"
     if record.literal:
         reason = record.fault or "a cell begins with a quote and does not end with it"
@@ -166,10 +168,10 @@ def _jsonl(where: str, text: str, names: Mapping[str, str], optional: Sequence[s
         raise UserError("these are candidate lists without scores", where, "a file of scores", "give them as candidates=FILE")
     grouped = len(lists) > 1 and lists[1] in rows[0]
     wanted = dict(zip(lists, lists)) if grouped else names
-    found = {role: _find(name, list(rows[0]), where, role in optional) for role, name in wanted.items()}
+    positions = {role: _find(name, list(rows[0]), where, role in optional) for role, name in wanted.items()}
     columns = {}
     for role, name in wanted.items():
-        if found[role] is None:
+        if positions[role] is None:
             continue
         bare = next((i for i, row in enumerate(rows) if name not in row), None)
         if bare is not None:
@@ -190,8 +192,7 @@ def _npz(where: str, names: Mapping[str, str], optional: Sequence[str]) -> Table
     try:
         with open(where, "rb") as stream, np.load(stream, allow_pickle=False) as file:
             for role, name in names.items():
-                place = _find(name, file.files, where, role in optional)
-                if place is not None:
+                if _find(name, file.files, where, role in optional) is not None:
                     arrays[role] = file[name]
     except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
         raise UserError(f"cannot be read ({error})", where, "an NPZ file of plain arrays (texts as strings, not objects)", CUT) from None
@@ -210,7 +211,7 @@ def _npz(where: str, names: Mapping[str, str], optional: Sequence[str]) -> Table
 
 
 def _is_text(value: Any) -> bool:
-    """Whether a JSON value can stand for a text; NaN stands for nothing."""
+    """Whether a JSON value is a text or a finite number."""
     return isinstance(value, str | int) or isinstance(value, float) and math.isfinite(value)
 
 
@@ -219,7 +220,7 @@ def _texts(array: np.ndarray) -> list[str]:
 
 
 def _find(name: str, there: Sequence[str], where: str, optional: bool) -> int | None:
-    """The place of a column; None of an optional one that is not there."""
+    """The position of a column; None of an optional one that is missing."""
     if list(there).count(name) > 1:
         raise UserError(f"there are {list(there).count(name)} columns {name!r}", where, "one", "rename the other")
     if name in there:

@@ -31,16 +31,16 @@ class Pairs:
     logits: np.ndarray
 
     def queries(self, direction: str) -> list[str]:
-        """The id of each pair's query; direction: i2t or t2i."""
+        """Returns the id of each pair's query; direction: i2t or t2i."""
         return self.products if direction == "i2t" else self.texts
 
     def answers(self, direction: str) -> list[str]:
-        """The id of each pair's candidate."""
+        """Returns the id of each pair's candidate."""
         return self.texts if direction == "i2t" else self.products
 
 
 def line(texts: Sequence[str], products: Sequence[str], pictures: Sequence[str], labels: np.ndarray, logits: np.ndarray) -> str:
-    """A batch as its line of the file, without its end; UserError for an id that could not be read back."""
+    """Returns a batch as its line of the file, without line end. Raises UserError for an id that could not be read back."""
     for name, ids in zip(FIELDS, (texts, products, pictures)):
         wrong = next((value for value in ids if not value or any(mark in value for mark in UNFIT)), None)
         if wrong is not None:
@@ -52,7 +52,8 @@ def line(texts: Sequence[str], products: Sequence[str], pictures: Sequence[str],
 
 
 def read(path: str | Path) -> Pairs:
-    """The pairs of a result file. Brackets and blanks are dropped before splitting at commas. UserError names a line that does not fit."""
+    """Reads the pairs of a result file; brackets and blanks are dropped before splitting at commas. Raises UserError for a line that does
+    not fit."""
     texts: list[str] = []
     products: list[str] = []
     pictures: list[str] = []
@@ -64,16 +65,16 @@ def read(path: str | Path) -> Pairs:
                 fields = content.rstrip("\r\n").split(MARK)
                 if len(fields) != len(FIELDS):
                     raise UserError(f"the line has {len(fields)} fields", where, f"{len(FIELDS)}: {', '.join(FIELDS)}")
-                parts = [field.translate({ord(mark): None for mark in "[] "}).split(",") for field in fields]
+                lists = [field.translate({ord(mark): None for mark in "[] "}).split(",") for field in fields]
                 try:
-                    numbers = np.array(list(map(int, parts[3])), np.int32), np.array(list(map(float, parts[4])), np.float32)
+                    numbers = np.array(list(map(int, lists[3])), np.int32), np.array(list(map(float, lists[4])), np.float32)
                 except ValueError as error:
                     raise UserError(str(error), where, "labels 0 and 1, two logits per pair") from None
-                if {len(part) for part in parts[:4]} != {len(parts[0])} or len(parts[4]) != 2 * len(parts[0]):
-                    raise UserError(f"the lists have {', '.join(str(len(part)) for part in parts)} items", where,
+                if {len(one) for one in lists[:4]} != {len(lists[0])} or len(lists[4]) != 2 * len(lists[0]):
+                    raise UserError(f"the lists have {', '.join(str(len(one)) for one in lists)} items", where,
                                     "as many ids and labels, twice as many logits")
-                for kept, part in zip((texts, products, pictures), parts):
-                    kept += [QUOTED.sub(r"\2", value) for value in part]
+                for kept, values in zip((texts, products, pictures), lists):
+                    kept += [QUOTED.sub(r"\2", value) for value in values]
                 labels.append(numbers[0])
                 logits.append(numbers[1])
     except OSError as error:

@@ -1,1 +1,1 @@
-"""Results as tables and pictures: tables* in the layout of the paper's, plots* as PNG."""
+"""Reports of results: tables (the paper's layout), results (reading results.json), plots (matplotlib), sheets (pictures and texts)."""

@@ -1,6 +1,6 @@
-"""Pictures of results as PNG files: loss curves per task (paper, Fig. 6), confusion matrix, rank histogram.
+"""Plots of results as PNG files: loss curves per task (paper, Fig. 6), confusion matrix, rank histogram, alignments.
 
-Drawn with matplotlib's objects and the Agg canvas: no window system, no global state; a file appears complete or not at all.
+They use matplotlib's objects and the Agg canvas: no window system, no global state; a file appears complete or not at all.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,24 +12,29 @@ import numpy as np
 
 from kaleidobert import io
 from kaleidobert.errors import UserError
+from kaleidobert.evaluators.alignment import METHODS
 
 DPI = 150
-TRAIN, VAL, MUTED, GRID = "#0072B2", "#D55E00", "#6B6B6B", "#DDDDDD"  # told apart by colour-blind readers too
+TRAIN, VAL, MUTED, GRID = "#0072B2", "#D55E00", "#6B6B6B", "#DDDDDD"  # colour-blind readers can distinguish them
 EVALUATED = {"val": "validation", "held_out": "held out of training"}  # splits, as the legend calls them
 LOSSES = ("_loss", "_kl")
 COLUMNS = 3
-SMOOTH = 0.02  # share of a curve's points in the window of the moving mean
+SMOOTH = 0.02  # fraction of a curve's points in the window of the moving mean
 MAX_COUNTED = 24  # classes up to which the cells of a confusion matrix show their numbers
 MAX_NAME = 26  # letters of a class name
+WORDS = 15  # most and least aligned ones
+MAX_PATCHES = 6  # per word: more are drawn as one bar
+SHADES = (TRAIN, VAL, "#00795A", "#A0417F", "#7A6200", "#3B3B98")
+METHOD_COLOURS = dict(zip(METHODS, (TRAIN, GRID, "#C6C6C6", "#9A9A9A", MUTED)))
 
 
 def loss_curves(rows: Iterable[Mapping[str, Any]], path: str | Path, chance: Mapping[str, float] | None = None) -> None:
-    """One panel per loss, in each the training and what was evaluated between: validation, or what is held out of the training split.
+    """Draws one panel per loss, with the training and the evaluations: validation, or the groups held out of the training split.
 
-    rows: as in metrics.jsonl, {"step": int, "split": "train", "val" or "held_out", name: value, ...}; what is drawn is "loss" and the
-    names that end in _loss or _kl. Rows may leave names out; a value that is not finite leaves a gap. A panel whose values
-    span more than a factor of 10 has a logarithmic axis. chance: {name: the loss of a uniform guess or of the best constant
-    answer}, a dashed line. Raises UserError where no row holds a loss.
+    rows: as in metrics.jsonl, {"step": int, "split": "train", "val" or "held_out", name: value, ...}; panels show "loss" and the names that
+    end in _loss or _kl. Rows need not have every name; a value that is not finite makes a gap. A panel whose values span more than a factor
+    of 10 has a logarithmic axis. chance: {name: the loss of a uniform guess or of the best constant answer}, a dashed line. Raises
+    UserError where no row has a loss.
     """
     curves = _curves(rows)
     if not curves:
@@ -57,7 +62,7 @@ def loss_curves(rows: Iterable[Mapping[str, Any]], path: str | Path, chance: Map
 
 
 def confusion(matrix: np.ndarray, names: Sequence[str], path: str | Path) -> None:
-    """matrix i64[C, C], row = true class: each cell's share of its row, over a square-root scale that shows rare confusions.
+    """Draws matrix i64[C, C], row = true class: each cell's fraction of its row, over a square-root scale that shows rare confusions.
 
     Rows without examples are grey. Up to 24 classes the counts stand in the cells. Raises UserError where sizes differ.
     """
@@ -98,20 +103,19 @@ def confusion(matrix: np.ndarray, names: Sequence[str], path: str | Path) -> Non
 
 
 def rank_histogram(ranks: np.ndarray, path: str | Path, length: int = 101) -> None:
-    """ranks f64[Q] of the right candidate in lists of ``length`` (1 = first): shares per rank, and how many lie within K.
+    """Draws ranks f64[Q] of the right candidate in lists of ``length`` (1 = first): the fraction per rank, and how many lie within K.
 
-    Fractions (ties by expectation) count under the whole rank that they fall short of. Raises UserError for no ranks or ranks
-    outside of the list.
+    A fractional rank (ties by expectation) counts as the next whole rank. Raises UserError without ranks and for ranks outside of the list.
     """
     ranks = np.asarray(ranks, np.float64)
     if ranks.ndim != 1 or not ranks.size or not (ranks.min() >= 1 and ranks.max() <= length):
         raise UserError(f"{ranks.size} ranks" + (f" from {ranks.min()} to {ranks.max()}" if ranks.size else ""), str(path),
                         f"at least one, from 1 to {length}")
-    shares = np.bincount(np.ceil(ranks).astype(np.int64), minlength=length + 1)[1:] / len(ranks)
-    places, within = np.arange(1, length + 1), shares.cumsum()
+    fractions = np.bincount(np.ceil(ranks).astype(np.int64), minlength=length + 1)[1:] / len(ranks)
+    positions, within = np.arange(1, length + 1), fractions.cumsum()
     figure, (left, right) = panels(9.6, 3.5, 1, 2)
     plain(left, title=f"Rank of the right candidate, {len(ranks):,} queries")
-    left.bar(places, shares, width=0.85 if length <= 200 else 1.0, color=TRAIN)
+    left.bar(positions, fractions, width=0.85 if length <= 200 else 1.0, color=TRAIN)
     left.axhline(1 / length, color=MUTED, linewidth=1, linestyle=(0, (4, 3)))
     median = float(np.median(ranks))
     left.axvline(median, color=VAL, linewidth=1.2)
@@ -123,8 +127,8 @@ def rank_histogram(ranks: np.ndarray, path: str | Path, length: int = 101) -> No
     _percent(left, "rank", "queries")
     left.set_xlim(0, length + 1)
     plain(right, title="Right candidate within the first K")
-    right.step(places, within, where="post", color=TRAIN, linewidth=1.8)
-    right.plot(places, places / length, color=MUTED, linewidth=1, linestyle=(0, (4, 3)))
+    right.step(positions, within, where="post", color=TRAIN, linewidth=1.8)
+    right.plot(positions, positions / length, color=MUTED, linewidth=1, linestyle=(0, (4, 3)))
     right.annotate("chance", (length * 0.62, 0.62), xytext=(6, -9), textcoords="offset points", color=MUTED, fontsize=9)
     for k in (1, 5, 10):
         if k <= length:
@@ -142,8 +146,49 @@ def rank_histogram(ranks: np.ndarray, path: str | Path, length: int = 101) -> No
     save(figure, path)
 
 
+def alignment_statistics(statistics: Mapping[str, Any], path: str | Path) -> None:
+    """Draws the aligned fractions; the most and least aligned words; patches per word; how often each patch is linked.
+
+    statistics: of evaluators.alignment.statistics. Raises UserError where it has no level.
+    """
+    levels = list(statistics["patches_per_word"])
+    if not levels:
+        raise UserError("no level has masked patches", str(path), "a level table with one")
+    columns = max(4, len(levels))
+    figure, axes = panels(3.4 * columns, 7.6, 2, columns)
+    _shares(axes[0], statistics)
+    _words(axes[1], "Most aligned words", statistics["most"])
+    _words(axes[2], "Least aligned words", statistics["least"])
+    _patches(axes[3], statistics["patches_per_word"])
+    for axis, name in zip(axes[columns:], levels):
+        _use(axis, name, statistics["patch_use"][name])
+    for axis in (*axes[4:columns], *axes[columns + len(levels):]):
+        axis.set_visible(False)
+    save(figure, path)
+
+
+def located_parts(summary: Mapping[str, Mapping[str, Any]], path: str | Path) -> None:
+    """Draws pointing game and patch hits beside the other METHODS, with their intervals; summary: of evaluators.alignment."""
+    figure, axes = panels(1.2 + 2.1 * len(summary), 7.0, 2, 1)
+    for axis, title, pick in ((axes[0], "Words that find their part, mean over words", lambda row: row),
+                              (axes[1], "The same over all sightings", lambda row: row["sightings"])):
+        plain(axis, title)
+        width = 0.8 / len(METHODS)
+        for number, method in enumerate(METHODS):
+            rows = [pick(measure[method]) for measure in summary.values()]
+            values = np.array([row["value"] for row in rows])
+            spread = np.abs(np.array([[row["low"], row["high"]] for row in rows]).T - values)
+            positions = np.arange(len(rows)) + (number - (len(METHODS) - 1) / 2) * width
+            axis.bar(positions, values, width, color=METHOD_COLOURS[method], label=method, yerr=spread,
+                     error_kw={"elinewidth": 1, "ecolor": "#333333"})
+        axis.set_xticks(np.arange(len(summary)), list(summary))
+        axis.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(METHODS), frameon=False, fontsize=9)
+    save(figure, path)
+
+
 def panels(width: float, height: float, rows: int, columns: int) -> tuple[Any, list[Any]]:
-    """(matplotlib figure of so many inches, its axes row by row)."""
+    """Returns (a matplotlib figure of so many inches, its axes row by row)."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -153,13 +198,13 @@ def panels(width: float, height: float, rows: int, columns: int) -> tuple[Any, l
 
 
 def save(figure: Any, path: str | Path) -> None:
-    """Write a figure as PNG, complete or not at all."""
+    """Writes a figure as PNG, complete or not at all."""
     with io.atomic(path) as file:
         figure.canvas.print_png(file)
 
 
 def plain(axis: Any, title: str) -> None:
-    """The look that all panels share."""
+    """Gives a panel its title and the look that all panels share."""
     axis.set_title(title, loc="left", fontsize=10)
     axis.spines[["top", "right"]].set_visible(False)
     axis.spines[["left", "bottom"]].set_color(MUTED)
@@ -215,3 +260,54 @@ def _title(name: str) -> str:
 
 def _short(name: str) -> str:
     return name if len(name) <= MAX_NAME else name[:MAX_NAME - 1] + "…"
+
+
+def _shares(axis: Any, statistics: Mapping[str, Any]) -> None:
+    plain(axis, "Share with a link")
+    names = {"tokens": "word pieces", "words": "words", "rows": "pictures"}
+    values = [statistics[f"aligned_{name}_share"] for name in names]
+    bars = axis.bar(list(names.values()), values, 0.6, color=TRAIN)
+    axis.bar_label(bars, [f"{value:.1%}" for value in values], fontsize=9, padding=2)
+    axis.set_ylim(0, 1.08)
+    axis.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
+
+
+def _words(axis: Any, title: str, words: list[list]) -> None:
+    plain(axis, title)
+    axis.grid(False)
+    axis.grid(axis="x", color=GRID, linewidth=0.6)
+    shown = words[:WORDS][::-1]
+    if not shown:
+        axis.text(0.5, 0.5, "no word is frequent enough", ha="center", color=MUTED, transform=axis.transAxes)
+    axis.barh([f"{word} ({count:,})" for word, count, _ in shown], [fraction for *_, fraction in shown], 0.7, color=TRAIN)
+    axis.set_xlim(0, 1.02)
+    axis.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
+    axis.set_xlabel("of its occurrences", color=MUTED, fontsize=9)
+
+
+def _patches(axis: Any, per_word: Mapping[str, list[int]]) -> None:
+    plain(axis, "Patches of an aligned word")
+    limit = min(MAX_PATCHES, max(len(counts) for counts in per_word.values()) - 1)
+    limit, width = max(limit, 1), 0.8 / len(per_word)
+    for number, (name, counts) in enumerate(per_word.items()):
+        folded = np.zeros(limit + 1)
+        np.add.at(folded, np.minimum(np.arange(len(counts)), limit), counts)
+        positions = np.arange(limit + 1) + (number - (len(per_word) - 1) / 2) * width
+        axis.bar(positions, folded / max(1, folded.sum()), width, color=SHADES[number % len(SHADES)], label=name)
+    longer = any(len(counts) - 1 > limit for counts in per_word.values())
+    axis.set_xticks(np.arange(limit + 1), [*map(str, range(limit)), f"{limit}+" if longer else str(limit)])
+    axis.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
+    axis.legend(frameon=False, fontsize=8)
+
+
+def _use(axis: Any, name: str, use: list[float]) -> None:
+    """Each patch's fraction of the level's links."""
+    side = round(len(use) ** 0.5)
+    square = np.array(use).reshape(side, side)
+    axis.imshow(square, cmap="Blues", vmin=0)
+    axis.set_title(f"Links to each patch: {name}", loc="left", fontsize=10)
+    axis.set_xticks([])
+    axis.set_yticks([])
+    for (row, column), fraction in np.ndenumerate(square):
+        axis.text(column, row, f"{fraction:.0%}", ha="center", va="center", fontsize=8,
+                  color="white" if fraction > 0.6 * square.max() else "#1D2530")

@@ -1,39 +1,96 @@
 """Results of runs in the layout of the paper's Tables 2 (retrieval) and 3 (classification, captioning), the paper's rows beside ours.
 
     print("\\n".join(markdown(table) for table in tables([Result("i2t", "runs/i2t/results.json", read_json(...)), ...])))
+
+Tables are values; ``markdown`` also reads well in a terminal, ``to_json`` keeps them for programs.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
 
-from kaleidobert.evaluators.report.tables_layout import MISSING, MODEL_COLUMNS, Cell, Column, Row, Table, markdown, to_json, together, total
-from kaleidobert.evaluators.report.tables_paper import (
-    CAPTION_KEYS,
-    DIRECTIONS,
-    INTERVALS,
-    LABEL_KEYS,
-    LABELS,
-    MODALITIES,
-    NO_NETWORK,
-    PAPER,
-    PAPERS,
-    PRINTED,
-    RANK_KEYS,
-    RANKS,
-    both,
-    printed,
-    words,
-)
-from kaleidobert.evaluators.report.tables_read import NOT_KNOWN, NOT_MEASURED, Counted, Result, beside, head_name, pair_name, pairs
+from kaleidobert.evaluators.report.results import NOT_KNOWN, NOT_MEASURED, Counted, Result, Value, beside, head_name, pair_name, pairs
+from kaleidobert.evaluators.retrieval import RANKS
 
-__all__ = ["Result", "TASKS", "kind", "markdown", "tables", "to_json"]
-
+MISSING = "–"
 TASKS = {"retrieve": "rank@1", "classify": "accuracy", "caption": "bleu4"}  # and a metric that only this task has
+# name: ITR Rank@1/5/10, TIR Rank@1/5/10; accuracy and macro-F1 of categories, of subcategories; BLEU-4, METEOR, ROUGE-L, CIDEr.
+# As printed: all in percent but macro-F1.
+PAPER = {
+    "FashionBERT": ((23.96, 46.31, 52.12, 26.75, 46.48, 55.74), (91.25, 0.705, 85.27, 0.620), (3.3, 9.8, 29.7, 30.1)),
+    "ImageBERT": ((22.76, 41.89, 50.77, 24.78, 45.20, 55.90), (90.77, 0.699, 80.11, 0.575), ()),
+    "OSCAR": ((23.39, 44.67, 52.55, 25.10, 49.14, 56.68), (91.79, 0.727, 84.23, 0.591), (4.5, 10.9, 30.1, 30.7)),
+    "Kaleido-BERT": ((27.99, 60.09, 68.37, 33.88, 60.60, 68.59), (95.07, 0.714, 88.07, 0.636), (5.7, 12.8, 32.9, 32.6)),
+}
+PRINTED = {"head": "as printed", "trained": "as printed"}
+NO_NETWORK = {"head": "no network"}
+PAPERS = "The paper's figure, on Fashion-Gen; not comparable with rows on other data"
+DIRECTIONS = {"i2t": "ITR", "t2i": "TIR"}
+RANK_KEYS = [f"{direction} rank@{k}" for direction in DIRECTIONS for k in RANKS]
+LABELS = {"category": "CR", "subcategory": "SUB"}
+LABEL_KEYS = [f"{label} {metric}" for label in LABELS.values() for metric in ("accuracy", "macro_f1_all")]
+CAPTION_KEYS = {"bleu4": "BLEU-4", "meteor": "METEOR", "rouge_l": "ROUGE-L", "cider_d": "CIDEr-D"}
+BASELINES = {
+    "ridge": "ridge regression to TF-IDF", "subcategory_oracle": "oracle of the subcategory",
+    "nearest_neighbours_image": "nearest neighbours, picture", "logistic_regression_image": "logistic regression, picture",
+    "logistic_regression_text": "logistic regression, text", "commonest_of_subcategory": "most frequent caption of the subcategory",
+    "nearest_picture": "caption of the nearest picture"}
+MODALITIES = {"both": "picture and text", "image": "picture", "text": "text"}
+INTERVALS = "In brackets: 95% intervals, by bootstrap over queries or examples."
+LABEL_HEADS = (
+    "Head: plain is the paper's; wide, and captions not of mode mask-all or chosen by a matcher, are ours, and only rows with head "
+    "plain are the paper's model. The plain head and the parts of wide are counted on the same examples as the row above them."
+)
+LABEL_TOKEN = "(?<![a-zA-Z])(?:subcategory|subcat|sub|category|cat|cr)(?![a-zA-Z])"
+RETRIEVAL_TOKEN = "i2t|t2i|itr|tir"
+SHARE = "share_same_subcategory"
+RETRIEVAL_HEADS = (
+    "Head: plain is the paper's matching head; product, dual_encoder are ours, and only rows with head plain are the paper's "
+    "model. The plain head and the parts of dual_encoder are counted on the same lists as the row above them."
+)
+
+Cell = Value | str | None
 
 
-def kind(result: Result) -> str | None:
-    """The task whose tables have room for a result; None where none has. Of `kaleidobert evaluate`, its metrics tell."""
+@dataclass(frozen=True)
+class Column:
+    """digits: behind the point; printed: those of the paper's numbers. scale: factor of a value when it is shown."""
+
+    key: str
+    head: str
+    digits: int = 0
+    printed: int = 0
+    scale: float = 1.0
+
+
+MODEL_COLUMNS = (Column("head", "head"), Column("trained", "trained"))  # which model a row is of, in every table
+
+
+@dataclass(frozen=True)
+class Row:
+    """origin: whose numbers. cells: {column's key: cell}, a missing key = none.
+
+    note: the conditions of the row; rows with equal notes share one footnote.
+    """
+
+    name: str
+    origin: Literal["paper", "baseline", "ours"]
+    cells: Mapping[str, Cell]
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """remarks: lines below the footnotes, about the whole table."""
+
+    title: str
+    columns: Sequence[Column]
+    rows: Sequence[Row]
+    remarks: Sequence[str] = field(default=())
+
+
+def task_with_tables(result: Result) -> str | None:
+    """Returns the task whose tables a result belongs to, None where there is none; for `kaleidobert evaluate` its metrics decide."""
     task = result.text("task")
     if task == "evaluate":
         return next((name for name, metric in TASKS.items() if metric in result.group("metrics")), None)
@@ -41,12 +98,12 @@ def kind(result: Result) -> str | None:
 
 
 def tables(results: Sequence[Result]) -> list[Table]:
-    """Table 2, Table 3 and their details, as far as the results fill them. Results of other tasks are passed over; those of no
-    direction, and of labels that are no category, stand in the details only.
+    """Returns Table 2, Table 3 and their details, as far as the results fill them.
 
-    Raises UserError that names file and key where a result lacks what its task has.
+    Results of other tasks are skipped; those without a direction, and those of labels that are no category, are in the details only.
+    Raises UserError, which names file and key, where a result lacks an entry of its task.
     """
-    of = {task: [result for result in results if kind(result) == task] for task in TASKS}
+    of = {task: [result for result in results if task_with_tables(result) == task] for task in TASKS}
     directed = [result for result in of["retrieve"] if result.text("direction") in DIRECTIONS]
     named = [result for result in of["classify"] if task_of(result)]
     made = [retrieval(directed)] if directed else []
@@ -55,16 +112,35 @@ def tables(results: Sequence[Result]) -> list[Table]:
     return made + ([label_details(of["classify"])] if of["classify"] else [])
 
 
-# --- Results of classification and captioning in the layout of the paper's Table 3, and a table of the three macro-F
+def markdown(table: Table) -> str:
+    """Returns heading, table with aligned columns, footnotes and remarks."""
+    notes = list(dict.fromkeys(row.note for row in table.rows if row.note))
+    lines = [["", *(column.head for column in table.columns)]]
+    for row in table.rows:
+        mark = f" [{notes.index(row.note) + 1}]" if row.note else ""
+        name = f"**{_plain(row.name)}**" if row.origin == "ours" else _plain(row.name)
+        lines.append([name + mark, *(_show(row.cells.get(column.key), column, row.origin) for column in table.columns)])
+    widths = [max(map(len, cells)) for cells in zip(*lines)]
+    made = ["| " + " | ".join([line[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(line[1:], widths[1:]))]) + " |"
+            for line in lines]
+    made.insert(1, "|" + "|".join(["-" * (widths[0] + 2), *("-" * (width + 1) + ":" for width in widths[1:])]) + "|")
+    below = [f"[{number}] {_plain(note)}" for number, note in enumerate(notes, 1)] + list(table.remarks)
+    return "\n".join([f"## {table.title}", "", *made, *(["", *(f"- {line}" for line in below)] if below else []), ""])
 
 
-HEADS = ("Head: plain is the paper's; wide, and captions not of mode mask-all or chosen by a matcher, are ours, and only rows with head "
-         "plain are the paper's model. The plain head and the parts of wide are counted on the same examples as the row above them.")
-TOKEN = "(?<![a-zA-Z])(?:subcategory|subcat|sub|category|cat|cr)(?![a-zA-Z])"
+def to_json(table: Table) -> dict[str, Any]:
+    """Returns the table ready for JSON; values are not scaled."""
+    rows = [{"name": row.name, "kind": row.origin, "note": row.note,
+             "cells": {column.key: _plain_value(row.cells.get(column.key)) for column in table.columns}} for row in table.rows]
+    columns = [{"key": column.key, "head": column.head, "scale": column.scale} for column in table.columns]
+    return {"title": table.title, "columns": columns, "rows": rows, "remarks": list(table.remarks)}
+
+
+# --- Classification and captioning: the paper's Table 3, and a table of the three macro-F1
 
 
 def labels_and_captions(labelled: list[Result], captioned: list[Result]) -> Table:
-    """Table 3, of results whose label has a column (``task_of``) and of captions, which have rows of their own."""
+    """Returns Table 3, of results whose label has a column (``task_of``) and of captions, which have rows of their own."""
     columns = []
     for name in LABELS.values():
         columns += [Column(f"{name} accuracy", f"{name} ACC", 1, 2, 100), Column(f"{name} macro_f1_all", f"{name} macro-F", 3, 3)]
@@ -78,9 +154,9 @@ def labels_and_captions(labelled: list[Result], captioned: list[Result]) -> Tabl
         simple += _label_baselines(result)
     for modality in dict.fromkeys(result.text("modality") for result in labelled):
         part = [result for result in labelled if result.text("modality") == modality]
-        for pair in pairs(part, [result for result in part if task_of(result) == "CR"], TOKEN):
+        for pair in pairs(part, [result for result in part if task_of(result) == "CR"], LABEL_TOKEN):
             runs = [result for result in pair if result]
-            name, note = f"{pair_name(pair, TOKEN)} ({MODALITIES.get(modality, modality)})", both(map(_label_setting, runs))
+            name, note = f"{pair_name(pair, LABEL_TOKEN)} ({MODALITIES.get(modality, modality)})", both(map(_label_setting, runs))
             for model, each in beside(runs):
                 cells = {key: cell for result, one in each for key, cell in _label_cells(result, one).items()}
                 cells |= {"head": model.head, "trained": model.trained}
@@ -89,14 +165,14 @@ def labels_and_captions(labelled: list[Result], captioned: list[Result]) -> Tabl
     rows += together([row for result in captioned for row in _caption_baselines(result)],
                      [row for result in captioned for row in _captions(result)])
     remarks = ["CR, SUB: recognition of the category and of the subcategory; accuracy in percent; macro-F over all classes of the label "
-               "map, absent ones counting 0, as released. Sum CLS: accuracies and macro-F times 100, added.", INTERVALS, HEADS]
+               "map, absent ones counting 0, as released. Sum CLS: accuracies and macro-F times 100, added.", INTERVALS, LABEL_HEADS]
     if captioned:
         remarks.append("BLEU-4, METEOR, ROUGE-L and CIDEr-D times 100; the paper gives CIDEr.")
     return Table("Classification and captioning (layout of the paper's Table 3)", [*MODEL_COLUMNS, *columns], rows, remarks)
 
 
 def task_of(result: Result) -> str:
-    """CR, SUB, or neither: of the label's name, such as img_subcategory or subcategory_std."""
+    """Returns CR, SUB or "" by the label's name, such as img_subcategory or subcategory_std."""
     label = result.text("label").lower()
     return "SUB" if "subcat" in label else "CR" if "categ" in label else ""
 
@@ -123,7 +199,7 @@ def _label_baselines(result: Result) -> list[Row]:
 
 
 def _captions(result: Result) -> list[Row]:
-    """`kaleidobert evaluate` knows neither mode nor length. Where a matcher chose, the captioner's own words have a row too."""
+    """Rows of a result; where a matcher chose, the captioner's own words have a row, too. `kaleidobert evaluate` has no mode and length."""
     length, name, way = result.find("length"), result.name, ""
     if result.text("task") == "caption":
         way = f"{result.text('mode')}, {'length of the reference, an oracle' if length == 'oracle' else f'length: {length}'}"
@@ -131,8 +207,8 @@ def _captions(result: Result) -> list[Row]:
     if by := result.group("model", "chosen_by"):
         model = {**model, "trained": f"{model['trained']} | matcher: {head_name(by)}, {by.get('trained')}"}
     rows = [Row(f"{name} ({way})" if way else name, "ours", _named(model) | _caption_cells(result, "metrics"), result.data())]
-    if (share := result.find("share_found")) is not None:
-        rows[0] = replace(rows[0], name=f"{name} ({way}; chosen by the matcher, {share:.0%} texts of training products)")
+    if (fraction := result.find("share_found")) is not None:
+        rows[0] = replace(rows[0], name=f"{name} ({way}; chosen by the matcher, {fraction:.0%} texts of training products)")
         trained = {"trained": result.model().get("trained", NOT_KNOWN)}
         rows.append(Row(f"{name} ({way}; its own words)", "ours", _named({**own, **trained}) | _caption_cells(result, "written"),
                         result.data()))
@@ -145,8 +221,8 @@ def _named(model: Mapping[str, Any]) -> dict[str, Cell]:
 
 def _caption_cells(result: Result, *keys: str) -> dict[str, Cell]:
     """METEOR is null where there was no Java; older baselines lack it and others."""
-    found = result.group(*keys)
-    cells: dict[str, Cell] = {key: result.measure(*keys, key) for key in CAPTION_KEYS if len(keys) == 1 or key in found}
+    figures = result.group(*keys)
+    cells: dict[str, Cell] = {key: result.measure(*keys, key) for key in CAPTION_KEYS if len(keys) == 1 or key in figures}
     if "meteor" in cells and cells["meteor"] is None:
         cells["meteor"] = "needs Java"
     return cells
@@ -158,7 +234,7 @@ def _caption_baselines(result: Result) -> list[Row]:
 
 
 def label_details(results: list[Result]) -> Table:
-    """A row per run, and for what stands beside a head of ours: three macro-F, and of how many classes."""
+    """Returns a row per run, and per part of a head of ours: three macro-F1, and of how many classes."""
     sets = ("all", "present", "trained")
     columns = [*MODEL_COLUMNS, Column("label", "label"), Column("modality", "from"), Column("n", "examples"),
                Column("accuracy", "ACC", 1, 1, 100), *(Column(f"macro_f1_{name}", f"macro-F {name}", 3) for name in sets),
@@ -179,19 +255,11 @@ def label_details(results: list[Result]) -> Table:
     return Table("Classification: three macro-F", columns, rows, remarks)
 
 
-# --- Results of retrieval in the layout of the paper's Table 2, and a table of bounds and other measures
-
-
-RETRIEVAL_TOKEN = "i2t|t2i|itr|tir"
-SHARE = "share_same_subcategory"
-RETRIEVAL_HEADS = (
-    "Head: plain is the paper's matching head; product, dual_encoder are ours, and only rows with head plain are the paper's "
-    "model. The plain head and the parts of dual_encoder are counted on the same lists as the row above them."
-)
+# --- Retrieval: the paper's Table 2, and a table of bounds and other measures
 
 
 def retrieval(results: list[Result]) -> Table:
-    """Table 2, of results with a direction: i2t and t2i of one model in one row, what stands beside a head of ours below it."""
+    """Returns Table 2, of results with a direction: i2t and t2i of one model in one row, below it the parts of a head of ours."""
     heads = [f"{name} R@{k}" for name in DIRECTIONS.values() for k in RANKS]
     columns = [Column(key, head, 1, 2, 100) for key, head in zip(RANK_KEYS, heads)]
     rows = [Row(name, "paper", PRINTED | total(printed(columns, ranks), RANK_KEYS, "SumR"), PAPERS)
@@ -207,14 +275,14 @@ def retrieval(results: list[Result]) -> Table:
     for pair in pairs(results, [result for result in results if result.text("direction") == "i2t"], RETRIEVAL_TOKEN):
         runs = [result for result in pair if result]
         ours += _ours(pair_name(pair, RETRIEVAL_TOKEN), runs)
-    rows += [Row(row.name, row.kind, total(row.cells, RANK_KEYS, "SumR"), row.note) for row in together(simple, ours)]
+    rows += [Row(row.name, row.origin, total(row.cells, RANK_KEYS, "SumR"), row.note) for row in together(simple, ours)]
     remarks = ["ITR: a picture asks for its text; TIR: a text asks for its picture. Rank@K in percent; SumR: the sum of the six.",
                INTERVALS, "The paper does not say how it counts ties.", RETRIEVAL_HEADS, *_own_subcategory(results)]
     return Table("Retrieval (layout of the paper's Table 2)", [*MODEL_COLUMNS, *columns, Column("SumR", "SumR", 1, 2, 100)], rows, remarks)
 
 
 def _ours(name: str, runs: Sequence[Result]) -> list[Row]:
-    """The row of runs that belong together, and one for each model that stands beside theirs."""
+    """The row of runs that belong together, and one for each of their other models."""
     rows = []
     for model, each in beside(runs):
         cells: dict[str, Cell] = {"head": model.head, "trained": model.trained}
@@ -231,20 +299,20 @@ def _ranks_of(result: Result, model: Counted) -> dict[str, Cell]:
 
 
 def _own_subcategory(results: Sequence[Result]) -> list[str]:
-    """How hard the lists are: the other candidates that are of the query's subcategory."""
-    shares = {result.name: result.find("candidates", SHARE) for result in results}
-    told = ", ".join(f"{name} {100 * share:.1f}%" for name, share in shares.items() if isinstance(share, float))
-    return [f"Of the other candidates of a query, as many are of its own subcategory (mean over queries): {told}."] if told else []
+    """How hard the lists are: how many of the other candidates are of the query's subcategory."""
+    fractions = {result.name: result.find("candidates", SHARE) for result in results}
+    listed = ", ".join(f"{name} {100 * value:.1f}%" for name, value in fractions.items() if isinstance(value, float))
+    return [f"Of the other candidates of a query, as many are of its own subcategory (mean over queries): {listed}."] if listed else []
 
 
 def _ranks(result: Result, *keys: str) -> dict[str, Cell]:
-    found = result.need(*keys)
+    metrics = result.need(*keys)
     direction = result.text("direction")
-    return {f"{direction} rank@{k}": result.measure(*keys, f"rank@{k}") if found is not None else None for k in RANKS}
+    return {f"{direction} rank@{k}": result.measure(*keys, f"rank@{k}") if metrics is not None else None for k in RANKS}
 
 
 def _other_ranks(result: Result) -> dict[str, Cell]:
-    """Of the other direction, where `kaleidobert evaluate` counted both."""
+    """The ranks of the other direction, where `kaleidobert evaluate` has both."""
     if not result.group("other_direction"):
         return {}
     direction = result.text("other_direction", "direction")
@@ -252,7 +320,7 @@ def _other_ranks(result: Result) -> dict[str, Cell]:
 
 
 def _setting(result: Result) -> str:
-    """Data, protocol and counting of a retrieval result: what two rows must share to be compared."""
+    """Data, protocol and counting of a retrieval result, which two rows must share to be compared."""
     if result.need("metrics") is None:
         return f"{result.data()}; no query has a right candidate"
     size = " to ".join(dict.fromkeys(str(result.whole("metrics", "list_length", name)) for name in ("min", "max")))
@@ -264,7 +332,7 @@ def _setting(result: Result) -> str:
 
 
 def retrieval_details(results: list[Result]) -> Table:
-    """A row per run, and one for the released way to count where that stands beside ours."""
+    """Returns a row per run, and one for the released way to count where the result has it."""
     heads = {**{f"rank@{k}": f"R@{k}" for k in RANKS}, "mrr": "MRR", "median_rank": "median rank", "map": "mAP"}
     columns = [*MODEL_COLUMNS, Column("direction", ""), Column("queries", "queries"), *(Column(key, head) for key, head in heads.items()),
                Column("share_tied", "tied", 1, 1, 100), Column("share_several_right", "several right", 1, 1, 100),
@@ -298,3 +366,79 @@ def _bounds(result: Result, keys: tuple[str, ...], key: str) -> str:
     scale, digits = (100, 1) if key.startswith("rank") else (1, 1 if key == "median_rank" else 3)
     numbers = [f"{scale * result.number(*keys, key, name):.{digits}f}" for name in ("value", "pessimistic", "optimistic")]
     return f"{numbers[0]} [{numbers[1]}, {numbers[2]}]"
+
+
+# --- Rows and cells
+
+
+def printed(columns: Sequence[Column], numbers: Sequence[float]) -> dict[str, Cell]:
+    """Returns the paper's numbers, unscaled; none where it has none."""
+    return {column.key: Value(number / column.scale) for column, number in zip(columns, numbers)}
+
+
+def both(settings: Iterable[str]) -> str:
+    """Returns one note of two runs, which mostly share it."""
+    return " | ".join(dict.fromkeys(settings))
+
+
+def words(name: str) -> str:
+    """Returns the name of a baseline as a table shows it."""
+    return BASELINES.get(name, name.replace("_", " "))
+
+
+def merged(rows: Sequence[Row]) -> list[Row]:
+    """Joins rows of one name and note where no cell contradicts; the order is that of the first ones."""
+    joined: list[Row] = []
+    for row in rows:
+        for position, other in enumerate(joined):
+            if (other.name, other.origin, other.note) == (row.name, row.origin, row.note) and _agree(other.cells, row.cells):
+                joined[position] = Row(row.name, row.origin, {**other.cells, **row.cells}, row.note)
+                break
+        else:
+            joined.append(row)
+    return joined
+
+
+def together(simple: list[Row], ours: list[Row]) -> list[Row]:
+    """Orders baselines, then runs, setting by setting."""
+    rows = [*merged(simple), *ours]
+    order = {note: number for number, note in enumerate(dict.fromkeys(row.note for row in rows))}
+    return sorted(rows, key=lambda row: (order[row.note], row.origin == "ours"))
+
+
+def total(cells: Mapping[str, Cell], keys: Sequence[str], name: str) -> dict[str, Cell]:
+    """Returns the cells with the sum of those under ``keys``, where all are there."""
+    values = [value for value in map(cells.get, keys) if isinstance(value, Value)]
+    return {**cells, name: Value(sum(value.value for value in values)) if len(values) == len(keys) else None}
+
+
+def _agree(one: Mapping[str, Cell], other: Mapping[str, Cell]) -> bool:
+    return all(_same(one[key], other[key]) for key in one.keys() & other.keys())
+
+
+def _same(one: Cell, other: Cell) -> bool:
+    """Whether cells are equal; sums over the same numbers in another order differ in the last digit."""
+    if isinstance(one, Value) and isinstance(other, Value):
+        return abs(one.value - other.value) < 1e-9
+    return one == other
+
+
+def _show(cell: Cell, column: Column, origin: str) -> str:
+    if cell is None:
+        return MISSING
+    if isinstance(cell, str):
+        return _plain(cell)
+    digits = column.printed if origin == "paper" else column.digits
+    numbers = [f"{number * column.scale:.{digits}f}" for number in (cell.value, cell.low, cell.high) if number is not None]
+    return f"{numbers[0]} [{numbers[1]}, {numbers[2]}]" if len(numbers) == 3 else numbers[0]
+
+
+def _plain_value(cell: Cell) -> Any:
+    return vars(cell) if isinstance(cell, Value) else cell
+
+
+def _plain(text: str) -> str:
+    """Escapes what would end a cell or start markup."""
+    for mark in "\\|*`<":
+        text = text.replace(mark, "\\" + mark)
+    return " ".join(text.split())

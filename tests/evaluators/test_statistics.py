@@ -1,9 +1,10 @@
-"""Paired tests: against scipy, against all sign flips and all orders of ties, level and power, refusals; metrics by brute force."""
+"""Intervals and paired tests: against all sign flips and all orders of ties, level and power, refusals; metrics by brute force."""
 
 import doctest
 from dataclasses import replace
 from fractions import Fraction
 from itertools import permutations, product
+from math import comb
 from statistics import fmean
 
 import numpy as np
@@ -14,8 +15,8 @@ from scipy.stats import binomtest
 from sklearn.metrics import f1_score
 
 from kaleidobert.errors import UserError
-from kaleidobert.evaluators import classification, paired, retrieval
-from kaleidobert.evaluators.files import score_tables
+from kaleidobert.evaluators import classification, retrieval, statistics
+from kaleidobert.evaluators.files import scores as score_files
 from tests.support.score_data import random_pairs, write
 
 FEW = settings(max_examples=60, deadline=None, derandomize=True)
@@ -31,25 +32,33 @@ def tables(tmp_path, *seeds):
     for seed in seeds:
         pairs = random_pairs(0, queries=40)
         pairs.scores = rng(seed).integers(6, size=len(pairs.scores)).astype(float).tolist()
-        made.append(score_tables.read(write(tmp_path / f"{seed}.npz", pairs)))
+        made.append(score_files.read(write(tmp_path / f"{seed}.npz", pairs)))
     return made
 
 
+def compare(first, second, *arguments, **options):
+    """Two score tables, as `kaleidobert evaluate` compares them."""
+    sides = (retrieval.rank_statistics(table.scores, table.relevant, table.valid) for table in score_files.matched(first, second))
+    return retrieval.compare(*sides, *arguments, **options)
+
+
 def test_examples_in_docstrings():
-    assert doctest.testmod(paired).attempted == 1 and not doctest.testmod(paired).failed
+    assert doctest.testmod(statistics).attempted == 1 and not doctest.testmod(statistics).failed
 
 
 @FEW
 @given(st.integers(0, 60), st.integers(0, 60))
-def test_the_binomial_is_scipys(wins, losses):
-    expected = binomtest(wins, wins + losses).pvalue if wins + losses else 1.0
-    assert paired.binomial(wins, losses) == pytest.approx(expected, rel=1e-9)
+def test_the_sign_test_is_that_of_a_fair_coin(wins, losses):
+    tail = sum(comb(wins + losses, k) for k in range(min(wins, losses) + 1))
+    ranks = np.repeat([1.0, 2.0, 3.0], [wins, losses, 5]), np.repeat([2.0, 1.0, 3.0], [wins, losses, 5])
+    found = statistics.sign_test(*ranks)
+    assert found == {"first": wins, "second": losses, "p": pytest.approx(min(1.0, 2 * tail / 2 ** (wins + losses)), rel=1e-9)}
 
 
 @FEW
 @given(st.lists(st.sampled_from([-1.0, -0.5, -1 / 3, 0.0, 0.25, 1.0]), min_size=1, max_size=9))
 def test_few_differences_are_flipped_in_all_ways(gaps):
-    found = paired.difference(np.array(gaps), np.zeros(len(gaps)), rng(), resamples=10)
+    found = statistics.difference(np.array(gaps), np.zeros(len(gaps)), rng(), resamples=10)
     exact = [Fraction(gap).limit_denominator(12) for gap in gaps]
     sums = [sum(sign * gap for sign, gap in zip(signs, exact)) for signs in product((1, -1), repeat=len(gaps))]
     assert found["p"] == pytest.approx(float(np.mean([abs(total) >= abs(sum(exact)) for total in sums])))
@@ -58,10 +67,10 @@ def test_few_differences_are_flipped_in_all_ways(gaps):
 
 def test_drawn_flips_come_close_to_all_flips(monkeypatch):
     gaps = np.round(rng(1).normal(0.3, 1, 12), 2)
-    exact = paired.difference(gaps, np.zeros(12), rng())["p"]
-    monkeypatch.setattr(paired, "EXACT", 0)
-    monkeypatch.setattr(paired, "BLOCK", 1000)
-    assert paired.difference(gaps, np.zeros(12), rng(), permutations=20_000)["p"] == pytest.approx(exact, abs=0.012)
+    exact = statistics.difference(gaps, np.zeros(12), rng())["p"]
+    monkeypatch.setattr(statistics, "EXACT", 0)
+    monkeypatch.setattr(statistics, "BLOCK", 1000)
+    assert statistics.difference(gaps, np.zeros(12), rng(), permutations=20_000)["p"] == pytest.approx(exact, abs=0.012)
 
 
 def test_a_true_hypothesis_is_refused_as_often_as_it_says_and_a_difference_is_found():
@@ -69,7 +78,7 @@ def test_a_true_hypothesis_is_refused_as_often_as_it_says_and_a_difference_is_fo
         made = []
         for seed in range(150):
             first, second = rng(seed).normal(size=(2, 60))
-            made.append(paired.difference(first + shift, second, rng(seed), resamples=1, permutations=400)["p"])
+            made.append(statistics.difference(first + shift, second, rng(seed), resamples=1, permutations=400)["p"])
         return np.array(made)
 
     same = ps(0.0)
@@ -81,29 +90,29 @@ def test_the_interval_holds_the_true_difference():
     for seed in range(150):
         first = (rng(seed).random(200) < 0.5).astype(float)
         second = np.where(rng(seed + 999).random(200) < 0.8, first, 1 - first)  # the true difference is 0
-        found = paired.difference(first, second, rng(seed), resamples=300, permutations=1)
+        found = statistics.difference(first, second, rng(seed), resamples=300, permutations=1)
         held.append(found["low"] <= 0 <= found["high"])
     assert np.mean(held) >= 0.89
 
 
 def test_two_tables(tmp_path):
     one, other = tables(tmp_path, 1, 2)
-    found = paired.compare_scores(one, other, rng(), resamples=50, permutations=50)
+    found = compare(one, other, rng(), resamples=50, permutations=50)
     ranks = [retrieval.report(table.scores, table.relevant, table.valid, rng(), 1) for table in (one, other)]
     for name in ("rank@1", "rank@5", "rank@10", "mrr"):
         assert [found[name]["first"], found[name]["second"]] == pytest.approx([rank[name]["value"] for rank in ranks])
         assert found[name]["difference"] == pytest.approx(found[name]["first"] - found[name]["second"])
     assert found["queries"] == 40 and found["mcnemar"] is None and found["sign_test"]["first"] + found["sign_test"]["second"] <= 40
-    turned, signs = paired.compare_scores(other, one, rng(), resamples=50, permutations=50), found["sign_test"]
+    turned, signs = compare(other, one, rng(), resamples=50, permutations=50), found["sign_test"]
     assert turned["sign_test"] == {"first": signs["second"], "second": signs["first"], "p": signs["p"]}
-    assert paired.compare_scores(one, other, rng(), 50, 50) == found
+    assert compare(one, other, rng(), 50, 50) == found
 
 
 def test_mcnemar_without_ties(tmp_path):
     one, other = (replace(table, scores=table.scores + rng(seed).random(table.scores.shape) / 2) for seed, table in
                   enumerate(tables(tmp_path, 1, 2)))
-    found = paired.compare_scores(one, other, rng(), resamples=1, permutations=1)
-    hits = [retrieval.standing(table.scores, table.relevant, table.valid).hits(1) == 1 for table in (one, other)]
+    found = compare(one, other, rng(), resamples=1, permutations=1)
+    hits = [retrieval.rank_statistics(table.scores, table.relevant, table.valid).hits(1) == 1 for table in (one, other)]
     wins, losses = int((hits[0] & ~hits[1]).sum()), int((hits[1] & ~hits[0]).sum())
     p = binomtest(wins, wins + losses).pvalue
     assert wins and losses and found["mcnemar"] == {"first": wins, "second": losses, "p": pytest.approx(p)}
@@ -111,7 +120,7 @@ def test_mcnemar_without_ties(tmp_path):
 
 def test_a_model_against_itself(tmp_path):
     (one,) = tables(tmp_path, 1)
-    found = paired.compare_scores(one, one, rng(), 10, 10)
+    found = compare(one, one, rng(), 10, 10)
     for name in ("rank@1", "mrr"):
         assert [found[name][key] for key in ("difference", "low", "high", "p")] == [0, 0, 0, 1]
     assert found["sign_test"] == {"first": 0, "second": 0, "p": 1.0}
@@ -120,15 +129,15 @@ def test_a_model_against_itself(tmp_path):
 def test_tables_that_do_not_belong_together(tmp_path):
     one, other = tables(tmp_path, 1, 2)
     with pytest.raises(UserError, match=r"2.npz: 2 of 40 queries are missing, the first is 'q38'; expected: the queries of .*1.npz"):
-        paired.compare_scores(one, score_tables.select(other, np.arange(38)), rng())
+        compare(one, score_files.select(other, np.arange(38)), rng())
     with pytest.raises(UserError, match="2 queries are not in .*1.npz, the first is 'q38'"):
-        paired.compare_scores(score_tables.select(one, np.arange(38)), other, rng())
+        compare(score_files.select(one, np.arange(38)), other, rng())
     with pytest.raises(UserError, match="query 'q0': 1 candidates are not in its list, the first is 'x'"):
-        paired.compare_scores(one, replace(other, candidates=[["x", *other.candidates[0][1:]], *other.candidates[1:]]), rng())
+        compare(one, replace(other, candidates=[["x", *other.candidates[0][1:]], *other.candidates[1:]]), rng())
     with pytest.raises(UserError, match="query 'q0': the label of .* differs"):
-        paired.compare_scores(one, replace(other, relevant=~other.relevant & other.valid), rng())
+        compare(one, replace(other, relevant=~other.relevant & other.valid), rng())
     with pytest.raises(UserError, match="two vectors of one length"):
-        paired.difference(np.ones(3), np.ones(4), rng())
+        statistics.difference(np.ones(3), np.ones(4), rng())
 
 
 def test_predictions_of_two_models():
@@ -136,7 +145,7 @@ def test_predictions_of_two_models():
     first, second = (np.where(rng(seed).random(300) < share, labels, rng(seed + 9).integers(6, size=300))
                      for seed, share in ((1, 0.8), (2, 0.5)))
     sets = {"all": np.ones(7, bool), "present": np.arange(7) < 5}
-    found = paired.compare_predictions(labels, first, second, sets, rng(), resamples=200, permutations=200)
+    found = classification.compare(labels, first, second, sets, rng(), resamples=200, permutations=200)
     assert found["accuracy"]["difference"] == pytest.approx((first == labels).mean() - (second == labels).mean())
     assert found["accuracy"]["p"] < 0.01
     wins, losses = ((first == labels) & (second != labels)).sum(), ((first != labels) & (second == labels)).sum()
@@ -146,7 +155,7 @@ def test_predictions_of_two_models():
         scores = [f1_score(labels, guesses, labels=list(classes), average="macro", zero_division=0) for guesses in (first, second)]
         assert [value["first"], value["second"]] == pytest.approx(scores) and value["low"] < value["difference"] < value["high"]
         assert value["low"] > 0
-    same = paired.compare_predictions(labels, first, first, sets, rng(), 20, 20)["macro_f1_all"]
+    same = classification.compare(labels, first, first, sets, rng(), 20, 20)["macro_f1_all"]
     assert same["low"] == same["high"] == same["difference"] == 0  # the same draws for both models
 
 

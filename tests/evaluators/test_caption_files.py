@@ -5,7 +5,7 @@ import json
 import pytest
 
 from kaleidobert.errors import UserError
-from kaleidobert.evaluators.files import coco_captions as coco
+from kaleidobert.evaluators.files import captions as coco
 
 CAPTIONS = {"7": "A red bag", "img-2.jpg": "", "3": "Élan shoes"}
 REFERENCES = {"7": ["Red bag", "A bag, red"], "img-2.jpg": ["Hat"], "3": ["Shoes"]}

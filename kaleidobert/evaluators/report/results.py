@@ -1,4 +1,4 @@
-"""What tables need of a results.json, read so that a missing or wrong entry is an error that names file and key."""
+"""The results.json of a run: a missing or wrong entry is an error that names file and key. Which model its figures are of."""
 
 import math
 import re
@@ -8,7 +8,6 @@ from itertools import zip_longest
 from typing import Any
 
 from kaleidobert.errors import UserError
-from kaleidobert.evaluators.report.tables_layout import Value
 
 NOT_KNOWN, NOT_MEASURED = "not known", "not measured"
 PLAIN = {"head": "plain", "head_of": "the paper's"}
@@ -20,8 +19,17 @@ PARTS: dict[tuple[str, str], tuple[str, ...]] = {
 HEADS = {"retrieve": ("matching", "head"), "classify": ("head",), "caption": ("mode",)}  # where a configuration names it
 
 
+@dataclass(frozen=True)
+class Value:
+    """A number with the ends of its interval, where it has one."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+
 def head_name(model: Mapping[str, Any] | None) -> str:
-    """Which head, and whose idea it is.
+    """Returns the head of a model, and whose idea it is.
 
     >>> head_name({"head": "dual_encoder", "head_of": "ours"}), head_name(None)
     ('dual_encoder (ours)', 'not known')
@@ -32,9 +40,9 @@ def head_name(model: Mapping[str, Any] | None) -> str:
 
 @dataclass(frozen=True)
 class Counted:
-    """One of the models that a result has figures of. name: "" for the run's own, else of a part of it, or PLAIN_HEAD.
+    """One of the models of which a result has figures. name: "" for the run's own, otherwise of a part of it, or PLAIN_HEAD.
 
-    head, trained: which model it is, in words; keys: under which the figures lie, None where they are not measured.
+    head, trained: the model in words; keys: those of its figures, None where they are not measured.
     """
 
     name: str
@@ -43,15 +51,15 @@ class Counted:
     keys: tuple[str, ...] | None
 
     def row(self, run: str) -> str:
-        """What its row is called."""
+        """The name of its row."""
         return f"{run}: {self.name}" if self.name else run
 
 
 @dataclass(frozen=True)
 class Result:
-    """The results.json of one run. name: what its rows are called; where: the file; source: of its data, "" where not known.
+    """The results.json of one run. name: of its rows; where: the file; source: of its data, "" where unknown.
 
-    Methods raise UserError where an entry is missing or not what it should be; its text names file and key.
+    Methods raise UserError, which names file and key, where an entry is missing or of a wrong type.
     """
 
     name: str
@@ -60,45 +68,45 @@ class Result:
     source: str = ""
 
     def need(self, *keys: str) -> Any:
-        """The entry under nested keys, whatever it is."""
+        """Returns the entry under nested keys, of any type."""
         value: Any = self.values
-        for place, key in enumerate(keys):
+        for depth, key in enumerate(keys):
             if not isinstance(value, Mapping) or key not in value:
-                raise UserError(f"there is no {'.'.join(keys[: place + 1])!r} in the results", self.where,
+                raise UserError(f"there is no {'.'.join(keys[: depth + 1])!r} in the results", self.where,
                                 "what `kaleidobert` writes at the end of an evaluation", "evaluate again")
             value = value[key]
         return value
 
     def text(self, *keys: str) -> str:
-        """The same for a text."""
+        """Returns a text."""
         value = self.need(*keys)
         if not isinstance(value, str):
             raise self._wrong(value, keys, "a text")
         return value
 
     def find(self, *keys: str) -> Any:
-        """The entry under nested keys, None where there is none."""
+        """Returns the entry under nested keys, None where there is none."""
         value: Any = self.values
         for key in keys:
             value = value.get(key) if isinstance(value, Mapping) else None
         return value
 
     def whole(self, *keys: str) -> int:
-        """The same for a whole number."""
+        """Returns a whole number."""
         value = self.need(*keys)
         if not isinstance(value, int) or isinstance(value, bool):
             raise self._wrong(value, keys, "a whole number")
         return value
 
     def group(self, *keys: str) -> Mapping[str, Any]:
-        """The mapping under nested keys, empty where there is none or null."""
+        """Returns the mapping under nested keys, empty where there is none or null."""
         value = self.find(*keys)
         if not isinstance(value, Mapping | None):
             raise self._wrong(value, keys, "names and numbers")
         return value or {}
 
     def measure(self, *keys: str) -> Value | None:
-        """A number, or {"value", "low", "high"}; null is None."""
+        """Returns a number, or {"value", "low", "high"}; null is None."""
         value = self.need(*keys)
         named = {"": value} if not isinstance(value, Mapping) else {
             "value": self.need(*keys, "value"), "low": value.get("low"), "high": value.get("high")}
@@ -111,21 +119,21 @@ class Result:
         return Value(*numbers)
 
     def optional(self, *keys: str) -> Value | None:
-        """The same; what `kaleidobert evaluate` could not tell is None."""
+        """As ``measure``; None also for a figure that `kaleidobert evaluate` cannot compute."""
         return None if self.find(*keys) is None and self.find("task") == "evaluate" else self.measure(*keys)
 
     def number(self, *keys: str) -> float:
-        """As measure; it must be there."""
-        found = self.measure(*keys)
-        if found is None:
+        """Returns the value of a measure, which must not be null."""
+        measure = self.measure(*keys)
+        if measure is None:
             raise self._wrong(None, keys, "a finite number, or value, low and high")
-        return found.value
+        return measure.value
 
     def _wrong(self, value: Any, keys: Sequence[str], expected: str) -> UserError:
         return UserError(f"{'.'.join(keys)!r} is {value!r}", self.where, expected, "evaluate again")
 
     def model(self) -> Mapping[str, Any]:
-        """{"head", "head_of", "trained", ...}; of results of earlier versions the configuration tells the head."""
+        """Returns {"head", "head_of", "trained", ...}; in results of earlier versions the configuration has the head."""
         if self.group("model"):
             return self.group("model")
         task = self.find("task")
@@ -136,57 +144,56 @@ class Result:
         return {"head": "plain" if plain else head, "head_of": PLAIN["head_of"] if plain else "ours", "trained": "not recorded"}
 
     def counted(self) -> list[Counted]:
-        """The run's own model, and what stands beside one with a head of ours: its parts, and the paper's plain head."""
+        """Returns the run's own model, and for a head of ours its parts and the paper's plain head."""
         model, task = self.model(), self.find("task")
         head, trained = head_name(model), str(model.get("trained", NOT_KNOWN))
-        found = [Counted("", head, trained, ("metrics",))]
+        models = [Counted("", head, trained, ("metrics",))]
         if model.get("head_of") != "ours" or task not in ("retrieve", "classify"):
-            return found
+            return models
         parts = self.group("parts")
         for name in dict.fromkeys([*PARTS.get((task, str(model.get("head"))), ()), *parts]):
             own = self.find("model", "trained_parts", name)
-            found.append(Counted(name, f"{name}, of {head}", str(own or trained), ("parts", name) if name in parts else None))
+            models.append(Counted(name, f"{name}, of {head}", str(own or trained), ("parts", name) if name in parts else None))
         plain = self.group("plain", "model") or PLAIN
         measured = self.find("plain", "metrics") is not None
         trained = str(plain.get("trained", NOT_KNOWN)) if measured else NOT_MEASURED
-        return [*found, Counted(PLAIN_HEAD, head_name(plain), trained, ("plain", "metrics") if measured else None)]
+        return [*models, Counted(PLAIN_HEAD, head_name(plain), trained, ("plain", "metrics") if measured else None)]
 
     def data(self) -> str:
-        """Which data, in words."""
+        """Returns the data in words."""
         bank, named = self.group("bank"), [str(name) for name in (self.find("files", "source"),) if name]
         if "folder" in bank:
             sizes = ", ".join(f"{self.whole('bank', 'splits', split):,} {split}" for split in self.group("bank", "splits"))
             words = [f"bank {bank['folder']} ({sizes or 'unknown'} pictures, {bank.get('encoder', 'unknown')} features)"]
-        else:  # classification of released files: {split: where}
+        else:  # classification of released files: {split: {"source": file}}
             named += [f"{split} {entry['source']}" for split, entry in bank.items() if isinstance(entry, Mapping) and "source" in entry]
             words = [f"files {', '.join(named)}" if named else "data not named"]
-        share = self.find("config", "data", "train_share")
+        fraction = self.find("config", "data", "train_share")
         words += [self.source] if self.source else []
-        words += [f"trained on {share:.0%} of the training split"] if isinstance(share, float) and share < 1 else []
+        words += [f"trained on {fraction:.0%} of the training split"] if isinstance(fraction, float) and fraction < 1 else []
         return ", ".join(words)
 
 
 def beside(runs: Sequence[Result]) -> list[tuple[Counted, list[tuple[Result, Counted]]]]:
-    """The models of runs that share a row, each with what every run has of it; of several the trainings are both named.
+    """Returns the models of runs that share a row, each with its figures in every run; different trainings are both named.
 
     >>> one = Result("i2t", "", {"task": "retrieve", "model": {"head": "plain", "head_of": "the paper's", "trained": "a"}})
     >>> [(model.name, model.head, model.trained, len(each)) for model, each in beside([one, one])]
     [('', "plain (the paper's)", 'a', 2)]
     """
-    found: dict[str, list[tuple[Result, Counted]]] = {}
+    by_name: dict[str, list[tuple[Result, Counted]]] = {}
     for result in runs:
         for model in result.counted():
-            found.setdefault(model.name, []).append((result, model))
+            by_name.setdefault(model.name, []).append((result, model))
     made = []
-    for each in found.values():
+    for each in by_name.values():
         heads, trained = (" | ".join(dict.fromkeys(getattr(model, name) for _, model in each)) for name in ("head", "trained"))
         made.append((replace(each[0][1], head=heads, trained=trained), each))
     return made
 
 
 def pairs(results: Sequence[Result], first: Sequence[Result], token: str) -> list[tuple[Result | None, Result | None]]:
-    """Runs that belong side by side: of ``first`` and of the others, when names differ only where ``token`` matches,
-    and data, protocol and head agree.
+    """Pairs runs of ``first`` with the others whose names differ only where ``token`` matches and whose data, protocol and head agree.
 
     >>> one, other, third = (Result(name, "", {}) for name in ("a_i2t", "a_t2i", "b_t2i"))
     >>> [[run and run.name for run in pair] for pair in pairs([one, other, third], [one], "i2t|t2i")]
@@ -200,13 +207,13 @@ def pairs(results: Sequence[Result], first: Sequence[Result], token: str) -> lis
 
 
 def pair_name(pair: tuple[Result | None, Result | None], token: str) -> str:
-    """a_i2t and a_t2i are a_{i2t,t2i}.
+    """Returns the common name of a pair: a_{i2t,t2i} of a_i2t and a_t2i.
 
     >>> pair_name((Result("x/cat", "", {}), Result("x/sub", "", {})), "cat|sub")
     'x/{cat,sub}'
     """
     names = [result.name for result in pair if result]
-    found = [match for name in names if (match := re.search(token, name))]
-    if len(names) < 2 or len(found) < len(names):
+    matches = [match for name in names if (match := re.search(token, name))]
+    if len(names) < 2 or len(matches) < len(names):
         return ", ".join(names)
-    return names[0][: found[0].start()] + "{" + ",".join(match[0] for match in found) + "}" + names[0][found[0].end() :]
+    return names[0][: matches[0].start()] + "{" + ",".join(match[0] for match in matches) + "}" + names[0][matches[0].end() :]

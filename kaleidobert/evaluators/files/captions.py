@@ -21,13 +21,13 @@ Id = str | int
 
 
 def write_results(path: str | Path, ids: Sequence[Id], captions: Sequence[str]) -> None:
-    """COCO results; UserError where ids and captions do not fit together."""
+    """Writes COCO results. Raises UserError where ids and captions do not fit together."""
     _check(path, ids, captions)
     io.write_json(path, [{"image_id": name, "caption": caption} for name, caption in zip(ids, captions)])
 
 
 def write_annotations(path: str | Path, ids: Sequence[Id], references: Sequence[Sequence[str]]) -> None:
-    """COCO annotations, references numbered from 1; UserError as ``write_results``, and for an id without references."""
+    """Writes COCO annotations, references numbered from 1. Raises UserError as ``write_results``, and for an id without references."""
     _check(path, ids, references)
     for name, several in zip(ids, references):
         _references(list(several), name, str(path))
@@ -37,22 +37,24 @@ def write_annotations(path: str | Path, ids: Sequence[Id], references: Sequence[
 
 
 def write_lines(path: str | Path, ids: Sequence[Id], captions: Sequence[str]) -> None:
-    """JSONL of captions; UserError as ``write_results``."""
+    """Writes JSONL of captions. Raises UserError as ``write_results``."""
     _check(path, ids, captions)
     _write_lines(path, [{"image_id": name, "caption": caption} for name, caption in zip(ids, captions)])
 
 
 def write_reference_lines(path: str | Path, ids: Sequence[Id], references: Sequence[Sequence[str]]) -> None:
-    """JSONL of references; UserError as ``write_annotations``."""
+    """Writes JSONL of references. Raises UserError as ``write_annotations``."""
     _check(path, ids, references)
     _write_lines(path, [{"image_id": name, "references": _references(list(several), name, str(path))}
                         for name, several in zip(ids, references)])
 
 
 def read_results(path: str | Path) -> dict[str, str]:
-    """{id as text: caption} of COCO results or JSONL. UserError names file and line (or entry) of what is not a caption, of an id
-    that comes twice, and of a file that is empty or cut off."""
-    found: dict[str, str] = {}
+    """Reads {id as text: caption} of COCO results or JSONL.
+
+    Raises UserError with file and line (or entry) for what is not a caption, a repeated id, and a file that is empty or cut off.
+    """
+    captions: dict[str, str] = {}
     whole = _whole(path, RESULTS)
     if isinstance(whole, dict):
         raise UserError("an object, perhaps annotations in place of results", str(path), RESULTS)
@@ -60,44 +62,46 @@ def read_results(path: str | Path) -> dict[str, str]:
         name, caption = _id(entry, "image_id", where, RESULTS), entry.get("caption")
         if not isinstance(caption, str):
             raise UserError(f"the caption of image {name!r} is {caption!r}", where, "a text; an empty one is allowed")
-        if name in found:
+        if name in captions:
             raise UserError(f"image {name!r} has a second caption", where, "one caption per image")
-        found[name] = caption
-    return _some(found, path, RESULTS)
+        captions[name] = caption
+    return _not_empty(captions, path, RESULTS)
 
 
 def read_references(path: str | Path) -> dict[str, list[str]]:
-    """{id as text: references} of COCO annotations or JSONL, in the order of the images, or of lines. UserError as ``read_results``,
-    and for an image without references."""
-    found: dict[str, list[str]] = {}
+    """Reads {id as text: references} of COCO annotations or JSONL, in the order of the images, or of lines.
+
+    Raises UserError as ``read_results``, and for an image without references.
+    """
+    references: dict[str, list[str]] = {}
     whole = _whole(path, ANNOTATIONS)
     if whole is None:
         for entry, where in _lines(path, ANNOTATIONS):
             name = _id(entry, "image_id", where, ANNOTATIONS)
-            if name in found:
+            if name in references:
                 raise UserError(f"image {name!r} stands here a second time", where, "all references of an image in one line")
-            found[name] = _references(entry.get("references"), name, where)
-        return _some(found, path, ANNOTATIONS)
+            references[name] = _references(entry.get("references"), name, where)
+        return _not_empty(references, path, ANNOTATIONS)
     if not isinstance(whole, dict) or not isinstance(whole.get("annotations"), list):
         raise UserError("no annotations", str(path), ANNOTATIONS)
     for entry, where in _entries(whole.get("images", []), f"{path}, images"):
         name = _id(entry, "id", where, ANNOTATIONS)
-        if name in found:
+        if name in references:
             raise UserError(f"image {name!r} stands here a second time", where, "each image once")
-        found[name] = []
+        references[name] = []
     for entry, where in _entries(whole["annotations"], f"{path}, annotations"):
         name = _id(entry, "image_id", where, ANNOTATIONS)
-        if name not in found and whole.get("images"):
+        if name not in references and whole.get("images"):
             raise UserError(f"image {name!r} is not among the images", where, "an id of the list images")
-        found.setdefault(name, []).extend(_references([entry.get("caption")], name, where))
-    for name, several in found.items():
+        references.setdefault(name, []).extend(_references([entry.get("caption")], name, where))
+    for name, several in references.items():
         _references(several, name, str(path))
-    return _some(found, path, ANNOTATIONS)
+    return _not_empty(references, path, ANNOTATIONS)
 
 
 def paired(captions: Mapping[str, str], references: Mapping[str, Sequence[str]],
            where: str = "captions") -> tuple[list[str], list[str], list[list[str]]]:
-    """(ids, captions, references of each), in the order of the references. UserError where an id is on one side only."""
+    """Returns (ids, captions, references of each), in the order of the references. Raises UserError where an id is on one side only."""
     for here, there, what in ((references, captions, "no caption"), (captions, references, "no references")):
         missing = [name for name in here if name not in there]
         if missing:
@@ -127,7 +131,7 @@ def _text(path: str | Path) -> str:
 
 
 def _whole(path: str | Path, expected: str) -> Any:
-    """The value of a file that is one JSON document, other than one line of JSONL; None for JSONL."""
+    """The value of a file that is one JSON document and not one line of JSONL; None for JSONL."""
     text = _text(path)
     if not text.strip():
         raise UserError("the file is empty", str(path), expected)
@@ -136,7 +140,7 @@ def _whole(path: str | Path, expected: str) -> Any:
     except json.JSONDecodeError as error:
         first = text.lstrip().split("\n", 1)[0].strip()
         if first.startswith("{") and first.endswith("}"):
-            return None  # lines, which are looked at one by one
+            return None  # lines, which are read one by one
         raise UserError(f"not valid JSON, perhaps cut off ({error.msg})", f"{path}, line {error.lineno}", expected,
                         "make the file again") from None
     return None if isinstance(whole, dict) and "image_id" in whole else whole
@@ -157,8 +161,8 @@ def _entries(entries: Any, where: str) -> Iterator[tuple[dict[str, Any], str]]:
     if not isinstance(entries, list):
         raise UserError("not a list", where, "a list of objects")
     for number, entry in enumerate(entries):
-        place = f"{where}, entry {number} (from 0)"
-        yield _object(entry, place), place
+        location = f"{where}, entry {number} (from 0)"
+        yield _object(entry, location), location
 
 
 def _object(entry: Any, where: str) -> dict[str, Any]:
@@ -182,7 +186,7 @@ def _references(several: Any, name: Id, where: str) -> list[str]:
     return several
 
 
-def _some(found: dict, path: str | Path, expected: str) -> dict:
-    if not found:
+def _not_empty(read: dict, path: str | Path, expected: str) -> dict:
+    if not read:
         raise UserError("the file holds no captions", str(path), expected)
-    return found
+    return read

@@ -1,8 +1,8 @@
 """METEOR (Denkowski and Lavie, 2014) by its own Java program, version 1.5, as the COCO caption evaluation runs it.
 
-The number depends on the program's stemmer, synonyms and 60 MB of paraphrases, so nothing else is called METEOR here. Needed: Java,
-and meteor-1.5.jar with data/paraphrase-en.gz beside it, both of which the package pycocoevalcap holds; or KALEIDO_METEOR_JAR, the
-path of the jar. The program takes about 1.3 GB of memory, and half a minute to start on a busy machine.
+The figure depends on the program's stemmer, synonyms and 60 MB of paraphrases, so nothing else is called METEOR here. It needs Java, and
+meteor-1.5.jar with data/paraphrase-en.gz beside it, both of which the package pycocoevalcap has; KALEIDO_METEOR_JAR may name the jar. The
+program takes about 1.3 GB of memory, and half a minute to start on a busy machine.
 """
 
 import importlib.util
@@ -23,17 +23,17 @@ PARAPHRASES = "data/paraphrase-en.gz"
 VARIABLE = "KALEIDO_METEOR_JAR"
 ARGUMENTS = ("-", "-", "-stdio", "-l", "en", "-norm")
 MEMORY = "-Xmx2G"  # as the reference
-START, ANSWER = 600.0, 120.0  # seconds without an answer after which the program is given up: while it starts, later
+START, ANSWER = 600.0, 120.0  # seconds without an answer after which the program is killed: while it starts, later
 MARK = "|||"
 BLOCK = 500  # statistics in one question
 
 
 class Missing(UserError):
-    """Java, the jar or its data are not there."""
+    """Java, the jar or its data are missing."""
 
 
 def find() -> tuple[str, Path]:
-    """(java, the jar); raises Missing, which says what is not there."""
+    """Returns (java, the jar). Raises Missing, which names what is missing."""
     java = shutil.which("java")
     if java is None:
         raise Missing("METEOR needs Java", "PATH", "a program java", "install a Java runtime (for instance default-jre-headless)")
@@ -48,17 +48,18 @@ def find() -> tuple[str, Path]:
 
 
 class Meteor:
-    """The running program; to be used in a ``with`` block, which ends it.
+    """The running program; a ``with`` block ends it.
 
-    answer: seconds to wait for an answer. Raises Missing where something is not there, UserError where the program fails or is silent.
+    answer, start: seconds to wait for an answer, for the first one. Raises Missing where something is missing, UserError where the program
+    fails or is silent.
     """
 
     def __init__(self, answer: float = ANSWER, start: float = START):
         java, jar = find()
         self._seconds, self._first, self._silent = answer, start, False
-        self._said = tempfile.TemporaryFile()  # what it complains of, in a file because nobody reads along
+        self._stderr = tempfile.TemporaryFile()  # a file, because nobody reads while the program runs
         command = [java, "-jar", MEMORY, str(jar.resolve()), *ARGUMENTS]
-        self._process = subprocess.Popen(command, cwd=jar.parent, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._said)
+        self._process = subprocess.Popen(command, cwd=jar.parent, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._stderr)
         assert self._process.stdin is not None and self._process.stdout is not None  # both are pipes
         self._questions, self._answers = self._process.stdin, self._process.stdout
 
@@ -69,9 +70,9 @@ class Meteor:
         self.close()
 
     def statistics(self, caption: str, references: Sequence[str]) -> np.ndarray:
-        """f64[23]: what METEOR counts of one caption (words with blanks between) against its references; these rows add up.
+        """Returns METEOR's counts f64[23] of one caption (words with blanks between) against its references; such rows add up.
 
-        Where caption and reference match throughout in one chunk, the program counts no chunk when it adds up; neither do these rows.
+        Where caption and reference match throughout in one chunk, the program adds up no chunk; neither do these rows.
         """
         texts = [" ".join(text.replace(MARK, "").split("\n")) for text in (*references, caption)]
         (line,) = self._ask(f" {MARK} ".join(["SCORE", *texts]), 1)
@@ -85,19 +86,19 @@ class Meteor:
         return counts
 
     def scores(self, statistics: np.ndarray) -> np.ndarray:
-        """f64[N]: METEOR of (sums of) rows of statistics, f64[N, 23]; the sum of all rows gives the corpus's, 0 to 1."""
-        found: list[float] = []
+        """Returns f64[N], METEOR of (sums of) rows of statistics f64[N, 23], 0 to 1; the sum of all rows gives that of the corpus."""
+        scores: list[float] = []
         for begin in range(0, len(statistics), BLOCK):
             rows = [" ".join(map(repr, map(float, row))) for row in statistics[begin : begin + BLOCK]]
             lines = self._ask(f" {MARK} ".join(["EVAL", *rows]), len(rows) + 1)  # the last line is that of all of them
             try:
-                found += map(float, lines[:-1])
+                scores += map(float, lines[:-1])
             except ValueError:
                 raise self._failure(f"the answer is {lines[0][:80]!r}") from None
-        return np.array(found)
+        return np.array(scores)
 
     def close(self) -> None:
-        """End the program; harmless when it has ended."""
+        """Ends the program; harmless when it has ended."""
         for end in (self._questions, self._answers):
             try:
                 end.close()
@@ -105,7 +106,7 @@ class Meteor:
                 pass
         self._process.kill()
         self._process.wait()
-        self._said.close()
+        self._stderr.close()
 
     def _ask(self, question: str, lines: int) -> list[str]:
         seconds, self._first = max(self._first, self._seconds), 0.0
@@ -131,13 +132,13 @@ class Meteor:
     def _failure(self, what: str) -> UserError:
         self._process.kill()
         self._process.wait()
-        self._said.seek(0)
-        words = self._said.read().decode(errors="replace").strip()
+        self._stderr.seek(0)
+        words = self._stderr.read().decode(errors="replace").strip()
         return UserError(f"METEOR's program failed: {what}", words[-300:], "numbers", f"it needs 2 GB of free memory ({MEMORY})")
 
 
 def corpus(captions: Sequence[str], references: Sequence[Sequence[str]]) -> tuple[float, np.ndarray]:
-    """(METEOR of the corpus, f64[N] of each caption); texts with blanks between their words. Raises as Meteor."""
+    """Returns (METEOR of the corpus, f64[N] of each caption); texts have blanks between their words. Raises as Meteor."""
     with Meteor() as program:
         statistics = np.array([program.statistics(*pair) for pair in zip(captions, references)])
         return float(program.scores(statistics.sum(axis=0, keepdims=True))[0]), program.scores(statistics)
@@ -145,8 +146,8 @@ def corpus(captions: Sequence[str], references: Sequence[Sequence[str]]) -> tupl
 
 def _installed() -> Path | None:
     try:
-        found = importlib.util.find_spec("pycocoevalcap")
+        package = importlib.util.find_spec("pycocoevalcap")
     except (ImportError, ValueError):
-        found = None
-    places = found.submodule_search_locations if found else None
-    return Path(next(iter(places))) / "meteor" / JAR if places else None
+        package = None
+    folders = package.submodule_search_locations if package else None
+    return Path(next(iter(folders))) / "meteor" / JAR if folders else None

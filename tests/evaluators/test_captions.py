@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks import caption_metrics
 from kaleidobert.errors import UserError
-from kaleidobert.evaluators.captions import metrics
+from kaleidobert.evaluators import captions as metrics
 
 RED, BLUE = "a red bag with a strap".split(), "blue hat with a brim".split()
 

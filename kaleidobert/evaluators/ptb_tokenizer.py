@@ -1,19 +1,18 @@
-"""Words of captions as the COCO caption evaluation counts them: Penn Treebank tokens in lower case, without punctuation.
+"""The words of captions in the COCO caption evaluation: Penn Treebank tokens in lower case, without punctuation.
 
-The figures of that evaluation rest on the tokens of a Java program (PTBTokenizer of Stanford CoreNLP 3.4.1, as pycocoevalcap runs
-it). This does the same in Python. It was written from what the program gives, not from its code: rules and lists were found by
-giving it texts, and ``benchmarks.caption_metrics`` compares the two again where Java is there.
+That evaluation uses the tokens of a Java program (PTBTokenizer of Stanford CoreNLP 3.4.1, as pycocoevalcap runs it); this module computes
+the same tokens in Python. Its rules and lists come from the program's outputs, not from its code; where Java is installed,
+``benchmarks.caption_metrics`` compares the two again.
 
-How it works: at each place of a text the rule that reads furthest wins, what it looks ahead at included; of equals the first one.
-Known differences, none of them in a catalogue's texts: a character that ends a line in Java (vertical tab, form feed, U+2028) is a
-blank here, where the program would count one caption as two; so is the end of a line within a <tag>; some addresses and faces of
-punctuation; letters that Unicode knows since 2010.
+At each position of a text the rule with the longest match wins, its lookahead included; of equals the first one. Known differences, none
+of them in a catalogue's texts: a character that ends a line in Java (vertical tab, form feed, U+2028) is a blank here, where the program
+counts one caption as two; so is the end of a line within a <tag>; some addresses and emoticons; letters that Unicode has had since 2010.
 """
 
 import re
 from collections.abc import Callable, Iterable, Iterator
 
-# What the evaluation takes away. Brackets are not among it: they are written -LRB- there and -lrb- by the program, and stay.
+# What the evaluation removes. Its list has brackets as -LRB-, the program writes -lrb-, so they stay.
 PUNCTUATION = frozenset("'' ' `` ` . ? ! , : - -- ... ;".split())
 
 # --- parts of rules ---------------------------------------------------------------------------------------------------
@@ -22,7 +21,7 @@ PUNCTUATION = frozenset("'' ' `` ` . ? ! , : - -- ... ;".split())
 _L = (r"(?:[^\W\d_\xb2\xb3\xb9\xbc-\xbe\u2070\u2074-\u2079\u2080-\u2089\u2150-\u218b\u2460-\u24ff\u2776-\u2793]"
       r"|&[aeiou](?:acute|grave|uml);)")
 _MARK = r"\xad\u02c2-\u02c5\u02d2-\u02df\u02e5-\u036f"  # soft hyphen, accents: within words only
-_X = rf"(?:{_L}|[\d{_MARK}])"  # what goes on in a word
+_X = rf"(?:{_L}|[\d{_MARK}])"  # inside a word
 _RUN = rf"{_L}{_X}*"
 _WORD = rf"{_RUN}(?:[.!?]{_RUN})*"
 _A = r"(?:['\x92\u2019]|&apos;)"
@@ -73,11 +72,11 @@ _BACK = {"(": "-LRB-", ")": "-RRB-"}
 
 
 def _brackets(text: str) -> str:
-    return re.sub(r"[()]", lambda found: _BACK[found[0]], text)
+    return re.sub(r"[()]", lambda bracket: _BACK[bracket[0]], text)
 
 
 def _joined(text: str) -> str:
-    """Blanks within a token become no-break spaces, as in the program's output."""
+    """Turns blanks inside a token into no-break spaces, as in the program's output."""
     return re.sub(_GAP, "\xa0", text)
 
 
@@ -85,7 +84,7 @@ def _straight(text: str) -> str:
     return "".join(_QUOTES.get(letter, letter) for letter in text.replace("&apos;", "'"))
 
 
-# (pattern, how the token is spelt). What looks ahead stands behind a group, which is the token then.
+# (pattern, spelling of the token). With a lookahead, the token is the group before it.
 _TABLE: list[tuple[str, Callable[[str], str] | str | None]] = [
     (r"(can)not", None),
     (r"(gon|wan)na", None),
@@ -138,7 +137,7 @@ _TABLE: list[tuple[str, Callable[[str], str] | str | None]] = [
     (rf"([a-z])\.\s+(?:{_START})\s", None),
     (rf"{_LETTERS}\.", None),
     (rf"((?:{_WORD}|{_X}+|{_PIECES}|{_HYPHENED})\.)[,;:]", None),
-    # faces
+    # emoticons
     (r"[-^x=~<>']_[-^x=~<>']", None),
     (r"([<>]?[:;=](?-i:[-o*']?[(){DPdpO\\@|\[\]]))(?:[^A-Za-z0-9]|\Z)", _brackets),
     # marks
@@ -164,50 +163,50 @@ _BLANK = re.compile(r"\s*")
 _NEW_LINE = re.compile(r"[\n\r\v\f\x1c-\x1f\x85\u2028\u2029]")
 
 
-def tokens(text: str) -> list[str]:
-    """Words of one caption, in lower case, without punctuation; a no-break space stands for a blank within one ("1\\xa01/2").
+def tokenize(text: str) -> list[str]:
+    """Returns the words of one caption, in lower case, without punctuation; a no-break space is a blank inside a word ("1\\xa01/2").
 
-    >>> tokens("Levi's Men's (Pack of 2) T-shirt, 100% cotton.")
+    >>> tokenize("Levi's Men's (Pack of 2) T-shirt, 100% cotton.")
     ['levi', "'s", 'men', "'s", '-lrb-', 'pack', 'of', '2', '-rrb-', 't-shirt', '100', '%', 'cotton']
     """
-    return all_tokens([text])[0]
+    return tokenize_all([text])[0]
 
 
-def all_tokens(texts: Iterable[str]) -> list[list[str]]:
-    """Words of each caption of a file, see tokens().
+def tokenize_all(texts: Iterable[str]) -> list[list[str]]:
+    """Returns the words of each caption of a file, as ``tokenize``.
 
-    Like the program, this looks past the end of a caption: "Volume: 29 L." keeps its last point, unless the next caption begins
-    with "The" or another word that begins sentences. One text in 50,000 of a catalogue's depends on its neighbour so.
+    Like the program, this looks past the end of a caption: "Volume: 29 L." keeps its last point, unless the next caption begins with "The"
+    or another word that begins sentences. One in 50,000 texts of a catalogue depends on the next one in this way.
     """
     lines = [_NEW_LINE.sub(" ", text) for text in texts]
-    whole, place, found = "\n".join(lines), 0, []
+    whole, position, tokens = "\n".join(lines), 0, []
     for line in lines:
-        found.append(list(_scan(whole, place, place + len(line))))
-        place += len(line) + 1
-    return found
+        tokens.append(list(_scan(whole, position, position + len(line))))
+        position += len(line) + 1
+    return tokens
 
 
-def _scan(text: str, place: int, stop: int) -> Iterator[str]:
-    """Tokens that begin at ``place`` or later and before ``stop``, in lower case, without punctuation."""
-    while (place := _BLANK.match(text, place).end()) < stop:  # type: ignore[union-attr]  # it matches nothing at all, too
-        if (plain := _PLAIN.match(text, place)) and plain[1].lower() not in _TWICE:
-            token, place = plain[1], plain.end()
+def _scan(text: str, position: int, stop: int) -> Iterator[str]:
+    """Yields the tokens that begin at ``position`` or later and before ``stop``, in lower case, without punctuation."""
+    while (position := _BLANK.match(text, position).end()) < stop:  # type: ignore[union-attr]  # it matches nothing at all, too
+        if (plain := _PLAIN.match(text, position)) and plain[1].lower() not in _TWICE:
+            token, position = plain[1], plain.end()
         else:
-            token, place = _longest(text, place)
+            token, position = _longest(text, position)
         token = token.lower()
         if token and token not in PUNCTUATION:
             yield token
 
 
-def _longest(text: str, place: int) -> tuple[str, int]:
-    """The token at a place and where it ends; no token for a character that no rule knows, which the program leaves out."""
-    best, end, spelt = None, place, None
+def _longest(text: str, position: int) -> tuple[str, int]:
+    """Returns the token at a position and its end; no token for a character without a rule, which the program skips."""
+    best, end, spelt = None, position, None
     for rule, spelling in _RULES:
-        match = rule.match(text, place)
+        match = rule.match(text, position)
         if match and match.end() > end:
             best, end, spelt = match, match.end(), spelling
     if best is None:
-        return "", place + 1
+        return "", position + 1
     group = best.lastindex or 0
     token = best[group]
     if spelt is not None:

@@ -8,42 +8,42 @@ from PIL import Image
 
 from kaleidobert.app_zoo.retrieve import query_sheets
 from kaleidobert.errors import UserError
-from kaleidobert.evaluators.report import plots_queries
-from kaleidobert.evaluators.report.plots_queries import Candidate, Query
+from kaleidobert.evaluators.report import sheets
+from kaleidobert.evaluators.report.sheets import Candidate, Query
 from tests.support.tiny import tiny_bank
 
 
 def test_best_and_worst_by_rank_then_by_distance():
     scores = [[5, 4, 0], [9, 1, 0], [1, 2, 3], [0, 2, 9], [2, 1, 3]]
     right = [[1, 0, 0]] * 5
-    assert plots_queries.choose(scores, right, 2) == ([1, 0], [3, 2])  # both last; 3 lies further below the best wrong one
-    assert plots_queries.choose(scores, right, 9) == ([1, 0, 4], [3, 2])  # no query twice
-    assert plots_queries.choose([[1, 2], [3, 4], [5, 6]], [[0, 0], [1, 1], [1, 0]], 5) == ([2], [])
-    assert plots_queries.choose([], [], 5) == ([], [])
+    assert sheets.choose(scores, right, 2) == ([1, 0], [3, 2])  # both last; 3 lies further below the best wrong one
+    assert sheets.choose(scores, right, 9) == ([1, 0, 4], [3, 2])  # no query twice
+    assert sheets.choose([[1, 2], [3, 4], [5, 6]], [[0, 0], [1, 1], [1, 0]], 5) == ([2], [])
+    assert sheets.choose([], [], 5) == ([], [])
 
 
 def test_ranks_count_ties_by_expectation():
-    assert plots_queries.rank([2, 2, 2, 1], [1, 0, 0, 0]) == 2.0
-    assert plots_queries.rank([3, 2, 2, 9], [0, 1, 1, 0]) == 3.0
+    assert sheets.rank([2, 2, 2, 1], [1, 0, 0, 0]) == 2.0
+    assert sheets.rank([3, 2, 2, 9], [0, 1, 1, 0]) == 3.0
 
 
 def test_the_first_candidates_and_the_right_one_behind_them():
     scores = [0.1, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.2]
-    shown = plots_queries.candidates(scores, [1, 0, 0, 0, 0, 0, 0, 1], str)
-    assert [one.shown for one in shown] == ["1", "2", "3", "4", "5", "7"] and [one.place for one in shown] == [1, 2, 3, 4, 5, 7]
+    shown = sheets.candidates(scores, [1, 0, 0, 0, 0, 0, 0, 1], str)
+    assert [one.shown for one in shown] == ["1", "2", "3", "4", "5", "7"] and [one.rank for one in shown] == [1, 2, 3, 4, 5, 7]
     assert [one.right for one in shown] == [False] * 5 + [True]
-    assert [one.place for one in plots_queries.candidates(scores, [0, 0, 1, 0, 0, 0, 0, 1], str)] == [1, 2, 3, 4, 5]
-    assert [one.shown for one in plots_queries.candidates([1, 2], [1, 0], str)] == ["1", "0"]
+    assert [one.rank for one in sheets.candidates(scores, [0, 0, 1, 0, 0, 0, 0, 1], str)] == [1, 2, 3, 4, 5]
+    assert [one.shown for one in sheets.candidates([1, 2], [1, 0], str)] == ["1", "0"]
 
 
 def test_texts_are_wrapped_and_cut():
-    letters = plots_queries._font(16, False)
+    letters = sheets.font(16, False)
     text = "a long description of a dress " * 8 + "x" * 90
-    whole = plots_queries.wrap(text, letters, 150, 99)
+    whole = sheets.wrap(text, letters, 150, 99)
     assert all(letters.getlength(line) <= 150 for line in whole) and "".join("".join(whole).split()) == "".join(text.split())
-    cut = plots_queries.wrap(text, letters, 150, 3)
+    cut = sheets.wrap(text, letters, 150, 3)
     assert len(cut) == 3 and cut[-1].endswith("…") and letters.getlength(cut[-1]) <= 150 and cut[:2] == whole[:2]
-    assert plots_queries.wrap("", letters, 150, 3) == [] and plots_queries.wrap("short", letters, 150, 3) == ["short"]
+    assert sheets.wrap("", letters, 150, 3) == [] and sheets.wrap("short", letters, 150, 3) == ["short"]
 
 
 def pixels(path) -> np.ndarray:
@@ -61,13 +61,23 @@ def test_right_candidates_have_a_frame(tmp_path):
 
     def sheet(right: bool) -> np.ndarray:
         query = Query(wide, 2.5, 7, [Candidate(tall, 1.0, False, 1), Candidate("a text", 0.5, right, 6)])
-        plots_queries.sheet("title", "lead", [query], [query], tmp_path / "sheet.png")
+        sheets.queries("title", "lead", [query], [query], tmp_path / "sheet.png")
         return pixels(tmp_path / "sheet.png")
 
-    assert share(sheet(True), plots_queries.RIGHT) > 0.001 > share(sheet(False), plots_queries.RIGHT) == 0
+    assert share(sheet(True), sheets.RIGHT) > 0.001 > share(sheet(False), sheets.RIGHT) == 0
     with pytest.raises(UserError, match="no query"):
-        plots_queries.sheet("title", "lead", [], [], tmp_path / "none.png")
+        sheets.queries("title", "lead", [], [], tmp_path / "none.png")
     assert [path.name for path in tmp_path.iterdir()] == ["sheet.png"]
+
+
+def test_pictures_with_their_captions(tmp_path):
+    image = np.full((30, 20, 3), 100, np.uint8)
+    entries = [(image, f"p{number}", {"written": "a text", "catalogue": "another " * 40}) for number in range(3)]
+    sheets.captions(entries, tmp_path / "captions.png")
+    assert share(pixels(tmp_path / "captions.png"), sheets.RIGHT) > 0.0005  # what the model wrote stands out
+    assert (np.abs(pixels(tmp_path / "captions.png") - 100).max(2) == 0).sum() > 3 * 0.9 * 200 * 133
+    with pytest.raises(UserError, match="no picture"):
+        sheets.captions([], tmp_path / "none.png")
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +100,7 @@ def scored(run, bank) -> None:
 def test_a_run_is_drawn(tmp_path, bank, direction):
     scored(tmp_path / "run", bank)
     path = query_sheets.draw(tmp_path / "run", bank, direction, 2)
-    assert path == tmp_path / "run/queries.png" and share(pixels(path), plots_queries.RIGHT) > 0.001
+    assert path == tmp_path / "run/queries.png" and share(pixels(path), sheets.RIGHT) > 0.001
     assert sorted(file.name for file in path.parent.iterdir()) == ["queries.png", "scores.jsonl"]
 
 

@@ -11,9 +11,8 @@ import pytest
 
 from kaleidobert.configs import ScoreColumns
 from kaleidobert.errors import UserError
-from kaleidobert.evaluators import retrieval
-from kaleidobert.evaluators.candidates import candidates
-from kaleidobert.evaluators.files import score_checks, score_tables
+from kaleidobert.evaluators import candidates, retrieval
+from kaleidobert.evaluators.files import scores as score_files
 from kaleidobert.released import counting
 from tests.evaluators.test_candidates import made_up
 from tests.support.score_data import Long, random_pairs, write
@@ -24,14 +23,14 @@ FORMATS = ("a.csv", "a.tsv", "a.jsonl", "a.npz", "lists.jsonl", "a.txt")
 @pytest.mark.parametrize("name", FORMATS)
 def test_every_format_gives_the_same_table(tmp_path, name):
     pairs = random_pairs()
-    table = score_tables.read(write(tmp_path / name, pairs), "i2t")
+    table = score_files.read(write(tmp_path / name, pairs), "i2t")
     assert table.source == str(tmp_path / name) and table.labelled and table.notes == () and (table.pairs is not None) == (name == "a.txt")
     assert table.queries == list(dict.fromkeys(pairs.queries))
     found = [(query, candidate, int(right), float(score)) for query, names, rights, scores in
              zip(table.queries, table.candidates, table.relevant, table.scores) for candidate, right, score in zip(names, rights, scores)]
     assert found == list(pairs.rows())
-    score_tables.write(table, tmp_path / "again.jsonl")
-    again = score_tables.read(tmp_path / "again.jsonl")
+    score_files.write(table, tmp_path / "again.jsonl")
+    again = score_files.read(tmp_path / "again.jsonl")
     assert again.candidates == table.candidates and (again.scores == table.scores).all() and (again.relevant == table.relevant).all()
     lengths = [len(names) for names in table.candidates]
     assert table.valid.sum(1).tolist() == lengths
@@ -43,17 +42,17 @@ def test_every_format_gives_the_same_table(tmp_path, name):
 def test_formats_are_told_by_their_content_too(tmp_path, name):
     source = write(tmp_path / ("a.tsv" if name == "tsv" else "a.csv"), random_pairs())
     other = source.rename(tmp_path / f"plain-{name}")
-    assert score_tables.read(other).queries == score_tables.read(write(tmp_path / "a.npz", random_pairs())).queries
+    assert score_files.read(other).queries == score_files.read(write(tmp_path / "a.npz", random_pairs())).queries
 
 
 def test_rows_may_stand_in_any_order(tmp_path):
     pairs = random_pairs(3)
     order = np.random.Generator(np.random.Philox(1)).permutation(len(pairs.queries))
     mixed = Long(*([values[i] for i in order] for values in (pairs.queries, pairs.candidates, pairs.labels, pairs.scores)))
-    one, other = (score_tables.read(write(tmp_path / f"{name}.csv", of)) for name, of in (("a", pairs), ("b", mixed)))
-    score_checks.matched(one, other)
+    one, other = (score_files.read(write(tmp_path / f"{name}.csv", of)) for name, of in (("a", pairs), ("b", mixed)))
+    score_files.matched(one, other)
     places = [other.queries.index(query) for query in one.queries]
-    ranks = [retrieval.standing(table.scores, table.relevant, table.valid).ranks() for table in (one, other)]
+    ranks = [retrieval.rank_statistics(table.scores, table.relevant, table.valid).ranks() for table in (one, other)]
     assert ranks[0].tolist() == ranks[1][places].tolist()
 
 
@@ -61,21 +60,21 @@ def test_columns_of_other_names_and_windows_files(tmp_path):
     names = ("image", "text", "gold", "similarity")
     path = write(tmp_path / "a.csv", random_pairs(), names)
     path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n").replace(b",", b" , "))
-    table = score_tables.read(path, columns=ScoreColumns(*names))
-    assert table.candidates == score_tables.read(write(tmp_path / "b.csv", random_pairs())).candidates
+    table = score_files.read(path, columns=ScoreColumns(*names))
+    assert table.candidates == score_files.read(write(tmp_path / "b.csv", random_pairs())).candidates
     with pytest.raises(UserError, match="there is no column 'query'; expected: one of its columns: image, text, gold, similarity"):
-        score_tables.read(path)
+        score_files.read(path)
     with pytest.raises(UserError, match="no column 'similarty'.*did you mean 'similarity'"):
-        score_tables.read(path, columns=ScoreColumns("image", "text", "gold", "similarty"))
+        score_files.read(path, columns=ScoreColumns("image", "text", "gold", "similarty"))
     for name in ("c.npz", "c.jsonl"):
         with pytest.raises(UserError, match="no column 'score'.*did you mean 'scores'"):
-            score_tables.read(write(tmp_path / name, random_pairs(), ("query", "candidate", "label", "scores")))
+            score_files.read(write(tmp_path / name, random_pairs(), ("query", "candidate", "label", "scores")))
 
 
 def test_ids_with_commas_quotes_and_line_ends(tmp_path):
     pairs = Long(["a,b", "a,b"], ['say "x"', "two\nlines"], [1, 0], [0.5, 0.25])
     for name in ("a.csv", "a.jsonl", "a.npz"):
-        assert score_tables.read(write(tmp_path / name, pairs)).candidates == [['say "x"', "two\nlines"]]
+        assert score_files.read(write(tmp_path / name, pairs)).candidates == [['say "x"', "two\nlines"]]
 
 
 def test_long_tables_are_quick(tmp_path):
@@ -86,7 +85,7 @@ def test_long_tables_are_quick(tmp_path):
     for name in FORMATS[:5]:
         path = write(tmp_path / name, pairs)
         began = time.process_time()
-        assert score_tables.read(path).scores.shape == (1000, 101)
+        assert score_files.read(path).scores.shape == (1000, 101)
         assert time.process_time() - began < 3  # about 0.5 where nothing else runs
 
 
@@ -129,7 +128,7 @@ def test_bad_tables_are_refused(tmp_path, case):
     text, message = BAD[case]
     (tmp_path / "a.csv").write_text(text)
     with pytest.raises(UserError, match=message) as error:
-        score_tables.read(tmp_path / "a.csv")
+        score_files.read(tmp_path / "a.csv")
     assert str(tmp_path / "a.csv") in str(error.value)
 
 
@@ -140,7 +139,7 @@ def test_bad_files_of_ours_are_refused(tmp_path, case):
     lines[1] |= change
     (tmp_path / "scores.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     with pytest.raises(UserError, match=message):
-        score_tables.read(tmp_path / "scores.jsonl")
+        score_files.read(tmp_path / "scores.jsonl")
 
 
 def test_files_that_are_cut_off(tmp_path):
@@ -149,45 +148,45 @@ def test_files_that_are_cut_off(tmp_path):
         count = len(path.read_text().splitlines())
         path.write_text(path.read_text()[:-5])
         with pytest.raises(UserError, match=f"line {count}: the last line is cut off"):
-            score_tables.read(path)
+            score_files.read(path)
     path = write(tmp_path / "a.npz", random_pairs())
     path.write_bytes(path.read_bytes()[:-30])
     with pytest.raises(UserError, match="a.npz: cannot be read.*cut off"):
-        score_tables.read(path)
+        score_files.read(path)
     path = write(tmp_path / "a.txt", random_pairs())
     path.write_text(path.read_text()[:-30])
     with pytest.raises(UserError, match="a.txt, line .*(the lists have|the line has|could not convert)"):
-        score_tables.read(path, "i2t")
+        score_files.read(path, "i2t")
     path = write(tmp_path / "a.csv", random_pairs())
     path.write_text(path.read_text()[:-2])  # within the last score: no reader can see that
-    assert "has no end" in score_tables.read(path).notes[0]
+    assert "has no end" in score_files.read(path).notes[0]
 
 
 def test_other_bad_files(tmp_path):
     (tmp_path / "a.jsonl").write_text('{"query": "q", "candidate": "a", "label": 1, "score": 1}\n{"query": "q"}\n')
     with pytest.raises(UserError, match="line 2: the line has no 'candidate'"):
-        score_tables.read(tmp_path / "a.jsonl")
+        score_files.read(tmp_path / "a.jsonl")
     (tmp_path / "a.jsonl").write_text("{}\n[1]\n")
     with pytest.raises(UserError, match="line 2: the line holds a list"):
-        score_tables.read(tmp_path / "a.jsonl")
+        score_files.read(tmp_path / "a.jsonl")
     good = '{"query": "q", "candidate": "a", "label": 1, "score": 1, "x": 1, "x": 2}\n'
     for old, new, message in (('"score": 1', '"score": 2, "score": 1', "line 2: the key 'score' stands twice in the object"),
                               ('"q"', "NaN", "line 2: 'query' is NaN; expected: a text or a number")):
         (tmp_path / "a.jsonl").write_text(good + good.replace('"a"', '"b"').replace(old, new))
         with pytest.raises(UserError, match=message):
-            score_tables.read(tmp_path / "a.jsonl")
+            score_files.read(tmp_path / "a.jsonl")
     (tmp_path / "a.csv").write_bytes(b"query,candidate,label,score\n\xff,a,1,1\n")
     with pytest.raises(UserError, match="is not UTF-8"):
-        score_tables.read(tmp_path / "a.csv")
+        score_files.read(tmp_path / "a.csv")
     with pytest.raises(UserError, match="none.csv: cannot be read"):
-        score_tables.read(tmp_path / "none.csv")
+        score_files.read(tmp_path / "none.csv")
     with pytest.raises(UserError, match="can be read in both directions"):
-        score_tables.read(write(tmp_path / "a.txt", random_pairs()))
+        score_files.read(write(tmp_path / "a.txt", random_pairs()))
     records = made_up(20)
     lists = candidates.build(records, "i2t", 0, length=5)
     candidates.save(lists, records.ids, tmp_path / "candidates.jsonl")
     with pytest.raises(UserError, match="candidate lists without scores.*candidates=FILE"):
-        score_tables.read(tmp_path / "candidates.jsonl")
+        score_files.read(tmp_path / "candidates.jsonl")
 
 
 def test_bad_npz(tmp_path):
@@ -199,17 +198,17 @@ def test_bad_npz(tmp_path):
                             ({name: array[:0] for name, array in whole.items()}, "the file is empty")):
         np.savez(tmp_path / "a.npz", **whole | change)
         with pytest.raises(UserError, match=message):
-            score_tables.read(tmp_path / "a.npz")
+            score_files.read(tmp_path / "a.npz")
     np.savez(tmp_path / "a.npz", **whole | {"query": np.array([b"q", b"q"]), "candidate": np.array([3, 4])})
-    assert score_tables.read(tmp_path / "a.npz").candidates == [["3", "4"]]
+    assert score_files.read(tmp_path / "a.npz").candidates == [["3", "4"]]
 
 
 def test_a_query_without_right_candidate(tmp_path):
     (tmp_path / "a.csv").write_text(HEAD + "q,a,1,1\nr,b,0,0.5\nr,c,0,0.5\n")
-    table = score_tables.read(tmp_path / "a.csv")
+    table = score_files.read(tmp_path / "a.csv")
     with pytest.raises(UserError, match="1 of 2 queries have no right candidate, the first is 'r'.*counting=released"):
-        score_tables.require_right(table)
-    assert score_tables.select(table, np.array([True, False])).queries == ["q"]
+        score_files.require_right(table)
+    assert score_files.select(table, np.array([True, False])).queries == ["q"]
     assert counting.count(table, "released", "", np.random.default_rng(0))["hits@1"] == 1
 
 
@@ -226,17 +225,17 @@ def saved(tmp_path):
     rows = [(query, name) for query, names in zip(found.queries, found.candidates) for name in names]
     text = "query,candidate,score\n" + "".join(f"{query},{name},{i % 7}\n" for i, (query, name) in enumerate(rows))
     (tmp_path / "a.csv").write_text(text)
-    return found, score_tables.read(tmp_path / "a.csv", need_labels=False), lists
+    return found, score_files.read(tmp_path / "a.csv", need_labels=False), lists
 
 
 def test_lists_give_the_labels(saved):
     found, table, lists = saved
     assert not table.labelled and not table.relevant.any()
-    filled = score_checks.with_lists(table, found, "lists")
+    filled = score_files.with_lists(table, found, "lists")
     assert filled.labelled and filled.notes == () and (filled.relevant == lists.relevant).all()
-    assert score_checks.with_lists(filled, found, "lists").notes == ()
+    assert score_files.with_lists(filled, found, "lists").notes == ()
     one_right = replace(filled, relevant=filled.relevant & (np.cumsum(filled.relevant, 1) == 1))
-    again = score_checks.with_lists(one_right, found, "lists")
+    again = score_files.with_lists(one_right, found, "lists")
     several = int((lists.relevant.sum(1) - 1).sum())
     assert several > 0 and (again.relevant == lists.relevant).all() and f"{several} labels 0 of" in again.notes[0]
 
@@ -244,31 +243,31 @@ def test_lists_give_the_labels(saved):
 def test_tables_that_do_not_fit_the_lists(saved):
     found, table, lists = saved
     with pytest.raises(UserError, match=f"3 of 20 queries are missing, the first is '{re.escape(found.queries[2])}'; expected: .*lists"):
-        score_checks.with_lists(score_tables.select(table, np.array([i for i in range(20) if i not in (2, 5, 7)])), found, "lists")
+        score_files.with_lists(score_files.select(table, np.array([i for i in range(20) if i not in (2, 5, 7)])), found, "lists")
     with pytest.raises(UserError, match=f"1 queries are not in lists, the first is '{re.escape(table.queries[3])}'"):
-        score_checks.with_lists(table, replace(found, queries=[*found.queries[:3], *found.queries[4:]],
+        score_files.with_lists(table, replace(found, queries=[*found.queries[:3], *found.queries[4:]],
                                                candidates=[*found.candidates[:3], *found.candidates[4:]]), "lists")
     for change, message in ((lambda names: ["stranger", *names[1:]], "1 candidates are not in its list, the first is 'stranger'"),
                             (lambda names: names[1:], "1 candidates are missing, the first is")):
         changed = replace(table, candidates=[*table.candidates[:4], change(table.candidates[4]), *table.candidates[5:]])
         with pytest.raises(UserError, match=f"query '{re.escape(table.queries[4])}': {message}"):
-            score_checks.with_lists(changed, found, "lists")
+            score_files.with_lists(changed, found, "lists")
     relevant = np.zeros(table.relevant.shape, bool)
     wrong = int(np.flatnonzero(~lists.relevant[0])[0])
     relevant[0, wrong] = True
     with pytest.raises(UserError, match=f"the label of '{re.escape(table.candidates[0][wrong])}' is 1; expected: 0, as in lists"):
-        score_checks.with_lists(replace(table, relevant=relevant), found, "lists")
+        score_files.with_lists(replace(table, relevant=relevant), found, "lists")
 
 
 def test_unknown_ids(saved):
     _, table, _ = saved
     ids = {name for names in table.candidates for name in names} | set(table.queries)
-    score_checks.known(table, ids, "the bank")
+    score_files.check_ids(table, ids, "the bank")
     with pytest.raises(UserError, match="1 query ids are unknown, the first is 'p0/00.jpg'; expected: ids of the bank.*mean 'p0/0.jpg'"):
-        score_checks.known(replace(table, queries=["p0/00.jpg", *table.queries[1:]]), ids | {"p0/0.jpg"}, "the bank")
+        score_files.check_ids(replace(table, queries=["p0/00.jpg", *table.queries[1:]]), ids | {"p0/0.jpg"}, "the bank")
     answer = min(ids - set(table.queries))
     with pytest.raises(UserError, match=f"1 candidate ids are unknown, the first is '{answer}'"):
-        score_checks.known(table, ids - {answer}, "the bank")
+        score_files.check_ids(table, ids - {answer}, "the bank")
 
 
 def test_identical_texts_are_right(saved):
@@ -277,18 +276,18 @@ def test_identical_texts_are_right(saved):
     for row, (query, names) in enumerate(zip(table.queries, table.candidates)):
         own[row, : len(names)] = [name == query for name in names]
     texts = dict(zip(records.ids, records.texts))
-    filled, turned = score_checks.with_texts(replace(table, relevant=own), texts)
+    filled, turned = score_files.with_texts(replace(table, relevant=own), texts)
     assert (filled.relevant == lists.relevant).all() and turned == lists.relevant.sum() - 20 > 0
-    nothing, turned = score_checks.with_texts(replace(table, relevant=own), dict.fromkeys(texts, " "))
+    nothing, turned = score_files.with_texts(replace(table, relevant=own), dict.fromkeys(texts, " "))
     assert turned == 0 and (nothing.relevant == own).all()
     del texts[table.queries[0]]
     with pytest.raises(UserError, match="1 ids have no text, the first is"):
-        score_checks.with_texts(table, texts)
+        score_files.with_texts(table, texts)
 
 
 def test_counting_needs_its_kind_of_file(saved):
     found, table, _ = saved
-    filled, rng = score_checks.with_lists(table, found, "lists"), np.random.default_rng(0)
+    filled, rng = score_files.with_lists(table, found, "lists"), np.random.default_rng(0)
     for name in ("fashionbert", "mvlt"):
         with pytest.raises(UserError, match=f"counting as {name} does needs .* a released result file"):
             counting.count(filled, name, "i2t", rng)
@@ -297,13 +296,13 @@ def test_counting_needs_its_kind_of_file(saved):
 
 def test_the_right_one_wins_ties_as_fashionsap_counts(saved):
     found, table, _ = saved
-    constant = replace(score_checks.with_lists(table, found, "lists"), scores=np.where(table.valid, 0.5, -np.inf))
+    constant = replace(score_files.with_lists(table, found, "lists"), scores=np.where(table.valid, 0.5, -np.inf))
     assert counting.count(constant, "fashionsap", "", np.random.default_rng(0))["rank@1"] == 1.0
 
 
 def test_half_precision_makes_ties(tmp_path):
     pairs = Long(["q", "q", "q"], ["a", "b", "c"], [1, 0, 0], [8.2, 8.3, -1.0])  # one half-precision share, though b is ahead
-    table = score_tables.read(write(tmp_path / "a.txt", pairs), "i2t")
+    table = score_files.read(write(tmp_path / "a.txt", pairs), "i2t")
     counted = counting.count(table, "mvlt", "i2t", np.random.default_rng(0))
     assert counted["rank@1"] == {"value": 0.5, "pessimistic": 0.0, "optimistic": 1.0} and counted["share_tied"] == 1.0
-    assert retrieval.standing(table.scores, table.relevant, table.valid).ranks().tolist() == [2.0]
+    assert retrieval.rank_statistics(table.scores, table.relevant, table.valid).ranks().tolist() == [2.0]

@@ -1,1 +1,0 @@
-"""``kaleidobert evaluate``: evaluate (the command), scores, predictions, captions."""
