@@ -6,6 +6,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from kaleidobert import keras_private
 from kaleidobert.errors import UserError
 from kaleidobert.specs import Tensor
 
@@ -135,13 +136,14 @@ class FusedAdam(keras.optimizers.Adam):
     for, everything is Keras's.
     """
 
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        if self._fused:
+            keras_private.skip_weight_decay(self)  # a part of update_step
+
     @property
     def _fused(self) -> bool:
         return keras.backend.backend() == "tensorflow" and not self.amsgrad
-
-    def _apply_weight_decay(self, variables):
-        if not self._fused:  # else a part of update_step
-            super()._apply_weight_decay(variables)
 
     def update_step(self, gradient, variable, learning_rate):
         """Update one variable and its two moments."""
@@ -150,12 +152,12 @@ class FusedAdam(keras.optimizers.Adam):
             return
         import tensorflow as tf
 
-        index, kind = self._get_variable_index(variable), variable.dtype
-        if self.weight_decay and self._use_weight_decay(variable):
+        (momentum, velocity), kind = keras_private.adam_moments(self, variable), variable.dtype
+        if keras_private.decays(self, variable):
             variable.assign(variable * (1 - tf.cast(self.weight_decay, kind) * tf.cast(learning_rate, kind)))
         step = tf.cast(self.iterations.value + 1, kind)
         tf.raw_ops.ResourceApplyAdam(
-            var=variable.handle, m=self._momentums[index].value.handle, v=self._velocities[index].value.handle,
+            var=variable.handle, m=momentum.value.handle, v=velocity.value.handle,
             beta1_power=tf.pow(tf.cast(self.beta_1, kind), step), beta2_power=tf.pow(tf.cast(self.beta_2, kind), step),
             lr=tf.cast(learning_rate, kind), beta1=tf.cast(self.beta_1, kind), beta2=tf.cast(self.beta_2, kind),
             epsilon=tf.cast(self.epsilon, kind), grad=tf.cast(gradient, kind))

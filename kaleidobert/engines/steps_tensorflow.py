@@ -8,6 +8,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from kaleidobert import keras_private
 from kaleidobert.engines import wire
 from kaleidobert.engines.optimizers import clip_by_global_norm, dense, loss_scale
 from kaleidobert.losses.additive import DecomposableLoss
@@ -96,8 +97,7 @@ class _HalfPrecision:
     """
 
     def __init__(self, model):
-        self._weights = [(v, layer.compute_dtype) for layer in model._flatten_layers() for v in layer._trainable_variables
-                         if layer.autocast and layer.compute_dtype != layer.variable_dtype and v._autocast and len(v.shape) > 1]
+        self._weights = keras_private.weights_cast_in_calls(model)
         self._copies, self._held = [], False
         self._now, self._then = (_with_free_axes(compiled, model) for compiled in (_compiled(model), _compiled(model, self._scope)))
 
@@ -212,7 +212,7 @@ def _micro(folded, number):
 def _sum_once(optimizer: keras.optimizers.Optimizer) -> None:
     """Keras sums gradients over replicas when it applies them; here that was done, for clipping comes after it and before Adam."""
     inner = getattr(optimizer, "inner_optimizer", optimizer)
-    inner._all_reduce_sum_gradients = lambda pairs: list(pairs)
+    keras_private.skip_gradient_sum(inner)
 
 
 def seed_replicas(model: keras.Model, strategy: tf.distribute.Strategy) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from kaleidobert import configs
+from kaleidobert import configs, keras_private
 from kaleidobert.errors import UserError
 
 MIN_NETWORK_SIZE = 32  # below it the stride of 32 leaves nothing to pool
@@ -116,7 +116,7 @@ def folded(network: Any, precision: str = "float32") -> Any:
         return inputs[0] if isinstance(layer, norm) else layer(*inputs, **options)
 
     copy = keras.models.clone_model(network, clone_function=clone, call_function=call)
-    norms = {layer.input._keras_history.operation.name: layer for layer in network.layers if isinstance(layer, norm)}
+    norms = {keras_private.producer(layer.input).name: layer for layer in network.layers if isinstance(layer, norm)}
     for layer in network.layers:
         if isinstance(layer, convolutions):
             kernel, bias = (*layer.get_weights(), 0.0)[:2]
