@@ -13,8 +13,8 @@ from kaleidobert import configs
 from kaleidobert.app_zoo import models
 from kaleidobert.engines import feeding, steps
 from kaleidobert.levels import KaleidoLevel
-from kaleidobert.losses import tasks as losses
-from kaleidobert.losses.additive import DecomposableLoss
+from kaleidobert.losses import pretraining as losses
+from kaleidobert.losses.decomposable import DecomposableLoss
 from kaleidobert.model_zoo.kaleidobert import Matcher, pretrainer
 
 TOTAL = 100_000  # steps of the learning rate's schedule

@@ -69,7 +69,8 @@ def test_private_names_of_keras_stand_in_one_module(path):
     assert not {name for name in imports(path) if name.startswith(("keras.src", "tensorflow.python"))}
     nodes = list(ast.walk(ast.parse(path.read_text())))
     own = {node.name for node in nodes if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
-    own |= {node.attr for node in nodes if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store) and ast.unparse(node.value) == "self"}
+    own |= {node.attr for node in nodes
+            if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store) and ast.unparse(node.value) == "self"}
     own |= {field.target.id for node in nodes if isinstance(node, ast.ClassDef) for field in node.body
             if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)}
     foreign = {ast.unparse(node) for node in nodes if isinstance(node, ast.Attribute) and node.attr not in own

@@ -11,7 +11,7 @@ from keras import ops
 from kaleidobert.engines import wire
 from kaleidobert.engines.distributed.distribution import here
 from kaleidobert.errors import UserError
-from kaleidobert.losses.additive import DecomposableLoss
+from kaleidobert.losses.decomposable import DecomposableLoss
 from kaleidobert.model_zoo.task_model import TaskModel
 
 Arrays = Mapping[str, np.ndarray]
@@ -26,7 +26,7 @@ def train_step(model: keras.Model, loss: LossFunction, optimizer: keras.optimize
     ``gradient_accumulation_steps`` says and over all devices of distribution.over, then clipped by their global norm, then applied
     once. With several devices the function takes what distribution.feed makes of a batch. The optimizer must have been built. Raises
     UserError where the batch is
-    to be split and the loss has no parts (losses.additive).
+    to be split and the loss has no parts (losses.decomposable).
     """
     place = here()
     if (gradient_accumulation_steps > 1 or place.strategy is not None) and not isinstance(loss, DecomposableLoss):

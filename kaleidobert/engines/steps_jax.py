@@ -8,7 +8,7 @@ import keras
 
 from kaleidobert.engines import wire
 from kaleidobert.engines.optimizers import clip_by_global_norm, loss_scale
-from kaleidobert.losses.additive import DecomposableLoss
+from kaleidobert.losses.decomposable import DecomposableLoss
 from kaleidobert.specs import Tensor
 
 

@@ -11,7 +11,7 @@ import tensorflow as tf
 from kaleidobert import keras_private
 from kaleidobert.engines import wire
 from kaleidobert.engines.optimizers import clip_by_global_norm, dense, loss_scale
-from kaleidobert.losses.additive import DecomposableLoss
+from kaleidobert.losses.decomposable import DecomposableLoss
 from kaleidobert.specs import ALONG_TEXT, Tensor
 
 COMPILED = {"reduce_retracing": True, "autograph": False}

@@ -34,17 +34,17 @@ from kaleidobert.app_zoo import models
 from kaleidobert.configs import Train
 from kaleidobert.engines import steps
 from kaleidobert.levels import KALEIDO
-from kaleidobert.losses import tasks
+from kaleidobert.losses import pretraining
 from kaleidobert.model_zoo.kaleidobert import pretrainer
 from tests.support.network_data import batch
 
 model = pretrainer({"levels": KALEIDO, **json.loads(sys.argv[1])})
 optimizer, _ = models.schedule(Train(), 10_000)
 optimizer.build(model.trainable_variables)
-by_task, found = tasks.for_tasks(KALEIDO, "per-patch", 1.0, 1.0), []
+by_task, found = pretraining.for_tasks(KALEIDO, "per-patch", 1.0, 1.0), []
 
 def loss(outputs, targets, weights):
-    return {"loss": tasks.total(by_task, outputs, targets, weights)["total"]}
+    return {"loss": pretraining.total(by_task, outputs, targets, weights)["total"]}
 
 step = steps.train_step(model, loss, optimizer, 1.0)
 for size in json.loads(sys.argv[2]):

@@ -10,7 +10,7 @@ from kaleidobert.app_zoo import models
 from kaleidobert.engines.distributed import distribution
 from kaleidobert.engines.run_folder import Run, check_folder
 from kaleidobert.errors import UserError
-from kaleidobert.losses import additive, tasks
+from kaleidobert.losses import decomposable, pretraining
 from kaleidobert.model_zoo import checkpoints
 from tests.engines.test_run_folder import Loop, config
 from tests.support.network_data import TABLES, batch
@@ -97,15 +97,16 @@ def test_processes_and_devices_split_rows_evenly(monkeypatch):
         distribution.split(({"x": np.arange(8)}, {"y": np.arange(4)}, {}), place, 1)
 
 
-@pytest.mark.parametrize("target", tasks.FEATURE_TARGETS)
+@pytest.mark.parametrize("target", pretraining.FEATURE_TARGETS)
 def test_losses_of_parts_add_up_whatever_the_feature_target(target):
     """The joint softmax of the release runs over the patches of one picture, so pictures can be parted."""
     found, rng = batch("kaleido", 4), np.random.Generator(np.random.Philox(1))
     sizes = {"mlm": 50, "itm": 2} | {level.name: level.num_classes for level in TABLES["kaleido"] if level.answer == "class"}
     outputs = {task: rng.normal(size=(*each.shape, sizes[task]) if task in sizes else each.shape).astype(np.float32)
                for task, each in found["targets"].items()}
-    by_task = tasks.for_tasks(TABLES["kaleido"], target)
-    loss = additive.DecomposableLoss(lambda *sides: tasks.total(by_task, *sides), lambda weights: tasks.denominators(by_task, weights))
+    by_task = pretraining.for_tasks(TABLES["kaleido"], target)
+    loss = decomposable.DecomposableLoss(lambda *sides: pretraining.total(by_task, *sides),
+                                         lambda weights: pretraining.denominators(by_task, weights))
     sides = (outputs, found["targets"], found["weights"])
     whole, over = loss(*sides), loss.over(found["weights"])
     parts = [loss.part(*({task: each[rows] for task, each in side.items()} for side in sides), over) for rows in (slice(0, 1), slice(1, 4))]
@@ -114,7 +115,7 @@ def test_losses_of_parts_add_up_whatever_the_feature_target(target):
 
 
 def test_means_of_parts():
-    loss = additive.mean(lambda outputs, targets, weights: {"loss": outputs["a"].mean()}, "a")
+    loss = decomposable.mean(lambda outputs, targets, weights: {"loss": outputs["a"].mean()}, "a")
     outputs, weights = {"a": np.array([1.0, 2.0, 6.0], np.float32)}, {"a": np.ones(3, np.float32)}
     parts = [loss.part({"a": outputs["a"][rows]}, {}, {"a": weights["a"][rows]}, loss.over(weights))["loss"]
              for rows in (slice(0, 1), slice(1, 3))]

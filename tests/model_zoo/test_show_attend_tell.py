@@ -8,7 +8,7 @@ from keras import ops
 from kaleidobert.engines import optimizers, steps
 from kaleidobert.errors import UserError
 from kaleidobert.layers.grid_encoder import GridEncoder
-from kaleidobert.losses import captioning
+from kaleidobert.losses import auxiliary
 from kaleidobert.model_zoo import checkpoints
 from kaleidobert.model_zoo.caption_decoder import END, START, Scorer, Writer, best
 from kaleidobert.model_zoo.show_attend_tell import ShowAttendTell
@@ -137,17 +137,17 @@ def test_a_wider_beam_finds_likelier_captions_and_tells_their_likelihood_and_map
 
 
 def caption_loss(outputs, targets, weights):
-    entropy = captioning.cross_entropy(outputs["logits"], targets["pieces"], weights["pieces"])
+    entropy = auxiliary.caption_cross_entropy(outputs["logits"], targets["pieces"], weights["pieces"])
     if "word_attention" not in outputs:
         return {"loss": entropy, "cross_entropy": entropy}
     return {
-        "loss": entropy + captioning.attention_distillation(outputs["word_attention"], outputs["alpha"], weights["cooccurrence_labels"]),
+        "loss": entropy + auxiliary.attention_distillation(outputs["word_attention"], outputs["alpha"], weights["cooccurrence_labels"]),
         "cross_entropy": entropy,
     }
 
 
 def grounder_loss(outputs, targets, weights):
-    return {"loss": sum(captioning.grounding_loss(outputs, targets, weights))}
+    return {"loss": sum(auxiliary.grounding_loss(outputs, targets, weights))}
 
 
 def train(model, batch, number: int, loss=caption_loss) -> dict:
@@ -291,27 +291,27 @@ def test_telling_counts_what_is_asked_only_and_starts_at_the_prior():
         "cooccurrence_labels": np.zeros_like(targets["cooccurrence_labels"]),
         "presence_labels": np.zeros_like(targets["presence_labels"]),
     }
-    told, held = (float(part) for part in captioning.grounding_loss(outputs, targets, weights))
-    apart = float(captioning.attention_distillation(even, even, weights["cooccurrence_labels"]))
+    told, held = (float(part) for part in auxiliary.grounding_loss(outputs, targets, weights))
+    apart = float(auxiliary.attention_distillation(even, even, weights["cooccurrence_labels"]))
     assert told == pytest.approx(4 * np.log(2), rel=1e-5) and apart == pytest.approx(np.log(9), rel=1e-5)
     assert held == pytest.approx(6 * np.log(2) / weights["cooccurrence_labels"].sum(), rel=1e-5)
     sure = {**targets, "cooccurrence_prior": np.where(targets["cooccurrence_labels"] > 0, 30, -30).astype(np.float32)}
-    assert float(captioning.grounding_loss(outputs, sure, weights)[0]) == pytest.approx(0, abs=1e-4)
+    assert float(auxiliary.grounding_loss(outputs, sure, weights)[0]) == pytest.approx(0, abs=1e-4)
     other = {**outputs, "cooccurrence_labels": np.where(weights["cooccurrence_labels"][..., None] > 0, 0, 9).astype(np.float32)}
-    assert float(captioning.grounding_loss(other, targets, weights)[0]) == pytest.approx(told)
+    assert float(auxiliary.grounding_loss(other, targets, weights)[0]) == pytest.approx(told)
 
 
 def test_coverage_is_nothing_where_all_cells_get_the_same():
     weights = np.array([[1, 1, 0]], np.float32)
     even, one = np.full((1, 3, 4), 0.25, np.float32), np.zeros((1, 3, 4), np.float32)
     one[..., 0] = 1
-    assert float(captioning.coverage(even, weights)) == pytest.approx(0, abs=1e-6)
-    assert float(captioning.coverage(one, weights)) == pytest.approx((3**2 + 3) / 4)  # sums 4, 0, 0, 0
+    assert float(auxiliary.coverage(even, weights)) == pytest.approx(0, abs=1e-6)
+    assert float(auxiliary.coverage(one, weights)) == pytest.approx((3**2 + 3) / 4)  # sums 4, 0, 0, 0
 
 
 def test_uniform_logits_have_the_entropy_of_the_vocabulary():
     logits, weights = np.zeros((2, 3, 12), np.float32), np.array([[1, 1, 0], [1, 0, 0]], np.float32)
-    assert float(captioning.cross_entropy(logits, np.zeros((2, 3), np.int32), weights)) == pytest.approx(np.log(12))
+    assert float(auxiliary.caption_cross_entropy(logits, np.zeros((2, 3), np.int32), weights)) == pytest.approx(np.log(12))
 
 
 def test_pictures_and_checkpoint(tmp_path):

@@ -15,7 +15,7 @@ from kaleidobert.errors import UserError
 from kaleidobert.evaluators.files import released_results
 from kaleidobert.evaluators.report import plots
 from kaleidobert.levels import KALEIDO, KaleidoLevel
-from kaleidobert.losses import tasks as losses
+from kaleidobert.losses import pretraining as losses
 from kaleidobert.model_zoo import checkpoints
 from kaleidobert.model_zoo.kaleidobert import pretrainer, rebuild
 from kaleidobert.released import bank, writer
@@ -188,7 +188,7 @@ def test_the_loss_of_an_evaluation_is_that_of_training(world, start, feature_tar
     inputs, targets, weights = batch(0)
     trained = losses.total(by_task, model(inputs), targets, weights)
     kinds = {task: "loss" for task in by_task} | {"blank": "kl", "grey": {"joint": "joint_kl", "per-patch": "kl"}[feature_target]}
-    shares = {f"{task}_{kind}": by_task[task].share for task, kind in kinds.items()}
+    shares = {f"{task}_{kind}": by_task[task].factor for task, kind in kinds.items()}
     judged = app.evaluator(model, batch, KALEIDO, shares, feature_target)()
     assert judged["loss"] == pytest.approx(float(trained["total"]), rel=1e-5)
     for task, kind in kinds.items():

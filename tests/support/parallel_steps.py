@@ -20,8 +20,8 @@ from kaleidobert.engines import optimizers, steps
 from kaleidobert.engines.distributed import distribution
 from kaleidobert.errors import UserError
 from kaleidobert.layers.dropout import Dropout
-from kaleidobert.losses.additive import DecomposableLoss
-from kaleidobert.losses.classification import cross_entropy
+from kaleidobert.losses.decomposable import DecomposableLoss
+from kaleidobert.losses.pretraining import cross_entropy
 from kaleidobert.model_zoo import checkpoints
 
 DEVICES, ROWS, LENGTH, CLASSES = 4, 8, 5, 7

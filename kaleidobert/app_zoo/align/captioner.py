@@ -15,7 +15,7 @@ from kaleidobert.engines.feeding import prefetch
 from kaleidobert.engines.run_folder import Run
 from kaleidobert.engines.trainer import Goal, Trainer
 from kaleidobert.evaluators.report import plots
-from kaleidobert.losses import captioning
+from kaleidobert.losses import auxiliary
 from kaleidobert.model_zoo import checkpoints, grid_encoders
 from kaleidobert.model_zoo.caption_decoder import Caption, Scorer, Writer, best
 from kaleidobert.model_zoo.show_attend_tell import ShowAttendTell
@@ -85,11 +85,11 @@ def train(task: Task, grids: Grids, grounder: WordGrounder | None) -> Captioner:
 
     def loss(outputs, targets, weights):
         written = weights["pieces"]
-        parts = {"cross_entropy": captioning.cross_entropy(outputs["logits"], targets["pieces"], written),
-                 "coverage": captioning.coverage(outputs["alpha"], written)}
+        parts = {"cross_entropy": auxiliary.caption_cross_entropy(outputs["logits"], targets["pieces"], written),
+                 "coverage": auxiliary.coverage(outputs["alpha"], written)}
         total = parts["cross_entropy"] + options.coverage * parts["coverage"]
         if options.grounding:
-            parts["attention_distillation"] = captioning.attention_distillation(outputs["word_attention"], outputs["alpha"],
+            parts["attention_distillation"] = auxiliary.attention_distillation(outputs["word_attention"], outputs["alpha"],
                                                                                 weights["content_mask"])
             total = total + options.grounding * parts["attention_distillation"]
         return {"loss": total, **parts}

@@ -20,7 +20,7 @@ from kaleidobert.errors import UserError
 from kaleidobert.evaluators import retrieval
 from kaleidobert.evaluators.candidates.candidates import CandidateLists
 from kaleidobert.evaluators.report import plots
-from kaleidobert.losses import matching
+from kaleidobert.losses import finetuning
 from kaleidobert.model_zoo import checkpoints
 from kaleidobert.model_zoo.kaleidobert import DUAL_ENCODER, Matcher
 
@@ -73,7 +73,7 @@ def check_place(config: RetrieveConfig, place: Place) -> None:
     """UserError where the towers would be trained on parts of a batch: they compare all of its texts with all of its pictures."""
     if config.matching.head == "dual_encoder" and place.replicas > 1:
         raise UserError(f"matching.head is dual_encoder, on {place.replicas} devices", "retrieve", "one device: its towers compare all "
-                        "pairs of a batch", "set train.devices=1 and start one process, or choose another matching.head")
+                        "pairs of a batch", "set train.devices=1 and start one process, or choose another finetuning.head")
 
 
 def train(config: RetrieveConfig, model: Matcher, bank: Bank, rows: np.ndarray, held: tuple[np.ndarray, CandidateLists]) -> None:
@@ -89,7 +89,7 @@ def train(config: RetrieveConfig, model: Matcher, bank: Bank, rows: np.ndarray, 
     forward, (held_rows, lists) = steps.forward(towers), held
 
     def loss(outputs, targets, weights):
-        return {"loss": matching.in_batch_contrastive(outputs, targets["open"])}
+        return {"loss": finetuning.in_batch_contrastive(outputs, targets["open"])}
 
     def ranks() -> dict[str, float]:
         return retrieval.brief(score(*sides(forward, bank, held_rows), lists), lists.relevant, lists.valid)
