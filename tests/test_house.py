@@ -27,7 +27,7 @@ MAY_IMPORT = {
 NO_TENSORFLOW = {"preprocessors", "evaluators", "datasets", "losses", "layers", "drawing", "remote"}
 OTHER_PRIVATE = {"os._exit", "classification._resampled_f1"}  # the standard library's, and our own
 KERAS_HOOKS = {name for kind in (keras.Model, keras.optimizers.Adam) for name in dir(kind) if name[0] == "_" != name[1]}
-TENSORFLOW_ALONE = {"layers/fusion_tensorflow.py"}  # what only TensorFlow needs and only TensorFlow can do
+TENSORFLOW_ALONE = {"layers/cpu_fusion.py"}  # what only TensorFlow needs and only TensorFlow can do
 
 
 def imports(path: Path) -> set[str]:

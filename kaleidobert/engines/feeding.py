@@ -9,6 +9,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from time import perf_counter
 from typing import Any, Generic, TypeVar
 
+from kaleidobert.specs import SCALE
+
 T = TypeVar("T")
 Batch = tuple[Mapping[str, Any], ...]  # inputs, targets, weights
 
@@ -107,3 +109,23 @@ def _jax_put():
     import jax
 
     return jax.device_put
+
+
+# --- Features on their way from the bank to the compiled step: float16, or bytes with a scale for each vector, half as many
+
+
+def dequantize(arrays: Mapping[str, Any], dtype: str = "float32") -> dict[str, Any]:
+    """Multiplies every quantised array by its scale; others are left as they are.
+
+    A bank stored as uint8 brings ``name`` uint8[..., F] and ``name`` + specs.SCALE f32[...] in the place of ``name`` float16[..., F].
+    Called INSIDE the compiled step, so that bytes travel to the device and the product is fused with what reads it.
+    """
+    import keras
+    from keras import ops
+
+    pairs = {name: name + SCALE for name, array in arrays.items()
+             if name + SCALE in arrays and keras.backend.standardize_dtype(array.dtype) == "uint8"}
+    whole = {name: array for name, array in arrays.items() if name not in pairs.values()}
+    for name, scale in pairs.items():
+        whole[name] = ops.cast(arrays[name], dtype) * ops.expand_dims(ops.cast(arrays[scale], dtype), -1)
+    return whole

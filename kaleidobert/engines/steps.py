@@ -8,11 +8,11 @@ import keras
 import numpy as np
 from keras import ops
 
-from kaleidobert.engines import wire
+from kaleidobert.engines import feeding
 from kaleidobert.engines.distributed.distribution import here
 from kaleidobert.errors import UserError
 from kaleidobert.losses.decomposable import DecomposableLoss
-from kaleidobert.model_zoo.task_model import TaskModel
+from kaleidobert.model_zoo.kaleidobert import TaskModel
 
 Arrays = Mapping[str, np.ndarray]
 LossFunction = Callable[[Mapping[str, Any], Arrays, Arrays], dict[str, Any]]  # outputs, targets, weights -> {"loss": total, ...}
@@ -37,12 +37,12 @@ def train_step(model: keras.Model, loss: LossFunction, optimizer: keras.optimize
             "set train.devices=1 and train.gradient_accumulation_steps=1, and start one process",
         )
     if keras.backend.backend() == "jax":
-        from kaleidobert.engines import steps_jax
+        from kaleidobert.engines import backend_jax
 
-        return steps_jax.train_step(model, loss, optimizer, clip_norm, gradient_accumulation_steps, place.mesh)
-    from kaleidobert.engines import steps_tensorflow
+        return backend_jax.train_step(model, loss, optimizer, clip_norm, gradient_accumulation_steps, place.mesh)
+    from kaleidobert.engines import backend_tensorflow
 
-    return steps_tensorflow.train_step(model, loss, optimizer, clip_norm, gradient_accumulation_steps, place.strategy)
+    return backend_tensorflow.train_step(model, loss, optimizer, clip_norm, gradient_accumulation_steps, place.strategy)
 
 
 def read(losses: Mapping[str, Any]) -> dict[str, float]:
@@ -78,14 +78,14 @@ def on_device(model: keras.Model, shared: Collection[str] | None = None) -> Call
     computed apart from each other; such a model has a ``backbone``. None: they may not.
     """
     if keras.backend.backend() == "tensorflow":
-        from kaleidobert.engines import steps_tensorflow
+        from kaleidobert.engines import backend_tensorflow
 
-        return steps_tensorflow.forward(model, shared)
+        return backend_tensorflow.forward(model, shared)
     import jax
 
-    from kaleidobert.engines.steps_jax import local
+    from kaleidobert.engines.backend_jax import local
 
-    stateless = jax.jit(lambda trained, other, inputs: model.stateless_call(trained, other, wire.expand(inputs), training=False)[0])
+    stateless = jax.jit(lambda trained, other, inputs: model.stateless_call(trained, other, feeding.dequantize(inputs), training=False)[0])
 
     def compiled(inputs):
         groups = (model.trainable_variables, model.non_trainable_variables)

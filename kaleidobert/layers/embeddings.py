@@ -6,9 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from kaleidobert.layers.dropout import Dropout, seed_for, truncated_normal
-from kaleidobert.layers.norm import Norm
-from kaleidobert.layers.rows import rows
+from kaleidobert.layers.core import Dropout, LayerNorm, flatten_tokens, seed_for, truncated_normal
 
 
 class TextEmbedding(keras.layers.Layer):
@@ -26,7 +24,7 @@ class TextEmbedding(keras.layers.Layer):
         self.hidden_size = hidden_size
         self.initializer_range = initializer_range
         self.seed = seed
-        self.layer_norm = Norm(dtype=self.dtype_policy, name="layer_norm")
+        self.layer_norm = LayerNorm(dtype=self.dtype_policy, name="layer_norm")
         self.dropout = Dropout(dropout, seed_for(seed, "dropout"), dtype=self.dtype_policy, name="dropout")
 
     def build(self, token_ids_shape: tuple, segment_ids_shape: tuple) -> None:
@@ -115,7 +113,7 @@ class PatchEmbedding(keras.layers.Layer):
         self.projector = keras.layers.Dense(
             hidden_size, use_bias=False, kernel_initializer=truncated_normal(initializer_range, seed, "projector"),
             dtype=policy, name="projector")
-        self.layer_norm = Norm(dtype="float32", name="layer_norm")
+        self.layer_norm = LayerNorm(dtype="float32", name="layer_norm")
         self.dropout = Dropout(dropout, seed_for(seed, "dropout"), dtype=policy, name="dropout")
 
     def build(self, features_shape: tuple, boxes_shape: tuple) -> None:
@@ -130,12 +128,12 @@ class PatchEmbedding(keras.layers.Layer):
         self.dropout.build(embedded)
 
     def call(self, features, boxes, training=False):
-        features = self.feature_dropout(rows(features[:, self.patches]), training=training)  # [B * n, F]
+        features = self.feature_dropout(flatten_tokens(features[:, self.patches]), training=training)  # [B * n, F]
         projected = ops.cast(self.projector(features), "float32")  # [B * n, H]
         # by product with a constant: a row that the table lacks is zero, and every table has a gradient
         row = np.eye(1, self.type_vocabulary_size, self.type_row, dtype="float32")
         boxes = ops.cast(boxes[:, self.patches], "float32") + ops.matmul(row, self.type_embeddings)  # [B, n, H]
-        embedded = self.dropout(self.layer_norm(projected, rows(boxes)), training=training)
+        embedded = self.dropout(self.layer_norm(projected, flatten_tokens(boxes)), training=training)
         return ops.reshape(embedded, ops.shape(boxes))
 
     def compute_output_shape(self, features_shape: tuple, boxes_shape: tuple) -> tuple:

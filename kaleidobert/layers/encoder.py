@@ -6,26 +6,15 @@ import keras
 import numpy as np
 from keras import ops
 
-from kaleidobert.layers import elementwise
-from kaleidobert.layers.dropout import Dropout, seed_for, truncated_normal
-from kaleidobert.layers.norm import Norm
-from kaleidobert.layers.rows import rows, trained_product
-from kaleidobert.layers.split_heads import split_heads
+from kaleidobert.layers.core import Dropout, LayerNorm, dense, flatten_tokens, gelu, seed_for, truncated_normal
 from kaleidobert.specs import Tensor
 
 MASKED_SCORE = -10000.0  # as released: added to the attention scores of padding
 
 
-def dense(units: int, initializer_range: float, seed: int, name: str, **kwargs: Any) -> keras.layers.Dense:
-    """A Dense layer with the released start weights, seeded by the owner's seed and the name."""
-    return keras.layers.Dense(units, kernel_initializer=truncated_normal(initializer_range, seed, name), name=name, **kwargs)
-
-
-def product(inputs: Tensor, layer: keras.layers.Dense, training: bool = False) -> Tensor:
-    """(inputs [N, H] times the kernel of a Dense layer, its bias), for functions that add the bias along with other things.
-    training: whether there is a way back."""
-    multiply = trained_product if training else ops.matmul
-    return multiply(inputs, ops.cast(layer.kernel, inputs.dtype)), ops.convert_to_tensor(layer.bias)
+def matmul_bias(inputs: Tensor, layer: keras.layers.Dense) -> tuple[Tensor, Tensor]:
+    """Returns inputs [N, H] times the kernel of a Dense layer, and its bias, for functions that add the bias along with other things."""
+    return ops.matmul(inputs, ops.cast(layer.kernel, inputs.dtype)), ops.convert_to_tensor(layer.bias)
 
 
 class AttentionMask(keras.layers.Layer):
@@ -85,7 +74,7 @@ class SelfAttention(keras.layers.Layer):
         """state: of ``dropout``, drawn by the owner."""
         query, key, value = self.project(inputs)
         scores = ops.matmul(query, ops.transpose(key, (0, 1, 3, 2)))  # [B, A, S, S]
-        probabilities = elementwise.attention(scores, score_bias, self.compute_dtype, inputs.shape[-1], state, self.dropout.rate)
+        probabilities = self.dropout.drop(self.softmax(scores, score_bias), state, inputs.shape[-1])
         return self.join(ops.matmul(probabilities, value))
 
     def project(self, inputs):
@@ -95,11 +84,14 @@ class SelfAttention(keras.layers.Layer):
         # scaled here, where the numbers are fewer than behind the product
         kernel = ops.concatenate([query * size**-0.5, *others], axis=1)  # [H, 3H]
         bias = ops.concatenate([query_bias * size**-0.5, *biases], axis=0)
-        return split_heads(ops.matmul(rows(inputs), kernel), bias, ops.shape(inputs), self.num_heads)
+        joined = ops.add(ops.matmul(flatten_tokens(inputs), kernel), ops.cast(bias, inputs.dtype))  # [B * S, 3H]
+        batch, length, hidden = ops.shape(inputs)
+        heads = ops.reshape(joined, (batch, length, 3, self.num_heads, hidden // self.num_heads))
+        return ops.unstack(ops.transpose(heads, (2, 0, 3, 1, 4)), 3)
 
-    def weigh(self, scores, score_bias):
-        """Scores of any shape to probabilities over the last axis."""
-        return elementwise.attention(scores, score_bias, self.compute_dtype, 0)
+    def softmax(self, scores, score_bias):
+        """Turns scores of any shape into probabilities over the last axis, computed in float32."""
+        return ops.cast(ops.softmax(ops.cast(scores, "float32") + ops.cast(score_bias, "float32"), axis=-1), self.compute_dtype)
 
     def join(self, context):
         """[B, A, S, D] -> [B, S, H]."""
@@ -126,9 +118,9 @@ class EncoderBlock(keras.layers.Layer):
         self.attention = SelfAttention(num_heads, attention_dropout, initializer_range, seed_for(seed, "attention"),
                                        dtype=policy, name="attention")
         self.attention_dropout = Dropout(dropout, seed_for(seed, "attention_dropout"), dtype=policy, name="attention_dropout")
-        self.attention_norm = Norm(dtype=policy, name="attention_norm")
+        self.attention_norm = LayerNorm(dtype=policy, name="attention_norm")
         self.feed_dropout = Dropout(dropout, seed_for(seed, "feed_dropout"), dtype=policy, name="feed_dropout")
-        self.feed_norm = Norm(dtype=policy, name="feed_norm")
+        self.feed_norm = LayerNorm(dtype=policy, name="feed_norm")
 
     def build(self, inputs_shape: tuple, score_bias_shape: tuple) -> None:
         hidden, policy = inputs_shape[-1], self.dtype_policy
@@ -156,9 +148,9 @@ class EncoderBlock(keras.layers.Layer):
     def feed(self, inputs, attended, states=(None, None), training=False):
         """What follows the attention, whose answer is ``attended``; both [B, N, H], of the same positions. states: of the dropouts."""
         shape = ops.shape(inputs)
-        inputs, (attended, bias) = rows(inputs), product(rows(attended), self.attention_output)
+        inputs, (attended, bias) = flatten_tokens(inputs), matmul_bias(flatten_tokens(attended), self.attention_output)
         attended = self.attention_norm(attended, inputs, bias, states[0], rate=self.attention_dropout.rate)
-        fed, bias = product(elementwise.gelu(*product(attended, self.feed_inner, training), training), self.feed_output)
+        fed, bias = matmul_bias(gelu(*matmul_bias(attended, self.feed_inner), training), self.feed_output)
         return ops.reshape(self.feed_norm(fed, attended, bias, states[1], rate=self.feed_dropout.rate), shape)
 
     def remember(self, patches):
@@ -166,7 +158,7 @@ class EncoderBlock(keras.layers.Layer):
         of them."""
         query, key, value = self.attention.project(patches)
         key = ops.transpose(key, (0, 1, 3, 2))
-        probabilities = self.attention.weigh(ops.matmul(query, key), 0.0)
+        probabilities = self.attention.softmax(ops.matmul(query, key), 0.0)
         return self.feed(patches, self.attention.join(ops.matmul(probabilities, value))), (key, value)
 
     def extend(self, inputs, memory, cache, place, seen):
@@ -184,7 +176,7 @@ class EncoderBlock(keras.layers.Layer):
         of_text = ops.matmul(query, ops.reshape(keys, (-1, heads, size, length * texts)))  # [B, A, K, T * K]
         scores = ops.concatenate([of_text, ops.matmul(query, memory[0])], -1)
         hidden = ops.pad((1.0 - seen) * MASKED_SCORE, [[0, 0], [0, 0], [0, memory[0].shape[3]]])
-        probabilities = self.attention.weigh(scores, ops.expand_dims(hidden, 1))
+        probabilities = self.attention.softmax(scores, ops.expand_dims(hidden, 1))
         context = ops.matmul(probabilities[..., : length * texts], ops.reshape(values, (-1, heads, length * texts, size)))
         context = context + ops.matmul(probabilities[..., length * texts :], memory[1])
         return self.feed(inputs, self.attention.join(context)), (keys, values)
@@ -228,7 +220,7 @@ class _OfBlock(keras.layers.Layer):
         """[B, N, H], [B, S, H], [B, S, H], [B, 1, 1, S] -> [B, N, H]: SelfAttention behind its projections, before the output's."""
         attention = self.block.attention
         query, key, value = (self._heads(part) for part in (query, key, value))
-        probabilities = attention.weigh(ops.matmul(query, ops.transpose(key, (0, 1, 3, 2))), score_bias)
+        probabilities = attention.softmax(ops.matmul(query, ops.transpose(key, (0, 1, 3, 2))), score_bias)
         return attention.join(ops.matmul(probabilities, value))
 
     def _heads(self, inputs):
@@ -262,6 +254,6 @@ class FirstPosition(_OfBlock):
         kernels, biases = ([ops.convert_to_tensor(part) for part in parts] for parts in (attention.kernels, attention.biases))
         size = inputs.shape[-1] // attention.num_heads
         query = (ops.matmul(first, kernels[0]) + biases[0]) * size**-0.5
-        both = ops.add(ops.matmul(rows(inputs), ops.concatenate(kernels[1:], axis=1)), ops.concatenate(biases[1:], axis=0))
+        both = ops.add(ops.matmul(flatten_tokens(inputs), ops.concatenate(kernels[1:], axis=1)), ops.concatenate(biases[1:], axis=0))
         both = ops.reshape(both, (*ops.shape(inputs)[:2], both.shape[-1]))
         return self.block.feed(first, self.attend(query, *ops.split(both, 2, axis=-1), score_bias))

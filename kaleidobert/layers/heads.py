@@ -9,12 +9,8 @@ from typing import Any
 import keras
 from keras import ops
 
-from kaleidobert.layers.dropout import seed_for, truncated_normal
-from kaleidobert.layers.elementwise import gelu
+from kaleidobert.layers.core import LayerNorm, dense, flatten_tokens, gelu, seed_for, truncated_normal
 from kaleidobert.layers.embeddings import TextEmbedding
-from kaleidobert.layers.encoder import dense
-from kaleidobert.layers.norm import Norm
-from kaleidobert.layers.rows import products, rows
 
 
 def gather(sequence, positions):
@@ -34,7 +30,7 @@ class MaskedTokenHead(keras.layers.Layer):
         self.embedding = embedding
         policy = self.dtype_policy
         self.dense = dense(embedding.hidden_size, initializer_range, seed, "dense", activation=gelu, dtype=policy)
-        self.layer_norm = Norm(dtype=policy, name="layer_norm")
+        self.layer_norm = LayerNorm(dtype=policy, name="layer_norm")
 
     def build(self, sequence_shape: tuple, positions_shape: tuple) -> None:
         hidden = (*positions_shape, sequence_shape[-1])
@@ -48,8 +44,9 @@ class MaskedTokenHead(keras.layers.Layer):
     def logits(self, hidden):
         """[B, M, H] -> [B, M, V]."""
         shape = ops.shape(hidden)
-        hidden = self.layer_norm(self.dense(rows(hidden)))
-        logits = ops.add(products(hidden, ops.cast(self.embedding.word_embeddings, self.compute_dtype)), self.bias)  # [B * M, V]
+        hidden = self.layer_norm(self.dense(flatten_tokens(hidden)))
+        words = ops.cast(self.embedding.word_embeddings, self.compute_dtype)  # [V, H]
+        logits = ops.add(ops.matmul(hidden, ops.transpose(words)), self.bias)  # [B * M, V]
         return ops.reshape(logits, (*shape[:-1], self.embedding.vocabulary_size))
 
     def compute_output_shape(self, sequence_shape: tuple, positions_shape: tuple) -> tuple:

@@ -14,7 +14,7 @@ import numpy as np
 
 from kaleidobert import levels as kaleido
 from kaleidobert.errors import UserError
-from kaleidobert.layers.dropout import seed_for, truncated_normal
+from kaleidobert.layers.core import seed_for, truncated_normal
 from kaleidobert.layers.embeddings import FeatureStandardizer, PatchEmbedding, TextEmbedding
 from kaleidobert.layers.encoder import AttentionMask, EncoderBlock, Pooler
 from kaleidobert.levels import KALEIDO, KaleidoLevel

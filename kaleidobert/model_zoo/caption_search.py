@@ -8,8 +8,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from kaleidobert.model_zoo.caption_decoder import NEVER, log_likelihood
 from kaleidobert.model_zoo.kaleidobert import Captioner
+from kaleidobert.model_zoo.show_attend_tell import NEVER, log_likelihood
 
 Arrays = Mapping[str, np.ndarray]
 

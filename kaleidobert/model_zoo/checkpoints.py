@@ -6,20 +6,45 @@ pickled, so reading a checkpoint executes nothing; the same file serves every ba
 checkpoints as well.
 """
 
+from __future__ import annotations
+
 import json
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import keras
 import numpy as np
 
 from kaleidobert.errors import UserError
 from kaleidobert.io import atomic
-from kaleidobert.model_zoo.stored import LazyArray
+
+if TYPE_CHECKING:
+    import keras  # not loaded: files are read without a network library
+
+
+@dataclass(frozen=True)
+class LazyArray:
+    """shape and dtype are known; load() reads the array, checks it, and raises UserError where it is damaged.
+
+    numpy functions take it for the array, which is read anew every time.
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    load: Callable[[], np.ndarray]
+
+    @property
+    def T(self) -> LazyArray:
+        """Transposed, unread."""
+        return LazyArray(self.shape[::-1], self.dtype, lambda: self.load().T)
+
+    def __array__(self, dtype: np.dtype | None = None, copy: bool | None = None) -> np.ndarray:
+        return np.asarray(self.load(), dtype)
+
 
 FORMAT = 2  # 1: variables and settings under their former names
 META = "__meta__"

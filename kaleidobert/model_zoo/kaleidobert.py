@@ -7,16 +7,45 @@ from collections.abc import Mapping
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from kaleidobert import levels as kaleido
 from kaleidobert.errors import UserError
-from kaleidobert.layers.dropout import Dropout, seed_for, truncated_normal
-from kaleidobert.layers.dual_encoder import DualEncoder, DualEncoderHead
+from kaleidobert.layers.core import Dropout, seed_for, truncated_normal
+from kaleidobert.layers.embeddings import FeatureStandardizer
 from kaleidobert.layers.heads import LevelClassHead, LevelFeatureHead, MaskedTokenHead, ProductHead
-from kaleidobert.layers.wide import LevelMeans, WordBag
+from kaleidobert.layers.linear_towers import DualEncoder, DualEncoderHead, LevelMeans, WordBag
 from kaleidobert.model_zoo.backbone import Backbone, KaleidoModel
-from kaleidobert.model_zoo.task_model import TaskModel
+
+
+class TaskModel(KaleidoModel):
+    """A backbone with heads; its configuration is {"backbone": the backbone's, and the arguments in ``options``}."""
+
+    options: tuple[str, ...] = ()
+
+    def get_config(self) -> dict[str, Any]:
+        return {"backbone": self.backbone.get_config()} | {name: getattr(self, name) for name in self.options}
+
+    @property
+    def unadapted(self) -> list[keras.layers.Layer]:
+        """Layers whose scale of features is not set, of backbone and heads."""
+        return self.backbone.unadapted + [layer for layer in self.layers if isinstance(layer, (LevelMeans, DualEncoder))
+                                           and not layer.measured]
+
+    def adapt_features(self, features: np.ndarray) -> None:
+        """Set the scales of ``unadapted`` from a sample [N, P, F]."""
+        layers = self.unadapted
+        self.backbone.adapt_features(features)
+        for layer in layers:
+            if not isinstance(layer, FeatureStandardizer):
+                layer.adapt(self.backbone.scaled(features))
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any], custom_objects: Any = None) -> "TaskModel":
+        options = {name: value for name, value in config.items() if name != "backbone"}
+        return cls(Backbone.from_config(config["backbone"]), **options)
+
 
 DUAL_ENCODER = "head_towers"  # the name of the dual encoder in a matcher with head "dual_encoder"
 LABEL_HEADS = ("plain", "wide")
@@ -73,9 +102,9 @@ class Pretrainer(TaskModel):
 class Classifier(TaskModel):
     """Category or subcategory recognition: {"label": logits [B, C]}, dropout and dense on the pooled output.
 
-    head: "plain" as in the paper, or "wide" (ours): linear models on the mean features of each level, dropped out at
-    ``feature_dropout``, and on the words are added (layers.wide); it also answers what is added, "own" of the encoder and "linear",
-    [B, C] each. Raises UserError for another.
+    head: "plain" as in the paper, or "wide" (ours): the logits of linear models on the mean features of each level, with dropout
+    ``feature_dropout``, and on the words are added (layers.linear_towers); outputs "own" of the encoder and "linear", [B, C] each, are
+    what is added. Raises UserError for another.
     """
 
     kind = "classifier"

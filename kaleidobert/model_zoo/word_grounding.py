@@ -1,6 +1,6 @@
 """Where single words look in a picture, learned from texts alone; the captioner looks with its eyes afterwards.
 
-Ours, not the paper's: see layers/word_attention.py. Apart from the captioner because the two need different numbers of steps: a
+Ours, not the paper's: see layers/caption_attention.py. Apart from the captioner because the two need different numbers of steps: a
 captioner knows its texts by heart long before words have found their places.
 """
 
@@ -10,9 +10,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from kaleidobert.layers.caption_attention import GridEncoder, WordAttention, WordPredictor
 from kaleidobert.layers.embeddings import FeatureStandardizer
-from kaleidobert.layers.grid_encoder import GridEncoder
-from kaleidobert.layers.word_attention import WordAttention, WordPredictor
 from kaleidobert.specs import ALONG_CAPTION
 
 
@@ -22,7 +21,7 @@ class WordGrounder(keras.Model):
 
     Inputs: pieces int[B, T], candidates i32[B, C], and grid f[B, N, F] of a frozen network or, where picture_size is not 0,
     picture uint8[B, s, s, 3], which an encoder trained along turns into N = grid x grid cells of F features, near = 0. The first two
-    are logits of layers.word_attention.WordPredictor; "word_attention": where each piece looks by itself.
+    are logits of layers.caption_attention.WordPredictor; "word_attention": where each piece looks by itself.
     near: so many of the first features are of early layers, which see little of what lies around a cell; words look at those
     alone. 0 = all. num_context_words: how many words are asked for.
     """

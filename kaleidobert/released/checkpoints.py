@@ -13,8 +13,8 @@ import numpy as np
 
 from kaleidobert.errors import UserError
 from kaleidobert.model_zoo import checkpoints
+from kaleidobert.model_zoo.checkpoints import LazyArray
 from kaleidobert.model_zoo.kaleidobert import Backbone, Classifier, Pretrainer, TaskModel
-from kaleidobert.model_zoo.stored import LazyArray
 from kaleidobert.released import tf_checkpoint
 from kaleidobert.released.config import backbone_config, beside, vocabulary_sha256
 from kaleidobert.released.names import COUNTERS, LABELS, SLOTS, TYPE_TABLE, Name, bare, full, is_bert, label_names, name_map

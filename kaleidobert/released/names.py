@@ -12,7 +12,7 @@ import numpy as np
 
 from kaleidobert.errors import UserError
 from kaleidobert.levels import KALEIDO, KaleidoLevel
-from kaleidobert.model_zoo.stored import LazyArray
+from kaleidobert.model_zoo.checkpoints import LazyArray
 
 A = TypeVar("A", np.ndarray, LazyArray)
 

@@ -11,8 +11,8 @@ import numpy as np
 
 from kaleidobert.errors import UserError
 from kaleidobert.model_zoo import checkpoints
+from kaleidobert.model_zoo.checkpoints import LazyArray
 from kaleidobert.model_zoo.kaleidobert import TaskModel
-from kaleidobert.model_zoo.stored import LazyArray
 from kaleidobert.released import checkpoints as released
 from kaleidobert.released import tf_checkpoint
 from kaleidobert.released.names import COUNTERS, SLOTS, Name, bare, full

@@ -11,7 +11,7 @@ import numpy as np
 
 from kaleidobert.errors import UserError
 from kaleidobert.io import atomic, write_text
-from kaleidobert.model_zoo.stored import LazyArray
+from kaleidobert.model_zoo.checkpoints import LazyArray
 from kaleidobert.released.tf_checkpoint import DTYPES, FOOTER, TABLE_MAGIC, crc32c, mask
 
 BLOCK = 1 << 18  # bytes of names and entries after which a block of the index ends

@@ -7,7 +7,7 @@ import pytest
 from keras import ops
 
 from kaleidobert.errors import UserError
-from kaleidobert.layers.dropout import Dropout, seed_for
+from kaleidobert.layers.core import Dropout, seed_for
 from kaleidobert.layers.heads import gather
 from kaleidobert.losses import pretraining
 from kaleidobert.model_zoo.kaleidobert import Backbone, Classifier, Matcher, Pretrainer, classifier, matcher, pretrainer, rebuild

@@ -7,11 +7,10 @@ from keras import ops
 
 from kaleidobert.engines import optimizers, steps
 from kaleidobert.errors import UserError
-from kaleidobert.layers.grid_encoder import GridEncoder
+from kaleidobert.layers.caption_attention import GridEncoder
 from kaleidobert.losses import auxiliary
 from kaleidobert.model_zoo import checkpoints
-from kaleidobert.model_zoo.caption_decoder import END, START, Scorer, Writer, best
-from kaleidobert.model_zoo.show_attend_tell import ShowAttendTell
+from kaleidobert.model_zoo.show_attend_tell import END, START, Scorer, ShowAttendTell, Writer, best
 from kaleidobert.model_zoo.word_grounding import Cells, WordGrounder
 
 pytestmark = pytest.mark.slow

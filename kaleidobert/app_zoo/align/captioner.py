@@ -17,8 +17,7 @@ from kaleidobert.engines.trainer import Goal, Trainer
 from kaleidobert.evaluators.report import plots
 from kaleidobert.losses import auxiliary
 from kaleidobert.model_zoo import checkpoints, grid_encoders
-from kaleidobert.model_zoo.caption_decoder import Caption, Scorer, Writer, best
-from kaleidobert.model_zoo.show_attend_tell import ShowAttendTell
+from kaleidobert.model_zoo.show_attend_tell import Caption, Scorer, ShowAttendTell, Writer, best
 from kaleidobert.model_zoo.word_grounding import WordGrounder
 
 

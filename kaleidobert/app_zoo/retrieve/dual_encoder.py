@@ -1,4 +1,4 @@
-"""The towers of the head "dual_encoder": trained before the encoder, in a folder of their own in the run (ours; layers/dual_encoder.py)."""
+"""The towers of the head "dual_encoder": trained before the encoder, in a folder of their own in the run (ours; layers.linear_towers)."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace

@@ -22,7 +22,7 @@ from kaleidobert import io
 from kaleidobert.configs import RetrieveConfig
 from kaleidobert.datasets.bank.bank import Bank
 from kaleidobert.datasets.sampling import pairs
-from kaleidobert.engines.scoring import PairScorer, Sides
+from kaleidobert.engines.prediction import PairScorer, Sides
 from kaleidobert.evaluators.candidates.lists import CandidateLists, Gallery
 from kaleidobert.model_zoo.kaleidobert import Matcher
 from kaleidobert.remote.partial import explained

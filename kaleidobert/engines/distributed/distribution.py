@@ -186,7 +186,7 @@ def _backend():
     import keras  # here: a run folder needs no network library
 
     if keras.backend.backend() == "jax":
-        from kaleidobert.engines.distributed import devices_jax as backend
+        from kaleidobert.engines import backend_jax as backend
     else:
-        from kaleidobert.engines.distributed import devices_tensorflow as backend
+        from kaleidobert.engines import backend_tensorflow as backend
     return backend

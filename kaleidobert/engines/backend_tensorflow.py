@@ -1,5 +1,9 @@
-"""The training step on TensorFlow, on one device or on replicas of a tf.distribute strategy; the forward pass."""
+"""All that TensorFlow does in a way of its own: the training step, the forward pass, and the devices and processes of a run.
 
+Several devices are replicas of a tf.distribute strategy: MirroredStrategy on one host, MultiWorkerMirroredStrategy over processes.
+"""
+
+import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial
@@ -9,8 +13,12 @@ import keras
 import tensorflow as tf
 
 from kaleidobert import keras_private
-from kaleidobert.engines import wire
+from kaleidobert.engines import feeding
+from kaleidobert.engines.distributed import channel as channels
+from kaleidobert.engines.distributed.channel import Channel, own_devices
+from kaleidobert.engines.distributed.cluster import Cluster
 from kaleidobert.engines.optimizers import clip_by_global_norm, dense, loss_scale
+from kaleidobert.errors import UserError
 from kaleidobert.losses.decomposable import DecomposableLoss
 from kaleidobert.specs import ALONG_TEXT, Tensor
 
@@ -87,7 +95,7 @@ def _compiled(model: keras.Model, scope: Callable[[], Any] = nullcontext) -> Cal
 
 def _compute(model: keras.Model, scope: Callable[[], Any], inputs: dict[str, Tensor]) -> dict[str, Tensor]:
     with scope():
-        return model(wire.expand(inputs), training=False)
+        return model(feeding.dequantize(inputs), training=False)
 
 
 class _HalfPrecision:
@@ -184,7 +192,7 @@ class _Backward:
         return gradients, losses
 
     def _part(self, part: Sequence[dict[str, Any]], over: Mapping[str, Tensor] | None) -> tuple:
-        inputs, targets, weights = wire.expand(part[0]), wire.expand(part[1]), part[2]
+        inputs, targets, weights = feeding.dequantize(part[0]), feeding.dequantize(part[1]), part[2]
         with tf.GradientTape() as tape:
             outputs = self._model(inputs, training=True)
             if over is None:
@@ -229,3 +237,69 @@ def seed_replicas(model: keras.Model, strategy: tf.distribute.Strategy) -> None:
 
     if states:
         strategy.run(tf.function(shift, autograph=False))
+
+
+# --- Devices and processes
+
+
+def setup(cluster: Cluster, wanted: int, channel: Channel | None) -> dict[str, Any]:
+    """{"devices", "strategy"} for ``wanted`` devices of this process, 0 = all. Raises UserError where there are fewer."""
+    gpus = tf.config.list_physical_devices("GPU")
+    if channel is None:
+        return _mirrored(gpus, wanted)
+    if not gpus and wanted > 1:
+        raise UserError(f"train.devices is {wanted}", "several processes on TensorFlow without GPUs", "1", "start more processes instead")
+    own = own_devices(channel, len(gpus), wanted)
+    addresses = channel.gather(f"{channel.host}:{channels.free_port()}")
+    try:
+        if gpus:
+            gpus = [gpus[k] for k in own]
+            tf.config.set_visible_devices(gpus, "GPU")
+        resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
+            tf.train.ClusterSpec({"worker": addresses}), task_type="worker", task_id=cluster.rank, num_accelerators={"GPU": len(gpus)},
+            rpc_layer="grpc")
+        strategy = tf.distribute.MultiWorkerMirroredStrategy(resolver)
+    except RuntimeError as error:
+        raise _too_late(error) from error
+    return {"devices": tuple(strategy.extended.worker_devices), "strategy": strategy}
+
+
+def close() -> None:
+    """Nothing needs to be ended."""
+
+
+def put(place: Any, own: tuple, whole: dict) -> tuple:
+    """Inputs, targets, weights and the weights of the whole batch, a value for every device of this process."""
+    devices, (inputs, targets, weights) = place.devices, own
+    rows = len(next(iter(inputs.values()))) // len(devices)
+    parts = []
+    for number, device in enumerate(devices):
+        with tf.device(device):
+            part = [{name: tf.convert_to_tensor(array[number * rows : (number + 1) * rows]) for name, array in side.items()}
+                    for side in (inputs, targets, weights)]
+            parts.append((*part, {name: tf.convert_to_tensor(array) for name, array in whole.items()}))
+    first = place.cluster.rank * len(devices)
+    return place.strategy.experimental_distribute_values_from_function(lambda context: parts[context.replica_id_in_sync_group - first])
+
+
+def _mirrored(gpus: list, wanted: int) -> dict[str, Any]:
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)  # which way gradients take is of no interest
+    kind = "GPU" if gpus else "CPU"
+    if not gpus and wanted > 1:
+        try:  # a CPU is one device; for trials it is split
+            tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0],
+                                                       [tf.config.LogicalDeviceConfiguration()] * wanted)
+        except RuntimeError:  # TensorFlow has begun: what is there counts
+            pass
+    found = [device.name for device in tf.config.list_logical_devices(kind)]
+    if len(found) < wanted:
+        raise UserError(f"train.devices is {wanted}", f"this machine, with {len(found)} {kind} device(s)",
+                        f"at most {len(found)}, or 0 for all")
+    # on CPUs TensorFlow's own choice takes only one number of devices in the life of a process
+    strategy = tf.distribute.MirroredStrategy(found[: wanted or len(found)], None if gpus else tf.distribute.ReductionToOneDevice())
+    return {"devices": tuple(strategy.extended.worker_devices), "strategy": strategy}
+
+
+def _too_late(error: RuntimeError) -> UserError:
+    return UserError(f"TensorFlow cannot be set up for several processes ({error})", "the devices",
+                     "a process that has computed nothing yet")
