@@ -24,9 +24,9 @@ from kaleidobert.specs import Tensor
 
 def train_step(model: keras.Model, loss: Callable[..., dict[str, Any]], optimizer: keras.optimizers.Optimizer, clip_norm: float,
                gradient_accumulation_steps: int, mesh: jax.sharding.Mesh | None) -> Callable[..., dict[str, Any]]:
-    """steps.train_step; the losses that the step returns are arrays that may still be computed.
+    """Makes the function of steps.train_step; the device may still be computing the losses that it returns.
 
-    Weights and state of the optimizer are handed over to the step and come back changed (donated), so they are in memory once.
+    Weights and optimizer state are donated to the step and come back changed, so that they are in memory once.
     """
     groups = (model.trainable_variables, model.non_trainable_variables, optimizer.variables)
     scale_index = next((k for k, v in enumerate(optimizer.variables) if v is loss_scale(optimizer)), None)
@@ -59,7 +59,7 @@ def train_step(model: keras.Model, loss: Callable[..., dict[str, Any]], optimize
 
 
 def replicated(value: Tensor, everywhere: jax.sharding.NamedSharding) -> Tensor:
-    """A copy of a value on all devices of a mesh, of other processes too."""
+    """Copies a value to all devices of a mesh, those of other processes too."""
     if not value.is_fully_addressable:
         return value
     array = jax.device_get(value)
@@ -67,37 +67,37 @@ def replicated(value: Tensor, everywhere: jax.sharding.NamedSharding) -> Tensor:
 
 
 def local(value):
-    """The value on this process's first device."""
+    """Returns the value on this process's first device."""
     return value if len(value.sharding.device_set) == 1 else value.addressable_data(0)
 
 
 def _backward(model: keras.Model, loss: Callable[..., dict[str, Any]], gradient_accumulation_steps: int,
               devices: int) -> Callable[..., tuple]:
-    """A function (trained, other, scale, inputs, targets, weights, weights of the whole batch or none) -> (gradients, other, losses)."""
+    """Makes a function (trained, other, scale, inputs, targets, weights) -> (gradients, other, losses) of all micro-batches."""
 
-    def objective(trained: Sequence[Tensor], other: Sequence[Tensor], scale: Tensor, part: Sequence[dict],
+    def objective(trained: Sequence[Tensor], other: Sequence[Tensor], scale: Tensor, batch: Sequence[dict],
                   over: Mapping[str, Tensor] | None) -> tuple:
-        inputs, targets, weights = feeding.dequantize(part[0]), feeding.dequantize(part[1]), part[2]
+        inputs, targets, weights = feeding.dequantize(batch[0]), feeding.dequantize(batch[1]), batch[2]
         outputs, other = model.stateless_call(trained, other, inputs, training=True)
         if over is None:
             losses = loss(outputs, targets, weights)
         else:
-            assert isinstance(loss, DecomposableLoss)  # others are refused where a batch is split
+            assert isinstance(loss, DecomposableLoss)  # steps.train_step refuses others where a batch is split
             losses = loss.part(outputs, targets, weights, over)
         return losses["loss"] if scale is None else losses["loss"] * scale, (losses, other)
 
     gradient = jax.grad(objective, has_aux=True)
 
-    def once(trained, other, scale, part, over):
-        gradients, (losses, other) = gradient(trained, other, scale, part, over)
+    def once(trained, other, scale, batch, over):
+        gradients, (losses, other) = gradient(trained, other, scale, batch, over)
         return gradients, other, losses
 
     def backward(trained, other, scale, inputs, targets, weights):
-        part = (inputs, targets, weights)
+        batch = (inputs, targets, weights)
         if gradient_accumulation_steps == 1:
-            return once(trained, other, scale, part, None)
+            return once(trained, other, scale, batch, None)
         over = loss.over(weights)
-        folded = jax.tree.map(lambda array: _fold(array, gradient_accumulation_steps, devices), part)
+        folded = jax.tree.map(lambda array: _fold(array, gradient_accumulation_steps, devices), batch)
 
         def body(carry, micro):
             sums, other, values = carry
@@ -112,69 +112,70 @@ def _backward(model: keras.Model, loss: Callable[..., dict[str, Any]], gradient_
 
 
 def _fold(array: Tensor, count: int, devices: int) -> Tensor:
-    """[B, ...] -> [count, B / count, ...]; every micro-batch has rows of every device, so that none of them travels."""
+    """[B, ...] -> [count, B / count, ...]; every micro-batch has rows of every device, so that no row moves between devices."""
     rows = array.shape[0] // (count * devices)
-    parts = jax.numpy.reshape(array, (devices, count, rows, *array.shape[1:]))
-    return jax.numpy.reshape(jax.numpy.swapaxes(parts, 0, 1), (count, devices * rows, *array.shape[1:]))
+    by_device = jax.numpy.reshape(array, (devices, count, rows, *array.shape[1:]))
+    return jax.numpy.reshape(jax.numpy.swapaxes(by_device, 0, 1), (count, devices * rows, *array.shape[1:]))
 
 
 # --- Devices and processes
 
 
 AXIS = "batch"
-STARTING = 300  # seconds in which JAX's own service must have started in all processes
+START_TIMEOUT = 300  # seconds in which JAX's own service must start in all processes
 
 
 def setup(cluster: Cluster, wanted: int, channel: Channel | None) -> dict[str, Any]:
-    """{"devices", "mesh"} for ``wanted`` devices of this process, 0 = all. Raises UserError where there are fewer."""
+    """Makes {"devices", "mesh"} of ``wanted`` devices of this process, 0 = all. Raises UserError where there are fewer."""
     gpus = _visible_gpus()
     if wanted > 1 and not gpus:
-        try:  # a CPU is one device; for trials it is split
+        try:  # a CPU is one device; it is split for trials
             jax.config.update("jax_num_cpu_devices", wanted)
-        except RuntimeError:  # JAX has begun: what is there counts
+        except RuntimeError:  # JAX is initialised already: its devices stay as they are
             pass
     if channel is not None:
         _begin(cluster, channel, own_devices(channel, gpus, wanted) or None)
-    found = jax.local_devices()
-    if len(found) < wanted:
-        raise UserError(f"train.devices is {wanted}", f"this machine, with {len(found)} {found[0].platform.upper()} device(s)",
-                        f"at most {len(found)}, or 0 for all")
-    count = wanted or len(found)
+    present = jax.local_devices()
+    if len(present) < wanted:
+        raise UserError(f"train.devices is {wanted}", f"this machine, with {len(present)} {present[0].platform.upper()} device(s)",
+                        f"at most {len(present)}, or 0 for all")
+    count = wanted or len(present)
     chosen = [device for process in range(cluster.size)
               for device in [device for device in jax.devices() if device.process_index == process][:count]]
     if len(chosen) != count * cluster.size:
         raise UserError(f"the processes have {len(chosen)} devices", "train.devices", f"{count} for each of {cluster.size} processes")
-    return {"devices": tuple(found[:count]), "mesh": jax.sharding.Mesh(np.array(chosen), (AXIS,))}
+    return {"devices": tuple(present[:count]), "mesh": jax.sharding.Mesh(np.array(chosen), (AXIS,))}
 
 
 def close() -> None:
-    """Leave JAX's service, which runs in process 0 and must be the last to end."""
+    """Leaves JAX's service, which runs in process 0 and must end last."""
     jax.distributed.shutdown()
 
 
-def put(place: Any, own: tuple, whole: dict) -> tuple:
-    """Inputs, targets and weights as arrays over all devices; their rows lie where they are computed."""
-    rows = jax.sharding.NamedSharding(place.mesh, jax.sharding.PartitionSpec(AXIS))
-    return tuple({name: jax.make_array_from_process_local_data(rows, np.asarray(array)) for name, array in part.items()} for part in own)
+def put(process: Any, own: tuple, whole: dict) -> tuple:
+    """Makes inputs, targets and weights arrays over all devices; each row lies on the device that computes it."""
+    rows = jax.sharding.NamedSharding(process.mesh, jax.sharding.PartitionSpec(AXIS))
+    return tuple({name: jax.make_array_from_process_local_data(rows, np.asarray(array))
+                  for name, array in arrays.items()} for arrays in own)
 
 
 def _begin(cluster: Cluster, channel: Channel, gpus: list[int] | None) -> None:
     address = channel.broadcast(f"{channel.host}:{channels.free_port()}" if cluster.rank == 0 else None)
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
-    jax.config.update("jax_enable_recoverability", True)  # the channel ends the others in order; JAX itself would abort them
+    jax.config.update("jax_enable_recoverability", True)  # the control channel ends the other processes in order; JAX would abort them
     try:
-        jax.distributed.initialize(address, cluster.size, cluster.rank, local_device_ids=gpus, initialization_timeout=STARTING)
+        jax.distributed.initialize(address, cluster.size, cluster.rank, local_device_ids=gpus, initialization_timeout=START_TIMEOUT)
     except RuntimeError as error:
         raise UserError(f"JAX cannot be set up for several processes ({error})", "the devices",
                         "a process that has computed nothing yet, and free ports between the hosts") from error
 
 
 def _visible_gpus() -> int:
-    """NVIDIA GPUs that this process may use; JAX itself is not asked, for it could not be told afterwards which to take."""
+    """Counts the NVIDIA GPUs that this process may use, without JAX: after it has listed its devices, it cannot be restricted to some."""
     if os.environ.get("JAX_PLATFORMS") == "cpu":
         return 0
-    there = len(glob.glob("/dev/nvidia[0-9]*"))
+    present = len(glob.glob("/dev/nvidia[0-9]*"))
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if named is None or not there:
-        return there
+    if named is None or not present:
+        return present
     return len([name for name in named.split(",") if name.strip() not in ("", "-1")])

@@ -23,7 +23,7 @@ from kaleidobert.losses.decomposable import DecomposableLoss
 from kaleidobert.specs import ALONG_TEXT, Tensor
 
 COMPILED = {"reduce_retracing": True, "autograph": False}
-LEAST_ROWS = 8  # of a batch that is computed in halves
+MIN_ROWS = 8  # of a batch that is computed in halves
 SEED_STEP = 7919  # between the dropout seeds of replicas; a prime, so that seeds of layers do not meet
 
 
@@ -31,8 +31,8 @@ def train_step(
     model: keras.Model, loss: Callable[..., dict[str, Any]], optimizer: keras.optimizers.Optimizer, clip_norm: float,
     gradient_accumulation_steps: int, strategy: tf.distribute.Strategy | None
 ) -> Callable[..., dict[str, Any]]:
-    """steps.train_step; the losses that the step returns are tensors that may still be computed."""
-    # XLA pays on GPUs; on CPUs the small networks of a laptop ran 4 times slower under it
+    """Makes the function of steps.train_step; the device may still be computing the losses that it returns."""
+    # XLA pays on GPUs; on CPUs it makes small networks 4 times slower (benchmarks/NOTES.md)
     xla = bool(tf.config.list_physical_devices("GPU"))
     backward = _Backward(model, loss, optimizer, gradient_accumulation_steps)
 
@@ -49,27 +49,30 @@ def train_step(
 
     _sum_once(optimizer)
     seed_replicas(model, strategy)
-    inner = tf.function(backward, jit_compile=xla, **COMPILED)  # XLA cannot hold what crosses replicas
+    inner = tf.function(backward, jit_compile=xla, **COMPILED)  # XLA cannot compile what crosses replicas
 
     def replica(inputs, targets, weights, whole):
         gradients, losses = inner(inputs, targets, weights, whole)
         used = [k for k, gradient in enumerate(gradients) if gradient is not None]
-        parts = [gradients[k] for k in used] + [tf.stack(list(losses.values()))]
-        *sums, values = tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, parts)
+        local = [gradients[k] for k in used] + [tf.stack(list(losses.values()))]
+        *sums, values = tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, local)
         for k, total in zip(used, sums):
             gradients[k] = total
         return update(gradients, dict(zip(losses, tf.unstack(values))))
 
     def step(*batch):
-        found = strategy.run(replica, args=batch)
-        return {name: strategy.experimental_local_results(value)[0] for name, value in found.items()}
+        losses = strategy.run(replica, args=batch)
+        return {name: strategy.experimental_local_results(value)[0] for name, value in losses.items()}
 
     return tf.function(step, **COMPILED)
 
 
 def forward(model: keras.Model, shared: Collection[str] | None) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
-    """steps.on_device. On CPUs two halves of a batch run at the same time: one computes products on all cores while the other is at
-    something that keeps a single core busy. Not in half precision, where products are so quick that halves of them cost more."""
+    """Makes the function of steps.on_device.
+
+    On CPUs two halves of a batch run at the same time: one computes products on all cores while the other is at an operation that uses
+    one core. In half precision, where products are quick, halves of them would cost more.
+    """
     if shared is None or tf.config.list_physical_devices("GPU"):
         return _with_free_axes(_compiled(model), model)
     if "16" in model.backbone.precision:
@@ -79,10 +82,10 @@ def forward(model: keras.Model, shared: Collection[str] | None) -> Callable[[Map
     def halves(inputs):
         rows = {name: array for name, array in inputs.items() if name not in shared}
         count = next(iter(rows.values())).shape[0]
-        if count is None or count < LEAST_ROWS or count % 2:
+        if count is None or count < MIN_ROWS or count % 2:
             return compiled(inputs)
-        parts = [{name: array[half] for name, array in rows.items()} for half in (slice(count // 2), slice(count // 2, None))]
-        first, second = (compiled({**inputs, **part}) for part in parts)
+        both = [{name: array[half] for name, array in rows.items()} for half in (slice(count // 2), slice(count // 2, None))]
+        first, second = (compiled({**inputs, **half}) for half in both)
         return {name: tf.concat([first[name], second[name]], 0) for name in first}
 
     return _with_free_axes(tf.function(halves, **COMPILED), model)
@@ -101,7 +104,7 @@ def _compute(model: keras.Model, scope: Callable[[], Any], inputs: dict[str, Ten
 class _HalfPrecision:
     """The forward pass of a model whose layers compute in half precision, on a CPU.
 
-    Every call casts every weight, which at BERT's size and small batches takes a fifth of the time; inside of ``hold`` copies are used.
+    Every call casts every weight, which at BERT's size and small batches is a fifth of the time; inside of ``hold`` it uses cast copies.
     """
 
     def __init__(self, model):
@@ -114,7 +117,7 @@ class _HalfPrecision:
 
     @contextmanager
     def hold(self):
-        """Inside, the weights are what they are at its beginning."""
+        """A context inside of which the weights count as they are at its beginning."""
         if not self._copies:
             self._copies = [tf.Variable(tf.cast(variable.value, dtype), trainable=False) for variable, dtype in self._weights]
         else:
@@ -128,28 +131,30 @@ class _HalfPrecision:
 
     def _scope(self):
         scope = keras.StatelessScope()
-        # not by its constructor, which would cast them back
+        # the constructor would cast them back
         scope.state_mapping.update({id(variable): copy.value() for (variable, _), copy in zip(self._weights, self._copies)})
         return scope
 
 
 def _with_free_axes(compiled, model):
-    """A tf.function of dicts of arrays, traced from its first call on for any length of the axes that differ from call to call: else the
-    second length that comes would cost a second trace, and seconds."""
-    free, begun = _free_axes(model), []
+    """Makes a tf.function of dicts of arrays trace at its first call for any length of the axes that differ from call to call.
+
+    Otherwise the second length would cost a second trace, which takes seconds.
+    """
+    free, traced = _free_axes(model), []
     if not free:
         return compiled
 
     def run(*batch):
-        if not begun:
-            begun.append(compiled.get_concrete_function(*[_specs(part, free) for part in batch]))
+        if not traced:
+            traced.append(compiled.get_concrete_function(*[_specs(arrays, free) for arrays in batch]))
         return compiled(*batch)
 
     return run
 
 
 def _free_axes(model: keras.Model) -> Mapping[str, Any]:
-    """What the model says itself, or that of the text, where it is declared without a length."""
+    """Returns the model's own ``free_axes``, or the axis of the text where the model declares it without a length."""
     if hasattr(model, "free_axes"):
         return model.free_axes
     declared = getattr(model, "input", None)
@@ -158,15 +163,18 @@ def _free_axes(model: keras.Model) -> Mapping[str, Any]:
 
 
 def _specs(arrays: Mapping[str, Any], free: Mapping[str, Any]) -> dict[str, Any]:
-    """The arrays' tf.TensorSpecs; both may be dicts in dicts."""
+    """Makes the arrays' tf.TensorSpecs; both arguments may be nested dicts."""
     return {name: _specs(array, free.get(name, {})) if isinstance(array, Mapping) else
             tf.TensorSpec([None if axis in free.get(name, ()) else size for axis, size in enumerate(array.shape)], array.dtype)
             for name, array in arrays.items()}
 
 
 class _Backward:
-    """(inputs, targets, weights, weights of the whole batch or none) -> (gradients, None for unused variables; losses), of all
-    micro-batches in turn: a loop, for TensorFlow would run parts without one at the same time, in the memory of all."""
+    """Computes the gradients (None for unused variables) and losses of all micro-batches of (inputs, targets, weights), one after another.
+
+    whole: the weights of the whole batch, of which these are a replica's; None = these. It is a loop, as TensorFlow would run unrolled
+    micro-batches at the same time, in the memory of all.
+    """
 
     def __init__(self, model: keras.Model, loss: Callable[..., dict[str, Any]], optimizer: keras.optimizers.Optimizer,
                  gradient_accumulation_steps: int):
@@ -175,14 +183,14 @@ class _Backward:
     def __call__(self, inputs, targets, weights, whole=None):
         count = self._gradient_accumulation_steps
         if count == 1:
-            return self._part((inputs, targets, weights), whole and self._loss.over(whole))
+            return self._micro_batch((inputs, targets, weights), whole and self._loss.over(whole))
         over = self._loss.over(weights if whole is None else whole)
-        folded = [{name: _fold(array, count) for name, array in part.items()} for part in (inputs, targets, weights)]
-        gradients, losses = self._part(_micro(folded, 0), over)  # outside of the loop: it shows what has a gradient
+        folded = [{name: _fold(array, count) for name, array in arrays.items()} for arrays in (inputs, targets, weights)]
+        gradients, losses = self._micro_batch(_micro(folded, 0), over)  # before the loop: it shows which variables have a gradient
         used = [k for k, gradient in enumerate(gradients) if gradient is not None]
 
         def body(number, sums, values):
-            more, further = self._part(_micro(folded, number), over)
+            more, further = self._micro_batch(_micro(folded, number), over)
             return number + 1, [total + more[k] for k, total in zip(used, sums)], {name: values[name] + further[name] for name in values}
 
         start = (tf.constant(1), [gradients[k] for k in used], losses)
@@ -191,14 +199,14 @@ class _Backward:
             gradients[k] = total
         return gradients, losses
 
-    def _part(self, part: Sequence[dict[str, Any]], over: Mapping[str, Tensor] | None) -> tuple:
-        inputs, targets, weights = feeding.dequantize(part[0]), feeding.dequantize(part[1]), part[2]
+    def _micro_batch(self, batch: Sequence[dict[str, Any]], over: Mapping[str, Tensor] | None) -> tuple:
+        inputs, targets, weights = feeding.dequantize(batch[0]), feeding.dequantize(batch[1]), batch[2]
         with tf.GradientTape() as tape:
             outputs = self._model(inputs, training=True)
             if over is None:
                 losses = self._loss(outputs, targets, weights)
             else:
-                assert isinstance(self._loss, DecomposableLoss)  # others are refused where a batch is split
+                assert isinstance(self._loss, DecomposableLoss)  # steps.train_step refuses others where a batch is split
                 losses = self._loss.part(outputs, targets, weights, over)
             scaled = self._optimizer.scale_loss(losses["loss"])
         gradients = tape.gradient(scaled, [v.value for v in self._model.trainable_variables])
@@ -214,19 +222,19 @@ def _fold(array: Tensor, count: int) -> Tensor:
 
 
 def _micro(folded, number):
-    return [{name: tf.gather(array, number) for name, array in part.items()} for part in folded]
+    return [{name: tf.gather(array, number) for name, array in arrays.items()} for arrays in folded]
 
 
 def _sum_once(optimizer: keras.optimizers.Optimizer) -> None:
-    """Keras sums gradients over replicas when it applies them; here that was done, for clipping comes after it and before Adam."""
+    """Stops Keras from summing gradients over replicas once more: they are summed before clipping, which comes before Adam."""
     inner = getattr(optimizer, "inner_optimizer", optimizer)
     keras_private.skip_gradient_sum(inner)
 
 
 def seed_replicas(model: keras.Model, strategy: tf.distribute.Strategy) -> None:
-    """Give every replica dropout masks of its own: Keras mirrors the generators' state, and so their masks.
+    """Gives every replica its own dropout masks: Keras mirrors the generators' state, and so their masks.
 
-    Replica 0 keeps the state that a checkpoint holds, and the others count from theirs.
+    Replica 0 keeps the state that a checkpoint has; the others start at a distance of SEED_STEP.
     """
     states = [v.value for v in model.non_trainable_variables if v.path.endswith("seed_generator_state")]
 
@@ -243,7 +251,7 @@ def seed_replicas(model: keras.Model, strategy: tf.distribute.Strategy) -> None:
 
 
 def setup(cluster: Cluster, wanted: int, channel: Channel | None) -> dict[str, Any]:
-    """{"devices", "strategy"} for ``wanted`` devices of this process, 0 = all. Raises UserError where there are fewer."""
+    """Makes {"devices", "strategy"} of ``wanted`` devices of this process, 0 = all. Raises UserError where there are fewer."""
     gpus = tf.config.list_physical_devices("GPU")
     if channel is None:
         return _mirrored(gpus, wanted)
@@ -265,38 +273,38 @@ def setup(cluster: Cluster, wanted: int, channel: Channel | None) -> dict[str, A
 
 
 def close() -> None:
-    """Nothing needs to be ended."""
+    """Does nothing: TensorFlow's servers need no farewell."""
 
 
-def put(place: Any, own: tuple, whole: dict) -> tuple:
-    """Inputs, targets, weights and the weights of the whole batch, a value for every device of this process."""
-    devices, (inputs, targets, weights) = place.devices, own
+def put(process: Any, own: tuple, whole: dict) -> tuple:
+    """Splits inputs, targets and weights over the devices of this process; every device gets the weights of the whole batch, too."""
+    devices, (inputs, targets, weights) = process.devices, own
     rows = len(next(iter(inputs.values()))) // len(devices)
-    parts = []
+    values = []
     for number, device in enumerate(devices):
         with tf.device(device):
-            part = [{name: tf.convert_to_tensor(array[number * rows : (number + 1) * rows]) for name, array in side.items()}
-                    for side in (inputs, targets, weights)]
-            parts.append((*part, {name: tf.convert_to_tensor(array) for name, array in whole.items()}))
-    first = place.cluster.rank * len(devices)
-    return place.strategy.experimental_distribute_values_from_function(lambda context: parts[context.replica_id_in_sync_group - first])
+            rows_of_device = [{name: tf.convert_to_tensor(array[number * rows : (number + 1) * rows]) for name, array in arrays.items()}
+                              for arrays in (inputs, targets, weights)]
+            values.append((*rows_of_device, {name: tf.convert_to_tensor(array) for name, array in whole.items()}))
+    first = process.cluster.rank * len(devices)
+    return process.strategy.experimental_distribute_values_from_function(lambda context: values[context.replica_id_in_sync_group - first])
 
 
 def _mirrored(gpus: list, wanted: int) -> dict[str, Any]:
-    logging.getLogger("tensorflow").setLevel(logging.ERROR)  # which way gradients take is of no interest
-    kind = "GPU" if gpus else "CPU"
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)  # it would log how gradients are reduced
+    device_type = "GPU" if gpus else "CPU"
     if not gpus and wanted > 1:
-        try:  # a CPU is one device; for trials it is split
+        try:  # a CPU is one device; it is split for trials
             tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0],
                                                        [tf.config.LogicalDeviceConfiguration()] * wanted)
-        except RuntimeError:  # TensorFlow has begun: what is there counts
+        except RuntimeError:  # TensorFlow is initialised already: its devices stay as they are
             pass
-    found = [device.name for device in tf.config.list_logical_devices(kind)]
-    if len(found) < wanted:
-        raise UserError(f"train.devices is {wanted}", f"this machine, with {len(found)} {kind} device(s)",
-                        f"at most {len(found)}, or 0 for all")
-    # on CPUs TensorFlow's own choice takes only one number of devices in the life of a process
-    strategy = tf.distribute.MirroredStrategy(found[: wanted or len(found)], None if gpus else tf.distribute.ReductionToOneDevice())
+    names = [device.name for device in tf.config.list_logical_devices(device_type)]
+    if len(names) < wanted:
+        raise UserError(f"train.devices is {wanted}", f"this machine, with {len(names)} {device_type} device(s)",
+                        f"at most {len(names)}, or 0 for all")
+    # on CPUs TensorFlow's default allows only one number of devices per process
+    strategy = tf.distribute.MirroredStrategy(names[: wanted or len(names)], None if gpus else tf.distribute.ReductionToOneDevice())
     return {"devices": tuple(strategy.extended.worker_devices), "strategy": strategy}
 
 

@@ -109,8 +109,8 @@ def test_the_wait_for_input_is_measured():
     slow = Metered(prefetch(lambda number: time.sleep(0.02) or [number], range(8)))
     for _ in slow:
         pass
-    assert fast.share < 0.3 and slow.share > 0.7 and slow.waited <= slow.seconds
-    assert Metered([]).share == 0 and list(Metered([1, 2])) == [1, 2]
+    assert fast.waited_fraction < 0.3 and slow.waited_fraction > 0.7 and slow.waited <= slow.seconds
+    assert Metered([]).waited_fraction == 0 and list(Metered([1, 2])) == [1, 2]
 
 
 def test_batches_are_put_on_the_device_with_the_same_content():

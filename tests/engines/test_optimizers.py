@@ -43,7 +43,7 @@ def test_the_decay_begins_behind_the_warmup(total, warmup):
     for t in range(total + 5):
         falling = 1e-3 * (total - min(t, total)) / max(total - warmup, 1)
         close(schedule(t), 1e-3 * t / warmup if t < warmup else min(falling, 1e-3), 1e-10, 1e-6)
-    assert float(schedule(warmup)) == np.float32(1e-3) or warmup == total  # exactly what was asked for
+    assert float(schedule(warmup)) == np.float32(1e-3) or warmup == total  # exactly the configured rate
     assert WarmupLinearDecay.from_config(schedule.get_config()).get_config() == schedule.get_config()
 
 
@@ -67,7 +67,7 @@ def test_what_was_reached_silently_is_refused():
     paper = configs.Train(batch_size=256, learning_rate=2e-5, warmup_steps=5000)
     for pictures, steps_of_run, rate in ((750, "74", "7.4e-08"), (5865, "573", "5.7e-07"), (60_000, "5,860", "5.9e-06")):
         with pytest.raises(UserError, match=f"warm-up takes 5,000 steps and the run has {steps_of_run}: its rate would reach {rate} of the "
-                           "2e-05 asked for.*at most half.*set train.warmup_steps=0 train.warmup_share=0.1"):
+                           "2e-05 configured.*at most half.*set train.warmup_steps=0 train.warmup_share=0.1"):
             models.schedule(paper, pictures)
     for train in (replace(paper, warmup_steps=0, warmup_share=0.6), replace(paper, decay="after-warmup")):
         with pytest.raises(UserError, match="set word_grounding.warmup_steps=0"):

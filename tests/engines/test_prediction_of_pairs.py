@@ -193,7 +193,7 @@ def test_answers_that_are_not_finite_are_refused(banks):
     broken = Sides(lambda rows: {**pairs.pictures(bank, rows), "patch_boxes": bank.boxes[rows] * np.nan},
                    lambda rows: pairs.texts(bank, rows), pairs.lengths(bank))
     scorer = PairScorer(model, broken, 8)
-    with pytest.raises(UserError, match=r"i2t: the model's answer 'itm' is not finite, nor is what was read from the bank \(patch_boxes\)"):
+    with pytest.raises(UserError, match=r"i2t: the model's output 'itm' is not finite, nor is the input from the bank \(patch_boxes\)"):
         list(scorer.scores(scorer.batches(np.arange(9), np.arange(9)), "i2t"))
     model.get_layer("head_itm").bias.assign(np.array([0, np.inf], np.float32))
     scorer = PairScorer(model, sides_of(bank), 8)
@@ -347,10 +347,10 @@ def test_prediction_by_length_keeps_the_order_of_its_rows(banks):
 
 
 def test_filled_lengths_are_few():
-    sizes = {len(prediction.filled(np.arange(size))) for size in range(1, 257)}
+    sizes = {len(prediction.padded(np.arange(size))) for size in range(1, 257)}
     assert len(sizes) < 60
     for size in (1, 7, 16, 17, 202, 256):
-        rows = prediction.filled(np.arange(size))
+        rows = prediction.padded(np.arange(size))
         assert rows[:size].tolist() == list(range(size)) and (rows[size:] == size - 1).all() and size <= len(rows) <= size * 9 / 8
 
 

@@ -70,7 +70,7 @@ def test_what_runs_in_one_process_or_on_one_device_says_so(tmp_path, monkeypatch
         models.plan(configs.Train(devices=2), 10)
     for name, value in (("RANK", "0"), ("WORLD_SIZE", "2"), ("MASTER_ADDR", "a")):
         monkeypatch.setenv(name, value)
-    with pytest.raises(UserError, match="the environment speaks of 2 processes.*start it once"):
+    with pytest.raises(UserError, match="the environment names 2 processes.*start it once"):
         Run(tmp_path / "run", config(tmp_path / "run"))
     assert not (tmp_path / "run").exists()
 
@@ -86,15 +86,15 @@ def test_a_batch_that_does_not_divide_is_refused_before_anything_is_made(changes
 
 
 def test_processes_and_devices_split_rows_evenly(monkeypatch):
-    place = distribution.Place(distribution.Cluster(1, 2, "a:1"), devices=("x", "y"))
+    process = distribution.Process(distribution.Cluster(1, 2, "a:1"), devices=("x", "y"))
     found = ({"x": np.arange(8)}, {"y": np.arange(8) * 2}, {"y": np.ones(8)})
-    inputs, targets, weights, whole = distribution.split(found, place, 2)
+    inputs, targets, weights, whole = distribution.split(found, process, 2)
     assert inputs["x"].tolist() == [4, 5, 6, 7] and targets["y"].tolist() == [8, 10, 12, 14] and len(weights["y"]) == 4
     assert whole is found[2]
     with pytest.raises(UserError, match="8 rows, which cannot be split over 4 devices and 3 micro-batches"):
-        distribution.split(found, place, 3)
+        distribution.split(found, process, 3)
     with pytest.raises(UserError, match="equal numbers of rows"):
-        distribution.split(({"x": np.arange(8)}, {"y": np.arange(4)}, {}), place, 1)
+        distribution.split(({"x": np.arange(8)}, {"y": np.arange(4)}, {}), process, 1)
 
 
 @pytest.mark.parametrize("target", pretraining.FEATURE_TARGETS)

@@ -351,7 +351,7 @@ def test_retrieval_that_fails_leaves_no_result(world, start, tmp_path, monkeypat
     refused(call("retrieve", config), r"pairs from .*rows__0, line 1 on: the id 'T 0' among the text ids cannot stand")
     assert not list(config.run.glob("result*")) and not (config.run / "results.json").exists()
     monkeypatch.setattr(steps, "forward", lambda model: lambda inputs: {"itm": np.full((len(inputs["token_ids"]), 2), np.nan)})
-    refused(call("retrieve", retrieve(world, "nan")), "the model's answer 'itm' is not finite")
+    refused(call("retrieve", retrieve(world, "nan")), "the model's output 'itm' is not finite")
 
 
 @pytest.mark.parametrize(("content", "message"), [

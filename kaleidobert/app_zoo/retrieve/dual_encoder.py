@@ -13,7 +13,7 @@ from kaleidobert.datasets.bank.bank import Bank
 from kaleidobert.datasets.sampling.finetuning import DualEncoderSampler
 from kaleidobert.datasets.sampling.pretraining import clean_batch
 from kaleidobert.engines import steps
-from kaleidobert.engines.distributed.distribution import Place
+from kaleidobert.engines.distributed.distribution import Process
 from kaleidobert.engines.run_folder import Run
 from kaleidobert.engines.trainer import HELD_OUT, Goal, Trainer
 from kaleidobert.errors import UserError
@@ -69,10 +69,10 @@ def sized(options: Train, num_rows: int) -> Train:
     return replace(options, batch_size=min(options.batch_size, num_rows))
 
 
-def check_place(config: RetrieveConfig, place: Place) -> None:
+def check_single_device(config: RetrieveConfig, process: Process) -> None:
     """UserError where the towers would be trained on parts of a batch: they compare all of its texts with all of its pictures."""
-    if config.matching.head == "dual_encoder" and place.replicas > 1:
-        raise UserError(f"matching.head is dual_encoder, on {place.replicas} devices", "retrieve", "one device: its towers compare all "
+    if config.matching.head == "dual_encoder" and process.replicas > 1:
+        raise UserError(f"matching.head is dual_encoder, on {process.replicas} devices", "retrieve", "one device: its towers compare all "
                         "pairs of a batch", "set train.devices=1 and start one process, or choose another finetuning.head")
 
 

@@ -1,6 +1,6 @@
 """Candidate lists scored part by part, and what was scored kept on the disk: an interrupted run goes on where it stopped.
 
-    run/.scores.part       a line that says of what the scores are; then of every batch, in the order of engines.scoring, its scores as
+    run/.scores.part       a line that says of what the scores are; then of every batch, in the order of engines.prediction, its scores as
                            little-endian float32 and their CRC-32; removed when the results are written
         scores.jsonl       of all queries
         scores.npy         of a gallery with more than MOST_LINES pairs instead, f32[Q, L]; its rows and columns: gallery.json

@@ -76,8 +76,8 @@ def run(config: RetrieveConfig) -> None:
         return released_files.run(config)
     if not config.train.epochs:
         return _run(config)
-    with distribution.over(config.train) as place:
-        dual_encoder.check_place(config, place)
+    with distribution.over(config.train) as process:
+        dual_encoder.check_single_device(config, process)
         _run(config)
 
 
