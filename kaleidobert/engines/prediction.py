@@ -14,7 +14,7 @@ from tqdm import tqdm
 from kaleidobert.engines import steps
 from kaleidobert.engines.feeding import prefetch
 from kaleidobert.model_zoo.kaleidobert import Matcher
-from kaleidobert.model_zoo.pairs import Pairs, PictureCache, TextSide, answers, bytes_of_a_row
+from kaleidobert.model_zoo.pairs import Pairs, PictureCache, TextSide, bytes_of_a_row, output_names
 from kaleidobert.specs import Tensor
 
 
@@ -85,11 +85,11 @@ class PairScorer:
     def __init__(self, matcher: Matcher, sides: Sides, batch_size: int, memory: int = MEMORY):
         self._sides, self._batch_size = sides, batch_size
         self._width = max(1, sides.lengths.max(initial=1))
-        self.names, row = answers(matcher), bytes_of_a_row(matcher)
+        self.names, row = output_names(matcher), bytes_of_a_row(matcher)
         self._max_pictures, self._max_texts = (max(1, memory // 2 // (row * count)) for count in
                                                  (matcher.backbone.num_patches, round_up(int(self._width), MULTIPLE)))
         self._compiled = [steps.on_device(PictureCache(matcher), ()), steps.on_device(TextSide(matcher), ()),
-                          steps.on_device(Pairs(matcher), shared=("pictures", "texts", "places"))]
+                          steps.on_device(Pairs(matcher), shared=("pictures", "texts", "positions"))]
 
     def batches(self, pictures: np.ndarray, texts: np.ndarray) -> list[Batch]:
         """Divides pairs of rows i64[n] into batches: a function of the pairs, batch_size and memory alone."""
@@ -136,9 +136,9 @@ class PairScorer:
         (pictures, texts), (picture_side, text_side, pairs) = tables, self._compiled
         pictures.fill(batch.all_pictures, lambda rows: picture_side(self._sides.pictures(rows)))
         texts.fill(batch.all_texts, lambda rows: self._texts(text_side, rows, int(self._sides.lengths[batch.all_texts].max())))
-        places = np.arange(min(batch.length, texts.values["token_mask"].shape[1]), dtype=np.int32)
+        positions = np.arange(min(batch.length, texts.values["token_mask"].shape[1]), dtype=np.int32)
         return pairs({"pictures": pictures.values, "texts": texts.values, "picture": padded(batch.pictures),
-                      "text": padded(batch.texts), "places": places})
+                      "text": padded(batch.texts), "positions": positions})
 
     def _texts(self, text_side: Callable, rows: np.ndarray, longest: int) -> dict[str, Tensor]:
         """Computes the text side of rows, cut to the longest text of their table."""

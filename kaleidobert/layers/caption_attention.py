@@ -1,7 +1,7 @@
 """Layers of the alignment generator's captioner: the cells of a picture, and where a single word looks among them.
 
 WordAttention and WordPredictor are ours, not the paper's. A captioner that only has to write the next word learns to look at whatever
-gives the garment away, often at nothing. So each word by itself is trained to look too: at the cells that predict which other words
+identifies the garment, often at nothing. So each single word is trained to attend too: to the cells that predict which other words
 stand in its sentence ("ribbed" beside "collar"), and whether the text has the word at all, beyond its prior in the product's subcategory.
 No box is used.
 """
@@ -19,11 +19,11 @@ WIDTHS = (32, 64)  # of the layers before the last two
 
 
 class GridEncoder(keras.layers.Layer):
-    """uint8[B, s, s, 3] -> f32[B, grid * grid, F], s = 8 * grid: three convolutions of stride 2 and one more, normalised over the
-    batch.
+    """A small convolutional encoder that is trained along: uint8[B, s, s, 3] -> f32[B, grid * grid, F], s = 8 * grid.
 
-    A cell sees 31 x 31 pixels, less than two cells each way, so that what it says is about the place where it lies: attention that
-    learns from texts alone may look wherever a thing is told, and with a wider view that can be beside the thing.
+    Three convolutions of stride 2 and one more, with batch normalisation. The receptive field of a cell is 31 x 31 pixels, less than two
+    cells each way, so that its features are about its own location: attention that learns from texts alone goes wherever the
+    information is, and with a wider view that can be beside the thing.
     Raises UserError where s is not 8 * grid.
     """
 
@@ -38,7 +38,7 @@ class GridEncoder(keras.layers.Layer):
         self.norms = [keras.layers.BatchNormalization(momentum=0.9, name=f"norm_{number}") for number in range(len(sizes))]
 
     def build(self, pictures_shape: tuple) -> None:
-        """Variables of all convolutions."""
+        """Makes the variables of all convolutions."""
         if pictures_shape[1] != 8 * self.grid:
             raise UserError(f"pictures have {pictures_shape[1]} pixels", "the grid encoder", f"{8 * self.grid}, 8 per cell")
         channels = 3
@@ -55,7 +55,7 @@ class GridEncoder(keras.layers.Layer):
 
 
 class WordAttention(keras.layers.Layer):
-    """Energies of cells for words: the word's query times the cell's key, and where the word's cells usually lie.
+    """Attention energies of cells for words: the word's query times the cell's key, plus the word's bias for the cell's location.
 
     vocabulary_size: V, cells: N, size: of queries and keys.
     """
@@ -70,24 +70,24 @@ class WordAttention(keras.layers.Layer):
         self.places = keras.layers.Embedding(vocabulary_size, cells, "zeros", name="places")
 
     def build(self, cells_shape: tuple) -> None:
-        """All variables; cells [B, N, F]."""
+        """Makes all variables; cells [B, N, F]."""
         self.keys.build(cells_shape)
         for table in (self.query, self.places):
             table.build((None, None))
 
-    def feed(self, pieces: Any) -> Any:
-        """[..., A + N]: all that ``energy`` needs to know of pieces [...]."""
+    def queries(self, pieces: Any) -> Any:
+        """Looks up [..., A + N] for pieces [...]: the query and the location biases, as ``energy`` takes them."""
         return ops.concatenate([self.query(pieces), self.places(pieces)], -1)
 
-    def energy(self, keys: Any, feed: Any) -> Any:
-        """[B, K, N] from keys [B, N, A] and the feeds [B, K, A + N] of K words."""
-        return ops.matmul(feed[..., : self.size], ops.swapaxes(keys, 1, 2)) * (2 / sqrt(self.size)) + feed[..., self.size :]
+    def energy(self, keys: Any, queries: Any) -> Any:
+        """Computes [B, K, N] from keys [B, N, A] and the queries [B, K, A + N] of K words."""
+        return ops.matmul(queries[..., : self.size], ops.swapaxes(keys, 1, 2)) * (2 / sqrt(self.size)) + queries[..., self.size :]
 
 
 class WordPredictor(keras.layers.Layer):
-    """From the cells that a word looks at: the other words of its sentence, and whether the text has the word.
+    """Predicts, from the cells that a word attends to, the other words of its sentence, and whether the text has the word.
 
-    All logits are what the picture adds to known log-odds, and start at 0. num_context_words: how many words are asked for.
+    All logits are added to known log-odds, and start at 0. num_context_words: how many words are predicted.
     """
 
     def __init__(self, vocabulary_size: int, num_context_words: int, size: int, dropout: float, seed: int, **kwargs: Any):
@@ -111,21 +111,21 @@ class WordPredictor(keras.layers.Layer):
         self.drop_seen = Dropout(dropout, seed_for(seed, "drop_seen"), name="drop_seen")
 
     def build(self, cells_shape: tuple) -> None:
-        """All variables; cells [B, N, F]."""
+        """Makes all variables; cells [B, N, F]."""
         self.values.build(cells_shape)
         self.context_words.build((None, None, self.size))
         for layer in (self.word, self.gate, self.presence_keys, self.often, self.drop_cells, self.drop_seen):
             layer.build((None, None, self.size))
 
-    def look(self, cells: Any, alpha: Any, pieces: Any, training: bool = False) -> Any:
-        """f32[B, Q, D]: what pieces [B, Q] see where they look, alpha [B, Q, N], among cells [B, N, F]."""
+    def attend(self, cells: Any, alpha: Any, pieces: Any, training: bool = False) -> Any:
+        """Computes f32[B, Q, D]: the attended values of pieces [B, Q] by their attention alpha [B, Q, N] over cells [B, N, F]."""
         values = self.drop_cells(self.values(cells), training=training)
         return self.drop_seen(ops.tanh(ops.matmul(alpha, values) + self.word(pieces)), training=training)
 
-    def cooccurrence(self, seen: Any, pieces: Any) -> Any:
-        """f32[B, Q, K]: logits of the other words of the sentence of each of ``pieces``."""
-        return self.context_words(seen * ops.sigmoid(self.gate(pieces)))
+    def cooccurrence(self, attended: Any, pieces: Any) -> Any:
+        """Computes f32[B, Q, K]: logits of the other words of the sentence of each of ``pieces``."""
+        return self.context_words(attended * ops.sigmoid(self.gate(pieces)))
 
-    def presence(self, seen: Any, pieces: Any) -> Any:
-        """f32[B, Q]: logits of the text holding ``pieces``."""
-        return ops.sum(seen * self.presence_keys(pieces), -1) + self.often(pieces)[..., 0]
+    def presence(self, attended: Any, pieces: Any) -> Any:
+        """Computes f32[B, Q]: logits of the text having ``pieces``."""
+        return ops.sum(attended * self.presence_keys(pieces), -1) + self.often(pieces)[..., 0]

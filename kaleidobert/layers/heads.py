@@ -1,4 +1,4 @@
-"""What is asked of the encoder's output: masked tokens, the class of a level, the features of masked patches, a match.
+"""Heads on the encoder's output: masked tokens, the class of a level, the features of masked patches, matching.
 
 The last product of the small heads is float32 whatever the precision: candidates are ranked by these logits, and half
 precision would tie them.
@@ -14,12 +14,12 @@ from kaleidobert.layers.embeddings import TextEmbedding
 
 
 def gather(sequence, positions):
-    """The rows of sequence [B, S, H] at int[B, N] -> [B, N, H].
+    """Gathers rows of sequence [B, S, H] at int[B, N] -> [B, N, H].
 
-    By a product with one-hot rows: exact, and its gradient is a product too, so repeatable on every device.
+    It is a product with one-hot rows: exact, and its gradient is a product too, so that it is deterministic on every device.
     """
-    chosen = ops.one_hot(positions, ops.shape(sequence)[1], dtype=sequence.dtype)
-    return ops.matmul(chosen, sequence)
+    selection = ops.one_hot(positions, ops.shape(sequence)[1], dtype=sequence.dtype)
+    return ops.matmul(selection, sequence)
 
 
 class MaskedTokenHead(keras.layers.Layer):
@@ -56,7 +56,7 @@ class MaskedTokenHead(keras.layers.Layer):
 class LevelClassHead(keras.layers.Layer):
     """A "class" level: one matrix on its hidden states, flattened patch by patch: sequence [B, S, H] -> [B, C].
 
-    positions: the level's slice of the sequence, counted from its end, where the patches are whatever the length of the text.
+    positions: the level's slice of the sequence, counted from its end, as the patches come after texts of any length.
     """
 
     def __init__(self, positions: slice, num_classes: int, initializer_range: float, seed: int, **kwargs: Any):

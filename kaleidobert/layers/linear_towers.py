@@ -21,18 +21,18 @@ from kaleidobert.specs import Tensor
 
 
 class LevelMeans(keras.layers.Layer):
-    """features [B, P, F], seen [B, P] -> [B, W]: each level's mean feature, side by side, dropout, linear, in float32.
+    """features [B, P, F], seen [B, P] -> [B, W]: each level's mean feature, concatenated, dropout, linear, in float32.
 
-    Without a bias: in a tower it would prefer the same texts for all pictures.
-    levels: slices of the patch axis. stddev: of the start weights; None = 1 / sqrt(number of inputs). rescale: bring the means to one
-    scale, which ``adapt`` measures. Patches with seen = 0 do not count, nor does a level without others; seen None = all count.
+    There is no bias: in a tower it would prefer the same texts for all pictures.
+    levels: slices of the patch axis. stddev: of the start weights; None = 1 / sqrt(number of inputs). rescale: standardise the means by a
+    scale that ``adapt`` measures. Patches with seen = 0 do not count; the mean of a level without others is 0; seen None = all count.
     """
 
     def __init__(self, levels: Sequence[slice], width: int, dropout: float, seed: int, stddev: float | None = None,
                  rescale: bool = True, **kwargs: Any):
         super().__init__(dtype="float32", **kwargs)
         self.levels, self.width, self.stddev, self.seed = list(levels), width, stddev, seed
-        self.scale = FeatureStandardizer(name="scale") if rescale else None  # a mean of 25 patches varies far less than one patch
+        self.scale = FeatureStandardizer(name="scale") if rescale else None  # the mean of 25 patches varies far less than one patch
         self.dropout = Dropout(dropout, seed_for(seed, "dropout"), dtype="float32", name="dropout")
 
     def build(self, features_shape: tuple, seen_shape: tuple | None = None) -> None:
@@ -45,26 +45,26 @@ class LevelMeans(keras.layers.Layer):
             self.scale.build((features_shape[0], size))
 
     @property
-    def measured(self) -> bool:
-        """Whether the scale has been set, where there is one."""
-        return self.scale is None or self.scale.measured
+    def adapted(self) -> bool:
+        """Whether the scale has been measured, where there is one."""
+        return self.scale is None or self.scale.adapted
 
     def adapt(self, features: Tensor) -> None:
-        """Set the scale from a sample [N, P, F]."""
-        assert self.scale is not None  # adapt is for what is rescaled
+        """Measures the scale on a sample [N, P, F]."""
+        assert self.scale is not None  # only means that are rescaled have a scale
         self.scale.adapt(ops.convert_to_numpy(self.means(features)))
 
     def means(self, features, seen=None):
         """[B, P, F], [B, P] -> [B, levels * F]."""
-        parts = []
+        means = []
         for level in self.levels:
-            part = ops.cast(features[:, level.start : level.stop], "float32")
+            patches = ops.cast(features[:, level.start : level.stop], "float32")
             if seen is None:
-                parts.append(ops.mean(part, axis=1))
+                means.append(ops.mean(patches, axis=1))
             else:
                 weights = ops.expand_dims(ops.cast(seen[:, level.start : level.stop], "float32"), 1)  # [B, 1, n]
-                parts.append(ops.matmul(weights / ops.maximum(ops.sum(weights, -1, keepdims=True), 1.0), part)[:, 0])
-        return ops.concatenate(parts, axis=-1)
+                means.append(ops.matmul(weights / ops.maximum(ops.sum(weights, -1, keepdims=True), 1.0), patches)[:, 0])
+        return ops.concatenate(means, axis=-1)
 
     def call(self, features, seen=None, training=False):
         means = self.means(features, seen)
@@ -77,8 +77,8 @@ class LevelMeans(keras.layers.Layer):
 class WordBag(keras.layers.Layer):
     """token_ids, token_mask [B, T] -> [B, W]: a vector for every word piece, summed over the text with learnt weights, in float32.
 
-    The first and the last piece, [CLS] and [SEP], are the same in all texts and left out. Divided by the square root of the text's
-    length, so that long and short texts give sums of one size.
+    The first and the last piece, [CLS] and [SEP], are skipped, as all texts have them. The sum is divided by the square root of the
+    text's length, so that long and short texts have sums of one size.
     """
 
     def __init__(self, vocabulary_size: int, width: int, seed: int, stddev: float | None = None, **kwargs: Any):
@@ -93,7 +93,7 @@ class WordBag(keras.layers.Layer):
 
     def call(self, token_ids, token_mask):
         real = ops.cast(token_mask, "float32")
-        real = ops.pad(real[:, 1:-1] * real[:, 2:], [[0, 0], [1, 1]])  # pieces with one before and one behind
+        real = ops.pad(real[:, 1:-1] * real[:, 2:], [[0, 0], [1, 1]])  # pieces with one before and one after
         weights = ops.exp(ops.take(self.log_weights, token_ids, axis=0)) * real  # [B, T]
         total = ops.matmul(ops.expand_dims(weights, 1), ops.take(self.vectors, token_ids, axis=0))[:, 0]
         return total / ops.sqrt(ops.maximum(ops.sum(real, axis=1, keepdims=True), 1.0))
@@ -102,13 +102,13 @@ class WordBag(keras.layers.Layer):
         return (token_ids_shape[0], self.width)
 
 
-START_SCALE, MAX_SCALE = 20.0, 100.0  # of the cosine, learnt between
+START_SCALE, MAX_SCALE = 20.0, 100.0  # of the cosine; learnt
 
 
 class DualEncoder(keras.layers.Layer):
-    """features [B, P, F], token_ids, token_mask [B, T] -> text [B, W] of length 1, picture [B, W] of the length of the learnt scale.
+    """features [B, P, F], token_ids, token_mask [B, T] -> text [B, W] of norm 1, picture [B, W] whose norm is the learnt scale.
 
-    float32 whatever the precision: candidates are ranked by the product of the two.
+    Both are float32 whatever the precision: their product ranks candidates.
     """
 
     def __init__(self, levels: Sequence[slice], vocabulary_size: int, width: int, dropout: float, seed: int, **kwargs: Any):
@@ -120,13 +120,13 @@ class DualEncoder(keras.layers.Layer):
     def build(self, features_shape: tuple, token_ids_shape: tuple, token_mask_shape: tuple) -> None:
         self.text_tower.build(token_ids_shape, token_mask_shape)
         self.picture_tower.build(features_shape)
-        # as a share of the start: one learning rate for all weights is small for a number of 20
+        # relative to the start: the learning rate of all weights is small for a number of 20
         self.scale = self.add_weight((), "ones", name="scale")
 
     @property
-    def measured(self) -> bool:
+    def adapted(self) -> bool:
         """As LevelMeans."""
-        return self.picture_tower.measured
+        return self.picture_tower.adapted
 
     def adapt(self, features: Tensor) -> None:
         """As LevelMeans."""
@@ -136,11 +136,11 @@ class DualEncoder(keras.layers.Layer):
         return self.text_side(token_ids, token_mask), self.picture_side(features, training)
 
     def text_side(self, token_ids, token_mask):
-        """[B, W] of length 1."""
+        """Computes [B, W] of norm 1."""
         return ops.normalize(self.text_tower(token_ids, token_mask), axis=-1)
 
     def picture_side(self, features, training=False):
-        """[B, W] of the length of the learnt scale."""
+        """Computes [B, W] whose norm is the learnt scale."""
         picture = ops.normalize(self.picture_tower(features, training=training), axis=-1)
         return picture * ops.clip(self.scale * START_SCALE, 1.0, MAX_SCALE)
 
@@ -155,11 +155,11 @@ class DualEncoder(keras.layers.Layer):
 class DualEncoderHead(keras.layers.Layer):
     """text, picture [B, W] of DualEncoder, sequence [B, S, H], pooled [B, H], token_mask [B, T] -> logits [B, 2], own [B, 2].
 
-    own: the answer of a ProductHead on the encoder; the product of the towers is added to its second column.
+    own: the logits of a ProductHead on the encoder; the product of the towers is added to their second column.
     """
 
     def __init__(self, initializer_range: float, seed: int, **kwargs: Any):
-        super().__init__(autocast=False, **kwargs)  # half precision would round the sides before they are multiplied
+        super().__init__(autocast=False, **kwargs)  # half precision would round both sides before their product
         self.product = ProductHead(initializer_range, seed_for(seed, "product"), dtype=self.dtype_policy, name="product")
 
     def build(self, text_shape: tuple, picture_shape: tuple, sequence_shape: tuple, pooled_shape: tuple, token_mask_shape: tuple) -> None:
@@ -171,7 +171,7 @@ class DualEncoderHead(keras.layers.Layer):
         return own + ops.concatenate([ops.zeros_like(match), match], axis=-1), own
 
     def match(self, text, picture):
-        """f32[B]: what the dual encoder alone says, the product of the two sides."""
+        """Computes f32[B]: the logit of the dual encoder alone, the product of the two sides."""
         return ops.sum(ops.cast(text, "float32") * ops.cast(picture, "float32"), axis=-1)
 
     def compute_output_shape(self, text_shape: tuple, picture_shape: tuple, sequence_shape: tuple, pooled_shape: tuple,

@@ -29,7 +29,7 @@ def test_all_patches_seen_is_the_plain_mean():
 
 
 def test_without_a_scale_there_is_nothing_to_measure():
-    assert LevelMeans(TABLES[0], 2, 0.0, seed=1, rescale=False).measured
+    assert LevelMeans(TABLES[0], 2, 0.0, seed=1, rescale=False).adapted
     scaled = LevelMeans(TABLES[0], 2, 0.0, seed=1)
     scaled.build((None, 5, 4))
-    assert not scaled.measured
+    assert not scaled.adapted

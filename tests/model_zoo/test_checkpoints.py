@@ -183,7 +183,7 @@ def test_what_is_no_checkpoint_is_refused_and_never_executed(tmp_path):
     with pytest.raises(UserError, match="cannot be read"):
         checkpoints.load_meta(path)
     np.savez(path, **{checkpoints.META: np.array(json.dumps({"format": 99}))})
-    with pytest.raises(UserError, match=f"format {checkpoints.FORMAT}.*make it anew"):
+    with pytest.raises(UserError, match=f"format {checkpoints.FORMAT}.*make it again"):
         checkpoints.load_meta(path)
     bomb = type("Bomb", (), {"__reduce__": lambda self: (pytest.fail, ("executed",))})()
     np.savez(path, **{checkpoints.META: np.array(json.dumps({"format": checkpoints.FORMAT})), "model/x": np.array([bomb], object)})

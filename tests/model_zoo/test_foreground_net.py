@@ -202,7 +202,7 @@ def test_records_find_the_foreground_by_the_network(tmp_path):
         boxes.append(np.abs(np.array(row["box"]) - truth).max())
     assert np.median(boxes) <= 2 and (tmp_path / "made/index.json").is_file()
     missing = world.records("none", foreground=configs.Foreground("network", weights=tmp_path / "none.npz"))
-    refused(call("records", missing), "none.npz: the weights of the foreground network are not there")
+    refused(call("records", missing), "none.npz: the weights of the foreground network are missing")
     assert not (tmp_path / "none").exists()
 
 

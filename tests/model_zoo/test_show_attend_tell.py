@@ -48,11 +48,11 @@ def test_shapes_and_attention(changes):
 def test_teacher_forcing_is_the_steps_one_by_one(changes):
     model, given = captioner(**changes), inputs()
     outputs = steps.forward(model)(given)
-    memory = model.look(given)
+    memory = model.encode_picture(given)
     state = (memory.h, memory.c)
     for step in range(given["pieces"].shape[1]):
         embedded = model.embedding(given["pieces"][:, step : step + 1])
-        feed = model.feed(embedded, given["pieces"][:, step : step + 1])
+        feed = model.step_inputs(embedded, given["pieces"][:, step : step + 1])
         *state, context, alpha = model.step(memory, tuple(state), feed)
         logits = model.logits(embedded, state[0], context)
         np.testing.assert_allclose(logits[:, 0], outputs["logits"][:, step], rtol=1e-4, atol=1e-5)
@@ -61,8 +61,8 @@ def test_teacher_forcing_is_the_steps_one_by_one(changes):
 
 def test_the_context_is_gated_attention():
     model, given = captioner(), inputs(1)
-    memory = model.look(given)
-    feed = model.feed(model.embedding(given["pieces"][:, :1]), given["pieces"][:, :1])
+    memory = model.encode_picture(given)
+    feed = model.step_inputs(model.embedding(given["pieces"][:, :1]), given["pieces"][:, :1])
     _, _, context, alpha = model.step(memory, (memory.h, memory.c), feed)
     kernel, bias = (np.asarray(weight) for weight in model.gate.weights)
     gate = 1 / (1 + np.exp(-(np.asarray(memory.h) @ kernel + bias)))
@@ -226,7 +226,7 @@ def test_a_grounder_makes_a_word_look_at_what_the_text_says_of_it_and_the_captio
     grounder, (batch, first, second, silent) = WordGrounder(**GROUNDER), riddle()
     train(grounder, batch, 300, grounder_loss)
     captioner = ShowAttendTell(**SIZES, guided=True)
-    captioner.follow(grounder)
+    captioner.copy_word_attention(grounder)
     before = captioner.word_attention.get_weights()
     train(captioner, batch, 200)
     for own, old in zip(captioner.word_attention.get_weights(), before):
@@ -277,9 +277,9 @@ def test_a_grounder_of_pictures_and_its_cells():
     given = {"pieces": np.array([[START, 5], [START, 6]], np.int32), "candidates": np.array([[5, 6], [6, 7]], np.int32)}
     looked = steps.forward(grounder)({"picture": picture, **given})["word_attention"]
     captioner = ShowAttendTell(**SIZES, guided=True)
-    captioner.follow(grounder)  # at the cells as they are: they are normalised
-    memory = captioner.look({"grid": cells})
-    energy = captioner.word_attention.energy(memory.word_keys, captioner.word_attention.feed(given["pieces"]))
+    captioner.copy_word_attention(grounder)  # at the cells as they are: they are normalised
+    memory = captioner.encode_picture({"grid": cells})
+    energy = captioner.word_attention.energy(memory.word_keys, captioner.word_attention.queries(given["pieces"]))
     np.testing.assert_allclose(ops.convert_to_numpy(ops.softmax(energy)), looked, rtol=1e-4, atol=1e-6)
 
 

@@ -67,10 +67,10 @@ def build(task: Task, grids: Grids, grounder: WordGrounder | None) -> ShowAttend
                            options.query, options.start, options.positions, grid_encoders.NEAR.get(grid.network, 0),
                            grounder is not None, task.config.train.seed)
     if grounder:
-        model.follow(grounder)
+        model.copy_word_attention(grounder)
     if not task.sees_pictures:
         model.adapt_features(word_grounding.sample(grids, task.rows.train))
-    model.start_from(task.vocabulary.frequencies(task.bank.token_ids[task.rows.train]))
+    model.set_frequencies(task.vocabulary.frequencies(task.bank.token_ids[task.rows.train]))
     return model
 
 

@@ -72,8 +72,8 @@ def _address(environment: Mapping[str, str], launcher: str, names: Mapping[str, 
         raise UserError(f"{' and '.join(names['address'])} not set", f"the environment, of {launcher}", "host:port of process 0",
                         f"set {names['address'][0]}")
     host, _, named = address[1].rpartition(":") if ":" in address[1] else (address[1], "", "")
-    port = _first(environment, names.get("port", ()))
-    number = _number((address[0], named)) if named else _number(port) if port else PORT
+    port_variable = _first(environment, names.get("port", ()))
+    number = _number((address[0], named)) if named else _number(port_variable) if port_variable else PORT
     # torchrun's agent listens at the port that it names
     return f"{host}:{number + (environment.get('TORCHELASTIC_USE_AGENT_STORE') == 'True')}"
 
