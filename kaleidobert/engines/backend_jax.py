@@ -83,7 +83,7 @@ def _backward(model: keras.Model, loss: Callable[..., dict[str, Any]], gradient_
             losses = loss(outputs, targets, weights)
         else:
             assert isinstance(loss, DecomposableLoss)  # steps.train_step refuses others where a batch is split
-            losses = loss.part(outputs, targets, weights, over)
+            losses = loss.micro_batch(outputs, targets, weights, over)
         return losses["loss"] if scale is None else losses["loss"] * scale, (losses, other)
 
     gradient = jax.grad(objective, has_aux=True)
@@ -96,7 +96,7 @@ def _backward(model: keras.Model, loss: Callable[..., dict[str, Any]], gradient_
         batch = (inputs, targets, weights)
         if gradient_accumulation_steps == 1:
             return once(trained, other, scale, batch, None)
-        over = loss.over(weights)
+        over = loss.denominators(weights)
         folded = jax.tree.map(lambda array: _fold(array, gradient_accumulation_steps, devices), batch)
 
         def body(carry, micro):

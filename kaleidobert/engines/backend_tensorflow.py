@@ -183,8 +183,8 @@ class _Backward:
     def __call__(self, inputs, targets, weights, whole=None):
         count = self._gradient_accumulation_steps
         if count == 1:
-            return self._micro_batch((inputs, targets, weights), whole and self._loss.over(whole))
-        over = self._loss.over(weights if whole is None else whole)
+            return self._micro_batch((inputs, targets, weights), whole and self._loss.denominators(whole))
+        over = self._loss.denominators(weights if whole is None else whole)
         folded = [{name: _fold(array, count) for name, array in arrays.items()} for arrays in (inputs, targets, weights)]
         gradients, losses = self._micro_batch(_micro(folded, 0), over)  # before the loop: it shows which variables have a gradient
         used = [k for k, gradient in enumerate(gradients) if gradient is not None]
@@ -207,7 +207,7 @@ class _Backward:
                 losses = self._loss(outputs, targets, weights)
             else:
                 assert isinstance(self._loss, DecomposableLoss)  # steps.train_step refuses others where a batch is split
-                losses = self._loss.part(outputs, targets, weights, over)
+                losses = self._loss.micro_batch(outputs, targets, weights, over)
             scaled = self._optimizer.scale_loss(losses["loss"])
         gradients = tape.gradient(scaled, [v.value for v in self._model.trainable_variables])
         return [None if gradient is None else dense(gradient) for gradient in gradients], losses

@@ -11,6 +11,7 @@ import numpy as np
 
 from kaleidobert import configs
 from kaleidobert.errors import UserError
+from kaleidobert.model_zoo.patch_encoders import imagenet
 from kaleidobert.specs import Tensor
 
 STRIDE = {"small": 8, "mobilenet_v2": 16, "resnet50": 16}  # pixels per cell
@@ -53,27 +54,15 @@ def build(config: configs.Grid) -> GridNetwork:
 def _frozen(config: configs.Grid) -> Callable[[np.ndarray], np.ndarray]:
     import keras  # here: network=small needs none of these
 
-    make, prepare = {"mobilenet_v2": (keras.applications.MobileNetV2, keras.applications.mobilenet_v2.preprocess_input),
-                     "resnet50": (keras.applications.ResNet50, keras.applications.resnet50.preprocess_input)}[config.network]
-    weights = str(config.weights) if config.weights else "imagenet"
-    try:
-        # built at 224, as the weights do not depend on the size; fully convolutional, so that other sizes are a new input
-        network = make(include_top=False, weights=weights, input_shape=(224, 224, 3))
-        if config.size != 224:
-            resized = make(include_top=False, weights=None, input_shape=(config.size, config.size, 3))
-            resized.set_weights(network.get_weights())
-            network = resized
-        model = keras.Model(network.input, _cells([network.get_layer(name).output for name in LAYERS[config.network]],
-                                                  config.size // STRIDE[config.network]))
-    except Exception as error:  # a failed download and a file that does not fit raise many types
-        raise UserError(f"the weights of {config.network} cannot be loaded ({' '.join(str(error).split())[:200]})", weights,
-                        "ImageNet weights without the top", "give a fitting file as grid.weights, or use grid.network=small"
-                        ) from error
+    made = imagenet(config.network, config.weights, "give a fitting file as grid.weights, or use grid.network=small")
+    network = made.resized(config.size)  # fully convolutional, so that another size is another input
+    model = keras.Model(network.input, _cells([network.get_layer(name).output for name in LAYERS[config.network]],
+                                              config.size // STRIDE[config.network]))
     model.trainable = False
     model.compile(jit_compile=False)  # XLA convolutions are several times slower on CPUs
 
     def encode(pictures: np.ndarray) -> np.ndarray:
-        chunks = [model.predict_on_batch(prepare(pictures[i : i + CHUNK].astype(np.float32))) for i in range(0, len(pictures), CHUNK)]
+        chunks = [model.predict_on_batch(made.prepare(pictures[i : i + CHUNK].astype(np.float32))) for i in range(0, len(pictures), CHUNK)]
         return np.concatenate(chunks).reshape(len(pictures), -1, chunks[0].shape[-1]).astype(np.float16)
 
     return encode

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -56,29 +57,55 @@ def _pixels(patches: np.ndarray) -> np.ndarray:
     return patches.reshape(len(patches), -1).astype(np.float32) / 255.0
 
 
-def _network(config: configs.Encoder) -> PictureEncoder:
-    import keras  # here: reading a catalogue or training from a bank needs no picture network
+@dataclass(frozen=True)
+class ImageNetNetwork:
+    """A Keras network without its top, for 224 pixels; resized(size): the same for another size; prepare: its preprocess_input."""
+
+    network: Any
+    resized: Callable[[int], Any]
+    prepare: Callable[[Any], Any]
+
+
+def imagenet(name: str, weights: Path | None, fix: str, **options: Any) -> ImageNetNetwork:
+    """Loads "mobilenet_v2" or "resnet50" with the weights of a file, None = those of ImageNet, which Keras downloads.
+
+    options: of the network's constructor, such as pooling. Raises UserError, with ``fix``, where the weights cannot be loaded.
+    """
+    import keras
 
     make, prepare = {"mobilenet_v2": (keras.applications.MobileNetV2, keras.applications.mobilenet_v2.preprocess_input),
-                     "resnet50": (keras.applications.ResNet50, keras.applications.resnet50.preprocess_input)}[config.name]
-    weights = str(config.weights) if config.weights else "imagenet"
+                     "resnet50": (keras.applications.ResNet50, keras.applications.resnet50.preprocess_input)}[name]
+    source = str(weights) if weights else "imagenet"
     try:
         # built at 224: the weights do not depend on the size, and Keras's ImageNet files are for this one
-        network = make(include_top=False, pooling="avg", weights=weights, input_shape=(224, 224, 3))
+        network = make(include_top=False, weights=source, input_shape=(224, 224, 3), **options)
     except UserError:
         raise
     except Exception as error:  # a failed download and a file that does not fit raise many types
-        raise UserError(f"the weights of {config.name} cannot be loaded ({' '.join(str(error).split())[:200]})", weights,
-                        "ImageNet weights without the top", "give a fitting file as encoder.weights, or use encoder.name=pixels"
-                        ) from error
+        raise UserError(f"the weights of {name} cannot be loaded ({' '.join(str(error).split())[:200]})", source,
+                        "ImageNet weights without the top", fix) from error
+
+    def resized(size: int) -> Any:
+        if size == 224:
+            return network
+        other = make(include_top=False, weights=None, input_shape=(size, size, 3), **options)
+        other.set_weights(network.get_weights())
+        return other
+
+    return ImageNetNetwork(network, resized, prepare)
+
+
+def _network(config: configs.Encoder) -> PictureEncoder:
+    import keras  # here: reading a catalogue or training from a bank needs no picture network
+
+    made = imagenet(config.name, config.weights, "give a fitting file as encoder.weights, or use encoder.name=pixels", pooling="avg")
     prepare_on_device = config.folded or config.precision != "float32"
     runs = {}
     for size in filter(None, (config.size, config.small_size)):
-        resized = make(include_top=False, pooling="avg", weights=None, input_shape=(size, size, 3))
-        resized.set_weights(network.get_weights())
+        resized = made.resized(size)
         inputs = keras.Input((size, size, 3), dtype="uint8" if prepare_on_device else "float32")
         if prepare_on_device:  # the bytes are sent to the device, a quarter of the floats
-            outputs = folded(resized, config.precision)(prepare(keras.ops.cast(inputs, "float32")), training=False)
+            outputs = folded(resized, config.precision)(made.prepare(keras.ops.cast(inputs, "float32")), training=False)
         else:
             outputs = resized(inputs, training=False)
         runs[size] = keras.Model(inputs, outputs)
@@ -92,11 +119,11 @@ def _network(config: configs.Encoder) -> PictureEncoder:
             chunk = patches[start : start + batch]
             # always full batches: a network is compiled for a shape, and a product with one row is rounded differently
             full = chunk if len(chunk) == batch else np.concatenate([chunk, np.zeros((batch - len(chunk), *chunk.shape[1:]), chunk.dtype)])
-            outputs = runs[patches.shape[1]].predict_on_batch(full if prepare_on_device else prepare(full.astype(np.float32)))
+            outputs = runs[patches.shape[1]].predict_on_batch(full if prepare_on_device else made.prepare(full.astype(np.float32)))
             features.append(np.asarray(outputs, np.float32)[: len(chunk)])
         return np.concatenate(features)
 
-    return PictureEncoder(int(network.output_shape[-1]), encode, batch)
+    return PictureEncoder(int(made.network.output_shape[-1]), encode, batch)
 
 
 def folded(network: Any, precision: str = "float32") -> Any:

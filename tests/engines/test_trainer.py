@@ -108,8 +108,9 @@ def test_losses_of_parts_add_up_whatever_the_feature_target(target):
     loss = decomposable.DecomposableLoss(lambda *sides: pretraining.total(by_task, *sides),
                                          lambda weights: pretraining.denominators(by_task, weights))
     sides = (outputs, found["targets"], found["weights"])
-    whole, over = loss(*sides), loss.over(found["weights"])
-    parts = [loss.part(*({task: each[rows] for task, each in side.items()} for side in sides), over) for rows in (slice(0, 1), slice(1, 4))]
+    whole, over = loss(*sides), loss.denominators(found["weights"])
+    parts = [loss.micro_batch(*({task: each[rows] for task, each in side.items()} for side in sides), over)
+             for rows in (slice(0, 1), slice(1, 4))]
     for task, value in whole.items():
         assert sum(float(part[task]) for part in parts) == pytest.approx(float(value), rel=1e-5)
 
@@ -117,6 +118,6 @@ def test_losses_of_parts_add_up_whatever_the_feature_target(target):
 def test_means_of_parts():
     loss = decomposable.mean(lambda outputs, targets, weights: {"loss": outputs["a"].mean()}, "a")
     outputs, weights = {"a": np.array([1.0, 2.0, 6.0], np.float32)}, {"a": np.ones(3, np.float32)}
-    parts = [loss.part({"a": outputs["a"][rows]}, {}, {"a": weights["a"][rows]}, loss.over(weights))["loss"]
+    parts = [loss.micro_batch({"a": outputs["a"][rows]}, {}, {"a": weights["a"][rows]}, loss.denominators(weights))["loss"]
              for rows in (slice(0, 1), slice(1, 3))]
     assert float(sum(parts)) == pytest.approx(3.0) == float(loss(outputs, {}, weights)["loss"])

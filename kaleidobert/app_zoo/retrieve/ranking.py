@@ -33,7 +33,7 @@ Part = tuple[CandidateLists, dict[str, np.ndarray]]  # some queries; of each ans
 
 
 class Ranker:
-    """Scores lists whose rows are those of ``rows`` of the bank by a matcher: logit[1] of every pair, "itm" (model_zoo.pairs.answers).
+    """Scores lists whose rows are those of ``rows`` of the bank by a matcher: logit[1] of every pair, "itm" (model_zoo.pairs.output_names).
 
     Of the head "dual_encoder" also what is added in it, computed in the same pass: "own" of the encoder, "dual_encoder".
     """
