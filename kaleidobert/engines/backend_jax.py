@@ -5,7 +5,7 @@ On the devices of a mesh the step is that of one device on the whole batch.
 
 import glob
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -23,12 +23,12 @@ from kaleidobert.specs import Tensor
 
 
 def train_step(model: keras.Model, loss: Callable[..., dict[str, Any]], optimizer: keras.optimizers.Optimizer, clip_norm: float,
-               gradient_accumulation_steps: int, mesh: jax.sharding.Mesh | None) -> Callable[..., dict[str, Any]]:
+               gradient_accumulation_steps: int, process: Any) -> Callable[..., dict[str, Any]]:
     """Makes the function of steps.train_step; the device may still be computing the losses that it returns.
 
     Weights and optimizer state are donated to the step and come back changed, so that they are in memory once.
     """
-    groups = (model.trainable_variables, model.non_trainable_variables, optimizer.variables)
+    groups, mesh = (model.trainable_variables, model.non_trainable_variables, optimizer.variables), process.mesh
     scale_index = next((k for k, v in enumerate(optimizer.variables) if v is loss_scale(optimizer)), None)
     backward = _backward(model, loss, gradient_accumulation_steps, 1 if mesh is None else mesh.size)
 
@@ -56,6 +56,17 @@ def train_step(model: keras.Model, loss: Callable[..., dict[str, Any]], optimize
         return losses
 
     return run
+
+
+def forward(model: keras.Model, shared: Collection[str] | None) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
+    """Makes the function of steps.on_device; every batch is computed in one piece."""
+    stateless = jax.jit(lambda trained, other, inputs: model.stateless_call(trained, other, feeding.dequantize(inputs), training=False)[0])
+
+    def compiled(inputs):
+        groups = (model.trainable_variables, model.non_trainable_variables)
+        return stateless(*[[local(v.value) for v in group] for group in groups], inputs)
+
+    return compiled
 
 
 def replicated(value: Tensor, everywhere: jax.sharding.NamedSharding) -> Tensor:

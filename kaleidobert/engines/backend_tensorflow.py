@@ -29,11 +29,11 @@ SEED_STEP = 7919  # between the dropout seeds of replicas; a prime, so that seed
 
 def train_step(
     model: keras.Model, loss: Callable[..., dict[str, Any]], optimizer: keras.optimizers.Optimizer, clip_norm: float,
-    gradient_accumulation_steps: int, strategy: tf.distribute.Strategy | None
+    gradient_accumulation_steps: int, process: Any
 ) -> Callable[..., dict[str, Any]]:
     """Makes the function of steps.train_step; the device may still be computing the losses that it returns."""
     # XLA pays on GPUs; on CPUs it makes small networks 4 times slower (benchmarks/NOTES.md)
-    xla = bool(tf.config.list_physical_devices("GPU"))
+    xla, strategy = bool(tf.config.list_physical_devices("GPU")), process.strategy
     backward = _Backward(model, loss, optimizer, gradient_accumulation_steps)
 
     def update(gradients, losses):

@@ -8,8 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from kaleidobert.engines import feeding
-from kaleidobert.engines.distributed.distribution import current_process
+from kaleidobert.engines.distributed.distribution import backend, current_process
 from kaleidobert.errors import UserError
 from kaleidobert.losses.decomposable import DecomposableLoss
 from kaleidobert.model_zoo.kaleidobert import TaskModel
@@ -35,13 +34,7 @@ def train_step(model: keras.Model, loss: LossFunction, optimizer: keras.optimize
             "one device, and no micro-batches",
             "set train.devices=1 and train.gradient_accumulation_steps=1, and start one process",
         )
-    if keras.backend.backend() == "jax":
-        from kaleidobert.engines import backend_jax
-
-        return backend_jax.train_step(model, loss, optimizer, clip_norm, gradient_accumulation_steps, process.mesh)
-    from kaleidobert.engines import backend_tensorflow
-
-    return backend_tensorflow.train_step(model, loss, optimizer, clip_norm, gradient_accumulation_steps, process.strategy)
+    return backend().train_step(model, loss, optimizer, clip_norm, gradient_accumulation_steps, process)
 
 
 def read(losses: Mapping[str, Any]) -> dict[str, float]:
@@ -78,21 +71,7 @@ def on_device(model: keras.Model, shared: Collection[str] | None = None) -> Call
     shared: names of the inputs that all examples read, where every other input, and every output, has a row for each example; the batch
     may then be computed in halves; such a model has a ``backbone``. None: it may not.
     """
-    if keras.backend.backend() == "tensorflow":
-        from kaleidobert.engines import backend_tensorflow
-
-        return backend_tensorflow.forward(model, shared)
-    import jax
-
-    from kaleidobert.engines.backend_jax import local
-
-    stateless = jax.jit(lambda trained, other, inputs: model.stateless_call(trained, other, feeding.dequantize(inputs), training=False)[0])
-
-    def compiled(inputs):
-        groups = (model.trainable_variables, model.non_trainable_variables)
-        return stateless(*[[local(v.value) for v in group] for group in groups], inputs)
-
-    return compiled
+    return backend().forward(model, shared)
 
 
 def not_finite(what: str, where: str, batch: Arrays) -> UserError:

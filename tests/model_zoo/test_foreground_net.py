@@ -156,7 +156,7 @@ def test_the_distance_channel_is_that_to_the_borders_colour():
 
 def test_missing_broken_and_foreign_weights_are_refused(tmp_path):
     path = tmp_path / "net.npz"
-    with pytest.raises(UserError, match="are not there.*train-foreground"):
+    with pytest.raises(UserError, match="are missing.*train-foreground"):
         foreground_net.load(path)
     foreground_net.save(tmp_path / "whole.npz", foreground_net.network((4, 6, 8), 16))
     whole = (tmp_path / "whole.npz").read_bytes()
@@ -202,7 +202,7 @@ def test_records_find_the_foreground_by_the_network(tmp_path):
         boxes.append(np.abs(np.array(row["box"]) - truth).max())
     assert np.median(boxes) <= 2 and (tmp_path / "made/index.json").is_file()
     missing = world.records("none", foreground=configs.Foreground("network", weights=tmp_path / "none.npz"))
-    refused(call("records", missing), "none.npz: the weights of the foreground network are missing")
+    refused(call("records", missing), "none.npz: the weights of the foreground network are not there")
     assert not (tmp_path / "none").exists()
 
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, redirect_stdout
 from contextvars import ContextVar
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -105,7 +106,7 @@ def over(train: Train) -> Iterator[Process]:
             if cluster.rank:
                 stack.enter_context(redirect_stdout(stack.enter_context(open(os.devnull, "w", encoding="utf-8"))))
         with _farewell(channel):
-            process = Process(cluster, channel=channel, **_backend().setup(cluster, train.devices, channel))
+            process = Process(cluster, channel=channel, **backend().setup(cluster, train.devices, channel))
             if process.strategy is not None:
                 stack.enter_context(process.strategy.scope())
             token = _HERE.set(process)
@@ -134,7 +135,7 @@ def feed(
         else:
             inputs, targets, weights, whole = split(batch(step), process, gradient_accumulation_steps)
         own = inputs, targets, weights
-        return own, put_on_device(own) if process.replicas == 1 else _backend().put(process, own, whole)
+        return own, put_on_device(own) if process.replicas == 1 else backend().put(process, own, whole)
 
     return made
 
@@ -180,14 +181,17 @@ def _farewell(channel: Channel | None) -> Iterator[None]:
     except BaseException:
         channel.fail("interrupted")
         raise
-    channel.leave(_backend().close)
+    channel.leave(backend().close)
 
 
-def _backend():
+def backend() -> ModuleType:
+    """Returns engines.backend_jax or engines.backend_tensorflow, whichever Keras runs on."""
     import keras  # here: a run folder needs no network library
 
     if keras.backend.backend() == "jax":
-        from kaleidobert.engines import backend_jax as backend
-    else:
-        from kaleidobert.engines import backend_tensorflow as backend
-    return backend
+        from kaleidobert.engines import backend_jax
+
+        return backend_jax
+    from kaleidobert.engines import backend_tensorflow
+
+    return backend_tensorflow
