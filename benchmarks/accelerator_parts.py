@@ -115,7 +115,7 @@ class Parts:
             last = now
         steps.read(last)
         rate = batch * (count - 1) / metered.seconds if metered.seconds else float("nan")  # seconds: from the first to the last batch
-        self.result.setdefault("input", []).append({"batch": batch, "workers": workers, "waited": metered.share,
+        self.result.setdefault("input", []).append({"batch": batch, "workers": workers, "waited": metered.waited_fraction,
                                                     "examples_per_second": rate, "sampler_alone_per_second": batch / alone})
 
     def profile(self, batch: int) -> None:

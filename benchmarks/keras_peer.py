@@ -13,8 +13,8 @@ from kaleidobert import configs
 from kaleidobert.app_zoo import models
 from kaleidobert.engines import feeding, steps
 from kaleidobert.levels import KaleidoLevel
-from kaleidobert.losses import tasks as losses
-from kaleidobert.losses.additive import DecomposableLoss
+from kaleidobert.losses import pretraining as losses
+from kaleidobert.losses.decomposable import DecomposableLoss
 from kaleidobert.model_zoo.kaleidobert import Matcher, pretrainer
 
 TOTAL = 100_000  # steps of the learning rate's schedule
@@ -86,7 +86,7 @@ def gradients(model: keras.Model, loss: DecomposableLoss, micro: int = 0) -> Cal
     backward, add, wait = {"tensorflow": _tensorflow_gradients, "jax": _jax_gradients}[keras.backend.backend()](model, loss)
 
     def run(*batch: dict[str, np.ndarray]) -> None:
-        over, total = loss.over(batch[2]), None
+        over, total = loss.denominators(batch[2]), None
         for part in parts(batch, micro):
             found = backward(*part, over)
             total = found if total is None else add(total, found)
@@ -110,7 +110,7 @@ def _tensorflow_gradients(model, loss):
     @tf.function(jit_compile=xla, reduce_retracing=True, autograph=False)
     def compiled(inputs, targets, weights, over):
         with tf.GradientTape() as tape:
-            value = loss.part(model(inputs, training=True), targets, weights, over)["loss"]
+            value = loss.micro_batch(model(inputs, training=True), targets, weights, over)["loss"]
         found = tape.gradient(value, [variable.value for variable in model.trainable_variables])
         return [tf.convert_to_tensor(gradient) for gradient in found if gradient is not None]
 
@@ -126,7 +126,7 @@ def _jax_gradients(model, loss):
 
     def objective(trained, other, inputs, targets, weights, over):
         outputs, other = model.stateless_call(trained, other, inputs, training=True)
-        return loss.part(outputs, targets, weights, over)["loss"], other
+        return loss.micro_batch(outputs, targets, weights, over)["loss"], other
 
     compiled = jax.jit(jax.grad(objective, has_aux=True))
 

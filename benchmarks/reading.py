@@ -23,7 +23,8 @@ def waiting(batch, examples: int, seconds: float, workers: Sequence[int]) -> Ite
         fed = Metered(prefetch(batch, range(1 + max(8, round(SECONDS / seconds))), count))
         for _ in fed:
             sleep(seconds)
-        yield {"batch": examples, "step ms": round(1e3 * seconds), "workers": count, "waits, % of the time": round(100 * fed.share, 2)}
+        yield {"batch": examples, "step ms": round(1e3 * seconds), "workers": count, "waits, % of the time":
+               round(100 * fed.waited_fraction, 2)}
 
 
 def cold(folder: Path, batch: int, workers: Sequence[int]) -> Iterator[dict[str, Any]]:

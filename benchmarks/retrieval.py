@@ -1,4 +1,4 @@
-"""Time the scoring of candidate lists: engines.scoring, against every pair by itself at full length, and against matrix products.
+"""Time the scoring of candidate lists: engines.prediction, against every pair by itself at full length, and against matrix products.
 
 A "pair" of the matrix products is as much work as a pair needs where sides are shared, texts cut and the head reads [CLS] alone.
 """
@@ -18,9 +18,8 @@ from kaleidobert.app_zoo import models
 from kaleidobert.datasets.bank.bank import Bank
 from kaleidobert.datasets.sampling import pairs
 from kaleidobert.datasets.sampling.pretraining import clean_batch
-from kaleidobert.engines import scoring, steps
-from kaleidobert.engines.prediction import predict
-from kaleidobert.engines.scoring import Batch, PairScorer, Sides
+from kaleidobert.engines import prediction, steps
+from kaleidobert.engines.prediction import Batch, PairScorer, Sides, predict
 from kaleidobert.errors import UserError
 from kaleidobert.levels import KaleidoLevel
 from kaleidobert.model_zoo.kaleidobert import MATCHING_HEADS, matcher
@@ -103,7 +102,7 @@ def needed(sizes: Mapping[str, Any], levels: Sequence[KaleidoLevel], batches: Se
     own, start = flops.backbone(sizes, levels), 2 * hidden * 3 * hidden  # of a position
     tables = {tuple(batch.all_pictures): batch for batch in batches}.values()
     pictures = sum(len(batch.all_pictures) for batch in tables)
-    texts = sum(len(batch.all_texts) * scoring.rounded(max(one.length for one in batches), scoring.MULTIPLE)
+    texts = sum(len(batch.all_texts) * prediction.round_up(max(one.length for one in batches), prediction.MULTIPLE)
                 for batch in {tuple(batch.all_texts): batch for batch in batches}.values())
     found = {"sides": pictures * (own["patches"] + own["boxes"] + patches * start) + texts * start, "blocks": 0, "last_block": 0}
     for batch in batches:

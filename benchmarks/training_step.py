@@ -12,7 +12,7 @@ from kaleidobert.app_zoo import models
 from kaleidobert.datasets.sampling.pretraining import PretrainSampler
 from kaleidobert.engines import steps
 from kaleidobert.errors import UserError
-from kaleidobert.losses import tasks as losses
+from kaleidobert.losses import pretraining as losses
 from kaleidobert.model_zoo.kaleidobert import pretrainer
 
 

@@ -5,11 +5,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import keras
 import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "kaleidobert"
 FILES = sorted(PACKAGE.rglob("*.py"))
-BASE = {"levels", "errors", "io", "specs", "table_text"}
+BASE = {"levels", "errors", "io", "specs", "table_text", "keras_private"}
 CONFIGURED = BASE | {"configs"}
 SIBLINGS = ("preprocessors", "layers", "losses", "evaluators", "drawing", "remote")  # never import each other
 MODELS = CONFIGURED | {"layers", "model_zoo"}
@@ -24,7 +25,9 @@ MAY_IMPORT = {
     "released_cli": CONFIGURED | {"cli"},
 }
 NO_TENSORFLOW = {"preprocessors", "evaluators", "datasets", "losses", "layers", "drawing", "remote"}
-TENSORFLOW_ALONE = {"layers/fusion_tensorflow.py"}  # what only TensorFlow needs and only TensorFlow can do
+OTHER_PRIVATE = {"os._exit", "classification._resampled_f1"}  # the standard library's, and our own
+KERAS_HOOKS = {name for kind in (keras.Model, keras.optimizers.Adam) for name in dir(kind) if name[0] == "_" != name[1]}
+TENSORFLOW_ALONE = {"layers/cpu_fusion.py"}  # what only TensorFlow needs and only TensorFlow can do
 
 
 def imports(path: Path) -> set[str]:
@@ -56,6 +59,24 @@ def test_no_module_imports_itself_by_way_of_others():
     while free := {name for name, others in waiting.items() if not others & waiting.keys()}:
         waiting = {name: others for name, others in waiting.items() if name not in free}
     assert not waiting
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_private_names_of_keras_stand_in_one_module(path):
+    """An attribute with a leading underscore belongs to the file that defines it; those of Keras and TensorFlow are in keras_private."""
+    if path.name == "keras_private.py":
+        return
+    assert not {name for name in imports(path) if name.startswith(("keras.src", "tensorflow.python"))}
+    nodes = list(ast.walk(ast.parse(path.read_text())))
+    own = {node.name for node in nodes if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
+    own |= {node.attr for node in nodes
+            if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store) and ast.unparse(node.value) == "self"}
+    own |= {field.target.id for node in nodes if isinstance(node, ast.ClassDef) for field in node.body
+            if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)}
+    foreign = {ast.unparse(node) for node in nodes if isinstance(node, ast.Attribute) and node.attr not in own
+               and node.attr.startswith("_") and not node.attr.startswith("__")}
+    assert not {name for name in foreign if name not in OTHER_PRIVATE}
+    assert not own & KERAS_HOOKS, "overrides a private method of Keras"
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))

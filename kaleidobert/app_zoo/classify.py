@@ -26,8 +26,8 @@ from kaleidobert.errors import UserError
 from kaleidobert.evaluators import baselines, classification, statistics
 from kaleidobert.evaluators.report import plots
 from kaleidobert.evaluators.report.results import head_name
-from kaleidobert.losses import additive
-from kaleidobert.losses.classification import cross_entropy
+from kaleidobert.losses import decomposable
+from kaleidobert.losses.pretraining import cross_entropy
 from kaleidobert.model_zoo import checkpoints
 from kaleidobert.model_zoo.kaleidobert import classifier
 from kaleidobert.preprocessors.examples import EMPTY_TEXT
@@ -83,7 +83,7 @@ def _run(config: ClassifyConfig) -> None:
     trainer = Trainer(folder, model, optimizer, {**origin, "label": config.label, "classes": data.names})
     goal = Goal(lambda: {"accuracy": float((guess()["label"] == data.truth).mean())}, "accuracy", higher_is_better=None)
     batch, schedule = trimming.batches(data.batch, config.train), models.plan(config.train, total)
-    trainer.fit(batch, additive.mean(loss, "label"), goal, schedule, config.train.clip_norm)
+    trainer.fit(batch, decomposable.mean(loss, "label"), goal, schedule, config.train.clip_norm)
     checkpoints.restore(folder.best, model)
     plots.loss_curves(folder.metrics(), config.run / "losses.png")
     guesses = guess()

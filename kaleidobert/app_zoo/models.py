@@ -16,7 +16,7 @@ from kaleidobert.datasets.bank.bank import Bank
 from kaleidobert.datasets.sampling.pretraining import clean_features
 from kaleidobert.engines import optimizers
 from kaleidobert.engines.distributed import cluster
-from kaleidobert.engines.distributed.distribution import ALONE, Part, here
+from kaleidobert.engines.distributed.distribution import SINGLE_PROCESS, ShardMaker, current_process
 from kaleidobert.engines.run_folder import check_room
 from kaleidobert.engines.trainer import Schedule
 from kaleidobert.errors import UserError
@@ -202,7 +202,7 @@ def told_rate(reached: float, step: int, total: int, asked: float, name: str = "
 def schedule(train: configs.Train, num_examples: int, name: str = "train") -> tuple[keras.optimizers.Optimizer, int]:
     """(optimizer, total steps) of a training configuration, the section called ``name``; UserError where its numbers make no sense."""
     total, warmup = pace(train, num_examples, name)
-    devices = max(here().replicas, cluster.read(os.environ).size * max(1, train.devices))  # a dry run is alone
+    devices = max(current_process().replicas, cluster.read(os.environ).size * max(1, train.devices))  # a dry run is alone
     if train.batch_size % (devices * train.gradient_accumulation_steps):
         raise UserError(
             f"{name}.batch_size is {train.batch_size}",
@@ -218,14 +218,14 @@ def schedule(train: configs.Train, num_examples: int, name: str = "train") -> tu
 
 def plan(train: configs.Train, total: int) -> Schedule:
     """What Trainer.fit is told of a training configuration. UserError for several devices where distribution.over was not asked."""
-    if train.devices != 1 and here() is ALONE:
+    if train.devices != 1 and current_process() is SINGLE_PROCESS:
         raise UserError(f"devices is {train.devices}", "the schedule", "1: this training runs on one device")
     return Schedule(
         total, train.epochs, train.save_every, gradient_accumulation_steps=train.gradient_accumulation_steps, workers=train.workers
     )
 
 
-def part_of(sampler: Any, train: configs.Train) -> Part | None:
+def part_of(sampler: Any, train: configs.Train) -> ShardMaker | None:
     """For distribution.feed: parts of batches of a sampler that can make them by themselves, as PretrainSampler; None for others."""
     if not hasattr(sampler, "token_mask"):
         return None

@@ -20,8 +20,8 @@ from kaleidobert.evaluators import pretraining
 from kaleidobert.evaluators.report import plots
 from kaleidobert.evaluators.report.results import head_name
 from kaleidobert.levels import KaleidoLevel
-from kaleidobert.losses import tasks as losses
-from kaleidobert.losses.additive import DecomposableLoss
+from kaleidobert.losses import pretraining as losses
+from kaleidobert.losses.decomposable import DecomposableLoss
 from kaleidobert.model_zoo import checkpoints
 from kaleidobert.model_zoo.kaleidobert import pretrainer
 from kaleidobert.released import any_checkpoint
@@ -79,7 +79,7 @@ def _run(config: PretrainConfig) -> None:
     past = config.init, lineage.epochs("pre-trained", config.train.epochs), masking(config)
     trainer = Trainer(folder, model, optimizer, models.origin(model, data.bank, lineage.extend(*past)))
     trainer.step = begun
-    shares = {f"{task}_{kind}": by_task[task].share for task, kind in kinds.items()}
+    shares = {f"{task}_{kind}": by_task[task].factor for task, kind in kinds.items()}
     batch = trimming.batches(data.sampler.batch, config.train)
     validation = trimming.batches(data.validation.validation, config.train)
 

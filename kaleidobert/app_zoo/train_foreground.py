@@ -23,7 +23,7 @@ from kaleidobert.drawing.scenes import ROOM, Scenes, StoredPictures
 from kaleidobert.engines import optimizers, run_folder
 from kaleidobert.engines.trainer import Goal, Trainer
 from kaleidobert.errors import UserError
-from kaleidobert.losses.segmentation import cross_entropy_and_dice
+from kaleidobert.losses.auxiliary import cross_entropy_and_dice
 from kaleidobert.model_zoo import foreground_net
 from kaleidobert.preprocessors import foreground
 

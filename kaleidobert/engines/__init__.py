@@ -1,6 +1,6 @@
 """Training and prediction.
 
-trainer: the loop. steps: one compiled step per backend (steps_tensorflow, steps_jax). distributed/: several devices and processes.
-prediction: batches to outputs. scoring: pairs of pictures and texts. optimizers: Adam, schedule, clipping, loss scale. run_folder: the
-folder of a run. feeding: batches made ahead, on the device. wire: features as they travel, floats or bytes.
+trainer: the loop. steps: one compiled step and forward pass for either backend (backend_tensorflow, backend_jax). distributed/: several
+devices and processes. prediction: outputs of many rows, scores of many pairs. optimizers: Adam, schedule, clipping, loss scale. feeding:
+batches made ahead, on the device. run_folder: the folder of a run.
 """

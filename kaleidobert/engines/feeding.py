@@ -1,4 +1,4 @@
-"""Batches ahead of the step that asks for them: made by threads, in order, on the device before they are needed.
+"""Batches made ahead of the step that takes them: by threads, in order, on the device before they are needed.
 
 Threads, not processes: the large copies and the device's transfers release the interpreter's lock, and nothing is pickled.
 """
@@ -9,16 +9,18 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from time import perf_counter
 from typing import Any, Generic, TypeVar
 
+from kaleidobert.specs import SCALE
+
 T = TypeVar("T")
 Batch = tuple[Mapping[str, Any], ...]  # inputs, targets, weights
 
 
 def prefetch(make: Callable[[int], T | None], numbers: Iterable[int], workers: int = 1, depth: int = 2) -> Iterator[T]:
-    """Yield make(n) for each number, in order whatever the number of workers; ends early where make returns None.
+    """Yields make(n) for each number, in order whatever the number of workers; ends early where make returns None.
 
     workers: threads that call make at the same time; depth: results that are made ahead of the one in use, at least one for each
-    worker. An exception of make is raised here, when its number's turn comes. However the iteration ends, what was not begun is
-    dropped and the threads are gone.
+    worker. An exception of make is raised here, when its number's turn comes. However the iteration ends, pending numbers are
+    dropped and the threads end.
     """
     ahead, waiting = max(workers, depth, 1), deque[Future[T | None]]()
     pool = ThreadPoolExecutor(max(workers, 1), "prefetch")
@@ -38,33 +40,33 @@ def prefetch(make: Callable[[int], T | None], numbers: Iterable[int], workers: i
 
 
 class Metered(Generic[T]):
-    """Iterates over batches and counts how long the consumer waits for them.
+    """Iterates over batches and measures how long the consumer waits for them.
 
-    seconds: from the first batch on; waited: of these, spent waiting. The wait for the first batch counts in neither, as nothing
-    could be done meanwhile.
+    seconds: from the first batch on; waited: the seconds of these that were spent waiting. The wait for the first batch counts in
+    neither, as nothing else could be done.
     """
 
     def __init__(self, batches: Iterable[T]):
         self._batches, self.seconds, self.waited = batches, 0.0, 0.0
 
     @property
-    def share(self) -> float:
-        """Waited of all seconds, 0 to 1."""
+    def waited_fraction(self) -> float:
+        """Waited seconds divided by all seconds, 0 to 1."""
         return self.waited / self.seconds if self.seconds else 0.0
 
     def __iter__(self) -> Iterator[T]:
-        batches, begun = iter(self._batches), None
+        batches, start = iter(self._batches), None
         try:
             while True:
-                asked = perf_counter()
+                before = perf_counter()
                 batch = next(batches, None)
                 now = perf_counter()
                 if batch is None:
                     return
-                if begun is None:
-                    begun = asked = now
-                self.waited += now - asked
-                self.seconds = now - begun
+                if start is None:
+                    start = before = now
+                self.waited += now - before
+                self.seconds = now - start
                 yield batch
         finally:
             if hasattr(batches, "close"):
@@ -72,8 +74,10 @@ class Metered(Generic[T]):
 
 
 def on_device(make: Callable[[int], Batch | None]) -> Callable[[int], Batch | None]:
-    """make, with the arrays of its batches on the backend's first device by the time they are returned, or on their way there:
-    for ``prefetch``, whose threads then do the transfer while the device computes. Without an accelerator nothing is copied."""
+    """Wraps make so that the arrays of its batches are on the backend's first device, or on their way there, when they are returned.
+
+    The threads of ``prefetch`` then do the transfer while the device computes. Without an accelerator nothing is copied.
+    """
     put = to_device()
 
     def made(number: int) -> Batch | None:
@@ -84,11 +88,11 @@ def on_device(make: Callable[[int], Batch | None]) -> Callable[[int], Batch | No
 
 
 def to_device() -> Callable[[Batch], Batch]:
-    """A function batch -> the same, as of ``on_device``."""
+    """Makes a function that puts a batch on the backend's first device."""
     import keras  # here: prefetch needs no network library
 
     put = {"tensorflow": _tensorflow_put, "jax": _jax_put}[keras.backend.backend()]()
-    return lambda batch: tuple({name: put(array) for name, array in part.items()} for part in batch)
+    return lambda batch: tuple({name: put(array) for name, array in arrays.items()} for arrays in batch)
 
 
 def _tensorflow_put():
@@ -107,3 +111,23 @@ def _jax_put():
     import jax
 
     return jax.device_put
+
+
+# --- Features on their way from the bank to the compiled step: float16, or bytes with a scale for each vector, half as many
+
+
+def dequantize(arrays: Mapping[str, Any], dtype: str = "float32") -> dict[str, Any]:
+    """Multiplies every quantised array by its scale; others are left as they are.
+
+    A bank stored as uint8 brings ``name`` uint8[..., F] and ``name`` + specs.SCALE f32[...] in the place of ``name`` float16[..., F].
+    Called INSIDE the compiled step, so that bytes travel to the device and the product is fused with what reads it.
+    """
+    import keras
+    from keras import ops
+
+    pairs = {name: name + SCALE for name, array in arrays.items()
+             if name + SCALE in arrays and keras.backend.standardize_dtype(array.dtype) == "uint8"}
+    whole = {name: array for name, array in arrays.items() if name not in pairs.values()}
+    for name, scale in pairs.items():
+        whole[name] = ops.cast(arrays[name], dtype) * ops.expand_dims(ops.cast(arrays[scale], dtype), -1)
+    return whole

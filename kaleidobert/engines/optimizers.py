@@ -6,6 +6,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from kaleidobert import keras_private
 from kaleidobert.errors import UserError
 from kaleidobert.specs import Tensor
 
@@ -18,7 +19,9 @@ FROM_START, AFTER_WARMUP = "from-start", "after-warmup"  # when the decay of the
 
 
 class WarmupLinearDecay(keras.optimizers.schedules.LearningRateSchedule):
-    """The rate of step t, counted before the update: the first step of a warm-up has rate 0. T = total_steps, W = warmup_steps (0 = none).
+    """The learning rate of step t, counted before the update, so that the first step of a warm-up has rate 0.
+
+    T = total_steps, W = warmup_steps (0 = none).
 
     decay "from-start", as released: rate(t) = peak * (1 - min(t, T) / T) * (t / W where t < W), so that the decay runs during the
     warm-up too. "after-warmup": peak * t / W where t < W, then peak * (T - min(t, T)) / (T - W), which is ``peak`` at t = W.
@@ -44,7 +47,7 @@ class WarmupLinearDecay(keras.optimizers.schedules.LearningRateSchedule):
 
 
 def highest(peak: float, total: int, warmup: int, decay: str) -> tuple[float, int]:
-    """(the highest rate of a WarmupLinearDecay, the step t that has it); also where the warm-up is longer than the run."""
+    """Returns the highest rate of a WarmupLinearDecay and its step t, also where the warm-up is longer than the run."""
     if decay == AFTER_WARMUP:
         step = min(warmup, total - 1)
         return peak * (step / warmup if warmup else 1.0), step
@@ -53,19 +56,20 @@ def highest(peak: float, total: int, warmup: int, decay: str) -> tuple[float, in
 
 
 def steps(num_examples: int, epochs: float, batch_size: int, warmup_steps: int = 0, warmup_share: float = 0.1) -> tuple[int, int]:
-    """(T, W): int(examples * epochs / batch) + 1 as released, and warmup_steps or, where that is 0, int(share * T)."""
+    """Returns T = int(examples * epochs / batch) + 1, as released, and W = warmup_steps or, where that is 0, int(warmup_share * T)."""
     total = int(num_examples * epochs / batch_size) + 1
     return total, warmup_steps or int(warmup_share * total)
 
 
-def check_warmup(total: int, warmup: int, reached: float, asked: float, name: str) -> None:
-    """UserError for a warm-up above half of all steps, which leaves the rate far below what is asked for, or no steps at it.
+def check_warmup(total: int, warmup: int, reached: float, configured: float, name: str) -> None:
+    """Raises UserError for a warm-up above half of all steps: the rate stays far below the configured one, or has no steps at it.
 
-    reached: the highest rate of the run; asked: the learning rate; name: of the section, such as train.
+    reached: the highest rate of the run; configured: the learning rate; name: of the section, such as train.
     """
     if warmup > total / 2:
         raise UserError(f"the warm-up takes {warmup:,} steps and the run has {total:,}: its rate would reach {reached:.2g} of the "
-                        f"{asked:.2g} asked for", f"{name}.warmup_steps, {name}.warmup_share", f"at most half of the steps, {total // 2:,}",
+                        f"{configured:.2g} configured", f"{name}.warmup_steps, {name}.warmup_share",
+                        f"at most half of the steps, {total // 2:,}",
                         f"set {name}.warmup_steps=0 {name}.warmup_share=0.1 for the first tenth, {total // 10:,} steps; or take more "
                         f"steps by a larger {name}.epochs or a smaller {name}.batch_size")
 
@@ -73,9 +77,9 @@ def check_warmup(total: int, warmup: int, reached: float, asked: float, name: st
 def adam(learning_rate: float | keras.optimizers.schedules.LearningRateSchedule, weight_decay: float = 0.0, beta_1: float = 0.9,
          beta_2: float = 0.98,
          epsilon: float = 1e-6) -> keras.optimizers.Adam:
-    """Adam with epsilon outside the bias correction, as released; decay is decoupled and spares biases and LayerNorm.
+    """Makes Adam with epsilon outside the bias correction, as released; decay is decoupled and spares biases and LayerNorm.
 
-    It clips nothing: gradients are clipped after they are summed over replicas (clip_by_global_norm).
+    The optimizer does not clip: gradients are clipped after they are summed over replicas (clip_by_global_norm).
     """
     optimizer = FusedAdam(learning_rate, beta_1, beta_2, epsilon, weight_decay=weight_decay or None, name="adam")
     optimizer.exclude_from_weight_decay(var_names=NO_DECAY)
@@ -83,40 +87,40 @@ def adam(learning_rate: float | keras.optimizers.schedules.LearningRateSchedule,
 
 
 def with_loss_scale(optimizer: keras.optimizers.Optimizer) -> keras.optimizers.LossScaleOptimizer:
-    """For float16, whose smallest numbers many gradients fall below: the loss is multiplied by a scale, and the gradients divided.
+    """Wraps an optimizer for float16, in which many gradients underflow: the loss is multiplied by a scale, and the gradients divided.
 
-    A step whose scaled gradients overflow changes nothing but the scale, which it halves; after 2,000 steps without one it doubles.
+    A step whose scaled gradients overflow changes nothing but the scale, which halves; after 2,000 steps without overflow it doubles.
     """
     return keras.optimizers.LossScaleOptimizer(optimizer, name="loss_scale")
 
 
 def loss_scale(optimizer: keras.optimizers.Optimizer) -> Tensor | None:
-    """The variable that holds the scale of the loss, or None."""
+    """Returns the variable that holds the scale of the loss, or None."""
     return getattr(optimizer, "dynamic_scale", None)
 
 
 def clip_by_global_norm(gradients: Sequence[Any], limit: float, scale: Tensor | None = None) -> tuple[list[Tensor], Tensor]:
-    """(gradients, norm): all scaled by limit / norm where their common L2 norm exceeds the limit; limit 0 = only measured.
+    """Scales all gradients by limit / norm where their common L2 norm exceeds the limit; returns (gradients, norm). limit 0 = no clipping.
 
-    scale: of the loss; the norm is that of the gradients divided by it, which they themselves are not.
+    scale: of the loss; the norm is that of the gradients divided by it, while the gradients stay scaled.
 
     A sparse gradient becomes dense first, as it is on other backends; the release counts the rows of a word that occurs
     several times one by one, which moves the norm of fine-tuning by 0.03%. None stays None. A norm that is not finite makes
-    every gradient NaN; the caller looks at the norm.
+    every gradient NaN; the caller checks the norm.
     """
-    found = [None if gradient is None else dense(gradient) for gradient in gradients]
-    squares = [sum_of_squares(gradient) for gradient in found if gradient is not None]
+    whole = [None if gradient is None else dense(gradient) for gradient in gradients]
+    squares = [sum_of_squares(gradient) for gradient in whole if gradient is not None]
     norm = ops.sqrt(sum(squares))
     if scale is not None:
         norm = norm / scale
     if not limit:
-        return found, norm
+        return whole, norm
     factor = limit / ops.maximum(norm, limit)
-    return [None if gradient is None else gradient * ops.cast(factor, gradient.dtype) for gradient in found], norm
+    return [None if gradient is None else gradient * ops.cast(factor, gradient.dtype) for gradient in whole], norm
 
 
 def dense(gradient):
-    """TensorFlow's gradient of a look-up is a list of rows; Keras's Adam would square repeated rows one by one: wrong."""
+    """Makes a gradient dense: TensorFlow's of a look-up is a list of rows, of which Keras's Adam would square repeated ones one by one."""
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
@@ -128,41 +132,42 @@ def dense(gradient):
 
 
 class FusedAdam(keras.optimizers.Adam):
-    """keras.optimizers.Adam, whose formula and variables it has, by TensorFlow's own operation for it.
+    """keras.optimizers.Adam, with its formula and variables, by TensorFlow's own operation.
 
-    Keras writes a dozen intermediate arrays, each as large as the weights, where one loop reads four numbers and writes three, and
-    three more for weight decay, where a factor is enough. Under JAX, whose compiler joins these steps, and where amsgrad is asked
-    for, everything is Keras's.
+    Keras writes a dozen intermediate arrays, each as large as the weights, and three more for weight decay. The operation is one loop
+    that reads four numbers and writes three, and the decay is a factor. Under JAX, whose compiler joins these steps, and with amsgrad,
+    everything is Keras's.
     """
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        if self._fused:
+            keras_private.skip_weight_decay(self)  # a part of update_step
 
     @property
     def _fused(self) -> bool:
         return keras.backend.backend() == "tensorflow" and not self.amsgrad
 
-    def _apply_weight_decay(self, variables):
-        if not self._fused:  # else a part of update_step
-            super()._apply_weight_decay(variables)
-
     def update_step(self, gradient, variable, learning_rate):
-        """Update one variable and its two moments."""
+        """Updates one variable and its two moments."""
         if not self._fused:
             super().update_step(gradient, variable, learning_rate)
             return
         import tensorflow as tf
 
-        index, kind = self._get_variable_index(variable), variable.dtype
-        if self.weight_decay and self._use_weight_decay(variable):
-            variable.assign(variable * (1 - tf.cast(self.weight_decay, kind) * tf.cast(learning_rate, kind)))
-        step = tf.cast(self.iterations.value + 1, kind)
+        (momentum, velocity), dtype = keras_private.adam_moments(self, variable), variable.dtype
+        if keras_private.decays(self, variable):
+            variable.assign(variable * (1 - tf.cast(self.weight_decay, dtype) * tf.cast(learning_rate, dtype)))
+        step = tf.cast(self.iterations.value + 1, dtype)
         tf.raw_ops.ResourceApplyAdam(
-            var=variable.handle, m=self._momentums[index].value.handle, v=self._velocities[index].value.handle,
-            beta1_power=tf.pow(tf.cast(self.beta_1, kind), step), beta2_power=tf.pow(tf.cast(self.beta_2, kind), step),
-            lr=tf.cast(learning_rate, kind), beta1=tf.cast(self.beta_1, kind), beta2=tf.cast(self.beta_2, kind),
-            epsilon=tf.cast(self.epsilon, kind), grad=tf.cast(gradient, kind))
+            var=variable.handle, m=momentum.value.handle, v=velocity.value.handle,
+            beta1_power=tf.pow(tf.cast(self.beta_1, dtype), step), beta2_power=tf.pow(tf.cast(self.beta_2, dtype), step),
+            lr=tf.cast(learning_rate, dtype), beta1=tf.cast(self.beta_1, dtype), beta2=tf.cast(self.beta_2, dtype),
+            epsilon=tf.cast(self.epsilon, dtype), grad=tf.cast(gradient, dtype))
 
 
 def sum_of_squares(gradient):
-    """f32[]: of a dense gradient; without writing its squares down."""
+    """Computes f32[]: the sum of squares of a dense gradient, without an array of squares."""
     gradient = ops.cast(gradient, "float32")
     if keras.backend.backend() != "tensorflow":
         return ops.sum(ops.square(gradient))

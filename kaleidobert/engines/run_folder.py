@@ -2,11 +2,11 @@
 
     run/config.yaml      the resolved configuration; a folder with another one is refused
         metrics.jsonl    one line per logged step (split train: means since the line before) or evaluation (split val, or
-                             held_out: of training groups that no step sees)
+                             held_out: of training groups that are not trained on)
         results.json     the outcome
         tensorboard/     the same scalars for TensorBoard
         last.npz         weights and optimiser state: the point from which the run resumes
-        best.npz         the weights that are best by the evaluation so far; the latest where it chooses nothing
+        best.npz         the weights with the best evaluation so far; the latest where the evaluation chooses nothing
         losses.png       loss curves per task
 """
 
@@ -22,19 +22,18 @@ import yaml
 import kaleidobert
 from kaleidobert import configs, io
 from kaleidobert.engines.distributed import cluster
-from kaleidobert.engines.distributed.distribution import ALONE, here
+from kaleidobert.engines.distributed.distribution import SINGLE_PROCESS, current_process
 from kaleidobert.errors import UserError
 
 FIX = "wait until it has ended, or choose another folder with run=..."
-FREE = ("workers", "devices")  # keys of `train` that say how a run is carried out, and not what comes out
+FREE = ("workers", "devices")  # keys of `train` that may change within a run: they do not change its results
 
 
 class Run:
-    """A claimed run folder, locked for as long as this is kept, or the io.lock_scope around it. Of the processes of one run the first
-    claims it and writes; the others read.
+    """A claimed run folder, locked as long as this object lives, or the io.lock_scope around it.
 
-    Raises UserError where it holds another run, cannot be written or is in use by another command, and where the processes do not
-    share it.
+    Process 0 of a run claims it and writes; the others read. Raises UserError where the folder holds another run, cannot be written or
+    is in use by another command, and where the processes do not share it.
     """
 
     def __init__(self, folder: Path, config: Any):
@@ -42,25 +41,25 @@ class Run:
         self.last, self.best = folder / "last.npz", folder / "best.npz"
         self._metrics = folder / "metrics.jsonl"
         self._writer: Any = None  # TensorBoard's
-        place, processes = here(), cluster.read(os.environ).size
-        if place is ALONE and processes > 1:
-            raise UserError(f"the environment speaks of {processes} processes", str(folder), "one: pretrain, classify, retrieve "
+        process, processes = current_process(), cluster.read(os.environ).size
+        if process is SINGLE_PROCESS and processes > 1:
+            raise UserError(f"the environment names {processes} processes", str(folder), "one: pretrain, classify, retrieve "
                             "and caption train in several, and nothing else does", "start it once, without srun or torchrun")
-        self._writes = place.first
+        self._writes = process.first
         if self._writes:
             check_folder(folder, config)
             self._lock = io.lock(folder, fix=FIX)
-            _check_content(folder, config)  # of another command, which has ended meanwhile
+            _check_content(folder, config)  # once more: another command may have ended meanwhile
             io.clear(folder)
             if not (folder / "config.yaml").is_file():
                 io.write_text(folder / "config.yaml", configs.dump(config))
-        place.agree()  # it is claimed
+        process.agree()  # it is claimed
         if not self._writes:
-            place.wait_for((folder / "config.yaml").is_file, "the run folder", str(folder))
+            process.wait_for((folder / "config.yaml").is_file, "the run folder", str(folder))
             _check_content(folder, config)
 
     def rewind(self, step: int) -> list[dict[str, Any]]:
-        """Drop the metrics after ``step`` (they will be made again) and return the others."""
+        """Drops the metrics after ``step``, which the run makes again, and returns the others."""
         rows = [row for row in read_metrics(self._metrics) if row["step"] <= step]
         if not self._writes:
             return rows
@@ -68,7 +67,7 @@ class Run:
         return rows
 
     def log(self, step: int, split: str, values: Mapping[str, float]) -> None:
-        """Append scalars to metrics.jsonl and TensorBoard."""
+        """Appends scalars to metrics.jsonl and TensorBoard."""
         if not self._writes:
             return
         numbers = {name: float(value) for name, value in values.items()}
@@ -87,20 +86,23 @@ class Run:
                             fix="make room and run the same command again: it continues from last.npz") from error
 
     def results(self, values: Mapping[str, Any], config: Any) -> None:
-        """Write results.json: values, versions and the resolved configuration."""
+        """Writes results.json: values, versions and the resolved configuration."""
         versions = {"kaleidobert": kaleidobert.__version__}
-        if (keras := sys.modules.get("keras")) is not None:  # counting answers needs no network library
+        if (keras := sys.modules.get("keras")) is not None:  # evaluating result files needs no network library
             versions |= {"keras": keras.__version__, "backend": keras.backend.backend()}
         io.write_json(self.folder / "results.json", {**values, "versions": versions, "config": configs.to_dict(config)})
 
     def metrics(self) -> list[dict[str, Any]]:
-        """All rows of metrics.jsonl."""
+        """Reads all rows of metrics.jsonl."""
         return read_metrics(self._metrics)
 
 
 def check_folder(folder: Path, config: Any) -> None:
-    """UserError where the folder holds a run with another configuration, or something that is no run, and, in the process that would
-    write it, where another command is using it or nothing can be written. Leaves nothing behind."""
+    """Raises UserError where the folder cannot take this run; changes nothing.
+
+    That is where it holds a run with another configuration or something that is no run, and, in process 0, where another command uses
+    it or it cannot be written.
+    """
     _check_content(folder, config)
     if cluster.read(os.environ).rank == 0:
         io.check_unlocked(folder, FIX)
@@ -108,10 +110,12 @@ def check_folder(folder: Path, config: Any) -> None:
 
 
 def check_room(folder: Path, weights: int, state: int) -> None:
-    """UserError where the disk has no room for the checkpoints of weights and optimiser state of so many bytes: best.npz, and twice
-    last.npz, for the new one is written beside the old one."""
-    there = sum(path.stat().st_size for path in (folder / "last.npz", folder / "best.npz") if path.is_file())
-    needed = 2 * (weights + state) + weights - there
+    """Raises UserError where the disk has no room for checkpoints of ``weights`` and optimiser ``state`` of so many bytes.
+
+    They are best.npz and twice last.npz, as the new one is written beside the old one.
+    """
+    existing = sum(path.stat().st_size for path in (folder / "last.npz", folder / "best.npz") if path.is_file())
+    needed = 2 * (weights + state) + weights - existing
     io.check_room(folder, needed, "checkpoints", "free some space, or choose another folder with run=...")
 
 
@@ -130,7 +134,7 @@ def _check_content(folder: Path, config: Any) -> None:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The rows of a metrics.jsonl; a last line cut off by a crash is ignored."""
+    """Reads the rows of a metrics.jsonl; a last line cut off by a crash is ignored."""
     rows = []
     if path.is_file():
         for line in path.read_text(encoding="utf-8").splitlines():

@@ -8,11 +8,10 @@ import keras
 import numpy as np
 from keras import ops
 
-from kaleidobert.engines import wire
-from kaleidobert.engines.distributed.distribution import here
+from kaleidobert.engines.distributed.distribution import backend, current_process
 from kaleidobert.errors import UserError
-from kaleidobert.losses.additive import DecomposableLoss
-from kaleidobert.model_zoo.task_model import TaskModel
+from kaleidobert.losses.decomposable import DecomposableLoss
+from kaleidobert.model_zoo.kaleidobert import TaskModel
 
 Arrays = Mapping[str, np.ndarray]
 LossFunction = Callable[[Mapping[str, Any], Arrays, Arrays], dict[str, Any]]  # outputs, targets, weights -> {"loss": total, ...}
@@ -20,38 +19,31 @@ LossFunction = Callable[[Mapping[str, Any], Arrays, Arrays], dict[str, Any]]  # 
 
 def train_step(model: keras.Model, loss: LossFunction, optimizer: keras.optimizers.Optimizer, clip_norm: float,
                gradient_accumulation_steps: int = 1) -> Callable[..., dict[str, Any]]:
-    """A function (inputs, targets, weights) -> the losses, "gradient_norm" and, with float16, "loss_scale" that updates the model.
+    """Makes a function (inputs, targets, weights) -> the losses, "gradient_norm" and, with float16, "loss_scale" that updates the model.
 
-    What it returns may still be computed by the device: ``read`` waits for it. Gradients are summed over as many micro-batches as
-    ``gradient_accumulation_steps`` says and over all devices of distribution.over, then clipped by their global norm, then applied
-    once. With several devices the function takes what distribution.feed makes of a batch. The optimizer must have been built. Raises
-    UserError where the batch is
-    to be split and the loss has no parts (losses.additive).
+    The device may still be computing what it returns; ``read`` waits. Gradients are summed over ``gradient_accumulation_steps``
+    micro-batches and all devices of distribution.over, then clipped by their global norm, then applied once. With several devices the
+    function takes the batches of distribution.feed. The optimizer must have been built. Raises UserError where the batch would be split
+    and the loss is no DecomposableLoss.
     """
-    place = here()
-    if (gradient_accumulation_steps > 1 or place.strategy is not None) and not isinstance(loss, DecomposableLoss):
+    process = current_process()
+    if (gradient_accumulation_steps > 1 or process.strategy is not None) and not isinstance(loss, DecomposableLoss):
         raise UserError(
-            "this training compares all examples of a batch with each other, or was not made to be split",
+            "the loss of this training compares all examples of a batch with each other, so that a batch cannot be split",
             "the training step",
             "one device, and no micro-batches",
             "set train.devices=1 and train.gradient_accumulation_steps=1, and start one process",
         )
-    if keras.backend.backend() == "jax":
-        from kaleidobert.engines import steps_jax
-
-        return steps_jax.train_step(model, loss, optimizer, clip_norm, gradient_accumulation_steps, place.mesh)
-    from kaleidobert.engines import steps_tensorflow
-
-    return steps_tensorflow.train_step(model, loss, optimizer, clip_norm, gradient_accumulation_steps, place.strategy)
+    return backend().train_step(model, loss, optimizer, clip_norm, gradient_accumulation_steps, process)
 
 
 def read(losses: Mapping[str, Any]) -> dict[str, float]:
-    """The numbers of a step; waits until they are computed."""
+    """Returns the numbers of a step; waits until they are computed."""
     return {name: float(value) for name, value in losses.items()}
 
 
 def forward(model: keras.Model) -> Callable[[Arrays], dict[str, np.ndarray]]:
-    """A function inputs -> outputs without dropout, as numpy arrays."""
+    """Makes a function inputs -> outputs without dropout, as numpy arrays."""
     return _Forward(on_device(model, shared=() if isinstance(model, TaskModel) else None))
 
 
@@ -66,39 +58,27 @@ class _Forward:
 
 
 def held(forward: Callable) -> AbstractContextManager:
-    """For many batches one after another: inside, ``forward`` (of this module) may use the weights as they are at the beginning, cast to
-    the type of computing once and for all."""
+    """A context for many batches in a row, inside of which the weights do not change.
+
+    ``forward`` (of this module) may then cast them to the compute dtype once, at the beginning.
+    """
     return getattr(forward, "hold", nullcontext)()
 
 
 def on_device(model: keras.Model, shared: Collection[str] | None = None) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
-    """A function inputs -> outputs without dropout, which stay on the device and may still be computed.
+    """Makes a function inputs -> outputs without dropout, which stay on the device; it may still be computing them.
 
-    shared: the inputs that all rows read, where every other one, and every output, has a row for each example: rows may then be
-    computed apart from each other; such a model has a ``backbone``. None: they may not.
+    shared: names of the inputs that all examples read, where every other input, and every output, has a row for each example; the batch
+    may then be computed in halves; such a model has a ``backbone``. None: it may not.
     """
-    if keras.backend.backend() == "tensorflow":
-        from kaleidobert.engines import steps_tensorflow
-
-        return steps_tensorflow.forward(model, shared)
-    import jax
-
-    from kaleidobert.engines.steps_jax import local
-
-    stateless = jax.jit(lambda trained, other, inputs: model.stateless_call(trained, other, wire.expand(inputs), training=False)[0])
-
-    def compiled(inputs):
-        groups = (model.trainable_variables, model.non_trainable_variables)
-        return stateless(*[[local(v.value) for v in group] for group in groups], inputs)
-
-    return compiled
+    return backend().forward(model, shared)
 
 
 def not_finite(what: str, where: str, batch: Arrays) -> UserError:
-    """The error for NaN or infinite numbers out of a batch: it blames the bank where the batch holds such numbers already."""
+    """Makes the error for NaN or infinite numbers from a batch; it blames the bank where the batch has such numbers already."""
     broken = [name for name, array in batch.items() if not np.isfinite(array).all()]
     if broken:
-        return UserError(f"{what} is not finite, nor is what was read from the bank ({', '.join(broken)})", where,
+        return UserError(f"{what} is not finite, nor is the input from the bank ({', '.join(broken)})", where,
                          "a bank without NaN or infinite numbers",
                          "delete the bank (data.bank), make it again with `kaleidobert records`, and run the same command again")
     return UserError(f"{what} is not finite although the bank's features are: training has diverged", where,

@@ -19,7 +19,7 @@ Arrays = Mapping[str, np.ndarray]
 Sums = dict[str, tuple[float, float]]
 CHUNK = 4096  # feature vectors turned into float64 at a time
 CLASS_CHUNK = 512  # rows of logits at a time: V is large
-SMALLEST = 1e-7  # as released: both distributions are clipped to [SMALLEST, 1], as in losses.tasks
+SMALLEST = 1e-7  # as released: both distributions are clipped to [SMALLEST, 1], as in losses.pretraining
 
 
 def sums(outputs: Arrays, targets: Arrays, weights: Arrays, levels: Sequence[KaleidoLevel], feature_target: str = "per-patch") -> Sums:
@@ -116,7 +116,7 @@ def _hits_and_losses(logits: np.ndarray, targets: np.ndarray) -> tuple[np.ndarra
 
 def _feature_sums(name: str, logits: np.ndarray, targets: np.ndarray, weights: np.ndarray, clipped: bool = False,
                   joint: bool = False) -> Sums:
-    """clipped: both distributions, as in losses.tasks.kl. joint: one softmax over all k*F true features; only with clipped."""
+    """clipped: both distributions, as in losses.pretraining.kl. joint: one softmax over all k*F true features; only with clipped."""
     if logits.ndim != 3 or targets.shape != logits.shape or weights.shape != logits.shape[:1]:
         raise _misfit(name, logits, targets, weights, "[B, k, F], [B, k, F], [B]")
     used = weights > 0

@@ -6,9 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from kaleidobert.layers.dropout import Dropout, seed_for, truncated_normal
-from kaleidobert.layers.norm import Norm
-from kaleidobert.layers.rows import rows
+from kaleidobert.layers.core import Dropout, LayerNorm, flatten_tokens, seed_for, truncated_normal
 
 
 class TextEmbedding(keras.layers.Layer):
@@ -26,7 +24,7 @@ class TextEmbedding(keras.layers.Layer):
         self.hidden_size = hidden_size
         self.initializer_range = initializer_range
         self.seed = seed
-        self.layer_norm = Norm(dtype=self.dtype_policy, name="layer_norm")
+        self.layer_norm = LayerNorm(dtype=self.dtype_policy, name="layer_norm")
         self.dropout = Dropout(dropout, seed_for(seed, "dropout"), dtype=self.dtype_policy, name="dropout")
 
     def build(self, token_ids_shape: tuple, segment_ids_shape: tuple) -> None:
@@ -34,7 +32,7 @@ class TextEmbedding(keras.layers.Layer):
                  "token_type_embeddings": self.type_vocabulary_size}
         for name, count in sizes.items():
             initializer = truncated_normal(self.initializer_range, self.seed, name)
-            # not cast as a whole: few of its rows are read
+            # few of its rows are read: they are cast in ``call``
             autocast = name != "word_embeddings"
             setattr(self, name, self.add_weight((count, self.hidden_size), initializer, autocast=autocast, name=name))
         embedded_shape = (*token_ids_shape, self.hidden_size)
@@ -43,16 +41,16 @@ class TextEmbedding(keras.layers.Layer):
 
     def call(self, token_ids, segment_ids, training=False):
         embedded = ops.cast(ops.take(self.word_embeddings, token_ids, axis=0), self.compute_dtype)  # [B, T, H]
-        # by matrix product: the gradient of a gather would add all B*T rows into two, one after another
+        # a matrix product: the gradient of a gather would add all B * T rows into two, one after another
         segments = ops.one_hot(segment_ids, self.type_vocabulary_size, dtype=self.compute_dtype)
         embedded = embedded + ops.matmul(segments, self.token_type_embeddings)
         embedded = embedded + ops.expand_dims(self.position_embeddings[: ops.shape(token_ids)[1]], 0)
         return self.dropout(self.layer_norm(embedded), training=training)
 
-    def at(self, token_ids, place):
-        """int[B, K] that all stand at position ``place`` (int), of segment 0 -> [B, K, H], without dropout."""
+    def embed_at(self, token_ids, position):
+        """Embeds int[B, K], all at ``position`` (int), of segment 0 -> [B, K, H], without dropout."""
         embedded = ops.cast(ops.take(self.word_embeddings, token_ids, axis=0), self.compute_dtype) + self.token_type_embeddings[0]
-        return self.layer_norm(embedded + ops.take(self.position_embeddings, place, axis=0))
+        return self.layer_norm(embedded + ops.take(self.position_embeddings, position, axis=0))
 
     def compute_output_shape(self, token_ids_shape: tuple, segment_ids_shape: tuple) -> tuple:
         return (*token_ids_shape, self.hidden_size)
@@ -61,8 +59,8 @@ class TextEmbedding(keras.layers.Layer):
 class FeatureStandardizer(keras.layers.Layer):
     """(features - mean) * scale, per feature, in float32: [..., F] -> [..., F]. Not trained; starts as the identity.
 
-    Features after a ReLU have a mean of about the size of their spread, the same for every patch; a small network trained from
-    random weights spends its first epochs on getting rid of it (ours; neither in the paper nor in the release).
+    Ours; neither in the paper nor in the release. After a ReLU, features have a mean of about their deviation, the same for every patch;
+    a small network trained from random weights needs its first epochs to remove it.
     """
 
     def __init__(self, **kwargs):
@@ -74,16 +72,16 @@ class FeatureStandardizer(keras.layers.Layer):
         self.scale = self.add_weight(size, "ones", dtype="float32", trainable=False, name="scale")
 
     @property
-    def measured(self) -> bool:
+    def adapted(self) -> bool:
         """Whether mean and scale have been set."""
         return bool(ops.any(self.mean != 0))
 
     def adapt(self, features: np.ndarray) -> None:
-        """Set mean and scale from a sample [..., F], so that every feature has mean 0 and a spread of about 1."""
+        """Sets mean and scale from a sample [..., F], so that every feature has mean 0 and a deviation of about 1."""
         sample = features.reshape(-1, features.shape[-1]).astype(np.float32)
-        spread = sample.std(0)
+        deviation = sample.std(0)
         self.mean.assign(sample.mean(0))
-        self.scale.assign(1 / (spread + max(0.05 * float(spread.mean()), 1e-6)))  # hardly used features are not blown up
+        self.scale.assign(1 / (deviation + max(0.05 * float(deviation.mean()), 1e-6)))  # without noise of nearly constant features
 
     def call(self, features):
         return (ops.cast(features, "float32") - self.mean) * self.scale
@@ -95,10 +93,10 @@ class FeatureStandardizer(keras.layers.Layer):
 class PatchEmbedding(keras.layers.Layer):
     """One level's patches: projector(dropout(features)) + type row + box, LayerNorm, dropout.
 
-    patches: the level's slice of the patch axis. type_row: the only row of the level's type table that it reads; as
-    released, a row beyond the table is a zero vector. Takes features [B, P, F] and the boxes already multiplied by the
-    matrix that all levels share [B, P, H]; returns [B, n, H]. The sum is float32 whatever the precision: released boxes
-    are raw pixels and areas, for which half precision is too coarse.
+    Inputs: features [B, P, F], and boxes [B, P, H], multiplied already by the matrix that all levels share; output [B, n, H].
+    patches: the level's slice of the patch axis. type_row: the one row of the level's type table that is read; as released, a row
+    beyond the table is a zero vector. The sum is float32 whatever the precision: released boxes are raw pixels and areas, for which
+    half precision is too coarse.
     """
 
     def __init__(self, patches: slice, type_row: int, type_vocabulary_size: int, hidden_size: int, dropout: float,
@@ -115,7 +113,7 @@ class PatchEmbedding(keras.layers.Layer):
         self.projector = keras.layers.Dense(
             hidden_size, use_bias=False, kernel_initializer=truncated_normal(initializer_range, seed, "projector"),
             dtype=policy, name="projector")
-        self.layer_norm = Norm(dtype="float32", name="layer_norm")
+        self.layer_norm = LayerNorm(dtype="float32", name="layer_norm")
         self.dropout = Dropout(dropout, seed_for(seed, "dropout"), dtype=policy, name="dropout")
 
     def build(self, features_shape: tuple, boxes_shape: tuple) -> None:
@@ -130,12 +128,12 @@ class PatchEmbedding(keras.layers.Layer):
         self.dropout.build(embedded)
 
     def call(self, features, boxes, training=False):
-        features = self.feature_dropout(rows(features[:, self.patches]), training=training)  # [B * n, F]
+        features = self.feature_dropout(flatten_tokens(features[:, self.patches]), training=training)  # [B * n, F]
         projected = ops.cast(self.projector(features), "float32")  # [B * n, H]
-        # by product with a constant: a row that the table lacks is zero, and every table has a gradient
+        # a product with a constant: a row beyond the table is zero, and every table has a gradient
         row = np.eye(1, self.type_vocabulary_size, self.type_row, dtype="float32")
         boxes = ops.cast(boxes[:, self.patches], "float32") + ops.matmul(row, self.type_embeddings)  # [B, n, H]
-        embedded = self.dropout(self.layer_norm(projected, rows(boxes)), training=training)
+        embedded = self.dropout(self.layer_norm(projected, flatten_tokens(boxes)), training=training)
         return ops.reshape(embedded, ops.shape(boxes))
 
     def compute_output_shape(self, features_shape: tuple, boxes_shape: tuple) -> tuple:

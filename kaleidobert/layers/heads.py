@@ -1,4 +1,4 @@
-"""What is asked of the encoder's output: masked tokens, the class of a level, the features of masked patches, a match.
+"""Heads on the encoder's output: masked tokens, the class of a level, the features of masked patches, matching.
 
 The last product of the small heads is float32 whatever the precision: candidates are ranked by these logits, and half
 precision would tie them.
@@ -9,21 +9,17 @@ from typing import Any
 import keras
 from keras import ops
 
-from kaleidobert.layers.dropout import seed_for, truncated_normal
-from kaleidobert.layers.elementwise import gelu
+from kaleidobert.layers.core import LayerNorm, dense, flatten_tokens, gelu, seed_for, truncated_normal
 from kaleidobert.layers.embeddings import TextEmbedding
-from kaleidobert.layers.encoder import dense
-from kaleidobert.layers.norm import Norm
-from kaleidobert.layers.rows import products, rows
 
 
 def gather(sequence, positions):
-    """The rows of sequence [B, S, H] at int[B, N] -> [B, N, H].
+    """Gathers rows of sequence [B, S, H] at int[B, N] -> [B, N, H].
 
-    By a product with one-hot rows: exact, and its gradient is a product too, so repeatable on every device.
+    It is a product with one-hot rows: exact, and its gradient is a product too, so that it is deterministic on every device.
     """
-    chosen = ops.one_hot(positions, ops.shape(sequence)[1], dtype=sequence.dtype)
-    return ops.matmul(chosen, sequence)
+    selection = ops.one_hot(positions, ops.shape(sequence)[1], dtype=sequence.dtype)
+    return ops.matmul(selection, sequence)
 
 
 class MaskedTokenHead(keras.layers.Layer):
@@ -34,7 +30,7 @@ class MaskedTokenHead(keras.layers.Layer):
         self.embedding = embedding
         policy = self.dtype_policy
         self.dense = dense(embedding.hidden_size, initializer_range, seed, "dense", activation=gelu, dtype=policy)
-        self.layer_norm = Norm(dtype=policy, name="layer_norm")
+        self.layer_norm = LayerNorm(dtype=policy, name="layer_norm")
 
     def build(self, sequence_shape: tuple, positions_shape: tuple) -> None:
         hidden = (*positions_shape, sequence_shape[-1])
@@ -48,8 +44,9 @@ class MaskedTokenHead(keras.layers.Layer):
     def logits(self, hidden):
         """[B, M, H] -> [B, M, V]."""
         shape = ops.shape(hidden)
-        hidden = self.layer_norm(self.dense(rows(hidden)))
-        logits = ops.add(products(hidden, ops.cast(self.embedding.word_embeddings, self.compute_dtype)), self.bias)  # [B * M, V]
+        hidden = self.layer_norm(self.dense(flatten_tokens(hidden)))
+        words = ops.cast(self.embedding.word_embeddings, self.compute_dtype)  # [V, H]
+        logits = ops.add(ops.matmul(hidden, ops.transpose(words)), self.bias)  # [B * M, V]
         return ops.reshape(logits, (*shape[:-1], self.embedding.vocabulary_size))
 
     def compute_output_shape(self, sequence_shape: tuple, positions_shape: tuple) -> tuple:
@@ -59,7 +56,7 @@ class MaskedTokenHead(keras.layers.Layer):
 class LevelClassHead(keras.layers.Layer):
     """A "class" level: one matrix on its hidden states, flattened patch by patch: sequence [B, S, H] -> [B, C].
 
-    positions: the level's slice of the sequence, counted from its end, where the patches are whatever the length of the text.
+    positions: the level's slice of the sequence, counted from its end, as the patches come after texts of any length.
     """
 
     def __init__(self, positions: slice, num_classes: int, initializer_range: float, seed: int, **kwargs: Any):

@@ -1,5 +1,5 @@
-"""Losses as pure functions of keras.ops, one value per element.
+"""Losses as pure functions of keras.ops.
 
-classification: cross entropy. tasks: the losses of pre-training by task name, and the KL divergence between features. matching: pairs and
-lists. captioning: words to come and words together. segmentation: of the foreground network. additive: losses that add up over parts.
+pretraining: cross-entropy, KL divergence, and the losses of pre-training by task name. finetuning: objectives of matching. auxiliary: of
+captioner, word grounder and foreground network. decomposable: losses that add up over micro-batches and replicas.
 """

@@ -14,7 +14,7 @@ import numpy as np
 
 from kaleidobert import levels as kaleido
 from kaleidobert.errors import UserError
-from kaleidobert.layers.dropout import seed_for, truncated_normal
+from kaleidobert.layers.core import seed_for, truncated_normal
 from kaleidobert.layers.embeddings import FeatureStandardizer, PatchEmbedding, TextEmbedding
 from kaleidobert.layers.encoder import AttentionMask, EncoderBlock, Pooler
 from kaleidobert.levels import KALEIDO, KaleidoLevel
@@ -24,26 +24,26 @@ RELEASED_TYPE_ROWS = 6  # rows of a released type table; a longer level table ge
 
 
 class KaleidoModel(keras.Model):
-    """What the four models share: inputs are picked by name, and a checkpoint can tell what it holds."""
+    """The base of all models: picks its inputs by name, and describes itself for checkpoints."""
 
     kind = ""
 
     def __call__(self, inputs, *args, **kwargs):
-        """Reads the inputs it declares from the dict and ignores others, as Keras would mix them up.
+        """Passes the inputs that the model declares and no others, as Keras would mix them up.
 
-        Raises UserError where one is missing, and for texts longer than the model was made for.
+        Raises UserError where one is missing, and for texts longer than text_length.
         """
         missing = [name for name in self.input if name not in inputs]
         if missing:
             raise UserError(f"there is no {', '.join(missing)}", f"inputs of the {self.kind}", ", ".join(self.input))
-        tokens, most = inputs["token_ids"], getattr(self, "backbone", self).text_length
+        tokens, max_length = inputs["token_ids"], getattr(self, "backbone", self).text_length
         length = (tokens.shape if hasattr(tokens, "shape") else np.shape(tokens))[1]
-        if length is not None and length > most:
-            raise UserError(f"texts of {length} word pieces", f"inputs of the {self.kind}", f"at most {most}")
+        if length is not None and length > max_length:
+            raise UserError(f"texts of {length} word pieces", f"inputs of the {self.kind}", f"at most {max_length}")
         return super().__call__({name: inputs[name] for name in self.input}, *args, **kwargs)
 
     def describe(self) -> dict[str, Any]:
-        """kind, config, and identity: what weights mean beyond their names and shapes. JSON-able."""
+        """Returns kind, config, and identity: what weights mean beyond their names and shapes. JSON-able."""
         backbone: Any = getattr(self, "backbone", self)
         levels = [[level.name, level.grid, level.pretext] for level in backbone.levels]
         return {"kind": self.kind, "config": self.get_config(), "identity": {"num_heads": backbone.num_heads, "levels": levels}}
@@ -52,12 +52,12 @@ class KaleidoModel(keras.Model):
 class Backbone(KaleidoModel):
     """Embeddings, encoder and pooler: {"embedded", "sequence": [B, T+P, H] before and after the encoder, "pooled": [B, H]}.
 
-    Inputs: token_ids, segment_ids, token_mask int or bool [B, T], T at most text_length; patch_features [B, P, F], spoiled already;
+    Inputs: token_ids, segment_ids, token_mask int or bool [B, T], T at most text_length; patch_features [B, P, F], already spoiled;
     patch_boxes [B, P, 5]. The order in the sequence is text, then the levels in the order of their table.
-    patch_type_vocabulary_size: rows of each level's type table; level k reads row k, counted from 1; 0 = enough of them.
-    standardise_features: features pass through FeatureStandardizer first; adapt_features sets it from a sample.
+    patch_type_vocabulary_size: rows of each level's type table; level k reads row k, counted from 1; 0 = as many as needed.
+    standardise_features: features pass through FeatureStandardizer first; adapt_features measures its scale on a sample.
     precision: a Keras dtype policy; None = Keras's global one. seed: of start weights and dropout. gradient_checkpointing: EncoderBlock's
-    checkpointed, which is of a run and not of the weights, so that the configuration leaves it out.
+    checkpointed; it belongs to a run, not to the weights, and is not in the configuration.
     Raises UserError for sizes that do not fit together.
     """
 
@@ -109,13 +109,13 @@ class Backbone(KaleidoModel):
         self.standardise_features, self.seed, self.precision = standardise_features, seed, policy.name
 
     def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments, JSON-able, but gradient_checkpointing."""
+        """Returns the constructor's arguments except gradient_checkpointing, JSON-able."""
         config = {name: getattr(self, name) for name in signature(Backbone).parameters if name != "gradient_checkpointing"}
         return config | {"levels": [asdict(level) for level in self.levels]}
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any], custom_objects: Any = None) -> "Backbone":
-        """From the constructor's arguments; levels as KaleidoLevel or as dicts. Raises UserError for an unknown key."""
+        """Makes a backbone from the constructor's arguments; levels as KaleidoLevel or as dicts. Raises UserError for an unknown key."""
         known = list(signature(Backbone).parameters)
         for key in config:
             if key not in known:
@@ -126,26 +126,26 @@ class Backbone(KaleidoModel):
         return cls(**(dict(config) | {"levels": levels}))
 
     def adapt_features(self, features: np.ndarray) -> None:
-        """Set the scale of the features from a sample [N, P, F] of them, where there is one that is not set yet."""
+        """Measures the scale of the features on a sample [N, P, F], where there is one that is not measured yet."""
         for layer in self.unadapted:
             layer.adapt(features)
 
     @property
     def unadapted(self) -> list[FeatureStandardizer]:
-        """Layers whose scale of features is not set."""
-        return [layer for layer in self.layers if isinstance(layer, FeatureStandardizer) and not layer.measured]
+        """Layers whose scale of features is not measured."""
+        return [layer for layer in self.layers if isinstance(layer, FeatureStandardizer) and not layer.adapted]
 
-    def scaled(self, features):
-        """Features as the embeddings take them."""
+    def scale_features(self, features):
+        """Standardises features where the backbone does so; the embeddings take the result."""
         return self.get_layer("feature_scale")(features) if self.standardise_features else features
 
     def causal(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
-        """What calling it gives, by the same layers under a causal AttentionMask."""
+        """Computes the outputs of a call, by the same layers under a causal AttentionMask."""
         mask = AttentionMask(self.num_patches, self.text_length, dtype=self.precision, name="causal_mask")
         return _connect({layer.name: layer for layer in self.layers}, self.levels, self.num_layers, inputs, mask)
 
     def embed_patches(self, features, boxes):
-        """[B, P, H]: the patches' part of "embedded"."""
+        """Computes [B, P, H]: the patches' positions of "embedded"."""
         layers = {layer.name: layer for layer in self.layers}
         return layers["sequence_embedding"](_patches(layers, self.levels, features, boxes))
 
@@ -154,15 +154,15 @@ class Backbone(KaleidoModel):
         return kaleido.num_patches(self.levels)
 
     def declare_inputs(self) -> dict[str, keras.KerasTensor]:
-        """Fresh symbolic inputs of a model on top of this one."""
+        """Makes symbolic inputs for a model on top of this one."""
         return _inputs(self.num_patches, self.feature_size)
 
 
 def _connect(layers: Mapping[str, keras.layers.Layer], levels: Sequence[KaleidoLevel], num_layers: int, inputs: Mapping[str, Any],
              mask: AttentionMask) -> dict[str, Any]:
-    parts = [layers["text_embedding"](inputs["token_ids"], inputs["segment_ids"])]
-    parts += _patches(layers, levels, inputs["patch_features"], inputs["patch_boxes"])
-    embedded = hidden = layers["sequence_embedding"](parts)  # [B, T+P, H]
+    embeddings = [layers["text_embedding"](inputs["token_ids"], inputs["segment_ids"])]
+    embeddings += _patches(layers, levels, inputs["patch_features"], inputs["patch_boxes"])
+    embedded = hidden = layers["sequence_embedding"](embeddings)  # [B, T+P, H]
     bias = mask(inputs["token_mask"])
     for number in range(num_layers):
         hidden = layers[f"encoder_{number}"](hidden, bias)
@@ -170,7 +170,7 @@ def _connect(layers: Mapping[str, keras.layers.Layer], levels: Sequence[KaleidoL
 
 
 def _patches(layers: Mapping[str, keras.layers.Layer], levels: Sequence[KaleidoLevel], features: Tensor, boxes: Tensor) -> list[Any]:
-    """[B, n, H] of every level."""
+    """Embeds the patches of every level: a list of [B, n, H]."""
     boxes = layers["box_projection"](boxes)  # [B, P, H]
     if "feature_scale" in layers:
         features = layers["feature_scale"](features)
@@ -179,7 +179,7 @@ def _patches(layers: Mapping[str, keras.layers.Layer], levels: Sequence[KaleidoL
 
 def _inputs(num_patches: int, feature_size: int) -> dict[str, keras.KerasTensor]:
     inputs = {name: keras.Input((None,), dtype="int32", name=name) for name in ("token_ids", "segment_ids", "token_mask")}
-    # Keras converts what it is fed to these types: float32 loses nothing of float16 banks or of released float32 files
+    # Keras converts inputs to these types: float32 is exact for float16 banks and for released float32 files
     inputs["patch_features"] = keras.Input((num_patches, feature_size), dtype="float32", name="patch_features")
     inputs["patch_boxes"] = keras.Input((num_patches, 5), dtype="float32", name="patch_boxes")
     return inputs

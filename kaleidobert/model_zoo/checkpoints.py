@@ -1,30 +1,56 @@
-"""Checkpoints: one .npz of named arrays. Loading is exact or refused; nothing ever stays at its start value unnoticed.
+"""Checkpoints: one .npz of named arrays. Loading is exact or refused; no variable stays at its start value unnoticed.
 
 Entries: "model/<variable path>" (weights and the states of the dropout generators), "optimizer/<variable path>", and
-"__meta__", a JSON text: what the model is (KaleidoModel.describe) and what the caller adds, such as the step. No entry is
-pickled, so reading a checkpoint executes nothing; the same file serves every backend. released/any_checkpoint.py reads TensorFlow 1
+"__meta__", a JSON text: the model (KaleidoModel.describe) and what the caller adds, such as the step. No entry is pickled, so that reading
+a checkpoint executes nothing; the same file serves every backend. released/any_checkpoint.py reads TensorFlow 1
 checkpoints as well.
 """
+
+from __future__ import annotations
 
 import json
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import keras
 import numpy as np
 
 from kaleidobert.errors import UserError
 from kaleidobert.io import atomic
-from kaleidobert.model_zoo.stored import LazyArray
 
-FORMAT = 2  # 1: variables and settings under their former names
+if TYPE_CHECKING:
+    import keras  # not loaded: files are read without a network library
+
+
+@dataclass(frozen=True)
+class LazyArray:
+    """An array that is still in its file, so that a checkpoint larger than memory is converted one array at a time.
+
+    shape and dtype are known; load() reads the array, checks it, and raises UserError where it is damaged. numpy functions take it as
+    an array, and read it every time.
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    load: Callable[[], np.ndarray]
+
+    @property
+    def T(self) -> LazyArray:
+        """The transposed array, unread."""
+        return LazyArray(self.shape[::-1], self.dtype, lambda: self.load().T)
+
+    def __array__(self, dtype: np.dtype | None = None, copy: bool | None = None) -> np.ndarray:
+        return np.asarray(self.load(), dtype)
+
+
+FORMAT = 2  # 1 had other names of variables and settings
 META = "__meta__"
 GENERATOR = "/seed_generator_state"  # how the path of a dropout generator's state ends
-LOSS_SCALE = "optimizer/loss_scale/"  # of float16, which a run finds anew
+LOSS_SCALE = "optimizer/loss_scale/"  # of float16, which every run finds for itself
 HEAD = "head_"  # how the path of a task's own variable begins
 
 Arrays = dict[str, np.ndarray]
@@ -33,21 +59,21 @@ Reader = Callable[[str | Path, Callable[[str], bool]], tuple[dict[str, Any], Arr
 
 def save(path: str | Path, model: keras.Model, optimizer: keras.optimizers.Optimizer | None = None,
          meta: Mapping[str, Any] | None = None, also: Mapping[str, np.ndarray | LazyArray] | None = None) -> None:
-    """Write model, optimizer and meta; the file appears complete or not at all.
+    """Writes model, optimizer and meta; the file appears complete or not at all.
 
-    The optimizer must have been built. also: further entries under their full names, such as the state of an optimizer that lies
-    in another file. Raises UserError where the disk is full or the folder cannot be written.
+    The optimizer must have been built. also: further entries under their full names, such as the state of an optimizer from another
+    file. Raises UserError where the disk is full or the folder cannot be written.
     """
     header = {"format": FORMAT} | (model.describe() if hasattr(model, "describe") else {}) | dict(meta or {})
     arrays: dict[str, np.ndarray] = {}
-    narrow: list[str] = []
+    bfloat16: list[str] = []
     for name, variable in _named(model, optimizer).items():
         array = np.asarray(variable)
         if array.dtype.name == "bfloat16":  # numpy has no such type: keep the bits
             array = array.view(np.uint16)
-            narrow.append(name)
+            bfloat16.append(name)
         arrays[name] = array
-    header["bfloat16"] = narrow
+    header["bfloat16"] = bfloat16
     with atomic(path) as file, zipfile.ZipFile(file, "w") as archive:
         for name, stored in {META: np.array(json.dumps(header)), **arrays, **(also or {})}.items():
             # not np.savez: it stores the time of day, and equal runs would have unequal checksums
@@ -56,12 +82,12 @@ def save(path: str | Path, model: keras.Model, optimizer: keras.optimizers.Optim
 
 
 def load_meta(path: str | Path) -> dict[str, Any]:
-    """The meta of a checkpoint; raises UserError where the file is missing, cut off or no checkpoint."""
+    """Reads the meta of a checkpoint. Raises UserError where the file is missing, cut off or no checkpoint."""
     return read(path, lambda name: False)[0]
 
 
 def read(path: str | Path, wants: Callable[[str], bool]) -> tuple[dict[str, Any], Arrays]:
-    """The meta and the arrays whose names are wanted, complete and checked against the file's own checksums; errors as load_meta."""
+    """Reads the meta and the arrays whose names are wanted, checked against the file's own checksums. Raises UserError as load_meta."""
     where = str(path)
     try:
         with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as file:
@@ -74,7 +100,7 @@ def read(path: str | Path, wants: Callable[[str], bool]) -> tuple[dict[str, Any]
     except Exception as error:  # zipfile, zlib, numpy and json raise many kinds over a damaged file
         raise UserError(f"cannot be read ({error})", where, "a complete checkpoint (.npz)", "use an earlier one") from error
     if not isinstance(meta, dict) or meta.get("format") != FORMAT:
-        raise UserError("is not in this program's format", where, f"format {FORMAT}", "make it anew: the names in older ones are others")
+        raise UserError("is not in this program's format", where, f"format {FORMAT}", "make it again: older files have other names")
     for name in set(meta.get("bfloat16", ())) & set(arrays):
         import ml_dtypes  # comes with either backend; needed for pure bfloat16 models only
 
@@ -82,15 +108,15 @@ def read(path: str | Path, wants: Callable[[str], bool]) -> tuple[dict[str, Any]
     return meta, arrays
 
 
-def open_arrays(path: str | Path, first: str) -> dict[str, LazyArray]:
-    """{name: array} of the entries below ``first``, such as "optimizer/"; each is read when it is asked for.
+def open_arrays(path: str | Path, prefix: str) -> dict[str, LazyArray]:
+    """Opens the entries below a ``prefix``, such as "optimizer/": {name: LazyArray}, each read when it is used.
 
-    Raises UserError as load_meta does, and, at the latest when it is read, where an entry is damaged.
+    Raises UserError as load_meta, and where an entry is damaged, at the latest when it is read.
     """
     load_meta(path)  # refuses what is no checkpoint
     arrays = {}
     with zipfile.ZipFile(path) as archive:
-        names = [name.removesuffix(".npy") for name in archive.namelist() if name.startswith(first)]
+        names = [name.removesuffix(".npy") for name in archive.namelist() if name.startswith(prefix)]
         for name in names:
             with _explained(path, name), archive.open(f"{name}.npy") as entry:
                 np.lib.format.read_magic(entry)
@@ -100,10 +126,10 @@ def open_arrays(path: str | Path, first: str) -> dict[str, LazyArray]:
 
 
 def restore(path: str | Path, model: keras.Model, optimizer: keras.optimizers.Optimizer | None = None) -> dict[str, Any]:
-    """Load a checkpoint of the same kind of model and return its meta.
+    """Loads a checkpoint of the same kind of model and returns its meta.
 
-    The file and the model must hold exactly the same variables, dropout generators included; with an optimizer (built) the same
-    goes for its variables, without one those of the file are passed over.
+    The file and the model must have exactly the same variables, dropout generators included; the same holds for those of an optimizer,
+    which must be built; without one, the file's optimizer is ignored.
     Nothing is changed unless everything fits. Raises UserError that lists what is missing (-) and unexpected (+).
     """
     wanted = _named(model, optimizer)
@@ -120,10 +146,10 @@ def restore(path: str | Path, model: keras.Model, optimizer: keras.optimizers.Op
 
 
 def transfer(path: str | Path, model: keras.Model, reader: Reader = read) -> list[str]:
-    """Start ``model`` from a checkpoint of another task; returns the paths of the variables left at their start values.
+    """Initialises ``model`` from a checkpoint of another task; returns the paths of the variables that keep their start values.
 
-    Every weight of the backbone must be there. Heads (variables whose path begins with "head_") that only the file has are
-    passed over; heads that only the model has stay fresh and are returned; a head that both have is loaded. Dropout
+    The file must have every weight of the backbone. Heads (variables whose path begins with "head_") that only the file has are
+    ignored; heads that only the model has keep their start values and are returned; a head that both have is loaded. Dropout
     generators stay as they are. Nothing is changed unless everything fits. Raises UserError that lists what does not (-, +).
     reader: reads the file, where it is of another format.
     """
@@ -131,19 +157,19 @@ def transfer(path: str | Path, model: keras.Model, reader: Reader = read) -> lis
     meta, arrays = reader(path, lambda name: name.startswith("model/") and not name.endswith(GENERATOR))
     _check_identity(path, meta, model)
     present = {_top(name) for name in arrays}
-    fresh = {name for name in set(wanted) - set(arrays) if _is_head(name) and _top(name) not in present}
+    new_parameters = {name for name in set(wanted) - set(arrays) if _is_head(name) and _top(name) not in present}
     needed = {_top(name) for name in wanted}
-    passed = {name for name in set(arrays) - set(wanted) if _is_head(name) and _top(name) not in needed}
-    loaded = {name: variable for name, variable in wanted.items() if name not in fresh}
-    arrays = {name: array for name, array in arrays.items() if name not in passed}
+    ignored = {name for name in set(arrays) - set(wanted) if _is_head(name) and _top(name) not in needed}
+    loaded = {name: variable for name, variable in wanted.items() if name not in new_parameters}
+    arrays = {name: array for name, array in arrays.items() if name not in ignored}
     fit(loaded, arrays, str(path))
     _assign(loaded, arrays)
-    return sorted(name.removeprefix("model/") for name in fresh)
+    return sorted(name.removeprefix("model/") for name in new_parameters)
 
 
 def continue_optimizer(path: str | Path, model: keras.Model, optimizer: keras.optimizers.Optimizer,
                        arrays: Mapping[str, np.ndarray | LazyArray] | None = None) -> int:
-    """Load the state of a built optimizer from a checkpoint of the same kind of model; returns the step it was saved at.
+    """Loads the state of a built optimizer from a checkpoint of the same kind of model; returns the step at which it was saved.
 
     arrays: the entries below "optimizer/" of a file in another format. Nothing is changed unless everything fits. Raises UserError
     that lists what does not (-, +), and where there is no such state.
@@ -152,23 +178,23 @@ def continue_optimizer(path: str | Path, model: keras.Model, optimizer: keras.op
     if arrays is None:
         arrays = {name: array for name, array in open_arrays(path, "optimizer/").items() if not name.startswith(LOSS_SCALE)}
     if not arrays:
-        raise UserError("holds weights but no optimizer", str(path), "the last.npz of a run, or what `kaleidobert convert` makes with "
-                        "optimizer=true", "leave init_optimizer out to start from the weights alone")
+        raise UserError("holds weights but no optimizer", str(path), "the last.npz of a run, or a file of `kaleidobert convert` "
+                        "with optimizer=true", "leave init_optimizer out to start from the weights alone")
     fit(wanted, arrays, str(path))
     _assign(wanted, {name: np.asarray(array) for name, array in arrays.items()})
     return int(np.asarray(optimizer.iterations))
 
 
-def fit(wanted: Mapping[str, Any], found: Mapping[str, Any], where: str, fix: str = "") -> None:
-    """Raises UserError unless both hold the same names with the same shapes; lists "- wanted" and "+ found"."""
-    kinds = {name: (tuple(value.shape), _kind(value)) for name, value in wanted.items()}
-    others = {name: (tuple(value.shape), _kind(value)) for name, value in found.items()}
-    lines = [f"- {name} {kinds[name][1]}{list(kinds[name][0])}" for name in kinds if others.get(name) != kinds[name]]
-    lines += [f"+ {name} {others[name][1]}{list(others[name][0])}" for name in others if others[name] != kinds.get(name)]
+def fit(wanted: Mapping[str, Any], present: Mapping[str, Any], where: str, fix: str = "") -> None:
+    """Raises UserError unless both have the same names with the same shapes; lists "- wanted" and "+ present"."""
+    expected = {name: (tuple(value.shape), _number_type(value)) for name, value in wanted.items()}
+    others = {name: (tuple(value.shape), _number_type(value)) for name, value in present.items()}
+    lines = [f"- {name} {expected[name][1]}{list(expected[name][0])}" for name in expected if others.get(name) != expected[name]]
+    lines += [f"+ {name} {others[name][1]}{list(others[name][0])}" for name in others if others[name] != expected.get(name)]
     if lines:
         lines.sort(key=lambda line: (line[2:].split()[0], line[0] == "+"))
         listing = "".join(f"\n  {line}" for line in lines)
-        raise UserError(f"the variables do not fit:{listing}\n(-: expected, +: found)", where, fix=fix)
+        raise UserError(f"the variables do not fit:{listing}\n(-: expected, +: in the file)", where, fix=fix)
 
 
 def _named(model: keras.Model, optimizer: keras.optimizers.Optimizer | None) -> dict[str, keras.Variable]:
@@ -201,7 +227,7 @@ def _explained(path: str | Path, name: str) -> Iterator[None]:
 
 
 def _check_identity(path: str | Path, meta: Mapping[str, Any], model: keras.Model) -> None:
-    """Refuse weights that would fit by name and shape and yet mean something else, such as another number of heads."""
+    """Refuses weights that fit by name and shape and mean something else, such as another number of heads."""
     theirs = meta.get("identity")
     ours = model.describe()["identity"] if hasattr(model, "describe") else None
     if theirs and ours and theirs != ours:
@@ -210,8 +236,8 @@ def _check_identity(path: str | Path, meta: Mapping[str, Any], model: keras.Mode
                         "; ".join(f"{key} {ours[key]}" for key in differing), "build the model as the checkpoint says")
 
 
-def _kind(value: Any) -> str:
-    """float, int: precision may change between file and model, the kind of number may not."""
+def _number_type(value: Any) -> str:
+    """Returns float or int: precision may differ between file and model, the type of number may not."""
     name = str(value.dtype)
     return "float" if "float" in name else "int" if "int" in name else name
 

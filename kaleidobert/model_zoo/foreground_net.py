@@ -1,7 +1,7 @@
-"""The foreground network: a small U-Net that says of every pixel how likely it belongs to the product.
+"""The foreground network: a small U-Net for the probability that a pixel belongs to the product.
 
-Trained by ``kaleidobert train-foreground`` on drawn scenes alone. Its weights file holds float16 arrays and a JSON header and
-is read without pickle, so that it cannot execute anything.
+``kaleidobert train-foreground`` trains it on drawn scenes alone. Its weights file has float16 arrays and a JSON header and is read without
+pickle, so that it cannot execute anything.
 """
 
 import json
@@ -21,13 +21,13 @@ from kaleidobert.specs import Tensor
 
 REMAKE = "make them with: kaleidobert train-foreground configs/train_foreground.yaml"
 HEADER, FORMAT = "__header__", 1
-INPUTS = 4  # red, green, blue, distance to the border's colour
+INPUTS = 4  # red, green, blue, distance from the border's colour
 
 
 def network(channels: Sequence[int], size: int, precision: str = "float32") -> keras.Model:
     """f32[B, size, size, 4] -> logits f32[B, size, size, 1].
 
-    channels: at 1/2, 1/4, ... of the size; nothing is computed at full size but the first and the last convolution.
+    channels: at 1/2, 1/4, ... of the size; only the first and the last convolution are computed at full size.
     precision: a Keras dtype policy; the logits are float32 whatever it is.
     Raises UserError where size does not halve evenly for each of them.
     """
@@ -38,7 +38,7 @@ def network(channels: Sequence[int], size: int, precision: str = "float32") -> k
     image = keras.Input((size, size, INPUTS), name="image")
 
     def block(x: Tensor, width: int, name: str, kernel: int = 3, stride: int = 1) -> Tensor:
-        # plain convolutions: on CPUs depthwise ones take as long for a ninth of the products
+        # plain convolutions: on CPUs depthwise ones, with a ninth of the products, take as long
         x = layers.Conv2D(width, kernel, strides=stride, padding="same", use_bias=False, dtype=precision, name=f"{name}_conv")(x)
         x = layers.BatchNormalization(momentum=0.95, dtype=precision, name=f"{name}_norm")(x)
         return layers.ReLU(dtype=precision, name=f"{name}_relu")(x)
@@ -49,7 +49,7 @@ def network(channels: Sequence[int], size: int, precision: str = "float32") -> k
         x = block(x, width, f"down{depth}", kernel=3 if depth else 4, stride=2)
         x = layers.Add(dtype=precision, name=f"add{depth}")([x, block(x, width, f"block{depth}")])
         skips.append(x)
-    # what the whole picture is like, for every place of it
+    # the mean of the whole picture is added at every position
     pooled = layers.GlobalAveragePooling2D(keepdims=True, dtype=precision, name="pool")(x)
     context = layers.Dense(channels[-1], dtype=precision, name="context")(pooled)
     x = layers.Add(dtype=precision, name="add_context")([block(x, channels[-1], "bottom"), context])
@@ -63,7 +63,7 @@ def network(channels: Sequence[int], size: int, precision: str = "float32") -> k
 
 
 def save(path: str | Path, model: keras.Model) -> None:
-    """Write the weights as float16; the same weights give the same bytes. Raises UserError where it cannot be written."""
+    """Writes the weights as float16; the same weights give the same bytes. Raises UserError where the file cannot be written."""
     widths = [layer.filters for layer in model.layers if layer.name.startswith("down") and layer.name.endswith("conv")]
     header = {"format": FORMAT, "size": model.input_shape[1], "channels": widths}
     arrays = {variable.path: np.asarray(variable).astype(np.float16) for variable in model.variables if "seed" not in variable.path}
@@ -74,9 +74,9 @@ def save(path: str | Path, model: keras.Model) -> None:
 
 
 def load(path: str | Path = FOREGROUND_WEIGHTS) -> keras.Model:
-    """The network with the weights of a file, the package's own by default.
+    """Loads the network with the weights of a file, by default the package's own.
 
-    Raises UserError where the file is missing, cut off, or holds another network.
+    Raises UserError where the file is missing, cut off, or of another network.
     """
     path = Path(path)
     try:
@@ -87,7 +87,7 @@ def load(path: str | Path = FOREGROUND_WEIGHTS) -> keras.Model:
             raise ValueError(f"format {header['format']}")
         model = network(header["channels"], header["size"])
     except FileNotFoundError:
-        raise UserError("the weights of the foreground network are not there", str(path),
+        raise UserError("the weights of the foreground network are missing", str(path),
                         fix=f"{REMAKE}, or use foreground.method=border") from None
     except UserError:
         raise
@@ -114,5 +114,5 @@ class Predictor:
 
 
 def build(path: str | Path = FOREGROUND_WEIGHTS) -> Predictor:
-    """The predictor with the weights of a file; UserError as ``load``."""
+    """Makes the predictor with the weights of a file. Raises UserError as ``load``."""
     return Predictor(load(path))

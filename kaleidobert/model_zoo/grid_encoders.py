@@ -1,6 +1,8 @@
-"""Frozen networks that turn a picture into a grid of features for the captioner: layers of 14 x 14 cells at 224 pixels, and finer
-ones brought to as many cells by their mean. Early layers see little of what lies around a cell, so that what a cell says is about
-the place where it lies; late ones know what things are."""
+"""Frozen networks that turn a picture into a grid of features for the captioner.
+
+The features are those of layers of 14 x 14 cells at 224 pixels, and of finer ones averaged to as many cells. Early layers have small
+receptive fields, so that the features of a cell are about its own location; late ones recognise things.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,19 +11,20 @@ import numpy as np
 
 from kaleidobert import configs
 from kaleidobert.errors import UserError
+from kaleidobert.model_zoo.patch_encoders import imagenet
 from kaleidobert.specs import Tensor
 
 STRIDE = {"small": 8, "mobilenet_v2": 16, "resnet50": 16}  # pixels per cell
 LAYERS = {"mobilenet_v2": ("block_3_expand_relu", "block_6_expand_relu", "block_13_expand_relu"),
           "resnet50": ("conv2_block3_out", "conv3_block4_out", "conv4_block6_out")}
 FEATURES = {"mobilenet_v2": 144 + 192 + 576, "resnet50": 256 + 512 + 1024}
-NEAR = {"mobilenet_v2": 144 + 192, "resnet50": 256 + 512}  # features of the early ones of these layers
-CHUNK = 32  # pictures that go through the network together
+NEAR = {"mobilenet_v2": 144 + 192, "resnet50": 256 + 512}  # features of the early layers among these
+CHUNK = 32  # pictures per call of the network
 
 
 @dataclass(frozen=True)
 class GridNetwork:
-    """grid: cells on a side; feature_size: F; encode: uint8[N, s, s, 3] -> f16[N, grid * grid, F], None = trained along."""
+    """grid: cells on a side; feature_size: F; encode: uint8[N, s, s, 3] -> f16[N, grid * grid, F], None = the encoder is trained along."""
 
     grid: int
     feature_size: int
@@ -29,8 +32,10 @@ class GridNetwork:
 
 
 def describe(config: configs.Grid) -> tuple[int, int]:
-    """(cells on a side, F) without building a network. Raises UserError for a size that makes no whole cells, and for a weights
-    file that is not there."""
+    """Returns (cells on a side, F) without building a network.
+
+    Raises UserError for a size that is not a whole number of cells, and for a missing weights file.
+    """
     stride = STRIDE[config.network]
     if config.size < stride or config.size % stride:
         raise UserError(f"grid.size is {config.size}", config.network, f"a multiple of {stride}, such as {14 * stride}")
@@ -41,42 +46,30 @@ def describe(config: configs.Grid) -> tuple[int, int]:
 
 
 def build(config: configs.Grid) -> GridNetwork:
-    """The network that the configuration names. Raises UserError where ``describe`` does, or the weights do not fit."""
+    """Builds the network that the configuration names. Raises UserError as ``describe``, and where the weights do not fit."""
     grid, feature_size = describe(config)
     return GridNetwork(grid, feature_size, None if config.network == "small" else _frozen(config))
 
 
 def _frozen(config: configs.Grid) -> Callable[[np.ndarray], np.ndarray]:
-    import keras  # here: `small` needs none of these
+    import keras  # here: network=small needs none of these
 
-    make, prepare = {"mobilenet_v2": (keras.applications.MobileNetV2, keras.applications.mobilenet_v2.preprocess_input),
-                     "resnet50": (keras.applications.ResNet50, keras.applications.resnet50.preprocess_input)}[config.network]
-    weights = str(config.weights) if config.weights else "imagenet"
-    try:
-        # built at 224, as the weights do not depend on the size; fully convolutional, so that other sizes are a new input
-        network = make(include_top=False, weights=weights, input_shape=(224, 224, 3))
-        if config.size != 224:
-            resized = make(include_top=False, weights=None, input_shape=(config.size, config.size, 3))
-            resized.set_weights(network.get_weights())
-            network = resized
-        model = keras.Model(network.input, _cells([network.get_layer(name).output for name in LAYERS[config.network]],
-                                                  config.size // STRIDE[config.network]))
-    except Exception as error:  # a download that fails and a file that does not fit raise many kinds
-        raise UserError(f"the weights of {config.network} cannot be loaded ({' '.join(str(error).split())[:200]})", weights,
-                        "ImageNet weights without the top", "give a fitting file as grid.weights, or use grid.network=small"
-                        ) from error
+    made = imagenet(config.network, config.weights, "give a fitting file as grid.weights, or use grid.network=small")
+    network = made.resized(config.size)  # fully convolutional, so that another size is another input
+    model = keras.Model(network.input, _cells([network.get_layer(name).output for name in LAYERS[config.network]],
+                                              config.size // STRIDE[config.network]))
     model.trainable = False
     model.compile(jit_compile=False)  # XLA convolutions are several times slower on CPUs
 
     def encode(pictures: np.ndarray) -> np.ndarray:
-        parts = [model.predict_on_batch(prepare(pictures[i : i + CHUNK].astype(np.float32))) for i in range(0, len(pictures), CHUNK)]
-        return np.concatenate(parts).reshape(len(pictures), -1, parts[0].shape[-1]).astype(np.float16)
+        chunks = [model.predict_on_batch(made.prepare(pictures[i : i + CHUNK].astype(np.float32))) for i in range(0, len(pictures), CHUNK)]
+        return np.concatenate(chunks).reshape(len(pictures), -1, chunks[0].shape[-1]).astype(np.float16)
 
     return encode
 
 
 def _cells(layers: list, grid: int) -> Callable[[Tensor], Tensor]:
-    """[B, grid, grid, sum of F] of layers [B, n * grid, n * grid, F]: means over n x n, side by side."""
+    """Averages layers [B, n * grid, n * grid, F] over n x n cells and concatenates them: [B, grid, grid, sum of F]."""
     import keras
 
     pooled = [keras.layers.AveragePooling2D(layer.shape[1] // grid)(layer) for layer in layers]

@@ -1,37 +1,66 @@
 """Kaleido-BERT's tasks: heads on top of one backbone.
 
-The layers named "head_..." are all the variables that a task has of its own; checkpoints.transfer goes by that name.
+Layers named "head_..." have all the variables that belong to a task alone; checkpoints.transfer relies on that name.
 """
 
 from collections.abc import Mapping
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from kaleidobert import levels as kaleido
 from kaleidobert.errors import UserError
-from kaleidobert.layers.dropout import Dropout, seed_for, truncated_normal
-from kaleidobert.layers.dual_encoder import DualEncoder, DualEncoderHead
+from kaleidobert.layers.core import Dropout, seed_for, truncated_normal
+from kaleidobert.layers.embeddings import FeatureStandardizer
 from kaleidobert.layers.heads import LevelClassHead, LevelFeatureHead, MaskedTokenHead, ProductHead
-from kaleidobert.layers.wide import LevelMeans, WordBag
+from kaleidobert.layers.linear_towers import DualEncoder, DualEncoderHead, LevelMeans, WordBag
 from kaleidobert.model_zoo.backbone import Backbone, KaleidoModel
-from kaleidobert.model_zoo.task_model import TaskModel
 
-DUAL_ENCODER = "head_towers"  # the name of the dual encoder in a matcher with head "dual_encoder"
+
+class TaskModel(KaleidoModel):
+    """A backbone with heads; its configuration is {"backbone": the backbone's} and the arguments named in ``options``."""
+
+    options: tuple[str, ...] = ()
+
+    def get_config(self) -> dict[str, Any]:
+        return {"backbone": self.backbone.get_config()} | {name: getattr(self, name) for name in self.options}
+
+    @property
+    def unadapted(self) -> list[keras.layers.Layer]:
+        """Layers of backbone and heads whose scale of features is not measured."""
+        return self.backbone.unadapted + [layer for layer in self.layers if isinstance(layer, (LevelMeans, DualEncoder))
+                                           and not layer.adapted]
+
+    def adapt_features(self, features: np.ndarray) -> None:
+        """Measures the scales of ``unadapted`` on a sample [N, P, F]."""
+        layers = self.unadapted
+        self.backbone.adapt_features(features)
+        for layer in layers:
+            if not isinstance(layer, FeatureStandardizer):
+                layer.adapt(self.backbone.scale_features(features))
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any], custom_objects: Any = None) -> "TaskModel":
+        options = {name: value for name, value in config.items() if name != "backbone"}
+        return cls(Backbone.from_config(config["backbone"]), **options)
+
+
+DUAL_ENCODER = "head_towers"  # the name of the DualEncoder layer in a matcher with head "dual_encoder"
 LABEL_HEADS = ("plain", "wide")
 MATCHING_HEADS = ("plain", "product", "dual_encoder")
 CAPTION_MODES = ("mask-all", "mask-predict", "causal")
 NEW_HEAD_RANGE = 0.01  # standard deviation of a fine-tuning head's start weights, as released
-WIDE_RANGE = 1e-4  # the linear models beside it begin with hardly an answer
+WIDE_RANGE = 1e-4  # of head "wide": the linear models start near 0
 
 
 class Pretrainer(TaskModel):
-    """The pre-training model: logits {"mlm": [B, M, V], "itm": [B, 2], "class" level: [B, C], "feature" level: [B, k, F]}; a level
+    """The pre-training model: {"mlm": [B, M, V], "itm": [B, 2], "class" level: [B, C], "feature" level: [B, k, F]} are logits; a level
     without a pretext has no head.
 
     Inputs: the backbone's, masked_tokens int[B, M] (positions in the text, M free), masked_patches int[B, K] (positions on
-    the patch axis, of all "feature" levels in their order). ITM: column 1 = text and picture belong together.
+    the patch axis, of all "feature" levels in their order). itm: column 1 = text and picture match.
     """
 
     kind = "pretrainer"
@@ -73,9 +102,9 @@ class Pretrainer(TaskModel):
 class Classifier(TaskModel):
     """Category or subcategory recognition: {"label": logits [B, C]}, dropout and dense on the pooled output.
 
-    head: "plain" as in the paper, or "wide" (ours): linear models on the mean features of each level, dropped out at
-    ``feature_dropout``, and on the words are added (layers.wide); it also answers what is added, "own" of the encoder and "linear",
-    [B, C] each. Raises UserError for another.
+    head: "plain" as in the paper, or "wide" (ours): the logits of linear models on the mean features of each level, with dropout
+    ``feature_dropout``, and on the words are added (layers.linear_towers); outputs "own" of the encoder and "linear", [B, C] each, are
+    what is added. Raises UserError for another.
     """
 
     kind = "classifier"
@@ -100,8 +129,8 @@ class Classifier(TaskModel):
             of_features = LevelMeans(slices, num_classes, feature_dropout, seeds[0], WIDE_RANGE, rescale=False, name="head_features")
             of_words = WordBag(backbone.vocabulary_size, num_classes, seeds[1], WIDE_RANGE, name="head_words")
             features = inputs["patch_features"]
-            seen = ops.any(ops.not_equal(features, 0.0), axis=-1)  # a hidden patch, all zeros, would bend the mean of its level
-            means, words = of_features(backbone.scaled(features), seen), of_words(inputs["token_ids"], inputs["token_mask"])
+            seen = ops.any(ops.not_equal(features, 0.0), axis=-1)  # a hidden patch, all zeros, would bias the mean of its level
+            means, words = of_features(backbone.scale_features(features), seen), of_words(inputs["token_ids"], inputs["token_mask"])
             more = {"own": logits, "linear": means + words}
             logits = logits + means + words
         super().__init__(inputs=inputs, outputs={"label": logits, **more}, name=self.kind)
@@ -112,7 +141,7 @@ class Classifier(TaskModel):
 
 
 class Matcher(TaskModel):
-    """Does the text belong to the picture: {"itm": logits [B, 2]}, column 1 = yes.
+    """Image-text matching: {"itm": logits [B, 2]}, column 1 = text and picture match.
 
     head: "plain", that of pre-training; two of our own: "product" (heads.ProductHead) and "dual_encoder" (dual_encoder.DualEncoderHead on
     DualEncoder of ``width``), which also answers "own" [B, 2]. feature_dropout: of the towers. Raises UserError for another.
@@ -145,7 +174,7 @@ class Matcher(TaskModel):
         elif head == "product":
             logits = layer(hidden["sequence"], hidden["pooled"], inputs["token_mask"])
         else:
-            sides = towers(backbone.scaled(inputs["patch_features"]), inputs["token_ids"], inputs["token_mask"])
+            sides = towers(backbone.scale_features(inputs["patch_features"]), inputs["token_ids"], inputs["token_mask"])
             logits, more["own"] = layer(*sides, hidden["sequence"], hidden["pooled"], inputs["token_mask"])
         super().__init__(inputs=inputs, outputs={"itm": logits, **more}, name=self.kind)
 
@@ -154,12 +183,12 @@ class Matcher(TaskModel):
 
 
 class Captioner(TaskModel):
-    """Writes captions: {"pieces": logits [B, N, V] of what stands at, or in "causal" mode behind, the ``predict_positions`` int[B, N]}
-    by the MLM head of pre-training, and unless causal "length": logits [B, T-2] of a text of 1, 2, ... pieces, to be asked of an
-    empty text ([CLS] [SEP]), which gives no length away.
+    """Captioning: {"pieces": logits [B, N, V] of the pieces at, or in "causal" mode after, ``predict_positions`` int[B, N]} by the MLM head
+    of pre-training, and unless causal "length": logits [B, T-2] of a text of 1, 2, ... pieces, whose input is an empty text
+    ([CLS] [SEP]), which does not reveal the length.
 
-    mode: "mask-all" and "mask-predict" are one network, trained on other questions; "causal" has a causal attention. Its pooler is
-    idle, there to fit the checkpoints of the others. Raises UserError for another mode, and for texts too short to hold a piece.
+    mode: "mask-all" and "mask-predict" are one network, trained on other masks; "causal" has causal attention. Its pooler is unused, and
+    there so that checkpoints of the other modes fit. Raises UserError for another mode, and for texts too short for one piece.
     """
 
     kind = "captioner"
@@ -194,9 +223,9 @@ KINDS = {model.kind: model for model in (Backbone, Pretrainer, Classifier, Match
 
 
 def rebuild(meta: Mapping[str, Any], precision: str | None = None) -> KaleidoModel:
-    """The model that a checkpoint's meta describes, with start weights; precision: another than it was trained with.
+    """Makes the model that a checkpoint's meta describes, with start weights; precision: in place of that of the training.
 
-    Raises UserError where the checkpoint holds none of these models.
+    Raises UserError where the checkpoint has none of these models.
     """
     if meta.get("kind") not in KINDS:
         raise UserError(f"the checkpoint holds a {meta.get('kind')!r}", "model", " or ".join(KINDS))
@@ -209,23 +238,23 @@ def rebuild(meta: Mapping[str, Any], precision: str | None = None) -> KaleidoMod
 
 
 def pretrainer(config: Mapping[str, Any]) -> Pretrainer:
-    """A Pretrainer from the backbone's arguments; levels as KaleidoLevel or as dicts."""
+    """Makes a Pretrainer from the backbone's arguments; levels as KaleidoLevel or as dicts."""
     return Pretrainer(Backbone.from_config(config))
 
 
 def classifier(config: Mapping[str, Any], num_classes: int, dropout: float = 0.1, head: str = "plain",
                feature_dropout: float = 0.5) -> Classifier:
-    """A Classifier from the backbone's arguments."""
+    """Makes a Classifier from the backbone's arguments."""
     return Classifier(Backbone.from_config(config), num_classes, dropout, head, feature_dropout)
 
 
 def matcher(config: Mapping[str, Any], head: str = "plain", width: int = 512, feature_dropout: float = 0.3) -> Matcher:
-    """A Matcher from the backbone's arguments."""
+    """Makes a Matcher from the backbone's arguments."""
     return Matcher(Backbone.from_config(config), head, width, feature_dropout)
 
 
 def captioner(config: Mapping[str, Any], mode: str = "mask-all") -> Captioner:
-    """A Captioner from the backbone's arguments."""
+    """Makes a Captioner from the backbone's arguments."""
     return Captioner(Backbone.from_config(config), mode)
 
 

@@ -1,8 +1,8 @@
-"""A trained Matcher in three pieces: what a picture and what a text are brought to alone, once each, and the rest for every pair.
+"""A trained Matcher in three models: one for each picture alone, one for each text alone, and one for every pair.
 
-The answers are the Matcher's own (to rounding). Saved are, per pair, the projections of features and boxes, the embeddings, the first
-block's query, key and value, the towers of the head "dual_encoder", and with the head "plain", which reads [CLS] alone, most of the last
-block. Deeper sharing would change the network: behind the first attention every position has seen both sides.
+The outputs are the Matcher's own up to rounding. A pair is spared the projections of features and boxes, the embeddings, the first block's
+query, key and value, the towers of the head "dual_encoder", and with the head "plain", which reads [CLS] alone, most of the last block.
+Nothing more can be shared: after the first attention every position depends on both sides.
 """
 
 from collections.abc import Mapping
@@ -18,10 +18,10 @@ from kaleidobert.model_zoo.kaleidobert import DUAL_ENCODER, Matcher
 from kaleidobert.specs import TEXT
 
 
-class _OfMatcher(keras.Model):
-    """Computes with the variables of ``matcher``; layers know their own types.
+class _SharedMatcher(keras.Model):
+    """Computes with the variables of ``matcher``; layers have dtypes of their own.
 
-    free_axes: of the inputs, those that are longer or shorter from call to call; by name, in dicts as the inputs are.
+    free_axes: by input name, nested as the inputs are: the axes whose length differs from call to call.
     """
 
     free_axes: Mapping[str, Any] = {}
@@ -35,12 +35,12 @@ class _OfMatcher(keras.Model):
 
     @property
     def backbone(self) -> Backbone:
-        """That of the matcher."""
+        """The matcher's backbone."""
         return self.matcher.backbone
 
 
-class PictureCache(_OfMatcher):
-    """Pictures alone: {"started": [B, P, 4H]} and with towers {"side": f32[B, W]}. Inputs: patch_features, patch_boxes."""
+class PictureCache(_SharedMatcher):
+    """Pictures alone: {"first_block": [B, P, 4H]} and with towers {"side": f32[B, W]}. Inputs: patch_features, patch_boxes."""
 
     def __init__(self, matcher: Matcher):
         super().__init__(matcher)
@@ -48,12 +48,12 @@ class PictureCache(_OfMatcher):
 
     def call(self, inputs: Mapping[str, Any], training: bool = False) -> dict[str, Any]:
         backbone, features = self.matcher.backbone, ops.cast(inputs["patch_features"], "float32")
-        found = {"started": self.start(backbone.embed_patches(features, inputs["patch_boxes"]))}
-        return found | ({"side": self.towers.picture_side(backbone.scaled(features))} if self.towers else {})
+        result = {"first_block": self.start(backbone.embed_patches(features, inputs["patch_boxes"]))}
+        return result | ({"side": self.towers.picture_side(backbone.scale_features(features))} if self.towers else {})
 
 
-class TextSide(_OfMatcher):
-    """Texts alone: {"started": [B, T, 4H]} and with towers {"side": f32[B, W]}. Inputs: token_ids, segment_ids, token_mask [B, T]."""
+class TextSide(_SharedMatcher):
+    """Texts alone: {"first_block": [B, T, 4H]} and with towers {"side": f32[B, W]}. Inputs: token_ids, segment_ids, token_mask [B, T]."""
 
     free_axes = dict.fromkeys(TEXT, (1,))
 
@@ -63,19 +63,19 @@ class TextSide(_OfMatcher):
 
     def call(self, inputs: Mapping[str, Any], training: bool = False) -> dict[str, Any]:
         embedded = self.matcher.backbone.get_layer("text_embedding")(inputs["token_ids"], inputs["segment_ids"])
-        found = {"started": self.start(embedded)}
-        return found | ({"side": self.towers.text_side(inputs["token_ids"], inputs["token_mask"])} if self.towers else {})
+        result = {"first_block": self.start(embedded)}
+        return result | ({"side": self.towers.text_side(inputs["token_ids"], inputs["token_mask"])} if self.towers else {})
 
 
-class Pairs(_OfMatcher):
-    """{"itm": f32[B, 2]} of B pairs, as Matcher; with towers also "own" f32[B, 2] and "dual_encoder" f32[B], which are added in it.
+class Pairs(_SharedMatcher):
+    """The Matcher's {"itm": f32[B, 2]} of B pairs; with towers also its summands "own" f32[B, 2] and "dual_encoder" f32[B].
 
     Inputs: pictures, texts: tables of PictureCache's and TextSide's outputs, and "token_mask" [N, T] of the texts; picture, text
-    int32[B]: rows of the tables; places int32[T']: 0, 1, ... up to the longest of these texts.
+    int32[B]: rows of the tables; positions int32[T']: 0, 1, ... up to the longest of these texts.
     """
 
-    free_axes = {"pictures": {"started": (0,), "side": (0,)}, "places": (0,),
-                 "texts": {"started": (0, 1), "side": (0,), "token_mask": (0, 1)}}
+    free_axes = {"pictures": {"first_block": (0,), "side": (0,)}, "positions": (0,),
+                 "texts": {"first_block": (0, 1), "side": (0,), "token_mask": (0, 1)}}
 
     def __init__(self, matcher: Matcher):
         super().__init__(matcher)
@@ -89,12 +89,12 @@ class Pairs(_OfMatcher):
 
     def call(self, inputs: Mapping[str, Any], training: bool = False) -> dict[str, Any]:
         pictures, texts, picture, text = (inputs[name] for name in ("pictures", "texts", "picture", "text"))
-        length, size = ops.shape(texts["token_mask"])[1], texts["started"].shape[-1]
-        rows = text[:, None] * length + inputs["places"]  # [B, T'] of all the texts' tokens in one row
-        tokens = ops.take(ops.reshape(texts["started"], (-1, size)), rows, axis=0)
+        length, size = ops.shape(texts["token_mask"])[1], texts["first_block"].shape[-1]
+        rows = text[:, None] * length + inputs["positions"]  # [B, T'], counted over the tokens of all texts
+        tokens = ops.take(ops.reshape(texts["first_block"], (-1, size)), rows, axis=0)
         token_mask = ops.take(ops.reshape(texts["token_mask"], (-1,)), rows, axis=0)
         bias = self.mask(token_mask)
-        hidden = self.shared(ops.concatenate([tokens, ops.take(pictures["started"], picture, axis=0)], axis=1), bias)
+        hidden = self.shared(ops.concatenate([tokens, ops.take(pictures["first_block"], picture, axis=0)], axis=1), bias)
         for block in self.later:
             hidden = block(hidden, bias)
         pooled = self.pooler(hidden)
@@ -107,11 +107,11 @@ class Pairs(_OfMatcher):
         return {"itm": logits, "own": own, "dual_encoder": self.head.match(*sides)}
 
 
-def answers(matcher: Matcher) -> tuple[str, ...]:
-    """The names of what ``Pairs`` says of a pair, the answer that ranks first."""
+def output_names(matcher: Matcher) -> tuple[str, ...]:
+    """Returns the names of the outputs of ``Pairs``, first the one that ranks."""
     return ("itm", "own", "dual_encoder") if matcher.head == "dual_encoder" else ("itm",)
 
 
 def bytes_of_a_row(matcher: Matcher) -> int:
-    """What a position takes in the tables of ``Pairs``."""
+    """Returns the bytes of one position in the tables of ``Pairs``."""
     return 4 * matcher.backbone.hidden_size * np.dtype("float16" if "16" in matcher.backbone.precision else "float32").itemsize

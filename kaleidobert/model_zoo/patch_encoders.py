@@ -1,21 +1,22 @@
-"""Picture encoders: a patch becomes a feature vector. The feature size follows from the encoder everywhere."""
+"""Patch encoders: a network turns a patch into a feature vector. The feature size follows from the encoder everywhere."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from kaleidobert import configs
+from kaleidobert import configs, keras_private
 from kaleidobert.errors import UserError
 
-MIN_NETWORK_SIZE = 32  # below it the stride of 32 leaves nothing to pool
-CPU_BATCH, GPU_BATCH = 32, 512  # patches: more of them fit no cache of a CPU
+MIN_NETWORK_SIZE = 32  # pixels: the stride of the networks
+CPU_BATCH, GPU_BATCH = 32, 512  # patches: more exceed the caches of a CPU
 
 
 @dataclass(frozen=True)
 class PictureEncoder:
-    """F, and encode: uint8[N, s, s, 3] -> f32[N, F], best called with ``batch`` patches at a time."""
+    """feature_size F; encode: uint8[N, s, s, 3] -> f32[N, F]; batch: the number of patches per call that is fastest."""
 
     feature_size: int
     encode: Callable[[np.ndarray], np.ndarray]
@@ -23,27 +24,29 @@ class PictureEncoder:
 
 
 def build(config: configs.Encoder) -> PictureEncoder:
-    """The encoder that the configuration names.
+    """Builds the encoder that the configuration names.
 
-    Raises UserError where feature_size does, and where its weights do not fit or cannot be fetched.
+    Raises UserError as feature_size, and where the weights do not fit or cannot be downloaded.
     """
     size = feature_size(config)
     return PictureEncoder(size, _pixels) if config.name == "pixels" else _network(config)
 
 
 def feature_size(config: configs.Encoder) -> int:
-    """F of an encoder, without building it; UserError where its patches are too small, its weights file is missing, or a setting
-    does not go with it."""
+    """Returns F of an encoder without building it.
+
+    Raises UserError where its patches are too small, its weights file is missing, or a setting does not apply to it.
+    """
     network = config.name != "pixels"
-    least = MIN_NETWORK_SIZE if network else 1
-    if config.size < least:
-        raise UserError(f"encoder.size is {config.size}", config.name, f"at least {least} pixels")
+    min_size = MIN_NETWORK_SIZE if network else 1
+    if config.size < min_size:
+        raise UserError(f"encoder.size is {config.size}", config.name, f"at least {min_size} pixels")
     if config.small_size and not (network and MIN_NETWORK_SIZE <= config.small_size < config.size):
         raise UserError(f"encoder.small_size is {config.small_size}", config.name, f"{MIN_NETWORK_SIZE} pixels to less than encoder.size, "
                         "or 0" if network else "0, as the number of its features follows from the size")
     if not network and (config.folded or config.precision != "float32"):
         raise UserError(f"encoder.precision is {config.precision}, encoder.folded is {config.folded}", config.name,
-                        "float32 and false: nothing is computed")
+                        "float32 and false, as pixels are not computed")
     if network and config.weights is not None and not config.weights.is_file():
         raise UserError("there is no such weights file", str(config.weights), "a Keras weights file without the top",
                         "correct encoder.weights, or leave it empty to fetch the ImageNet weights")
@@ -54,29 +57,55 @@ def _pixels(patches: np.ndarray) -> np.ndarray:
     return patches.reshape(len(patches), -1).astype(np.float32) / 255.0
 
 
+@dataclass(frozen=True)
+class ImageNetNetwork:
+    """A Keras network without its top, for 224 pixels; resized(size): the same for another size; prepare: its preprocess_input."""
+
+    network: Any
+    resized: Callable[[int], Any]
+    prepare: Callable[[Any], Any]
+
+
+def imagenet(name: str, weights: Path | None, fix: str, **options: Any) -> ImageNetNetwork:
+    """Loads "mobilenet_v2" or "resnet50" with the weights of a file, None = those of ImageNet, which Keras downloads.
+
+    options: of the network's constructor, such as pooling. Raises UserError, with ``fix``, where the weights cannot be loaded.
+    """
+    import keras
+
+    make, prepare = {"mobilenet_v2": (keras.applications.MobileNetV2, keras.applications.mobilenet_v2.preprocess_input),
+                     "resnet50": (keras.applications.ResNet50, keras.applications.resnet50.preprocess_input)}[name]
+    source = str(weights) if weights else "imagenet"
+    try:
+        # built at 224: the weights do not depend on the size, and Keras's ImageNet files are for this one
+        network = make(include_top=False, weights=source, input_shape=(224, 224, 3), **options)
+    except UserError:
+        raise
+    except Exception as error:  # a failed download and a file that does not fit raise many types
+        raise UserError(f"the weights of {name} cannot be loaded ({' '.join(str(error).split())[:200]})", source,
+                        "ImageNet weights without the top", fix) from error
+
+    def resized(size: int) -> Any:
+        if size == 224:
+            return network
+        other = make(include_top=False, weights=None, input_shape=(size, size, 3), **options)
+        other.set_weights(network.get_weights())
+        return other
+
+    return ImageNetNetwork(network, resized, prepare)
+
+
 def _network(config: configs.Encoder) -> PictureEncoder:
     import keras  # here: reading a catalogue or training from a bank needs no picture network
 
-    make, prepare = {"mobilenet_v2": (keras.applications.MobileNetV2, keras.applications.mobilenet_v2.preprocess_input),
-                     "resnet50": (keras.applications.ResNet50, keras.applications.resnet50.preprocess_input)}[config.name]
-    weights = str(config.weights) if config.weights else "imagenet"
-    try:
-        # built at 224: the weights do not depend on the size, and Keras names its ImageNet files by it
-        network = make(include_top=False, pooling="avg", weights=weights, input_shape=(224, 224, 3))
-    except UserError:
-        raise
-    except Exception as error:  # a download that fails and a file that does not fit raise many kinds
-        raise UserError(f"the weights of {config.name} cannot be loaded ({' '.join(str(error).split())[:200]})", weights,
-                        "ImageNet weights without the top", "give a fitting file as encoder.weights, or use encoder.name=pixels"
-                        ) from error
-    inside = config.folded or config.precision != "float32"
+    made = imagenet(config.name, config.weights, "give a fitting file as encoder.weights, or use encoder.name=pixels", pooling="avg")
+    prepare_on_device = config.folded or config.precision != "float32"
     runs = {}
     for size in filter(None, (config.size, config.small_size)):
-        resized = make(include_top=False, pooling="avg", weights=None, input_shape=(size, size, 3))
-        resized.set_weights(network.get_weights())
-        inputs = keras.Input((size, size, 3), dtype="uint8" if inside else "float32")
-        if inside:  # the bytes travel to the device, a quarter of the numbers
-            outputs = folded(resized, config.precision)(prepare(keras.ops.cast(inputs, "float32")), training=False)
+        resized = made.resized(size)
+        inputs = keras.Input((size, size, 3), dtype="uint8" if prepare_on_device else "float32")
+        if prepare_on_device:  # the bytes are sent to the device, a quarter of the floats
+            outputs = folded(resized, config.precision)(made.prepare(keras.ops.cast(inputs, "float32")), training=False)
         else:
             outputs = resized(inputs, training=False)
         runs[size] = keras.Model(inputs, outputs)
@@ -85,21 +114,23 @@ def _network(config: configs.Encoder) -> PictureEncoder:
     batch = GPU_BATCH if accelerated else CPU_BATCH
 
     def encode(patches: np.ndarray) -> np.ndarray:
-        done = []
+        features = []
         for start in range(0, len(patches), batch):
-            part = patches[start : start + batch]
-            # always as many: a network is compiled for a shape, and a product with one row is rounded otherwise
-            full = part if len(part) == batch else np.concatenate([part, np.zeros((batch - len(part), *part.shape[1:]), part.dtype)])
-            outputs = runs[patches.shape[1]].predict_on_batch(full if inside else prepare(full.astype(np.float32)))
-            done.append(np.asarray(outputs, np.float32)[: len(part)])
-        return np.concatenate(done)
+            chunk = patches[start : start + batch]
+            # always full batches: a network is compiled for a shape, and a product with one row is rounded differently
+            full = chunk if len(chunk) == batch else np.concatenate([chunk, np.zeros((batch - len(chunk), *chunk.shape[1:]), chunk.dtype)])
+            outputs = runs[patches.shape[1]].predict_on_batch(full if prepare_on_device else made.prepare(full.astype(np.float32)))
+            features.append(np.asarray(outputs, np.float32)[: len(chunk)])
+        return np.concatenate(features)
 
-    return PictureEncoder(int(network.output_shape[-1]), encode, batch)
+    return PictureEncoder(int(made.network.output_shape[-1]), encode, batch)
 
 
 def folded(network: Any, precision: str = "float32") -> Any:
-    """A copy of a Keras network for prediction, in which every batch normalisation follows a convolution that nothing else reads:
-    it becomes part of that convolution's weights. The mean over places is in float32 whatever the precision, a dtype policy."""
+    """Copies a Keras network for prediction, with every batch normalisation folded into the weights of the convolution before it.
+
+    Nothing else may read the output of such a convolution. precision: a dtype policy; the mean over positions is float32 whatever it is.
+    """
     import keras
 
     norm, convolutions = keras.layers.BatchNormalization, (keras.layers.Conv2D, keras.layers.DepthwiseConv2D)
@@ -116,7 +147,7 @@ def folded(network: Any, precision: str = "float32") -> Any:
         return inputs[0] if isinstance(layer, norm) else layer(*inputs, **options)
 
     copy = keras.models.clone_model(network, clone_function=clone, call_function=call)
-    norms = {layer.input._keras_history.operation.name: layer for layer in network.layers if isinstance(layer, norm)}
+    norms = {keras_private.producer(layer.input).name: layer for layer in network.layers if isinstance(layer, norm)}
     for layer in network.layers:
         if isinstance(layer, convolutions):
             kernel, bias = (*layer.get_weights(), 0.0)[:2]

@@ -1,6 +1,6 @@
-"""Show, Attend and Tell (Xu et al., 2015) with soft attention: what writes a caption, and shows where it looked for every word.
+"""Show, Attend and Tell (Xu et al., 2015) with soft attention: writes a caption, with an attention map for every word.
 
-For every word: energies e = v . tanh(W_a a + W_h h) + w(y, a) over the cells of the picture (y: the word before; w is our
+For every word: energies e = v . tanh(W_a a + W_h h) + w(y, a) over the cells of the picture (y is the previous word; w is our
 addition, see ``query``), alpha = softmax(e), context z = sigmoid(W_b h) * sum(alpha a), (h, c) = LSTM(y, z), and the next word
 from tanh(y + W_o h + W_z z) by the embeddings themselves.
 """
@@ -10,20 +10,20 @@ from inspect import signature
 from typing import Any, NamedTuple
 
 import keras
+import numpy as np
 from keras import ops
 
-from kaleidobert.layers.dropout import Dropout, seed_for
+from kaleidobert.layers.caption_attention import GridEncoder, WordAttention
+from kaleidobert.layers.core import Dropout, seed_for
 from kaleidobert.layers.embeddings import FeatureStandardizer
-from kaleidobert.layers.grid_encoder import GridEncoder
-from kaleidobert.layers.word_attention import WordAttention
 from kaleidobert.model_zoo.word_grounding import WordGrounder
 from kaleidobert.specs import ALONG_CAPTION, Tensor
 
-SCALE = 4.0  # of logits: start embeddings are small, and so would be their products
+SCALE = 4.0  # of logits: start embeddings are small, and so are their products
 
 
 class Memory(NamedTuple):
-    """A picture as the decoder sees it: keys and word_keys [B, N, A], values [B, N, D], first state h, c [B, 1, H]."""
+    """A picture as the decoder reads it: keys and word_keys [B, N, A], values [B, N, D], first state h, c [B, 1, H]."""
 
     keys: Any
     word_keys: Any
@@ -33,17 +33,17 @@ class Memory(NamedTuple):
 
 
 class ShowAttendTell(keras.Model):
-    """The captioner: {"logits": f32[B, T, V], "alpha": f32[B, T, N]} of the pieces that follow each of ``pieces``.
+    """The captioner of the alignment generator: {"logits": f32[B, T, V], "alpha": f32[B, T, N]} of the piece after each of ``pieces``.
 
-    Inputs: pieces int[B, T], the caption so far beginning with the start piece; and grid f[B, N, F], features of N cells row by
-    row, of a frozen network (``adapt_features`` brings them to one scale), or, where picture_size is not 0, picture
-    uint8[B, s, s, 3], which an encoder of ``channels`` trained along turns into N = grid x grid cells.
-    query: what decides where to look, "state" = h alone as in the paper, "word" = the last piece too, so that alpha is where the
-    captioner looks having just written that piece.
-    start: the first h and c come from the mean of the cells as in the paper, or are "zero", so that what the decoder knows of
-    the picture it has through attention. positions: keys know where in the picture their cell lies.
-    near: as in WordGrounder. guided: words look as a WordGrounder found (``follow``), which stays as it is; training outputs also
-    "word_attention" f32[B, T, N], where each piece looks by itself. Needs query "word".
+    Inputs: pieces int[B, T], the caption so far, which begins with the start piece; and grid f[B, N, F], a frozen network's features of N
+    cells, row by row (``adapt_features`` standardises them), or, where picture_size is not 0, picture uint8[B, s, s, 3], which an encoder
+    that is trained along turns into N = grid x grid cells.
+    query: what decides where to look: "state" = h alone as in the paper, "word" = the last piece too, so that alpha is where the
+    captioner looks after it wrote that piece.
+    start: the first h and c come from the mean of the cells as in the paper, or are "zero", so that the decoder knows the picture
+    through attention only. positions: keys know where in the picture their cell is.
+    near: as in WordGrounder. guided: words have the attention of a WordGrounder (``copy_word_attention``), which is not trained on; in
+    training there is another output "word_attention" f32[B, T, N], the attention of each piece by itself. Needs query "word".
     """
 
     kind = "show_attend_tell"
@@ -89,11 +89,11 @@ class ShowAttendTell(keras.Model):
 
         self.build()
         if guided:
-            assert self.word_attention is not None  # it needs query "word"
+            assert self.word_attention is not None  # guided needs query "word"
             self.word_attention.trainable = False
 
     def build(self, inputs_shape: Any = None) -> None:
-        """Makes every variable, under the name of its layer; all sizes are known from the constructor."""
+        """Makes every variable, under the name of its layer; the constructor has all sizes."""
         hidden, embedding = self.hidden_size, self.embedding_size
         if self.encoder is not None:
             self.encoder.build((None, self.picture_size, self.picture_size, 3))
@@ -104,41 +104,41 @@ class ShowAttendTell(keras.Model):
             (hidden, (self.query_state, self.gate, self.lstm_state, self.deep_state))]
         for size, layers in groups:
             for layer in layers:
-                if layer is not None:  # left out by an option
+                if layer is not None:  # None where an option turns it off
                     layer.build((None, None, size))
         for dropout in (self.drop_word, self.drop_deep):
             dropout.build((None, None, embedding))
 
     def call(self, inputs, training=False):
-        """Teacher forcing: every piece is given, whatever the model would have written."""
+        """Teacher forcing: reads the given pieces, whatever the model would write."""
         cells = self.cells(inputs, training)
-        memory = self.remember(cells)
+        memory = self.make_memory(cells)
         embedded = self.drop_word(self.embedding(inputs["pieces"]), training=training)  # [B, T, E]
-        feeds = self.feed(embedded, inputs["pieces"])
+        all_inputs = self.step_inputs(embedded, inputs["pieces"])
 
-        def advance(state, feed):
-            state = self.step(memory, state[:2], feed)
-            return state, state  # TensorFlow wants the outputs of a scan to look like what it carries
+        def advance(state, step_inputs):
+            state = self.step(memory, state[:2], step_inputs)
+            return state, state  # TensorFlow needs a scan's outputs to have the structure of its state
 
         start = (memory.h, memory.c, ops.zeros_like(memory.values[:, :1]), ops.zeros_like(memory.keys[:, None, :, 0]))
-        _, steps = ops.scan(advance, start, ops.expand_dims(ops.swapaxes(feeds, 0, 1), 2))  # one array: TensorFlow takes no two
+        _, steps = ops.scan(advance, start, ops.expand_dims(ops.swapaxes(all_inputs, 0, 1), 2))  # one array, as TensorFlow's scan needs
         hidden, _, context, alpha = (ops.swapaxes(array[:, :, 0], 0, 1) for array in steps)  # [B, T, H] thrice, [B, T, N]
         outputs = {"logits": self.logits(embedded, hidden, context, training), "alpha": alpha}
         if self.guided and training:
-            outputs["word_attention"] = ops.softmax(self.word_attention.energy(memory.word_keys, feeds[..., 4 * self.hidden_size :]))
+            outputs["word_attention"] = ops.softmax(self.word_attention.energy(memory.word_keys, all_inputs[..., 4 * self.hidden_size :]))
         return outputs
 
-    def look(self, inputs: Mapping[str, Tensor], training: bool = False) -> Memory:
-        """The picture of ``inputs`` as a Memory."""
-        return self.remember(self.cells(inputs, training))
+    def encode_picture(self, inputs: Mapping[str, Tensor], training: bool = False) -> Memory:
+        """Encodes the picture of ``inputs`` as a Memory."""
+        return self.make_memory(self.cells(inputs, training))
 
     def cells(self, inputs, training=False):
-        """f32[B, N, F]: the features of the picture's cells, normalised."""
+        """Computes f32[B, N, F]: the normalised features of the picture's cells."""
         cells = self.encoder(inputs["picture"], training=training) if self.encoder is not None else ops.cast(inputs["grid"], "float32")
         return self.cell_norm(cells)
 
-    def remember(self, cells: Tensor) -> Memory:
-        """The cells f32[B, N, F] of a picture as a Memory."""
+    def make_memory(self, cells: Tensor) -> Memory:
+        """Makes a Memory of a picture's cells f32[B, N, F]."""
         word_keys = self.word_attention.keys(cells[..., : self.near]) if self.word_attention is not None else None
         if self.places is not None:
             cells = cells + self.places(ops.arange(self.grid**2))
@@ -149,43 +149,44 @@ class ShowAttendTell(keras.Model):
             h, c = ops.split(self.first(ops.mean(values, 1, keepdims=True)), 2, -1)
         return Memory(keys, word_keys, values, h, c)
 
-    def feed(self, embedded, pieces):
-        """[..., 4H + A + N]: what pieces [...], embedded [..., E], bring to a step: the LSTM's share and the attention's."""
-        parts = [self.lstm_word(embedded)] + ([self.word_attention.feed(pieces)] if self.word_attention is not None else [])
-        return ops.concatenate(parts, -1)
+    def step_inputs(self, embedded, pieces):
+        """Computes [..., 4H + A + N] of pieces [...], embedded [..., E]: a step's input to the LSTM and to the attention."""
+        inputs = [self.lstm_word(embedded)] + ([self.word_attention.queries(pieces)] if self.word_attention is not None else [])
+        return ops.concatenate(inputs, -1)
 
-    def step(self, memory: Memory, state: tuple, feed: Tensor) -> tuple[Any, Any, Any, Any]:
-        """(h, c) [B, K, H] and a feed [B, K, 4H + A + N] -> h, c [B, K, H], context [B, K, D], alpha [B, K, N]; K captions of each
-        picture."""
+    def step(self, memory: Memory, state: tuple, step_inputs: Tensor) -> tuple[Any, Any, Any, Any]:
+        """(h, c) [B, K, H], step_inputs [B, K, 4H + A + N] -> h, c [B, K, H], context [B, K, D], alpha [B, K, N]; K captions each."""
         (h, c), query = state, self.query_state(state[0])  # [B, K, A]
         energy = self.energy(ops.tanh(memory.keys[:, None] + query[:, :, None]))[..., 0]  # [B, K, N]
         if self.word_attention is not None:
-            energy = energy + self.word_attention.energy(memory.word_keys, feed[..., 4 * self.hidden_size :])
+            energy = energy + self.word_attention.energy(memory.word_keys, step_inputs[..., 4 * self.hidden_size :])
         alpha = ops.softmax(energy)
         context = self.gate(h) * ops.matmul(alpha, memory.values)
         into, forget, out, new = ops.split(
-            feed[..., : 4 * self.hidden_size] + self.lstm_context(context) + self.lstm_state(h), 4, -1)
-        c = ops.sigmoid(forget + 1.0) * c + ops.sigmoid(into) * ops.tanh(new)  # + 1: remembers at the start of training
+            step_inputs[..., : 4 * self.hidden_size] + self.lstm_context(context) + self.lstm_state(h), 4, -1)
+        c = ops.sigmoid(forget + 1.0) * c + ops.sigmoid(into) * ops.tanh(new)  # + 1: an open forget gate at the start of training
         return ops.sigmoid(out) * ops.tanh(c), c, context, alpha
 
     def logits(self, embedded, hidden, context, training=False):
-        """f32[..., V] of the piece that follows, from the piece before, the state and the context."""
+        """Computes f32[..., V] of the next piece from the piece before, the state and the context."""
         deep = ops.tanh(embedded + self.deep_state(hidden) + self.deep_context(context))
         deep = self.drop_deep(deep, training=training)
         return ops.matmul(deep, ops.transpose(self.embedding.embeddings)) * SCALE + self.bias.embeddings[0]
 
     def adapt_features(self, grid: Any) -> None:
-        """Set what brings every feature of a frozen grid to mean 0 and spread 1, from a sample f[n, N, F]."""
+        """Measures, on a sample f[n, N, F], the scale that gives every feature of a frozen grid mean 0 and deviation 1."""
         self.cell_norm.adapt(grid)
 
-    def follow(self, grounder: WordGrounder) -> None:
-        """Let words look as ``grounder`` found: at its encoder's cells as they are, or at grids of the frozen network, adapted by the
-        sample that the word grounder was adapted by."""
-        assert self.word_attention is not None  # of a captioner that is guided
+    def copy_word_attention(self, grounder: WordGrounder) -> None:
+        """Copies the word attention of a word grounder.
+
+        The cells are those of its encoder, unchanged, or grids of the frozen network, adapted on the same sample as the word grounder.
+        """
+        assert self.word_attention is not None  # the captioner is guided
         self.word_attention.set_weights(grounder.word_attention.get_weights())
 
-    def start_from(self, counts: Any) -> None:
-        """Set the biases of a fresh model from f[V], how often each piece occurs."""
+    def set_frequencies(self, counts: Any) -> None:
+        """Sets the biases of a new model from f[V], the number of times each piece occurs."""
         self.bias.embeddings.assign(ops.log((counts + 1.0) / ops.sum(counts + 1.0))[None])
 
     def get_config(self) -> dict[str, Any]:
@@ -195,3 +196,109 @@ class ShowAttendTell(keras.Model):
     def describe(self) -> dict[str, Any]:
         """kind, config, and identity: what weights mean beyond their names and shapes. JSON-able."""
         return {"kind": self.kind, "config": self.get_config(), "identity": {"query": self.query, "start": self.start}}
+
+
+# --- What a trained captioner is used for: beam search, and scores of given captions; both with attention maps
+
+
+PAD, UNKNOWN, START, END = range(4)  # the first pieces of a captioner's vocabulary
+NEVER = -1e9  # log-probability of what must not be written
+
+
+class Scorer(keras.Model):
+    """Scores of given captions: {"log_likelihood": f32[B, L] of each piece of "next_tokens" [B, L], "alpha": f32[B, L, N]}.
+
+    Inputs: the captioner's, and next_tokens.
+    """
+
+    free_axes = ShowAttendTell.free_axes
+
+    def __init__(self, captioner: ShowAttendTell):
+        super().__init__(name="scorer")
+        self.captioner = captioner
+        self.built = True
+
+    def call(self, inputs, training=False):
+        outputs = self.captioner({name: array for name, array in inputs.items() if name != "next_tokens"})
+        return {"log_likelihood": log_likelihood(outputs["logits"], inputs["next_tokens"]), "alpha": outputs["alpha"]}
+
+
+class Writer(keras.Model):
+    """Beam search over ``length`` pieces with ``num_beams`` captions at a time; one beam is greedy search. Inputs: the captioner's picture.
+
+    Outputs, which ``best`` reads: pieces, parents (which caption each extends) i32[B, length, K], alpha f32[B, length, K, N]
+    of the captions before they were extended, scores f32[B, K] (log-likelihoods) and lengths i32[B, K] with the END.
+    """
+
+    def __init__(self, captioner: ShowAttendTell, num_beams: int, length: int):
+        super().__init__(name="writer")
+        self.captioner, self.num_beams, self.length = captioner, num_beams, length
+        self.built = True
+
+    def call(self, inputs, training=False):
+        memory, size = self.captioner.encode_picture(inputs), self.captioner.vocabulary_size
+        # repeat, not a product with ones: TensorFlow's graph optimiser drops such a product and broadcasts wrongly inside the loop
+        h, c = (ops.repeat(array, self.num_beams, axis=1) for array in (memory.h, memory.c))  # [B, K, H]
+        alpha = ops.repeat(ops.zeros_like(memory.keys[:, None, :, 0]), self.num_beams, axis=1)
+        zeros = ops.zeros_like(h[:, :, 0])
+        none = ops.cast(zeros, "int32")
+        special_bias = np.full(size, 0.0, np.float32)
+        special_bias[[PAD, UNKNOWN, START]] = NEVER
+        only_pad = np.full(size, NEVER, np.float32)
+        only_pad[PAD] = 0.0
+        # all beams start equal: only the first is extended, or they would stay equal
+        scores = zeros + ops.convert_to_tensor([[0.0] + [NEVER] * (self.num_beams - 1)])
+        state = (h, c, scores, none + START, none, alpha, none)
+
+        def extend(state, _):
+            h, c, scores, last, lengths, _, _ = state
+            embedded = self.captioner.embedding(last)  # [B, K, E]
+            h, c, context, alpha = self.captioner.step(memory, (h, c), self.captioner.step_inputs(embedded, last))
+            log_probabilities = ops.log_softmax(self.captioner.logits(embedded, h, context)) + special_bias  # [B, K, V]
+            ended = ops.logical_or(last == END, last == PAD)
+            totals = scores[..., None] + ops.where(ended[..., None], only_pad, log_probabilities)
+            scores, positions = ops.top_k(ops.reshape(totals, (-1, self.num_beams * size)), self.num_beams)
+            parents, last = ops.cast(positions // size, "int32"), ops.cast(positions % size, "int32")
+            chosen = ops.one_hot(parents, self.num_beams)  # [B, K, K]: the caption that each extends
+            h, c = ops.matmul(chosen, h), ops.matmul(chosen, c)
+            lengths = ops.take_along_axis(lengths, parents, 1) + ops.cast(last != PAD, "int32")
+            state = (h, c, scores, last, lengths, alpha, parents)
+            return state, state  # TensorFlow needs a scan's outputs to have the structure of its state
+
+        (_, _, scores, _, lengths, _, _), steps = ops.scan(extend, state, length=self.length)
+        pieces, alpha, parents = (ops.swapaxes(steps[number], 0, 1) for number in (3, 5, 6))
+        return {"pieces": pieces, "parents": parents, "alpha": alpha, "scores": scores, "lengths": lengths}
+
+
+class Caption(NamedTuple):
+    """A caption with its attention.
+
+    pieces: the captioner's ids without START and END; alpha f32[len(pieces) + 1, N]: row k is its attention after k pieces (the last row
+    repeats where there is no room for the END); score: log-likelihood, END included.
+    """
+
+    pieces: list[int]
+    alpha: np.ndarray
+    score: float
+
+
+def best(outputs: dict[str, np.ndarray], length_penalty: float) -> list[Caption]:
+    """Picks every picture's caption with the highest log-likelihood / length ** length_penalty from a Writer's outputs."""
+    normed = outputs["scores"] / np.maximum(outputs["lengths"], 1) ** length_penalty
+    captions = []
+    for row, beam in enumerate(normed.argmax(1)):
+        pieces, maps, score = [], [], float(outputs["scores"][row, beam])
+        for step in reversed(range(outputs["pieces"].shape[1])):
+            pieces.append(int(outputs["pieces"][row, step, beam]))
+            beam = outputs["parents"][row, step, beam].astype(int)
+            maps.append(outputs["alpha"][row, step, beam])
+        written = [piece for piece in pieces[::-1] if piece not in (PAD, END)]  # nothing but PAD follows the END
+        maps = [*maps[::-1], maps[0]][: len(written) + 1]
+        captions.append(Caption(written, np.array(maps, np.float32), score))
+    return captions
+
+
+def log_likelihood(logits: Any, pieces: Any) -> Any:
+    """Computes f32[B, L]: the log-probability of each of ``pieces`` i32[B, L] under logits [B, L, V]."""
+    log_probabilities = ops.log_softmax(ops.cast(logits, "float32"))
+    return ops.take_along_axis(log_probabilities, pieces[..., None], -1)[..., 0]

@@ -1,7 +1,7 @@
-"""Where single words look in a picture, learned from texts alone; the captioner looks with its eyes afterwards.
+"""The word grounder: learns from texts alone which cells of a picture a single word belongs to; the captioner then copies it.
 
-Ours, not the paper's: see layers/word_attention.py. Apart from the captioner because the two need different numbers of steps: a
-captioner knows its texts by heart long before words have found their places.
+Ours, not the paper's: see layers/caption_attention.py. It is trained apart from the captioner, as the two need different numbers of steps:
+a captioner overfits its texts long before the attention of words has converged.
 """
 
 from inspect import signature
@@ -10,9 +10,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from kaleidobert.layers.caption_attention import GridEncoder, WordAttention, WordPredictor
 from kaleidobert.layers.embeddings import FeatureStandardizer
-from kaleidobert.layers.grid_encoder import GridEncoder
-from kaleidobert.layers.word_attention import WordAttention, WordPredictor
 from kaleidobert.specs import ALONG_CAPTION
 
 
@@ -21,10 +20,10 @@ class WordGrounder(keras.Model):
     f32[B, T, N]}.
 
     Inputs: pieces int[B, T], candidates i32[B, C], and grid f[B, N, F] of a frozen network or, where picture_size is not 0,
-    picture uint8[B, s, s, 3], which an encoder trained along turns into N = grid x grid cells of F features, near = 0. The first two
-    are logits of layers.word_attention.WordPredictor; "word_attention": where each piece looks by itself.
-    near: so many of the first features are of early layers, which see little of what lies around a cell; words look at those
-    alone. 0 = all. num_context_words: how many words are asked for.
+    picture uint8[B, s, s, 3], which an encoder that is trained along turns into N = grid x grid cells of F features, near = 0. The first
+    two outputs are logits of layers.caption_attention.WordPredictor; "word_attention" is the attention of each piece by itself.
+    near: the number of features, the first ones, that are of early layers, whose receptive field is little more than the cell; words
+    attend to these alone. 0 = all. num_context_words: how many words are predicted.
     """
 
     kind = "word_grounder"
@@ -54,7 +53,7 @@ class WordGrounder(keras.Model):
         self.build()
 
     def build(self, inputs_shape: Any = None) -> None:
-        """Makes every variable; all sizes are known from the constructor."""
+        """Makes every variable; the constructor has all sizes."""
         if self.encoder is not None:
             self.encoder.build((None, self.picture_size, self.picture_size, 3))
         for layer in (self.cell_norm, self.word_attention, self.predictor):
@@ -64,21 +63,21 @@ class WordGrounder(keras.Model):
         near = self.cells(inputs, training)
         keys, pieces, others = self.word_attention.keys(near), inputs["pieces"], inputs["candidates"]
         word_attention, others_attention = (
-            ops.softmax(self.word_attention.energy(keys, self.word_attention.feed(words))) for words in (pieces, others)
+            ops.softmax(self.word_attention.energy(keys, self.word_attention.queries(words))) for words in (pieces, others)
         )
         return {
-            "cooccurrence_labels": self.predictor.cooccurrence(self.predictor.look(near, word_attention, pieces, training), pieces),
-            "presence_labels": self.predictor.presence(self.predictor.look(near, others_attention, others, training), others),
+            "cooccurrence_labels": self.predictor.cooccurrence(self.predictor.attend(near, word_attention, pieces, training), pieces),
+            "presence_labels": self.predictor.presence(self.predictor.attend(near, others_attention, others, training), others),
             "word_attention": word_attention,
         }
 
     def cells(self, inputs, training=False):
-        """f32[B, N, near]: the features of the picture's cells, normalised."""
+        """Computes f32[B, N, near]: the normalised features of the picture's cells."""
         cells = self.encoder(inputs["picture"], training=training) if self.encoder is not None else inputs["grid"][..., : self.near]
         return self.cell_norm(ops.cast(cells, "float32"))
 
     def adapt_features(self, grid: Any) -> None:
-        """Set what brings every feature of a frozen grid to mean 0 and spread 1, from a sample f[n, N, F]."""
+        """Measures, on a sample f[n, N, F], the scale that gives every feature of a frozen grid mean 0 and deviation 1."""
         self.cell_norm.adapt(grid[..., : self.near])
 
     def get_config(self) -> dict[str, Any]:
@@ -91,7 +90,7 @@ class WordGrounder(keras.Model):
 
 
 class Cells(keras.Model):
-    """What the encoder of a trained WordGrounder sees: inputs picture uint8[B, s, s, 3], outputs {"cells": f32[B, N, F]}."""
+    """The cells of a trained WordGrounder's encoder: inputs picture uint8[B, s, s, 3], outputs {"cells": f32[B, N, F]}."""
 
     def __init__(self, grounder: WordGrounder):
         super().__init__(name="cells")

@@ -29,7 +29,7 @@ def dequantise(numbers: np.ndarray, scale: np.ndarray) -> np.ndarray:
 
 
 def floats(arrays: Arrays) -> Arrays:
-    """The arrays with every quantised pair as one of float16; others are left as they are. In the compiled step: engines/wire.py."""
+    """The arrays with every quantised pair as one of float16; others are left as they are. In the compiled step: engines/feeding.py."""
     pairs = {name: name + SCALE for name, array in arrays.items() if array.dtype == np.uint8 and name + SCALE in arrays}
     whole = {name: array for name, array in arrays.items() if name not in pairs.values()}
     return whole | {name: dequantise(arrays[name], arrays[scale]) for name, scale in pairs.items()}

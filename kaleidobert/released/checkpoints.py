@@ -25,8 +25,8 @@ from kaleidobert.errors import UserError
 from kaleidobert.io import read_json
 from kaleidobert.levels import KALEIDO, KaleidoLevel
 from kaleidobert.model_zoo import checkpoints
+from kaleidobert.model_zoo.checkpoints import LazyArray
 from kaleidobert.model_zoo.kaleidobert import Backbone, Classifier, Pretrainer, TaskModel
-from kaleidobert.model_zoo.stored import LazyArray
 from kaleidobert.released import tf_checkpoint
 
 # --- Names

@@ -20,7 +20,7 @@ import numpy as np
 from kaleidobert import io
 from kaleidobert.configs.addresses import written
 from kaleidobert.errors import UserError
-from kaleidobert.model_zoo.stored import LazyArray
+from kaleidobert.model_zoo.checkpoints import LazyArray
 
 TABLE_MAGIC = 0xDB4775248B80FB57
 FOOTER = 48  # bytes: two block handles, padding, the magic number

@@ -76,8 +76,8 @@ def test_nan_in_a_bank(world, tmp_path, untrained):
     stored[:, :, 3] = np.nan
     stored.flush()
     data, words = configs.Data(tmp_path / "bank"), r"the bank \(patch_features\).*make it again with `kaleidobert records`"
-    refused(call("retrieve", world.retrieve("nan", data=data)), "the model's answer 'itm' is not finite", words)
-    refused(call("classify", world.classify("nan-label", data=data)), "the model's answer 'label' is not finite", words)
+    refused(call("retrieve", world.retrieve("nan", data=data)), "the model's output 'itm' is not finite", words)
+    refused(call("classify", world.classify("nan-label", data=data)), "the model's output 'label' is not finite", words)
     done = call("pretrain", world.pretrain("nan-val", data=data))
     refused(done, "loss of the evaluation after step 2 is nan.*the pictures of the evaluation have broken features")
     assert not list(world.folder.glob("nan-*/best.npz"))
@@ -89,7 +89,7 @@ def test_nan_in_a_bank_stops_training_at_once(world, tmp_path):
     stored[:, -1, 3] = np.nan  # one number in one patch
     stored.flush()
     config = world.pretrain("nan-train", data=configs.Data(tmp_path / "bank"))
-    refused(call("pretrain", config), f"{config.run}: the loss of step 1 is not finite", "read from the bank.*delete the bank")
+    refused(call("pretrain", config), f"{config.run}: the loss of step 1 is not finite", "input from the bank.*delete the bank")
     assert not list(config.run.glob("*.npz"))
 
 

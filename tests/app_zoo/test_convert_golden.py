@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from kaleidobert.engines.optimizers import WarmupLinearDecay, adam, clip_by_global_norm
-from kaleidobert.losses import tasks
+from kaleidobert.losses import pretraining
 from kaleidobert.model_zoo import checkpoints
 from kaleidobert.model_zoo.kaleidobert import rebuild
 from kaleidobert.released import checkpoints as released
@@ -57,8 +57,8 @@ def test_training_goes_on_from_the_released_state_of_adam(tmp_path):
             expected = names[weight.path].oriented(stored[f"{FIRST}{names[weight.path].bare}/{slot}"])
             np.testing.assert_array_equal(slots[f"adam/{weight.path.replace('/', '_')}_{kind}"], expected, weight.path)
     golden = data.load("G1")
-    batch, losses = data.pretraining(golden), tasks.for_tasks(model.backbone.levels, "joint")
-    run = data.gradients(model, lambda: tasks.total(losses, model(batch["inputs"], training=True), batch["targets"],
+    batch, losses = data.pretraining(golden), pretraining.for_tasks(model.backbone.levels, "joint")
+    run = data.gradients(model, lambda: pretraining.total(losses, model(batch["inputs"], training=True), batch["targets"],
                                                     batch["weights"])["total"], often=True)
     for step in range(3, 8):
         value, gradients = run()

@@ -15,7 +15,7 @@ from kaleidobert.app_zoo.retrieve.dual_encoder import DualEncoderModel
 from kaleidobert.configs import TablesConfig
 from kaleidobert.datasets.sampling.pretraining import clean_batch
 from kaleidobert.engines import steps
-from kaleidobert.engines.scoring import PairScorer
+from kaleidobert.engines.prediction import PairScorer
 from kaleidobert.evaluators import candidates, classification, retrieval
 from kaleidobert.model_zoo import checkpoints
 from kaleidobert.model_zoo.kaleidobert import rebuild

@@ -13,7 +13,7 @@ import pytest
 from kaleidobert import configs
 from kaleidobert.app_zoo import step_memory
 from kaleidobert.configs import Train, to_dict
-from kaleidobert.layers import elementwise
+from kaleidobert.layers import cpu_fusion
 from kaleidobert.levels import KALEIDO
 from tests.support.apps_data import World, call
 from tests.support.network_data import SIZES
@@ -34,17 +34,17 @@ from kaleidobert.app_zoo import models
 from kaleidobert.configs import Train
 from kaleidobert.engines import steps
 from kaleidobert.levels import KALEIDO
-from kaleidobert.losses import tasks
+from kaleidobert.losses import pretraining
 from kaleidobert.model_zoo.kaleidobert import pretrainer
 from tests.support.network_data import batch
 
 model = pretrainer({"levels": KALEIDO, **json.loads(sys.argv[1])})
 optimizer, _ = models.schedule(Train(), 10_000)
 optimizer.build(model.trainable_variables)
-by_task, found = tasks.for_tasks(KALEIDO, "per-patch", 1.0, 1.0), []
+by_task, found = pretraining.for_tasks(KALEIDO, "per-patch", 1.0, 1.0), []
 
 def loss(outputs, targets, weights):
-    return {"loss": tasks.total(by_task, outputs, targets, weights)["total"]}
+    return {"loss": pretraining.total(by_task, outputs, targets, weights)["total"]}
 
 step = steps.train_step(model, loss, optimizer, 1.0)
 for size in json.loads(sys.argv[2]):
@@ -67,7 +67,7 @@ def test_what_is_reckoned_is_what_a_step_takes():
 
 
 def test_what_makes_a_step_larger_is_reckoned_larger(monkeypatch):
-    monkeypatch.setattr(elementwise, "is_fused", lambda width: True)
+    monkeypatch.setattr(cpu_fusion, "is_fused", lambda width: True)
     monkeypatch.setattr(keras.backend, "backend", lambda: "tensorflow")
     whole = step_memory.activations(BASE, 10)
     assert 0.09e9 < whole < 0.15e9
@@ -76,7 +76,7 @@ def test_what_makes_a_step_larger_is_reckoned_larger(monkeypatch):
         assert step_memory.activations(BASE | changes, 10) > whole, changes
     for changes in ({"precision": "mixed_bfloat16"}, {"gradient_checkpointing": True}):
         assert step_memory.activations(BASE | changes, 10) < 0.7 * whole
-    monkeypatch.setattr(elementwise, "is_fused", lambda width: False)
+    monkeypatch.setattr(cpu_fusion, "is_fused", lambda width: False)
     assert 0.2e9 < step_memory.activations(BASE, 10) < 0.35e9  # TensorFlow on a GPU keeps every intermediate result
 
 

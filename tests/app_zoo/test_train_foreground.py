@@ -6,7 +6,7 @@ import pytest
 from kaleidobert.app_zoo import train_foreground
 from kaleidobert.drawing import scenes
 from kaleidobert.engines.trainer import Trainer
-from kaleidobert.losses.segmentation import cross_entropy_and_dice
+from kaleidobert.losses.auxiliary import cross_entropy_and_dice
 from kaleidobert.model_zoo import foreground_net
 from tests.support.apps_data import World, call, refused, results
 from tests.support.tables import TWO

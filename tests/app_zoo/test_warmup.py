@@ -39,7 +39,7 @@ def test_a_warmup_above_half_of_the_run_is_refused_before_anything_is_made(world
     asked = config(world, command)
     for words in (("--dry-run",), ()):
         refused(call(command, asked, f"{section}.warmup_steps=1000", *words), r"warm-up takes 1,000 steps and the run has \d+: its rate "
-                rf"would reach \S+ of the 0\.01 asked for.*set {section}\.warmup_steps=0 {section}\.warmup_share=0\.1")
+                rf"would reach \S+ of the 0\.01 configured.*set {section}\.warmup_steps=0 {section}\.warmup_share=0\.1")
         refused(call(command, asked, f"{section}.warmup_share=0.9", *words), "warm-up takes", "at most half of the steps")
     assert not asked.run.exists()
 

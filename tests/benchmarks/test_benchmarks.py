@@ -13,7 +13,7 @@ from kaleidobert import levels as kaleido
 from kaleidobert.datasets.bank.bank import Bank
 from kaleidobert.errors import UserError
 from kaleidobert.levels import KALEIDO, KaleidoLevel
-from kaleidobert.losses import tasks as losses
+from kaleidobert.losses import pretraining as losses
 from kaleidobert.model_zoo.kaleidobert import Matcher, Pretrainer
 from tests.support.network_data import SIZES, TABLES, backbone
 from tests.support.network_data import batch as make_batch

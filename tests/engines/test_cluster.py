@@ -105,7 +105,7 @@ def test_an_error_of_one_is_told_to_all():
 
 def test_who_does_not_come_is_named():
     first, = talk("leave", missing=2, seconds=1)
-    assert "2 of 3 processes did not come (1, 2)" in first.communicate(timeout=60)[1]
+    assert "2 of 3 processes did not connect (1, 2)" in first.communicate(timeout=60)[1]
     code = json.dumps(f"localhost:{channel.free_port()}")
     late = subprocess.run([sys.executable, "-c", "from kaleidobert.engines.distributed import channel, cluster; "
                            f"channel.connect(cluster.Cluster(1, 2, {code}), 0.5)"], cwd=ROOT, text=True, capture_output=True)

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-from kaleidobert.engines import steps, steps_tensorflow
+from kaleidobert.engines import backend_tensorflow, steps
 from kaleidobert.model_zoo.kaleidobert import MATCHING_HEADS, Classifier, Matcher, Pretrainer
 from kaleidobert.model_zoo.pairs import Pairs
 from tests.support.network_data import backbone, batch
@@ -42,12 +42,12 @@ def test_weights_that_change_count_from_the_next_time_on(precision, stays):
 
 def test_only_weights_that_layers_cast_are_copied():
     model = Matcher(backbone("two", precision="mixed_bfloat16"))
-    copied = {variable.path for variable, _ in steps_tensorflow._HalfPrecision(model)._weights}
+    copied = {variable.path for variable, _ in backend_tensorflow._HalfPrecision(model)._weights}
     assert {path.split("/")[-1] for path in copied} >= {"query_kernel", "kernel", "position_embeddings"}
     others = {variable.path for variable in model.trainable_variables if len(variable.shape) > 1} - copied
     assert {path.split("backbone/")[-1] for path in others} >= {"text_embedding/word_embeddings", "box_projection/kernel"}
     assert not any("encoder_" in path for path in others)
-    assert len(steps_tensorflow._HalfPrecision(Pairs(model))._weights) == len(copied)
+    assert len(backend_tensorflow._HalfPrecision(Pairs(model))._weights) == len(copied)
 
 
 def test_several_networks_are_no_reason_to_warn(monkeypatch):

@@ -81,8 +81,8 @@ def test_two_processes_are_as_one_and_a_killed_one_ends_both(world, backend):
 
 
 def test_a_folder_that_is_not_shared_is_named(tmp_path, monkeypatch):
-    monkeypatch.setattr(distribution, "SHARED", 0.1)
-    place = distribution.Place(Cluster(1, 2, "a:1"))
+    monkeypatch.setattr(distribution, "FILE_DELAY", 0.1)
+    process = distribution.Process(Cluster(1, 2, "a:1"))
     with pytest.raises(UserError, match="the run folder of process 0 is not seen by process 1 on .*one folder that all processes share"):
-        place.wait_for(lambda: False, "the run folder", str(tmp_path))
-    place.wait_for(lambda: True, "the run folder", str(tmp_path))
+        process.wait_for(lambda: False, "the run folder", str(tmp_path))
+    process.wait_for(lambda: True, "the run folder", str(tmp_path))

@@ -202,7 +202,7 @@ def test_predictions_stand_in_the_order_of_the_rows():
     rows = np.array([5, 1, 4, 2, 3])
     np.testing.assert_array_equal(predict(forward, lambda part: {"x": part.astype(np.float32)}, rows, 2)["y"], 2 * rows)
     assert sizes == [2, 2, 1]
-    with pytest.raises(UserError, match="i2t: the model's answer 'y' is not finite.*read from the bank"):
+    with pytest.raises(UserError, match="i2t: the model's output 'y' is not finite.*input from the bank"):
         predict(forward, lambda part: {"x": np.where(part == 4, np.nan, 0)}, rows, 2, "i2t")
     with pytest.raises(UserError, match="although the bank's features are"):
         predict(lambda inputs: {"y": inputs["x"] * np.inf}, lambda part: {"x": part + 1.0}, rows, 2)

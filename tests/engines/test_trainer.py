@@ -10,7 +10,7 @@ from kaleidobert.app_zoo import models
 from kaleidobert.engines.distributed import distribution
 from kaleidobert.engines.run_folder import Run, check_folder
 from kaleidobert.errors import UserError
-from kaleidobert.losses import additive, tasks
+from kaleidobert.losses import decomposable, pretraining
 from kaleidobert.model_zoo import checkpoints
 from tests.engines.test_run_folder import Loop, config
 from tests.support.network_data import TABLES, batch
@@ -70,7 +70,7 @@ def test_what_runs_in_one_process_or_on_one_device_says_so(tmp_path, monkeypatch
         models.plan(configs.Train(devices=2), 10)
     for name, value in (("RANK", "0"), ("WORLD_SIZE", "2"), ("MASTER_ADDR", "a")):
         monkeypatch.setenv(name, value)
-    with pytest.raises(UserError, match="the environment speaks of 2 processes.*start it once"):
+    with pytest.raises(UserError, match="the environment names 2 processes.*start it once"):
         Run(tmp_path / "run", config(tmp_path / "run"))
     assert not (tmp_path / "run").exists()
 
@@ -86,36 +86,38 @@ def test_a_batch_that_does_not_divide_is_refused_before_anything_is_made(changes
 
 
 def test_processes_and_devices_split_rows_evenly(monkeypatch):
-    place = distribution.Place(distribution.Cluster(1, 2, "a:1"), devices=("x", "y"))
+    process = distribution.Process(distribution.Cluster(1, 2, "a:1"), devices=("x", "y"))
     found = ({"x": np.arange(8)}, {"y": np.arange(8) * 2}, {"y": np.ones(8)})
-    inputs, targets, weights, whole = distribution.split(found, place, 2)
+    inputs, targets, weights, whole = distribution.split(found, process, 2)
     assert inputs["x"].tolist() == [4, 5, 6, 7] and targets["y"].tolist() == [8, 10, 12, 14] and len(weights["y"]) == 4
     assert whole is found[2]
     with pytest.raises(UserError, match="8 rows, which cannot be split over 4 devices and 3 micro-batches"):
-        distribution.split(found, place, 3)
+        distribution.split(found, process, 3)
     with pytest.raises(UserError, match="equal numbers of rows"):
-        distribution.split(({"x": np.arange(8)}, {"y": np.arange(4)}, {}), place, 1)
+        distribution.split(({"x": np.arange(8)}, {"y": np.arange(4)}, {}), process, 1)
 
 
-@pytest.mark.parametrize("target", tasks.FEATURE_TARGETS)
+@pytest.mark.parametrize("target", pretraining.FEATURE_TARGETS)
 def test_losses_of_parts_add_up_whatever_the_feature_target(target):
     """The joint softmax of the release runs over the patches of one picture, so pictures can be parted."""
     found, rng = batch("kaleido", 4), np.random.Generator(np.random.Philox(1))
     sizes = {"mlm": 50, "itm": 2} | {level.name: level.num_classes for level in TABLES["kaleido"] if level.answer == "class"}
     outputs = {task: rng.normal(size=(*each.shape, sizes[task]) if task in sizes else each.shape).astype(np.float32)
                for task, each in found["targets"].items()}
-    by_task = tasks.for_tasks(TABLES["kaleido"], target)
-    loss = additive.DecomposableLoss(lambda *sides: tasks.total(by_task, *sides), lambda weights: tasks.denominators(by_task, weights))
+    by_task = pretraining.for_tasks(TABLES["kaleido"], target)
+    loss = decomposable.DecomposableLoss(lambda *sides: pretraining.total(by_task, *sides),
+                                         lambda weights: pretraining.denominators(by_task, weights))
     sides = (outputs, found["targets"], found["weights"])
-    whole, over = loss(*sides), loss.over(found["weights"])
-    parts = [loss.part(*({task: each[rows] for task, each in side.items()} for side in sides), over) for rows in (slice(0, 1), slice(1, 4))]
+    whole, over = loss(*sides), loss.denominators(found["weights"])
+    parts = [loss.micro_batch(*({task: each[rows] for task, each in side.items()} for side in sides), over)
+             for rows in (slice(0, 1), slice(1, 4))]
     for task, value in whole.items():
         assert sum(float(part[task]) for part in parts) == pytest.approx(float(value), rel=1e-5)
 
 
 def test_means_of_parts():
-    loss = additive.mean(lambda outputs, targets, weights: {"loss": outputs["a"].mean()}, "a")
+    loss = decomposable.mean(lambda outputs, targets, weights: {"loss": outputs["a"].mean()}, "a")
     outputs, weights = {"a": np.array([1.0, 2.0, 6.0], np.float32)}, {"a": np.ones(3, np.float32)}
-    parts = [loss.part({"a": outputs["a"][rows]}, {}, {"a": weights["a"][rows]}, loss.over(weights))["loss"]
+    parts = [loss.micro_batch({"a": outputs["a"][rows]}, {}, {"a": weights["a"][rows]}, loss.denominators(weights))["loss"]
              for rows in (slice(0, 1), slice(1, 3))]
     assert float(sum(parts)) == pytest.approx(3.0) == float(loss(outputs, {}, weights)["loss"])

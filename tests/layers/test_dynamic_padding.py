@@ -7,7 +7,7 @@ import pytest
 from kaleidobert.engines import steps
 from kaleidobert.errors import UserError
 from kaleidobert.levels import patch_slices
-from kaleidobert.losses import tasks
+from kaleidobert.losses import pretraining
 from kaleidobert.model_zoo.kaleidobert import CAPTION_MODES, MATCHING_HEADS, Backbone, Captioner, Classifier, Matcher, Pretrainer
 from kaleidobert.preprocessors import padding
 from tests.support.golden_data import close, gradients
@@ -49,10 +49,10 @@ def test_only_text_is_cut_and_nothing_is_copied():
 @pytest.mark.parametrize("table", TABLES)
 def test_pretraining_is_the_same(table):
     model, data = Pretrainer(body(table)), padded(table)
-    losses, found = tasks.for_tasks(TABLES[table]), {}
+    losses, found = pretraining.for_tasks(TABLES[table]), {}
     for name, inputs in (("whole", data["inputs"]), ("short", padding.trimmed(data["inputs"]))):
         outputs = {task: np.asarray(value) for task, value in model(inputs).items()}
-        run = gradients(model, lambda: tasks.total(losses, model(inputs), data["targets"], data["weights"])["total"])  # noqa: B023
+        run = gradients(model, lambda: pretraining.total(losses, model(inputs), data["targets"], data["weights"])["total"])  # noqa: B023
         found[name] = (outputs, *run())
     assert all(np.ptp(value) > 0 for value in found["whole"][0].values())
     for task, value in found["whole"][0].items():

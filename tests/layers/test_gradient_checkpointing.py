@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from kaleidobert.losses import tasks
+from kaleidobert.losses import pretraining
 from kaleidobert.model_zoo.kaleidobert import Pretrainer, rebuild
 from tests.support.golden_data import close, gradients
 from tests.support.network_data import TABLES, backbone, batch
@@ -16,8 +16,8 @@ SIZES = {"hidden_size": 64, "num_heads": 4, "intermediate_size": 128, "initializ
 
 def objective(table: str, **changes):
     model, data = Pretrainer(backbone(table, **changes)), batch(table)
-    losses = tasks.for_tasks(TABLES[table])
-    return model, gradients(model, lambda: tasks.total(losses, model(data["inputs"], training=True), data["targets"],
+    losses = pretraining.for_tasks(TABLES[table])
+    return model, gradients(model, lambda: pretraining.total(losses, model(data["inputs"], training=True), data["targets"],
                                                        data["weights"])["total"], often=True)
 
 

@@ -45,7 +45,7 @@ def masked_logits(masked):
 
 @pytest.fixture(scope="module")
 def answer(masked):
-    return steps.forward(caption_search.Filler(masked, SPECIAL))
+    return steps.forward(caption_search.MaskFiller(masked, SPECIAL))
 
 
 def pictures(table: str = "two", rows: int = 5) -> dict[str, np.ndarray]:
@@ -103,7 +103,7 @@ def test_kept_keys_and_values_give_the_logits_of_the_whole_text(table):
     whole = steps.forward(captioner)
     expected = [whole({**clear, **text(ids[:, k]), "predict_positions": everywhere()})["pieces"] for k in range(2)]
     writer = caption_search.BeamWriter(captioner, SPECIAL, 2, LENGTH - 1)
-    memory, cache = writer.look({name: keras.ops.convert_to_tensor(array, "float32") for name, array in clear.items()})
+    memory, cache = writer.encode_pictures({name: keras.ops.convert_to_tensor(array, "float32") for name, array in clear.items()})
     seen = np.zeros((5, 2, LENGTH, 2), np.float32)
     for place in range(LENGTH):
         seen[:, [0, 1], place, [0, 1]] = 1
@@ -189,7 +189,7 @@ def plain_refinement(forward, clear: dict, length: int, iterations: int) -> tupl
 @pytest.mark.parametrize("iterations", [1, 3, 10])
 def test_refinement_does_what_a_plain_loop_does(masked_logits, answer, iterations):
     clear, lengths = pictures(), np.array([[1], [2], [4], [5], [6]])
-    found = caption_search.fill(answer, clear, lengths, iterations, SPECIAL, LENGTH)
+    found = caption_search.mask_predict(answer, clear, lengths, iterations, SPECIAL, LENGTH)
     for row, caption in enumerate(found):
         one = {name: array[row : row + 1] for name, array in clear.items()}
         pieces, total = plain_refinement(masked_logits, one, lengths[row, 0], iterations)
@@ -199,8 +199,8 @@ def test_refinement_does_what_a_plain_loop_does(masked_logits, answer, iteration
 def test_of_several_lengths_the_best_mean_stays(answer):
     clear = pictures()
     lengths = np.array([[2, 5, 3]] * 5)
-    each = [caption_search.fill(answer, clear, lengths[:, k : k + 1], 2, SPECIAL, LENGTH) for k in range(3)]
-    for row, caption in enumerate(caption_search.fill(answer, clear, lengths, 2, SPECIAL, LENGTH)):
+    each = [caption_search.mask_predict(answer, clear, lengths[:, k : k + 1], 2, SPECIAL, LENGTH) for k in range(3)]
+    for row, caption in enumerate(caption_search.mask_predict(answer, clear, lengths, 2, SPECIAL, LENGTH)):
         best = max((found[row] for found in each), key=lambda one: one.log_probability / len(one.pieces))
         assert caption.pieces == best.pieces and caption.log_probability == pytest.approx(best.log_probability, abs=1e-5)
 

@@ -9,7 +9,7 @@ import pytest
 
 from kaleidobert.engines.optimizers import adam, clip_by_global_norm
 from kaleidobert.errors import UserError
-from kaleidobert.losses import tasks
+from kaleidobert.losses import pretraining
 from kaleidobert.model_zoo import checkpoints
 from kaleidobert.model_zoo.kaleidobert import Classifier, Matcher, Pretrainer, rebuild
 from tests.support.golden_data import gradients
@@ -32,8 +32,8 @@ def trainer(seed=0, **changes):
 
 
 def train(model, optimizer, num_steps):
-    data, losses = batch("two"), tasks.for_tasks(model.backbone.levels)
-    run = gradients(model, lambda: tasks.total(losses, model(data["inputs"], training=True), data["targets"],
+    data, losses = batch("two"), pretraining.for_tasks(model.backbone.levels)
+    run = gradients(model, lambda: pretraining.total(losses, model(data["inputs"], training=True), data["targets"],
                                                data["weights"])["total"])
     for _ in range(num_steps):
         optimizer.apply(clip_by_global_norm(run()[1], 1.0)[0], model.trainable_variables)
@@ -183,7 +183,7 @@ def test_what_is_no_checkpoint_is_refused_and_never_executed(tmp_path):
     with pytest.raises(UserError, match="cannot be read"):
         checkpoints.load_meta(path)
     np.savez(path, **{checkpoints.META: np.array(json.dumps({"format": 99}))})
-    with pytest.raises(UserError, match=f"format {checkpoints.FORMAT}.*make it anew"):
+    with pytest.raises(UserError, match=f"format {checkpoints.FORMAT}.*make it again"):
         checkpoints.load_meta(path)
     bomb = type("Bomb", (), {"__reduce__": lambda self: (pytest.fail, ("executed",))})()
     np.savez(path, **{checkpoints.META: np.array(json.dumps({"format": checkpoints.FORMAT})), "model/x": np.array([bomb], object)})

@@ -156,7 +156,7 @@ def test_the_distance_channel_is_that_to_the_borders_colour():
 
 def test_missing_broken_and_foreign_weights_are_refused(tmp_path):
     path = tmp_path / "net.npz"
-    with pytest.raises(UserError, match="are not there.*train-foreground"):
+    with pytest.raises(UserError, match="are missing.*train-foreground"):
         foreground_net.load(path)
     foreground_net.save(tmp_path / "whole.npz", foreground_net.network((4, 6, 8), 16))
     whole = (tmp_path / "whole.npz").read_bytes()

@@ -7,9 +7,9 @@ import pytest
 from keras import ops
 
 from kaleidobert.errors import UserError
-from kaleidobert.layers.dropout import Dropout, seed_for
+from kaleidobert.layers.core import Dropout, seed_for
 from kaleidobert.layers.heads import gather
-from kaleidobert.losses import tasks
+from kaleidobert.losses import pretraining
 from kaleidobert.model_zoo.kaleidobert import Backbone, Classifier, Matcher, Pretrainer, classifier, matcher, pretrainer, rebuild
 from tests.support.golden_data import close, gradients
 from tests.support.network_data import SIZES, TABLES, backbone, batch
@@ -31,8 +31,8 @@ def test_outputs_losses_and_gradients(table):
     for level in levels:
         expected = (3, level.num_classes) if level.answer == "class" else (3, level.num_masked, 12)
         assert tuple(outputs[level.name].shape) == expected
-    losses = tasks.for_tasks(levels)
-    run = gradients(model, lambda: tasks.total(losses, model(data["inputs"], training=True), data["targets"],
+    losses = pretraining.for_tasks(levels)
+    run = gradients(model, lambda: pretraining.total(losses, model(data["inputs"], training=True), data["targets"],
                                                data["weights"])["total"])
     value, found = run()
     assert np.isfinite(float(value)) and len(found) == len(model.trainable_variables) == len(model.trainable_weights)
@@ -175,7 +175,7 @@ def test_mixed_precision_ranks_in_float32():
         "mlm": "bfloat16", "itm": "float32", "grey": "bfloat16", "turn": "float32"}
     for name, value in expected.items():
         close(np.asarray(outputs[name]).astype(np.float32), value, 0.1)
-    values = tasks.total(tasks.for_tasks(TABLES["two"]), outputs, data["targets"], data["weights"])
+    values = pretraining.total(pretraining.for_tasks(TABLES["two"]), outputs, data["targets"], data["weights"])
     assert all(np.isfinite(float(value)) for value in values.values())
     assert all(variable.dtype == "float32" for variable in mixed.trainable_variables)
 

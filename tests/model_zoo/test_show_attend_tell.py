@@ -7,11 +7,10 @@ from keras import ops
 
 from kaleidobert.engines import optimizers, steps
 from kaleidobert.errors import UserError
-from kaleidobert.layers.grid_encoder import GridEncoder
-from kaleidobert.losses import captioning
+from kaleidobert.layers.caption_attention import GridEncoder
+from kaleidobert.losses import auxiliary
 from kaleidobert.model_zoo import checkpoints
-from kaleidobert.model_zoo.caption_decoder import END, START, Scorer, Writer, best
-from kaleidobert.model_zoo.show_attend_tell import ShowAttendTell
+from kaleidobert.model_zoo.show_attend_tell import END, START, Scorer, ShowAttendTell, Writer, best
 from kaleidobert.model_zoo.word_grounding import Cells, WordGrounder
 
 pytestmark = pytest.mark.slow
@@ -49,11 +48,11 @@ def test_shapes_and_attention(changes):
 def test_teacher_forcing_is_the_steps_one_by_one(changes):
     model, given = captioner(**changes), inputs()
     outputs = steps.forward(model)(given)
-    memory = model.look(given)
+    memory = model.encode_picture(given)
     state = (memory.h, memory.c)
     for step in range(given["pieces"].shape[1]):
         embedded = model.embedding(given["pieces"][:, step : step + 1])
-        feed = model.feed(embedded, given["pieces"][:, step : step + 1])
+        feed = model.step_inputs(embedded, given["pieces"][:, step : step + 1])
         *state, context, alpha = model.step(memory, tuple(state), feed)
         logits = model.logits(embedded, state[0], context)
         np.testing.assert_allclose(logits[:, 0], outputs["logits"][:, step], rtol=1e-4, atol=1e-5)
@@ -62,8 +61,8 @@ def test_teacher_forcing_is_the_steps_one_by_one(changes):
 
 def test_the_context_is_gated_attention():
     model, given = captioner(), inputs(1)
-    memory = model.look(given)
-    feed = model.feed(model.embedding(given["pieces"][:, :1]), given["pieces"][:, :1])
+    memory = model.encode_picture(given)
+    feed = model.step_inputs(model.embedding(given["pieces"][:, :1]), given["pieces"][:, :1])
     _, _, context, alpha = model.step(memory, (memory.h, memory.c), feed)
     kernel, bias = (np.asarray(weight) for weight in model.gate.weights)
     gate = 1 / (1 + np.exp(-(np.asarray(memory.h) @ kernel + bias)))
@@ -137,17 +136,17 @@ def test_a_wider_beam_finds_likelier_captions_and_tells_their_likelihood_and_map
 
 
 def caption_loss(outputs, targets, weights):
-    entropy = captioning.cross_entropy(outputs["logits"], targets["pieces"], weights["pieces"])
+    entropy = auxiliary.caption_cross_entropy(outputs["logits"], targets["pieces"], weights["pieces"])
     if "word_attention" not in outputs:
         return {"loss": entropy, "cross_entropy": entropy}
     return {
-        "loss": entropy + captioning.attention_distillation(outputs["word_attention"], outputs["alpha"], weights["cooccurrence_labels"]),
+        "loss": entropy + auxiliary.attention_distillation(outputs["word_attention"], outputs["alpha"], weights["cooccurrence_labels"]),
         "cross_entropy": entropy,
     }
 
 
 def grounder_loss(outputs, targets, weights):
-    return {"loss": sum(captioning.grounding_loss(outputs, targets, weights))}
+    return {"loss": sum(auxiliary.grounding_loss(outputs, targets, weights))}
 
 
 def train(model, batch, number: int, loss=caption_loss) -> dict:
@@ -227,7 +226,7 @@ def test_a_grounder_makes_a_word_look_at_what_the_text_says_of_it_and_the_captio
     grounder, (batch, first, second, silent) = WordGrounder(**GROUNDER), riddle()
     train(grounder, batch, 300, grounder_loss)
     captioner = ShowAttendTell(**SIZES, guided=True)
-    captioner.follow(grounder)
+    captioner.copy_word_attention(grounder)
     before = captioner.word_attention.get_weights()
     train(captioner, batch, 200)
     for own, old in zip(captioner.word_attention.get_weights(), before):
@@ -278,9 +277,9 @@ def test_a_grounder_of_pictures_and_its_cells():
     given = {"pieces": np.array([[START, 5], [START, 6]], np.int32), "candidates": np.array([[5, 6], [6, 7]], np.int32)}
     looked = steps.forward(grounder)({"picture": picture, **given})["word_attention"]
     captioner = ShowAttendTell(**SIZES, guided=True)
-    captioner.follow(grounder)  # at the cells as they are: they are normalised
-    memory = captioner.look({"grid": cells})
-    energy = captioner.word_attention.energy(memory.word_keys, captioner.word_attention.feed(given["pieces"]))
+    captioner.copy_word_attention(grounder)  # at the cells as they are: they are normalised
+    memory = captioner.encode_picture({"grid": cells})
+    energy = captioner.word_attention.energy(memory.word_keys, captioner.word_attention.queries(given["pieces"]))
     np.testing.assert_allclose(ops.convert_to_numpy(ops.softmax(energy)), looked, rtol=1e-4, atol=1e-6)
 
 
@@ -291,27 +290,27 @@ def test_telling_counts_what_is_asked_only_and_starts_at_the_prior():
         "cooccurrence_labels": np.zeros_like(targets["cooccurrence_labels"]),
         "presence_labels": np.zeros_like(targets["presence_labels"]),
     }
-    told, held = (float(part) for part in captioning.grounding_loss(outputs, targets, weights))
-    apart = float(captioning.attention_distillation(even, even, weights["cooccurrence_labels"]))
+    told, held = (float(part) for part in auxiliary.grounding_loss(outputs, targets, weights))
+    apart = float(auxiliary.attention_distillation(even, even, weights["cooccurrence_labels"]))
     assert told == pytest.approx(4 * np.log(2), rel=1e-5) and apart == pytest.approx(np.log(9), rel=1e-5)
     assert held == pytest.approx(6 * np.log(2) / weights["cooccurrence_labels"].sum(), rel=1e-5)
     sure = {**targets, "cooccurrence_prior": np.where(targets["cooccurrence_labels"] > 0, 30, -30).astype(np.float32)}
-    assert float(captioning.grounding_loss(outputs, sure, weights)[0]) == pytest.approx(0, abs=1e-4)
+    assert float(auxiliary.grounding_loss(outputs, sure, weights)[0]) == pytest.approx(0, abs=1e-4)
     other = {**outputs, "cooccurrence_labels": np.where(weights["cooccurrence_labels"][..., None] > 0, 0, 9).astype(np.float32)}
-    assert float(captioning.grounding_loss(other, targets, weights)[0]) == pytest.approx(told)
+    assert float(auxiliary.grounding_loss(other, targets, weights)[0]) == pytest.approx(told)
 
 
 def test_coverage_is_nothing_where_all_cells_get_the_same():
     weights = np.array([[1, 1, 0]], np.float32)
     even, one = np.full((1, 3, 4), 0.25, np.float32), np.zeros((1, 3, 4), np.float32)
     one[..., 0] = 1
-    assert float(captioning.coverage(even, weights)) == pytest.approx(0, abs=1e-6)
-    assert float(captioning.coverage(one, weights)) == pytest.approx((3**2 + 3) / 4)  # sums 4, 0, 0, 0
+    assert float(auxiliary.coverage(even, weights)) == pytest.approx(0, abs=1e-6)
+    assert float(auxiliary.coverage(one, weights)) == pytest.approx((3**2 + 3) / 4)  # sums 4, 0, 0, 0
 
 
 def test_uniform_logits_have_the_entropy_of_the_vocabulary():
     logits, weights = np.zeros((2, 3, 12), np.float32), np.array([[1, 1, 0], [1, 0, 0]], np.float32)
-    assert float(captioning.cross_entropy(logits, np.zeros((2, 3), np.int32), weights)) == pytest.approx(np.log(12))
+    assert float(auxiliary.caption_cross_entropy(logits, np.zeros((2, 3), np.int32), weights)) == pytest.approx(np.log(12))
 
 
 def test_pictures_and_checkpoint(tmp_path):

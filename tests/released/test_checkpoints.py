@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from kaleidobert.errors import UserError
+from kaleidobert.model_zoo.checkpoints import LazyArray
 from kaleidobert.model_zoo.kaleidobert import Classifier, Matcher, Pretrainer, pretrainer
-from kaleidobert.model_zoo.stored import LazyArray
 from kaleidobert.released import checkpoints, tf_checkpoint
 from tests.support import golden_data as data
 from tests.support.golden_data import needs_golden

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from kaleidobert.engines.optimizers import WarmupLinearDecay, adam, clip_by_global_norm
-from kaleidobert.losses import tasks
+from kaleidobert.losses import pretraining
 from kaleidobert.released import checkpoints
 from tests.support import golden_data as data
 from tests.support.golden_data import close, needs_golden
@@ -74,20 +74,20 @@ def test_a_patch_named_twice_is_negated_as_released(golden, model):
     outputs = model(batch["inputs"])
     check_logits(outputs, golden, "dup.eval", {"blank": "blankmask"})
     close(model.backbone(batch["inputs"])["sequence"], golden["dup.eval.sequence_output"], data.LOGITS)
-    losses = tasks.for_tasks(model.backbone.levels, "joint")
-    check_loss(tasks.total(losses, outputs, batch["targets"], batch["weights"])["total"], golden["dup.eval.loss.total"], "total")
+    losses = pretraining.for_tasks(model.backbone.levels, "joint")
+    check_loss(pretraining.total(losses, outputs, batch["targets"], batch["weights"])["total"], golden["dup.eval.loss.total"], "total")
 
 
 def test_losses(golden, model, batch):
-    losses = tasks.for_tasks(model.backbone.levels, "joint")
-    values = tasks.total(losses, model(batch["inputs"]), batch["targets"], batch["weights"])
+    losses = pretraining.for_tasks(model.backbone.levels, "joint")
+    values = pretraining.total(losses, model(batch["inputs"]), batch["targets"], batch["weights"])
     for ours, theirs in (OUTPUTS | {"total": "total"}).items():
         check_loss(values[ours], golden[f"eval.loss.{theirs}"], ours)
 
 
 def test_grey_loss_of_the_paper(golden, model, batch):
-    losses = tasks.for_tasks(model.backbone.levels)
-    values = tasks.total(losses, model(batch["inputs"]), batch["targets"], batch["weights"])
+    losses = pretraining.for_tasks(model.backbone.levels)
+    values = pretraining.total(losses, model(batch["inputs"]), batch["targets"], batch["weights"])
     assert abs(float(values["grey"]) - 0.628) < 5e-4  # RELEASED.md
     check_loss(values["blank"], golden["eval.loss.blankmask"], "blank")
 
@@ -105,8 +105,8 @@ def test_accuracies(golden, model, batch):
 def test_training(golden, batch):
     """Gradients at the start, weights after three steps, losses, norms and rates over eight."""
     model = build()
-    losses = tasks.for_tasks(model.backbone.levels, "joint")
-    run = data.gradients(model, lambda: tasks.total(losses, model(batch["inputs"], training=True), batch["targets"],
+    losses = pretraining.for_tasks(model.backbone.levels, "joint")
+    run = data.gradients(model, lambda: pretraining.total(losses, model(batch["inputs"], training=True), batch["targets"],
                                                     batch["weights"])["total"], often=True)
     schedule = WarmupLinearDecay(1e-3, total_steps=20, warmup_steps=2)
     optimizer = adam(schedule)

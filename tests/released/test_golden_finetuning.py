@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from kaleidobert.engines.optimizers import WarmupLinearDecay, adam, clip_by_global_norm
-from kaleidobert.losses.tasks import Loss, cross_entropy
+from kaleidobert.losses.pretraining import Loss, cross_entropy
 from kaleidobert.released import checkpoints
 from tests.support import golden_data as data
 from tests.support.golden_data import close, needs_golden

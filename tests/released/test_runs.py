@@ -15,7 +15,7 @@ from kaleidobert.errors import UserError
 from kaleidobert.evaluators.files import released_results
 from kaleidobert.evaluators.report import plots
 from kaleidobert.levels import KALEIDO, KaleidoLevel
-from kaleidobert.losses import tasks as losses
+from kaleidobert.losses import pretraining as losses
 from kaleidobert.model_zoo import checkpoints
 from kaleidobert.model_zoo.kaleidobert import pretrainer, rebuild
 from kaleidobert.released import counting
@@ -187,7 +187,7 @@ def test_the_loss_of_an_evaluation_is_that_of_training(world, start, feature_tar
     inputs, targets, weights = batch(0)
     trained = losses.total(by_task, model(inputs), targets, weights)
     kinds = {task: "loss" for task in by_task} | {"blank": "kl", "grey": {"joint": "joint_kl", "per-patch": "kl"}[feature_target]}
-    shares = {f"{task}_{kind}": by_task[task].share for task, kind in kinds.items()}
+    shares = {f"{task}_{kind}": by_task[task].factor for task, kind in kinds.items()}
     judged = app.evaluator(model, batch, KALEIDO, shares, feature_target)()
     assert judged["loss"] == pytest.approx(float(trained["total"]), rel=1e-5)
     for task, kind in kinds.items():
@@ -350,7 +350,7 @@ def test_retrieval_that_fails_leaves_no_result(world, start, tmp_path, monkeypat
     refused(call("retrieve", config), r"pairs from .*rows__0, line 1 on: the id 'T 0' among the text ids cannot stand")
     assert not list(config.run.glob("result*")) and not (config.run / "results.json").exists()
     monkeypatch.setattr(steps, "forward", lambda model: lambda inputs: {"itm": np.full((len(inputs["token_ids"]), 2), np.nan)})
-    refused(call("retrieve", retrieve(world, "nan")), "the model's answer 'itm' is not finite")
+    refused(call("retrieve", retrieve(world, "nan")), "the model's output 'itm' is not finite")
 
 
 @pytest.mark.parametrize(("content", "message"), [

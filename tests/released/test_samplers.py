@@ -6,7 +6,7 @@ import pytest
 from kaleidobert import configs
 from kaleidobert.errors import UserError
 from kaleidobert.levels import KALEIDO, KaleidoLevel
-from kaleidobert.losses import tasks as losses
+from kaleidobert.losses import pretraining as losses
 from kaleidobert.released import checkpoints, files
 from kaleidobert.released import rows as released_rows
 from kaleidobert.released import samplers as released_samplers

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from kaleidobert.errors import UserError
-from kaleidobert.model_zoo.stored import LazyArray
+from kaleidobert.model_zoo.checkpoints import LazyArray
 from kaleidobert.released import tf_checkpoint
 from tests.released.test_checkpoints import CHECKPOINTS
 from tests.support import golden_data as data

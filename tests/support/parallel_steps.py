@@ -19,9 +19,9 @@ from kaleidobert import configs
 from kaleidobert.engines import optimizers, steps
 from kaleidobert.engines.distributed import distribution
 from kaleidobert.errors import UserError
-from kaleidobert.layers.dropout import Dropout
-from kaleidobert.losses.additive import DecomposableLoss
-from kaleidobert.losses.classification import cross_entropy
+from kaleidobert.layers.core import Dropout
+from kaleidobert.losses.decomposable import DecomposableLoss
+from kaleidobert.losses.pretraining import cross_entropy
 from kaleidobert.model_zoo import checkpoints
 
 DEVICES, ROWS, LENGTH, CLASSES = 4, 8, 5, 7
@@ -124,9 +124,9 @@ def masks(devices: int) -> list:
         model = keras.Model({"x": inputs}, {"y": layer(inputs)})
         if place.strategy is None:
             return np.asarray(model({"x": np.ones((devices, 64), np.float32)}, training=True)["y"]).tolist()
-        from kaleidobert.engines import steps_tensorflow
+        from kaleidobert.engines import backend_tensorflow
 
-        steps_tensorflow.seed_replicas(model, place.strategy)
+        backend_tensorflow.seed_replicas(model, place.strategy)
         found = place.strategy.run(lambda: model({"x": np.ones((1, 64), np.float32)}, training=True)["y"])
         return np.concatenate([part.numpy() for part in place.strategy.experimental_local_results(found)]).tolist()
 

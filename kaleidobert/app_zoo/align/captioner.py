@@ -15,10 +15,9 @@ from kaleidobert.engines.feeding import prefetch
 from kaleidobert.engines.run_folder import Run
 from kaleidobert.engines.trainer import Goal, Trainer
 from kaleidobert.evaluators.report import plots
-from kaleidobert.losses import captioning
+from kaleidobert.losses import auxiliary
 from kaleidobert.model_zoo import checkpoints, grid_encoders
-from kaleidobert.model_zoo.caption_decoder import Caption, Scorer, Writer, best
-from kaleidobert.model_zoo.show_attend_tell import ShowAttendTell
+from kaleidobert.model_zoo.show_attend_tell import Caption, Scorer, ShowAttendTell, Writer, best
 from kaleidobert.model_zoo.word_grounding import WordGrounder
 
 
@@ -68,10 +67,10 @@ def build(task: Task, grids: Grids, grounder: WordGrounder | None) -> ShowAttend
                            options.query, options.start, options.positions, grid_encoders.NEAR.get(grid.network, 0),
                            grounder is not None, task.config.train.seed)
     if grounder:
-        model.follow(grounder)
+        model.copy_word_attention(grounder)
     if not task.sees_pictures:
         model.adapt_features(word_grounding.sample(grids, task.rows.train))
-    model.start_from(task.vocabulary.frequencies(task.bank.token_ids[task.rows.train]))
+    model.set_frequencies(task.vocabulary.frequencies(task.bank.token_ids[task.rows.train]))
     return model
 
 
@@ -85,11 +84,11 @@ def train(task: Task, grids: Grids, grounder: WordGrounder | None) -> Captioner:
 
     def loss(outputs, targets, weights):
         written = weights["pieces"]
-        parts = {"cross_entropy": captioning.cross_entropy(outputs["logits"], targets["pieces"], written),
-                 "coverage": captioning.coverage(outputs["alpha"], written)}
+        parts = {"cross_entropy": auxiliary.caption_cross_entropy(outputs["logits"], targets["pieces"], written),
+                 "coverage": auxiliary.coverage(outputs["alpha"], written)}
         total = parts["cross_entropy"] + options.coverage * parts["coverage"]
         if options.grounding:
-            parts["attention_distillation"] = captioning.attention_distillation(outputs["word_attention"], outputs["alpha"],
+            parts["attention_distillation"] = auxiliary.attention_distillation(outputs["word_attention"], outputs["alpha"],
                                                                                 weights["content_mask"])
             total = total + options.grounding * parts["attention_distillation"]
         return {"loss": total, **parts}

@@ -16,7 +16,7 @@ from kaleidobert.engines.feeding import prefetch
 from kaleidobert.engines.run_folder import Run
 from kaleidobert.engines.trainer import Goal, Trainer
 from kaleidobert.evaluators.report import plots
-from kaleidobert.losses import captioning
+from kaleidobert.losses import auxiliary
 from kaleidobert.model_zoo import checkpoints, grid_encoders
 from kaleidobert.model_zoo.word_grounding import Cells, WordGrounder
 
@@ -37,7 +37,7 @@ def train(task: Task, grids: Grids) -> WordGrounder:
         return CaptionSampler(task.bank, grids, task.vocabulary, rows, options.batch_size, options.seed, augment, arrays)
 
     def loss(outputs, targets, weights):
-        cooccurrence, presence = captioning.grounding_loss(outputs, targets, weights)
+        cooccurrence, presence = auxiliary.grounding_loss(outputs, targets, weights)
         return {"loss": cooccurrence + presence, "cooccurrence": cooccurrence, "presence": presence}
 
     batches = sampler(task.rows.train, config.grid.augment and task.sees_pictures)
@@ -89,7 +89,7 @@ def _evaluator(model: WordGrounder, sampler: CaptionSampler) -> Callable[[], dic
         for inputs, targets, weights in prefetch(lambda start: sampler.questions(sampler.rows[start : start + size]),
                                                  range(0, len(sampler.rows), size)):
             number = float(weights["cooccurrence_labels"].sum())
-            sums += number * np.array([float(part) for part in captioning.grounding_loss(forward(inputs), targets, weights)])
+            sums += number * np.array([float(part) for part in auxiliary.grounding_loss(forward(inputs), targets, weights)])
             asked += number
         cooccurrence, presence = sums / max(asked, 1.0)
         return {"loss": float(cooccurrence + presence), "cooccurrence": float(cooccurrence), "presence": float(presence)}

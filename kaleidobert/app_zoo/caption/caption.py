@@ -28,8 +28,8 @@ from kaleidobert.evaluators import captions as caption_metrics
 from kaleidobert.evaluators.files import captions as caption_files
 from kaleidobert.evaluators.report import plots
 from kaleidobert.evaluators.report.results import head_name
-from kaleidobert.losses.additive import DecomposableLoss
-from kaleidobert.losses.classification import weighted_cross_entropy
+from kaleidobert.losses.decomposable import DecomposableLoss
+from kaleidobert.losses.pretraining import weighted_cross_entropy
 from kaleidobert.model_zoo import checkpoints
 from kaleidobert.model_zoo.kaleidobert import Captioner, captioner
 from kaleidobert.preprocessors.padding import trimmed_captions

@@ -69,5 +69,5 @@ class Reranker:
         backbone, sides = self._model.backbone, []
         for start in range(0, len(rows), BATCH):
             features = clean_features(self._bank, rows[start : start + BATCH]).astype(np.float32)
-            sides.append(np.asarray(ops.normalize(self._towers.picture_tower(backbone.scaled(features)), axis=-1)))
+            sides.append(np.asarray(ops.normalize(self._towers.picture_tower(backbone.scale_features(features)), axis=-1)))
         return np.concatenate(sides)

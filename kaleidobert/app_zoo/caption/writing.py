@@ -91,7 +91,7 @@ def _causal(config: CaptionConfig, model: Captioner, bank: Bank) -> Callable[[np
 def _masked(config: CaptionConfig, model: Captioner, bank: Bank,
             train: np.ndarray) -> Callable[[np.ndarray, Mapping[str, Any]], list[Written]]:
     options, special, most = config.writing, bank.vocabulary, most_pieces(config, bank)
-    forward, cut = steps.forward(caption_search.Filler(model, special)), trimming.inputs(lambda inputs: inputs, config.train)
+    forward, cut = steps.forward(caption_search.MaskFiller(model, special)), trimming.inputs(lambda inputs: inputs, config.train)
     iterations = options.iterations if config.mode == "mask-predict" else 1
     fixed = fixed_length(config, bank, train)
 
@@ -105,7 +105,7 @@ def _masked(config: CaptionConfig, model: Captioner, bank: Bank,
             lengths = np.full((len(rows), 1), fixed)
         else:
             lengths = caption_pieces(bank, rows).sum(1, keepdims=True)
-        return caption_search.fill(answer, pictures, np.minimum(lengths, most), iterations, special, bank.text_length)
+        return caption_search.mask_predict(answer, pictures, np.minimum(lengths, most), iterations, special, bank.text_length)
 
     return make
 

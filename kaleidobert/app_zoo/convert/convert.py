@@ -15,8 +15,8 @@ from kaleidobert.app_zoo.convert import data
 from kaleidobert.configs import ConvertConfig, NewParameters
 from kaleidobert.errors import UserError
 from kaleidobert.model_zoo import checkpoints
+from kaleidobert.model_zoo.checkpoints import LazyArray
 from kaleidobert.model_zoo.kaleidobert import Classifier, Pretrainer, TaskModel, rebuild
-from kaleidobert.model_zoo.stored import LazyArray
 from kaleidobert.released import any_checkpoint, tf_checkpoint
 from kaleidobert.released import checkpoints as released
 from kaleidobert.released.checkpoints import COUNTERS, LABELS, SLOTS, bare_name, config_json, find_beside, is_bert, vocabulary_sha256

@@ -1,4 +1,4 @@
-"""The towers of the head "dual_encoder": trained before the encoder, in a folder of their own in the run (ours; layers/dual_encoder.py)."""
+"""The towers of the head "dual_encoder": trained before the encoder, in a folder of their own in the run (ours; layers.linear_towers)."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -13,14 +13,14 @@ from kaleidobert.datasets.bank.bank import Bank
 from kaleidobert.datasets.sampling.finetuning import DualEncoderSampler
 from kaleidobert.datasets.sampling.pretraining import clean_batch
 from kaleidobert.engines import steps
-from kaleidobert.engines.distributed.distribution import Place
+from kaleidobert.engines.distributed.distribution import Process
 from kaleidobert.engines.run_folder import Run
 from kaleidobert.engines.trainer import HELD_OUT, Goal, Trainer
 from kaleidobert.errors import UserError
 from kaleidobert.evaluators import retrieval
 from kaleidobert.evaluators.candidates import CandidateLists
 from kaleidobert.evaluators.report import plots
-from kaleidobert.losses import matching
+from kaleidobert.losses import finetuning
 from kaleidobert.model_zoo import checkpoints
 from kaleidobert.model_zoo.kaleidobert import DUAL_ENCODER, Matcher
 
@@ -69,11 +69,11 @@ def sized(options: Train, num_rows: int) -> Train:
     return replace(options, batch_size=min(options.batch_size, num_rows))
 
 
-def check_place(config: RetrieveConfig, place: Place) -> None:
+def check_single_device(config: RetrieveConfig, process: Process) -> None:
     """UserError where the towers would be trained on parts of a batch: they compare all of its texts with all of its pictures."""
-    if config.matching.head == "dual_encoder" and place.replicas > 1:
-        raise UserError(f"matching.head is dual_encoder, on {place.replicas} devices", "retrieve", "one device: its towers compare all "
-                        "pairs of a batch", "set train.devices=1 and start one process, or choose another matching.head")
+    if config.matching.head == "dual_encoder" and process.replicas > 1:
+        raise UserError(f"matching.head is dual_encoder, on {process.replicas} devices", "retrieve", "one device: its towers compare all "
+                        "pairs of a batch", "set train.devices=1 and start one process, or choose another finetuning.head")
 
 
 def train(config: RetrieveConfig, model: Matcher, bank: Bank, rows: np.ndarray, held: tuple[np.ndarray, CandidateLists]) -> None:
@@ -89,7 +89,7 @@ def train(config: RetrieveConfig, model: Matcher, bank: Bank, rows: np.ndarray, 
     forward, (held_rows, lists) = steps.forward(towers), held
 
     def loss(outputs, targets, weights):
-        return {"loss": matching.in_batch_contrastive(outputs, targets["open"])}
+        return {"loss": finetuning.in_batch_contrastive(outputs, targets["open"])}
 
     def ranks() -> dict[str, float]:
         return retrieval.brief(score(*sides(forward, bank, held_rows), lists), lists.relevant, lists.valid)

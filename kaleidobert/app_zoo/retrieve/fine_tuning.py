@@ -13,7 +13,7 @@ from kaleidobert.engines.run_folder import Run
 from kaleidobert.engines.trainer import HELD_OUT, Goal, Trainer
 from kaleidobert.evaluators import candidates, retrieval
 from kaleidobert.evaluators.report import plots
-from kaleidobert.losses import additive, matching
+from kaleidobert.losses import decomposable, finetuning
 from kaleidobert.model_zoo.kaleidobert import Matcher
 
 HELD_SHARE = 0.1  # of the training groups, held out to choose the best epoch of fine-tuning
@@ -28,7 +28,7 @@ def train(config: RetrieveConfig, model: Matcher, bank: Bank, rows: np.ndarray) 
     lists = candidates.build(records_of(bank, held, config.subcategory), config.direction, config.candidates_seed, HELD_QUERIES,
                              HELD_CANDIDATES)
     assert isinstance(lists, candidates.CandidateLists)  # as of every protocol with lists of its own
-    objective, ranker = matching.OBJECTIVES[config.matching.objective], Ranker(model, bank, held, config)
+    objective, ranker = finetuning.OBJECTIVES[config.matching.objective], Ranker(model, bank, held, config)
     folder = Run(config.run, config)  # claimed when nothing is left to refuse
 
     def loss(outputs, targets, weights):
@@ -43,7 +43,7 @@ def train(config: RetrieveConfig, model: Matcher, bank: Bank, rows: np.ndarray) 
     optimizer, total = models.schedule(train, len(kept))  # of the variables that dual_encoder.train left to be trained
     trainer = Trainer(folder, model, optimizer, models.origin(model, bank, lineage.extend(config.init, steps(config))))
     batch = trimming.batches(sampler.batch, train)
-    trainer.fit(batch, additive.mean(loss, "itm"), Goal(ranks, "mrr", True, split=HELD_OUT), models.plan(train, total), train.clip_norm)
+    trainer.fit(batch, decomposable.mean(loss, "itm"), Goal(ranks, "mrr", True, split=HELD_OUT), models.plan(train, total), train.clip_norm)
     plots.loss_curves(folder.metrics(), config.run / "losses.png")
     return folder
 

@@ -1,6 +1,6 @@
 """Candidate lists scored part by part, and what was scored kept on the disk: an interrupted run goes on where it stopped.
 
-    run/.scores.part       a line that says of what the scores are; then of every batch, in the order of engines.scoring, its scores as
+    run/.scores.part       a line that says of what the scores are; then of every batch, in the order of engines.prediction, its scores as
                            little-endian float32 and their CRC-32; removed when the results are written
         scores.jsonl       of all queries
         scores.npy         of a gallery with more than MOST_LINES pairs instead, f32[Q, L]; its rows and columns: gallery.json
@@ -22,7 +22,7 @@ from kaleidobert import io
 from kaleidobert.configs import RetrieveConfig
 from kaleidobert.datasets.bank.bank import Bank
 from kaleidobert.datasets.sampling import pairs
-from kaleidobert.engines.scoring import PairScorer, Sides
+from kaleidobert.engines.prediction import PairScorer, Sides
 from kaleidobert.evaluators.candidates import CandidateLists, Gallery
 from kaleidobert.model_zoo.kaleidobert import Matcher
 from kaleidobert.remote.downloads import explained
@@ -33,7 +33,7 @@ Part = tuple[CandidateLists, dict[str, np.ndarray]]  # some queries; of each ans
 
 
 class Ranker:
-    """Scores lists whose rows are those of ``rows`` of the bank by a matcher: logit[1] of every pair, "itm" (model_zoo.pairs.answers).
+    """Scores lists whose rows are those of ``rows`` of the bank by a matcher: logit[1] of every pair, "itm" (model_zoo.pairs.output_names).
 
     Of the head "dual_encoder" also what is added in it, computed in the same pass: "own" of the encoder, "dual_encoder".
     """

@@ -20,7 +20,7 @@ from kaleidobert.app_zoo.retrieve.ranking import Ranker, ScoreCache, is_large, s
 from kaleidobert.configs import RetrieveConfig
 from kaleidobert.datasets.bank.bank import Bank, sha256
 from kaleidobert.datasets.sampling.pretraining import share_of_groups
-from kaleidobert.engines import scoring
+from kaleidobert.engines import prediction
 from kaleidobert.engines.distributed import distribution
 from kaleidobert.engines.run_folder import Run, check_folder
 from kaleidobert.errors import UserError
@@ -74,8 +74,8 @@ def run(config: RetrieveConfig) -> None:
         return released_files.run(config)
     if not config.train.epochs:
         return _run(config)
-    with distribution.over(config.train) as place:
-        dual_encoder.check_place(config, place)
+    with distribution.over(config.train) as process:
+        dual_encoder.check_single_device(config, process)
         _run(config)
 
 
@@ -165,7 +165,7 @@ def _cache(task: Task, name: str, number: int, checkpoint: Path, ranker: Ranker)
     identity = {"lists": task.lists[number].sha256, "checkpoint": lineage.digest(checkpoint),
                 "bank": sha256(task.bank.folder / "index.json"), "batch": config.predict_batch_size,
                 "trimmed": config.train.dynamic_padding, "backend": keras.backend.backend(),
-                "order": scoring.ORDER} | ({"answers": ranker.names} if len(ranker.names) > 1 else {})
+                "order": prediction.ORDER} | ({"answers": ranker.names} if len(ranker.names) > 1 else {})
     cache = ScoreCache(config.run / _name(name, number), identity)
     if cache.resumed:
         print(f"resuming {config.run}: pairs that were scored before are not scored again")

@@ -1,8 +1,8 @@
-"""Messages between the processes of a run, and the end of all where one is lost.
+"""The control channel between the processes of a run, and the end of all where one is lost.
 
-Every process holds one TCP connection to process 0 for as long as the run lasts. Small values (where to meet, a result of an
-evaluation) are told over it; gradients never are. A connection that closes without a farewell is a process that was killed or whose
-host went down (found by TCP's keep-alive within about half a minute): every other process then says so and ends.
+Every process keeps one TCP connection to process 0 for the whole run. It carries small values (an address, a result of an
+evaluation), never gradients. A connection that closes without a farewell is a process that was killed or whose host went down
+(TCP's keep-alive notices within about half a minute): every other process then reports it and ends.
 """
 
 import json
@@ -18,9 +18,9 @@ from typing import Any
 from kaleidobert.engines.distributed.cluster import Cluster
 from kaleidobert.errors import UserError
 
-PARTING = 30.0  # seconds that process 0 waits for the others at the end
-GRACE = 1.0  # seconds in which process 0's word of a loss reaches the others before its connections close
-KEEPALIVE = {"TCP_KEEPIDLE": 10, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 4}  # a silent peer is asked after 10 s, and lost 20 s later
+FAREWELL_TIMEOUT = 30.0  # seconds that process 0 waits for the others at the end
+LOSS_NOTICE = 1.0  # seconds in which process 0's message of a loss reaches the others before its connections close
+KEEPALIVE = {"TCP_KEEPIDLE": 10, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 4}  # a silent peer is probed after 10 s, and lost 20 s later
 
 
 class Peer:
@@ -36,14 +36,14 @@ class Peer:
         self.rank, self.connection = rank, connection
         self.lines = connection.makefile("r", encoding="utf-8")
         self.inbox: queue.Queue[Any] = queue.Queue()
-        self.done = threading.Event()  # a farewell came, or was said
+        self.done = threading.Event()  # a farewell was received or sent
         self._writing = threading.Lock()
 
-    def send(self, kind: str, value: Any = None) -> None:
-        """Errors are passed over: the thread that reads finds out what became of the other side."""
+    def send(self, message: str, value: Any = None) -> None:
+        """Sends a message: "value", "done", "failed" or "lost". Ignores errors: the reading thread finds out why the connection broke."""
         try:
             with self._writing:
-                self.connection.sendall((json.dumps([kind, value]) + "\n").encode())
+                self.connection.sendall((json.dumps([message, value]) + "\n").encode())
         except OSError:
             pass
 
@@ -59,43 +59,43 @@ class Channel:
 
     @property
     def host(self) -> str:
-        """The name or number by which others reach this machine."""
+        """The name or address at which others reach this machine."""
         if self.cluster.rank == 0:
             return self.cluster.address.rpartition(":")[0]
         return self.peers[0].connection.getsockname()[0]
 
     def broadcast(self, value: Any = None) -> Any:
-        """Process 0's value, in every process. JSON-able."""
+        """Returns process 0's value, which is JSON-able, in every process."""
         if self.cluster.rank:
             return self.peers[0].inbox.get()
         for peer in self.peers.values():
-            peer.send("tell", value)
+            peer.send("value", value)
         return value
 
     def gather(self, value: Any) -> list[Any]:
-        """The values of all processes in the order of their ranks, in every process. JSON-able."""
+        """Returns the JSON-able values of all processes, in the order of their ranks, in every process."""
         if self.cluster.rank:
-            self.peers[0].send("tell", value)
+            self.peers[0].send("value", value)
             return self.broadcast()
         return self.broadcast([value] + [self.peers[rank].inbox.get() for rank in range(1, self.cluster.size)])
 
     def leave(self, close: Callable[[], None] = lambda: None) -> None:
-        """Farewell when process 0 is done with everything. close() is called in all others first, and in process 0 after them."""
+        """Ends the channel when process 0 is done with everything. All others call close() first, process 0 after them."""
         if self.cluster.rank:
             self.peers[0].done.wait()
             self._closing = True
             close()
-            self.peers[0].send("bye")
+            self.peers[0].send("done")
             return
         self._closing = True
         for peer in self.peers.values():
-            peer.send("bye")
+            peer.send("done")
         for peer in self.peers.values():
-            peer.done.wait(PARTING)
+            peer.done.wait(FAREWELL_TIMEOUT)
         close()
 
     def fail(self, what: str) -> None:
-        """Tell the others that this process ends with an error."""
+        """Tells the others that this process ends with an error."""
         self._closing = True
         for peer in self.peers.values():
             peer.send("failed", what)
@@ -104,15 +104,15 @@ class Channel:
         what = f"process {peer.rank} of {self.cluster.size} is gone: killed, or its machine or network is down"
         try:
             for line in peer.lines:
-                kind, value = json.loads(line)
-                if kind == "tell":
+                message, value = json.loads(line)
+                if message == "value":
                     peer.inbox.put(value)
-                elif kind == "bye":
+                elif message == "done":
                     peer.done.set()
-                elif kind == "failed":
+                elif message == "failed":
                     what = f"process {peer.rank} of {self.cluster.size} ended: {value}"
                     break
-                elif kind == "lost":
+                elif message == "lost":
                     what = value
                     break
         except (OSError, ValueError):
@@ -121,22 +121,22 @@ class Channel:
             self._end(what)
 
     def _end(self, what: str) -> None:
-        """Say what happened, pass it on, and end this process: its main thread may be waiting for the lost one for ever."""
+        """Reports the loss, passes it on, and ends this process: its main thread may be waiting for the lost one for ever."""
         if self.failing.is_set():
             return
         self.failing.set()
         for peer in self.peers.values():
             peer.send("lost", what)
-        message = UserError(what, f"process {self.cluster.rank}", fix="what was saved stays: start all processes again with the same "
+        error = UserError(what, f"process {self.cluster.rank}", fix="what was saved stays: start all processes again with the same "
                             "command, and the run continues from its last checkpoint")
-        print(f"\nkaleidobert: {message}", file=sys.stderr, flush=True)
+        print(f"\nkaleidobert: {error}", file=sys.stderr, flush=True)
         if self.cluster.rank == 0:
-            time.sleep(GRACE)
+            time.sleep(LOSS_NOTICE)
         os._exit(2)
 
 
 def connect(cluster: Cluster, seconds: float) -> Channel:
-    """Meet the other processes. Raises UserError where not all are there after so many seconds, and where process 0's port is taken."""
+    """Connects to the other processes. Raises UserError where some are missing after ``seconds``, and where process 0's port is taken."""
     host, _, port = cluster.address.rpartition(":")
     end = time.monotonic() + seconds
     peers = _accept(cluster, int(port), end) if cluster.rank == 0 else [_call(cluster, host, int(port), end)]
@@ -146,21 +146,21 @@ def connect(cluster: Cluster, seconds: float) -> Channel:
 
 
 def free_port() -> int:
-    """A port of this machine at which nothing listens."""
+    """Finds a port of this machine at which nothing listens."""
     with socket.socket() as probe:
         probe.bind(("", 0))
         return probe.getsockname()[1]
 
 
 def _accept(cluster: Cluster, port: int, end: float) -> list[Peer]:
-    found: dict[int, Peer] = {}
+    peers: dict[int, Peer] = {}
     try:
         server = socket.create_server(("", port), backlog=cluster.size)
     except OSError as error:
         raise UserError(f"process 0 cannot listen at port {port} ({error.strerror or error})", cluster.address, "a free port",
                         "name another one, such as KALEIDO_ADDRESS=host:port, or end the run that has it") from error
     with server:
-        while len(found) < cluster.size - 1:
+        while len(peers) < cluster.size - 1:
             server.settimeout(max(0.01, end - time.monotonic()))
             try:
                 connection, _ = server.accept()
@@ -169,25 +169,25 @@ def _accept(cluster: Cluster, port: int, end: float) -> list[Peer]:
             except TimeoutError:
                 if time.monotonic() < end:
                     continue
-                missing = [str(rank) for rank in range(1, cluster.size) if rank not in found]
-                raise UserError(f"{len(missing)} of {cluster.size} processes did not come ({', '.join(missing[:8])})", cluster.address,
+                missing = [str(rank) for rank in range(1, cluster.size) if rank not in peers]
+                raise UserError(f"{len(missing)} of {cluster.size} processes did not connect ({', '.join(missing[:8])})", cluster.address,
                                 "all of them", "start every process, with the same address and number of processes") from None
-            if peer is not None and peer.rank in found:
+            if peer is not None and peer.rank in peers:
                 raise UserError(f"two processes have the rank {peer.rank}", cluster.address, "every rank once")
             if peer is not None:
-                found[peer.rank] = peer
-    return list(found.values())
+                peers[peer.rank] = peer
+    return list(peers.values())
 
 
 def _welcome(connection: socket.socket, cluster: Cluster) -> Peer | None:
-    """The peer behind a connection; None for strangers."""
+    """Reads who connects; None for anything but a process of this package."""
     line = b""
     try:
         while not line.endswith(b"\n") and len(line) < 200:
-            part = connection.recv(1)
-            if not part:
+            byte = connection.recv(1)
+            if not byte:
                 break
-            line += part
+            line += byte
         name, *numbers = line.decode().split()
         size, rank = map(int, numbers)
     except (ValueError, OSError):
@@ -213,3 +213,23 @@ def _call(cluster: Cluster, host: str, port: int, end: float) -> Peer:
                 raise UserError(f"process {cluster.rank} does not reach process 0 ({error.strerror or error})", cluster.address,
                                 "a running process 0", "start process 0, or correct the address") from error
             time.sleep(0.2)
+
+
+def own_devices(channel: Channel, visible: int, wanted: int) -> list[int]:
+    """Returns the indices, among the ``visible`` GPUs, of those that this process uses. wanted 0: an equal number for each process.
+
+    A launcher may show every process its own GPUs only; where all see all of them, they take them in the order of their ranks.
+    All processes of a run must call it. Raises UserError where there are too few.
+    """
+    hosts = channel.gather(socket.gethostname())
+    rank = channel.cluster.rank
+    number, neighbours = hosts[:rank].count(hosts[rank]), hosts.count(hosts[rank])
+    each = wanted or max(1, visible // neighbours)
+    if not visible:
+        return []
+    if visible == each:
+        return list(range(each))
+    if visible < each * neighbours:
+        raise UserError(f"{neighbours} processes with {each} GPU(s) each run on {hosts[rank]}", f"{visible} GPU(s)",
+                        f"{each * neighbours}", "start fewer processes on a host, or set train.devices")
+    return list(range(number * each, (number + 1) * each))

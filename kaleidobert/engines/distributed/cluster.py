@@ -1,4 +1,4 @@
-"""Which of how many processes this one is, as whoever launched it says in the environment."""
+"""Which of how many processes this one is, as its launcher says in the environment."""
 
 import re
 from collections.abc import Mapping
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from kaleidobert.errors import UserError
 
-# (whose, {what: names of variables, the first that is set counts}); the first row of which rank and size are set counts
+# (launcher, {what: names of variables, of which the first that is set counts}); the first row whose rank and size are set counts
 LAUNCHERS = (
     ("KALEIDO_*", {"rank": ("KALEIDO_RANK",), "size": ("KALEIDO_SIZE",), "address": ("KALEIDO_ADDRESS",)}),
     ("torchrun, PyTorchJob", {"rank": ("RANK",), "size": ("WORLD_SIZE",), "address": ("MASTER_ADDR",), "port": ("MASTER_PORT",)}),
@@ -15,14 +15,14 @@ LAUNCHERS = (
     ("SLURM (srun)", {"rank": ("SLURM_PROCID",), "size": ("SLURM_STEP_NUM_TASKS", "SLURM_NTASKS"),
                       "nodes": ("SLURM_STEP_NODELIST", "SLURM_JOB_NODELIST"), "job": ("SLURM_JOB_ID",)}),
 )
-PORT = 29400  # of process 0, where none is said
+PORT = 29400  # of process 0, where the environment has none
 # rank and size of launchers that set both in every process; one of them alone is a mistake
 PAIRS = (("KALEIDO_RANK", "KALEIDO_SIZE"), ("RANK", "WORLD_SIZE"))
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """This process is number ``rank`` of ``size``; all meet at ``address``, host:port of number 0."""
+    """This process is number ``rank`` of ``size``; all connect to ``address``, host:port of number 0."""
 
     rank: int = 0
     size: int = 1
@@ -30,9 +30,9 @@ class Cluster:
 
 
 def read(environment: Mapping[str, str]) -> Cluster:
-    """What KALEIDO_*, torchrun, Kubernetes or SLURM say; one process where none of them says anything.
+    """Reads the variables of KALEIDO_*, torchrun, Kubernetes or SLURM; one process where none of them is set.
 
-    Raises UserError where a part is missing or is no number.
+    Raises UserError where a variable is missing or is no number.
     """
     for launcher, names in LAUNCHERS:
         rank, size = (_first(environment, names[what]) for what in ("rank", "size"))
@@ -43,23 +43,23 @@ def read(environment: Mapping[str, str]) -> Cluster:
                             "ranks from 0 on, below the number of processes")
         return Cluster(_number(rank), _number(size), _address(environment, launcher, names)) if _number(size) > 1 else Cluster()
     for pair in PAIRS:
-        found = [name for name in pair if environment.get(name)]
-        if len(found) == 1 and not (found[0] in ("WORLD_SIZE", "KALEIDO_SIZE") and environment[found[0]] == "1"):
-            other = pair[1 - pair.index(found[0])]
-            raise UserError(f"{found[0]} is {environment[found[0]]} and {other} is not set", "the environment", "both, or neither",
-                            f"set {other} as well, or unset {found[0]} for one process")
+        present = [name for name in pair if environment.get(name)]
+        if len(present) == 1 and not (present[0] in ("WORLD_SIZE", "KALEIDO_SIZE") and environment[present[0]] == "1"):
+            other = pair[1 - pair.index(present[0])]
+            raise UserError(f"{present[0]} is {environment[present[0]]} and {other} is not set", "the environment", "both, or neither",
+                            f"set {other} as well, or unset {present[0]} for one process")
     return Cluster()
 
 
 def first_host(nodes: str) -> str:
-    """The first host of a list in SLURM's notation: "gpu[007-009,12]-ib,login" -> "gpu007-ib"."""
-    found = re.match(r"([^\[,]*)(?:\[([^\],-]+)[^\]]*\]([^,]*))?", nodes)
-    assert found is not None  # it matches nothing at all, too
-    return "".join(part or "" for part in found.groups())
+    """Returns the first host of a list in SLURM's notation: "gpu[007-009,12]-ib,login" -> "gpu007-ib"."""
+    match = re.match(r"([^\[,]*)(?:\[([^\],-]+)[^\]]*\]([^,]*))?", nodes)
+    assert match is not None  # the pattern matches the empty text, too
+    return "".join(group or "" for group in match.groups())
 
 
 def _address(environment: Mapping[str, str], launcher: str, names: Mapping[str, tuple[str, ...]]) -> str:
-    """host:port at which process 0 listens."""
+    """Returns host:port at which process 0 listens."""
     if "nodes" in names:
         nodes, job = (_first(environment, names[what]) for what in ("nodes", "job"))
         if nodes is None:
@@ -72,8 +72,8 @@ def _address(environment: Mapping[str, str], launcher: str, names: Mapping[str, 
         raise UserError(f"{' and '.join(names['address'])} not set", f"the environment, of {launcher}", "host:port of process 0",
                         f"set {names['address'][0]}")
     host, _, named = address[1].rpartition(":") if ":" in address[1] else (address[1], "", "")
-    said = _first(environment, names.get("port", ()))
-    number = _number((address[0], named)) if named else _number(said) if said else PORT
+    port_variable = _first(environment, names.get("port", ()))
+    number = _number((address[0], named)) if named else _number(port_variable) if port_variable else PORT
     # torchrun's agent listens at the port that it names
     return f"{host}:{number + (environment.get('TORCHELASTIC_USE_AGENT_STORE') == 'True')}"
 

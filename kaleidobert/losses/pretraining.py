@@ -1,4 +1,4 @@
-"""The losses of pre-training by task name: masked tokens, matching, and one per level (paper, section 3.3)."""
+"""Cross-entropy per element, and the losses of pre-training by task name: masked tokens, matching, one per level (paper, section 3.3)."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,8 +10,31 @@ from keras import ops
 from kaleidobert import levels as kaleido
 from kaleidobert.errors import UserError
 from kaleidobert.levels import KaleidoLevel
-from kaleidobert.losses.classification import cross_entropy
 from kaleidobert.specs import Tensor
+
+
+def cross_entropy(logits, labels):
+    """Computes -log softmax(logits)[label], in nats and float32: logits [..., C], labels int[...] -> [...].
+
+    A label outside 0..C-1 gives 0, as released: there it still counts in the mean.
+    """
+    logits = ops.cast(logits, "float32")
+    chosen = ops.one_hot(labels, logits.shape[-1], dtype="float32")
+    return -ops.sum(chosen * ops.log_softmax(logits, axis=-1), axis=-1)
+
+
+def weighted_cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor, smoothing: float = 0.0, over: Tensor | None = None) -> Tensor:
+    """Computes f32[]: sum(w * cross_entropy) / over, of logits [..., C], labels int[...], weights f32[...].
+
+    over: the divisor; None = max(sum(w), 1), of this batch.
+    smoothing: the fraction of the target that is spread evenly over all classes (Szegedy et al., 2016).
+    """
+    losses = cross_entropy(logits, labels)
+    if smoothing:
+        uniform = -ops.mean(ops.log_softmax(ops.cast(logits, "float32"), axis=-1), axis=-1)
+        losses = (1 - smoothing) * losses + smoothing * uniform
+    return ops.sum(losses * weights) / (ops.maximum(ops.sum(weights), 1.0) if over is None else over)
+
 
 TOKEN_EPSILON = 1e-5  # as released: mlm = sum(w * loss) / (sum(w) + 1e-5)
 SMALLEST_SUM = 1e-12  # a batch in which no example counts has loss 0
@@ -22,13 +45,13 @@ FEATURE_TARGETS = ("per-patch", "joint")
 class Loss:
     """A weighted mean: sum(weights * elements(logits, target)) / denominator(weights).
 
-    elements gives one value per weight. share: the task's factor in the total. added: is added to the sum of weights;
-    where it is 0 the sum is kept from being 0. Numerator and denominator are public because over several replicas or
-    micro-batches the means of parts are not the mean of the whole: divide by the denominator of the whole batch there.
+    elements gives one value per weight. factor: of the task in the total. added: to the sum of weights; where it is 0 the sum is kept
+    from being 0. Numerator and denominator are public because the mean over a batch is not the mean of its micro-batches' or
+    replicas' means: those divide by the denominator of the whole batch.
     """
 
     elements: Callable[[Any, Any], Any]
-    share: float = 1.0
+    factor: float = 1.0
     added: float = 0.0
 
     def numerator(self, logits, target, weights):
@@ -44,12 +67,12 @@ class Loss:
 
 def for_tasks(levels: Sequence[KaleidoLevel], feature_target: str = "per-patch", mlm_weight: float = 1.0,
               itm_weight: float = 1.0) -> dict[str, Loss]:
-    """{task: Loss}: mlm, itm, then the levels of which something is asked; a level's share is its ``weight``.
+    """Makes {task: Loss}: mlm, itm, then the levels that have a pretext; a level's factor is its ``weight``.
 
     feature_target: "per-patch" as in the paper, or "joint" as released, where grey levels softmax all their targets at
-    once (divergence.kl). Weights are [B, M] for mlm and [B] for the others; with all of them 1 every value is the
-    release's. Raises UserError for another feature_target, and with "joint" for a level whose name is that of a grey one and "_joint",
-    as the metric of the grey one is.
+    once (``kl``). Weights are [B, M] for mlm and [B] for the others; with all of them 1 every value is the
+    release's. Raises UserError for another feature_target, and with "joint" for a level that is called as a grey level's metric,
+    NAME_joint.
     """
     if feature_target not in FEATURE_TARGETS:
         raise UserError(f"feature_target is {feature_target!r}", "losses", " or ".join(FEATURE_TARGETS))
@@ -65,24 +88,24 @@ def for_tasks(levels: Sequence[KaleidoLevel], feature_target: str = "per-patch",
 
 
 def denominators(losses: Mapping[str, Loss], weights: Mapping[str, Any]) -> dict[str, Any]:
-    """{task: what its numerator is divided by}; needs no model, so it can be known for a whole batch in advance."""
+    """Computes {task: what its numerator is divided by} from the weights alone, so that it is known for a whole batch in advance."""
     return {task: loss.denominator(weights[task]) for task, loss in losses.items()}
 
 
 def total(losses: Mapping[str, Loss], outputs: Mapping[str, Any], targets: Mapping[str, Any], weights: Mapping[str, Any],
           over: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """{task: loss, ..., "total": sum of share * loss}, float32 scalars.
+    """Computes {task: loss, ..., "total": sum of factor * loss}, float32 scalars.
 
-    over: denominators of a larger batch of which this is a part; the values of its parts then add up to its own.
+    over: denominators of the larger batch that this is a micro-batch of; the values of all of them add up to that batch's.
     """
     over = denominators(losses, weights) if over is None else over
     values = {task: loss.numerator(outputs[task], targets[task], weights[task]) / over[task]
               for task, loss in losses.items()}
-    return values | {"total": sum(losses[task].share * value for task, value in values.items())}
+    return values | {"total": sum(losses[task].factor * value for task, value in values.items())}
 
 
 def _patches(logits: Tensor, features: Tensor, joint: bool) -> tuple[Tensor, Tensor]:
-    return ops.mean(kl(logits, features, joint), axis=-1)  # [B]: k is the same for all, so the mean over B is that over B*k
+    return ops.mean(kl(logits, features, joint), axis=-1)  # [B]: k is the same for all, so that the mean over B is that over B * k
 
 
 # --- The loss of masked patches: KL divergence between softmaxed features (paper, section 3.3)
@@ -92,7 +115,7 @@ SMALLEST = 1e-7  # as released: both distributions are clipped to [SMALLEST, 1]
 
 
 def kl(logits: Tensor, features: Tensor, joint: bool = False) -> Tensor:
-    """KL(softmax(features) || softmax(logits)) per patch, in nats and float32: both [..., k, F] -> [..., k].
+    """Computes KL(softmax(features) || softmax(logits)) per patch, in nats and float32: both [..., k, F] -> [..., k].
 
     joint: as the release does with grey patches, the softmax of the true features runs over all k*F at once. A patch's
     target then sums to about 1/k and the value, no longer a divergence, may be negative.

@@ -8,7 +8,7 @@ from kaleidobert.app_zoo.retrieve.dual_encoder import DualEncoderModel
 from kaleidobert.configs import Matching
 from kaleidobert.datasets.sampling.finetuning import DualEncoderSampler, MatchSampler
 from kaleidobert.errors import UserError
-from kaleidobert.losses import matching
+from kaleidobert.losses import finetuning
 from kaleidobert.model_zoo.kaleidobert import matcher
 from tests.support.tables import TABLES, TWO
 from tests.support.tiny import tiny_bank
@@ -30,7 +30,7 @@ def test_the_contrast_head_adds_the_product_of_the_sides_to_the_match(tmp_path, 
     np.testing.assert_allclose(np.linalg.norm(sides["picture_side"], axis=1), 20, rtol=1e-5)
     product = (sides["text_side"] * sides["picture_side"]).sum(1)
     np.testing.assert_allclose(outputs["itm"] - outputs["own"], np.stack([0 * product, product], 1), atol=1e-4)
-    for objective in matching.OBJECTIVES.values():
+    for objective in finetuning.OBJECTIVES.values():
         assert np.isfinite(float(objective(outputs["own"], targets["itm"], 4)))
 
 
@@ -42,18 +42,18 @@ def test_heads_are_named_and_others_refused():
 def test_objectives_by_hand():
     logits, labels = ops.convert_to_tensor(np.array([[0, 2], [0, 1], [0, 0], [0, 3]], np.float32)), np.array([1, 0, 1, 0])
     lists = np.log([1 + np.exp(-1.0), 1 + np.exp(3.0)])
-    np.testing.assert_allclose(matching.listwise(logits, labels, 2), lists.mean(), rtol=1e-5)
+    np.testing.assert_allclose(finetuning.listwise(logits, labels, 2), lists.mean(), rtol=1e-5)
     pairs = [np.log1p(np.exp(-2.0)), np.log1p(np.exp(1.0)), np.log(2), np.log1p(np.exp(3.0))]
-    np.testing.assert_allclose(matching.pairwise(logits, labels, 2), 0.5 * (np.mean(pairs[::2]) + np.mean(pairs[1::2])), rtol=1e-5)
+    np.testing.assert_allclose(finetuning.pairwise(logits, labels, 2), 0.5 * (np.mean(pairs[::2]) + np.mean(pairs[1::2])), rtol=1e-5)
     sides = {"text_side": ops.eye(4), "picture_side": 2 * ops.eye(4)}
     np.testing.assert_allclose(
-        matching.in_batch_contrastive(sides, np.ones((4, 4), np.float32)), np.log((np.e**2 + 3) / np.e**2), rtol=1e-5
+        finetuning.in_batch_contrastive(sides, np.ones((4, 4), np.float32)), np.log((np.e**2 + 3) / np.e**2), rtol=1e-5
     )
     fair = np.ones((4, 4), np.float32)
     fair[0, 1:] = 0  # picture 0 has no wrong text, texts 1 to 3 one wrong picture less
     over_texts, over_pictures = [0] + 3 * [np.log((np.e**2 + 3) / np.e**2)], [np.log((np.e**2 + 3) / np.e**2)]
     over_pictures += 3 * [np.log((np.e**2 + 2) / np.e**2)]
-    np.testing.assert_allclose(matching.in_batch_contrastive(sides, fair), 0.5 * np.mean(np.add(over_texts, over_pictures)), rtol=1e-5)
+    np.testing.assert_allclose(finetuning.in_batch_contrastive(sides, fair), 0.5 * np.mean(np.add(over_texts, over_pictures)), rtol=1e-5)
 
 
 def test_related_products_are_no_wrong_answers(tmp_path):

@@ -6,9 +6,8 @@ import pytest
 
 from kaleidobert.errors import UserError
 from kaleidobert.levels import KaleidoLevel
-from kaleidobert.losses import tasks
-from kaleidobert.losses.classification import cross_entropy
-from kaleidobert.losses.tasks import kl
+from kaleidobert.losses import pretraining
+from kaleidobert.losses.pretraining import cross_entropy, kl
 from tests.support.golden_data import close, gradients
 from tests.support.network_data import TABLES, batch
 
@@ -61,8 +60,8 @@ def test_weighted_means(table):
     outputs, targets, weights = logits_for(table, data), data["targets"], dict(data["weights"])
     weights["mlm"] = np.array([[1, 0], [1, 1], [0, 0]], np.float32)
     weights |= {level.name: np.array([1, 0, 1], np.float32) for level in TABLES[table]}
-    losses = tasks.for_tasks(TABLES[table], mlm_weight=2.0, itm_weight=0.5)
-    values = {task: float(value) for task, value in tasks.total(losses, outputs, targets, weights).items()}
+    losses = pretraining.for_tasks(TABLES[table], mlm_weight=2.0, itm_weight=0.5)
+    values = {task: float(value) for task, value in pretraining.total(losses, outputs, targets, weights).items()}
     assert list(values) == ["mlm", "itm", *(level.name for level in TABLES[table]), "total"]
     tokens = np.asarray(cross_entropy(outputs["mlm"], targets["mlm"]))
     assert values["mlm"] == pytest.approx((tokens * weights["mlm"]).sum() / (3 + 1e-5), rel=1e-6)
@@ -77,7 +76,7 @@ def test_weighted_means(table):
 def test_only_grey_levels_become_joint():
     data = batch("kaleido")
     outputs = logits_for("kaleido", data)
-    ours, theirs = (tasks.total(tasks.for_tasks(TABLES["kaleido"], name), outputs, data["targets"], data["weights"])
+    ours, theirs = (pretraining.total(pretraining.for_tasks(TABLES["kaleido"], name), outputs, data["targets"], data["weights"])
                     for name in ("per-patch", "joint"))
     assert {task for task in ours if float(ours[task]) != float(theirs[task])} == {"grey", "total"}
 
@@ -89,8 +88,8 @@ def test_weights_of_zero_give_zero_and_no_nan():
     symbols = {task: keras.Input(value.shape[1:], name=task) for task, value in inputs.items()}
     model = keras.Model(symbols, {task: layers[task](symbol) for task, symbol in symbols.items()})
     weights = {task: np.zeros_like(value) for task, value in data["weights"].items()}
-    losses = tasks.for_tasks(TABLES["kaleido"])
-    value, found = gradients(model, lambda: tasks.total(losses, model(inputs), data["targets"], weights)["total"])()
+    losses = pretraining.for_tasks(TABLES["kaleido"])
+    value, found = gradients(model, lambda: pretraining.total(losses, model(inputs), data["targets"], weights)["total"])()
     assert float(value) == 0 and len(found) == 14
     assert all((np.asarray(gradient) == 0).all() for gradient in found)
 
@@ -99,11 +98,11 @@ def test_parts_of_a_batch_add_up_to_the_whole():
     data = batch("kaleido", rows=4)
     outputs = {task: np.concatenate([value, value[:1] + 1]) for task, value in logits_for("kaleido", batch("kaleido")).items()}
     weights = data["weights"] | {"mlm": np.array([[1, 1], [1, 0], [0, 0], [1, 0]], np.float32), "grey": np.array([1, 1, 0, 1])}
-    losses = tasks.for_tasks(TABLES["kaleido"])
-    whole = tasks.total(losses, outputs, data["targets"], weights)
-    over = tasks.denominators(losses, weights)
+    losses = pretraining.for_tasks(TABLES["kaleido"])
+    whole = pretraining.total(losses, outputs, data["targets"], weights)
+    over = pretraining.denominators(losses, weights)
     sides = (outputs, data["targets"], weights)
-    parts = [tasks.total(losses, *({task: value[rows] for task, value in side.items()} for side in sides), over)
+    parts = [pretraining.total(losses, *({task: value[rows] for task, value in side.items()} for side in sides), over)
              for rows in (slice(0, 1), slice(1, 4))]
     for task, value in whole.items():
         assert float(parts[0][task]) + float(parts[1][task]) == pytest.approx(float(value), rel=1e-5)
@@ -111,10 +110,10 @@ def test_parts_of_a_batch_add_up_to_the_whole():
 
 def test_refusals():
     with pytest.raises(UserError, match="per-patch or joint"):
-        tasks.for_tasks(TABLES["two"], "both")
+        pretraining.for_tasks(TABLES["two"], "both")
     with pytest.raises(UserError, match="total"):
-        tasks.for_tasks((KaleidoLevel("total", 1, "rotate"),))
+        pretraining.for_tasks((KaleidoLevel("total", 1, "rotate"),))
     clash = (KaleidoLevel("dull", 4, "grey", num_masked=2), KaleidoLevel("dull_joint", 5, "blank", num_masked=3))
-    assert len(tasks.for_tasks(clash)) == 4
+    assert len(pretraining.for_tasks(clash)) == 4
     with pytest.raises(UserError, match="'dull_joint', as is the joint loss"):
-        tasks.for_tasks(clash, "joint")
+        pretraining.for_tasks(clash, "joint")

@@ -15,9 +15,8 @@ from kaleidobert.app_zoo.retrieve import ranking
 from kaleidobert.app_zoo.retrieve.ranking import Ranker, ScoreCache
 from kaleidobert.datasets.sampling import pairs
 from kaleidobert.datasets.sampling.pretraining import clean_batch
-from kaleidobert.engines import scoring, steps
-from kaleidobert.engines.prediction import predict
-from kaleidobert.engines.scoring import PairScorer, Sides
+from kaleidobert.engines import prediction, steps
+from kaleidobert.engines.prediction import PairScorer, Sides, predict
 from kaleidobert.errors import UserError
 from kaleidobert.evaluators import candidates, retrieval
 from kaleidobert.evaluators.candidates import PADDING, PROTOCOLS, CandidateLists, Records
@@ -191,7 +190,7 @@ def test_answers_that_are_not_finite_are_refused(banks):
     broken = Sides(lambda rows: {**pairs.pictures(bank, rows), "patch_boxes": bank.boxes[rows] * np.nan},
                    lambda rows: pairs.texts(bank, rows), pairs.lengths(bank))
     scorer = PairScorer(model, broken, 8)
-    with pytest.raises(UserError, match=r"i2t: the model's answer 'itm' is not finite, nor is what was read from the bank \(patch_boxes\)"):
+    with pytest.raises(UserError, match=r"i2t: the model's output 'itm' is not finite, nor is the input from the bank \(patch_boxes\)"):
         list(scorer.scores(scorer.batches(np.arange(9), np.arange(9)), "i2t"))
     model.get_layer("head_itm").bias.assign(np.array([0, np.inf], np.float32))
     scorer = PairScorer(model, sides_of(bank), 8)
@@ -346,10 +345,10 @@ def test_prediction_by_length_keeps_the_order_of_its_rows(banks):
 
 
 def test_filled_lengths_are_few():
-    sizes = {len(scoring.filled(np.arange(size))) for size in range(1, 257)}
+    sizes = {len(prediction.padded(np.arange(size))) for size in range(1, 257)}
     assert len(sizes) < 60
     for size in (1, 7, 16, 17, 202, 256):
-        rows = scoring.filled(np.arange(size))
+        rows = prediction.padded(np.arange(size))
         assert rows[:size].tolist() == list(range(size)) and (rows[size:] == size - 1).all() and size <= len(rows) <= size * 9 / 8
 
 
@@ -359,13 +358,13 @@ def test_filled_lengths_are_few():
 def test_one_pair_shares_nothing():
     levels, one = TABLES["kaleido"], np.array([0])
     sizes = {"hidden_size": 8, "num_layers": 3, "intermediate_size": 32, "feature_size": 5, "text_length": 16}
-    batches = [scoring.Batch(one, one, one, one, one, 16)]
+    batches = [prediction.Batch(one, one, one, one, one, 16)]
     whole = sum(flops.matcher(sizes, levels).values())
     assert sum(retrieval_benchmark.needed(sizes, levels, batches, "product").values()) == whole
     length = 16 + 55
     behind = (length - 1) * (4 * 8 * 8 + 4 * 8 * 32 + 4 * length * 8)  # query, output, feed-forward and attention of other positions
     assert sum(retrieval_benchmark.needed(sizes, levels, batches, "plain").values()) == whole - behind
-    many = [scoring.Batch(np.arange(9), np.zeros(9, int), np.zeros(9, int), one, one, 16)]
+    many = [prediction.Batch(np.arange(9), np.zeros(9, int), np.zeros(9, int), one, one, 16)]
     shared = 55 * (2 * 5 * 8 + 2 * 5 * 8) + length * 6 * 8 * 8
     assert sum(retrieval_benchmark.needed(sizes, levels, many, "product").values()) == 9 * whole - 8 * shared
 

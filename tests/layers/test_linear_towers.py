@@ -1,9 +1,9 @@
-"""layers.wide: what a head gets of frozen features."""
+"""layers.linear_towers: what a head gets of frozen features."""
 
 import numpy as np
 import pytest
 
-from kaleidobert.layers.wide import LevelMeans
+from kaleidobert.layers.linear_towers import LevelMeans
 
 TABLES = [[slice(0, 1), slice(1, 5)], [slice(0, 4), slice(4, 13), slice(13, 14)]]
 
@@ -29,7 +29,7 @@ def test_all_patches_seen_is_the_plain_mean():
 
 
 def test_without_a_scale_there_is_nothing_to_measure():
-    assert LevelMeans(TABLES[0], 2, 0.0, seed=1, rescale=False).measured
+    assert LevelMeans(TABLES[0], 2, 0.0, seed=1, rescale=False).adapted
     scaled = LevelMeans(TABLES[0], 2, 0.0, seed=1)
     scaled.build((None, 5, 4))
-    assert not scaled.measured
+    assert not scaled.adapted

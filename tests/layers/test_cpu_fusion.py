@@ -5,16 +5,15 @@ import numpy as np
 import pytest
 from keras import ops
 
-from kaleidobert.layers import elementwise
-from kaleidobert.layers.dropout import Dropout
-from kaleidobert.layers.elementwise import FUNCTIONS, LEAST_WIDTH
-from kaleidobert.layers.rows import trained_product
-from kaleidobert.layers.split_heads import split_heads
+from kaleidobert.layers import cpu_fusion
+from kaleidobert.layers.core import Dropout
+from kaleidobert.layers.cpu_fusion import FUNCTIONS, MIN_WIDTH
+from kaleidobert.layers.encoder import SelfAttention
 from tests.support.golden_data import close
 
 WIDTHS = (16, 96, 119, 256)  # below and above what is compiled; by halves as far as 48, not at all, and 16
 EPSILON, RATE = 1e-12, 0.1
-assert WIDTHS[0] < LEAST_WIDTH < WIDTHS[1]
+assert WIDTHS[0] < MIN_WIDTH < WIDTHS[1]
 
 
 def numbers(*shape: int, seed: int = 0) -> np.ndarray:
@@ -44,19 +43,19 @@ def gradients(function, arrays, upstream):
 def cases(width: int):
     """{name: (function of float arrays, its arrays, the same in plain keras.ops)}."""
     x, residual, (bias, gamma, beta) = numbers(7, width), numbers(7, width, seed=1), numbers(3, width, seed=2)
-    mask = np.asarray(elementwise.dropout(np.ones_like(x), state(3, 4), RATE))
+    mask = np.asarray(cpu_fusion.dropout(np.ones_like(x), state(3, 4), RATE))
 
     def norm(x, gamma, beta):
         centred = x - ops.mean(x, -1, keepdims=True)
         return centred / ops.sqrt(ops.mean(centred**2, -1, keepdims=True) + EPSILON) * gamma + beta
 
-    return {"gelu": (elementwise.gelu, [x], lambda x: ops.gelu(x, approximate=True)),
-            "dropout": (lambda x: elementwise.dropout(x, state(3, 4), RATE), [x], lambda x: x * mask),
-            "layer_norm": (lambda *a: elementwise.layer_norm(*a, EPSILON), [x, gamma, beta], norm),
-            "bias_gelu": (elementwise.gelu, [x, bias], lambda x, bias: ops.gelu(x + bias, approximate=True)),
-            "add_norm": (lambda x, r, *w: elementwise.add_norm(x, r, w, EPSILON), [x, residual, bias, gamma, beta],
+    return {"gelu": (cpu_fusion.gelu, [x], lambda x: ops.gelu(x, approximate=True)),
+            "dropout": (lambda x: cpu_fusion.dropout(x, state(3, 4), RATE), [x], lambda x: x * mask),
+            "layer_norm": (lambda *a: cpu_fusion.layer_norm(*a, EPSILON), [x, gamma, beta], norm),
+            "bias_gelu": (cpu_fusion.gelu, [x, bias], lambda x, bias: ops.gelu(x + bias, approximate=True)),
+            "add_norm": (lambda x, r, *w: cpu_fusion.add_norm(x, r, w, EPSILON), [x, residual, bias, gamma, beta],
                          lambda x, r, bias, *w: norm(x + bias + r, *w)),
-            "drop_add_norm": (lambda x, r, *w: elementwise.add_norm(x, r, w, EPSILON, state(3, 4), RATE), [x, residual, bias, gamma, beta],
+            "drop_add_norm": (lambda x, r, *w: cpu_fusion.add_norm(x, r, w, EPSILON, state(3, 4), RATE), [x, residual, bias, gamma, beta],
                               lambda x, r, bias, *w: norm((x + bias) * mask + r, *w))}
 
 
@@ -77,10 +76,11 @@ def test_values_and_gradients(name, width):
 def test_attention(width, dtype):
     scores, upstream = numbers(2, 3, 5, 7), ops.cast(numbers(2, 3, 5, 7, seed=1), dtype)
     score_bias = ops.convert_to_tensor(np.float32([0, 0, 0, 0, 0, -10000, -10000]) * np.ones((2, 1, 1, 1), np.float32))
-    mask = np.asarray(elementwise.dropout(np.ones_like(scores), state(3, 4), RATE))
+    mask = np.asarray(cpu_fusion.dropout(np.ones_like(scores), state(3, 4), RATE, width))
+    layer = SelfAttention(3, RATE, 0.02, 0, dtype=dtype)
 
     def ours(scores):
-        return elementwise.attention(scores, score_bias, dtype, width, state(3, 4), RATE)
+        return layer.dropout.drop(layer.softmax(scores, score_bias), state(3, 4), width)
 
     def plain(scores):
         return ops.cast(ops.softmax(scores + score_bias) * mask, dtype)
@@ -90,7 +90,7 @@ def test_attention(width, dtype):
     assert keras.backend.standardize_dtype(found[0].dtype) == dtype
     for value, other in zip(found, expected):
         close(np.asarray(ops.cast(value, "float32")), np.asarray(ops.cast(other, "float32")), tolerance)
-    whole = elementwise.attention(ops.convert_to_tensor(scores), score_bias, dtype, width)
+    whole = layer.softmax(ops.convert_to_tensor(scores), score_bias)
     close(np.asarray(ops.cast(whole, "float32")), np.asarray(ops.softmax(scores + score_bias)), tolerance)
     assert not np.asarray(ops.cast(whole, "float32"))[..., 5:].any()
 
@@ -108,7 +108,7 @@ def test_half_precision_is_computed_in_float32_and_rounded_once(name, width):
 
 
 def hashed(seed: int, counter: int, size: int) -> np.ndarray:
-    """elementwise.bits by numpy."""
+    """cpu_fusion.random_bits by numpy."""
     word = np.uint64(0xFFFFFFFF)
 
     def step(x, shift, factor):
@@ -128,7 +128,7 @@ def hashed(seed: int, counter: int, size: int) -> np.ndarray:
 
 @pytest.mark.parametrize("seed, counter", [(0, 0), (5, 7), (2**31 - 1, 123456)])
 def test_bits_are_those_of_the_hash_on_every_backend(seed, counter):
-    found = np.asarray(elementwise.bits(state(seed, counter), (3, 4, 50)))
+    found = np.asarray(cpu_fusion.random_bits(state(seed, counter), (3, 4, 50)))
     assert found.dtype == np.uint32
     np.testing.assert_array_equal(found.ravel(), hashed(seed, counter, 600))
 
@@ -165,7 +165,7 @@ def test_gelu_behind_a_product_in_prediction(width, dtype):
 
     def product(training):
         def run(x):
-            return elementwise.gelu(ops.matmul(x, kernel), ops.cast(bias, "float32"), training)
+            return cpu_fusion.gelu(ops.matmul(x, kernel), ops.cast(bias, "float32"), training)
 
         return np.asarray(ops.cast(compiled(run)(x), "float32"))
 
@@ -184,35 +184,25 @@ def compiled(function):
     return tf.function(function, autograph=False)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_a_product_with_a_gradient_of_its_own(dtype):
-    inputs, kernel, upstream = (ops.cast(numbers(*shape, seed=seed), dtype) for seed, shape in enumerate(((7, 24), (24, 96), (7, 96))))
-    found, expected = (gradients(multiply, (inputs, kernel), upstream) for multiply in (trained_product, ops.matmul))
-    for one, other in zip(found, expected):
-        assert one.dtype == other.dtype and one.shape == other.shape
-        close(np.asarray(ops.cast(one, "float32")), np.asarray(ops.cast(other, "float32")), 1e-5 if dtype == "float32" else 1e-2)
-
-
 @pytest.mark.parametrize("width", WIDTHS[:2])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_heads(width, dtype):
     batch, length, count = 3, 5, 4
-    inputs, bias = numbers(batch * length, 3 * width), numbers(3 * width, seed=1)
-    upstream = numbers(3, batch, count, length, width // count, seed=2)
+    layer = SelfAttention(count, 0.0, 0.2, 0, dtype=dtype)
+    layer.build((batch, length, width), (batch, 1, 1, length))
+    inputs, upstream = numbers(batch, length, width), numbers(3, batch, count, length, width // count, seed=2)
 
-    def ours(inputs, bias):
-        return ops.stack(split_heads(inputs, bias, (batch, length, width), count))
+    def ours(inputs):
+        return ops.stack(layer.project(inputs))
 
-    def plain(inputs, bias):
-        both = inputs + ops.cast(bias, dtype)  # query, key and value lie side by side, and in each its heads
-        return ops.stack([ops.stack([ops.reshape(both[:, start : start + width // count], (batch, length, -1))
-                                     for start in range(part * width, (part + 1) * width, width // count)], 1) for part in range(3)])
+    def plain(inputs):
+        found = []
+        for kernel, bias, scale in zip(layer.kernels, layer.biases, ((width // count) ** -0.5, 1, 1)):
+            whole = ops.add(ops.matmul(inputs, ops.cast(kernel.value, dtype)), ops.cast(bias.value, dtype)) * ops.cast(scale, dtype)
+            found.append(ops.stack(ops.split(whole, count, axis=-1), axis=1))  # the heads lie side by side
+        return ops.stack(found)
 
-    found, expected = (gradients(function, (ops.cast(inputs, dtype), bias), upstream) for function in (ours, plain))
-    assert [keras.backend.standardize_dtype(array.dtype) for array in found] == [dtype, dtype, "float32"]
-    (value, of_inputs, of_bias), (value_expected, of_inputs_expected, _) = found, expected
-    for one, other in ((value, value_expected), (of_inputs, of_inputs_expected)):  # moved, not computed: the same in every type
-        np.testing.assert_array_equal(np.asarray(ops.cast(one, "float32")), np.asarray(ops.cast(other, "float32")))
-    sums = np.asarray(ops.cast(of_inputs, "float32")).sum(0)
-    in_float32 = dtype == "float32" or elementwise.is_fused(width)  # else the backend adds 15 numbers up in bfloat16
-    close(np.asarray(of_bias), sums, 1e-5 if in_float32 else 0.1)
+    found, expected = (gradients(function, (ops.cast(inputs, dtype),), upstream) for function in (ours, plain))
+    for one, other in zip(found, expected):
+        assert keras.backend.standardize_dtype(one.dtype) == dtype
+        close(*(np.asarray(ops.cast(array, "float32")) for array in (one, other)), *((1e-5, 1e-5) if dtype == "float32" else (2e-2, 1e-2)))
