@@ -12,7 +12,8 @@ import numpy as np
 
 from kaleidobert import configs, io
 from kaleidobert import levels as kaleido
-from kaleidobert.configs import PretrainConfig, RecordsConfig
+from kaleidobert.app_zoo import commands
+from kaleidobert.configs import PretrainConfig
 from kaleidobert.datasets.bank.bank import FORMAT, Bank, sha256
 from kaleidobert.levels import KaleidoLevel
 from kaleidobert.preprocessors import patch_generator, tokenization
@@ -46,7 +47,7 @@ SIZES = {"base": Size("", 16), "small": Size("catalogue_small", 64), "tiny": Siz
 
 def content(size: str) -> Content:
     """As the size's records.yaml has it; a trained vocabulary counts as full."""
-    records = configs.load(RecordsConfig, CONFIGS / SIZES[size].folder / "records.yaml")
+    records = commands.load("records", CONFIGS / SIZES[size].folder / "records.yaml")
     encoder, text = records.encoder, records.text
     return Content(NETWORK_FEATURES.get(encoder.name, 3 * encoder.size**2),
                    GIVEN_VOCABULARY if text.vocabulary else text.vocabulary_size, text.length)

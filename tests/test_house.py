@@ -21,7 +21,7 @@ MAY_IMPORT = {
     "released": MODELS | {"engines", "evaluators", "datasets", "preprocessors", "remote"},
     "app_zoo": {*CONFIGURED, *SIBLINGS, "datasets", "model_zoo", "engines", "released"},
     "cli": CONFIGURED | {"app_zoo"},
-    "released_cli": CONFIGURED | {"cli"},
+    "released_cli": CONFIGURED | {"app_zoo", "cli"},
 }
 NO_TENSORFLOW = {"preprocessors", "evaluators", "datasets", "losses", "layers", "drawing", "remote"}
 TENSORFLOW_ALONE = {"layers/fusion_tensorflow.py"}  # what only TensorFlow needs and only TensorFlow can do

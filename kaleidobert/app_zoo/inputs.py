@@ -69,7 +69,7 @@ def _each(config: C, change: Callable[[str, Address], Path], prefix: str = "") -
 
 
 def _check(config: Any, key: str, address: Address) -> Address:
-    if key in WRITTEN or key == "source.images" and isinstance(config, RecordsConfig) and config.source.kind == "tfds":
+    if key in WRITTEN or key == "source.images" and isinstance(config, RecordsConfig) and config.source.writes_pictures:
         raise UserError(f"{key} is an address, and this command writes there", address.url, "a path of this machine",
                         "write to a folder and copy it afterwards")
     if key == "data.bank" and isinstance(config, AlignConfig):
@@ -77,7 +77,7 @@ def _check(config: Any, key: str, address: Address) -> Address:
                         "copy the bank into a folder first, and copy it back afterwards")
     if "*" in address.url:
         raise UserError(f"{key} is an address with a pattern", address.url, "one file, or one folder", "fetch the files first")
-    if key == "source.table" and config.source.kind == "table" and config.source.images is None:
+    if key == "source.table" and config.source.picture_folder != config.source.table and config.source.images is None:
         raise UserError("source.images is not set, and what lies beside a table at an address is not fetched", address.url,
                         fix="set source.images to the folder of the pictures, by its path or address")
     if key == "manifest" and isinstance(config, FetchConfig) and config.into is None:

@@ -24,6 +24,7 @@ from kaleidobert.losses import tasks as losses
 from kaleidobert.losses.additive import DecomposableLoss
 from kaleidobert.model_zoo import checkpoints
 from kaleidobert.model_zoo.kaleidobert import pretrainer
+from kaleidobert.preprocessors.alignment_guided_masking import POLICIES
 from kaleidobert.released import any_checkpoint
 
 
@@ -155,7 +156,7 @@ def baseline(bank: Bank, rows: np.ndarray, train: PretrainSampler, val: Pretrain
     for level in kaleido.feature_levels(levels):
         place = np.broadcast_to(starts[level.name].start + np.arange(level.num_patches), (len(sample), level.num_patches))
         constants[level.name] = pretraining.mean_distribution(bank.features(sample, place))
-    guided = config.sampling.masking == "alignment_guided" and config.sampling.camouflage == "guided"
+    guided = POLICIES[config.sampling.masking].needs_alignment and config.sampling.camouflage == "guided"
     slots = {level.name: train.commonest_slot(level.name) for level in levels if guided and level.pretext == "camouflage"}
     parts, step = [], 0
     while (batch := val.validation(step)) is not None:

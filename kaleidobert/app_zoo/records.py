@@ -11,10 +11,11 @@ from kaleidobert.configs import RecordsConfig
 from kaleidobert.datasets.bank import beam, builder, classes
 from kaleidobert.datasets.bank.bank import Bank, describe
 from kaleidobert.datasets.products import Product
-from kaleidobert.datasets.sources import table
+from kaleidobert.datasets.sources.reading import Reading, SkippedRow, account, survey
 from kaleidobert.errors import Incomplete, UserError
 from kaleidobert.levels import check, num_patches, num_vectors
-from kaleidobert.model_zoo import foreground_net, patch_encoders
+from kaleidobert.model_zoo import foreground_net
+from kaleidobert.preprocessors import patch_encoders
 
 REASONS = 8  # that the account of a bank names
 
@@ -24,7 +25,7 @@ def dry_run(config: RecordsConfig) -> None:
     reading = _read(config)
     products = reading.products
     builder.check(config, products)
-    if config.source.kind != "tfds":  # whose pictures are written first
+    if not config.source.writes_pictures:  # they are written first
         _compare(config, products, dry=True)
     size = patch_encoders.feature_size(config.encoder)
     bytes_per_picture = num_vectors(config.levels) * size * (2 if config.storage == "float16" else 1)
@@ -45,8 +46,8 @@ def run(config: RecordsConfig) -> None:
     products = reading.products
     mark = builder.claim(config, products)
     if reading.skipped:
-        print(f"{len(reading.skipped):,} rows of the table cannot be used: {'; '.join(table.account(reading.skipped)[:REASONS])}")
-    if config.source.kind == "tfds":
+        print(f"{len(reading.skipped):,} rows of the table cannot be used: {'; '.join(account(reading.skipped)[:REASONS])}")
+    if config.source.writes_pictures:
         _write_pictures(config, products)
     builder.refresh(config, _compare(config, products, dry=False))
     build_shards = beam.build_shards if config.beam.runner else builder.build_shards
@@ -71,13 +72,13 @@ def run(config: RecordsConfig) -> None:
     _account(config, reading, skipped)
 
 
-def _account(config: RecordsConfig, reading: table.Reading, skipped: Sequence[table.LeftOut]) -> None:
+def _account(config: RecordsConfig, reading: Reading, skipped: Sequence[SkippedRow]) -> None:
     """Print what became of the rows that were read; Incomplete where too many of them were left out."""
     rows = len(reading.products) + len(reading.skipped)
     for line in reading.notes():
         print(line)
     print(f"{rows:,} rows read: {rows - len(skipped):,} used, {len(skipped):,} left out")
-    lines = table.account(skipped)
+    lines = account(skipped)
     for line in lines[:REASONS]:
         print(f"  {line}")
     if len(lines) > REASONS:
@@ -102,15 +103,13 @@ def _compare(config: RecordsConfig, products: Sequence[Product], dry: bool) -> b
 
 
 def _write_pictures(config: RecordsConfig, products: Sequence[Product]) -> None:
-    """The pictures of a TFDS data set as files: everything that reads pictures again finds them there."""
-    from kaleidobert.datasets.sources import tfds as tfds_products
-
+    """Writes the pictures of a data set as files: everything that reads pictures again finds them there."""
     with tqdm(total=len(products), unit="picture", desc="pictures") as bar:
-        for count in tfds_products.write_pictures(config.source, products):
+        for count in config.source.write_pictures(products):
             bar.update(count)
 
 
-def _read(config: RecordsConfig) -> table.Reading:
+def _read(config: RecordsConfig) -> Reading:
     check(config.levels)
     sizes = {"shard_size": (config.shard_size, 1), "encoder.batch_size": (config.encoder.batch_size, 1),
              "workers": (config.workers, 0), "threads": (config.threads, 0)}
@@ -122,6 +121,6 @@ def _read(config: RecordsConfig) -> table.Reading:
     patch_encoders.feature_size(config.encoder)
     if config.beam.runner:
         beam.check(config)
-    if config.source.kind == "tfds" and config.source.images is not None:
+    if config.source.writes_pictures and config.source.images is not None:
         io.check_folder(config.source.images, "choose another folder with source.images=...")
-    return table.survey(config.source)
+    return survey(config.source)

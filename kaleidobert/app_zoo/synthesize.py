@@ -10,7 +10,7 @@ from tqdm import tqdm
 from kaleidobert import io as files
 from kaleidobert.configs import SynthesizeConfig
 from kaleidobert.datasets.products import read_image
-from kaleidobert.datasets.sources.table import jsonl_rows
+from kaleidobert.datasets.sources.reading import jsonl_rows
 from kaleidobert.drawing import catalogue
 
 SHEET = (6, 10)  # rows and columns of the contact sheet

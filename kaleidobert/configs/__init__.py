@@ -11,7 +11,6 @@ from kaleidobert.configs.evaluation import (
     EvaluateConfig,
     EvaluationData,
     PredictionColumns,
-    ProtocolName,
     ScoreColumns,
     TablesConfig,
     Writing,
@@ -27,7 +26,7 @@ __all__ = ["differences", "dump", "load", "to_dict", "Beam", "Columns", "Data", 
            "Text", "SynthesizeConfig", "RecordsConfig", "FetchConfig", "ConvertConfig", "NewParameters", "Grid", "Captioner", "Decoding",
            "Regions", "Model", "Sampling", "Losses", "Train", "Noise", "Matching", "AlignConfig",
            "TrainForegroundConfig", "PretrainConfig", "ClassifyConfig", "RetrieveConfig", "InspectConfig", "TablesConfig",
-           "CaptionConfig", "Writing", "EvaluateConfig", "EvaluationData", "PredictionColumns", "ProtocolName", "ScoreColumns"]
+           "CaptionConfig", "Writing", "EvaluateConfig", "EvaluationData", "PredictionColumns", "ScoreColumns"]
 
 
 @dataclass(frozen=True)
@@ -152,7 +151,7 @@ class RetrieveConfig:
     num_candidates: int = key(101, "candidates of a query, the right one included")
     max_queries: int = key(1000, "most queries")
     candidates_seed: int = key(0, "seed by which queries and candidates are drawn")
-    protocol: ProtocolName = key("kaleido", "how the lists are drawn; full and mvlt take no num_candidates and max_queries")
+    protocol: str = key("kaleido", "how the lists are drawn; full and mvlt take no num_candidates and max_queries", table="protocols")
     candidates: Path | None = key(None, "candidates.jsonl of an earlier run, instead of new lists")
     plain: bool = key(True, "beside a head of ours: score the plain head of the pre-training on the same lists, which doubles the scoring")
     plain_run: Path | None = key(
@@ -170,7 +169,8 @@ class InspectConfig:
     checkpoint: Path | None = key(None, "checkpoint of a pre-training run: shows its answers beside the truth; empty = none")
     products: tuple[str, ...] = key((), "ids of the pictures to show; empty = `count` of data.val_split, drawn from the seed")
     count: int = key(6, "pictures to draw where products is empty")
-    source: Source | None = key(None, "catalogue of the bank: shows its masks, and finds pictures that lie elsewhere now; empty = none")
+    source: Source | None = key(None, "catalogue of the bank: shows its masks, and finds pictures that lie elsewhere now; empty = none",
+                               table="sources")
     maps: Path | None = key(
         None, "folder of an align run's mode, such as runs/align/generated: shows where the captioner looked; empty = none")
     sampling: Sampling = key(Sampling(masking="random"), "how examples are masked and paired")

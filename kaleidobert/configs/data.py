@@ -73,8 +73,8 @@ class ConvertConfig:
 @dataclass(frozen=True)
 class Grid(Checked):
     """What the captioner sees: a grid of features of the foreground box."""
-    network: Literal["small", "mobilenet_v2", "resnet50"] = key(
-        "mobilenet_v2", "picture encoder of the captioner; small is trained along with it")
+    network: str = key(
+        "mobilenet_v2", "picture encoder of the captioner; small is trained along with it", table="grid encoders")
     size: int = key(224, "pixels to which the foreground box is resized; small has 8 pixels per cell, the others 16")
     weights: Path | None = key(None, "weights file of mobilenet_v2 or resnet50; empty = ImageNet weights, fetched by Keras")
     channels: int = key(96, "small only: features per cell")

@@ -10,8 +10,6 @@ from kaleidobert.configs.training import Model, Noise, Train
 from kaleidobert.errors import UserError
 from kaleidobert.levels import KaleidoLevel
 
-ProtocolName = Literal["kaleido", "fashionbert", "fashionvil", "fashionsap", "mvlt", "full"]  # rows of evaluators/candidates/protocols.py
-
 
 @dataclass(frozen=True)
 class ScoreColumns:
@@ -47,7 +45,8 @@ class EvaluateConfig(Checked):
     direction: Literal["", "i2t", "t2i"] = key("", "direction of the scores; needed by released result files and beside a bank")
     columns: ScoreColumns = key(ScoreColumns(), "what the columns of a table of scores are called")
     candidates: Path | None = key(None, "candidates.jsonl to which the scores must belong")
-    protocol: Literal["", ProtocolName] = key("", "how the lists were drawn, where no candidates.jsonl says so; is written into the result")
+    protocol: str = key(
+        "", "how the lists were drawn, where no candidates.jsonl says so; is written into the result", table="protocols")
     counting: Literal["expectation", "released", "fashionbert", "fashionsap", "mvlt"] = key(
         "expectation", "how ranks are counted; the others stand beside expectation")
     other_direction: Path | None = key(None, "scores of the other direction of the same model, for SumR")

@@ -1,8 +1,9 @@
 """The configuration of catalogues and of the feature bank made from them, re-exported by the package: of synthesize and records."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
 from kaleidobert.configs.section import key, required
 from kaleidobert.levels import KALEIDO, KaleidoLevel
@@ -31,7 +32,10 @@ class Columns:
 
 @dataclass(frozen=True)
 class Source:
-    """Where products come from: a CSV or JSONL table and a folder of pictures, the raw release of Fashion-Gen, or a TFDS data set."""
+    """Where products come from. ``kind`` names a row of datasets.sources.SOURCES, whose class adds keys of its own.
+
+    A class of SOURCES defines ``rows``; the attributes below say where it differs from other sources.
+    """
     table: Path = required(
         "table of the catalogue (CSV, TSV, JSONL); fashion_gen*: folder of the release; tfds: folder of prepared data sets")
     columns: Columns = required(
@@ -39,13 +43,34 @@ class Source:
     images: Path | None = key(
         None, "folder to which the picture column is relative; empty = the table's folder; tfds: pictures are written there once")
     text_separator: str = key(". ", "text between two text columns")
-    val_fraction: float = key(0.1, "share of the groups that go to val where the table has no split column")
+    val_fraction: float = key(0.1, "fraction of the groups that go to val where the table has no split column")
     limit: int = key(0, "number of pictures to read; 0 = all")
-    missing: tuple[str, ...] = key(MISSING, "cells of a table that count as empty, in capitals or not; [] = only empty cells")
-    kind: Literal["table", "fashion_gen", "fashion_gen_extracted", "tfds"] = key(
-        "table", "what the source is: a table, the raw or the extracted release of Fashion-Gen, or a TensorFlow data set")
-    name: str = key("", "tfds only: the data set, such as kaleido_synthetic or coco_captions")
-    splits: dict[str, str] = key({}, "all but tables: names of splits, and the file or TFDS split of each; empty = as released")
+    kind: str = key("table", "type of the source; the keys of each type are listed below")
+
+    views_share_text: ClassVar[bool] = False  # whether all views of a product must have the same text and labels
+    writes_pictures: ClassVar[bool] = False  # whether ``write_pictures`` fills the folder ``images``
+
+    def rows(self, wanted: Sequence[str]) -> Iterator[tuple[str, Any]]:
+        """Yields (where, row) of every picture in order.
+
+        where: names the row in messages. row: a mapping of at least the ``wanted`` columns to their cells, or a
+        datasets.sources.reading.Unreadable. Raises UserError where the source cannot be read.
+        """
+        raise NotImplementedError
+
+    def write_pictures(self, products: Sequence[Any]) -> Iterator[int]:
+        """Writes the pictures of products that no file holds yet; yields how many are done."""
+        yield from ()
+
+    @property
+    def empty_words(self) -> tuple[str, ...]:
+        """Cells that count as empty."""
+        return ()
+
+    @property
+    def picture_folder(self) -> Path:
+        """The folder to which the picture column is relative."""
+        return self.images or self.table
 
 
 @dataclass(frozen=True)
@@ -61,7 +86,7 @@ class Foreground:
 @dataclass(frozen=True)
 class Encoder:
     """The picture encoder: what turns a patch into a feature vector."""
-    name: Literal["pixels", "mobilenet_v2", "resnet50"] = key("pixels", "picture encoder; pixels needs no weights")
+    name: str = key("pixels", "patch encoder; pixels needs no weights", table="patch encoders")
     size: int = key(26, "side in pixels to which every patch is resized")
     weights: Path | None = key(None, "weights file of the network; empty = ImageNet weights, fetched by Keras")
     batch_size: int = key(64, "pictures that are cut ahead of the network, which encodes their patches together")
@@ -92,7 +117,7 @@ class Beam:
 class RecordsConfig:
     """``kaleidobert records``"""
     bank: Path = required("folder of the feature bank to make")
-    source: Source = required("where products come from: a table and pictures, or a released data set")
+    source: Source = required("where products come from: a table and pictures, or a released data set", table="sources")
     foreground: Foreground = key(Foreground(), "how the product is told from its background")
     encoder: Encoder = key(Encoder(), "what turns a patch into a feature vector")
     text: Text = key(Text(), "how text becomes word pieces")

@@ -31,8 +31,9 @@ class Model(Checked):
 class Sampling(Checked):
     """How examples are spoiled (paper, sections 3.2 and 3.3)."""
 
-    masking: Literal["random", "alignment_guided"] = key(
-        "alignment_guided", "what is masked: at random, or by Alignment Guided Masking (AGM), for which `kaleidobert align` must have run")
+    masking: str = key(
+        "alignment_guided", "what is masked: at random, or by Alignment Guided Masking (AGM), for which `kaleidobert align` must have run",
+        table="masking policies")
     mask_rate: float = key(0.15, "share of a text's pieces that is masked, one at least; 0 = none")
     max_masked: int = key(10, "most masked pieces of a text")
     whole_word: bool = key(False, "mask all pieces of a word together, as far as the quota allows")

@@ -100,11 +100,11 @@ def plan(policy: str, texts: Texts, levels: Sequence[KaleidoLevel], quota: Quota
     if policy not in POLICIES:
         raise UserError(f"the masking policy {policy!r} is not available", "sampling.masking", f"one of {', '.join(POLICIES)}")
     lots = draw(texts.maskable.shape, levels, rng)
-    found = POLICIES[policy](texts, levels, quota, lots)
+    found = POLICIES[policy].plan(texts, levels, quota, lots)
     if foreign is None or not foreign.any():
         return found
     assert own is not None  # comes with ``foreign``
-    beside = POLICIES[policy](own, levels, quota, lots.take(np.flatnonzero(foreign))).patches
+    beside = POLICIES[policy].plan(own, levels, quota, lots.take(np.flatnonzero(foreign))).patches
     patches = {name: chosen.copy() for name, chosen in found.patches.items()}
     for name, chosen in beside.items():
         patches[name][foreign] = chosen
@@ -169,8 +169,15 @@ def alignment_guided(texts: Texts, levels: Sequence[KaleidoLevel], quota: Quota,
     return MaskPlan(tokens, weights, _patches(priority, levels))
 
 
-Policy = Callable[[Texts, Sequence[KaleidoLevel], Quota, Lots], MaskPlan]
-POLICIES: dict[str, Policy] = {"random": random, "alignment_guided": alignment_guided}
+@dataclass(frozen=True)
+class Policy:
+    """A row of POLICIES. plan: makes the MaskPlan; needs_alignment: whether it reads ``Texts.alignment``."""
+
+    plan: Callable[[Texts, Sequence[KaleidoLevel], Quota, Lots], MaskPlan]
+    needs_alignment: bool = False
+
+
+POLICIES: dict[str, Policy] = {"random": Policy(random), "alignment_guided": Policy(alignment_guided, needs_alignment=True)}
 
 
 def replace(token_ids: np.ndarray, masks: MaskPlan, mask_id: int, ordinary: tuple[int, int], rng: np.random.Generator) -> np.ndarray:

@@ -16,7 +16,7 @@ from kaleidobert.datasets.bank import alignment
 from kaleidobert.datasets.bank.bank import Bank
 from kaleidobert.datasets.sampling.captions import END, PAD, START, UNKNOWN, CaptionSampler, CaptionVocabulary, augment
 from kaleidobert.errors import UserError
-from kaleidobert.model_zoo import grid_encoders
+from kaleidobert.preprocessors import grid_encoders
 from tests.support import tables
 from tests.support.apps_data import CAPTIONER, World, call, edit, refused, results
 from tests.support.tiny import make_bank, tiny_bank, tiny_catalogue

@@ -10,6 +10,7 @@ import yaml
 from kaleidobert import cli, configs
 from kaleidobert.app_zoo import inputs
 from kaleidobert.configs.addresses import Address
+from kaleidobert.datasets.sources import SOURCES
 from kaleidobert.errors import UserError
 from kaleidobert.remote import downloads
 from kaleidobert.remote.downloads import Fetcher
@@ -200,7 +201,9 @@ def test_refusals_before_anything_is_fetched(world, fetched):
 
     no("align", "data.bank=s3://bucket/bank", "data.bank is an address, and align writes its links into the bank.*copy the bank")
     no("records", "source.table=s3://bucket/table.jsonl", "table.jsonl: source.images is not set.*set source.images")
-    no("records", "source.kind=tfds", "source.images=s3://bucket/pictures", "source.images is an address, and this command writes there")
+    tfds = SOURCES["tfds"](world.source.table, world.source.columns)
+    refused(call("records", world.records(source=tfds), "source.images=s3://bucket/pictures"),
+            "source.images is an address, and this command writes there")
     no("fetch", "manifest=https://host/manifest.json", "into=", "into is not set")
     no("classify", "data.bank=", "data.files=s3://bucket/train__*", "data.files is an address with a pattern; expected: one file, or one")
     no("classify", "init=gs://bucket/best.npz", "init is 'gs://bucket/best.npz'; expected: a local path, s3://bucket/path or https://")

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import yaml
 
-from kaleidobert import cli, configs
-from kaleidobert.app_zoo import models
+from kaleidobert import configs
+from kaleidobert.app_zoo import commands, models
 from kaleidobert.engines.optimizers import WarmupLinearDecay, adam, clip_by_global_norm, highest, steps
 from kaleidobert.errors import UserError
 from kaleidobert.levels import KaleidoLevel
@@ -81,7 +81,7 @@ def test_every_shipped_schedule_is_named_or_the_released_one(path):
     command = path.read_text().split()[2]
     if not found or command == "train-foreground":
         return
-    config = configs.load(cli.COMMANDS[command][0], path)
+    config = commands.load(command, path)
     assert {getattr(config, section).decay for section in found} == {
         "after-warmup" if path == ROOT / "configs/pretrain.yaml" else "from-start"}
 

@@ -12,7 +12,7 @@ from kaleidobert import configs
 from kaleidobert.configs.records import FOREGROUND_WEIGHTS
 from kaleidobert.datasets.bank import patch_extraction
 from kaleidobert.datasets.bank.bank import Bank
-from kaleidobert.datasets.sources.table import read_mask
+from kaleidobert.datasets.sources.reading import read_mask
 from kaleidobert.drawing.scenes import scenes
 from kaleidobert.drawing.scenes.surroundings import HELD_OUT
 from kaleidobert.errors import UserError

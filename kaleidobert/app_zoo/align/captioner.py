@@ -16,10 +16,11 @@ from kaleidobert.engines.run_folder import Run
 from kaleidobert.engines.trainer import Goal, Trainer
 from kaleidobert.evaluators.report import plots
 from kaleidobert.losses import captioning
-from kaleidobert.model_zoo import checkpoints, grid_encoders
+from kaleidobert.model_zoo import checkpoints
 from kaleidobert.model_zoo.caption_decoder import Caption, Scorer, Writer, best
 from kaleidobert.model_zoo.show_attend_tell import ShowAttendTell
 from kaleidobert.model_zoo.word_grounding import WordGrounder
+from kaleidobert.preprocessors.grid_encoders import GRID_ENCODERS
 
 
 class Captioner:
@@ -65,7 +66,7 @@ def build(task: Task, grids: Grids, grounder: WordGrounder | None) -> ShowAttend
     options, grid = task.config.captioner, task.config.grid
     model = ShowAttendTell(task.vocabulary.size, task.feature_size, task.cells, grid.size if task.sees_pictures and not grounder else 0,
                            options.hidden_size, options.embedding_size, options.attention_size, options.context_size, options.dropout,
-                           options.query, options.start, options.positions, grid_encoders.NEAR.get(grid.network, 0),
+                           options.query, options.start, options.positions, GRID_ENCODERS[grid.network].near_features,
                            grounder is not None, task.config.train.seed)
     if grounder:
         model.follow(grounder)

@@ -26,7 +26,8 @@ from kaleidobert.datasets.sampling.pretraining import hold_out, share_of_groups
 from kaleidobert.engines.run_folder import Run, check_folder
 from kaleidobert.engines.trainer import HELD_OUT, VAL
 from kaleidobert.errors import UserError
-from kaleidobert.model_zoo import grid_encoders
+from kaleidobert.preprocessors import grid_encoders
+from kaleidobert.preprocessors.grid_encoders import GRID_ENCODERS
 
 SHARED = ("attention_size", "context_size", "dropout", "min_count", "patience")  # options of the captioner that the grounder has, too
 
@@ -61,7 +62,7 @@ class Task:
     @property
     def sees_pictures(self) -> bool:
         """Whether the networks have an encoder of their own in place of a frozen one."""
-        return self.config.grid.network == "small"
+        return not GRID_ENCODERS[self.config.grid.network].architecture
 
     @property
     def choice(self) -> Choice:
@@ -116,7 +117,7 @@ def extract_grid_features(task: Task) -> Grids:
     config, grid = task.config, task.config.grid
     place = captioner_folder(config) / "grids"
     Run(captioner_folder(config), captioner_settings(config))
-    source = {"network": grid.network, "layers": list(grid_encoders.LAYERS.get(grid.network, ())),
+    source = {"network": grid.network, "layers": list(GRID_ENCODERS[grid.network].layers),
               "weights": sha256(grid.weights) if grid.weights else ""}
 
     def encoder() -> Callable[[np.ndarray], np.ndarray]:

@@ -17,8 +17,9 @@ from kaleidobert.engines.run_folder import Run
 from kaleidobert.engines.trainer import Goal, Trainer
 from kaleidobert.evaluators.report import plots
 from kaleidobert.losses import captioning
-from kaleidobert.model_zoo import checkpoints, grid_encoders
+from kaleidobert.model_zoo import checkpoints
 from kaleidobert.model_zoo.word_grounding import Cells, WordGrounder
+from kaleidobert.preprocessors.grid_encoders import GRID_ENCODERS
 
 SAMPLE = 256  # training pictures by which the features of frozen networks are brought to one scale
 
@@ -56,7 +57,7 @@ def build(task: Task) -> WordGrounder:
     assert task.targets is not None  # there is one for every word grounder
     grid, options = task.config.grid, task.config.captioner
     return WordGrounder(task.vocabulary.size, task.feature_size, len(task.targets.context_words), task.cells,
-                        grid.size if task.sees_pictures else 0, grid_encoders.NEAR.get(grid.network, 0), options.attention_size,
+                        grid.size if task.sees_pictures else 0, GRID_ENCODERS[grid.network].near_features, options.attention_size,
                         options.context_size, options.dropout, task.config.word_grounding.seed)
 
 

@@ -21,7 +21,7 @@ from kaleidobert.datasets.bank import alignment as alignments
 from kaleidobert.datasets.bank.bank import Bank
 from kaleidobert.datasets.products import Product, read_image
 from kaleidobert.datasets.sampling.pretraining import ORDER, VALIDATION, PretrainSampler, generator
-from kaleidobert.datasets.sources import table
+from kaleidobert.datasets.sources import reading
 from kaleidobert.engines import steps
 from kaleidobert.engines.run_folder import Run, check_folder
 from kaleidobert.errors import UserError
@@ -140,7 +140,7 @@ def _photos(config: InspectConfig, bank: Bank) -> Callable[[int], Photo]:
     """A function row -> its picture, checked against the bank; raises UserError where it is missing or another one."""
     products: dict[str, Product] = {}
     if config.source is not None:
-        products = {product.image_id: product for product in table.read(config.source)[0]}
+        products = {product.image_id: product for product in reading.read(config.source)[0]}
 
     @lru_cache(8)
     def load(row: int) -> Photo:

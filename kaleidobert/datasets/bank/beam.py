@@ -13,7 +13,7 @@ from typing import Any
 from kaleidobert.configs import RecordsConfig
 from kaleidobert.datasets.bank import builder
 from kaleidobert.datasets.products import Product
-from kaleidobert.datasets.sources import table
+from kaleidobert.datasets.sources import reading
 from kaleidobert.errors import UserError
 
 _PRODUCTS: dict[str, Sequence[Product]] = {}  # the source that this process works on; read once, not once per shard
@@ -56,7 +56,7 @@ def _make(number: int, config: RecordsConfig, build_encoder: Any, build_network:
     """One shard, in a worker."""
     key = str(config.source)
     if key not in _PRODUCTS:
-        products, _ = table.read(config.source)
+        products, _ = reading.read(config.source)
         builder.check_folder(config, products)  # the very products of which the bank is being made
         _PRODUCTS.clear()
         _PRODUCTS[key] = products

@@ -35,7 +35,7 @@ from kaleidobert.datasets.bank import classes, patch_extraction, storage
 from kaleidobert.datasets.bank.bank import FORMAT, sha256
 from kaleidobert.datasets.products import Product, digest, stamp
 from kaleidobert.errors import UserError
-from kaleidobert.preprocessors import features, tokenization
+from kaleidobert.preprocessors import features, patch_encoders, tokenization
 
 _ENCODERS: dict[str, Any] = {}  # one network per worker process, not one per shard
 TRAIN = "train"  # the split on which the vocabulary is trained
@@ -213,7 +213,7 @@ def build_shards(config: RecordsConfig, products: Sequence[Product], build_encod
         else:
             todo.append((number, part))
     cores, devices = os.cpu_count() or 1, gpus() if todo else []
-    usual = len(devices) if devices and config.encoder.name != "pixels" else cores
+    usual = len(devices) if devices and patch_encoders.ENCODERS[config.encoder.name].is_network else cores
     workers = max(1, min(config.workers or usual, len(todo)))
     config = replace(config, threads=config.threads or max(1, cores // workers))
     if workers == 1:
@@ -338,7 +338,9 @@ def encoder_name(config: configs.Encoder) -> str:
 
 def _weights(config: configs.Encoder) -> str:
     """Which weights the encoder has: the SHA-256 of a file, "imagenet" for what Keras fetches, "" for none."""
-    return "" if config.name == "pixels" else sha256(config.weights) if config.weights else "imagenet"
+    if not patch_encoders.ENCODERS[config.name].is_network:
+        return ""
+    return sha256(config.weights) if config.weights else "imagenet"
 
 
 def _tokenizer(config: RecordsConfig, rows: Sequence[Mapping[str, Any]]) -> tokenization.Tokenizer:

@@ -10,6 +10,7 @@ import numpy as np
 
 from kaleidobert import levels as kaleido
 from kaleidobert.configs import Sampling
+from kaleidobert.configs.section import check_name
 from kaleidobert.datasets.bank import alignment
 from kaleidobert.datasets.bank.bank import Bank
 from kaleidobert.errors import UserError
@@ -106,9 +107,11 @@ class PretrainSampler:
     """
 
     def __init__(self, bank: Bank, rows: np.ndarray, levels: Sequence[KaleidoLevel], sampling: Sampling, batch_size: int, seed: int):
-        self._alignment = alignment.strengths(bank) if sampling.masking == "alignment_guided" else None
-        if sampling.masking == "alignment_guided" and self._alignment is None:
-            raise UserError("the bank holds no alignment, which sampling.masking=alignment_guided needs", str(bank.folder), fix="run "
+        check_name(sampling.masking, alignment_guided_masking.POLICIES, "sampling.masking")
+        needs_alignment = alignment_guided_masking.POLICIES[sampling.masking].needs_alignment
+        self._alignment = alignment.strengths(bank) if needs_alignment else None
+        if needs_alignment and self._alignment is None:
+            raise UserError(f"the bank holds no alignment, which sampling.masking={sampling.masking} needs", str(bank.folder), fix="run "
                             "`kaleidobert align` for this bank first, see configs/align.yaml, or set sampling.masking=random")
         self._bank, self._levels, self._sampling, self._seed = bank, tuple(levels), sampling, seed
         self.order = EpochOrder(rows, batch_size, seed)

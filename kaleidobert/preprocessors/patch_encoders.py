@@ -1,12 +1,14 @@
-"""Picture encoders: a patch becomes a feature vector. The feature size follows from the encoder everywhere."""
+"""Patch encoders: a patch becomes a feature vector. ``ENCODERS`` is the one list of them; everything else reads F from the bank."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from kaleidobert import configs
+from kaleidobert.configs.section import check_name
 from kaleidobert.errors import UserError
 
 MIN_NETWORK_SIZE = 32  # below it the stride of 32 leaves nothing to pool
@@ -22,19 +24,36 @@ class PictureEncoder:
     batch: int = CPU_BATCH
 
 
-def build(config: configs.Encoder) -> PictureEncoder:
-    """The encoder that the configuration names.
+@dataclass(frozen=True)
+class EncoderType:
+    """A row of ENCODERS.
 
-    Raises UserError where feature_size does, and where its weights do not fit or cannot be fetched.
+    feature_size: settings -> F, without building the encoder. build: settings -> the encoder. is_network: whether it has weights and a
+    precision, and needs patches of at least MIN_NETWORK_SIZE pixels.
     """
-    size = feature_size(config)
-    return PictureEncoder(size, _pixels) if config.name == "pixels" else _network(config)
+
+    feature_size: Callable[[configs.Encoder], int]
+    build: Callable[[configs.Encoder], PictureEncoder]
+    is_network: bool = False
+
+
+def build(config: configs.Encoder) -> PictureEncoder:
+    """Returns the encoder that the configuration names.
+
+    Raises UserError as ``feature_size`` does, and where the weights do not fit or cannot be fetched.
+    """
+    feature_size(config)
+    return ENCODERS[config.name].build(config)
 
 
 def feature_size(config: configs.Encoder) -> int:
-    """F of an encoder, without building it; UserError where its patches are too small, its weights file is missing, or a setting
-    does not go with it."""
-    network = config.name != "pixels"
+    """Returns F of an encoder without building it.
+
+    Raises UserError where the name is no row of ENCODERS, the patches are too small, the weights file is missing, or a setting does not
+    go with the encoder.
+    """
+    check_name(config.name, ENCODERS, "encoder.name")
+    network = ENCODERS[config.name].is_network
     least = MIN_NETWORK_SIZE if network else 1
     if config.size < least:
         raise UserError(f"encoder.size is {config.size}", config.name, f"at least {least} pixels")
@@ -47,18 +66,22 @@ def feature_size(config: configs.Encoder) -> int:
     if network and config.weights is not None and not config.weights.is_file():
         raise UserError("there is no such weights file", str(config.weights), "a Keras weights file without the top",
                         "correct encoder.weights, or leave it empty to fetch the ImageNet weights")
-    return {"pixels": 3 * config.size**2, "mobilenet_v2": 1280, "resnet50": 2048}[config.name]
+    return ENCODERS[config.name].feature_size(config)
+
+
+def network(architecture: str, module: str, feature_size: int) -> EncoderType:
+    """Returns the row of a network of keras.applications: its class, the module that prepares pictures for it, and F."""
+    return EncoderType(lambda config: feature_size, partial(_network, architecture, module), is_network=True)
 
 
 def _pixels(patches: np.ndarray) -> np.ndarray:
     return patches.reshape(len(patches), -1).astype(np.float32) / 255.0
 
 
-def _network(config: configs.Encoder) -> PictureEncoder:
+def _network(architecture: str, module: str, config: configs.Encoder) -> PictureEncoder:
     import keras  # here: reading a catalogue or training from a bank needs no picture network
 
-    make, prepare = {"mobilenet_v2": (keras.applications.MobileNetV2, keras.applications.mobilenet_v2.preprocess_input),
-                     "resnet50": (keras.applications.ResNet50, keras.applications.resnet50.preprocess_input)}[config.name]
+    make, prepare = getattr(keras.applications, architecture), getattr(keras.applications, module).preprocess_input
     weights = str(config.weights) if config.weights else "imagenet"
     try:
         # built at 224: the weights do not depend on the size, and Keras names its ImageNet files by it
@@ -95,6 +118,13 @@ def _network(config: configs.Encoder) -> PictureEncoder:
         return np.concatenate(done)
 
     return PictureEncoder(int(network.output_shape[-1]), encode, batch)
+
+
+ENCODERS: dict[str, EncoderType] = {
+    "pixels": EncoderType(lambda config: 3 * config.size**2, lambda config: PictureEncoder(3 * config.size**2, _pixels)),
+    "mobilenet_v2": network("MobileNetV2", "mobilenet_v2", 1280),
+    "resnet50": network("ResNet50", "resnet50", 2048),
+}
 
 
 def folded(network: Any, precision: str = "float32") -> Any:

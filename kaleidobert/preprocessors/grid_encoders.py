@@ -8,15 +8,39 @@ from dataclasses import dataclass
 import numpy as np
 
 from kaleidobert import configs
+from kaleidobert.configs.section import check_name
 from kaleidobert.errors import UserError
 from kaleidobert.specs import Tensor
 
-STRIDE = {"small": 8, "mobilenet_v2": 16, "resnet50": 16}  # pixels per cell
-LAYERS = {"mobilenet_v2": ("block_3_expand_relu", "block_6_expand_relu", "block_13_expand_relu"),
-          "resnet50": ("conv2_block3_out", "conv3_block4_out", "conv4_block6_out")}
-FEATURES = {"mobilenet_v2": 144 + 192 + 576, "resnet50": 256 + 512 + 1024}
-NEAR = {"mobilenet_v2": 144 + 192, "resnet50": 256 + 512}  # features of the early ones of these layers
 CHUNK = 32  # pictures that go through the network together
+
+
+@dataclass(frozen=True)
+class GridEncoder:
+    """A row of GRID_ENCODERS: a frozen network of keras.applications, or one that is trained with the captioner.
+
+    stride: pixels per cell. architecture, module: its class and the module that prepares pictures, "" = trained along. layers: the
+    names of those whose outputs are kept; features: their sizes, the last one of a late layer.
+    """
+
+    stride: int
+    architecture: str = ""
+    module: str = ""
+    layers: tuple[str, ...] = ()
+    features: tuple[int, ...] = ()
+
+    @property
+    def near_features(self) -> int:
+        """Features of the early layers, which see little of what lies around a cell."""
+        return sum(self.features[:-1])
+
+
+GRID_ENCODERS: dict[str, GridEncoder] = {
+    "small": GridEncoder(8),
+    "mobilenet_v2": GridEncoder(16, "MobileNetV2", "mobilenet_v2", ("block_3_expand_relu", "block_6_expand_relu", "block_13_expand_relu"),
+                                (144, 192, 576)),
+    "resnet50": GridEncoder(16, "ResNet50", "resnet50", ("conv2_block3_out", "conv3_block4_out", "conv4_block6_out"), (256, 512, 1024)),
+}
 
 
 @dataclass(frozen=True)
@@ -29,28 +53,31 @@ class GridNetwork:
 
 
 def describe(config: configs.Grid) -> tuple[int, int]:
-    """(cells on a side, F) without building a network. Raises UserError for a size that makes no whole cells, and for a weights
-    file that is not there."""
-    stride = STRIDE[config.network]
-    if config.size < stride or config.size % stride:
-        raise UserError(f"grid.size is {config.size}", config.network, f"a multiple of {stride}, such as {14 * stride}")
-    if config.network != "small" and config.weights is not None and not config.weights.is_file():
+    """Returns (cells on a side, F) without building a network.
+
+    Raises UserError for a name that is no row of GRID_ENCODERS, a size that makes no whole cells, and a missing weights file.
+    """
+    check_name(config.network, GRID_ENCODERS, "grid.network")
+    row = GRID_ENCODERS[config.network]
+    if config.size < row.stride or config.size % row.stride:
+        raise UserError(f"grid.size is {config.size}", config.network, f"a multiple of {row.stride}, such as {14 * row.stride}")
+    if row.architecture and config.weights is not None and not config.weights.is_file():
         raise UserError("there is no such weights file", str(config.weights), "a Keras weights file without the top",
                         "correct grid.weights, or leave it empty to fetch the ImageNet weights")
-    return config.size // stride, FEATURES.get(config.network, config.channels)
+    return config.size // row.stride, sum(row.features) or config.channels
 
 
 def build(config: configs.Grid) -> GridNetwork:
-    """The network that the configuration names. Raises UserError where ``describe`` does, or the weights do not fit."""
+    """Returns the network that the configuration names; raises UserError as ``describe`` does, and where the weights do not fit."""
     grid, feature_size = describe(config)
-    return GridNetwork(grid, feature_size, None if config.network == "small" else _frozen(config))
+    row = GRID_ENCODERS[config.network]
+    return GridNetwork(grid, feature_size, _frozen(row, config) if row.architecture else None)
 
 
-def _frozen(config: configs.Grid) -> Callable[[np.ndarray], np.ndarray]:
+def _frozen(row: GridEncoder, config: configs.Grid) -> Callable[[np.ndarray], np.ndarray]:
     import keras  # here: `small` needs none of these
 
-    make, prepare = {"mobilenet_v2": (keras.applications.MobileNetV2, keras.applications.mobilenet_v2.preprocess_input),
-                     "resnet50": (keras.applications.ResNet50, keras.applications.resnet50.preprocess_input)}[config.network]
+    make, prepare = getattr(keras.applications, row.architecture), getattr(keras.applications, row.module).preprocess_input
     weights = str(config.weights) if config.weights else "imagenet"
     try:
         # built at 224, as the weights do not depend on the size; fully convolutional, so that other sizes are a new input
@@ -59,8 +86,7 @@ def _frozen(config: configs.Grid) -> Callable[[np.ndarray], np.ndarray]:
             resized = make(include_top=False, weights=None, input_shape=(config.size, config.size, 3))
             resized.set_weights(network.get_weights())
             network = resized
-        model = keras.Model(network.input, _cells([network.get_layer(name).output for name in LAYERS[config.network]],
-                                                  config.size // STRIDE[config.network]))
+        model = keras.Model(network.input, _cells([network.get_layer(name).output for name in row.layers], config.size // row.stride))
     except Exception as error:  # a download that fails and a file that does not fit raise many kinds
         raise UserError(f"the weights of {config.network} cannot be loaded ({' '.join(str(error).split())[:200]})", weights,
                         "ImageNet weights without the top", "give a fitting file as grid.weights, or use grid.network=small"
