@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -24,6 +25,7 @@ from kaleidobert.configs import PretrainConfig
 from kaleidobert.datasets.bank.bank import Bank
 from kaleidobert.datasets.sampling.pretraining import PretrainSampler
 from kaleidobert.errors import UserError
+from kaleidobert.levels import KALEIDO
 
 CASES = ((1, 1), (2, 1), (4, 1), (1, 2))  # devices of a process, processes
 LIMIT = 300  # seconds for a case
@@ -122,7 +124,8 @@ def work(options: argparse.Namespace) -> None:
 def _config(settings: Mapping[str, Any]) -> PretrainConfig:
     words = [f"train.batch_size={settings['batch']}", f"train.precision={settings['precision']}", f"train.devices={settings['devices']}",
              "train.dynamic_padding=false", "sampling.masking=random", "model.dropout=0", "model.attention_dropout=0"]
-    return configs.load(PretrainConfig, random_bank.CONFIGS / random_bank.SIZES[settings["size"]].folder / "pretrain.yaml", words)
+    found = configs.load(PretrainConfig, random_bank.CONFIGS / random_bank.SIZES[settings["size"]].folder / "pretrain.yaml", words)
+    return replace(found, levels=found.levels or KALEIDO)
 
 
 def _split(devices: int) -> None:

@@ -6,12 +6,11 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import keras
 
 from kaleidobert import configs
-from kaleidobert.app_zoo.materials import Layout
 from kaleidobert.datasets.bank.bank import Bank
 from kaleidobert.datasets.sampling.pretraining import clean_features
 from kaleidobert.engines import optimizers
@@ -32,22 +31,54 @@ ENCODER = "baked into released files"  # the encoder of released text files: no 
 OF_THIS_RUN = ("seed", "precision", "dropout", "attention_dropout", "initializer_range", "text_length", "gradient_checkpointing")
 
 
+class Layout(Protocol):
+    """What a model depends on in its data: sizes, and what a checkpoint remembers (identity, index["files"]). A Bank is one."""
+
+    @property
+    def feature_size(self) -> int: ...
+
+    @property
+    def text_length(self) -> int: ...
+
+    @property
+    def vocabulary(self) -> Any: ...  # of which size counts
+
+    @property
+    def identity(self) -> dict[str, str]: ...
+
+    @property
+    def index(self) -> dict[str, Any]: ...
+
+
 def backbone_config(bank: Layout, levels: tuple, model: configs.Model, train: configs.Train) -> dict[str, Any]:
-    """The backbone's arguments: sizes from the configuration; vocabulary, features and text length from the bank."""
-    return {**configs.to_dict(model), "levels": configs.to_dict(levels), "feature_size": bank.feature_size,
+    """Returns the backbone's arguments: sizes from the configuration; vocabulary, features and text length from the bank."""
+    return {**_sizes(model, configs.to_dict(configs.BERT_BASE)), "levels": configs.to_dict(levels), "feature_size": bank.feature_size,
             "vocabulary_size": bank.vocabulary.size, "text_length": bank.text_length, "seed": train.seed,
             "precision": train.precision, "gradient_checkpointing": train.gradient_checkpointing}
 
 
-def with_levels(config: Any) -> Any:
-    """The configuration of a downstream task with its level table: the one it names, else that of the checkpoint it starts from; where
-    it starts from random weights, that of its bank, or the five kaleido levels of released files."""
-    if config.levels:
+F = TypeVar("F", bound=configs.FineTuningConfig)
+
+
+def resolve(config: F) -> F:
+    """Returns the configuration of a downstream task with what it leaves out filled in.
+
+    The level table and the sizes of the model are those of the checkpoint that it starts from; of random weights the levels are those of
+    the bank, or the five kaleido levels of released files, and the sizes those of BERT-base.
+    """
+    if config.levels and None not in configs.to_dict(config.model).values():
         return config
-    levels = KALEIDO if config.data.bank is None else Bank(config.data.bank).levels  # a bank that is not there is told first
+    levels = KALEIDO if config.data.bank is None else Bank(config.data.bank).levels  # a missing bank is refused before a checkpoint
+    sizes = configs.to_dict(configs.BERT_BASE)
     if config.init is not None and (config.data.files is None or config.init.exists() or tf_checkpoint.exists(config.init)):
-        levels = levels_of(any_checkpoint.load_meta(config.init))  # files that are not there are told before their checkpoint
-    return replace(config, levels=levels)
+        meta = any_checkpoint.load_meta(config.init)  # missing files are refused before their checkpoint
+        levels, sizes = levels_of(meta), sizes | meta_backbone(meta)
+    return replace(config, levels=config.levels or levels, model=configs.Model(**_sizes(config.model, sizes)))
+
+
+def _sizes(model: configs.Model, others: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the sizes of a model; those that are None are taken from ``others``."""
+    return {name: others[name] if value is None else value for name, value in configs.to_dict(model).items()}
 
 
 def start(make: Callable[[dict[str, Any]], keras.Model], config: Any, bank: Layout,

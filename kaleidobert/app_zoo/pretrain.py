@@ -1,13 +1,14 @@
 """``kaleidobert pretrain``: the seven tasks on a bank (paper, section 3)."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import keras
 import numpy as np
 
 from kaleidobert import levels as kaleido
-from kaleidobert.app_zoo import lineage, materials, models, released_runs, step_memory, trimming
-from kaleidobert.app_zoo.materials import Batch, PretrainMaterial, open_bank
+from kaleidobert.app_zoo import lineage, models, released_runs, step_memory, training
+from kaleidobert.app_zoo.training import Batch, PretrainData, open_bank
 from kaleidobert.configs import PretrainConfig
 from kaleidobert.datasets.bank.bank import Bank, describe, sha256
 from kaleidobert.datasets.sampling.pretraining import PretrainSampler, hold_out, share_of_groups
@@ -19,7 +20,7 @@ from kaleidobert.errors import UserError
 from kaleidobert.evaluators import pretraining
 from kaleidobert.evaluators.report import plots
 from kaleidobert.evaluators.report.tables_read import head_name
-from kaleidobert.levels import KaleidoLevel
+from kaleidobert.levels import KALEIDO, KaleidoLevel
 from kaleidobert.losses import tasks as losses
 from kaleidobert.losses.additive import DecomposableLoss
 from kaleidobert.model_zoo import checkpoints
@@ -29,7 +30,8 @@ from kaleidobert.released import any_checkpoint
 
 
 def dry_run(config: PretrainConfig) -> None:
-    """Check the data and the configuration, print sizes and the number of steps."""
+    """Checks the data and the configuration, prints sizes and the number of steps."""
+    config = resolve(config)
     _check(config)
     if config.data.files is not None:
         return released_runs.dry_run(config)
@@ -48,9 +50,17 @@ def dry_run(config: PretrainConfig) -> None:
 def run(config: PretrainConfig) -> None:
     """Train, choose among the epochs by what is held out of the training split, evaluate on the validation split, write the run
     folder."""
+    config = resolve(config)
     _check(config)
     with distribution.over(config.train):
         _run(config)
+
+
+def resolve(config: PretrainConfig) -> PretrainConfig:
+    """Returns the configuration with its level table: that of the bank, or the five kaleido levels of released files, unless it has one."""
+    if config.levels:
+        return config
+    return replace(config, levels=KALEIDO if config.data.bank is None else Bank(config.data.bank).levels)
 
 
 def _run(config: PretrainConfig) -> None:
@@ -81,8 +91,8 @@ def _run(config: PretrainConfig) -> None:
     trainer = Trainer(folder, model, optimizer, models.origin(model, data.bank, lineage.extend(*past)))
     trainer.step = begun
     shares = {f"{task}_{kind}": by_task[task].share for task, kind in kinds.items()}
-    batch = trimming.batches(data.sampler.batch, config.train)
-    validation = trimming.batches(data.validation.validation, config.train)
+    batch = training.trim_batches(data.sampler.batch, config.train)
+    validation = training.trim_batches(data.validation.validation, config.train)
 
     def judge(make):
         return evaluator(model, make, config.levels, shares, config.losses.feature_target)
@@ -90,7 +100,7 @@ def _run(config: PretrainConfig) -> None:
     evaluate = judge(validation)
     goal = Goal(evaluate, "loss", higher_is_better=False if data.choice.by == "val_files" else None)
     if data.held is not None:
-        goal = Goal(judge(trimming.batches(data.held.validation, config.train)), "loss", higher_is_better=False, split=HELD_OUT)
+        goal = Goal(judge(training.trim_batches(data.held.validation, config.train)), "loss", higher_is_better=False, split=HELD_OUT)
     additive = DecomposableLoss(loss, lambda weights: losses.denominators(by_task, weights))
     trainer.fit(batch, additive, goal, models.plan(config.train, total), config.train.clip_norm, models.part_of(data.sampler, config.train))
 
@@ -114,13 +124,13 @@ def masking(config: PretrainConfig) -> str:
     return lineage.OF_FILES if config.data.files is not None else lineage.masking(config.sampling)
 
 
-def material(config: PretrainConfig) -> PretrainMaterial:
+def material(config: PretrainConfig) -> PretrainData:
     """The splits of data.bank, spoiled anew for every example."""
     bank, rows, held, val_rows = _open(config)
     settings = (config.sampling, config.train.batch_size, config.train.seed)
     sampler, validation = (PretrainSampler(bank, part, config.levels, *settings) for part in (rows, val_rows))
     judge = PretrainSampler(bank, held, config.levels, *settings) if len(held) else None
-    return PretrainMaterial(bank, len(rows), sampler, judge, validation, materials.choice(bank, held),
+    return PretrainData(bank, len(rows), sampler, judge, validation, training.choice(bank, held),
                             lambda model: models.adapt(model, bank, config.data.train_split),
                             lambda: baseline(bank, rows, sampler, validation, config), lambda: describe(bank))
 

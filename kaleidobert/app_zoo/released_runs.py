@@ -11,8 +11,8 @@ import numpy as np
 
 from kaleidobert import levels as kaleido
 from kaleidobert.app_zoo import models
-from kaleidobert.app_zoo.materials import Choice, LabelMaterial, PretrainMaterial
 from kaleidobert.app_zoo.models import ENCODER
+from kaleidobert.app_zoo.training import Choice, LabelData, PretrainData
 from kaleidobert.configs import ClassifyConfig, PretrainConfig, RetrieveConfig, TrainingData
 from kaleidobert.datasets.sampling.pretraining import EpochOrder
 from kaleidobert.errors import UserError
@@ -33,7 +33,7 @@ Config = PretrainConfig | ClassifyConfig | RetrieveConfig
 
 @dataclass(frozen=True)
 class FileLayout:
-    """A materials.Layout of rows. What a model has learnt from files, with boxes in pixels, is refused on a bank, and the other way."""
+    """A models.Layout of rows. What a model has learnt from files, with boxes in pixels, is refused on a bank, and the other way."""
 
     feature_size: int
     text_length: int
@@ -105,7 +105,7 @@ def _rate(config: PretrainConfig | ClassifyConfig, rows: Rows) -> str:
             "more than half of them")
 
 
-def pretraining(config: PretrainConfig) -> PretrainMaterial:
+def pretraining(config: PretrainConfig) -> PretrainData:
     """The rows of data.files and data.val_files as pre-training reads them."""
     train, val = (open_files(config, source, "pretrain") for source in (config.data.files, config.data.val_files))
     _check_init(config, train)
@@ -116,7 +116,7 @@ def pretraining(config: PretrainConfig) -> PretrainMaterial:
     def baselines() -> dict[str, float]:
         return baseline(samplers[0], samplers[1], config.levels, config.data.vocabulary_size)
 
-    return PretrainMaterial(layout(config, train), len(train), samplers[0], None, samplers[1], Choice("val_files"),
+    return PretrainData(layout(config, train), len(train), samplers[0], None, samplers[1], Choice("val_files"),
                             lambda model: _adapt(model, samplers[0].examples, len(train)), baselines,
                             lambda: describe(config, train, val))
 
@@ -141,7 +141,7 @@ def baseline(train: FilePretrainSampler, val: FilePretrainSampler, levels: tuple
     return {**tasks.chance(levels, vocabulary), **tasks.means(parts)}
 
 
-def labelling(config: ClassifyConfig) -> LabelMaterial:
+def labelling(config: ClassifyConfig) -> LabelData:
     """The rows of data.files and data.val_files as fine-tuning reads them; reads the label columns of all rows."""
     column = released_samplers.label_column(config.label)
     train, val = (open_files(config, source, "finetune", (column,)) for source in (config.data.files, config.data.val_files))
@@ -158,7 +158,7 @@ def labelling(config: ClassifyConfig) -> LabelMaterial:
     def inputs(numbers: np.ndarray) -> dict[str, np.ndarray]:
         return readers[1].side(readers[1].inputs(numbers, val.take(numbers)), config.modality)
 
-    return LabelMaterial(
+    return LabelData(
         layout(config, train), len(train), sampler.batch, inputs, judged, truth[judged], pictures[judged],
         _distinct([called.get(number, "") for number in range(count)]), [], np.bincount(known, minlength=count),
         lambda model: _adapt(model, lambda numbers: (readers[0].inputs(numbers, train.take(numbers)),), len(train)), dict,

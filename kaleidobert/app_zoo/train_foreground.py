@@ -16,7 +16,7 @@ from tqdm import tqdm
 from kaleidobert import io
 from kaleidobert.app_zoo import models
 from kaleidobert.configs import TrainForegroundConfig
-from kaleidobert.configs.records import FOREGROUND_WEIGHTS
+from kaleidobert.configs.data import FOREGROUND_WEIGHTS
 from kaleidobert.drawing import scene_files
 from kaleidobert.drawing.scene_files import Scenes, Stock
 from kaleidobert.drawing.scenes import recomposition

@@ -48,6 +48,6 @@ class Checked:
     def __post_init__(self) -> None:
         for name, (low, *high) in self.limits.items():
             value = getattr(self, name)
-            if not (low <= value <= high[0] if high else low <= value < float("inf")):
+            if value is not None and not (low <= value <= high[0] if high else low <= value < float("inf")):
                 raise UserError(f"{name} is {value}", f"section {type(self).__name__}",
                                 f"{low:g} to {high[0]:.6g}" if high else f"at least {low:g}" + ", finite" * (value == float("inf")))

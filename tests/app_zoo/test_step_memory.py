@@ -24,7 +24,7 @@ pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parents[2]
 ARGUMENTS = {"precision": "float32", "gradient_checkpointing": False, "levels": to_dict(KALEIDO)}
-BASE = {**to_dict(configs.Model()), "feature_size": 2048, "vocabulary_size": 30522, "text_length": 64, **ARGUMENTS}
+BASE = {**to_dict(configs.BERT_BASE), "feature_size": 2048, "vocabulary_size": 30522, "text_length": 64, **ARGUMENTS}
 MEASURED = SIZES | {"hidden_size": 128, "num_layers": 4, "num_heads": 8, "intermediate_size": 512}
 SMALL, LARGE = 32, 160
 # the largest resident size after steps of a small batch and of a large one, in a process of its own

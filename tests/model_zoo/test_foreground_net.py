@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from kaleidobert import configs
-from kaleidobert.configs.records import FOREGROUND_WEIGHTS
+from kaleidobert.configs.data import FOREGROUND_WEIGHTS
 from kaleidobert.datasets.bank import patch_extraction
 from kaleidobert.datasets.bank.bank import Bank
 from kaleidobert.datasets.sources.reading import read_mask

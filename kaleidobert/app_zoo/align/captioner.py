@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from kaleidobert.app_zoo import models
+from kaleidobert.app_zoo import models, training
 from kaleidobert.app_zoo.align import word_grounding
 from kaleidobert.app_zoo.align.task import Task, captioner_folder, captioner_settings
 from kaleidobert.datasets.grid_features import Grids
@@ -13,10 +13,8 @@ from kaleidobert.datasets.sampling.captions import CaptionSampler
 from kaleidobert.engines import steps
 from kaleidobert.engines.feeding import prefetch
 from kaleidobert.engines.run_folder import Run
-from kaleidobert.engines.trainer import Goal, Trainer
-from kaleidobert.evaluators.report import plots
+from kaleidobert.engines.trainer import Goal
 from kaleidobert.losses import captioning
-from kaleidobert.model_zoo import checkpoints
 from kaleidobert.model_zoo.caption_decoder import Caption, Scorer, Writer, best
 from kaleidobert.model_zoo.show_attend_tell import ShowAttendTell
 from kaleidobert.model_zoo.word_grounding import WordGrounder
@@ -82,7 +80,7 @@ def train(task: Task, grids: Grids, grounder: WordGrounder | None) -> Captioner:
     captioner = Captioner(task, grids, build(task, grids, grounder))
     sampler = captioner.sampler(task.rows.train, config.grid.augment and captioner.model.encoder is not None,
                                 task.targets.content_mask if task.targets else None)
-    optimizer, total = models.schedule(config.train, len(sampler.rows))
+    work = models.schedule(config.train, len(sampler.rows))
 
     def loss(outputs, targets, weights):
         written = weights["pieces"]
@@ -95,10 +93,7 @@ def train(task: Task, grids: Grids, grounder: WordGrounder | None) -> Captioner:
             total = total + options.grounding * parts["attention_distillation"]
         return {"loss": total, **parts}
 
-    trainer = Trainer(run, captioner.model, optimizer, models.origin(captioner.model, task.bank))
     judge, better, split = task.rows.judge
     goal = Goal(lambda: {"perplexity": captioner.perplexity(judge)}, "perplexity", better, options.patience, split)
-    trainer.fit(sampler.batch, loss, goal, models.plan(config.train, total), config.train.clip_norm)
-    checkpoints.restore(run.best, captioner.model)
-    plots.loss_curves(run.metrics(), run.folder / "losses.png")
+    training.fit(run, captioner.model, models.origin(captioner.model, task.bank), config.train, work, sampler.batch, loss, goal)
     return captioner

@@ -13,9 +13,9 @@ import numpy as np
 from tqdm import tqdm
 
 from kaleidobert import configs
-from kaleidobert.app_zoo import materials, models
+from kaleidobert.app_zoo import models, training
 from kaleidobert.app_zoo.align import words
-from kaleidobert.app_zoo.materials import Choice
+from kaleidobert.app_zoo.training import Choice
 from kaleidobert.configs import AlignConfig
 from kaleidobert.datasets import grid_features
 from kaleidobert.datasets.bank.bank import Bank, sha256
@@ -67,7 +67,7 @@ class Task:
     @property
     def choice(self) -> Choice:
         """By what the epochs of the word grounder and the captioner are chosen."""
-        return materials.choice(self.bank, self.rows.held)
+        return training.choice(self.bank, self.rows.held)
 
 
 def make(config: AlignConfig, bank: Bank) -> Task:

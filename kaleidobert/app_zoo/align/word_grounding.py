@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 from tqdm import tqdm
 
-from kaleidobert.app_zoo import models
+from kaleidobert.app_zoo import models, training
 from kaleidobert.app_zoo.align.task import Task, captioner_folder, grounder_folder, grounder_settings
 from kaleidobert.datasets import grid_features
 from kaleidobert.datasets.bank.bank import sha256
@@ -14,10 +14,8 @@ from kaleidobert.datasets.sampling.captions import CaptionSampler
 from kaleidobert.engines import steps
 from kaleidobert.engines.feeding import prefetch
 from kaleidobert.engines.run_folder import Run
-from kaleidobert.engines.trainer import Goal, Trainer
-from kaleidobert.evaluators.report import plots
+from kaleidobert.engines.trainer import Goal
 from kaleidobert.losses import captioning
-from kaleidobert.model_zoo import checkpoints
 from kaleidobert.model_zoo.word_grounding import Cells, WordGrounder
 from kaleidobert.preprocessors.grid_encoders import GRID_ENCODERS
 
@@ -42,13 +40,10 @@ def train(task: Task, grids: Grids) -> WordGrounder:
         return {"loss": cooccurrence + presence, "cooccurrence": cooccurrence, "presence": presence}
 
     batches = sampler(task.rows.train, config.grid.augment and task.sees_pictures)
-    optimizer, total = models.schedule(options, len(batches.rows), "word_grounding")
+    work = models.schedule(options, len(batches.rows), "word_grounding")
     judge, better, split = task.rows.judge
     goal = Goal(_evaluator(model, sampler(judge, False)), "loss", better, config.captioner.patience, split)
-    trainer = Trainer(run, model, optimizer, models.origin(model, task.bank))
-    trainer.fit(batches.batch, loss, goal, models.plan(options, total), options.clip_norm)
-    checkpoints.restore(run.best, model)
-    plots.loss_curves(run.metrics(), run.folder / "losses.png")
+    training.fit(run, model, models.origin(model, task.bank), options, work, batches.batch, loss, goal)
     return model
 
 

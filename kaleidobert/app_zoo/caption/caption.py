@@ -11,7 +11,7 @@ import numpy as np
 from keras import ops
 
 from kaleidobert import io
-from kaleidobert.app_zoo import lineage, materials, models, tables, trimming
+from kaleidobert.app_zoo import lineage, models, tables, training
 from kaleidobert.app_zoo.caption import writing
 from kaleidobert.app_zoo.caption.baselines import simple_captions
 from kaleidobert.app_zoo.caption.choice import Reranker
@@ -19,14 +19,13 @@ from kaleidobert.app_zoo.caption.writing import Score
 from kaleidobert.configs import CaptionConfig
 from kaleidobert.datasets.bank.bank import Bank, describe, sha256
 from kaleidobert.datasets.sampling.finetuning import CaptionTaskSampler, caption_pieces
-from kaleidobert.datasets.sampling.pretraining import hold_out, share_of_groups
+from kaleidobert.datasets.sampling.pretraining import hold_out
 from kaleidobert.engines.distributed import distribution
 from kaleidobert.engines.run_folder import Run, check_folder
-from kaleidobert.engines.trainer import HELD_OUT, VAL, Goal, Trainer
+from kaleidobert.engines.trainer import HELD_OUT, VAL, Goal
 from kaleidobert.errors import UserError
 from kaleidobert.evaluators.captions import report as caption_report
 from kaleidobert.evaluators.files import coco_captions
-from kaleidobert.evaluators.report import plots
 from kaleidobert.evaluators.report.tables_read import head_name
 from kaleidobert.losses.additive import DecomposableLoss
 from kaleidobert.losses.classification import weighted_cross_entropy
@@ -64,7 +63,7 @@ class Data:
 
 def dry_run(config: CaptionConfig) -> None:
     """Check bank, settings and checkpoint, print sizes."""
-    config = models.with_levels(config)
+    config = models.resolve(config)
     check_folder(config.run, config)
     data = _open(config)
     models.check_start(config, data.bank)
@@ -82,7 +81,7 @@ def dry_run(config: CaptionConfig) -> None:
 
 def run(config: CaptionConfig) -> None:
     """Train where asked for, write and judge the captions of one picture per validation product, write the run folder."""
-    config = models.with_levels(config)
+    config = models.resolve(config)
     check_folder(config.run, config)
     if not config.train.epochs:
         return _run(config)
@@ -99,7 +98,6 @@ def _run(config: CaptionConfig) -> None:
     score = writing.scorer(model)
     if config.train.epochs:
         folder = _train(config, model, data, score)
-        checkpoints.restore(folder.best, model)
     else:
         folder = Run(config.run, config)
         checkpoints.save(folder.best, model, None, models.origin(model, bank, lineage.extend(config.init)))
@@ -126,7 +124,7 @@ def _run(config: CaptionConfig) -> None:
     missing = writing.draw(config.run / "captions.png", bank, data.shown, captions, data.references)
     chosen: dict[str, Any] = {"share_found": float(found.mean()), "written": reports.pop("written")} if chooser else {}
     if config.train.epochs:
-        chosen["choice"] = materials.choice(bank, _hold_out(config, data)[1]).facts()
+        chosen["choice"] = training.choice(bank, _hold_out(config, data)[1]).facts()
     result = {"task": "caption", "model": _model(config, chooser), "mode": config.mode, **_length(config, data), "metrics": metrics,
               "baselines": reports, **chosen, "pictures": len(data.shown), "bank": describe(bank), "checkpoint_sha256": sha256(folder.best)}
     folder.results(result, config)
@@ -170,17 +168,16 @@ def _total(parts: Mapping[str, Any]) -> dict[str, Any]:
 def _train(config: CaptionConfig, model: Captioner, data: Data, score: Score) -> Run:
     """Train in the run folder; best.npz holds the epoch with the smallest loss on held-out groups, without such the last one."""
     train, (kept, held) = config.train, _hold_out(config, data)
-    optimizer, total = models.schedule(train, len(kept))
+    work = models.schedule(train, len(kept))
     sampler = CaptionTaskSampler(data.bank, kept, config.mode, config.noise, train.batch_size, train.seed)
     judged = held if len(held) else data.val
     validation = CaptionTaskSampler(data.bank, judged, config.mode, config.noise, config.predict_batch_size, train.seed)
     folder = Run(config.run, config)  # claimed when nothing is left to refuse
-    trainer = Trainer(folder, model, optimizer, models.origin(model, data.bank, lineage.extend(config.init, _trained(config))))
-    batch = trimming.batches(sampler.batch, train, trimmed_captions)
-    judge = trimming.batches(validation.validation, train, trimmed_captions)
+    meta = models.origin(model, data.bank, lineage.extend(config.init, _trained(config)))
+    batch = training.trim_batches(sampler.batch, train, trimmed_captions)
+    judge = training.trim_batches(validation.validation, train, trimmed_captions)
     goal = Goal(lambda: _total(score(judge)), "loss", False if len(held) else None, split=HELD_OUT if len(held) else VAL)
-    trainer.fit(batch, objective(config.smoothing), goal, models.plan(train, total), train.clip_norm)
-    plots.loss_curves(folder.metrics(), config.run / "losses.png")
+    training.fit(folder, model, meta, train, work, batch, objective(config.smoothing), goal)
     return folder
 
 
@@ -190,11 +187,9 @@ def _open(config: CaptionConfig) -> Data:
     if config.mode == "causal" and config.length != "predicted":
         raise UserError(f"mode is causal and length is {config.length}", "caption", "length=predicted: such captions end by an end piece "
                         "of their own", "leave length out, or set mode=mask-predict")
-    bank = materials.open_bank(config.data, config.levels)
+    bank, train, val = training.splits(config)
     writing.most_pieces(config, bank)
-    train = share_of_groups(bank, bank.rows(config.data.train_split), config.data.train_share, config.train.seed)
-    train = _with_text(bank, train, config.data.train_split)
-    val = _with_text(bank, bank.rows(config.data.val_split), config.data.val_split)
+    train, val = _with_text(bank, train, config.data.train_split), _with_text(bank, val, config.data.val_split)
     return Data(bank, train, val, val[np.sort(np.unique(bank.column("product_id")[val], return_index=True)[1])])
 
 
@@ -228,7 +223,7 @@ def _perplexity(config: CaptionConfig, score: Score, data: Data) -> dict[str, fl
     if config.mode != "causal":
         return {}
     sampler = CaptionTaskSampler(data.bank, data.val, config.mode, config.noise, config.predict_batch_size, config.train.seed)
-    return {"perplexity": float(np.exp(score(trimming.batches(sampler.validation, config.train, trimmed_captions))["pieces"]))}
+    return {"perplexity": float(np.exp(score(training.trim_batches(sampler.validation, config.train, trimmed_captions))["pieces"]))}
 
 
 def _length(config: CaptionConfig, data: Data) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from PIL import Image, ImageOps
 from tqdm import tqdm
 
 from kaleidobert import io
-from kaleidobert.app_zoo import trimming
+from kaleidobert.app_zoo import training
 from kaleidobert.app_zoo.align import words
 from kaleidobert.app_zoo.inspect.pages_png import INK, Sheet
 from kaleidobert.app_zoo.inspect.pictures import GREEN, GREY
@@ -94,7 +94,7 @@ def _causal(config: CaptionConfig, model: Captioner, bank: Bank) -> Callable[[np
 def _masked(config: CaptionConfig, model: Captioner, bank: Bank,
             train: np.ndarray) -> Callable[[np.ndarray, Mapping[str, Any]], list[Written]]:
     options, special, most = config.writing, bank.vocabulary, most_pieces(config, bank)
-    forward, cut = steps.forward(caption_search.Filler(model, special)), trimming.inputs(lambda inputs: inputs, config.train)
+    forward, cut = steps.forward(caption_search.Filler(model, special)), training.trim_inputs(lambda inputs: inputs, config.train)
     iterations = options.iterations if config.mode == "mask-predict" else 1
     fixed = fixed_length(config, bank, train)
 

@@ -141,7 +141,8 @@ def _baselines(config: EvaluateConfig, material: Material) -> dict[str, dict[str
     labels, _ = material.table.numbered(material.names)
     places = {name: place for place, name in enumerate(material.names)}
     column = material.bank.column(config.label)[material.rows]
-    asked = ClassifyConfig(config.run, TrainingData(config.data.bank), config.label, config.modality, train=Train(seed=config.seed))
+    asked = ClassifyConfig(config.run, TrainingData(config.data.bank), label=config.label, modality=config.modality,
+                           train=Train(seed=config.seed))
     return compare(asked, material.bank, material.rows, material.val_rows, np.array([places[str(value)] for value in column]), labels,
                    len(material.names))
 

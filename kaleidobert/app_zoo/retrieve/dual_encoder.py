@@ -7,7 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from kaleidobert.app_zoo import models, trimming
+from kaleidobert.app_zoo import models, training
 from kaleidobert.configs import RetrieveConfig, Train
 from kaleidobert.datasets.bank.bank import Bank
 from kaleidobert.datasets.sampling.finetuning import DualEncoderSampler
@@ -15,13 +15,11 @@ from kaleidobert.datasets.sampling.pretraining import clean_batch
 from kaleidobert.engines import steps
 from kaleidobert.engines.distributed.distribution import Place
 from kaleidobert.engines.run_folder import Run
-from kaleidobert.engines.trainer import HELD_OUT, Goal, Trainer
+from kaleidobert.engines.trainer import HELD_OUT, Goal
 from kaleidobert.errors import UserError
 from kaleidobert.evaluators import retrieval
 from kaleidobert.evaluators.candidates.candidates import CandidateLists
-from kaleidobert.evaluators.report import plots
 from kaleidobert.losses import matching
-from kaleidobert.model_zoo import checkpoints
 from kaleidobert.model_zoo.kaleidobert import DUAL_ENCODER, Matcher
 
 # --- The towers of a matcher with head "dual_encoder", without its encoder: what is trained first, and what searches a catalogue quickly
@@ -85,7 +83,7 @@ def train(config: RetrieveConfig, model: Matcher, bank: Bank, rows: np.ndarray, 
     options, towers = config.dual_encoder, DualEncoderModel(model)
     folder = Run(config.run / "dual_encoder", replace(config, run=config.run / "dual_encoder"))
     sampler = DualEncoderSampler(bank, rows, config.subcategory, options.batch_size, options.seed)
-    optimizer, total = models.schedule(sized(options, len(rows)), len(rows), "dual_encoder")  # as many epochs as asked for
+    work = models.schedule(sized(options, len(rows)), len(rows), "dual_encoder")  # as many epochs as configured
     forward, (held_rows, lists) = steps.forward(towers), held
 
     def loss(outputs, targets, weights):
@@ -94,11 +92,8 @@ def train(config: RetrieveConfig, model: Matcher, bank: Bank, rows: np.ndarray, 
     def ranks() -> dict[str, float]:
         return retrieval.brief(score(*sides(forward, bank, held_rows), lists), lists.relevant, lists.valid)
 
-    trainer = Trainer(folder, towers, optimizer, models.origin(towers, bank))
-    batch = trimming.batches(sampler.batch, options)
-    trainer.fit(batch, loss, Goal(ranks, "mrr", None, split=HELD_OUT), models.plan(options, total), options.clip_norm)
-    checkpoints.restore(folder.best, towers)
-    plots.loss_curves(folder.metrics(), folder.folder / "losses.png")
+    training.fit(folder, towers, models.origin(towers, bank), options, work, training.trim_batches(sampler.batch, options), loss,
+                 Goal(ranks, "mrr", None, split=HELD_OUT))
     model.get_layer(DUAL_ENCODER).trainable = False
 
 

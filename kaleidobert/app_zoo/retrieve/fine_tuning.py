@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from kaleidobert.app_zoo import lineage, models, trimming
+from kaleidobert.app_zoo import lineage, models, training
 from kaleidobert.app_zoo.retrieve import dual_encoder
 from kaleidobert.app_zoo.retrieve.ranking import Ranker
 from kaleidobert.configs import RetrieveConfig
@@ -10,10 +10,9 @@ from kaleidobert.datasets.bank.bank import Bank
 from kaleidobert.datasets.sampling.finetuning import MatchSampler
 from kaleidobert.datasets.sampling.pretraining import hold_out
 from kaleidobert.engines.run_folder import Run
-from kaleidobert.engines.trainer import HELD_OUT, Goal, Trainer
+from kaleidobert.engines.trainer import HELD_OUT, Goal
 from kaleidobert.evaluators import retrieval
 from kaleidobert.evaluators.candidates import candidates
-from kaleidobert.evaluators.report import plots
 from kaleidobert.losses import additive, matching
 from kaleidobert.model_zoo.kaleidobert import Matcher
 
@@ -41,11 +40,10 @@ def train(config: RetrieveConfig, model: Matcher, bank: Bank, rows: np.ndarray) 
 
     if config.matching.head == "dual_encoder":
         dual_encoder.train(config, model, bank, kept, (held, lists))
-    optimizer, total = models.schedule(train, len(kept))  # of the variables that dual_encoder.train left to be trained
-    trainer = Trainer(folder, model, optimizer, models.origin(model, bank, lineage.extend(config.init, steps(config))))
-    batch = trimming.batches(sampler.batch, train)
-    trainer.fit(batch, additive.mean(loss, "itm"), Goal(ranks, "mrr", True, split=HELD_OUT), models.plan(train, total), train.clip_norm)
-    plots.loss_curves(folder.metrics(), config.run / "losses.png")
+    work = models.schedule(train, len(kept))  # of the variables that dual_encoder.train left to be trained
+    meta = models.origin(model, bank, lineage.extend(config.init, steps(config)))
+    training.fit(folder, model, meta, train, work, training.trim_batches(sampler.batch, train), additive.mean(loss, "itm"),
+                 Goal(ranks, "mrr", True, split=HELD_OUT))
     return folder
 
 

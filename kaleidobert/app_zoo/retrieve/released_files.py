@@ -18,7 +18,7 @@ import numpy as np
 from tqdm import tqdm
 
 from kaleidobert import io
-from kaleidobert.app_zoo import lineage, models, released_runs, trimming
+from kaleidobert.app_zoo import lineage, models, released_runs, training
 from kaleidobert.configs import RetrieveConfig
 from kaleidobert.datasets.bank.bank import sha256
 from kaleidobert.engines import steps
@@ -139,7 +139,7 @@ def _stream(config: RetrieveConfig, rows: Rows, done: int) -> Iterator[tuple[int
 def _score(config: RetrieveConfig, rows: Rows, forward: Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]], result: Path) -> None:
     """The result file, a line per batch; it appears when all pairs are scored, and what is done by then is kept beside it."""
     reader, part = Reader(rows, config.levels, config.data.vocabulary_size), _part(result)
-    done, cut = _kept(part, config.predict_batch_size), trimming.inputs(lambda inputs: inputs, config.train)
+    done, cut = _kept(part, config.predict_batch_size), training.trim_inputs(lambda inputs: inputs, config.train)
     if done:
         print(f"resuming {config.run} after {done:,} pairs")
     with explained(part):

@@ -12,14 +12,12 @@ import keras
 import numpy as np
 
 from kaleidobert import io
-from kaleidobert.app_zoo import lineage, models, plain_head, tables
-from kaleidobert.app_zoo.materials import open_bank
+from kaleidobert.app_zoo import lineage, models, plain_head, tables, training
 from kaleidobert.app_zoo.plain_head import PlainHead
 from kaleidobert.app_zoo.retrieve import dual_encoder, fine_tuning, query_sheets, released_files, results
 from kaleidobert.app_zoo.retrieve.ranking import Ranker, ScoreCache, is_large, save_gallery, writer
 from kaleidobert.configs import RetrieveConfig
 from kaleidobert.datasets.bank.bank import Bank, sha256
-from kaleidobert.datasets.sampling.pretraining import share_of_groups
 from kaleidobert.engines import scoring
 from kaleidobert.engines.distributed import distribution
 from kaleidobert.engines.run_folder import Run, check_folder
@@ -54,7 +52,7 @@ class Task:
 
 def dry_run(config: RetrieveConfig) -> None:
     """Check bank and checkpoint, build the candidate lists, print sizes."""
-    config = models.with_levels(config)
+    config = models.resolve(config)
     if _of_files(config):
         return released_files.dry_run(config)
     task = open_task(config)
@@ -71,7 +69,7 @@ def dry_run(config: RetrieveConfig) -> None:
 
 def run(config: RetrieveConfig) -> None:
     """Fine-tune the matching task where asked for, score the lists, write the run folder."""
-    config = models.with_levels(config)
+    config = models.resolve(config)
     if _of_files(config):
         return released_files.run(config)
     if not config.train.epochs:
@@ -106,9 +104,7 @@ def open_task(config: RetrieveConfig) -> Task:
         if getattr(config, name) < least:
             raise UserError(f"{name} is {getattr(config, name)}", "retrieve", f"at least {least}")
     dual_encoder.check(config)
-    bank = open_bank(config.data, config.levels)
-    rows = share_of_groups(bank, bank.rows(config.data.train_split), config.data.train_share, config.train.seed)
-    val_rows = bank.rows(config.data.val_split)
+    bank, rows, val_rows = training.splits(config)
     records = fine_tuning.records_of(bank, val_rows, config.subcategory)
     lists = _lists(config, records)
     return Task(config, bank, rows, val_rows, records, lists, plain_head.find(config, lists, bank))
@@ -118,9 +114,7 @@ def fine_tune(task: Task, model: Matcher) -> Run:
     """The run folder, with the weights in best.npz and in the model: fine-tuned, or as the checkpoint has them."""
     config = task.config
     if config.train.epochs:
-        folder = fine_tuning.train(config, model, task.bank, task.train_rows)
-        checkpoints.restore(folder.best, model)
-        return folder
+        return fine_tuning.train(config, model, task.bank, task.train_rows)
     folder = Run(config.run, config)
     checkpoints.save(folder.best, model, None, models.origin(model, task.bank, lineage.extend(config.init)))
     return folder

@@ -8,7 +8,7 @@ from typing import Any
 
 from kaleidobert import table_text
 from kaleidobert.configs import Source
-from kaleidobert.configs.records import MISSING
+from kaleidobert.configs.data import MISSING
 from kaleidobert.configs.section import key
 from kaleidobert.datasets.sources.reading import Unreadable, require
 from kaleidobert.errors import UserError
