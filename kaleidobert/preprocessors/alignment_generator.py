@@ -1,4 +1,5 @@
-"""AAG, the second half: attention maps of words become strengths between tokens and patches (paper, section 3.2).
+"""AAG, the second half: the captioner's attention becomes maps of words, and these become strengths between tokens and patches (paper,
+section 3.2).
 
 A word of the product's own text that the captioner also wrote has a map: where the captioner looked while it wrote the word.
 The map's high-attention region links the word to the patches that the region overlaps most. Only levels of which patches are
@@ -13,6 +14,7 @@ from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 from kaleidobert import levels as kaleido
 from kaleidobert.errors import UserError
 from kaleidobert.levels import KaleidoLevel
+from kaleidobert.preprocessors.tokenization import Word
 
 # stop words of ordinary English that name things of a picture here: a garment, a place on it, its make
 NOT_STOP_WORDS = frozenset({"back", "bottom", "detail", "front", "full", "side", "thick", "thin", "top"})
@@ -125,3 +127,48 @@ def _check(token_words: np.ndarray, maps: np.ndarray, has_map: np.ndarray, boxes
         raise UserError("a map holds negative or infinite numbers", "alignment", "attention, at least 0")
     if not ((frames[:, 1] > frames[:, 0]) & (frames[:, 3] > frames[:, 2])).all():
         raise UserError("a frame is empty", "alignment", "x1 < x2 and y1 < y2")
+
+
+# --- The attention of word pieces to maps of the words of a text
+
+
+def teacher_forced_maps(words: Sequence[Word], alpha: np.ndarray, after: bool, content_only: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Returns (maps f32[W, N], has_map bool[W]) of the words of a text.
+
+    alpha f32[L, N]: attention, row k after k pieces were read. after: a word's map is the attention after the word was read, else the one
+    by which the word is predicted. content_only: stop words, numbers and punctuation have no map.
+    """
+    maps, known = _no_maps(words, alpha)
+    for number in _mapped(words, content_only):
+        # position 0 is the start piece
+        rows = [position - 1 + after for position in words[number].positions if position - 1 + after < len(alpha)]
+        if rows:
+            maps[number], known[number] = alpha[rows].mean(0), True
+    return maps, known
+
+
+def generated_maps(words: Sequence[Word], caption: Sequence[Word], alpha: np.ndarray, after: bool,
+                   content_only: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the same for the words of the text that occur in the caption: the mean over pieces and occurrences.
+
+    alpha f32[L + 1, N]: attention of a caption of L pieces.
+    """
+    maps, known = _no_maps(words, alpha)
+    for number in _mapped(words, content_only):
+        same = [alpha[np.array(word.positions) + after].mean(0) for word in caption if word.text == words[number].text]
+        if same:
+            maps[number], known[number] = np.mean(same, 0), True
+    return maps, known
+
+
+def _mapped(words: Sequence[Word], content_only: bool) -> list[int]:
+    """Returns the numbers of the words that may have a map: all but those of special pieces."""
+    if content_only:
+        chosen = content([word.text for word in words])
+    else:
+        chosen = np.array([bool(word.positions) for word in words], bool)
+    return np.flatnonzero(chosen).tolist()
+
+
+def _no_maps(words: Sequence[Word], alpha: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return np.zeros((len(words), alpha.shape[-1]), np.float32), np.zeros(len(words), bool)

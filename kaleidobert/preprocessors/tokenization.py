@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from tokenizers import Encoding, decoders, models, normalizers, pre_tokenizers
@@ -226,3 +226,42 @@ def _views(left: str, right: str) -> list[tuple[str, str]]:
     """Two neighbours as they are, with words and numbers told apart, and as words: marks stay what they are."""
     kinds = [[word] * 3 if not word[:1].isalnum() else [word, "9" if word[0].isdigit() else "w", "w"] for word in (left, right)]
     return list(zip(*kinds))
+
+
+# --- Pieces to words
+
+
+META = "\u2581"  # with which SentencePiece marks the start of a word
+
+
+class Word(NamedTuple):
+    """A word and the positions of its pieces."""
+
+    text: str
+    positions: list[int]
+
+
+def words_of_text(pieces: Sequence[str], owners: np.ndarray) -> list[Word]:
+    """Returns the words of a text in the order of their numbers; owners i16[T]: the number of each piece's word, -1 for none."""
+    words = [Word("", []) for _ in range(int(owners.max(initial=-1)) + 1)]
+    for position in np.flatnonzero(owners >= 0).tolist():
+        word = words[owners[position]]
+        words[owners[position]] = Word(word.text + plain_piece(pieces[position]), [*word.positions, position])
+    return words
+
+
+def join_pieces(pieces: Sequence[str]) -> list[Word]:
+    """Returns the words of consecutive pieces: "##" continues a word; where any piece has SentencePiece's mark, a piece without it does."""
+    marked = any(piece.startswith(META) for piece in pieces)
+    words: list[Word] = []
+    for position, piece in enumerate(pieces):
+        if words and (not piece.startswith(META) if marked else piece.startswith("##")):
+            words[-1] = Word(words[-1].text + plain_piece(piece), [*words[-1].positions, position])
+        else:
+            words.append(Word(plain_piece(piece), [position]))
+    return words
+
+
+def plain_piece(piece: str) -> str:
+    """Returns a piece without the marks that say where a word begins."""
+    return piece.removeprefix("##").removeprefix(META)

@@ -20,11 +20,9 @@ from tqdm import tqdm
 
 from kaleidobert import configs, io
 from kaleidobert.app_zoo import lineage
-from kaleidobert.app_zoo.align import captioner as captioners
-from kaleidobert.app_zoo.align import report, word_grounding
+from kaleidobert.app_zoo.align import networks, report
 from kaleidobert.app_zoo.align import task as tasks
-from kaleidobert.app_zoo.align import words as align_words
-from kaleidobert.app_zoo.align.captioner import Captioner
+from kaleidobert.app_zoo.align.networks import Captioner
 from kaleidobert.app_zoo.align.task import Task, captioner_folder, captioner_settings
 from kaleidobert.configs import AlignConfig
 from kaleidobert.datasets import grid_features
@@ -34,6 +32,7 @@ from kaleidobert.engines.run_folder import FIX, check_folder
 from kaleidobert.errors import UserError
 from kaleidobert.evaluators.report.tables_read import head_name
 from kaleidobert.preprocessors import alignment_generator
+from kaleidobert.preprocessors.tokenization import join_pieces, words_of_text
 
 PART = 256  # pictures per part
 
@@ -55,10 +54,10 @@ def run(config: AlignConfig) -> None:
     with io.locked(config.run, fix=FIX):  # of all modes: they share the captioner
         grids, grounder = tasks.extract_grid_features(task), None
         if task.targets:
-            grounder = word_grounding.train(task, grids)
+            grounder = networks.train_grounder(task, grids)
             if grounder.encoder is not None:  # trained along; the captioner sees its cells from then on
-                grids = word_grounding.extract_cells(task, grounder)
-        captioner = captioners.train(task, grids, grounder)
+                grids = networks.extract_cells(task, grounder)
+        captioner = networks.train_captioner(task, grids, grounder)
         notes = align_pictures(captioner)
         links = store_links(task, notes)
         write_results(captioner, notes, links)
@@ -207,12 +206,12 @@ def _align(captioner: Captioner, write: Any, rows: np.ndarray, most_words: int) 
     after = config.captioner.query == "word"  # a captioner that is asked by words looks where a word is once it has read the word
     frames = grid_features.frames(bank, rows)
     for number, (row, caption) in enumerate(zip(rows, captions)):
-        words = align_words.text_words(bank, tokenizer.pieces(bank.token_ids[row]), row)
-        written = align_words.join(tokenizer.pieces(task.vocabulary.bank_ids[caption.pieces]))
+        words = words_of_text(tokenizer.pieces(bank.token_ids[row]), bank.token_words[row])
+        written = join_pieces(tokenizer.pieces(task.vocabulary.bank_ids[caption.pieces]))
         if scores is not None:
-            own = align_words.teacher_forced_maps(words, scores[number][1], after, config.regions.content_only)
+            own = alignment_generator.teacher_forced_maps(words, scores[number][1], after, config.regions.content_only)
         else:
-            own = align_words.generated_maps(words, written, caption.alpha, after, config.regions.content_only)
+            own = alignment_generator.generated_maps(words, written, caption.alpha, after, config.regions.content_only)
         found[number, : len(words)], known[number, : len(words)] = own
         entry = bank.table[row]
         notes.append({"image_id": entry["image_id"], "caption": " ".join(word.text for word in written),

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from kaleidobert import io as files
-from kaleidobert.app_zoo.align.captioner import Captioner
+from kaleidobert.app_zoo.align.networks import Captioner
 from kaleidobert.app_zoo.align.task import captioner_folder
-from kaleidobert.app_zoo.caption.baselines import simple_captions
+from kaleidobert.app_zoo.caption.writing import simple_captions
 from kaleidobert.configs import AlignConfig
 from kaleidobert.datasets.bank import alignment as alignments
 from kaleidobert.datasets.bank.bank import Bank, describe

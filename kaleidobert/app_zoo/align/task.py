@@ -14,7 +14,6 @@ from tqdm import tqdm
 
 from kaleidobert import configs
 from kaleidobert.app_zoo import models, training
-from kaleidobert.app_zoo.align import words
 from kaleidobert.app_zoo.training import Choice
 from kaleidobert.configs import AlignConfig
 from kaleidobert.datasets import grid_features
@@ -28,6 +27,7 @@ from kaleidobert.engines.trainer import HELD_OUT, VAL
 from kaleidobert.errors import UserError
 from kaleidobert.preprocessors import grid_encoders
 from kaleidobert.preprocessors.grid_encoders import GRID_ENCODERS
+from kaleidobert.preprocessors.tokenization import plain_piece
 
 SHARED = ("attention_size", "context_size", "dropout", "min_count", "patience")  # options of the captioner that the grounder has, too
 
@@ -146,5 +146,5 @@ def _targets(config: AlignConfig, bank: Bank, vocabulary: CaptionVocabulary, row
     """What the texts of training ``rows`` say of their words; a bank without the label is one subcategory."""
     labels = [row["labels"].get(config.subcategory, "") for row in bank.table]
     groups = np.unique(np.array(labels), return_inverse=True)[1]
-    texts = [words.plain(text).lower() for text in bank.tokenizer().pieces(vocabulary.bank_ids)]
+    texts = [plain_piece(text).lower() for text in bank.tokenizer().pieces(vocabulary.bank_ids)]
     return WordCooccurrenceTargets(vocabulary.encode(bank.token_ids), vocabulary, texts, groups, rows)

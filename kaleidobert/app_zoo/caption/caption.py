@@ -13,9 +13,7 @@ from keras import ops
 from kaleidobert import io
 from kaleidobert.app_zoo import lineage, models, tables, training
 from kaleidobert.app_zoo.caption import writing
-from kaleidobert.app_zoo.caption.baselines import simple_captions
-from kaleidobert.app_zoo.caption.choice import Reranker
-from kaleidobert.app_zoo.caption.writing import Score
+from kaleidobert.app_zoo.caption.writing import Reranker, Score, simple_captions
 from kaleidobert.configs import CaptionConfig
 from kaleidobert.datasets.bank.bank import Bank, describe, sha256
 from kaleidobert.datasets.sampling.finetuning import CaptionTaskSampler, caption_pieces

@@ -1,19 +1,22 @@
-"""The captions of ``kaleidobert caption``: writing them, and the likelihood of given ones."""
+"""The captions of ``kaleidobert caption``: written, scored, chosen by a matcher, and simple ones that stand beside them."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from keras import ops
 from PIL import Image, ImageOps
 from tqdm import tqdm
 
-from kaleidobert import io
-from kaleidobert.app_zoo import training
-from kaleidobert.app_zoo.align import words
+from kaleidobert import configs, io
+from kaleidobert.app_zoo import lineage, models, training
+from kaleidobert.app_zoo.classify import picture_features
 from kaleidobert.app_zoo.inspect.pages_png import INK, Sheet
 from kaleidobert.app_zoo.inspect.pictures import GREEN, GREY
 from kaleidobert.configs import CaptionConfig
+from kaleidobert.configs.addresses import written
 from kaleidobert.datasets.bank.bank import Bank
 from kaleidobert.datasets.products import read_image
 from kaleidobert.datasets.sampling.finetuning import caption_pieces
@@ -21,10 +24,12 @@ from kaleidobert.datasets.sampling.pretraining import clean_features
 from kaleidobert.engines import steps
 from kaleidobert.engines.feeding import prefetch
 from kaleidobert.errors import UserError
-from kaleidobert.model_zoo import caption_search
+from kaleidobert.evaluators import baselines
+from kaleidobert.model_zoo import caption_search, checkpoints
 from kaleidobert.model_zoo.caption_search import Written
-from kaleidobert.model_zoo.kaleidobert import Captioner
-from kaleidobert.preprocessors.tokenization import Spacing
+from kaleidobert.model_zoo.kaleidobert import DUAL_ENCODER, Captioner, Matcher, rebuild
+from kaleidobert.preprocessors.tokenization import Spacing, join_pieces
+from kaleidobert.released import any_checkpoint
 
 Score = Callable[[Callable[[int], tuple | None]], dict[str, float]]
 
@@ -61,7 +66,7 @@ def write(config: CaptionConfig, model: Captioner, bank: Bank, train: np.ndarray
 def texts(bank: Bank, train_texts: Iterable[str], captions: Iterable[Written]) -> list[str]:
     """Captions as text; spaces around punctuation as in the training texts."""
     tokenizer, spacing = bank.tokenizer(), Spacing(train_texts)
-    return [spacing.write([word.text for word in words.join(tokenizer.pieces(caption.pieces))]) for caption in captions]
+    return [spacing.write([word.text for word in join_pieces(tokenizer.pieces(caption.pieces))]) for caption in captions]
 
 
 def scorer(model: Captioner) -> Score:
@@ -157,3 +162,81 @@ def _card(sheet: Sheet, at: tuple[int, int], pixels: np.ndarray, name: str, text
             y = sheet.text((x, y + 6), label, TEXT, 12, fill=GREY)
             y = sheet.text((x, y), text, TEXT, 17, bold=key == "captions", fill=GREEN if key == "captions" else INK)
     return y
+
+
+# --- The choice of a matcher (ours): of the written caption and all training texts, the best match of the matcher's towers
+# A few thousand products teach a small network what a picture shows, not the wording of its shop; training texts have that wording.
+
+
+BATCH = 256
+
+
+class Reranker:
+    """Reads the matcher at ``path``; UserError where its head has no towers, or where it does not fit the bank.
+
+    model: which one it is, as lineage.model, with its "checkpoint".
+    """
+
+    def __init__(self, path: Path, bank: Bank):
+        meta = any_checkpoint.load_meta(path)
+        if meta.get("kind") != Matcher.kind or meta["config"].get("head") != "dual_encoder":
+            raise UserError(f"the checkpoint holds a {meta.get('kind')!r} without towers", str(path), "a matcher with head dual_encoder",
+                            "name the best.npz of a `kaleidobert retrieve matching.head=dual_encoder` run as writing.matcher")
+        bank = bank.require(models.levels_of(meta), "")  # the captioner may see others
+        sizes = {"feature_size": bank.feature_size, "vocabulary_size": bank.vocabulary.size, "levels": configs.to_dict(bank.levels)}
+        models.require(path, sizes, bank)
+        self.model = {"checkpoint": written(path), **lineage.model("dual_encoder", path)}
+        self._bank, self._model = bank, rebuild(meta, "float32")
+        checkpoints.restore(path, self._model)
+        self._towers = self._model.get_layer(DUAL_ENCODER)
+
+    def choose(self, rows: np.ndarray, written: Sequence[str], train_texts: Sequence[str]) -> tuple[list[str], np.ndarray]:
+        """For the picture of each row its written caption, or the training text that matches it better; bool[N]: whether it is that."""
+        offered = list(dict.fromkeys(train_texts))
+        own, pictures, sides = self._texts(written), self._pictures(rows), self._texts(offered)
+        texts, found = [], []
+        for number in range(0, len(rows), BATCH):
+            part = slice(number, number + BATCH)
+            scores = pictures[part] @ sides.T  # [N, offered]
+            best = scores.argmax(1)
+            better = scores[np.arange(len(best)), best] > (pictures[part] * own[part]).sum(1)
+            texts += [offered[place] if use else text for place, use, text in zip(best, better, written[part])]
+            found.append(better)
+        return texts, np.concatenate(found)
+
+    def _texts(self, texts: Sequence[str]) -> np.ndarray:
+        """f32[N, W], each of length 1."""
+        ids, _ = self._bank.tokenizer().encode(list(texts), self._bank.text_length)
+        mask = (ids != self._bank.vocabulary.pad).astype(np.int32)
+        sides = [ops.normalize(self._towers.text_tower(ids[start : start + BATCH], mask[start : start + BATCH]), axis=-1)
+                 for start in range(0, len(ids), BATCH)]
+        return np.concatenate([np.asarray(side) for side in sides])
+
+    def _pictures(self, rows: np.ndarray) -> np.ndarray:
+        """f32[N, W], each of length 1."""
+        backbone, sides = self._model.backbone, []
+        for start in range(0, len(rows), BATCH):
+            features = clean_features(self._bank, rows[start : start + BATCH]).astype(np.float32)
+            sides.append(np.asarray(ops.normalize(self._towers.picture_tower(backbone.scaled(features)), axis=-1)))
+        return np.concatenate(sides)
+
+
+# --- Captions that need no captioner
+
+
+def simple_captions(bank: Bank, train: np.ndarray, texts: Sequence[str], rows: np.ndarray, subcategory: str) -> dict[str, list[str]]:
+    """{"nearest_picture": the text of the nearest training picture, "commonest_of_subcategory": the commonest training text of the
+    subcategory that the nearest pictures vote for} for each of ``rows``; texts: of the rows ``train``; nearest by the bank's features.
+
+    A bank without that label: "commonest", the commonest of all texts, instead.
+    """
+    features = picture_features(bank, np.concatenate([train, rows]))
+    unit = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
+    nearest = np.concatenate([(part @ unit[: len(train)].T).argmax(1) for part in np.array_split(unit[len(train) :], -(-len(rows) // 256))])
+    found = {"nearest_picture": [texts[number] for number in nearest]}
+    if subcategory not in bank.index["labels"]:
+        return found | {"commonest": [Counter(texts).most_common(1)[0][0]] * len(rows)}
+    _, labels = np.unique(bank.column(subcategory)[train], return_inverse=True)
+    commonest = {label: Counter(text for text, own in zip(texts, labels) if own == label).most_common(1)[0][0] for label in set(labels)}
+    guesses = baselines.nearest_neighbours(features[: len(train)], labels, features[len(train) :])
+    return found | {"commonest_of_subcategory": [commonest[label] for label in guesses]}

@@ -84,9 +84,9 @@ def evaluate(config: EvaluateConfig, material: Material) -> dict[str, Any]:
                          table.scores.shape[1])
     score_tables.write(material.table, config.run / "scores.jsonl")
     if material.bank:
-        from kaleidobert.app_zoo.retrieve import query_sheets
+        from kaleidobert.app_zoo.retrieve.results import draw_query_sheet
 
-        query_sheets.draw(config.run, material.bank, material.direction)
+        draw_query_sheet(config.run, material.bank, material.direction)
     lists = material.lists
     drawn = {"sha256": lists.sha256, "seed": lists.seed} if lists else {}
     results: dict[str, Any] = {"task": "retrieve" if material.direction else "evaluate", "direction": material.direction,
@@ -206,7 +206,7 @@ def _texts(config: EvaluateConfig, bank: Bank | None) -> dict[str, str] | None:
 def _baselines(config: EvaluateConfig, bank: Bank, direction: str, table: ScoreTable,
                rng: np.random.Generator) -> dict[str, dict[str, float]]:
     """Oracle and ridge on the same lists."""
-    from kaleidobert.app_zoo.retrieve.baselines import Baselines
+    from kaleidobert.app_zoo.retrieve.results import Baselines
     from kaleidobert.datasets.sampling.pretraining import share_of_groups
 
     data = config.data

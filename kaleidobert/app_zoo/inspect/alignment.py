@@ -12,7 +12,6 @@ from PIL import Image, ImageDraw
 from scipy import ndimage
 
 from kaleidobert import levels as kaleido
-from kaleidobert.app_zoo.align import words as align_words
 from kaleidobert.app_zoo.inspect import pictures
 from kaleidobert.app_zoo.inspect.content import Aligned, Corpus, Plan, Shown, Token
 from kaleidobert.app_zoo.inspect.examples import Photo
@@ -26,6 +25,7 @@ from kaleidobert.evaluators import alignment as evaluation
 from kaleidobert.evaluators.report import plots_alignment
 from kaleidobert.levels import KaleidoLevel
 from kaleidobert.preprocessors import alignment_generator, alignment_guided_masking, patch_generator
+from kaleidobert.preprocessors.tokenization import Word, words_of_text
 
 # --- Pictures of an alignment on a page of ``kaleidobert inspect``: heat maps of words, and lines from words to patches
 
@@ -147,9 +147,9 @@ class Alignment:
             raise UserError(f"the maps belong to {len(lines)} other pictures", str(folder), f"those of the bank: {len(ids)}", AGAIN)
         return found, [line["has_map"] for line in lines]
 
-    def words(self, row: int) -> list[align_words.Word]:
+    def words(self, row: int) -> list[Word]:
         """The words of a row's text with the places of their pieces, number w as token_words has it."""
-        return align_words.text_words(self.bank, self.tokenizer.pieces(self.bank.token_ids[row].tolist()), row)
+        return words_of_text(self.tokenizer.pieces(self.bank.token_ids[row].tolist()), self.bank.token_words[row])
 
     @property
     def threshold(self) -> float:
@@ -162,12 +162,12 @@ class Alignment:
 def build(found: Alignment, levels: Sequence[KaleidoLevel], row: int, photo: Photo, sampling: Sampling, seed: int) -> Aligned:
     """What the alignment says of a row."""
     words, strengths = found.words(row), np.asarray(alignments.of(found.bank)[row])
-    linked = [number for number, word in enumerate(words) if word.places and strengths[word.places[0]].any()]
+    linked = [number for number, word in enumerate(words) if word.positions and strengths[word.positions[0]].any()]
     colours = {number: place for place, number in enumerate(linked)}
     shown = []
     for level, part in zip(levels, kaleido.patch_slices(levels).values()):
         if level.num_masked:
-            of_level = [Linked(words[number].text, colours[number], strengths[words[number].places[0], part].astype(np.float64))
+            of_level = [Linked(words[number].text, colours[number], strengths[words[number].positions[0], part].astype(np.float64))
                         for number in linked]
             caption = f"{level.name}: {level.grid} × {level.grid}"
             shown.append(Shown(caption, lines(photo.image, photo.box, level.grid, of_level)))
@@ -177,7 +177,7 @@ def build(found: Alignment, levels: Sequence[KaleidoLevel], row: int, photo: Pho
         for number in numbers[:MOST_MAPS]:
             picture = heat(photo.image, photo.box, np.asarray(found.maps[row, number], np.float32), found.threshold)
             maps.append(Shown(words[number].text, picture))
-    content = sum(bool(word.places) for word in words)
+    content = sum(bool(word.positions) for word in words)
     note = f"{len(linked)} of {content} words are linked to patches." if content else "The picture has no text."
     caption = found.captions[row].get("caption", "") if found.captions else ""
     plans = tuple(_plan(policy, found, levels, row, photo, sampling, seed) for policy in TITLES)

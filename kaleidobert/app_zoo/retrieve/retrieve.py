@@ -14,7 +14,7 @@ import numpy as np
 from kaleidobert import io
 from kaleidobert.app_zoo import lineage, models, plain_head, tables, training
 from kaleidobert.app_zoo.plain_head import PlainHead
-from kaleidobert.app_zoo.retrieve import dual_encoder, fine_tuning, query_sheets, released_files, results
+from kaleidobert.app_zoo.retrieve import fine_tuning, released_files, results
 from kaleidobert.app_zoo.retrieve.ranking import Ranker, ScoreCache, is_large, save_gallery, writer
 from kaleidobert.configs import RetrieveConfig
 from kaleidobert.datasets.bank.bank import Bank, sha256
@@ -75,7 +75,7 @@ def run(config: RetrieveConfig) -> None:
     if not config.train.epochs:
         return _run(config)
     with distribution.over(config.train) as place:
-        dual_encoder.check_place(config, place)
+        fine_tuning.check_place(config, place)
         _run(config)
 
 
@@ -94,7 +94,7 @@ def _run(config: RetrieveConfig) -> None:
     for name in (SCORES, PLAIN_SCORES):
         for number in range(len(task.lists)):
             (config.run / _name(name, number)).unlink(missing_ok=True)
-    sheet = query_sheets.draw(config.run, task.bank, config.direction) if not is_large(task.lists[0]) else None
+    sheet = results.draw_query_sheet(config.run, task.bank, config.direction) if not is_large(task.lists[0]) else None
     results.print_summary(config, task.lists, found, sheet)
 
 
@@ -103,7 +103,7 @@ def open_task(config: RetrieveConfig) -> Task:
     for name, least in (("num_candidates", 2), ("max_queries", 1), ("predict_batch_size", 1)):
         if getattr(config, name) < least:
             raise UserError(f"{name} is {getattr(config, name)}", "retrieve", f"at least {least}")
-    dual_encoder.check(config)
+    fine_tuning.check_towers(config)
     bank, rows, val_rows = training.splits(config)
     records = fine_tuning.records_of(bank, val_rows, config.subcategory)
     lists = _lists(config, records)
