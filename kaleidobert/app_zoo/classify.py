@@ -14,7 +14,7 @@ from kaleidobert.app_zoo import lineage, models, plain_head, released_runs, tabl
 from kaleidobert.app_zoo.training import LabelData
 from kaleidobert.configs import ClassifyConfig
 from kaleidobert.datasets.bank.bank import Bank, describe, sha256
-from kaleidobert.datasets.sampling import pairs
+from kaleidobert.datasets.sampling import finetuning
 from kaleidobert.datasets.sampling.finetuning import LabelSampler, label_ids, modality_inputs
 from kaleidobert.datasets.sampling.pretraining import clean_features
 from kaleidobert.engines import steps
@@ -165,7 +165,7 @@ def material(config: ClassifyConfig) -> LabelData:
         bank.column("image_id")[val_rows], names, unknown, np.bincount(labels[rows], minlength=len(numbers)),
         lambda model: models.adapt(model, bank, config.data.train_split),
         lambda: compare(config, bank, rows, val_rows, labels[rows], truth, len(numbers)), lambda: describe(bank),
-        pairs.lengths(bank)[val_rows])
+        finetuning.text_lengths(bank)[val_rows])
 
 
 def compare(config: ClassifyConfig, bank: Bank, rows: np.ndarray, val_rows: np.ndarray, labels: np.ndarray,

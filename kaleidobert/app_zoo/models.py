@@ -21,7 +21,7 @@ from kaleidobert.engines.trainer import Schedule
 from kaleidobert.errors import UserError
 from kaleidobert.levels import KALEIDO, KaleidoLevel
 from kaleidobert.model_zoo import kaleidobert
-from kaleidobert.preprocessors import padding
+from kaleidobert.preprocessors import examples
 from kaleidobert.released import any_checkpoint, tf_checkpoint
 
 NO_CHECKPOINT = UserError("no pre-trained checkpoint is named", "init", "the best.npz of a pre-training run",
@@ -265,7 +265,7 @@ def part_of(sampler: Any, train: configs.Train) -> Part | None:
         rows = slice(number * train.batch_size // count, (number + 1) * train.batch_size // count)
         inputs, targets, weights = sampler.batch(step, rows)
         if train.dynamic_padding:  # all parts alike
-            inputs = padding.trimmed(inputs, length=padding.longest(sampler.token_mask(step)))
+            inputs = examples.trim(inputs, length=examples.longest_text(sampler.token_mask(step)))
         return inputs, targets, weights, sampler.weights(step)
 
     return part

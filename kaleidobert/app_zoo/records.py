@@ -8,9 +8,9 @@ from tqdm import tqdm
 
 from kaleidobert import io
 from kaleidobert.configs import RecordsConfig
-from kaleidobert.datasets.bank import beam, builder, classes
+from kaleidobert.datasets.bank import beam, builder
 from kaleidobert.datasets.bank.bank import Bank, describe
-from kaleidobert.datasets.products import Product
+from kaleidobert.datasets.products import Product, class_lines, tabulate_classes
 from kaleidobert.datasets.sources.reading import Reading, SkippedRow, account, survey
 from kaleidobert.errors import Incomplete, UserError
 from kaleidobert.levels import check, num_patches, num_vectors
@@ -32,7 +32,7 @@ def dry_run(config: RecordsConfig) -> None:
     print(f"{len(products):,} pictures, {num_patches(config.levels)} patches, {num_vectors(config.levels)} vectors of "
           f"{size} each: {len(products) * bytes_per_picture / 1e9:.2f} GB in {config.bank}")
     labels = ((product.split, product.labels) for product in products)
-    for line in classes.report(classes.tabulate(labels, list(config.source.columns.labels))):
+    for line in class_lines(tabulate_classes(labels, list(config.source.columns.labels))):
         print(line)
     _account(config, reading, reading.skipped)
 
@@ -59,7 +59,7 @@ def run(config: RecordsConfig) -> None:
     sizes = describe(bank)
     print(f"bank: {config.bank}: {sizes['pictures']:,} pictures {sizes['splits']}, {sizes['patches']} patches of "
           f"{sizes['feature_size']} features ({sizes['encoder']}), vocabulary of {sizes['vocabulary']:,}")
-    for line in classes.report(index["classes"]):
+    for line in class_lines(index["classes"]):
         print(line)
     fallbacks = Counter(row["fallback"] for row in bank.table if row["fallback"])
     for reason, count in fallbacks.items():

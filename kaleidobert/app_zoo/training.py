@@ -18,8 +18,7 @@ from kaleidobert.engines.trainer import Goal, Trainer
 from kaleidobert.evaluators.report import plots
 from kaleidobert.levels import KaleidoLevel
 from kaleidobert.model_zoo import checkpoints
-from kaleidobert.preprocessors.examples import Arrays
-from kaleidobert.preprocessors.padding import trimmed
+from kaleidobert.preprocessors.examples import Arrays, trim
 
 Batch = tuple[Arrays, Arrays, Arrays]  # inputs, targets, weights
 
@@ -127,7 +126,7 @@ B = TypeVar("B", Batch, Batch | None)
 
 
 def _cut(inputs: Arrays, targets: Arrays, weights: Arrays) -> Batch:
-    return trimmed(inputs), targets, weights
+    return trim(inputs), targets, weights
 
 
 def trim_batches(make: Callable[..., B], train: Train, cut: Callable[[Arrays, Arrays, Arrays], Batch] = _cut) -> Callable[..., B]:
@@ -147,4 +146,4 @@ def trim_batches(make: Callable[..., B], train: Train, cut: Callable[[Arrays, Ar
 
 def trim_inputs(make: Callable[[Any], Arrays], train: Train) -> Callable[[Any], Arrays]:
     """Returns ``make``, a function of rows, with the texts of its inputs cut where train.dynamic_padding says so."""
-    return (lambda rows: trimmed(make(rows))) if train.dynamic_padding else make
+    return (lambda rows: trim(make(rows))) if train.dynamic_padding else make

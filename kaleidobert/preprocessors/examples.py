@@ -11,6 +11,7 @@ import numpy as np
 from kaleidobert import levels as kaleido
 from kaleidobert.levels import KaleidoLevel
 from kaleidobert.preprocessors.pretexts import Spoiled
+from kaleidobert.specs import TEXT
 
 Arrays = dict[str, np.ndarray]
 Gather = Callable[[np.ndarray, Mapping[str, np.ndarray]], Arrays]  # rows [B], {name: [B, K]} -> {name: f16[B, K, F]}, see Bank.gather
@@ -82,3 +83,36 @@ def hide(arrays: Arrays, patches: float, tokens: float, mask_id: int, rng: np.ra
         hidden[:, 0] = False
         token_ids = np.where(hidden, np.int32(mask_id), token_ids)
     return {**arrays, "patch_features": features, "token_ids": token_ids}
+
+
+# --- Dynamic padding: the texts of a batch are cut to the longest of them
+#
+# The network answers the same with and without (layers.encoder hides padding from attention); this changes speed only.
+
+
+MULTIPLE = 8  # lengths are rounded up to its multiples: few shapes to compile, and products of even sizes
+
+
+def longest_text(token_mask: np.ndarray, multiple: int = MULTIPLE) -> int:
+    """Up to which position [B, T] has real tokens, rounded up to ``multiple``, at most T; B may be that of a larger batch."""
+    found = np.flatnonzero(np.asarray(token_mask).any(0))
+    needed = int(found[-1]) + 1 if len(found) else 1
+    return min(-(-needed // multiple) * multiple, token_mask.shape[1])
+
+
+def trim(inputs: Mapping[str, np.ndarray], multiple: int = MULTIPLE, length: int = 0) -> Arrays:
+    """The same inputs with token_ids, segment_ids and token_mask [B, T] cut to [B, T'].
+
+    T' is ``longest_text`` of this batch, or ``length`` where that is given: parts of one batch must be cut alike. The arrays are views.
+    """
+    length = length or longest_text(inputs["token_mask"], multiple)
+    return {name: array[:, :length] if name in TEXT else array for name, array in inputs.items()}
+
+
+def trim_captions(inputs: Arrays, targets: Arrays, weights: Arrays) -> tuple[Arrays, Arrays, Arrays]:
+    """``trim`` for a captioner, whose k-th question is about piece k + 1 of the text (datasets.CaptionTaskSampler): those behind the
+    longest_text text, which have no weight, are not asked."""
+    inputs = trim(inputs)
+    asked = inputs["token_mask"].shape[1] - 1
+    return ({**inputs, "predict_positions": inputs["predict_positions"][:, :asked]}, {**targets, "pieces": targets["pieces"][:, :asked]},
+            {**weights, "pieces": weights["pieces"][:, :asked]})

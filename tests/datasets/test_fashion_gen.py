@@ -11,8 +11,7 @@ import pytest
 from kaleidobert import configs
 from kaleidobert.app_zoo.commands import load
 from kaleidobert.configs import Columns
-from kaleidobert.datasets import grid_features
-from kaleidobert.datasets.bank import classes
+from kaleidobert.datasets import grid_features, products
 from kaleidobert.datasets.bank.bank import Bank
 from kaleidobert.datasets.products import read_image
 from kaleidobert.datasets.sources import SOURCES, reading
@@ -119,9 +118,9 @@ def test_ids_that_are_none_are_not_taken_for_ids():
     labels = [{"kind": "a", "kind_id": "x"}, {"kind": "b", "kind_id": "1"}]
     for rows in (labels, [{"kind": "a", "kind_id": "1"}, {"kind": "b", "kind_id": "1"}],
                  [{"kind": "a", "kind_id": "1"}, {"kind": "a", "kind_id": "2"}, {"kind": "b", "kind_id": "3"}]):
-        assert classes.tabulate([("train", row) for row in rows], ["kind", "kind_id"])["kind"]["ids"] == {"a": 0, "b": 1}
-    many = classes.tabulate([("val", {"kind": f"k{i:02}"}) for i in range(14)] + [("train", {"kind": ""})], ["kind"])
-    assert classes.report(many)[0].endswith("k11, ...)") and "14 only in val" in classes.report(many)[0]
+        assert products.tabulate_classes([("train", row) for row in rows], ["kind", "kind_id"])["kind"]["ids"] == {"a": 0, "b": 1}
+    many = products.tabulate_classes([("val", {"kind": f"k{i:02}"}) for i in range(14)] + [("train", {"kind": ""})], ["kind"])
+    assert products.class_lines(many)[0].endswith("k11, ...)") and "14 only in val" in products.class_lines(many)[0]
 
 
 def test_views_that_contradict_their_product_are_left_out(tmp_path):

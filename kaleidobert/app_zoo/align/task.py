@@ -19,8 +19,7 @@ from kaleidobert.configs import AlignConfig
 from kaleidobert.datasets import grid_features
 from kaleidobert.datasets.bank.bank import Bank, sha256
 from kaleidobert.datasets.grid_features import Grids
-from kaleidobert.datasets.sampling.captions import PAD, CaptionVocabulary
-from kaleidobert.datasets.sampling.cooccurrence import WordCooccurrenceTargets
+from kaleidobert.datasets.sampling.captions import PAD, CaptionVocabulary, WordCooccurrenceTargets
 from kaleidobert.datasets.sampling.pretraining import hold_out, share_of_groups
 from kaleidobert.engines.run_folder import Run, check_folder
 from kaleidobert.engines.trainer import HELD_OUT, VAL

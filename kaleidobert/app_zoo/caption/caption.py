@@ -29,7 +29,7 @@ from kaleidobert.losses.additive import DecomposableLoss
 from kaleidobert.losses.classification import weighted_cross_entropy
 from kaleidobert.model_zoo import checkpoints
 from kaleidobert.model_zoo.kaleidobert import Captioner, captioner
-from kaleidobert.preprocessors.padding import trimmed_captions
+from kaleidobert.preprocessors.examples import trim_captions
 from kaleidobert.released import any_checkpoint
 
 SHOWN = 6  # captions that are printed
@@ -172,8 +172,8 @@ def _train(config: CaptionConfig, model: Captioner, data: Data, score: Score) ->
     validation = CaptionTaskSampler(data.bank, judged, config.mode, config.noise, config.predict_batch_size, train.seed)
     folder = Run(config.run, config)  # claimed when nothing is left to refuse
     meta = models.origin(model, data.bank, lineage.extend(config.init, _trained(config)))
-    batch = training.trim_batches(sampler.batch, train, trimmed_captions)
-    judge = training.trim_batches(validation.validation, train, trimmed_captions)
+    batch = training.trim_batches(sampler.batch, train, trim_captions)
+    judge = training.trim_batches(validation.validation, train, trim_captions)
     goal = Goal(lambda: _total(score(judge)), "loss", False if len(held) else None, split=HELD_OUT if len(held) else VAL)
     training.fit(folder, model, meta, train, work, batch, objective(config.smoothing), goal)
     return folder
@@ -221,7 +221,7 @@ def _perplexity(config: CaptionConfig, score: Score, data: Data) -> dict[str, fl
     if config.mode != "causal":
         return {}
     sampler = CaptionTaskSampler(data.bank, data.val, config.mode, config.noise, config.predict_batch_size, config.train.seed)
-    return {"perplexity": float(np.exp(score(training.trim_batches(sampler.validation, config.train, trimmed_captions))["pieces"]))}
+    return {"perplexity": float(np.exp(score(training.trim_batches(sampler.validation, config.train, trim_captions))["pieces"]))}
 
 
 def _length(config: CaptionConfig, data: Data) -> dict[str, Any]:

@@ -29,7 +29,7 @@ from kaleidobert.evaluators import pretraining
 from kaleidobert.levels import KaleidoLevel
 from kaleidobert.model_zoo import checkpoints
 from kaleidobert.model_zoo.kaleidobert import Pretrainer, rebuild
-from kaleidobert.preprocessors import patch_generator, quantisation
+from kaleidobert.preprocessors import features, patch_generator
 from kaleidobert.released import any_checkpoint, tf_checkpoint
 
 MOST_FOR_MEAN = 500  # training pictures from which the best answer without looking is computed
@@ -212,7 +212,7 @@ def _page(bank: Bank, levels: tuple[KaleidoLevel, ...], row: int, sources: tuple
     (sampler, photos), (forward, constants) = sources, model
     draw = sampler.draw(np.array([row]), generator(seed, VALIDATION, row))
     inputs, targets, _ = sampler.assemble(draw)
-    targets = quantisation.floats(targets)
+    targets = features.to_floats(targets)
     lends = any(spoiled.from_donor.any() for spoiled in draw.spoiled.values())
     outputs = forward(inputs) if forward else None
     if outputs and not all(np.isfinite(values).all() for values in outputs.values()):

@@ -21,7 +21,7 @@ from tqdm import tqdm
 from kaleidobert import io
 from kaleidobert.configs import RetrieveConfig
 from kaleidobert.datasets.bank.bank import Bank
-from kaleidobert.datasets.sampling import pairs
+from kaleidobert.datasets.sampling import finetuning
 from kaleidobert.engines.scoring import PairScorer, Sides
 from kaleidobert.evaluators.candidates.lists import CandidateLists, Gallery
 from kaleidobert.model_zoo.kaleidobert import Matcher
@@ -39,8 +39,8 @@ class Ranker:
     """
 
     def __init__(self, model: Matcher, bank: Bank, rows: np.ndarray, config: RetrieveConfig):
-        lengths = pairs.lengths(bank) if config.train.dynamic_padding else np.full(bank.size, bank.text_length)
-        sides = Sides(lambda chosen: pairs.pictures(bank, chosen), lambda chosen: pairs.texts(bank, chosen), lengths)
+        lengths = finetuning.text_lengths(bank) if config.train.dynamic_padding else np.full(bank.size, bank.text_length)
+        sides = Sides(lambda chosen: finetuning.picture_inputs(bank, chosen), lambda chosen: finetuning.text_inputs(bank, chosen), lengths)
         self._rows, self._scorer = rows, PairScorer(model, sides, config.predict_batch_size)
         self.names = self._scorer.names
 

@@ -25,7 +25,7 @@ from kaleidobert import io, specs
 from kaleidobert import levels as kaleido
 from kaleidobert.errors import UserError
 from kaleidobert.levels import KaleidoLevel
-from kaleidobert.preprocessors import quantisation, tokenization
+from kaleidobert.preprocessors import features, tokenization
 
 FORMAT = 1
 REMAKE = "delete the folder and make it again with `kaleidobert records`"
@@ -125,7 +125,7 @@ class Bank:
 
     def features(self, rows: np.ndarray, vectors: np.ndarray) -> np.ndarray:
         """f16[B, K, F]: as ``gather``, however the bank is stored."""
-        return quantisation.floats(self.gather(rows, {"features": vectors}))["features"]
+        return features.to_floats(self.gather(rows, {"features": vectors}))["features"]
 
     @property
     def identity(self) -> dict[str, str]:

@@ -31,9 +31,9 @@ import numpy as np
 from kaleidobert import configs, io
 from kaleidobert import levels as kaleido
 from kaleidobert.configs import RecordsConfig
-from kaleidobert.datasets.bank import classes, patch_extraction, storage
+from kaleidobert.datasets.bank import patch_extraction, storage
 from kaleidobert.datasets.bank.bank import FORMAT, sha256
-from kaleidobert.datasets.products import Product, digest, stamp
+from kaleidobert.datasets.products import Product, digest, stamp, tabulate_classes
 from kaleidobert.errors import UserError
 from kaleidobert.preprocessors import features, patch_encoders, tokenization
 
@@ -311,7 +311,7 @@ def finish(config: RecordsConfig, products: Sequence[Product], skipped: list[dic
         "text": {"length": config.text.length, "file": text_file, "vocabulary": asdict(tokenizer.vocabulary)},
         "config": configs.to_dict(config),
         "pictures": _digest(config, products, notes), "labels": labels,
-        "classes": classes.tabulate(((row["split"], row["labels"]) for row in rows), labels), "fingerprint": mark,
+        "classes": tabulate_classes(((row["split"], row["labels"]) for row in rows), labels), "fingerprint": mark,
         "source": str(config.source.table), "shards": shards, **held,
         "files": {name: {"bytes": (folder / name).stat().st_size, "sha256": sha256(folder / name)} for name in names},
     }

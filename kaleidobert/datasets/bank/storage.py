@@ -13,7 +13,7 @@ from kaleidobert.datasets.bank import alignment
 from kaleidobert.datasets.bank.bank import Bank, sha256
 from kaleidobert.errors import UserError
 from kaleidobert.levels import num_vectors
-from kaleidobert.preprocessors import quantisation
+from kaleidobert.preprocessors.features import quantise
 
 MARK = "copy.json"  # in a copy: of which bank
 FIX = "wait until it has ended, or choose another target"
@@ -22,7 +22,7 @@ FIX = "wait until it has ended, or choose another target"
 def save(path: Path, features: np.ndarray, storage: str) -> None:
     """Write a shard f16[n, V, F] to features-*.npy, last of its files; UserError where bytes cannot hold it."""
     if storage == "uint8":
-        features, scales = quantisation.quantise(features)
+        features, scales = quantise(features)
         _save(path.with_name(_scales(path.name)), scales)
     _save(path, features)
 

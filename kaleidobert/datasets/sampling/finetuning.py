@@ -1,4 +1,4 @@
-"""Batches of unspoiled examples for fine-tuning: labels, matching and captions. Stateless, as pretraining.py."""
+"""Batches of unspoiled examples for fine-tuning, pure functions of (seed, step): labels, matching and captions."""
 
 import numpy as np
 
@@ -164,3 +164,22 @@ def caption_pieces(bank: Bank, rows: np.ndarray) -> np.ndarray:
     """bool[n, T]: where the texts of the rows have pieces, [CLS], [SEP] and padding left out."""
     vocabulary = bank.vocabulary
     return ~np.isin(bank.token_ids[rows], (vocabulary.pad, vocabulary.start, vocabulary.end))
+
+
+# --- The two sides of a bank's products apart, for pairs of any picture with any text
+
+
+def picture_inputs(bank: Bank, rows: np.ndarray) -> Arrays:
+    """patch_features f16[n, P, F] of unspoiled pictures, patch_boxes f32[n, P, 5]."""
+    return {**examples.clean(rows, bank.levels, bank.gather), "patch_boxes": bank.boxes[rows]}
+
+
+def text_inputs(bank: Bank, rows: np.ndarray) -> Arrays:
+    """token_ids, segment_ids, token_mask [n, T]."""
+    return examples.text(bank.token_ids[rows], bank.vocabulary.pad)
+
+
+def text_lengths(bank: Bank) -> np.ndarray:
+    """i64[N]: up to which position each row's text has tokens."""
+    real = bank.token_ids != bank.vocabulary.pad
+    return np.where(real.any(1), real.shape[1] - real[:, ::-1].argmax(1), 1)

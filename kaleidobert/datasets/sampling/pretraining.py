@@ -15,7 +15,7 @@ from kaleidobert.datasets.bank import alignment
 from kaleidobert.datasets.bank.bank import Bank
 from kaleidobert.errors import UserError
 from kaleidobert.levels import KaleidoLevel
-from kaleidobert.preprocessors import alignment_guided_masking, examples, pretexts, quantisation
+from kaleidobert.preprocessors import alignment_guided_masking, examples, features, pretexts
 from kaleidobert.preprocessors.examples import Arrays
 
 ORDER, EXAMPLES, VALIDATION = range(3)  # independent random streams of one seed
@@ -142,7 +142,7 @@ class PretrainSampler:
         if not len(rows):
             return None
         inputs, targets, weights = self.examples(rows, generator(self._seed, VALIDATION, step))
-        return inputs, quantisation.floats(targets), weights
+        return inputs, features.to_floats(targets), weights
 
     def examples(self, rows: np.ndarray, rng: np.random.Generator) -> tuple[Arrays, Arrays, Arrays]:
         """Spoiled examples of the given rows."""
@@ -206,7 +206,7 @@ def clean_batch(bank: Bank, rows: np.ndarray, text_rows: np.ndarray | None = Non
 
 def clean_features(bank: Bank, rows: np.ndarray) -> np.ndarray:
     """f16[B, P, F] of unspoiled pictures, however the bank is stored."""
-    return quantisation.floats(examples.clean(rows, bank.levels, bank.gather))["patch_features"]
+    return features.to_floats(examples.clean(rows, bank.levels, bank.gather))["patch_features"]
 
 
 def share_of_groups(bank: Bank, rows: np.ndarray, share: float, seed: int) -> np.ndarray:
