@@ -13,7 +13,7 @@ from collections.abc import Collection
 from typing import Any
 
 from kaleidobert import __version__, configs, io
-from kaleidobert.app_zoo import backends, commands, inputs, quickstart
+from kaleidobert.app_zoo import backends, commands, fetch, quickstart
 from kaleidobert.configs import packaged
 from kaleidobert.configs.section import MEANING, TABLE
 from kaleidobert.errors import UserError
@@ -85,7 +85,7 @@ def main(arguments: list[str] | None = None) -> int:
             backends.check()  # before anything is fetched
         if options.dry_run:
             print(configs.dump(config))
-        config = inputs.local(config, options.dry_run)
+        config = fetch.localize(config, options.dry_run)
         if config is None:
             return 0
         app = _quietly(lambda: _load(options.command))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from kaleidobert import configs, specs
-from kaleidobert.app_zoo.convert import convert
+from kaleidobert.app_zoo import convert
 from kaleidobert.configs import Matching, Noise, Sampling
 from kaleidobert.datasets.bank import alignment, storage
 from kaleidobert.datasets.bank.bank import Bank

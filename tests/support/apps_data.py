@@ -17,7 +17,7 @@ from kaleidobert.datasets.sources.table import TableSource
 from tests.support import checkpoint_data
 from tests.support.tiny import COLUMNS
 
-SIZES = configs.Model(hidden_size=16, num_layers=1, num_heads=2, intermediate_size=16, max_positions=16)
+SIZES = replace(configs.BERT_BASE, hidden_size=16, num_layers=1, num_heads=2, intermediate_size=16, max_positions=16)
 TRAIN = configs.Train(epochs=2, batch_size=10, learning_rate=1e-2, save_every=2)
 RANDOM = configs.Sampling(masking="random")  # for banks without alignment
 

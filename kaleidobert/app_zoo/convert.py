@@ -1,34 +1,41 @@
-"""``kaleidobert convert``: TensorFlow 1 checkpoints, the released ones or Google's BERT, to ours; ours to the released format;
-released text files to a folder of arrays, and a bank to one that holds its features otherwise (data.py).
+"""``kaleidobert convert``: TensorFlow 1 checkpoints, the released ones or Google's BERT, to ours; ours to the released format; released
+text files to a folder of arrays; and a bank to one that holds its features otherwise.
 """
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from tqdm import tqdm
 
 from kaleidobert import io
 from kaleidobert.app_zoo import lineage
-from kaleidobert.app_zoo.convert import data
 from kaleidobert.configs import ConvertConfig, NewParameters
+from kaleidobert.datasets.bank import storage
+from kaleidobert.datasets.bank.bank import Bank
 from kaleidobert.errors import UserError
 from kaleidobert.model_zoo import checkpoints
 from kaleidobert.model_zoo.kaleidobert import Classifier, Pretrainer, TaskModel, rebuild
 from kaleidobert.model_zoo.stored import LazyArray
-from kaleidobert.released import any_checkpoint, optimizer, tf_checkpoint, tf_checkpoint_writer
+from kaleidobert.released import any_checkpoint, bank, optimizer, tf_checkpoint, tf_checkpoint_writer
 from kaleidobert.released import bert as bert_start
 from kaleidobert.released import checkpoints as released
+from kaleidobert.released import files as released_files
+from kaleidobert.released import rows as released_rows
+from kaleidobert.released import schema as released_schema
 from kaleidobert.released.config import beside, config_json, vocabulary_sha256
 from kaleidobert.released.names import COUNTERS, LABELS, SLOTS, bare, is_bert
+from kaleidobert.released.schema import Schema
 from kaleidobert.released.tf_checkpoint import prefix_of
 
 OURS = ".npz"
 
 
 @dataclass(frozen=True)
-class Plan:
+class Conversion:
     """lines: what is said about it; + was left out, - is missing. write() makes the checkpoint; small: files that lie beside it."""
 
     lines: list[str]
@@ -38,10 +45,10 @@ class Plan:
 
 def dry_run(config: ConvertConfig) -> None:
     """Read and check everything, write nothing."""
-    if data.is_bank(config.source):
-        return data.dry_run(config)
-    if data.is_data(config.source):
-        return data.dry_run_files(config)
+    if is_bank(config.source):
+        return dry_run_bank(config)
+    if is_data(config.source):
+        return dry_run_files(config)
     io.check_folder(config.target.parent, "choose another target")
     plan = _plan(config)
     print("\n".join(plan.lines))
@@ -50,10 +57,10 @@ def dry_run(config: ConvertConfig) -> None:
 
 def run(config: ConvertConfig) -> None:
     """Convert; what did not come along is listed."""
-    if data.is_bank(config.source):
-        return data.run(config)
-    if data.is_data(config.source):
-        return data.run_files(config)
+    if is_bank(config.source):
+        return run_bank(config)
+    if is_data(config.source):
+        return run_files(config)
     io.check_folder(config.target.parent, "choose another target")
     plan = _plan(config)
     with io.locked(config.target.parent, name=f".{config.target.name}.lock"):
@@ -66,7 +73,7 @@ def run(config: ConvertConfig) -> None:
     print(f"written: {', '.join(str(path) for path in [*_targets(config.target), *plan.small])}")
 
 
-def _plan(config: ConvertConfig) -> Plan:
+def _plan(config: ConvertConfig) -> Conversion:
     source = prefix_of(config.source, "source")
     ours = source.suffix == OURS
     if ours == (config.target.suffix == OURS):
@@ -101,7 +108,7 @@ def _check_free(target: Path) -> None:
         raise UserError("the target exists", str(there[0]), "a new file: nothing is overwritten", "delete it, or choose another target")
 
 
-def _from_released(config: ConvertConfig, prefix: Path) -> Plan:
+def _from_released(config: ConvertConfig, prefix: Path) -> Conversion:
     stored = released.open_weights(prefix)
     task = config.task or released.task_of(stored)
     model = released.import_checkpoint(prefix, _model_file(config, prefix, ["config.json"]), task)
@@ -120,10 +127,10 @@ def _from_released(config: ConvertConfig, prefix: Path) -> Plan:
         lines, meta = lines + remarks, meta | {"best": None, "stale": 0}  # as a run's last.npz has them
     elif state := [name for name in tf_checkpoint.index(prefix)[0] if name.endswith(SLOTS) or bare(name) in COUNTERS[:2]]:
         lines.append(f"+ {len(state)} variables of the optimiser, such as {state[-1]}: left out; optimizer=true takes them along")
-    return Plan(lines, lambda: checkpoints.save(config.target, model, None, meta, slots))
+    return Conversion(lines, lambda: checkpoints.save(config.target, model, None, meta, slots))
 
 
-def _from_bert(config: ConvertConfig, prefix: Path) -> Plan:
+def _from_bert(config: ConvertConfig, prefix: Path) -> Conversion:
     path = _model_file(config, prefix, bert_start.CONFIGS)
     new, vocabulary = config.new_parameters, config.vocabulary or beside(prefix, ["vocab.txt"])
     model, lines = bert_start.start(prefix, path, new.levels, new.feature_size, new.seed, new.standardise_features)
@@ -132,10 +139,10 @@ def _from_bert(config: ConvertConfig, prefix: Path) -> Plan:
     meta.pop("step", None)  # that of BERT
     meta |= {"unadapted": True} if new.standardise_features else {}  # the scale of features, which a run measures on its data
     first = f"{prefix}: the text part of a start for pre-training, from BERT"
-    return Plan([first, *lines], lambda: checkpoints.save(config.target, model, None, meta))
+    return Conversion([first, *lines], lambda: checkpoints.save(config.target, model, None, meta))
 
 
-def _to_released(config: ConvertConfig, path: Path) -> Plan:
+def _to_released(config: ConvertConfig, path: Path) -> Conversion:
     meta = any_checkpoint.load_meta(path)
     model = rebuild(meta, "float32")
     if not isinstance(model, TaskModel):
@@ -162,7 +169,7 @@ def _to_released(config: ConvertConfig, path: Path) -> Plan:
     content = json.dumps(config_json(model.backbone), indent=2) + "\n"
     small |= {config.target.with_name("config.json"): content.encode(),
               config.target.with_name("checkpoint"): tf_checkpoint_writer.state(config.target).encode()}
-    return Plan(lines, lambda: tf_checkpoint_writer.write(config.target, arrays), small)
+    return Conversion(lines, lambda: tf_checkpoint_writer.write(config.target, arrays), small)
 
 
 def _task(config: ConvertConfig, meta: dict, model: TaskModel, path: Path) -> str:
@@ -186,3 +193,88 @@ def _model_file(config: ConvertConfig, prefix: Path, names: list[str] | tuple[st
 
 def _targets(target: Path) -> list[Path]:
     return [target] if target.suffix == OURS else tf_checkpoint_writer.files_of(target)
+
+
+# --- A bank: a copy whose features are bytes (storage=uint8, half the room), or float16 again
+
+
+def is_bank(source: Path) -> bool:
+    """Whether a source is the folder of a bank."""
+    return (source / "index.json").is_file()
+
+
+def dry_run_bank(config: ConvertConfig) -> None:
+    """Check the bank and the target, print sizes."""
+    bank = _bank(config)
+    storage.check(bank, config.target, config.storage)
+    print(f"{config.source}: {bank.size:,} pictures, features as {bank.storage}, {_gigabytes(bank):.2f} GB\n"
+          f"would be written: {config.target}, features as {config.storage}")
+
+
+def run_bank(config: ConvertConfig) -> None:
+    """Copy the bank, or go on with a copy that was interrupted."""
+    bank = _bank(config)
+    with tqdm(total=bank.size, unit="picture", desc="convert") as bar:
+        for count in storage.convert(bank, config.target, config.storage):
+            bar.update(count)
+    print(f"written: {config.target}: features as {config.storage}, {_gigabytes(Bank(config.target)):.2f} GB in the place of "
+          f"{_gigabytes(bank):.2f} GB; use it as data.bank")
+
+
+def _bank(config: ConvertConfig) -> Bank:
+    if not config.storage:
+        raise UserError("storage is not set", f"source {config.source}, a bank", "uint8 or float16", "set storage=uint8")
+    return Bank(config.source)
+
+
+def _gigabytes(bank: Bank) -> float:
+    return sum(bank.index["files"][name]["bytes"] for name in (*bank.index["shards"], *bank.index.get("scales", ()))) / 1e9
+
+
+# --- Released text files: a folder of arrays, which data.files then names instead of them
+
+
+CHECKPOINTS = (".npz", ".index", ".meta", ".data-00000-of-00001")
+
+
+def is_data(source: Path) -> bool:
+    """Whether a source is a data file, a list of them or a pattern, and no checkpoint."""
+    pattern = any(mark in source.name for mark in "*?")
+    return pattern or source.is_file() and not source.name.endswith(CHECKPOINTS) and not tf_checkpoint.exists(source)
+
+
+def dry_run_files(config: ConvertConfig) -> None:
+    """Read the first line, print sizes, write nothing."""
+    io.check_folder(config.target, "choose another target")
+    paths = released_rows.data_files(config.source)
+    schema = schema_of(config, paths)
+    rows = released_rows.TextRows(paths, schema, config.target)
+    rows.first(schema.names[0])
+    print(f"{config.source}: {rows.summary()} ({schema.origin})\nwould be written: {config.target}")
+
+
+def run_files(config: ConvertConfig) -> None:
+    """Convert, or go on with a conversion that was interrupted."""
+    if config.target.suffix == ".npz":
+        raise UserError("the source is data and the target a checkpoint", "source, target", "a folder as the target")
+    io.check_folder(config.target, "choose another target")
+    paths = released_rows.data_files(config.source)
+    threads = config.files.threads or min(os.cpu_count() or 1, released_rows.MOST_THREADS)
+    rows = bank.convert(paths, schema_of(config, paths), config.target, threads, config.files.half)
+    print(f"written: {config.target}: {rows.summary()}; use it as data.files or data.val_files")
+
+
+def schema_of(config: ConvertConfig, paths: list[Path]) -> Schema:
+    """files.schema, or the published one that has as many columns as the first line, with the lengths that the levels give."""
+    if config.files.schema:
+        schema = released_schema.parse(config.files.schema, "files.schema", config.files.encoding)
+        kind = "pretrain" if "masked_lm_ids" in schema.names else "retrieve" if "nx_sent_labels" in schema.names else "finetune"
+        return released_schema.for_task(schema, kind)
+    line = next(released_files.lines(paths))
+    count = line.content.count(b"\t") + 1
+    published = {task: released_schema.released(task) for task in released_schema.TASKS}
+    task = next((task for task, schema in published.items() if len(schema.columns) == count), None)
+    if task is None:
+        known = ", ".join(f"{len(schema.columns)} ({task})" for task, schema in published.items())
+        raise UserError(f"the line has {count} columns", line.where, f"as a published schema: {known}", "give files.schema")
+    return released_schema.parse(str(published[task]), f"the published schema for {task}", config.files.encoding)
