@@ -40,13 +40,13 @@ def dry_run(config: ClassifyConfig) -> None:
     check_folder(config.run, config)
     if config.data.files is not None:
         return released_runs.dry_run(config)
-    data = material(config)
+    data = bank_data(config)
     models.check_start(config, data.bank)
     _plain(config, data)
     _, total = models.schedule(config.train, data.num_examples)
     print(f"{len(data.names)} classes of {config.label!r}; {data.num_examples:,} pictures to train on, {len(data.val_rows):,} to "
           f"evaluate, {total:,} steps of {config.train.batch_size}")
-    print(models.rate(config.train, data.num_examples))
+    print(models.peak_rate(config.train, data.num_examples))
 
 
 def run(config: ClassifyConfig) -> None:
@@ -58,7 +58,7 @@ def run(config: ClassifyConfig) -> None:
 
 
 def _run(config: ClassifyConfig) -> None:
-    data = released_runs.labelling(config) if config.data.files is not None else material(config)
+    data = released_runs.labelling(config) if config.data.files is not None else bank_data(config)
     short = {"text_length": EMPTY_TEXT} if config.modality == "image" else {}
     model = models.start(lambda arguments: classifier({**arguments, **short}, len(data.names), config.head_dropout, config.head,
                                                       config.feature_dropout), config, data.bank, data.adapt)
@@ -86,10 +86,10 @@ def _run(config: ClassifyConfig) -> None:
     report, compared = evaluate(config, data, guesses["label"])
     folder.results({"task": "classify", "model": lineage.model(config.head, *past), "label": config.label, "modality": config.modality,
                     "metrics": report, **_beside(config, data, guesses, plain), "baselines": compared, "steps": total,
-                    "bank": data.facts(), "checkpoint_sha256": sha256(folder.best)}, config)
+                    "bank": data.metadata(), "checkpoint_sha256": sha256(folder.best)}, config)
     results = files.read_json(config.run / "results.json")
     tables.write(config.run, results)
-    _tell(config, results)
+    _print_summary(config, results)
     print(f"run folder: {config.run}\n  weights: {folder.best}\n  table: table.md\n  pictures: losses.png, confusion.png; classes.csv")
 
 
@@ -118,7 +118,7 @@ def _rng(config: ClassifyConfig) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(config.train.seed))
 
 
-def _tell(config: ClassifyConfig, results: Mapping[str, Any]) -> None:
+def _print_summary(config: ClassifyConfig, results: Mapping[str, Any]) -> None:
     """Print which model it is, and its figures beside the others."""
     model, report, plain = results["model"], results["metrics"], results.get("plain")
     print(f"{head_name(model)}, {model['trained']}; masking: {model['masking']}")
@@ -146,7 +146,7 @@ def evaluate(config: ClassifyConfig, data: LabelData, guesses: np.ndarray) -> tu
     return report, data.baselines() if config.baselines else {}
 
 
-def material(config: ClassifyConfig) -> LabelData:
+def bank_data(config: ClassifyConfig) -> LabelData:
     """The splits of data.bank, pictures without a label left out."""
     bank, rows, val_rows = training.splits(config)
     labels, names = label_ids(bank, config.label, rows)

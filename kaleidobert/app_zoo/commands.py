@@ -89,5 +89,5 @@ def module(name: str) -> ModuleType:
     if full := every()[name].module:
         return importlib.import_module(full)
     own = name.replace("-", "_")
-    found = importlib.import_module(f"{__package__}.{own}")
-    return importlib.import_module(f"{found.__name__}.{own}") if hasattr(found, "__path__") else found  # a folder of a large command
+    result = importlib.import_module(f"{__package__}.{own}")
+    return importlib.import_module(f"{result.__name__}.{own}") if hasattr(result, "__path__") else result  # a folder of a large command

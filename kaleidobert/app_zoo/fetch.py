@@ -124,8 +124,8 @@ def localize(config: C, dry: bool = False) -> C | None:
 def _checkpoints(config: C) -> C:
     """The TensorFlow 1 checkpoint itself where its folder, or one of its files, is named."""
     named = {key: getattr(config, key, None) for key in CHECKPOINTS[:2]}  # source: convert looks at it, for it may be data
-    found = {key: prefix_of(path, key) for key, path in named.items() if isinstance(path, Path)}
-    changed = {key: (named[key], path) for key, path in found.items() if path != named[key]}
+    result = {key: prefix_of(path, key) for key, path in named.items() if isinstance(path, Path)}
+    changed = {key: (named[key], path) for key, path in result.items() if path != named[key]}
     return dataclasses.replace(config, **{key: Address.of(old.url, path) if isinstance(old, Address) else path
                                           for key, (old, path) in changed.items()})
 

@@ -62,7 +62,7 @@ def dry_run(config: C, open_task: Callable[[C], Task]) -> None:
     task = open_task(config)
     models.check_start(config, task.bank)
     print(f"{task.name}: {len(task.rows):,} pictures to train on, {len(task.val_rows):,} to evaluate")
-    print(models.rate(config.train, len(task.rows)))
+    print(models.peak_rate(config.train, len(task.rows)))
 
 
 def run(config: C, open_task: Callable[[C], Task]) -> None:

@@ -72,7 +72,7 @@ def resolve(config: F) -> F:
     sizes = configs.to_dict(configs.BERT_BASE)
     if config.init is not None and (config.data.files is None or config.init.exists() or tf_checkpoint.exists(config.init)):
         meta = any_checkpoint.load_meta(config.init)  # missing files are refused before their checkpoint
-        levels, sizes = levels_of(meta), sizes | meta_backbone(meta)
+        levels, sizes = levels_of(meta), sizes | backbone_of(meta)
     return replace(config, levels=config.levels or levels, model=configs.Model(**_sizes(config.model, sizes)))
 
 
@@ -105,13 +105,13 @@ def start(make: Callable[[dict[str, Any]], keras.Model], config: Any, bank: Layo
         fitted(model)
         return model
     own = {name: arguments[name] for name in OF_THIS_RUN}
-    model = make({**meta_backbone(any_checkpoint.load_meta(config.init)), **own})
-    fresh = any_checkpoint.transfer(config.init, model)
-    if fresh and not config.train.epochs:
-        raise UserError(f"the checkpoint has no trained {', '.join(fresh)}", str(config.init), "one, as train.epochs is 0",
+    model = make({**backbone_of(any_checkpoint.load_meta(config.init)), **own})
+    new = any_checkpoint.transfer(config.init, model)
+    if new and not config.train.epochs:
+        raise UserError(f"the checkpoint has no trained {', '.join(new)}", str(config.init), "one, as train.epochs is 0",
                         "set train.epochs, or name the best.npz of a run that trained it")
-    tell(config.init, fresh, bank)
-    if fresh or is_unmeasured(config.init):
+    print_start(config.init, new, bank)
+    if new or is_unadapted(config.init):
         fitted(model)
     return model
 
@@ -130,19 +130,19 @@ def adapt(model: keras.Model, bank: Bank, split: str) -> None:
     model.adapt_features(clean_features(bank, sample))
 
 
-def is_unmeasured(init: Path) -> bool:
+def is_unadapted(init: Path) -> bool:
     """Whether a checkpoint leaves the scale of features to the run that starts from it, as a BERT does that `convert` has made one of."""
     return bool(any_checkpoint.load_meta(init).get("unadapted"))
 
 
-def like(init: Path | None, arguments: dict[str, Any]) -> dict[str, Any]:
+def like_checkpoint(init: Path | None, arguments: dict[str, Any]) -> dict[str, Any]:
     """The backbone's arguments; what they leave open, such as the rows of a released type table, is as in the checkpoint."""
-    return arguments if init is None else {**meta_backbone(any_checkpoint.load_meta(init)), **arguments}
+    return arguments if init is None else {**backbone_of(any_checkpoint.load_meta(init)), **arguments}
 
 
-def tell(init: Path, fresh: list[str], bank: Layout) -> None:
+def print_start(init: Path, new: list[str], bank: Layout) -> None:
     """Say where the weights come from, which layers keep their start values, and what the checkpoint does not say of its origin."""
-    layers, meta = sorted({name.split("/")[0] for name in fresh}), any_checkpoint.load_meta(init)
+    layers, meta = sorted({name.split("/")[0] for name in new}), any_checkpoint.load_meta(init)
     print(f"weights from {init}" + (f"; new: {', '.join(layers)}" if layers else ""))
     for key, what in (("encoder", "which features"), ("vocabulary_sha256", "which vocabulary")):
         if key not in meta:
@@ -171,7 +171,7 @@ def check_start(config: Any, bank: Layout) -> None:
 def require(path: Path, arguments: dict[str, Any], bank: Layout) -> dict[str, Any]:
     """The meta of a checkpoint that fits; UserError lists which sizes, levels, encoder, vocabulary differ: - its + ours."""
     meta = any_checkpoint.load_meta(path)
-    have = meta_backbone(meta)
+    have = backbone_of(meta)
     free = (*OF_THIS_RUN, "levels")
     lines = [f"- {key} {have.get(key)} + {value}" for key, value in arguments.items()
              if key not in free and have.get(key) != value]
@@ -189,7 +189,7 @@ def require(path: Path, arguments: dict[str, Any], bank: Layout) -> dict[str, An
     return meta
 
 
-def meta_backbone(meta: dict[str, Any]) -> dict[str, Any]:
+def backbone_of(meta: dict[str, Any]) -> dict[str, Any]:
     """The backbone's arguments out of a checkpoint's meta; UserError where it holds no model of ours."""
     if "config" not in meta:
         raise UserError("the checkpoint does not say what model it holds", "init", "the best.npz of a run")
@@ -197,8 +197,8 @@ def meta_backbone(meta: dict[str, Any]) -> dict[str, Any]:
 
 
 def levels_of(meta: dict[str, Any]) -> tuple[KaleidoLevel, ...]:
-    """The level table out of a checkpoint's meta; raises UserError as meta_backbone."""
-    return tuple(KaleidoLevel(**row) for row in meta_backbone(meta)["levels"])
+    """The level table out of a checkpoint's meta; raises UserError as backbone_of."""
+    return tuple(KaleidoLevel(**row) for row in backbone_of(meta)["levels"])
 
 
 def origin(model: keras.Model, bank: Layout, lineage: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -208,7 +208,7 @@ def origin(model: keras.Model, bank: Layout, lineage: Mapping[str, Any] | None =
     return {**model.describe(), **bank.identity, "bank_sha256": hashlib.sha256(files.encode()).hexdigest(), **past}
 
 
-def pace(train: configs.Train, num_examples: int, name: str = "train") -> tuple[int, int]:
+def steps_and_warmup(train: configs.Train, num_examples: int, name: str = "train") -> tuple[int, int]:
     """(all steps, those of the warm-up) of a training configuration, the section called ``name``. UserError for no epochs, and for a
     warm-up above half of the run."""
     if not train.epochs:
@@ -219,20 +219,20 @@ def pace(train: configs.Train, num_examples: int, name: str = "train") -> tuple[
     return total, warmup
 
 
-def rate(train: configs.Train, num_examples: int, name: str = "train") -> str:
-    """The highest rate of learning and when it comes, for dry runs; UserError as ``pace``."""
-    total, warmup = pace(train, num_examples, name)
-    return told_rate(*optimizers.highest(train.learning_rate, total, warmup, train.decay), total, train.learning_rate, name)
+def peak_rate(train: configs.Train, num_examples: int, name: str = "train") -> str:
+    """The highest rate of learning and when it comes, for dry runs; UserError as ``steps_and_warmup``."""
+    total, warmup = steps_and_warmup(train, num_examples, name)
+    return rate_line(*optimizers.highest(train.learning_rate, total, warmup, train.decay), total, train.learning_rate, name)
 
 
-def told_rate(reached: float, step: int, total: int, asked: float, name: str = "train") -> str:
+def rate_line(reached: float, step: int, total: int, target: float, name: str = "train") -> str:
     """The same for any schedule."""
-    return f"{name}: the rate is highest after {step:,} of {total:,} steps, {reached:.3g} ({name}.learning_rate is {asked:.3g})"
+    return f"{name}: the rate is highest after {step:,} of {total:,} steps, {reached:.3g} ({name}.learning_rate is {target:.3g})"
 
 
 def schedule(train: configs.Train, num_examples: int, name: str = "train") -> tuple[keras.optimizers.Optimizer, int]:
     """(optimizer, total steps) of a training configuration, the section called ``name``; UserError where its numbers make no sense."""
-    total, warmup = pace(train, num_examples, name)
+    total, warmup = steps_and_warmup(train, num_examples, name)
     devices = max(here().replicas, cluster.read(os.environ).size * max(1, train.devices))  # a dry run is alone
     if train.batch_size % (devices * train.gradient_accumulation_steps):
         raise UserError(
@@ -247,7 +247,7 @@ def schedule(train: configs.Train, num_examples: int, name: str = "train") -> tu
     return optimizers.with_loss_scale(adam) if train.precision == "mixed_float16" else adam, total
 
 
-def plan(train: configs.Train, total: int) -> Schedule:
+def trainer_schedule(train: configs.Train, total: int) -> Schedule:
     """What Trainer.fit is told of a training configuration. UserError for several devices where distribution.over was not asked."""
     if train.devices != 1 and here() is ALONE:
         raise UserError(f"devices is {train.devices}", "the schedule", "1: this training runs on one device")
@@ -256,7 +256,7 @@ def plan(train: configs.Train, total: int) -> Schedule:
     )
 
 
-def part_of(sampler: Any, train: configs.Train) -> Part | None:
+def part_maker(sampler: Any, train: configs.Train) -> Part | None:
     """For distribution.feed: parts of batches of a sampler that can make them by themselves, as PretrainSampler; None for others."""
     if not hasattr(sampler, "token_mask"):
         return None

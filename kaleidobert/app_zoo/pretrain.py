@@ -43,8 +43,8 @@ def dry_run(config: PretrainConfig) -> None:
     print(f"{len(rows):,} pictures to train on, {len(held):,} held out, {total:,} steps of {config.train.batch_size}; "
           f"{models.num_parameters(arguments):,} parameters in the backbone; about "
           f"{16 * models.num_parameters(arguments) / 1e9:.1f} GB for weights, gradients and optimiser")
-    print(models.rate(config.train, len(rows)))
-    print(step_memory.told(arguments, config.train, config.sampling.max_masked))
+    print(models.peak_rate(config.train, len(rows)))
+    print(step_memory.report_line(arguments, config.train, config.sampling.max_masked))
 
 
 def run(config: PretrainConfig) -> None:
@@ -64,15 +64,15 @@ def resolve(config: PretrainConfig) -> PretrainConfig:
 
 
 def _run(config: PretrainConfig) -> None:
-    data = released_runs.pretraining(config) if config.data.files is not None else material(config)
+    data = released_runs.pretraining(config) if config.data.files is not None else bank_data(config)
     arguments = models.backbone_config(data.bank, config.levels, config.model, config.train)
-    model = pretrainer(models.like(config.init, arguments))
+    model = pretrainer(models.like_checkpoint(config.init, arguments))
     if config.init is None:
         data.adapt(model)
     else:
-        fresh = any_checkpoint.transfer(config.init, model)
-        models.tell(config.init, fresh, data.bank)
-        if models.is_unmeasured(config.init):
+        new = any_checkpoint.transfer(config.init, model)
+        models.print_start(config.init, new, data.bank)
+        if models.is_unadapted(config.init):
             data.adapt(model)
     optimizer, total = models.schedule(config.train, data.num_examples)
     begun = _begun(config, model, optimizer, total) if config.init_optimizer else 0
@@ -102,7 +102,8 @@ def _run(config: PretrainConfig) -> None:
     if data.held is not None:
         goal = Goal(judge(training.trim_batches(data.held.validation, config.train)), "loss", higher_is_better=False, split=HELD_OUT)
     additive = DecomposableLoss(loss, lambda weights: losses.denominators(by_task, weights))
-    trainer.fit(batch, additive, goal, models.plan(config.train, total), config.train.clip_norm, models.part_of(data.sampler, config.train))
+    trainer.fit(batch, additive, goal, models.trainer_schedule(config.train, total), config.train.clip_norm,
+                models.part_maker(data.sampler, config.train))
 
     rows_of_metrics = folder.metrics()
     chosen = checkpoints.restore(folder.best, model)["step"]
@@ -112,10 +113,10 @@ def _run(config: PretrainConfig) -> None:
     plots.loss_curves(rows_of_metrics, config.run / "losses.png", baselines)
     which = lineage.model("plain", *past)
     folder.results({"task": "pretrain", "model": which, "metrics": final, "baselines": baselines, "steps": total, "best_step": chosen,
-                    "choice": data.choice.facts(), "bank": data.facts(), "checkpoint_sha256": sha256(folder.best)}, config)
+                    "choice": data.choice.metadata(), "bank": data.metadata(), "checkpoint_sha256": sha256(folder.best)}, config)
     print(f"{head_name(which)}, {which['trained']}; masking: {which['masking']}")
     _table(final, baselines)
-    print(f"run folder: {config.run}\n  weights: {folder.best} (step {chosen}, {data.choice.told()}), {folder.last} (last)\n"
+    print(f"run folder: {config.run}\n  weights: {folder.best} (step {chosen}, {data.choice.describe()}), {folder.last} (last)\n"
           f"  curves: {config.run / 'losses.png'}")
 
 
@@ -124,7 +125,7 @@ def masking(config: PretrainConfig) -> str:
     return lineage.OF_FILES if config.data.files is not None else lineage.masking(config.sampling)
 
 
-def material(config: PretrainConfig) -> PretrainData:
+def bank_data(config: PretrainConfig) -> PretrainData:
     """The splits of data.bank, spoiled anew for every example."""
     bank, rows, held, val_rows = _open(config)
     settings = (config.sampling, config.train.batch_size, config.train.seed)
@@ -146,12 +147,12 @@ def evaluator(model: keras.Model, batch: Callable[[int], Batch | None], levels: 
 
     def evaluate() -> dict[str, float]:
         parts, step = [], 0
-        while (found := batch(step)) is not None:
-            inputs, targets, weights = found
+        while (result := batch(step)) is not None:
+            inputs, targets, weights = result
             parts.append(pretraining.sums(forward(inputs), targets, weights, levels, feature_target))
             step += 1
         values = pretraining.means(parts)
-        values["loss"] = sum(share * values.get(name, 0.0) for name, share in shares.items())
+        values["loss"] = sum(fraction * values.get(name, 0.0) for name, fraction in shares.items())
         return values
 
     return evaluate
@@ -164,8 +165,8 @@ def baseline(bank: Bank, rows: np.ndarray, train: PretrainSampler, val: Pretrain
     levels, starts, constants = config.levels, kaleido.vector_slices(config.levels), {}
     sample = rows[:: max(1, len(rows) // 500)]
     for level in kaleido.feature_levels(levels):
-        place = np.broadcast_to(starts[level.name].start + np.arange(level.num_patches), (len(sample), level.num_patches))
-        constants[level.name] = pretraining.mean_distribution(bank.features(sample, place))
+        position = np.broadcast_to(starts[level.name].start + np.arange(level.num_patches), (len(sample), level.num_patches))
+        constants[level.name] = pretraining.mean_distribution(bank.features(sample, position))
     guided = POLICIES[config.sampling.masking].needs_alignment and config.sampling.camouflage == "guided"
     slots = {level.name: train.commonest_slot(level.name) for level in levels if guided and level.pretext == "camouflage"}
     parts, step = [], 0

@@ -84,22 +84,22 @@ def _account(config: RecordsConfig, reading: Reading, skipped: Sequence[SkippedR
     if len(lines) > REASONS:
         print(f"  and {len(lines) - REASONS:,} other reasons")
     if len(skipped) > config.max_skipped * rows:
-        share = f"{100 * len(skipped) / rows:.3g}%"
+        fraction = f"{100 * len(skipped) / rows:.3g}%"
         bank = f"the bank of the other {rows - len(skipped):,} is complete" if (config.bank / "index.json").is_file() else ""
-        raise Incomplete(f"{len(skipped):,} of {rows:,} rows were left out ({share}): {lines[0]}" + (f"; {bank}" if bank else ""),
+        raise Incomplete(f"{len(skipped):,} of {rows:,} rows were left out ({fraction}): {lines[0]}" + (f"; {bank}" if bank else ""),
                          str(config.source.table), f"at most {100 * config.max_skipped:.3g}% (max_skipped)",
                          "mend them and make the bank again, or go on with the others")
 
 
 def _compare(config: RecordsConfig, products: Sequence[Product], dry: bool) -> builder.Changes:
     """How the pictures have changed, which is told. UserError where the disk has no room for the bank."""
-    found = builder.compare(config, products)
-    if found.number:
-        print(found.tell(dry))
-    needed = builder.room(config, products, patch_encoders.feature_size(config.encoder), found.shards)
+    result = builder.compare(config, products)
+    if result.number:
+        print(result.describe(dry))
+    needed = builder.room(config, products, patch_encoders.feature_size(config.encoder), result.shards)
     io.check_room(config.bank, needed, f"{len(products):,} pictures", "free some space, choose another folder with bank=..., or "
                      "set storage=uint8" if config.storage == "float16" else "free some space, or choose another folder with bank=...")
-    return found
+    return result
 
 
 def _write_pictures(config: RecordsConfig, products: Sequence[Product]) -> None:
@@ -113,9 +113,9 @@ def _read(config: RecordsConfig) -> Reading:
     check(config.levels)
     sizes = {"shard_size": (config.shard_size, 1), "encoder.batch_size": (config.encoder.batch_size, 1),
              "workers": (config.workers, 0), "threads": (config.threads, 0)}
-    for name, (value, least) in sizes.items():
-        if value < least:
-            raise UserError(f"{name} is {value}", "records", f"at least {least}")
+    for name, (value, minimum) in sizes.items():
+        if value < minimum:
+            raise UserError(f"{name} is {value}", "records", f"at least {minimum}")
     if not 0 <= config.max_skipped <= 1:
         raise UserError(f"max_skipped is {config.max_skipped}", "records", "a share, 0 to 1")
     patch_encoders.feature_size(config.encoder)

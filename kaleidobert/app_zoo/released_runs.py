@@ -100,7 +100,7 @@ def dry_run(config: PretrainConfig | ClassifyConfig) -> None:
 def _rate(config: PretrainConfig | ClassifyConfig, rows: Rows) -> str:
     """The highest rate of learning, where the rows are counted; else what is known of it."""
     if isinstance(rows, FolderRows):
-        return models.rate(config.train, len(rows))
+        return models.peak_rate(config.train, len(rows))
     return ("lines of text files are not counted in a dry run: the run itself says how many steps it has, and refuses a warm-up that takes "
             "more than half of them")
 
@@ -167,11 +167,11 @@ def labelling(config: ClassifyConfig) -> LabelData:
 
 def _check_init(config: PretrainConfig | ClassifyConfig, rows: Rows) -> None:
     """UserError where the checkpoint that a run starts from does not fit the files."""
-    found = layout(config, rows)
+    result = layout(config, rows)
     if isinstance(config, ClassifyConfig):
-        models.check_start(config, found)
+        models.check_start(config, result)
     elif config.init is not None:
-        models.require(config.init, models.backbone_config(found, config.levels, config.model, config.train), found)
+        models.require(config.init, models.backbone_config(result, config.levels, config.model, config.train), result)
 
 
 def _distinct(names: list[str]) -> list[str]:

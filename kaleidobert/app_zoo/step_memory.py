@@ -37,13 +37,13 @@ def activations(arguments: dict[str, Any], masked: int) -> float:
     return size * (blocks + EMBEDDINGS * one) + 4 * (FEATURES * patches * a["feature_size"] + LOGITS * masked * a["vocabulary_size"])
 
 
-def told(arguments: dict[str, Any], train: configs.Train, masked: int) -> str:
+def report_line(arguments: dict[str, Any], train: configs.Train, masked: int) -> str:
     """What a step needs beside what there is, and the train.gradient_accumulation_steps with which it fits where it does not."""
     example, (memory, is_gpu) = activations(arguments, masked), available()
     fixed = WEIGHTS * models.num_parameters(arguments) + (0 if is_gpu else PROGRAM)
     devices = cluster.read(os.environ).size * max(1, train.devices)
-    share = 1 if is_gpu else 1 / max(1, train.devices)  # CPU devices of a process lie in the same memory
-    room, together = share * (FULL * memory - fixed), train.batch_size // (devices * train.gradient_accumulation_steps)
+    fraction = 1 if is_gpu else 1 / max(1, train.devices)  # CPU devices of a process lie in the same memory
+    room, together = fraction * (FULL * memory - fixed), train.batch_size // (devices * train.gradient_accumulation_steps)
     line = (f"memory: about {_gb(example)} of activations an example, {together:,} at a time {_gb(together * example)}, beside "
             f"{_gb(fixed)} for weights{'' if is_gpu else ' and program'}; {'the GPU' if is_gpu else 'this machine'} has {_gb(memory)}")
     if together * example <= room:
@@ -82,15 +82,15 @@ def available() -> tuple[int, bool]:
 def host(root: Path = CGROUPS, own: Path = OWN) -> int:
     """Bytes of the machine, or what the control groups of this process leave of them. root: where the groups lie; own: the file that
     names those of this process, a line "number:controllers:path" each."""
-    found = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    result = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
     lines = own.read_text(encoding="utf-8").splitlines() if own.is_file() else []
     for _, controllers, path in (line.split(":", 2) for line in lines if line.count(":") >= 2):
         if controllers and "memory" not in controllers.split(","):
             continue
         base = root / "memory" if controllers else root
-        place = base / path.strip("/")  # in a container it may not be seen; the root then is its own
-        found += [limit for folder in (place, *place.parents) if folder.is_relative_to(base) for limit in _limits(folder)]
-    return min(found)
+        group_folder = base / path.strip("/")  # in a container it may not be seen; the root then is its own
+        result += [limit for folder in (group_folder, *group_folder.parents) if folder.is_relative_to(base) for limit in _limits(folder)]
+    return min(result)
 
 
 def gpus() -> list[int]:

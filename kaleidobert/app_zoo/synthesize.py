@@ -49,9 +49,9 @@ def contact_sheet(config: SynthesizeConfig) -> bytes:
     side = 96
     sheet = np.full((SHEET[0] * side, SHEET[1] * side, 3), 255, np.uint8)
     firsts = [row for _, row in jsonl_rows(config.catalogue / "products.jsonl") if row["view"] == catalogue.VIEWS[0]]
-    for place, row in enumerate(firsts[: SHEET[0] * SHEET[1]]):
+    for position, row in enumerate(firsts[: SHEET[0] * SHEET[1]]):
         picture = Image.fromarray(read_image(config.catalogue / row["image"])).resize((side, side), Image.Resampling.LANCZOS)
-        y, x = divmod(place, SHEET[1])
+        y, x = divmod(position, SHEET[1])
         sheet[y * side : (y + 1) * side, x * side : (x + 1) * side] = np.asarray(picture)
     buffer = io.BytesIO()
     Image.fromarray(sheet).save(buffer, "PNG")

@@ -43,7 +43,7 @@ def dry_run(config: TrainForegroundConfig) -> None:
     io.check_room(config.run, stored, "the scenes", "free some space, or choose another folder with run=...")
     print(f"{model.count_params():,} parameters; {total:,} steps of {config.train.batch_size}; "
           f"{whole + config.foregrounds + config.backgrounds:,} pictures to draw, {stored / 1e6:.0f} MB in {config.run / 'scenes'}")
-    print(models.told_rate(config.train.learning_rate, warm, total, config.train.learning_rate))
+    print(models.rate_line(config.train.learning_rate, warm, total, config.train.learning_rate))
 
 
 def run(config: TrainForegroundConfig) -> None:
@@ -69,7 +69,7 @@ def run(config: TrainForegroundConfig) -> None:
         return {"overlap": float(np.mean(overlaps(foreground_net.Predictor(model), test)))}
 
     # what is reported is measured on the same scenes, so nothing is chosen by them: the last weights stay
-    goal, schedule = Goal(evaluate, "overlap", None), models.plan(config.train, total)
+    goal, schedule = Goal(evaluate, "overlap", None), models.trainer_schedule(config.train, total)
     trainer.fit(lambda step: batch(products, behind, config, step), loss, goal, schedule, config.train.clip_norm)
     optimizer.finalize_variable_values(trained.trainable_variables)
     path = config.run / "foreground_net.npz"
@@ -111,8 +111,8 @@ def batch(products: Stock, behind: Stock, config: TrainForegroundConfig, step: i
 
 def overlaps(predict: foreground.Predictor, test: Scenes) -> np.ndarray:
     """Intersection over union of every scene, f64[N], at the network's own resolution."""
-    found = np.concatenate([predict(foreground.channels(test.images[k : k + 32])) >= 0.5 for k in range(0, len(test.images), 32)])
-    return foreground.overlap(found, test.masks)
+    result = np.concatenate([predict(foreground.channels(test.images[k : k + 32])) >= 0.5 for k in range(0, len(test.images), 32)])
+    return foreground.overlap(result, test.masks)
 
 
 def results(weights: Path, test: Scenes, goods: Scenes) -> dict:
@@ -121,8 +121,8 @@ def results(weights: Path, test: Scenes, goods: Scenes) -> dict:
     predict, names = foreground_net.build(weights), list(HELD_OUT)
 
     def measure(scenes: Scenes) -> np.ndarray:
-        found = [foreground.network_mask(image, predict) for image in scenes.images]
-        return foreground.overlap(np.stack(found), scenes.masks)
+        result = [foreground.network_mask(image, predict) for image in scenes.images]
+        return foreground.overlap(np.stack(result), scenes.masks)
 
     whole, small, area = measure(test), measure(goods), test.masks.mean((1, 2))
     inside = {f"{low:.0%} to {high:.0%}": (area >= low) & (area < high) for low, high in zip(AREAS, AREAS[1:])}

@@ -47,7 +47,7 @@ def fit(folder: Run, model: keras.Model, meta: Mapping[str, Any], train: Train, 
     Trainer.fit does.
     """
     optimizer, total = work
-    Trainer(folder, model, optimizer, meta).fit(batch, loss, goal, models.plan(train, total), train.clip_norm)
+    Trainer(folder, model, optimizer, meta).fit(batch, loss, goal, models.trainer_schedule(train, total), train.clip_norm)
     checkpoints.restore(folder.best, model)
     plots.loss_curves(folder.metrics(), folder.folder / "losses.png")
 
@@ -69,11 +69,11 @@ class Choice:
     groups: int = 0
     pictures: int = 0
 
-    def facts(self) -> dict[str, Any]:
+    def metadata(self) -> dict[str, Any]:
         """For results.json; "val_chose": whether the weights were chosen by the examples that they are reported on."""
         return {**asdict(self), "val_chose": self.by == "val_files"}
 
-    def told(self) -> str:
+    def describe(self) -> str:
         """The same in words."""
         return {"held_out": f"chosen by {self.pictures:,} held-out training pictures", "none": "the last epoch",
                 "val_files": "chosen by data.val_files, as released"}[self.by]
@@ -87,7 +87,7 @@ def choice(bank: Bank, held: np.ndarray) -> Choice:
 @dataclass(frozen=True)
 class PretrainData:
     """held: what chooses the weights, where the choice is by that; validation: what they are reported on. adapt: fits a fresh model's
-    scale of features. baselines: {metric: value} without looking. facts: for results.json."""
+    scale of features. baselines: {metric: value} without looking. metadata: for results.json."""
 
     bank: Layout
     num_examples: int
@@ -97,7 +97,7 @@ class PretrainData:
     choice: Choice
     adapt: Callable[[keras.Model], None]
     baselines: Callable[[], dict[str, float]]
-    facts: Callable[[], Mapping[str, Any]]
+    metadata: Callable[[], Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ class LabelData:
     counts: np.ndarray
     adapt: Callable[[keras.Model], None]
     baselines: Callable[[], dict[str, dict[str, float]]]
-    facts: Callable[[], Mapping[str, Any]]
+    metadata: Callable[[], Mapping[str, Any]]
     lengths: np.ndarray | None = None
 
 

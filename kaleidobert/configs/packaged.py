@@ -24,8 +24,8 @@ def holds(path: Path) -> bool:
 
 def names() -> list[str]:
     """The names of all packaged files, those of no folder first."""
-    found = [path.relative_to(FOLDER).with_suffix("").as_posix() for path in FOLDER.rglob("*.yaml")]
-    return sorted(found, key=lambda name: ("/" in name, name))
+    result = [path.relative_to(FOLDER).with_suffix("").as_posix() for path in FOLDER.rglob("*.yaml")]
+    return sorted(result, key=lambda name: ("/" in name, name))
 
 
 def of_command(command: str) -> list[str]:
@@ -54,7 +54,7 @@ def find(word: str | Path) -> Path:
 def instead_of(path: Path) -> str:
     """What to say in place of the path of a YAML file that does not exist."""
     parts = path.with_suffix("").parts
-    last = max((place for place, part in enumerate(parts) if part == "configs"), default=len(parts) - 2)
+    last = max((position for position, part in enumerate(parts) if part == "configs"), default=len(parts) - 2)
     near = _nearest("/".join(parts[last + 1:]), names())
     return f"name a YAML file, or one that comes with the package by its name, such as {' or '.join(near or ['pretrain'])}"
 
@@ -62,11 +62,11 @@ def instead_of(path: Path) -> str:
 @cache
 def _commands() -> dict[str, str]:
     """{name: its command}, which stands in the first line of every file: ``# kaleidobert pretrain configs/pretrain.yaml``."""
-    found = {}
+    result = {}
     for name in names():
         with _file(name).open(encoding="utf-8") as file:
-            found[name] = (file.readline().removeprefix("# kaleidobert ").split() or [""])[0]
-    return found
+            result[name] = (file.readline().removeprefix("# kaleidobert ").split() or [""])[0]
+    return result
 
 
 def _file(name: str) -> Path:

@@ -53,8 +53,8 @@ def read_image(path: str | Path) -> np.ndarray:
     """
     where = str(path)
     try:
-        if place := H5_ROW.fullmatch(where):
-            return _h5_picture(Path(place[1]), place[2], int(place[3]))
+        if h5_row := H5_ROW.fullmatch(where):
+            return _h5_picture(Path(h5_row[1]), h5_row[2], int(h5_row[3]))
         if Path(path).stat().st_size == 0:
             raise UserError("the picture file is empty (0 bytes)", where)
         with Image.open(path) as image:
@@ -77,9 +77,9 @@ def stamp(path: str | Path) -> list[int] | None:
 
     Of a row of an HDF5 file that of the file.
     """
-    place = H5_ROW.fullmatch(str(path))
+    h5_row = H5_ROW.fullmatch(str(path))
     try:
-        state = os.stat(place[1] if place else path)
+        state = os.stat(h5_row[1] if h5_row else path)
     except (OSError, ValueError):
         return None
     return [state.st_size, state.st_mtime_ns, state.st_ctime_ns, state.st_ino]
@@ -88,8 +88,8 @@ def stamp(path: str | Path) -> list[int] | None:
 def digest(path: str | Path) -> str:
     """SHA-256 of a picture's content: of the file, or of the pixels of a row of an HDF5 file; "" where it cannot be read."""
     try:
-        if place := H5_ROW.fullmatch(str(path)):
-            image = _h5_picture(Path(place[1]), place[2], int(place[3]))
+        if h5_row := H5_ROW.fullmatch(str(path)):
+            image = _h5_picture(Path(h5_row[1]), h5_row[2], int(h5_row[3]))
             return hashlib.sha256(f"{image.shape}".encode() + image.tobytes()).hexdigest()
         with open(path, "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
@@ -165,7 +165,7 @@ def tabulate_classes(rows: Iterable[tuple[str, Mapping[str, str]]], names: Seque
     result = {}
     for name in plain:
         alone = {split: sorted(value for value, where in splits[name].items() if where == {split}) for split in sorted(seen)}
-        result[name] = {"ids": _given_ids(given[name]) or {value: place for place, value in enumerate(sorted(splits[name]))},
+        result[name] = {"ids": _given_ids(given[name]) or {value: position for position, value in enumerate(sorted(splits[name]))},
                         "one_split": {split: values for split, values in alone.items() if values and len(seen) > 1}}
     return result
 

@@ -115,11 +115,11 @@ def _best(strengths: np.ndarray, relative_threshold: float, top_k: int) -> np.nd
 def _check(token_words: np.ndarray, maps: np.ndarray, has_map: np.ndarray, boxes: np.ndarray, frames: np.ndarray,
            levels: Sequence[KaleidoLevel]) -> None:
     batch, words = maps.shape[:2] if maps.ndim == 4 else (-1, -1)
-    found = {"token_words": token_words.shape[:1], "maps": maps.shape, "has_map": has_map.shape, "boxes": boxes.shape,
+    result = {"token_words": token_words.shape[:1], "maps": maps.shape, "has_map": has_map.shape, "boxes": boxes.shape,
              "frames": frames.shape}
     fits = {"token_words": (batch,), "maps": (batch, words, *maps.shape[-1:] * 2), "has_map": (batch, words),
             "boxes": (batch, kaleido.num_patches(levels), 5), "frames": (batch, 4)}
-    for name, shape in found.items():
+    for name, shape in result.items():
         if shape != fits[name]:
             raise UserError(f"{name} has shape {list(shape)}", "alignment", f"{list(fits[name])}, as maps is {list(maps.shape)}")
     shown = maps[has_map]

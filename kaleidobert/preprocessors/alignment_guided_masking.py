@@ -100,15 +100,15 @@ def plan(policy: str, texts: Texts, levels: Sequence[KaleidoLevel], quota: Quota
     if policy not in POLICIES:
         raise UserError(f"the masking policy {policy!r} is not available", "sampling.masking", f"one of {', '.join(POLICIES)}")
     lots = draw(texts.maskable.shape, levels, rng)
-    found = POLICIES[policy].plan(texts, levels, quota, lots)
+    result = POLICIES[policy].plan(texts, levels, quota, lots)
     if foreign is None or not foreign.any():
-        return found
+        return result
     assert own is not None  # comes with ``foreign``
     beside = POLICIES[policy].plan(own, levels, quota, lots.take(np.flatnonzero(foreign))).patches
-    patches = {name: chosen.copy() for name, chosen in found.patches.items()}
+    patches = {name: chosen.copy() for name, chosen in result.patches.items()}
     for name, chosen in beside.items():
         patches[name][foreign] = chosen
-    return MaskPlan(found.tokens, found.token_weights, patches)
+    return MaskPlan(result.tokens, result.token_weights, patches)
 
 
 def random(texts: Texts, levels: Sequence[KaleidoLevel], quota: Quota, lots: Lots) -> MaskPlan:
@@ -159,11 +159,11 @@ def alignment_guided(texts: Texts, levels: Sequence[KaleidoLevel], quota: Quota,
     hidden, blocked = np.zeros(maskable.size, bool), np.zeros(batch * count, bool)
     rows, slots = np.nonzero(weights)
     hidden[word[rows, tokens[rows, slots]]] = True
-    place = piece // width * count + patch  # of each link in [B * P]
-    blocked[place[hidden[linked]]] = True
+    position = piece // width * count + patch  # of each link in [B * P]
+    blocked[position[hidden[linked]]] = True
     ours = np.flatnonzero(drawn[linked] & ~on_text[linked])
     claim, any_patch = np.zeros(batch * count), lots.patches.ravel()
-    np.maximum.at(claim, place[ours], key[linked[ours]] + strength[ours] / 2 + JITTER * any_patch[place[ours]])
+    np.maximum.at(claim, position[ours], key[linked[ours]] + strength[ours] / 2 + JITTER * any_patch[position[ours]])
     free = np.where(claim > 0, claim, any_patch)
     priority = np.where(blocked, LAST + any_patch, free).reshape(batch, count)
     return MaskPlan(tokens, weights, _patches(priority, levels))
@@ -196,8 +196,8 @@ def _heads(token_words: np.ndarray) -> np.ndarray:
     is a word of its own."""
     starts = np.ones(token_words.shape, bool)
     starts[:, 1:] = (token_words[:, 1:] != token_words[:, :-1]) | (token_words[:, 1:] < 0)
-    places = np.arange(token_words.size).reshape(token_words.shape)
-    return np.maximum.accumulate(np.where(starts, places, 0), axis=1)
+    positions = np.arange(token_words.size).reshape(token_words.shape)
+    return np.maximum.accumulate(np.where(starts, positions, 0), axis=1)
 
 
 def _guided(levels: Sequence[KaleidoLevel], quota: Quota) -> np.ndarray:

@@ -31,21 +31,21 @@ def pretraining(rows: np.ndarray, donors: np.ndarray, masked: Mapping[str, np.nd
     from the mask plan; spoiled: by level, from pretexts.spoil. Features are as ``gather`` brings them.
     """
     starts = kaleido.vector_slices(levels)
-    asked = [level for level in levels if level.answer == "feature"]
+    wanted = [level for level in levels if level.answer == "feature"]
     vectors = np.concatenate([starts[level.name].start + spoiled[level.name].vectors for level in levels], 1)
-    found = gather(rows, {"patch_features": vectors, **{level.name: starts[level.name].start + masked[level.name] for level in asked}})
-    inputs = {name: found.pop(name) for name in list(found) if name.startswith("patch_features")}
-    lent = np.nonzero(np.concatenate([spoiled[level.name].from_donor for level in levels], 1))
-    others = gather(donors[lent[0]], {"patch_features": vectors[lent][:, None]})
+    result = gather(rows, {"patch_features": vectors, **{level.name: starts[level.name].start + masked[level.name] for level in wanted}})
+    inputs = {name: result.pop(name) for name in list(result) if name.startswith("patch_features")}
+    donor_slots = np.nonzero(np.concatenate([spoiled[level.name].from_donor for level in levels], 1))
+    others = gather(donors[donor_slots[0]], {"patch_features": vectors[donor_slots][:, None]})
     zeroed = np.nonzero(np.concatenate([spoiled[level.name].zeroed for level in levels], 1))
     for name, array in inputs.items():
-        array[lent] = others[name][:, 0]
+        array[donor_slots] = others[name][:, 0]
         array[zeroed] = 0
-    places = kaleido.patch_slices(levels)
-    hidden = [np.zeros((len(rows), 0), np.int32), *(places[level.name].start + masked[level.name] for level in asked)]
+    positions = kaleido.patch_slices(levels)
+    hidden = [np.zeros((len(rows), 0), np.int32), *(positions[level.name].start + masked[level.name] for level in wanted)]
     inputs["masked_patches"] = np.concatenate(hidden, 1).astype(np.int32)
     answers = {level.name: spoiled[level.name].answer for level in levels if level.answer == "class"}
-    return inputs, found | {name: answer for name, answer in answers.items() if answer is not None}
+    return inputs, result | {name: answer for name, answer in answers.items() if answer is not None}
 
 
 def clean(rows: np.ndarray, levels: Sequence[KaleidoLevel], gather: Gather) -> Arrays:
@@ -95,8 +95,8 @@ MULTIPLE = 8  # lengths are rounded up to its multiples: few shapes to compile, 
 
 def longest_text(token_mask: np.ndarray, multiple: int = MULTIPLE) -> int:
     """Up to which position [B, T] has real tokens, rounded up to ``multiple``, at most T; B may be that of a larger batch."""
-    found = np.flatnonzero(np.asarray(token_mask).any(0))
-    needed = int(found[-1]) + 1 if len(found) else 1
+    result = np.flatnonzero(np.asarray(token_mask).any(0))
+    needed = int(result[-1]) + 1 if len(result) else 1
     return min(-(-needed // multiple) * multiple, token_mask.shape[1])
 
 
@@ -113,6 +113,6 @@ def trim_captions(inputs: Arrays, targets: Arrays, weights: Arrays) -> tuple[Arr
     """``trim`` for a captioner, whose k-th question is about piece k + 1 of the text (datasets.CaptionTaskSampler): those behind the
     longest_text text, which have no weight, are not asked."""
     inputs = trim(inputs)
-    asked = inputs["token_mask"].shape[1] - 1
-    return ({**inputs, "predict_positions": inputs["predict_positions"][:, :asked]}, {**targets, "pieces": targets["pieces"][:, :asked]},
-            {**weights, "pieces": weights["pieces"][:, :asked]})
+    wanted = inputs["token_mask"].shape[1] - 1
+    return ({**inputs, "predict_positions": inputs["predict_positions"][:, :wanted]}, {**targets, "pieces": targets["pieces"][:, :wanted]},
+            {**weights, "pieces": weights["pieces"][:, :wanted]})

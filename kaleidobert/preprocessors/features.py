@@ -31,13 +31,13 @@ class Cut:
     fallback: str
 
 
-def cut(image: np.ndarray, found: foreground.Foreground, levels: Sequence[KaleidoLevel], size: int, small_size: int = 0,
+def cut(image: np.ndarray, result: foreground.Foreground, levels: Sequence[KaleidoLevel], size: int, small_size: int = 0,
         square: Collection[str] = ()) -> Cut:
     """Cut uint8[h, w, 3] at its foreground, sizes and ``square`` as in patches.cut; UserError where it is smaller than the finest grid."""
     height, width = image.shape[:2]
-    box = patches.enlarge(found.box, width, height, levels)
+    box = patches.enlarge(result.box, width, height, levels)
     views = pretexts.all_views(levels, patches.cut(image, box, levels, size, small_size, square))
-    return Cut(views, [sha256(view.data).digest() for view in views], patches.boxes(box, width, height, levels), box, found.fallback)
+    return Cut(views, [sha256(view.data).digest() for view in views], patches.boxes(box, width, height, levels), box, result.fallback)
 
 
 def encode(cuts: Iterable[Cut], encoder: Encode, batch: int) -> tuple[np.ndarray, list[str]]:

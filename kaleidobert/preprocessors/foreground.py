@@ -52,8 +52,8 @@ def find(image: np.ndarray, segment: Callable[[np.ndarray], np.ndarray] | None, 
     if segment is None:
         return whole
     mask = segment(image)
-    share = float(mask.mean())
-    if share < MIN_SHARE:
+    fraction = float(mask.mean())
+    if fraction < MIN_SHARE:
         return Foreground(whole.mask, whole.box, "no foreground found")
     return Foreground(mask, bounding_box(mask, margin))
 
@@ -150,10 +150,10 @@ def refine(likely: np.ndarray, image: np.ndarray) -> np.ndarray:
     return mean(slope) * guide + mean(level - slope * about)
 
 
-def overlap(found: np.ndarray, truth: np.ndarray) -> np.ndarray:
+def overlap(result: np.ndarray, truth: np.ndarray) -> np.ndarray:
     """Intersection over union of masks bool[..., h, w]; 1 where both are empty."""
-    union = (found | truth).sum((-2, -1))
-    return np.where(union == 0, 1.0, (found & truth).sum((-2, -1)) / np.maximum(union, 1))
+    union = (result | truth).sum((-2, -1))
+    return np.where(union == 0, 1.0, (result & truth).sum((-2, -1)) / np.maximum(union, 1))
 
 
 def clean(mask: np.ndarray) -> np.ndarray:

@@ -54,9 +54,9 @@ def feature_size(config: configs.Encoder) -> int:
     """
     check_name(config.name, ENCODERS, "encoder.name")
     network = ENCODERS[config.name].is_network
-    least = MIN_NETWORK_SIZE if network else 1
-    if config.size < least:
-        raise UserError(f"encoder.size is {config.size}", config.name, f"at least {least} pixels")
+    minimum = MIN_NETWORK_SIZE if network else 1
+    if config.size < minimum:
+        raise UserError(f"encoder.size is {config.size}", config.name, f"at least {minimum} pixels")
     if config.small_size and not (network and MIN_NETWORK_SIZE <= config.small_size < config.size):
         raise UserError(f"encoder.small_size is {config.small_size}", config.name, f"{MIN_NETWORK_SIZE} pixels to less than encoder.size, "
                         "or 0" if network else "0, as the number of its features follows from the size")

@@ -46,14 +46,14 @@ def enlarge(box: Box, width: int, height: int, levels: Sequence[KaleidoLevel]) -
     return x1, y1, max(x2, x1 + side), max(y2, y1 + side)
 
 
-def surroundings(image: np.ndarray, place: Box) -> np.ndarray:
+def surroundings(image: np.ndarray, position: Box) -> np.ndarray:
     """uint8[s, s, 3]: a square out of uint8[h, w, 3] around a box: s is the box's longer side, or the picture's shorter one where that is
     less, so that the box's ends are cut off; it is moved where the picture ends.
 
     A box that is squashed to a square has finer texture along one side than along the other, so that even noise tells whether it was
     turned. Whatever fills a box up to a square tells the same: bars by where they lie, a mirror image by its line of symmetry.
     """
-    x1, y1, x2, y2 = place
+    x1, y1, x2, y2 = position
     height, width = image.shape[:2]
     side = min(max(x2 - x1, y2 - y1), height, width)
     left, top = (min(max((start + stop - side) // 2, 0), limit - side) for start, stop, limit in ((x1, x2, width), (y1, y2, height)))
@@ -70,11 +70,11 @@ def cut(image: np.ndarray, box: Box, levels: Sequence[KaleidoLevel], size: int, 
     picture = Image.fromarray(image)
     cuts = {}
     for level in levels:
-        places = tiles(box, level.grid)
-        side = small_size if (places[:, 2:] - places[:, :2]).max() <= small_size else size
-        cuts[level.name] = np.empty((len(places), side, side, 3), np.uint8)
-        for place, patch in zip(places.tolist(), cuts[level.name]):
+        positions = tiles(box, level.grid)
+        side = small_size if (positions[:, 2:] - positions[:, :2]).max() <= small_size else size
+        cuts[level.name] = np.empty((len(positions), side, side, 3), np.uint8)
+        for position, patch in zip(positions.tolist(), cuts[level.name]):
             # crop first: a resize with box= lets the filter read the neighbours' pixels, and jigsaw would be solved by seams
-            part = Image.fromarray(surroundings(image, place)) if level.name in square else picture.crop(place)
+            part = Image.fromarray(surroundings(image, position)) if level.name in square else picture.crop(position)
             patch[:] = np.asarray(part.resize((side, side), Image.Resampling.BILINEAR))
     return cuts

@@ -147,7 +147,7 @@ class Pool:
     asked: list[int] = []
 
     def __init__(self, workers, context, initializer, arguments):
-        assert initializer is builder.settle
+        assert initializer is builder.take_environment
         Pool.shares.extend(arguments[0].get() for _ in range(workers))
         assert arguments[0].empty()
 
@@ -171,5 +171,5 @@ def test_a_process_takes_its_share(monkeypatch):
         monkeypatch.setenv(name, "before")
     shares = get_context("spawn").SimpleQueue()
     shares.put({"CUDA_VISIBLE_DEVICES": "GPU-3", "OMP_NUM_THREADS": "2"})
-    builder.settle(shares)
+    builder.take_environment(shares)
     assert [builder.os.environ[name] for name in ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS")] == ["GPU-3", "2"]

@@ -71,7 +71,7 @@ def test_what_was_reached_silently_is_refused():
     for train in (replace(paper, warmup_steps=0, warmup_share=0.6), replace(paper, decay="after-warmup")):
         with pytest.raises(UserError, match="set word_grounding.warmup_steps=0"):
             models.schedule(train, 60_000, "word_grounding")
-    assert models.pace(paper, 102_400) == (10_001, 5000)  # just half
+    assert models.steps_and_warmup(paper, 102_400) == (10_001, 5000)  # just half
 
 
 @pytest.mark.parametrize("path", sorted(ROOT.glob("configs/**/*.yaml")), ids=lambda path: str(path.relative_to(ROOT / "configs")))

@@ -67,18 +67,18 @@ def run(config: AlignConfig) -> None:
 def align_pictures(captioner: Captioner) -> list[dict]:
     """Caption and align every picture, in parts that an interrupted run keeps; what is noted of each picture."""
     task = captioner.task
-    place = _place(task)
+    folder = _place(task)
     _claim(task)
     with tqdm(total=task.bank.size, unit="picture", desc=f"align ({task.config.mode})") as bar:
-        for count in _make_parts(captioner, place):
+        for count in _make_parts(captioner, folder):
             bar.update(count)
-    return [note for part in range(_num_parts(task.bank)) for note in io.read_json(_notes(place, part))]
+    return [note for chunk in range(_num_parts(task.bank)) for note in io.read_json(_notes(folder, chunk))]
 
 
 def store_links(task: Task, notes: list[dict]) -> dict[str, Any]:
     """Write the links of all pictures into the bank; its alignment.json."""
-    config, bank, place = task.config, task.bank, _place(task)
-    blocks = (np.load(_arrays(place, part))["strengths"] for part in range(_num_parts(bank)))
+    config, bank, folder = task.config, task.bank, _place(task)
+    blocks = (np.load(_arrays(folder, chunk))["strengths"] for chunk in range(_num_parts(bank)))
     settings = {name: configs.to_dict(getattr(config, name)) for name in ("decoding", "regions")}
     return alignments.write(bank, blocks, notes, mode=config.mode, captioner=_checkpoint(config), settings=settings,
                             statistics=lambda strengths: report.statistics(bank, strengths, notes))
@@ -87,25 +87,26 @@ def store_links(task: Task, notes: list[dict]) -> dict[str, Any]:
 def write_results(captioner: Captioner, notes: list[dict], links: dict[str, Any]) -> None:
     """Judge captions and links, write maps and results.json, print both."""
     task, parts = captioner.task, {}
-    config, bank, place = task.config, task.bank, _place(task)
+    config, bank, folder = task.config, task.bank, _place(task)
     if config.keep_maps:
-        _keep_maps(bank, place, notes)
-        parts = report.evaluate_parts(bank, place, notes, (config.data.train_split, config.data.val_split), config.train.seed)
-    found, model = report.evaluate(captioner, notes, place), model_of(config)
-    io.write_json(place / "results.json", {"task": "align", "model": model, "mode": config.mode, **found, "choice": task.choice.facts(),
-                                           "alignment": links["statistics"], "parts": parts, "checkpoint_sha256": _checkpoint(config),
-                                           "config": configs.to_dict(config)})
-    report.tell_parts(parts)
+        _keep_maps(bank, folder, notes)
+        splits = config.data.train_split, config.data.val_split
+        parts = report.evaluate_parts(bank, folder, notes, splits, config.train.seed)
+    result, model = report.evaluate(captioner, notes, folder), model_of(config)
+    io.write_json(folder / "results.json", {
+        "task": "align", "model": model, "mode": config.mode, **result, "choice": task.choice.metadata(), "alignment": links["statistics"],
+        "parts": parts, "checkpoint_sha256": _checkpoint(config), "config": configs.to_dict(config)})
+    report.print_parts(parts)
     print(f"{head_name(model)}; {model['trained']}")
-    report.tell(config, found, links["statistics"], place)
+    report.print_summary(config, result, links["statistics"], folder)
 
 
 def _clean(task: Task) -> None:
     """Remove what only an interrupted run needs."""
-    place = _place(task)
-    for part in range(_num_parts(task.bank)):
-        _arrays(place, part).unlink()
-        _notes(place, part).unlink()
+    folder = _place(task)
+    for chunk in range(_num_parts(task.bank)):
+        _arrays(folder, chunk).unlink()
+        _notes(folder, chunk).unlink()
     if not task.config.grid.keep:
         for name in ("grids", "cells"):
             shutil.rmtree(captioner_folder(task.config) / name, ignore_errors=True)
@@ -168,30 +169,30 @@ def _check_room(task: Task) -> None:
 
 def _claim(task: Task) -> None:
     """Keep the parts of an interrupted run with the same settings and captioner; others go."""
-    config, place = task.config, _place(task)
+    config, folder = task.config, _place(task)
     work = {"captioner": _checkpoint(config), "bank": str(config.data.bank),
             **{name: configs.to_dict(getattr(config, name)) for name in ("mode", "decoding", "regions", "predict_batch_size")}}
-    if not (place / "work.json").is_file() or io.read_json(place / "work.json") != work:
-        shutil.rmtree(place, ignore_errors=True)
-        io.write_json(place / "work.json", work)
-    io.clear(place)
-    io.write_text(place / "config.yaml", configs.dump(config))
+    if not (folder / "work.json").is_file() or io.read_json(folder / "work.json") != work:
+        shutil.rmtree(folder, ignore_errors=True)
+        io.write_json(folder / "work.json", work)
+    io.clear(folder)
+    io.write_text(folder / "config.yaml", configs.dump(config))
 
 
-def _make_parts(captioner: Captioner, place: Path) -> Iterator[int]:
+def _make_parts(captioner: Captioner, folder: Path) -> Iterator[int]:
     """Make the parts that are not there yet; yields the number of pictures done. The notes come last: they say it is whole."""
     task, write = captioner.task, captioner.writer()
     bank = task.bank
     most_words = max(1, int(bank.token_words.max()) + 1)
-    for part in range(_num_parts(bank)):
-        rows = np.arange(part * PART, min(bank.size, (part + 1) * PART))
-        if not _notes(place, part).is_file():
-            found = [_align(captioner, write, chunk, most_words)
+    for number in range(_num_parts(bank)):
+        rows = np.arange(number * PART, min(bank.size, (number + 1) * PART))
+        if not _notes(folder, number).is_file():
+            result = [_align(captioner, write, chunk, most_words)
                      for chunk in np.array_split(rows, -(-len(rows) // task.config.predict_batch_size))]
-            arrays = {name: np.concatenate([each[0][name] for each in found]) for name in found[0][0]}
-            with io.atomic(_arrays(place, part)) as file:
+            arrays = {name: np.concatenate([each[0][name] for each in result]) for name in result[0][0]}
+            with io.atomic(_arrays(folder, number)) as file:
                 np.savez(file, **arrays)  # type: ignore[arg-type]  # none is named allow_pickle
-            io.write_json(_notes(place, part), [note for each in found for note in each[1]])
+            io.write_json(_notes(folder, number), [note for each in result for note in each[1]])
         yield len(rows)
 
 
@@ -199,7 +200,7 @@ def _align(captioner: Captioner, write: Any, rows: np.ndarray, most_words: int) 
     """({"strengths" [n, T, P], "maps" [n, W, G, G]}, notes) of some rows."""
     task = captioner.task
     bank, config, tokenizer, cells = task.bank, task.config, task.bank.tokenizer(), task.cells
-    found = np.zeros((len(rows), most_words, cells**2), np.float32)
+    result = np.zeros((len(rows), most_words, cells**2), np.float32)
     known = np.zeros((len(rows), most_words), bool)
     captions, notes = write(rows), []
     scores = captioner.score(rows) if config.mode == "teacher_forced" else None
@@ -212,26 +213,26 @@ def _align(captioner: Captioner, write: Any, rows: np.ndarray, most_words: int) 
             own = alignment_generator.teacher_forced_maps(words, scores[number][1], after, config.regions.content_only)
         else:
             own = alignment_generator.generated_maps(words, written, caption.alpha, after, config.regions.content_only)
-        found[number, : len(words)], known[number, : len(words)] = own
+        result[number, : len(words)], known[number, : len(words)] = own
         entry = bank.table[row]
         notes.append({"image_id": entry["image_id"], "caption": " ".join(word.text for word in written),
                       "words": [word.text for word in words], "has_map": own[1].tolist(),
                       "frame": [round(float(side), 5) for side in frames[number]], "log_likelihood": round(caption.score, 4)})
-    maps = found.reshape(len(rows), most_words, cells, cells)
+    maps = result.reshape(len(rows), most_words, cells, cells)
     options = config.regions
     strengths = alignment_generator.align(bank.token_words[rows], maps, known, boxes=bank.boxes[rows], frames=frames, levels=bank.levels,
                                 threshold=options.threshold, relative_threshold=options.relative_threshold, top_k=options.top_k)
     return {"strengths": strengths, "maps": maps.astype(np.float16)}, notes
 
 
-def _keep_maps(bank: Bank, place: Path, notes: list[dict]) -> None:
-    first = np.load(_arrays(place, 0))["maps"]
-    with io.atomic(place / "maps.npy") as file:
+def _keep_maps(bank: Bank, folder: Path, notes: list[dict]) -> None:
+    first = np.load(_arrays(folder, 0))["maps"]
+    with io.atomic(folder / "maps.npy") as file:
         header = {"descr": "<f2", "fortran_order": False, "shape": (bank.size, *first.shape[1:])}
         np.lib.format.write_array_header_1_0(SimpleNamespace(write=file.write), header)
-        for part in range(_num_parts(bank)):
-            file.write(np.ascontiguousarray(np.load(_arrays(place, part))["maps"], "<f2").tobytes())
-    io.write_text(place / "words.jsonl", "".join(json.dumps(
+        for chunk in range(_num_parts(bank)):
+            file.write(np.ascontiguousarray(np.load(_arrays(folder, chunk))["maps"], "<f2").tobytes())
+    io.write_text(folder / "words.jsonl", "".join(json.dumps(
         {name: note[name] for name in ("image_id", "words", "has_map", "frame")}, ensure_ascii=False) + "\n" for note in notes))
 
 
@@ -239,9 +240,9 @@ def _num_parts(bank: Bank) -> int:
     return -(-bank.size // PART)
 
 
-def _arrays(place: Path, part: int) -> Path:
-    return place / f"part-{part:05d}.npz"
+def _arrays(folder: Path, chunk: int) -> Path:
+    return folder / f"part-{chunk:05d}.npz"
 
 
-def _notes(place: Path, part: int) -> Path:
-    return place / f"part-{part:05d}.json"
+def _notes(folder: Path, chunk: int) -> Path:
+    return folder / f"part-{chunk:05d}.json"

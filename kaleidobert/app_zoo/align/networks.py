@@ -37,12 +37,12 @@ class Captioner:
 
     def score(self, rows: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
         """(log-likelihood f32[L], alpha f32[L, N]) of the L pieces, the end included, of each row's own text."""
-        sampler, found, size = self.sampler(self.task.rows.train), [], self.task.config.predict_batch_size
+        sampler, result, size = self.sampler(self.task.rows.train), [], self.task.config.predict_batch_size
         for inputs, targets, weights in prefetch(lambda start: sampler.examples(rows[start : start + size]), range(0, len(rows), size)):
             outputs = self._score({**inputs, "next_tokens": targets["pieces"]})
             for row, length in enumerate(weights["pieces"].sum(1).astype(int)):
-                found.append((outputs["log_likelihood"][row, :length], outputs["alpha"][row, :length]))
-        return found
+                result.append((outputs["log_likelihood"][row, :length], outputs["alpha"][row, :length]))
+        return result
 
     def perplexity(self, rows: np.ndarray) -> float:
         """exp of the mean cross-entropy of the rows' pieces, ends included."""
@@ -143,7 +143,7 @@ def build_grounder(task: Task) -> WordGrounder:
 
 def extract_cells(task: Task, model: WordGrounder) -> Grids:
     """What the word grounder's own encoder sees of every picture, as far as it is not there yet."""
-    encode, size, place = steps.forward(Cells(model)), task.config.predict_batch_size, captioner_folder(task.config) / "cells"
+    encode, size, folder = steps.forward(Cells(model)), task.config.predict_batch_size, captioner_folder(task.config) / "cells"
 
     def cells(pictures: np.ndarray) -> np.ndarray:
         parts = [encode({"picture": pictures[i : i + size]})["cells"] for i in range(0, len(pictures), size)]
@@ -151,9 +151,9 @@ def extract_cells(task: Task, model: WordGrounder) -> Grids:
 
     source = {"word_grounding": sha256(grounder_folder(task.config) / "best.npz")}
     with tqdm(total=task.bank.size, unit="picture", desc="cells") as bar:
-        for count in grid_features.make(task.bank, task.config.grid.size, place, lambda: cells, source):
+        for count in grid_features.make(task.bank, task.config.grid.size, folder, lambda: cells, source):
             bar.update(count)
-    return Grids(task.bank, place)
+    return Grids(task.bank, folder)
 
 
 def sample(grids: Grids, rows: np.ndarray) -> np.ndarray:
@@ -166,13 +166,13 @@ def _evaluator(model: WordGrounder, sampler: CaptionSampler) -> Callable[[], dic
     forward, size = steps.forward(model), sampler.batch_size
 
     def evaluate() -> dict[str, float]:
-        sums, asked = np.zeros(2), 0.0
+        sums, wanted = np.zeros(2), 0.0
         for inputs, targets, weights in prefetch(lambda start: sampler.questions(sampler.rows[start : start + size]),
                                                  range(0, len(sampler.rows), size)):
             number = float(weights["cooccurrence_labels"].sum())
-            sums += number * np.array([float(part) for part in captioning.grounding_loss(forward(inputs), targets, weights)])
-            asked += number
-        cooccurrence, presence = sums / max(asked, 1.0)
+            sums += number * np.array([float(chunk) for chunk in captioning.grounding_loss(forward(inputs), targets, weights)])
+            wanted += number
+        cooccurrence, presence = sums / max(wanted, 1.0)
         return {"loss": float(cooccurrence + presence), "cooccurrence": float(cooccurrence), "presence": float(presence)}
 
     return evaluate

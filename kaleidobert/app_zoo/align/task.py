@@ -108,13 +108,13 @@ def rates(task: Task) -> list[str]:
     """The highest rates of learning, of the word grounder where there is one; UserError as models.pace, before anything is trained."""
     lengths = (task.vocabulary.encode(task.bank.token_ids[task.rows.train]) != PAD).sum(1)
     parts = [("word_grounding", task.config.word_grounding)] * bool(task.targets) + [("train", task.config.train)]
-    return [models.rate(train, int((lengths > 2).sum()), name) for name, train in parts]
+    return [models.peak_rate(train, int((lengths > 2).sum()), name) for name, train in parts]
 
 
 def extract_grid_features(task: Task) -> Grids:
     """The grids of all pictures, as far as they are not there yet: features of a frozen network, or the pictures themselves."""
     config, grid = task.config, task.config.grid
-    place = captioner_folder(config) / "grids"
+    folder = captioner_folder(config) / "grids"
     Run(captioner_folder(config), captioner_settings(config))
     source = {"network": grid.network, "layers": list(GRID_ENCODERS[grid.network].layers),
               "weights": sha256(grid.weights) if grid.weights else ""}
@@ -124,21 +124,21 @@ def extract_grid_features(task: Task) -> Grids:
         return np.asarray if encode is None else encode
 
     with tqdm(total=task.bank.size, unit="picture", desc="grids") as bar:
-        for count in grid_features.make(task.bank, grid.size, place, encoder, source):
+        for count in grid_features.make(task.bank, grid.size, folder, encoder, source):
             bar.update(count)
-    return Grids(task.bank, place)
+    return Grids(task.bank, folder)
 
 
 def _split(config: AlignConfig, bank: Bank) -> Rows:
-    data, found = config.data, []
+    data, result = config.data, []
     train = share_of_groups(bank, bank.rows(data.train_split), data.train_share, config.train.seed)
     for name, rows in ((data.train_split, train), (data.val_split, bank.rows(data.val_split))):
-        found.append(rows[(bank.token_words[rows] >= 0).any(1)])
-        if not len(found[-1]):
+        result.append(rows[(bank.token_words[rows] >= 0).any(1)])
+        if not len(result[-1]):
             raise UserError(f"no picture of {name!r} has a text", str(bank.folder), "texts to learn captions from",
                             "map source.columns.text and make the bank again")
-    kept, held = hold_out(bank, found[0], config.held_out, config.train.seed, "set held_out=0 and captioner.patience=0")
-    return Rows(kept, held, found[1])
+    kept, held = hold_out(bank, result[0], config.held_out, config.train.seed, "set held_out=0 and captioner.patience=0")
+    return Rows(kept, held, result[1])
 
 
 def _targets(config: AlignConfig, bank: Bank, vocabulary: CaptionVocabulary, rows: np.ndarray) -> WordCooccurrenceTargets:

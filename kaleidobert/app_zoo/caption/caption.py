@@ -74,7 +74,7 @@ def dry_run(config: CaptionConfig) -> None:
     print(f"{work}; captions of {len(data.shown):,} pictures, mode {config.mode}, "
           + ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in _length(config, data).items()))
     if config.train.epochs:
-        print(models.rate(config.train, len(kept)))
+        print(models.peak_rate(config.train, len(kept)))
 
 
 def run(config: CaptionConfig) -> None:
@@ -103,31 +103,31 @@ def _run(config: CaptionConfig) -> None:
     written = writing.write(config, model, bank, data.train, data.shown)
     seconds = perf_counter() - begin
     captions = {"captions": writing.texts(bank, data.train_texts, written)}
-    found = np.zeros(len(written), bool)
+    is_training_text = np.zeros(len(written), bool)
     if chooser is not None:
         own = captions.pop("captions")
-        better, found = chooser.choose(data.shown, own, data.train_texts)
+        better, is_training_text = chooser.choose(data.shown, own, data.train_texts)
         captions = {"captions": better, "written": own}
     if config.baselines:
         captions |= simple_captions(bank, data.train, data.train_texts, data.shown, config.subcategory)
-    reports = {name: caption_report.report(found, data.references, _rng(config)) for name, found in captions.items()}
+    reports = {name: caption_report.report(texts, data.references, _rng(config)) for name, texts in captions.items()}
     metrics = {**reports.pop("captions"), **_perplexity(config, score, data)}
     ids = bank.column("image_id")[data.shown].tolist()
     lines = [{"image_id": image, "caption": text, "references": others, "length": len(caption.pieces),
               "log_probability": round(caption.log_probability, 5), **({"found": bool(one)} if chooser else {})}
-             for image, text, others, caption, one in zip(ids, captions["captions"], data.references, written, found)]
+             for image, text, others, caption, one in zip(ids, captions["captions"], data.references, written, is_training_text)]
     io.write_text(config.run / "captions.jsonl", "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
     coco_captions.write_results(config.run / "captions_coco.json", ids, captions["captions"])
     coco_captions.write_annotations(config.run / "references_coco.json", ids, data.references)
     missing = writing.draw(config.run / "captions.png", bank, data.shown, captions, data.references)
-    chosen: dict[str, Any] = {"share_found": float(found.mean()), "written": reports.pop("written")} if chooser else {}
+    chosen: dict[str, Any] = {"share_found": float(is_training_text.mean()), "written": reports.pop("written")} if chooser else {}
     if config.train.epochs:
-        chosen["choice"] = training.choice(bank, _hold_out(config, data)[1]).facts()
+        chosen["choice"] = training.choice(bank, _hold_out(config, data)[1]).metadata()
     result = {"task": "caption", "model": _model(config, chooser), "mode": config.mode, **_length(config, data), "metrics": metrics,
               "baselines": reports, **chosen, "pictures": len(data.shown), "bank": describe(bank), "checkpoint_sha256": sha256(folder.best)}
     folder.results(result, config)
     tables.write(config.run, io.read_json(config.run / "results.json"))
-    _tell(config, data, result, captions)
+    _print_summary(config, data, result, captions)
     print(f"{len(written) / seconds:.1f} captions a second\nrun folder: {config.run}\n  weights: {folder.best}\n"
           f"  captions: captions.jsonl, captions_coco.json, references_coco.json\n  table: table.md\n"
           f"  pictures: {missing or 'captions.png'}"
@@ -236,7 +236,7 @@ def _rng(config: CaptionConfig) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(config.train.seed))
 
 
-def _tell(config: CaptionConfig, data: Data, result: Mapping[str, Any], captions: Mapping[str, Sequence[str]]) -> None:
+def _print_summary(config: CaptionConfig, data: Data, result: Mapping[str, Any], captions: Mapping[str, Sequence[str]]) -> None:
     """The outcome in a few lines."""
     metrics, model = result["metrics"], result["model"]
     print(f"{head_name(model)}, {model['trained']}; masking: {model['masking']}")

@@ -52,15 +52,15 @@ def fixed_length(config: CaptionConfig, bank: Bank, train: np.ndarray) -> int:
 def write(config: CaptionConfig, model: Captioner, bank: Bank, train: np.ndarray, rows: np.ndarray) -> list[Written]:
     """A caption for the picture of each row. Raises UserError where the model's answers are not finite."""
     make = _causal(config, model, bank) if config.mode == "causal" else _masked(config, model, bank, train)
-    size, found = min(config.predict_batch_size, len(rows)), []
+    size, result = min(config.predict_batch_size, len(rows)), []
     filled = np.resize(rows, -(-len(rows) // size) * size).reshape(-1, size)  # batches of one size: each size is compiled anew
     batches = prefetch(lambda number: (filled[number], _pictures(bank, filled[number])), range(len(filled)))
     for part, pictures in tqdm(batches, desc="captions", total=len(filled), unit="batch", leave=False):
         written = make(part, pictures)
         if not np.isfinite([caption.log_probability for caption in written]).all():
             raise steps.not_finite("the model's answer", "captions", pictures)
-        found += written
-    return found[: len(rows)]
+        result += written
+    return result[: len(rows)]
 
 
 def texts(bank: Bank, train_texts: Iterable[str], captions: Iterable[Written]) -> list[str]:
@@ -77,8 +77,8 @@ def scorer(model: Captioner) -> Score:
     def mean(batch: Callable[[int], tuple | None]) -> dict[str, float]:
         sums: dict[str, np.ndarray] = {}
         for inputs, targets, weights in prefetch(batch, range(2**31)):
-            found = score({**inputs, **{f"right_{name}": answers for name, answers in targets.items()}})
-            for name, values in found.items():
+            result = score({**inputs, **{f"right_{name}": answers for name, answers in targets.items()}})
+            for name, values in result.items():
                 part = np.array([-(values * weights[name]).sum(dtype=np.float64), weights[name].sum()])
                 sums[name] = sums.get(name, 0) + part
         return {name: float(total / max(count, 1)) for name, (total, count) in sums.items()}
@@ -194,15 +194,15 @@ class Reranker:
         """For the picture of each row its written caption, or the training text that matches it better; bool[N]: whether it is that."""
         offered = list(dict.fromkeys(train_texts))
         own, pictures, sides = self._texts(written), self._pictures(rows), self._texts(offered)
-        texts, found = [], []
+        texts, result = [], []
         for number in range(0, len(rows), BATCH):
             part = slice(number, number + BATCH)
             scores = pictures[part] @ sides.T  # [N, offered]
             best = scores.argmax(1)
             better = scores[np.arange(len(best)), best] > (pictures[part] * own[part]).sum(1)
-            texts += [offered[place] if use else text for place, use, text in zip(best, better, written[part])]
-            found.append(better)
-        return texts, np.concatenate(found)
+            texts += [offered[position] if use else text for position, use, text in zip(best, better, written[part])]
+            result.append(better)
+        return texts, np.concatenate(result)
 
     def _texts(self, texts: Sequence[str]) -> np.ndarray:
         """f32[N, W], each of length 1."""
@@ -233,10 +233,10 @@ def simple_captions(bank: Bank, train: np.ndarray, texts: Sequence[str], rows: n
     features = picture_features(bank, np.concatenate([train, rows]))
     unit = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
     nearest = np.concatenate([(part @ unit[: len(train)].T).argmax(1) for part in np.array_split(unit[len(train) :], -(-len(rows) // 256))])
-    found = {"nearest_picture": [texts[number] for number in nearest]}
+    result = {"nearest_picture": [texts[number] for number in nearest]}
     if subcategory not in bank.index["labels"]:
-        return found | {"commonest": [Counter(texts).most_common(1)[0][0]] * len(rows)}
+        return result | {"commonest": [Counter(texts).most_common(1)[0][0]] * len(rows)}
     _, labels = np.unique(bank.column(subcategory)[train], return_inverse=True)
     commonest = {label: Counter(text for text, own in zip(texts, labels) if own == label).most_common(1)[0][0] for label in set(labels)}
     guesses = baselines.nearest_neighbours(features[: len(train)], labels, features[len(train) :])
-    return found | {"commonest_of_subcategory": [commonest[label] for label in guesses]}
+    return result | {"commonest_of_subcategory": [commonest[label] for label in guesses]}

@@ -193,7 +193,7 @@ def _forward(checkpoint: Path | None, bank: Bank) -> Callable | None:
     elif fresh := any_checkpoint.transfer(checkpoint, model):
         raise UserError(f"has no {', '.join(fresh)}", str(checkpoint), "a checkpoint of pre-training, whole")
     else:
-        models.tell(checkpoint, [], bank)
+        models.print_start(checkpoint, [], bank)
     return steps.forward(model)
 
 

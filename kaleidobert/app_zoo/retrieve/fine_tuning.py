@@ -63,11 +63,11 @@ def split(config: RetrieveConfig, bank: Bank, rows: np.ndarray) -> tuple[np.ndar
 def rates(config: RetrieveConfig, num_rows: int) -> list[str]:
     """The highest rates of learning, of the towers where they are trained; UserError as models.pace."""
     first = (
-        [models.rate(sized(config.dual_encoder, num_rows), num_rows, "dual_encoder")]
+        [models.peak_rate(sized(config.dual_encoder, num_rows), num_rows, "dual_encoder")]
         if config.matching.head == "dual_encoder"
         else []
     )
-    return [*first, models.rate(config.train, num_rows)]
+    return [*first, models.peak_rate(config.train, num_rows)]
 
 
 def trained_steps(config: RetrieveConfig) -> list[str]:
@@ -129,10 +129,10 @@ def sized(options: Train, num_rows: int) -> Train:
     return replace(options, batch_size=min(options.batch_size, num_rows))
 
 
-def check_place(config: RetrieveConfig, place: Place) -> None:
+def check_place(config: RetrieveConfig, placement: Place) -> None:
     """UserError where the towers would be trained on parts of a batch: they compare all of its texts with all of its pictures."""
-    if config.matching.head == "dual_encoder" and place.replicas > 1:
-        raise UserError(f"matching.head is dual_encoder, on {place.replicas} devices", "retrieve", "one device: its towers compare all "
+    if config.matching.head == "dual_encoder" and placement.replicas > 1:
+        raise UserError(f"matching.head is dual_encoder, on {placement.replicas} devices", "retrieve", "one device: its towers compare all "
                         "pairs of a batch", "set train.devices=1 and start one process, or choose another matching.head")
 
 
@@ -162,13 +162,13 @@ def train_towers(config: RetrieveConfig, model: Matcher, bank: Bank, rows: np.nd
 def sides(forward: Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]], bank: Bank, rows: np.ndarray,
           batch_size: int = 256) -> tuple[np.ndarray, np.ndarray]:
     """(texts, pictures) f32[len(rows), W] each; forward: steps.forward(DualEncoderModel)."""
-    found = [forward(clean_batch(bank, rows[start : start + batch_size])) for start in range(0, len(rows), batch_size)]
-    texts, pictures = (np.concatenate([part[name] for part in found]) for name in ("text_side", "picture_side"))
+    result = [forward(clean_batch(bank, rows[start : start + batch_size])) for start in range(0, len(rows), batch_size)]
+    texts, pictures = (np.concatenate([part[name] for part in result]) for name in ("text_side", "picture_side"))
     return texts, pictures
 
 
 def score_sides(texts: np.ndarray, pictures: np.ndarray, lists: CandidateLists) -> np.ndarray:
     """f32[Q, L]: the products of the lists' pairs, -inf for padding; rows of the lists are rows of both arrays."""
-    asked, offered = (pictures, texts) if lists.direction == "i2t" else (texts, pictures)
-    scores = np.einsum("qw,qlw->ql", asked[lists.queries], offered[lists.candidates])
+    wanted, offered = (pictures, texts) if lists.direction == "i2t" else (texts, pictures)
+    scores = np.einsum("qw,qlw->ql", wanted[lists.queries], offered[lists.candidates])
     return np.where(lists.valid, scores, -np.inf)

@@ -55,23 +55,23 @@ class Ranker:
         """
         with tqdm(total=lists.num_pairs, desc=title, unit="pair", disable=not title, leave=False, smoothing=0) as bar:
             for part in lists.parts():
-                query, place = np.nonzero(part.valid)
-                asked, answer = self._rows[part.queries[query]], self._rows[part.candidates[query, place]]
-                batches = self._scorer.batches(*((asked, answer) if lists.direction == "i2t" else (answer, asked)))
-                found, done, answers = np.empty((len(self.names), len(query)), np.float32), 0, len(self.names)
+                query, position = np.nonzero(part.valid)
+                wanted, answer = self._rows[part.queries[query]], self._rows[part.candidates[query, position]]
+                batches = self._scorer.batches(*((wanted, answer) if lists.direction == "i2t" else (answer, wanted)))
+                result, done, answers = np.empty((len(self.names), len(query)), np.float32), 0, len(self.names)
                 while store is not None and done < len(batches) and (known := store.read(answers * len(batches[done].pairs))) is not None:
-                    found[:, batches[done].pairs] = known.reshape(answers, -1)
+                    result[:, batches[done].pairs] = known.reshape(answers, -1)
                     bar.initial += len(batches[done].pairs)  # the rate is that of this process
                     bar.update(len(batches[done].pairs))
                     done += 1
                 for batch, scores in self._scorer.answers(batches[done:], title):
-                    found[:, batch.pairs] = scores
+                    result[:, batch.pairs] = scores
                     if store is not None:
                         store.add(scores.ravel())
                     bar.update(len(batch.pairs))
                 tables = {name: np.full(part.candidates.shape, -np.inf, np.float32) for name in self.names}
-                for table, values in zip(tables.values(), found):
-                    table[query, place] = values
+                for table, values in zip(tables.values(), result):
+                    table[query, position] = values
                 yield part, tables
 
 

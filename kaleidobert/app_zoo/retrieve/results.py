@@ -71,14 +71,14 @@ def beside(config: RetrieveConfig, own: list[dict[str, Tally]], plain: PlainHead
 
 def print_summary(config: RetrieveConfig, draws: Sequence[CandidateLists | Gallery], results: dict, sheet: Path | None) -> None:
     """Print which model it is, the metrics of it, of its parts and of the plain head, and what was written."""
-    model, plain, share = results["model"], results.get("plain"), results["candidates"]["share_same_subcategory"]
+    model, plain, fraction = results["model"], results.get("plain"), results["candidates"]["share_same_subcategory"]
     print(f"{config.direction}: {head_name(model)}, {model['trained']}; masking: {model['masking']}")
     others = dict(results.get("parts", {})) | ({PLAIN: plain["metrics"]} if plain and plain["metrics"] else {})
     if plain:
         print(f"{PLAIN}: " + (f"{head_name(plain['model'])}, {plain['model']['trained']}" if plain["metrics"]
                               else f"not measured: {plain['why']}"))
-    if share is not None:
-        print(f"of the other candidates {share:.1%} are of the query's own subcategory (mean over queries)")
+    if fraction is not None:
+        print(f"of the other candidates {fraction:.1%} are of the query's own subcategory (mean over queries)")
     for name in ("rank@1", "rank@5", "rank@10"):
         value = results["metrics"][name]
         beside = "".join(f"; {other} {numbers[name]['value']:.4f}" for other, numbers in others.items())

@@ -64,7 +64,7 @@ def dry_run(config: RetrieveConfig) -> None:
         print(*fine_tuning.rates(config, len(fine_tuning.split(config, task.bank, task.train_rows)[0])), sep="\n")
     _warn(task)
     if task.plain:
-        print(task.plain.told(sum(lists.num_pairs for lists in task.lists)))
+        print(task.plain.describe(sum(lists.num_pairs for lists in task.lists)))
 
 
 def run(config: RetrieveConfig) -> None:
@@ -74,8 +74,8 @@ def run(config: RetrieveConfig) -> None:
         return released_files.run(config)
     if not config.train.epochs:
         return _run(config)
-    with distribution.over(config.train) as place:
-        fine_tuning.check_place(config, place)
+    with distribution.over(config.train) as placement:
+        fine_tuning.check_place(config, placement)
         _run(config)
 
 
@@ -86,23 +86,23 @@ def _run(config: RetrieveConfig) -> None:
     folder = fine_tune(task, model)
     own = [score(task, number, model, folder.best) for number in range(len(task.lists))]
     plain = score_plain_head(task)
-    found = results.collect(config, task.bank, (task.train_rows, task.val_rows), task.lists, own, task.plain, plain)
+    result = results.collect(config, task.bank, (task.train_rows, task.val_rows), task.lists, own, task.plain, plain)
     facts = {"candidates": candidates.summary(task.lists[0], task.records), "checkpoint_sha256": sha256(folder.best)}
-    folder.results(found | facts, config)
-    found = io.read_json(config.run / "results.json")
-    tables.write(config.run, found)
+    folder.results(result | facts, config)
+    result = io.read_json(config.run / "results.json")
+    tables.write(config.run, result)
     for name in (SCORES, PLAIN_SCORES):
         for number in range(len(task.lists)):
             (config.run / _name(name, number)).unlink(missing_ok=True)
     sheet = results.draw_query_sheet(config.run, task.bank, config.direction) if not is_large(task.lists[0]) else None
-    results.print_summary(config, task.lists, found, sheet)
+    results.print_summary(config, task.lists, result, sheet)
 
 
 def open_task(config: RetrieveConfig) -> Task:
     """Bank, rows and lists. UserError for settings that make no sense, and where plain_run does not fit the lists."""
-    for name, least in (("num_candidates", 2), ("max_queries", 1), ("predict_batch_size", 1)):
-        if getattr(config, name) < least:
-            raise UserError(f"{name} is {getattr(config, name)}", "retrieve", f"at least {least}")
+    for name, minimum in (("num_candidates", 2), ("max_queries", 1), ("predict_batch_size", 1)):
+        if getattr(config, name) < minimum:
+            raise UserError(f"{name} is {getattr(config, name)}", "retrieve", f"at least {minimum}")
     fine_tuning.check_towers(config)
     bank, rows, val_rows = training.splits(config)
     records = fine_tuning.records_of(bank, val_rows, config.subcategory)
@@ -150,7 +150,7 @@ def score_plain_head(task: Task) -> list[Tally] | None:
     for number, lists in enumerate(task.lists):
         with _cache(task, PLAIN_SCORES, number, plain.checkpoint, ranker) as cache:
             parts = ranker.parts(lists, f"{config.direction}, {results.PLAIN}", cache)
-            tallies.append(retrieval.joined([retrieval.tally(found["itm"], part.relevant, part.valid) for part, found in parts]))
+            tallies.append(retrieval.joined([retrieval.tally(result["itm"], part.relevant, part.valid) for part, result in parts]))
     return tallies
 
 
@@ -183,9 +183,9 @@ def _lists(config: RetrieveConfig, records: candidates.Records) -> list[Lists]:
         return [candidates.build(records, config.direction, config.candidates_seed + number, config.max_queries, config.num_candidates,
                                  protocol) for number in range(protocol.draws)]
     lists = candidates.load(config.candidates, records.ids)
-    for what, found, asked in (("", lists.direction, config.direction), ("the protocol ", lists.protocol, config.protocol)):
-        if found != asked:
-            raise UserError(f"the lists are for {what}{found}", str(config.candidates), asked)
+    for what, result, wanted in (("", lists.direction, config.direction), ("the protocol ", lists.protocol, config.protocol)):
+        if result != wanted:
+            raise UserError(f"the lists are for {what}{result}", str(config.candidates), wanted)
     return [lists]
 
 

@@ -91,25 +91,25 @@ def info(bank: Bank) -> dict[str, Any] | None:
     path = bank.folder / INFO
     if not path.is_file():
         return None
-    found = io.read_json(path)
-    if not isinstance(found, dict) or found.get("format") != FORMAT:
+    result = io.read_json(path)
+    if not isinstance(result, dict) or result.get("format") != FORMAT:
         raise UserError("the alignment has another format", str(path), f"format {FORMAT}", AGAIN)
-    mine, its = (_grids(levels) for levels in (configs.to_dict(bank.made_with), found["levels"]))
+    mine, its = (_grids(levels) for levels in (configs.to_dict(bank.made_with), result["levels"]))
     if mine != its:
         raise UserError(f"the alignment was made with levels {its}", str(path), mine, AGAIN)
-    if found["vocabulary_sha256"] != bank.identity["vocabulary_sha256"]:
+    if result["vocabulary_sha256"] != bank.identity["vocabulary_sha256"]:
         raise UserError("the alignment was made with another vocabulary than the bank's", str(path), fix=AGAIN)
-    if (found["size"], found["text_length"], found["patches"]) != _shape(bank):
-        raise UserError(f"the alignment has {found['size']} rows of {found['text_length']} tokens and {found['patches']} patches",
+    if (result["size"], result["text_length"], result["patches"]) != _shape(bank):
+        raise UserError(f"the alignment has {result['size']} rows of {result['text_length']} tokens and {result['patches']} patches",
                         str(path), "{} rows of {} tokens and {} patches".format(*_shape(bank)), AGAIN)
-    if found["made_for"] != _made_for(bank):
+    if result["made_for"] != _made_for(bank):
         raise UserError("the alignment was made for other texts or boxes than the bank has now, or other pictures", str(path), fix=AGAIN)
-    for name, entry in found["files"].items():
+    for name, entry in result["files"].items():
         part = bank.folder / name
         size = part.stat().st_size if part.is_file() else None
         if size != entry["bytes"]:
             raise UserError("is missing" if size is None else f"has {size:,} bytes", str(part), f"{entry['bytes']:,} bytes", AGAIN)
-    return found
+    return result
 
 
 def strengths(bank: Bank) -> "np.ndarray | PatchColumns | None":
@@ -146,9 +146,9 @@ def verify(bank: Bank) -> None:
 
 def of(bank: Bank) -> "np.ndarray | PatchColumns":
     """As ``strengths``, of a bank that has an alignment."""
-    found = strengths(bank)
-    assert found is not None
-    return found
+    result = strengths(bank)
+    assert result is not None
+    return result
 
 
 class PatchColumns:
@@ -174,6 +174,6 @@ def _grids(levels: Iterable[Mapping[str, Any]]) -> str:
     return ", ".join(f"{level['name']} {level['grid']}x{level['grid']} {level['pretext']}" for level in levels)
 
 
-def _expect_rows(found: int, wanted: int, what: str) -> None:
-    if found != wanted:
-        raise UserError(f"{found} rows in the {what}", "alignment", f"{wanted}, one per row of the bank")
+def _expect_rows(result: int, wanted: int, what: str) -> None:
+    if result != wanted:
+        raise UserError(f"{result} rows in the {what}", "alignment", f"{wanted}, one per row of the bank")

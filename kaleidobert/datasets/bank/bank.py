@@ -145,8 +145,8 @@ class Bank:
         levels: those that the bank was made with, or some of them in the same order, each with its pretext or with none. Raises
         UserError for others, and where the bank was made with another encoder than a run asks for.
         """
-        places = kaleido.subset(self.made_with, kaleido.check(levels))
-        if places is None:
+        positions = kaleido.subset(self.made_with, kaleido.check(levels))
+        if positions is None:
             raise UserError(f"the bank was made with levels {_show(self.made_with)}", str(self.folder), _show(levels),
                             "set the same levels, or some of them in the same order, each with its pretext or with none; or make a bank "
                             "with these")
@@ -157,7 +157,7 @@ class Bank:
             return self
         shown = copy.copy(self)
         patches, vectors = kaleido.patch_slices(self.made_with), kaleido.vector_slices(self.made_with)
-        names = [self.made_with[place].name for place in places]
+        names = [self.made_with[position].name for position in positions]
         shown.levels = tuple(levels)
         shown.patches = np.concatenate([np.arange(patches[name].start, patches[name].stop) for name in names])
         shown._vectors = np.concatenate([vectors[level.name].start + np.arange(level.num_patches * level.num_views) for level in levels])
@@ -175,8 +175,8 @@ class Bank:
             path = self.folder / name
             size = path.stat().st_size if path.is_file() else None
             if size != entry["bytes"]:
-                found = "is missing" if size is None else f"has {size:,} bytes"
-                raise UserError(f"{found}", str(path), f"{entry['bytes']:,} bytes", REMAKE)
+                result = "is missing" if size is None else f"has {size:,} bytes"
+                raise UserError(f"{result}", str(path), f"{entry['bytes']:,} bytes", REMAKE)
 
     def _array(self, name: str) -> np.ndarray:
         return self._load(name)
@@ -253,26 +253,26 @@ class Shards:
             if numbers.size and not 0 <= numbers.min() <= numbers.max() < limit:
                 raise IndexError(f"{numbers.min()} to {numbers.max()} of {limit}")
         shard = np.searchsorted(self.starts, rows, "right") - 1
-        places = list(zip(shard.tolist(), (rows - self.starts[shard]).tolist()))
+        positions = list(zip(shard.tolist(), (rows - self.starts[shard]).tolist()))
         if self._files:
-            self._announce(places, [numbers for numbers in vectors.values() if numbers.size])
+            self._announce(positions, [numbers for numbers in vectors.values() if numbers.size])
         shape, dtype = self.arrays[0].shape[2:], self.arrays[0].dtype
         taken = {name: np.empty((*numbers.shape, *shape), dtype) for name, numbers in vectors.items()}
-        for (number, row), *wanted in zip(places, *(zip(numbers, taken[name]) for name, numbers in vectors.items())):
+        for (number, row), *wanted in zip(positions, *(zip(numbers, taken[name]) for name, numbers in vectors.items())):
             picture = self.arrays[number][row]
             for numbers, target in wanted:
                 # "clip": in the mode "raise" numpy fills a buffer first; the numbers were checked
                 picture.take(numbers, 0, target, "clip")
         return taken
 
-    def _announce(self, places: Places, vectors: Sequence[np.ndarray]) -> None:
+    def _announce(self, positions: Places, vectors: Sequence[np.ndarray]) -> None:
         """Ask the kernel for what lies between the first and the last vector of each picture; what is in memory costs nothing."""
         if not vectors:
             return
         first = np.min([numbers.min(1) for numbers in vectors], 0).tolist()
         last = np.max([numbers.max(1) for numbers in vectors], 0).tolist()
         step, row_step = self.arrays[0].strides[1], self.arrays[0].strides[0]
-        for (number, row), low, high in zip(places, first, last):
+        for (number, row), low, high in zip(positions, first, last):
             file, offset = self._files[number]
             begin = offset + row * row_step + low * step
             aligned = begin - begin % mmap.PAGESIZE

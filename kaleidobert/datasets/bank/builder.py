@@ -57,7 +57,7 @@ class Changes:
     shards: tuple[int, ...]
     notes: Mapping[int, dict[str, Any]]
 
-    def tell(self, dry: bool) -> str:
+    def describe(self, dry: bool) -> str:
         """What is said of it; dry: where nothing follows."""
         counts = {"picture": self.number, "shard": len(self.shards)}
         pictures, shards = (f"{count:,} {name}{'s' * (count != 1)}" for name, count in counts.items())
@@ -160,27 +160,27 @@ def compare(config: RecordsConfig, products: Sequence[Product]) -> Changes:
     return Changes(len(changed), changed[0].image_id if changed else "", tuple(shards), noted)
 
 
-def refresh(config: RecordsConfig, found: Changes) -> None:
+def refresh(config: RecordsConfig, result: Changes) -> None:
     """From here on shards of which a picture has changed count as not made; what has the same content under another path or stamp is
     noted."""
-    if found.shards:
+    if result.shards:
         with io.explained(config.bank):  # a bank whose shards are of two states must not open
             (config.bank / "index.json").unlink(missing_ok=True)
-            for number in found.shards:
+            for number in result.shards:
                 _notes_path(config.bank, number).unlink()
-    for number, notes in found.notes.items():
+    for number, notes in result.notes.items():
         io.write_json(_notes_path(config.bank, number), notes)
 
 
 def _files(config: RecordsConfig, product: Product, before: Sequence[dict[str, Any]] = ()) -> list[dict[str, Any]]:
     """{"path", "stamp", "sha256"} of every file that decides about a product's patches; sha256 is taken from ``before`` where path
     and stamp are as there. A file that is replaced while it is looked at gets the older stamp: it counts as changed the next time."""
-    found = []
+    result = []
     for path, old in zip_longest([product.image_path] + [product.mask_path] * (config.foreground.method == "masks"), before):
         now = {"path": path, "stamp": stamp(path)}
         known = old is not None and all(old[name] == value for name, value in now.items())
-        found.append({**now, "sha256": old["sha256"] if known else digest(path)})
-    return found
+        result.append({**now, "sha256": old["sha256"] if known else digest(path)})
+    return result
 
 
 def room(config: RecordsConfig, products: Sequence[Product], feature_size: int, again: Sequence[int] = ()) -> int:
@@ -221,10 +221,10 @@ def build_shards(config: RecordsConfig, products: Sequence[Product], build_encod
             yield build_shard(config, number, part, build_encoder, build_network)
         return
     context = get_context("spawn")  # a process forked after TensorFlow started its threads hangs
-    shares = context.SimpleQueue()
-    for share in environments(workers, devices, cores):
-        shares.put(share)
-    with ProcessPoolExecutor(workers, context, settle, (shares,)) as pool:
+    waiting = context.SimpleQueue()
+    for fraction in environments(workers, devices, cores):
+        waiting.put(fraction)
+    with ProcessPoolExecutor(workers, context, take_environment, (waiting,)) as pool:
         futures = [pool.submit(build_shard, config, number, part, build_encoder, build_network) for number, part in todo]
         try:
             for future in as_completed(futures):
@@ -260,7 +260,7 @@ def build_shard(config: RecordsConfig, number: int, products: Sequence[Product],
     if not all(faults):
         good_ones = vectors[[not fault for fault in faults]] if any(faults) else vectors
         storage.save(_features_path(config.bank, number), good_ones, config.storage)
-    kept = [{"image_id": product.image_id, **found} for (product, found), fault in zip(rows, faults) if not fault]
+    kept = [{"image_id": product.image_id, **result} for (product, result), fault in zip(rows, faults) if not fault]
     notes = [{"image_id": p.image_id, "where": p.image_path, "reason": reasons[p.image_id]} for p in products if p.image_id in reasons]
     io.write_json(_notes_path(config.bank, number), {"kept": kept, "skipped": notes,
                                                         "pictures": [pictures[product.image_id] for product in products]})
@@ -366,12 +366,12 @@ def _moved(row: dict[str, str], product: Product) -> dict[str, str]:
 
 def _digest(config: RecordsConfig, products: Sequence[Product], notes: Sequence[dict[str, Any]]) -> str:
     """SHA-256 of the contents of the pictures and masks that a bank was made of."""
-    found = []
+    result = []
     for (_, part), note in zip(portions(config, products), notes):
         kept = {row["image_id"] for row in note["kept"]}
-        found += [[product.image_id, *(one["sha256"] for one in entry)] for product, entry in zip(part, note["pictures"])
+        result += [[product.image_id, *(one["sha256"] for one in entry)] for product, entry in zip(part, note["pictures"])
                   if product.image_id in kept]
-    return hashlib.sha256(json.dumps(found).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(result).encode()).hexdigest()
 
 
 def _notes_path(folder: Path, number: int) -> Path:
@@ -402,7 +402,7 @@ def gpus(environment: Mapping[str, str] = os.environ) -> list[str]:
     """
     if DEVICES in environment:
         names = [name.strip() for name in environment[DEVICES].split(",")]
-        ends = [place for place, name in enumerate(names) if name in ("", "-1")]  # CUDA itself reads no further
+        ends = [position for position, name in enumerate(names) if name in ("", "-1")]  # CUDA itself reads no further
         return names[: ends[0]] if ends else names
     program = shutil.which("nvidia-smi")
     if program is None:
@@ -419,23 +419,23 @@ def listed(text: str) -> list[str]:
     >>> listed("GPU 0: NVIDIA A30 (UUID: GPU-1)\\nGPU 1: NVIDIA A30 (UUID: GPU-2)\\n  MIG 1g.6gb Device 0: (UUID: MIG-3)\\n")
     ['GPU-1', 'MIG-3']
     """
-    found: list[list[str]] = []
+    result: list[list[str]] = []
     for line in text.splitlines():
         if name := re.search(r"\(UUID: (\S+)\)", line):
             if line.startswith("GPU"):
-                found.append([name[1]])
-            elif found:
-                found[-1].append(name[1])
-    return [name for names in found for name in (names[1:] or names)]
+                result.append([name[1]])
+            elif result:
+                result[-1].append(name[1])
+    return [name for names in result for name in (names[1:] or names)]
 
 
 def environments(workers: int, devices: list[str], cores: int) -> list[dict[str, str]]:
     """The variables of each process: a share of the cores, and one of the GPUs in turn; without GPUs nothing about them is said."""
     threads = str(max(1, cores // workers))
-    shares = {"TF_NUM_INTRAOP_THREADS": threads, "TF_NUM_INTEROP_THREADS": "1", "OMP_NUM_THREADS": threads}
-    return [shares | ({DEVICES: devices[number % len(devices)], **SHARED} if devices else {}) for number in range(workers)]
+    cores_each = {"TF_NUM_INTRAOP_THREADS": threads, "TF_NUM_INTEROP_THREADS": "1", "OMP_NUM_THREADS": threads}
+    return [cores_each | ({DEVICES: devices[number % len(devices)], **SHARED} if devices else {}) for number in range(workers)]
 
 
-def settle(shares: SimpleQueue) -> None:
+def take_environment(waiting: SimpleQueue) -> None:
     """Take one of the environments for this process; must run before a network library is imported in it."""
-    os.environ.update(shares.get())
+    os.environ.update(waiting.get())

@@ -90,8 +90,8 @@ class CaptionSampler:
         """The same for given rows, as they are."""
         batch = self.examples(rows)
         if self._ask is not None:
-            for own, asked in zip(batch, self._ask(rows, batch[0]["pieces"].shape[1])):
-                own.update(asked)
+            for own, wanted in zip(batch, self._ask(rows, batch[0]["pieces"].shape[1])):
+                own.update(wanted)
         return batch
 
     def examples(self, rows: np.ndarray) -> tuple[Arrays, Arrays, Arrays]:
@@ -168,9 +168,9 @@ class WordCooccurrenceTargets:
         cooccurrence_labels = np.zeros((len(rows), length, len(self.context_words)), np.float32)
         prior = np.full_like(cooccurrence_labels, np.log(MIN_SHARE))
         for number, row in enumerate(rows):
-            for place, piece, others in self._questions(ids[number]):
-                cooccurrence_labels[number, place, others] = 1
-                prior[number, place] = self._prior(int(self._groups[row]), piece)
+            for position, piece, others in self._questions(ids[number]):
+                cooccurrence_labels[number, position, others] = 1
+                prior[number, position] = self._prior(int(self._groups[row]), piece)
         group = self._groups[rows]
         candidates = self._words[group]
         presence_labels = (candidates[..., None] == ids[:, None]).any(-1).astype(np.float32)
@@ -197,14 +197,14 @@ class WordCooccurrenceTargets:
 
     def _questions(self, ids: np.ndarray) -> list[tuple[int, int, np.ndarray]]:
         """(place, piece, columns of the other words of its sentence) for every content word of a text."""
-        found, start = [], 0
+        result, start = [], 0
         for stop in [*np.flatnonzero(self._ends[ids]).tolist(), len(ids)]:
-            places = start + np.flatnonzero(self._is_content[ids[start:stop]])
-            for place in places.tolist():
-                columns = self._column[ids[places[ids[places] != ids[place]]]]
-                found.append((place, int(ids[place]), np.unique(columns[columns >= 0])))
+            positions = start + np.flatnonzero(self._is_content[ids[start:stop]])
+            for position in positions.tolist():
+                columns = self._column[ids[positions[ids[positions] != ids[position]]]]
+                result.append((position, int(ids[position]), np.unique(columns[columns >= 0])))
             start = stop
-        return found
+        return result
 
     def _count(self, rows: np.ndarray, size: int) -> None:
         """How often words share a sentence, in all texts and in those of each subcategory."""
@@ -233,14 +233,14 @@ class WordCooccurrenceTargets:
         for row in rows:
             presence_labels[self._groups[row], np.unique(self._ids[row])] += 1
         texts = np.bincount(self._groups[rows], minlength=groups).astype(np.float32)[:, None]
-        share = (presence_labels + presence_labels.sum(0) / len(rows)) / (texts + 1)
-        fit = self._is_content & (presence_labels >= MIN_COUNT) & (share > UNSETTLED[0]) & (share < UNSETTLED[1])
+        fraction = (presence_labels + presence_labels.sum(0) / len(rows)) / (texts + 1)
+        fit = self._is_content & (presence_labels >= MIN_COUNT) & (fraction > UNSETTLED[0]) & (fraction < UNSETTLED[1])
         number = max(1, min(MAX_CANDIDATES, int(fit.sum(1).max())))
-        self._words = np.argsort(np.where(fit, -share * (1 - share), 0), axis=1, kind="stable")[:, :number].astype(np.int32)
+        self._words = np.argsort(np.where(fit, -fraction * (1 - fraction), 0), axis=1, kind="stable")[:, :number].astype(np.int32)
         self._known = np.take_along_axis(fit, self._words, 1).astype(np.float32)
-        self._odds = _odds(np.take_along_axis(share, self._words, 1))
+        self._odds = _odds(np.take_along_axis(fraction, self._words, 1))
 
 
-def _odds(share: np.ndarray) -> np.ndarray:
-    share = np.clip(share, MIN_SHARE, 1 - MIN_SHARE)
-    return np.log(share / (1 - share)).astype(np.float32)
+def _odds(fraction: np.ndarray) -> np.ndarray:
+    fraction = np.clip(fraction, MIN_SHARE, 1 - MIN_SHARE)
+    return np.log(fraction / (1 - fraction)).astype(np.float32)

@@ -138,18 +138,18 @@ class CaptionTaskSampler:
         real = caption_pieces(self._bank, rows)
         targets = {"pieces": ids[:, 1:]}
         if self._mode == "causal":
-            asked, hidden = inputs["token_mask"][:, 1:], np.zeros_like(real)
+            wanted, hidden = inputs["token_mask"][:, 1:], np.zeros_like(real)
         else:
             lengths = real.sum(1)
             number = lengths if self._mode == "mask-all" else rng.integers(1, lengths + 1)
-            places = np.argsort(np.argsort(np.where(real, rng.random(real.shape), 2), 1), 1)
-            hidden = real & (places < number[:, None])
-            asked = hidden[:, 1:]
+            positions = np.argsort(np.argsort(np.where(real, rng.random(real.shape), 2), 1), 1)
+            hidden = real & (positions < number[:, None])
+            wanted = hidden[:, 1:]
             targets["length"] = lengths.astype(np.int32) - 1
         if noise.token_dropout:
             hidden = hidden | (real & (rng.random(real.shape) < noise.token_dropout))
         ids = np.where(hidden, np.int32(vocabulary.mask), ids)
-        weights = {"pieces": asked.astype(np.float32)}
+        weights = {"pieces": wanted.astype(np.float32)}
         if self._mode != "causal":
             ids[count:, 1:] = vocabulary.pad
             ids[count:, 1] = vocabulary.end

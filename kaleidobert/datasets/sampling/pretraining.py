@@ -41,8 +41,8 @@ class EpochOrder:
         """i64[batch_size]: the rows of a step, 0-based."""
         first = step * self.batch_size
         positions = np.arange(first, first + self.batch_size)
-        epochs, places = np.divmod(positions, len(self.rows))
-        return np.concatenate([self._permutation(int(epoch))[places[epochs == epoch]] for epoch in np.unique(epochs)])
+        epochs, indices = np.divmod(positions, len(self.rows))
+        return np.concatenate([self._permutation(int(epoch))[indices[epochs == epoch]] for epoch in np.unique(epochs)])
 
 
 class NegativeSampler:
@@ -53,33 +53,33 @@ class NegativeSampler:
         _, self._group = np.unique(bank.column("group"), return_inverse=True)
         texts = [" ".join(text.lower().split()) for text in bank.column("text")]
         _, self._text = np.unique(texts, return_inverse=True)
-        _, self._kind = np.unique(bank.column(subcategory), return_inverse=True)
-        order = rows[np.argsort(self._kind[rows], kind="stable")]
-        kinds = self._kind[order]
-        self._by_kind = order
-        self._first = np.searchsorted(kinds, np.arange(self._kind.max() + 1), "left")
-        self._last = np.searchsorted(kinds, np.arange(self._kind.max() + 1), "right")
+        _, self._subcategory = np.unique(bank.column(subcategory), return_inverse=True)
+        order = rows[np.argsort(self._subcategory[rows], kind="stable")]
+        subcategories = self._subcategory[order]
+        self._by_subcategory = order
+        self._first = np.searchsorted(subcategories, np.arange(self._subcategory.max() + 1), "left")
+        self._last = np.searchsorted(subcategories, np.arange(self._subcategory.max() + 1), "right")
 
     def related(self, rows: np.ndarray, others: np.ndarray) -> np.ndarray:
         """bool, of the shapes' broadcast: the same group or the same text, so that one is no negative of the other."""
         return (self._group[rows] == self._group[others]) | (self._text[rows] == self._text[others])
 
-    def draw(self, rows: np.ndarray, same_kind: np.ndarray, rng: np.random.Generator, tries: int = 8) -> np.ndarray:
-        """i64[B]: a row of another product with another text, from the same subcategory where same_kind[b]; the row itself
+    def draw(self, rows: np.ndarray, same_subcategory: np.ndarray, rng: np.random.Generator, tries: int = 8) -> np.ndarray:
+        """i64[B]: a row of another product with another text, from the same subcategory where same_subcategory[b]; the row itself
         where none was found (all texts equal, say). A subcategory without another product is left for the whole split."""
-        found = rows.copy()
+        result = rows.copy()
         for attempt in range(2 * tries):
-            place = rng.random(len(rows))
-            kind = self._kind[rows]
-            low, high = self._first[kind], self._last[kind]
-            inside = self._by_kind[np.minimum(low + (place * (high - low)).astype(np.int64), len(self._by_kind) - 1)]
-            anywhere = self.rows[(place * len(self.rows)).astype(np.int64)]
-            drawn = np.where(same_kind & (attempt < tries), inside, anywhere)
-            missing = found == rows
-            found = np.where(missing & ~self.related(drawn, rows), drawn, found)
-            if not (found == rows).any():
+            draw = rng.random(len(rows))
+            own = self._subcategory[rows]
+            low, high = self._first[own], self._last[own]
+            inside = self._by_subcategory[np.minimum(low + (draw * (high - low)).astype(np.int64), len(self._by_subcategory) - 1)]
+            anywhere = self.rows[(draw * len(self.rows)).astype(np.int64)]
+            drawn = np.where(same_subcategory & (attempt < tries), inside, anywhere)
+            missing = result == rows
+            result = np.where(missing & ~self.related(drawn, rows), drawn, result)
+            if not (result == rows).any():
                 break
-        return found
+        return result
 
 
 @dataclass(frozen=True)
@@ -209,30 +209,30 @@ def clean_features(bank: Bank, rows: np.ndarray) -> np.ndarray:
     return features.to_floats(examples.clean(rows, bank.levels, bank.gather))["patch_features"]
 
 
-def share_of_groups(bank: Bank, rows: np.ndarray, share: float, seed: int) -> np.ndarray:
+def share_of_groups(bank: Bank, rows: np.ndarray, fraction: float, seed: int) -> np.ndarray:
     """The rows of a share of the groups, drawn from the seed: few labels, without near-duplicates of the left-out ones."""
-    if not 0 < share <= 1:
-        raise UserError(f"data.train_share is {share}", "sampler", "a share above 0 and at most 1")
-    if share == 1:
+    if not 0 < fraction <= 1:
+        raise UserError(f"data.train_share is {fraction}", "sampler", "a share above 0 and at most 1")
+    if fraction == 1:
         return rows
     groups = np.unique(bank.column("group")[rows])
-    kept = generator(seed, ORDER, 0).permutation(groups)[: max(1, round(share * len(groups)))]
+    kept = generator(seed, ORDER, 0).permutation(groups)[: max(1, round(fraction * len(groups)))]
     return rows[np.isin(bank.column("group")[rows], kept)]
 
 
-def hold_out(bank: Bank, rows: np.ndarray, share: float, seed: int, fix: str) -> tuple[np.ndarray, np.ndarray]:
+def hold_out(bank: Bank, rows: np.ndarray, fraction: float, seed: int, fix: str) -> tuple[np.ndarray, np.ndarray]:
     """(rows to train on, rows that choose the weights): the second are those of a share of the groups, at least two and at most all
     but two, drawn from the seed; without any where the share is 0. So nothing is chosen by rows that are reported on afterwards.
 
     fix: how the command does without. Raises UserError for fewer than 4 groups.
     """
-    if not share:
+    if not fraction:
         return rows, rows[:0]
     groups = count_groups(bank, rows)
     if groups < 4:
         raise UserError(f"the training split has {groups} group(s)", str(bank.folder), "at least 4: two to train on and two that "
                         "are held out to choose the best epoch", f"use a larger data.train_share, or {fix}")
-    held = share_of_groups(bank, rows, min(max(share, 2 / groups), 1 - 2 / groups), seed + 1)
+    held = share_of_groups(bank, rows, min(max(fraction, 2 / groups), 1 - 2 / groups), seed + 1)
     return np.setdiff1d(rows, held), held
 
 
