@@ -67,7 +67,7 @@ def _named(command: str) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run a command; returns the exit status, see STATUS."""
+    """Runs a command; returns the exit status, see STATUS."""
     first, *rest = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     options = parser(first).parse_args([first, *sorted(rest, key=lambda word: not word.startswith("-"))])  # flags may stand anywhere
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's start-up chatter hides our own lines
@@ -111,7 +111,7 @@ def _load(name: str) -> types.ModuleType:
 
 
 def _refusal(error: OSError) -> UserError | OSError:
-    """What the system refuses, wherever it does, is no fault of the program; other errors are raised."""
+    """Returns the message of an error of the system, such as a full disk, which is no fault of the program; raises other errors."""
     where = str(error.filename or "the disk")
     if error.errno in io.FULL:
         return io.explain(error, where)
@@ -121,14 +121,14 @@ def _refusal(error: OSError) -> UserError | OSError:
 
 
 def _folders(words: list[str]) -> list[str]:
-    """The words with their folders as one override; a folder's name may hold "=", as lr=1e-4 does."""
+    """Returns the words with their folders as one override; a folder's name may hold "=", as lr=1e-4 does."""
     folders = [word for word in words if "=" not in word or os.path.isdir(word)]
     runs = [f"runs={json.dumps(folders, ensure_ascii=False)}"] if folders else []
     return runs + [word for word in words if word not in folders]
 
 
 def _quietly(load):
-    """Call load() with standard error held back: importing TensorFlow writes warnings there that no setting silences.
+    """Calls load() with standard error held back: importing TensorFlow writes warnings there that no setting silences.
 
     What was held back is shown after all where load() fails, but for a UserError, whose message says what there is to say.
     """
@@ -186,13 +186,13 @@ def _own_keys(base: type, row: type, prefix: str) -> str:
 
 
 def _section(hint: Any) -> Any:
-    """The section that a key holds, which may be one that need not be set; None where the key holds a value."""
+    """Returns the section that a key holds, which may be one that need not be set; None where the key holds a value."""
     return next((part for part in (hint, *typing.get_args(hint)) if dataclasses.is_dataclass(part)
                  and typing.get_origin(hint) is not tuple), None)
 
 
 def _line(key: str, meaning: str) -> str:
-    """A key and its default, then the meaning in a column of its own, on as many lines as it needs."""
+    """Returns a key and its default, then the meaning in a column of its own, on as many lines as it needs."""
     head = key.ljust(COLUMN - 2) if len(key) <= COLUMN - 2 else f"{key}\n{' ' * (COLUMN - 2)}"
     return f"{head}  " + f"\n{' ' * COLUMN}".join(textwrap.wrap(meaning, WIDTH - COLUMN, break_on_hyphens=False))
 

@@ -35,7 +35,7 @@ PARTS = {"own": "encoder alone", "linear": "linear models alone"}  # of the head
 
 
 def dry_run(config: ClassifyConfig) -> None:
-    """Check data, label and checkpoint, print sizes."""
+    """Checks data, label and checkpoint, prints sizes."""
     config = models.resolve(config)
     check_folder(config.run, config)
     if config.data.files is not None:
@@ -94,13 +94,13 @@ def _run(config: ClassifyConfig) -> None:
 
 
 def _plain(config: ClassifyConfig, data: LabelData) -> plain_head.PlainLabels | None:
-    """The plain head that stands beside the wide one. UserError where plain_run names none on the same examples."""
+    """Returns the plain head that stands beside the wide one. Raises UserError where plain_run names none on the same examples."""
     all_names = [*data.names, *data.unknown]
     return plain_head.labels(config, [str(image) for image in data.ids], [all_names[number] for number in data.truth])
 
 
 def _beside(config: ClassifyConfig, data: LabelData, guesses: Mapping[str, np.ndarray], plain: plain_head.PlainLabels | None) -> dict:
-    """What stands beside the figures of the wide head: {"parts", "plain", "differences"}; nothing beside the plain one.
+    """Returns what stands beside the figures of the wide head: {"parts", "plain", "differences"}; nothing beside the plain one.
 
     differences: of the accuracies, the wide head's less the other's, as paired.difference.
     """
@@ -119,7 +119,7 @@ def _rng(config: ClassifyConfig) -> np.random.Generator:
 
 
 def _print_summary(config: ClassifyConfig, results: Mapping[str, Any]) -> None:
-    """Print which model it is, and its figures beside the others."""
+    """Prints which model it is, and its figures beside the others."""
     model, report, plain = results["model"], results["metrics"], results.get("plain")
     print(f"{head_name(model)}, {model['trained']}; masking: {model['masking']}")
     hits, f1 = report["accuracy"], report["macro_f1_all"]
@@ -135,7 +135,7 @@ def _print_summary(config: ClassifyConfig, results: Mapping[str, Any]) -> None:
 
 
 def evaluate(config: ClassifyConfig, data: LabelData, guesses: np.ndarray) -> tuple[dict, dict]:
-    """(report with three macro-F1, {baseline: accuracy and macro-F1}); writes confusion.png, classes.csv, predictions.csv."""
+    """Returns (report with three macro-F1, {baseline: accuracy and macro-F1}); writes confusion.png, classes.csv, predictions.csv."""
     all_names = [*data.names, *data.unknown]
     report = classification.report(data.truth, guesses, all_names, data.counts, _rng(config))
     matrix = classification.confusion_matrix(data.truth, guesses, len(all_names))
@@ -147,7 +147,7 @@ def evaluate(config: ClassifyConfig, data: LabelData, guesses: np.ndarray) -> tu
 
 
 def bank_data(config: ClassifyConfig) -> LabelData:
-    """The splits of data.bank, pictures without a label left out."""
+    """Returns the splits of data.bank, pictures without a label left out."""
     bank, rows, val_rows = training.splits(config)
     labels, names = label_ids(bank, config.label, rows)
     rows = rows[labels[rows] >= 0]
@@ -170,7 +170,7 @@ def bank_data(config: ClassifyConfig) -> LabelData:
 
 def compare(config: ClassifyConfig, bank: Bank, rows: np.ndarray, val_rows: np.ndarray, labels: np.ndarray,
             truth: np.ndarray, num_classes: int) -> dict[str, dict[str, float]]:
-    """{baseline: {"accuracy", "macro_f1_all"}} of linear models and neighbours on the same features and texts; labels of ``rows``,
+    """Returns {baseline: {"accuracy", "macro_f1_all"}} of linear models and neighbours on the same features and texts; labels of ``rows``,
     truth of ``val_rows``, both of ``num_classes`` classes."""
     compared, groups = {}, bank.column("group")[rows]
     if config.modality != "text":
@@ -188,7 +188,7 @@ def compare(config: ClassifyConfig, bank: Bank, rows: np.ndarray, val_rows: np.n
 
 
 def picture_features(bank: Bank, rows: np.ndarray) -> np.ndarray:
-    """f32[len(rows), F]: the mean of all untouched patches, the frozen feature of the baselines."""
+    """Returns f32[len(rows), F]: the mean of all untouched patches, the frozen feature of the baselines."""
     parts = [clean_features(bank, rows[i : i + 256]).astype(np.float32).mean(1) for i in range(0, len(rows), 256)]
     return np.concatenate(parts)
 

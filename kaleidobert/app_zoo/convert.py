@@ -44,7 +44,7 @@ class Conversion:
 
 
 def dry_run(config: ConvertConfig) -> None:
-    """Read and check everything, write nothing."""
+    """Reads and checks everything, writes nothing."""
     if is_bank(config.source):
         return dry_run_bank(config)
     if is_data(config.source):
@@ -204,7 +204,7 @@ def is_bank(source: Path) -> bool:
 
 
 def dry_run_bank(config: ConvertConfig) -> None:
-    """Check the bank and the target, print sizes."""
+    """Checks the bank and the target, prints sizes."""
     bank = _bank(config)
     storage.check(bank, config.target, config.storage)
     print(f"{config.source}: {bank.size:,} pictures, features as {bank.storage}, {_gigabytes(bank):.2f} GB\n"
@@ -212,7 +212,7 @@ def dry_run_bank(config: ConvertConfig) -> None:
 
 
 def run_bank(config: ConvertConfig) -> None:
-    """Copy the bank, or go on with a copy that was interrupted."""
+    """Copies the bank, or goes on with an interrupted copy."""
     bank = _bank(config)
     with tqdm(total=bank.size, unit="picture", desc="convert") as bar:
         for count in storage.convert(bank, config.target, config.storage):
@@ -244,7 +244,7 @@ def is_data(source: Path) -> bool:
 
 
 def dry_run_files(config: ConvertConfig) -> None:
-    """Read the first line, print sizes, write nothing."""
+    """Reads the first line, prints sizes, writes nothing."""
     io.check_folder(config.target, "choose another target")
     paths = released_rows.data_files(config.source)
     schema = schema_of(config, paths)

@@ -20,7 +20,7 @@ from kaleidobert.remote.streams import MIRROR, shown
 
 
 def dry_run(config: FetchConfig) -> None:
-    """List names and sizes, and what of it is there."""
+    """Lists names and sizes, and what of it is there."""
     chosen, into = _chosen(config)
     for file in chosen:
         print(f"{in_bytes(file.size):>12}  {_state(file, into, config.mirror):<18}  {file.name}")
@@ -55,8 +55,8 @@ class Bar:
 
 
 def _chosen(config: FetchConfig) -> tuple[tuple[File, ...], Path]:
-    """The files of the manifest that are asked for, and where they come. UserError where that folder cannot be written, or its disk
-    has no room for those of a known size that are not there."""
+    """Returns the chosen files of the manifest, and their folder. Raises UserError where that folder cannot be written, or
+    its disk has no room for those of a known size that are not there."""
     into = config.into or config.manifest.parent
     chosen = manifests.select(manifests.read(config.manifest), config.only, str(config.manifest))
     check_folder(into, "choose another folder with into=...")
@@ -83,7 +83,7 @@ def _part(target: Path) -> Path:
 
 
 def in_bytes(count: int | None) -> str:
-    """A number of bytes as a person reads it; ? of None."""
+    """Returns a number of bytes as a person reads it; ? of None."""
     if count is None:
         return "?"
     return next((f"{count / 1024**k:,.1f} {unit}" for k, unit in ((3, "GiB"), (2, "MiB"), (1, "KiB")) if count >= 1024**k), f"{count} B")
@@ -104,8 +104,8 @@ C = TypeVar("C", bound="DataclassInstance")
 
 
 def localize(config: C, dry: bool = False) -> C | None:
-    """The configuration with the copy of every address in its place, fetched or brought up to date, and with the one checkpoint of a
-    folder that init or checkpoint names.
+    """Returns the configuration with the copy of every address in its place, fetched or brought up to date, and with the one checkpoint of
+    a folder that init or checkpoint names.
 
     dry: nothing is fetched, but listed; None where anything would have to be. Raises UserError where an address stands for what a
     command writes, or for more than one file or folder, before anything is fetched; else as cache.cached.
@@ -122,7 +122,7 @@ def localize(config: C, dry: bool = False) -> C | None:
 
 
 def _checkpoints(config: C) -> C:
-    """The TensorFlow 1 checkpoint itself where its folder, or one of its files, is named."""
+    """Returns the TensorFlow 1 checkpoint itself where its folder, or one of its files, is named."""
     named = {key: getattr(config, key, None) for key in CHECKPOINTS[:2]}  # source: convert looks at it, for it may be data
     result = {key: prefix_of(path, key) for key, path in named.items() if isinstance(path, Path)}
     changed = {key: (named[key], path) for key, path in result.items() if path != named[key]}
@@ -131,7 +131,7 @@ def _checkpoints(config: C) -> C:
 
 
 def _each(config: C, change: Callable[[str, Address], Path], prefix: str = "") -> C:
-    """The configuration with change(key, address) in the place of every address."""
+    """Returns the configuration with change(key, address) in the place of every address."""
     changes: dict[str, Any] = {}
     for field in dataclasses.fields(config):
         value, key = getattr(config, field.name), f"{prefix}{field.name}"

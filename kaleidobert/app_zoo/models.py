@@ -1,4 +1,4 @@
-"""The model that a command starts from: a checkpoint that fits the bank, or random weights where that was asked for."""
+"""The model that a command starts from: a checkpoint that fits the bank, or random weights where the configuration says so."""
 
 import hashlib
 import json
@@ -83,7 +83,7 @@ def _sizes(model: configs.Model, others: Mapping[str, Any]) -> dict[str, Any]:
 
 def start(make: Callable[[dict[str, Any]], keras.Model], config: Any, bank: Layout,
           fit: Callable[[keras.Model], None] | None = None) -> keras.Model:
-    """A model on the backbone of ``config.init``, or with random weights where ``config.from_scratch`` says so.
+    """Returns a model on the backbone of ``config.init``, or with random weights where ``config.from_scratch`` says so.
 
     make: backbone arguments -> model. fit: what ``adapt`` is for a bank, where ``bank`` is none. Raises UserError where check_start
     does, and where a head would be used untrained.
@@ -117,12 +117,12 @@ def start(make: Callable[[dict[str, Any]], keras.Model], config: Any, bank: Layo
 
 
 def matcher(matching: configs.Matching) -> Callable[[dict[str, Any]], keras.Model]:
-    """What makes a matcher with this head out of the backbone's arguments."""
+    """Returns what makes a matcher with this head out of the backbone's arguments."""
     return lambda arguments: kaleidobert.matcher(arguments, matching.head, matching.width, matching.feature_dropout)
 
 
 def adapt(model: keras.Model, bank: Bank, split: str) -> None:
-    """Fit scales of features that are not set, those of fresh models and heads, to (at most) 500 pictures of the split."""
+    """Fits scales of features that are not set, those of fresh models and heads, to (at most) 500 pictures of the split."""
     if not model.unadapted:
         return
     rows = bank.rows(split)
@@ -136,12 +136,12 @@ def is_unadapted(init: Path) -> bool:
 
 
 def like_checkpoint(init: Path | None, arguments: dict[str, Any]) -> dict[str, Any]:
-    """The backbone's arguments; what they leave open, such as the rows of a released type table, is as in the checkpoint."""
+    """Returns the backbone's arguments; what they leave open, such as the rows of a released type table, is as in the checkpoint."""
     return arguments if init is None else {**backbone_of(any_checkpoint.load_meta(init)), **arguments}
 
 
 def print_start(init: Path, new: list[str], bank: Layout) -> None:
-    """Say where the weights come from, which layers keep their start values, and what the checkpoint does not say of its origin."""
+    """Prints where the weights come from, which layers keep their start values, and what the checkpoint does not say of its origin."""
     layers, meta = sorted({name.split("/")[0] for name in new}), any_checkpoint.load_meta(init)
     print(f"weights from {init}" + (f"; new: {', '.join(layers)}" if layers else ""))
     for key, what in (("encoder", "which features"), ("vocabulary_sha256", "which vocabulary")):
@@ -152,12 +152,12 @@ def print_start(init: Path, new: list[str], bank: Layout) -> None:
 
 
 def check_start(config: Any, bank: Layout) -> None:
-    """UserError where a checkpoint is needed and none is named, or where it does not fit, and where the disk has no room for those of
-    the run; builds no model."""
+    """Raises UserError where a checkpoint is needed and none is named, or where it does not fit, and where the disk has no room for those
+    of the run; builds no model."""
     if config.init is None and not config.from_scratch:
         raise NO_CHECKPOINT
     if config.init is not None and config.from_scratch:
-        raise UserError("a checkpoint is named and random weights are asked for", "init, from_scratch", "one of the two",
+        raise UserError("a checkpoint is named and from_scratch is true", "init, from_scratch", "one of the two",
                         "empty init (init=), or set from_scratch=false")
     if config.init is None and not config.train.epochs:
         raise UserError("random weights and no training", "from_scratch, train.epochs", "epochs above 0, or init=...")
@@ -169,7 +169,8 @@ def check_start(config: Any, bank: Layout) -> None:
 
 
 def require(path: Path, arguments: dict[str, Any], bank: Layout) -> dict[str, Any]:
-    """The meta of a checkpoint that fits; UserError lists which sizes, levels, encoder, vocabulary differ: - its + ours."""
+    """Returns the meta of a checkpoint that fits; raises UserError that lists which sizes, levels, encoder, vocabulary differ: - its +
+    ours."""
     meta = any_checkpoint.load_meta(path)
     have = backbone_of(meta)
     free = (*OF_THIS_RUN, "levels")
@@ -190,27 +191,27 @@ def require(path: Path, arguments: dict[str, Any], bank: Layout) -> dict[str, An
 
 
 def backbone_of(meta: dict[str, Any]) -> dict[str, Any]:
-    """The backbone's arguments out of a checkpoint's meta; UserError where it holds no model of ours."""
+    """Returns the backbone's arguments out of a checkpoint's meta; raises UserError where it holds no model of ours."""
     if "config" not in meta:
         raise UserError("the checkpoint does not say what model it holds", "init", "the best.npz of a run")
     return dict(meta["config"].get("backbone", meta["config"]))
 
 
 def levels_of(meta: dict[str, Any]) -> tuple[KaleidoLevel, ...]:
-    """The level table out of a checkpoint's meta; raises UserError as backbone_of."""
+    """Returns the level table out of a checkpoint's meta; raises UserError as backbone_of."""
     return tuple(KaleidoLevel(**row) for row in backbone_of(meta)["levels"])
 
 
 def origin(model: keras.Model, bank: Layout, lineage: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """What the checkpoints of a run remember: the model, what it depends on in a bank, the bank's very content, and the lineage."""
+    """Returns what the checkpoints of a run remember: the model, what it depends on in a bank, the bank's very content, and the lineage."""
     files = json.dumps(bank.index["files"], sort_keys=True)
     past = {"lineage": dict(lineage)} if lineage else {}
     return {**model.describe(), **bank.identity, "bank_sha256": hashlib.sha256(files.encode()).hexdigest(), **past}
 
 
 def steps_and_warmup(train: configs.Train, num_examples: int, name: str = "train") -> tuple[int, int]:
-    """(all steps, those of the warm-up) of a training configuration, the section called ``name``. UserError for no epochs, and for a
-    warm-up above half of the run."""
+    """Returns (all steps, those of the warm-up) of a training configuration, the section called ``name``. Raises UserError for no epochs,
+    and for a warm-up above half of the run."""
     if not train.epochs:
         raise UserError(f"{name}.epochs is 0", "the schedule", "more than 0: this command trains")
     total, warmup = optimizers.steps(num_examples, train.epochs, train.batch_size, train.warmup_steps, train.warmup_share)
@@ -220,7 +221,7 @@ def steps_and_warmup(train: configs.Train, num_examples: int, name: str = "train
 
 
 def peak_rate(train: configs.Train, num_examples: int, name: str = "train") -> str:
-    """The highest rate of learning and when it comes, for dry runs; UserError as ``steps_and_warmup``."""
+    """Returns the highest rate of learning and when it comes, for dry runs; raises UserError as ``steps_and_warmup``."""
     total, warmup = steps_and_warmup(train, num_examples, name)
     return rate_line(*optimizers.highest(train.learning_rate, total, warmup, train.decay), total, train.learning_rate, name)
 
@@ -231,7 +232,8 @@ def rate_line(reached: float, step: int, total: int, target: float, name: str = 
 
 
 def schedule(train: configs.Train, num_examples: int, name: str = "train") -> tuple[keras.optimizers.Optimizer, int]:
-    """(optimizer, total steps) of a training configuration, the section called ``name``; UserError where its numbers make no sense."""
+    """Returns (optimizer, total steps) of a training configuration, the section called ``name``; raises UserError where its numbers make no
+    sense."""
     total, warmup = steps_and_warmup(train, num_examples, name)
     devices = max(here().replicas, cluster.read(os.environ).size * max(1, train.devices))  # a dry run is alone
     if train.batch_size % (devices * train.gradient_accumulation_steps):
@@ -248,7 +250,7 @@ def schedule(train: configs.Train, num_examples: int, name: str = "train") -> tu
 
 
 def trainer_schedule(train: configs.Train, total: int) -> Schedule:
-    """What Trainer.fit is told of a training configuration. UserError for several devices where distribution.over was not asked."""
+    """Returns the Schedule of a training configuration; raises UserError for several devices outside of distribution.over."""
     if train.devices != 1 and here() is ALONE:
         raise UserError(f"devices is {train.devices}", "the schedule", "1: this training runs on one device")
     return Schedule(

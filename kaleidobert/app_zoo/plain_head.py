@@ -38,14 +38,14 @@ class PlainHead:
     why: str = ""
 
     def describe(self, pairs: int) -> str:
-        """A line of --dry-run."""
+        """Returns a line of --dry-run."""
         if self.checkpoint is not None:
             return f"the plain head beside it: of {self.checkpoint}, {pairs:,} more pairs to score; plain=false leaves it out"
         return f"the plain head beside it: {f'figures of {self.run}' if self.run is not None else f'not measured: {self.why}'}"
 
 
 def find(config: RetrieveConfig, draws: Sequence[Lists], bank: Bank) -> PlainHead | None:
-    """Where the figures come from; None for a run whose own head is plain.
+    """Returns where the figures come from; None for a run whose own head is plain.
 
     Raises UserError where plain_run names no finished run with head plain on lists of the same hash, and where the checkpoint does
     not fit the bank: before anything is trained.
@@ -85,7 +85,7 @@ class PlainLabels:
 
 
 def labels(config: ClassifyConfig, ids: Sequence[str], truth: Sequence[str]) -> PlainLabels | None:
-    """What stands beside the wide head; None for a run whose own head is plain. ids, truth: of the examples, in their order.
+    """Returns what stands beside the wide head; None for a run whose own head is plain. ids, truth: of the examples, in their order.
 
     Raises UserError where plain_run names no finished run with head plain of this label on these examples.
     """
@@ -108,7 +108,7 @@ def labels(config: ClassifyConfig, ids: Sequence[str], truth: Sequence[str]) -> 
 
 
 def build(config: RetrieveConfig, checkpoint: Path, bank: Bank) -> Matcher:
-    """The matcher with the plain head of a checkpoint, as it is. UserError where it does not fit the bank."""
+    """Returns the matcher with the plain head of a checkpoint, as it is. Raises UserError where it does not fit the bank."""
     arguments = models.backbone_config(bank, config.levels, config.model, config.train)
     meta = models.require(checkpoint, arguments, bank)
     model = matcher({**models.backbone_of(meta), **{name: arguments[name] for name in models.OF_THIS_RUN}})
@@ -121,7 +121,7 @@ def build(config: RetrieveConfig, checkpoint: Path, bank: Bank) -> Matcher:
 
 
 def tallies(run: Path, draws: Sequence[Lists], ids: Sequence[str]) -> list[retrieval.Tally] | None:
-    """What a run scored of the lists, a tally per draw; None where its scores are not kept as lines. ids: of the records.
+    """Returns what a run scored of the lists, a tally per draw; None where its scores are not kept as lines. ids: of the records.
 
     Raises UserError where they are not of these lists.
     """
@@ -158,7 +158,8 @@ def _of_run(run: Path, draws: Sequence[Lists]) -> PlainHead:
 
 
 def _results(run: Path, command: str, key: str) -> tuple[Path, dict[str, Any], Any]:
-    """(folder, results.json, head) of the run that plain_run names by its folder or its results.json. key: of its head in its config."""
+    """Returns (folder, results.json, head) of the run that plain_run names by its folder or its results.json. key: of its head in its
+    config."""
     folder = run if run.is_dir() else run.parent
     path = folder / "results.json"
     if not path.is_file():
@@ -173,5 +174,5 @@ def _results(run: Path, command: str, key: str) -> tuple[Path, dict[str, Any], A
 
 
 def _model(result: Mapping[str, Any]) -> dict[str, Any]:
-    """The model of a plain run; results of earlier versions do not say what was trained."""
+    """Returns the model of a plain run; results of earlier versions do not say what was trained."""
     return result.get("model") or {"head": "plain", "head_of": lineage.PAPERS, "trained": lineage.NOT_RECORDED}

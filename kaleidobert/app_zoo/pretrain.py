@@ -121,12 +121,12 @@ def _run(config: PretrainConfig) -> None:
 
 
 def masking(config: PretrainConfig) -> str:
-    """How the run masks, in words: released files hold their masks."""
+    """Returns how the run masks, in words: released files hold their masks."""
     return lineage.OF_FILES if config.data.files is not None else lineage.masking(config.sampling)
 
 
 def bank_data(config: PretrainConfig) -> PretrainData:
-    """The splits of data.bank, spoiled anew for every example."""
+    """Returns the splits of data.bank, spoiled anew for every example."""
     bank, rows, held, val_rows = _open(config)
     settings = (config.sampling, config.train.batch_size, config.train.seed)
     sampler, validation = (PretrainSampler(bank, part, config.levels, *settings) for part in (rows, val_rows))
@@ -138,7 +138,7 @@ def bank_data(config: PretrainConfig) -> PretrainData:
 
 def evaluator(model: keras.Model, batch: Callable[[int], Batch | None], levels: tuple[KaleidoLevel, ...], shares: dict[str, float],
               feature_target: str = "per-patch") -> Callable[[], dict[str, float]]:
-    """A function () -> {metric: value} over what batch(step) gives, None behind the last: a split, spoiled the same way every time.
+    """Returns a function () -> {metric: value} over what batch(step) gives, None behind the last: a split, spoiled the same way every time.
 
     "loss" is the sum of the metrics that ``shares`` names, each times its share: with the feature target "per-patch" the feature tasks
     count per patch, as in the paper; with "joint" the loss is the released one, and grey per patch stands beside it.
@@ -159,9 +159,9 @@ def evaluator(model: keras.Model, batch: Callable[[int], Batch | None], levels: 
 
 
 def baseline(bank: Bank, rows: np.ndarray, train: PretrainSampler, val: PretrainSampler, config: PretrainConfig) -> dict[str, float]:
-    """What each metric is worth without looking: chance; where AGM chooses the slot that is asked for, the slot that it chooses most
-    often in training; and for "feature" levels the KL of the best constant answer, which is the mean of the softmaxed features of
-    (at most) 500 training pictures."""
+    """Returns what each metric is worth without looking: chance; where AGM chooses the slot of the answer, the slot that it chooses
+    most often in training; and for "feature" levels the KL of the best constant answer, which is the mean of the softmaxed features of (at
+    most) 500 training pictures."""
     levels, starts, constants = config.levels, kaleido.vector_slices(config.levels), {}
     sample = rows[:: max(1, len(rows) // 500)]
     for level in kaleido.feature_levels(levels):
@@ -187,7 +187,7 @@ def _check(config: PretrainConfig) -> None:
 
 
 def _begun(config: PretrainConfig, model: keras.Model, optimizer: keras.optimizers.Optimizer, total: int) -> int:
-    """Load the state of Adam that ``init`` holds; the step at which the run goes on. UserError where all steps are done."""
+    """Loads the state of Adam that ``init`` holds; the step at which the run goes on. Raises UserError where all steps are done."""
     optimizer.build(model.trainable_variables)
     assert config.init is not None  # whose state it is
     step = any_checkpoint.continue_optimizer(config.init, model, getattr(optimizer, "inner_optimizer", optimizer))

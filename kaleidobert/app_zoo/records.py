@@ -21,7 +21,7 @@ REASONS = 8  # that the account of a bank names
 
 
 def dry_run(config: RecordsConfig) -> None:
-    """Check the table and the configuration, print sizes; Incomplete as ``run``, for what can be told without opening a picture."""
+    """Checks the table and the configuration, prints sizes; raises Incomplete as ``run``, as far as no picture is opened."""
     reading = _read(config)
     products = reading.products
     builder.check(config, products)
@@ -38,7 +38,7 @@ def dry_run(config: RecordsConfig) -> None:
 
 
 def run(config: RecordsConfig) -> None:
-    """Make the bank; an interrupted run continues where it stopped.
+    """Makes the bank; an interrupted run continues where it stopped.
 
     Incomplete where more than config.max_skipped of the rows were left out; the bank of the others is complete then.
     """
@@ -73,7 +73,7 @@ def run(config: RecordsConfig) -> None:
 
 
 def _account(config: RecordsConfig, reading: Reading, skipped: Sequence[SkippedRow]) -> None:
-    """Print what became of the rows that were read; Incomplete where too many of them were left out."""
+    """Prints how many rows were used and skipped; raises Incomplete where too many were skipped."""
     rows = len(reading.products) + len(reading.skipped)
     for line in reading.notes():
         print(line)
@@ -92,7 +92,7 @@ def _account(config: RecordsConfig, reading: Reading, skipped: Sequence[SkippedR
 
 
 def _compare(config: RecordsConfig, products: Sequence[Product], dry: bool) -> builder.Changes:
-    """How the pictures have changed, which is told. UserError where the disk has no room for the bank."""
+    """Returns how the pictures have changed, and prints it. Raises UserError where the disk has no room for the bank."""
     result = builder.compare(config, products)
     if result.number:
         print(result.describe(dry))

@@ -48,7 +48,7 @@ class FileLayout:
 
 
 def schema_of(data: TrainingData, task: str, levels: tuple[KaleidoLevel, ...], also: tuple[str, ...] = ()) -> released_schema.Schema:
-    """The schema of the files with the lengths that the levels give; task: pretrain, finetune or retrieve."""
+    """Returns the schema of the files with the lengths that the levels give; task: pretrain, finetune or retrieve."""
     if data.schema:
         schema = released_schema.parse(data.schema, "data.schema", data.encoding)
     else:
@@ -57,7 +57,7 @@ def schema_of(data: TrainingData, task: str, levels: tuple[KaleidoLevel, ...], a
 
 
 def open_files(config: Config, source: Path | None, task: str, also: tuple[str, ...] = ()) -> Rows:
-    """The rows of data.files or data.val_files; UserError where that is not set, and where the files are not there."""
+    """Returns the rows of data.files or data.val_files; raises UserError where that is not set, and where the files are not there."""
     if source is None:
         raise UserError("data.val_files is not set", "data", "the files to evaluate on, as data.files is given")
     if config.data.encoder:
@@ -70,7 +70,7 @@ def open_files(config: Config, source: Path | None, task: str, also: tuple[str, 
 
 
 def layout(config: Config, rows: Rows) -> FileLayout:
-    """Sizes from the columns' lengths."""
+    """Returns sizes from the columns' lengths."""
     level = config.levels[0]
     width = rows.schema.column(released_schema.feature_column(level)).length // level.num_patches
     return FileLayout(width, rows.schema.column("input_ids").length, SimpleNamespace(size=config.data.vocabulary_size),
@@ -84,7 +84,7 @@ def describe(config: PretrainConfig | ClassifyConfig, train: Rows, val: Rows) ->
 
 
 def dry_run(config: PretrainConfig | ClassifyConfig) -> None:
-    """Read the first line of the files and print sizes; counts no lines."""
+    """Reads the first line of the files and prints sizes; counts no lines."""
     task, also = ("pretrain", ()) if isinstance(config, PretrainConfig) else ("finetune", (released_samplers.label_column(config.label),))
     opened = []
     for name, source, limit in (("to train on", config.data.files, 0), ("to evaluate on", config.data.val_files, config.data.val_limit)):
@@ -98,7 +98,7 @@ def dry_run(config: PretrainConfig | ClassifyConfig) -> None:
 
 
 def _rate(config: PretrainConfig | ClassifyConfig, rows: Rows) -> str:
-    """The highest rate of learning, where the rows are counted; else what is known of it."""
+    """Returns the highest rate of learning, where the rows are counted; else what is known of it."""
     if isinstance(rows, FolderRows):
         return models.peak_rate(config.train, len(rows))
     return ("lines of text files are not counted in a dry run: the run itself says how many steps it has, and refuses a warm-up that takes "
@@ -106,7 +106,7 @@ def _rate(config: PretrainConfig | ClassifyConfig, rows: Rows) -> str:
 
 
 def pretraining(config: PretrainConfig) -> PretrainData:
-    """The rows of data.files and data.val_files as pre-training reads them."""
+    """Returns the rows of data.files and data.val_files as pre-training reads them."""
     train, val = (open_files(config, source, "pretrain") for source in (config.data.files, config.data.val_files))
     _check_init(config, train)
     settings = (config.sampling.losses_on_negatives, config.train.batch_size, config.train.seed)
@@ -122,13 +122,13 @@ def pretraining(config: PretrainConfig) -> PretrainData:
 
 
 def _judged(config: PretrainConfig | ClassifyConfig, val: Rows) -> np.ndarray:
-    """The rows to evaluate on."""
+    """Returns the rows to evaluate on."""
     return np.arange(min(len(val), config.data.val_limit or len(val)))
 
 
 def baseline(train: FilePretrainSampler, val: FilePretrainSampler, levels: tuple[KaleidoLevel, ...], vocabulary: int) -> dict[str, float]:
-    """What each metric is worth without looking: chance, and for "feature" levels the KL of the best constant answer, taken from the
-    targets of (at most) SAMPLE training rows and judged on the first JUDGED validation rows."""
+    """Returns what each metric is worth without looking: chance, and for "feature" levels the KL of the best constant answer, taken from
+    the targets of (at most) SAMPLE training rows and judged on the first JUDGED validation rows."""
     rows = train.order.rows
     _, targets, _ = train.examples(rows[:: max(1, len(rows) // SAMPLE)][:SAMPLE])
     constants = {level.name: tasks.mean_distribution(targets[level.name]) for level in kaleido.feature_levels(levels)}
@@ -142,7 +142,7 @@ def baseline(train: FilePretrainSampler, val: FilePretrainSampler, levels: tuple
 
 
 def labelling(config: ClassifyConfig) -> LabelData:
-    """The rows of data.files and data.val_files as fine-tuning reads them; reads the label columns of all rows."""
+    """Returns the rows of data.files and data.val_files as fine-tuning reads them; reads the label columns of all rows."""
     column = released_samplers.label_column(config.label)
     train, val = (open_files(config, source, "finetune", (column,)) for source in (config.data.files, config.data.val_files))
     _check_init(config, train)
@@ -166,7 +166,7 @@ def labelling(config: ClassifyConfig) -> LabelData:
 
 
 def _check_init(config: PretrainConfig | ClassifyConfig, rows: Rows) -> None:
-    """UserError where the checkpoint that a run starts from does not fit the files."""
+    """Raises UserError where the checkpoint that a run starts from does not fit the files."""
     result = layout(config, rows)
     if isinstance(config, ClassifyConfig):
         models.check_start(config, result)

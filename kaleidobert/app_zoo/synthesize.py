@@ -18,7 +18,7 @@ BYTES_PER_PIXEL = 0.45  # picture and mask, measured on drawn catalogues
 
 
 def dry_run(config: SynthesizeConfig) -> None:
-    """Check the folder, print sizes."""
+    """Checks the folder, prints sizes."""
     files.check_unlocked(config.catalogue)
     files.check_folder(config.catalogue)
     pictures = config.num_products * config.views
@@ -27,7 +27,7 @@ def dry_run(config: SynthesizeConfig) -> None:
 
 
 def run(config: SynthesizeConfig) -> None:
-    """Draw the catalogue and a contact sheet; an interrupted run continues where it stopped."""
+    """Draws the catalogue and a contact sheet; an interrupted run continues where it stopped."""
     with tqdm(unit="picture", desc="synthesize") as bar:
         def progress(done: int, total: int) -> None:
             bar.total = total
@@ -45,7 +45,7 @@ def run(config: SynthesizeConfig) -> None:
 
 
 def contact_sheet(config: SynthesizeConfig) -> bytes:
-    """A PNG with the first views of the first products."""
+    """Returns a PNG with the first views of the first products."""
     side = 96
     sheet = np.full((SHEET[0] * side, SHEET[1] * side, 3), 255, np.uint8)
     firsts = [row for _, row in jsonl_rows(config.catalogue / "products.jsonl") if row["view"] == catalogue.VIEWS[0]]

@@ -34,7 +34,7 @@ AREAS = (0.0, 0.05, 0.1, 0.2, 0.4, 1.0)  # of the picture, covered by the produc
 
 
 def dry_run(config: TrainForegroundConfig) -> None:
-    """Check the configuration and print sizes."""
+    """Checks the configuration and prints sizes."""
     _check_folders(config)
     total, warm = _pace(config)
     model = foreground_net.network(config.channels, config.size)
@@ -89,14 +89,14 @@ def run(config: TrainForegroundConfig) -> None:
 
 
 def _check_folders(config: TrainForegroundConfig) -> None:
-    """UserError where the run's folder is taken, or where the weights could not be installed once they are trained."""
+    """Raises UserError where the run's folder is taken, or where the weights could not be installed once they are trained."""
     run_folder.check_folder(config.run, _work(config))
     if config.install:
         io.check_folder(FOREGROUND_WEIGHTS.parent, "leave install out: the weights stay in the run's folder")
 
 
 def install(weights: Path) -> None:
-    """Make a file of weights the package's own. Raises UserError where the package cannot be written."""
+    """Makes a file of weights the package's own. Raises UserError where the package cannot be written."""
     with io.atomic(FOREGROUND_WEIGHTS) as file:
         file.write(weights.read_bytes())
 
@@ -149,12 +149,13 @@ def _optimizer(config: TrainForegroundConfig, total: int, warm: int) -> keras.op
 
 
 def _work(config: TrainForegroundConfig) -> TrainForegroundConfig:
-    """What decides the weights: a finished run is installed by the same command with install=true."""
+    """Returns what decides the weights: a finished run is installed by the same command with install=true."""
     return dataclasses.replace(config, install=False, workers=0)
 
 
 def _pace(config: TrainForegroundConfig) -> tuple[int, int]:
-    """(all steps, those of the warm-up); UserError where the warm-up takes more than half of them, or the decay is not behind it."""
+    """Returns (all steps, those of the warm-up); raises UserError where the warm-up takes more than half of them, or the decay is not
+    behind it."""
     train = config.train
     total = max(1, int(config.scenes * train.epochs / train.batch_size))
     warm = train.warmup_steps or int(train.warmup_share * total)

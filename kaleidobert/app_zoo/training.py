@@ -24,7 +24,7 @@ Batch = tuple[Arrays, Arrays, Arrays]  # inputs, targets, weights
 
 
 def open_bank(data: TrainingData, levels: tuple[KaleidoLevel, ...]) -> Bank:
-    """The bank that is named; UserError where it was made with other levels or another encoder than asked for."""
+    """Returns the bank that is named; raises UserError where it was made with other levels or another encoder than configured."""
     assert data.bank is not None  # what reads data.files opens no bank
     return Bank(data.bank).require(levels, data.encoder)
 

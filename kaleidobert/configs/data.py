@@ -76,7 +76,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Foreground:
-    """How the product is told from its background."""
+    """How the product is separated from its background."""
     method: Literal["network", "border", "none", "masks"] = key(
         "network", "how the product is found: by a network, by the colour of the border, not at all, or by masks of the catalogue")
     weights: Path = key(FOREGROUND_WEIGHTS, "weights file of the network; the default is part of the package")
@@ -119,7 +119,7 @@ class RecordsConfig:
     """``kaleidobert records``"""
     bank: Path = required("folder of the feature bank to make")
     source: Source = required("where products come from: a table and pictures, or a released data set", table="sources")
-    foreground: Foreground = key(Foreground(), "how the product is told from its background")
+    foreground: Foreground = key(Foreground(), "how the product is separated from its background")
     encoder: Encoder = key(Encoder(), "what turns a patch into a feature vector")
     text: Text = key(Text(), "how text becomes word pieces")
     levels: tuple[KaleidoLevel, ...] = key(

@@ -65,12 +65,12 @@ def to_dict(config: Any) -> Any:
 
 
 def dump(config: Any) -> str:
-    """The resolved configuration as YAML."""
+    """Returns the resolved configuration as YAML."""
     return yaml.safe_dump(to_dict(config), sort_keys=False, allow_unicode=True)
 
 
 def differences(old: Mapping, new: Mapping, prefix: str = "") -> list[str]:
-    """Lines ``key: old -> new`` for every leaf in which two to_dict() trees differ."""
+    """Returns lines ``key: old -> new`` for every leaf in which two to_dict() trees differ."""
     lines = []
     for key in list(old) + [key for key in new if key not in old]:
         have, want, name = old.get(key), new.get(key), f"{prefix}{key}"
@@ -100,7 +100,7 @@ def _read(path: Path, chain: tuple[Path, ...]) -> dict:
 
 
 def _start(path: Path) -> Path:
-    """The folder at which the relative paths of a file start."""
+    """Returns the folder at which the relative paths of a file start."""
     if packaged.holds(path):
         return packaged.start()
     return next((parent.parent for parent in path.parents if parent.name == "configs"), path.parent)

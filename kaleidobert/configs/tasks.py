@@ -81,7 +81,7 @@ class Writing(Checked):
     """How ``kaleidobert caption`` writes."""
     num_beams: int = key(4, "causal: captions followed at a time; 1 = greedy")
     length_penalty: float = key(0.7, "causal: power of the length by which log-probabilities are divided")
-    iterations: int = key(4, "mask-predict: times that pieces are asked")
+    iterations: int = key(4, "mask-predict: rounds of prediction")
     length_candidates: int = key(
         3, "the other modes, length predicted: lengths tried; the caption with the best mean log-probability stays")
     max_length: int = key(0, "most word pieces of a caption; 0 = as many as a text of the bank has at most")
@@ -204,6 +204,6 @@ class InspectConfig:
     source: Source | None = key(None, "catalogue of the bank: shows its masks, and finds pictures that lie elsewhere now; empty = none",
                                table="sources")
     maps: Path | None = key(
-        None, "folder of an align run's mode, such as runs/align/generated: shows where the captioner looked; empty = none")
+        None, "folder of an align run's mode, such as runs/align/generated: shows the attention of the captioner; empty = none")
     sampling: Sampling = key(Sampling(masking="random"), "how examples are masked and paired")
     seed: int = key(0, "seed of the choice and of the masking")

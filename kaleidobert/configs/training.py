@@ -26,7 +26,7 @@ class Data:
 
 @dataclass(frozen=True)
 class TrainingData(Data):
-    """A bank, or the text files of the release (see released/rows.py), of which splits and shares are files."""
+    """A bank, or the text files of the release (see released/rows.py), whose splits are files."""
     bank: Path | None = key(None, "folder of the feature bank; empty where files is set")  # type: ignore[assignment]  # wider
     files: Path | None = key(
         None, "released text files to train on or to retrieve from: a file, a list, a pattern with *, a folder of `convert`")
@@ -219,7 +219,7 @@ class Captioner(Checked):
     dropout: float = key(0.3, "dropout of word embeddings and of the output")
     query: Literal["state", "word"] = key("word", "what decides where to look: the LSTM's state (paper), or the word before as well")
     start: Literal["mean", "zero"] = key("mean", "first state of the LSTM: from the mean of all cells, or zero")
-    positions: bool = key(True, "tell every cell its place in the picture")
+    positions: bool = key(True, "add its position in the picture to every cell")
     coverage: float = key(1.0, "weight of the doubly stochastic penalty of attention")
     grounding: float = key(1.0, "weight of looking where the word grounder looks for each word; 0 = none, as in the paper")
     min_count: int = key(2, "word pieces that are rarer in the training texts are unknown")
@@ -259,7 +259,7 @@ class Regions(Checked):
 
 @dataclass(frozen=True)
 class AlignConfig(Checked):
-    """``kaleidobert align``: train a captioner, and link the words of every text to patches by where it looked for them."""
+    """``kaleidobert align``: train a captioner, and link the words of every text to patches by its attention."""
     run: Path = required("folder of the run: its configuration, log, checkpoints and results")
     data: Data = required("bank whose texts and pictures are aligned")
     mode: Literal["generated", "teacher_forced"] = key(

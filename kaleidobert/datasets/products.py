@@ -46,7 +46,7 @@ class Product:
 
 
 def read_image(path: str | Path) -> np.ndarray:
-    """Decode a picture to uint8[h, w, 3] sRGB, upright; transparency becomes white.
+    """Decodes a picture to uint8[h, w, 3] sRGB, upright; transparency becomes white.
 
     Reads whatever Pillow reads, CMYK, grey, palette and 16-bit pictures included, and one row of an HDF5 array of pictures,
     named like pictures.h5#input_image/17. Raises UserError for a missing, empty, truncated, corrupt or absurdly large file.
@@ -73,7 +73,7 @@ def read_image(path: str | Path) -> np.ndarray:
 
 
 def stamp(path: str | Path) -> list[int] | None:
-    """What says cheaply that a picture is still the same: size, times of change and number of its file; None where there is none.
+    """Returns what says cheaply that a picture is still the same: size, times of change and number of its file; None where there is none.
 
     Of a row of an HDF5 file that of the file.
     """
@@ -113,7 +113,7 @@ def _h5_picture(path: Path, key: str, row: int) -> np.ndarray:
 
 @lru_cache(4)
 def _h5_array(path: Path, key: str, size: int, changed: int) -> h5py.Dataset:
-    """An array stays open, for its compressed blocks may hold many pictures: read in order, each is unpacked once.
+    """Returns an array stays open, for its compressed blocks may hold many pictures: read in order, each is unpacked once.
 
     size, changed: of the file now, so that a file written anew is opened anew.
     """
@@ -144,7 +144,7 @@ ID_SUFFIX = "_id"
 
 
 def tabulate_classes(rows: Iterable[tuple[str, Mapping[str, str]]], names: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """{label: {"ids": {class: id}, "one_split": {split: [classes that occur nowhere else]}}} of rows (split, labels).
+    """Returns {label: {"ids": {class: id}, "one_split": {split: [classes that occur nowhere else]}}} of rows (split, labels).
 
     The ids are those of a label NAME_id beside the label NAME, as the raw release of Fashion-Gen has them, where that gives every
     class a whole number of its own; otherwise they count the classes in alphabetical order. Empty labels are no class.
@@ -171,7 +171,7 @@ def tabulate_classes(rows: Iterable[tuple[str, Mapping[str, str]]], names: Seque
 
 
 def class_lines(tables: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Lines for people.
+    """Returns lines for people.
 
     >>> class_lines({"kind": {"ids": {"hat": 0, "tie": 1}, "one_split": {"val": ["hat"]}}})
     ['label kind: 2 classes, 1 only in val (hat)']
@@ -185,7 +185,7 @@ def class_lines(tables: Mapping[str, Mapping[str, Any]]) -> list[str]:
 
 
 def _given_ids(pairs: set[tuple[str, str]]) -> dict[str, int]:
-    """{class: id} of pairs (id, class); empty where they are not one to one, or no numbers."""
+    """Returns {class: id} of pairs (id, class); empty where they are not one to one, or no numbers."""
     if not all(number.isdecimal() for number, _ in pairs):
         return {}
     ids = {value: int(number) for number, value in sorted(pairs, key=lambda pair: int(pair[0]))}

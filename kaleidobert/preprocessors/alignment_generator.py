@@ -25,7 +25,7 @@ TIE = 1e-5  # of the best: closer strengths are equal, so that rounding decides 
 
 
 def content(words: Sequence[str]) -> np.ndarray:
-    """bool[len(words)]: True where a word can be seen: no stop word, number, punctuation or single letter.
+    """Returns bool[len(words)]: True where a word can be seen: no stop word, number, punctuation or single letter.
 
     >>> content(["A", "V-neck", "top", "with", "2", "buttons", "."]).tolist()
     [False, True, True, False, False, True, False]
@@ -40,7 +40,7 @@ def _is_content(word: str) -> bool:
 
 def align(token_words: np.ndarray, maps: np.ndarray, has_map: np.ndarray, *, boxes: np.ndarray, frames: np.ndarray,
           levels: Sequence[KaleidoLevel], threshold: float = 0.5, relative_threshold: float = 0.5, top_k: int = 2) -> np.ndarray:
-    """f16[B, T, P]: how strongly each token is linked to each patch, 0 = not at all (paper, section 3.2).
+    """Returns f16[B, T, P]: how strongly each token is linked to each patch, 0 = not at all (paper, section 3.2).
 
     token_words i16[B, T]: index of each piece's word, -1 for special pieces and padding; all pieces of a word share a row.
     maps f32[B, W, G, G]: attention of word w, rows from top to bottom; has_map bool[B, W]: whether the word has one. A word
@@ -67,7 +67,7 @@ def align(token_words: np.ndarray, maps: np.ndarray, has_map: np.ndarray, *, box
 
 
 def refine(maps: np.ndarray) -> np.ndarray:
-    """f32[..., FINER * G, FINER * G]: maps [..., G, G] with every cell divided, interpolated bilinearly between the centres of
+    """Returns f32[..., FINER * G, FINER * G]: maps [..., G, G] with every cell divided, interpolated bilinearly between the centres of
     the cells; beyond the outermost centres the value stays."""
     grid = maps.shape[-1]
     centres = np.clip((np.arange(grid * FINER) + 0.5) / FINER - 0.5, 0, grid - 1)
@@ -77,7 +77,7 @@ def refine(maps: np.ndarray) -> np.ndarray:
 
 
 def _regions(maps: np.ndarray, has_map: np.ndarray, threshold: float) -> np.ndarray:
-    """f32[B, W, g, g]: the attention inside each word's region, of sum 1; 0 everywhere where a word has no map."""
+    """Returns f32[B, W, g, g]: the attention inside each word's region, of sum 1; 0 everywhere where a word has no map."""
     fine = np.where(has_map[..., None, None], refine(maps), 0)
     top = fine.max((2, 3), keepdims=True, initial=0)
     inside = np.where((fine >= threshold * top) & (top > 0), fine, 0)
@@ -85,7 +85,7 @@ def _regions(maps: np.ndarray, has_map: np.ndarray, threshold: float) -> np.ndar
 
 
 def _overlap(region: np.ndarray, boxes: np.ndarray, frames: np.ndarray) -> np.ndarray:
-    """f32[B, W, P]: the share of each region that lies in each patch. Cells and patches are upright rectangles, so that the
+    """Returns f32[B, W, P]: the share of each region that lies in each patch. Cells and patches are upright rectangles, so that the
     covered share of a cell is the product of the covered shares of its sides."""
     cells = region.shape[-1]
     across = _covered(boxes[..., 0], boxes[..., 1], frames[:, 0], frames[:, 1], cells)  # [B, P, g]
@@ -95,7 +95,7 @@ def _overlap(region: np.ndarray, boxes: np.ndarray, frames: np.ndarray) -> np.nd
 
 
 def _covered(low: np.ndarray, high: np.ndarray, start: np.ndarray, stop: np.ndarray, cells: int) -> np.ndarray:
-    """f32[B, P, cells]: the share of each cell's side, start..stop [B] divided equally, that low..high [B, P] covers."""
+    """Returns f32[B, P, cells]: the share of each cell's side, start..stop [B] divided equally, that low..high [B, P] covers."""
     side = ((stop - start) / cells)[:, None, None]
     borders = start[:, None, None] + side * np.arange(cells + 1)
     common = np.minimum(high[..., None], borders[..., 1:]) - np.maximum(low[..., None], borders[..., :-1])
@@ -103,7 +103,7 @@ def _covered(low: np.ndarray, high: np.ndarray, start: np.ndarray, stop: np.ndar
 
 
 def _best(strengths: np.ndarray, relative_threshold: float, top_k: int) -> np.ndarray:
-    """The strengths [B, W, n] of one level with all but the strongest set to 0."""
+    """Returns the strengths [B, W, n] of one level with all but the strongest set to 0."""
     best = strengths.max(-1, keepdims=True)
     steps = np.rint(strengths / np.maximum(TIE * best, np.finfo(np.float32).tiny))
     order = np.argsort(-steps, axis=-1, kind="stable")

@@ -6,7 +6,7 @@ quotas are met exactly, [CLS], [SEP] and padding are never masked, and no id is 
 Masks tell no answer. A policy is a pure function of a product (its text, its links) and of random numbers. Where the text of an
 example is another product's, its tokens are masked as in that product, and its patches as in the picture's own product, with the
 same random numbers: tokens alone and patches alone are masked alike whether text and picture belong together or not. And the
-patch that ``camouflage`` asks for is drawn evenly, so that no other masked patch tells it.
+patch that ``camouflage`` predicts is drawn evenly, so that no other masked patch tells it.
 """
 
 from collections.abc import Callable, Sequence
@@ -31,8 +31,8 @@ class Quota:
     share: of the maskable tokens, at least one and at most ``most``. whole_word: the pieces of a word are masked together; where
     the quota ends inside a word, as many of its pieces as are left, drawn at random: the number of masked tokens stays what it is
     without whole words, and at most one word per text is masked in part.
-    pairs: how many aligned words AGM draws at most: "quota", as many as tokens are masked, or "all". camouflage: the slot that is
-    asked for is drawn "even", or "guided" by AGM as in the paper, where the other masked patches tell it.
+    pairs: how many aligned words AGM draws at most: "quota", as many as tokens are masked, or "all". camouflage: the slot that
+    is predicted is drawn "even", or "guided" by AGM as in the paper, where the other masked patches tell it.
     """
 
     share: float = 0.15
@@ -52,7 +52,7 @@ class MaskPlan:
     patches: dict[str, np.ndarray]
 
     def part(self, part: slice) -> "MaskPlan":
-        """The plan of a part of the batch."""
+        """Returns the plan of a part of the batch."""
         return MaskPlan(self.tokens[part], self.token_weights[part], {name: chosen[part] for name, chosen in self.patches.items()})
 
 
@@ -66,7 +66,7 @@ class Texts:
     alignment: np.ndarray | None = None
 
     def take(self, rows: np.ndarray) -> "Texts":
-        """The texts of some of the products."""
+        """Returns the texts of some of the products."""
         return Texts(self.maskable[rows], self.token_words[rows], None if self.alignment is None else self.alignment[rows])
 
 
@@ -85,13 +85,13 @@ class Lots:
 
 
 def draw(shape: tuple[int, int], levels: Sequence[KaleidoLevel], rng: np.random.Generator) -> Lots:
-    """The lots of B texts of T tokens, shape = (B, T)."""
+    """Returns the lots of B texts of T tokens, shape = (B, T)."""
     return Lots(rng.random(shape), rng.random(shape), rng.random((shape[0], kaleido.num_patches(levels))))
 
 
 def plan(policy: str, texts: Texts, levels: Sequence[KaleidoLevel], quota: Quota, rng: np.random.Generator,
          foreign: np.ndarray | None = None, own: Texts | None = None) -> MaskPlan:
-    """The mask plan of a batch.
+    """Returns the mask plan of a batch.
 
     texts: those that the examples show, each with the alignment of its own product; foreign bool[B]: where the text is not the
     picture's; own: the texts of the pictures' own products, for these examples only, by which their patches are masked.
@@ -181,7 +181,7 @@ POLICIES: dict[str, Policy] = {"random": Policy(random), "alignment_guided": Pol
 
 
 def replace(token_ids: np.ndarray, masks: MaskPlan, mask_id: int, ordinary: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
-    """i32[B, T]: of the masked tokens 80% become [MASK], 10% a random ordinary piece, 10% stay (BERT's rule)."""
+    """Returns i32[B, T]: of the masked tokens 80% become [MASK], 10% a random ordinary piece, 10% stay (BERT's rule)."""
     draw, other = rng.random(masks.tokens.shape), rng.integers(*ordinary, size=masks.tokens.shape)
     rows, slots = np.nonzero(masks.token_weights)
     positions = masks.tokens[rows, slots]
@@ -192,7 +192,7 @@ def replace(token_ids: np.ndarray, masks: MaskPlan, mask_id: int, ordinary: tupl
 
 
 def _heads(token_words: np.ndarray) -> np.ndarray:
-    """i64[B, T]: the place in [B * T] of the first piece of each token's word: a name for the word. A token of no word (-1)
+    """Returns i64[B, T]: the place in [B * T] of the first piece of each token's word: a name for the word. A token of no word (-1)
     is a word of its own."""
     starts = np.ones(token_words.shape, bool)
     starts[:, 1:] = (token_words[:, 1:] != token_words[:, :-1]) | (token_words[:, 1:] < 0)
@@ -201,14 +201,14 @@ def _heads(token_words: np.ndarray) -> np.ndarray:
 
 
 def _guided(levels: Sequence[KaleidoLevel], quota: Quota) -> np.ndarray:
-    """bool[P]: the patches that AGM chooses among. The slot of a masked patch is the answer of a "class" level: there it is drawn
+    """Returns bool[P]: the patches that AGM chooses among. The slot of a masked patch is the answer of a "class" level: there it is drawn
     evenly, unless the quota says otherwise, for the other masked patches of a word lie in the same place."""
     guided = [level.num_masked > 0 and (level.answer == "feature" or quota.camouflage == "guided") for level in levels]
     return np.repeat(guided, [level.num_patches for level in levels])
 
 
 def _links(alignment: np.ndarray, maskable: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(piece i64[L]: place in [B * T]; patch i64[L]; strength f64[L]) of the links of pieces that can be masked."""
+    """Returns (piece i64[L]: place in [B * T]; patch i64[L]; strength f64[L]) of the links of pieces that can be masked."""
     alignment = np.ascontiguousarray(alignment, np.float16)
     # positive halves are positive integers of the same bits, which compare ten times as fast
     flat = np.flatnonzero(alignment.view(np.int16).ravel() > 0)
@@ -223,13 +223,13 @@ def _tokens(priority: np.ndarray, maskable: np.ndarray, quota: Quota) -> tuple[n
 
 
 def _wanted(maskable: np.ndarray, quota: Quota) -> np.ndarray:
-    """i64[B]: how many tokens of each text are masked."""
+    """Returns i64[B]: how many tokens of each text are masked."""
     count = maskable.sum(1)
     return np.minimum(np.clip(np.rint(quota.share * count), 1, quota.most).astype(np.int64), count)
 
 
 def _highest(keys: np.ndarray, count: np.ndarray) -> np.ndarray:
-    """bool[B, T]: the count[b] highest keys [B, T] above 0; equal ones of the last place are all among them."""
+    """Returns bool[B, T]: the count[b] highest keys [B, T] above 0; equal ones of the last place are all among them."""
     ordered = -np.sort(-np.pad(keys, ((0, 0), (0, 1))), axis=1)
     return (keys > 0) & (keys >= np.take_along_axis(ordered, np.maximum(count, 1)[:, None] - 1, 1))
 
@@ -245,7 +245,7 @@ def _patches(priority: np.ndarray, levels: Sequence[KaleidoLevel]) -> dict[str, 
 
 
 def _top(priority: np.ndarray, count: np.ndarray, width: int) -> tuple[np.ndarray, np.ndarray]:
-    """Positions of the count[b] highest priorities, ascending, as i32[B, width] (0 where unused), and 1/0 weights f32."""
+    """Returns positions of the count[b] highest priorities, ascending, as i32[B, width] (0 where unused), and 1/0 weights f32."""
     width = min(width, priority.shape[1])
     best = np.argpartition(-priority, width - 1, axis=1)[:, :width]
     best = np.take_along_axis(best, np.argsort(-np.take_along_axis(priority, best, 1), axis=1, kind="stable"), 1)

@@ -1,4 +1,4 @@
-"""Examples: what a model reads and what it is asked, as index arrays into the bank and flat dicts of numpy arrays.
+"""Examples: what a model reads and what it predicts, as index arrays into the bank and flat dicts of numpy arrays.
 
 ``pretraining`` spoils every level anew; ``clean`` shows the pictures as they are (fine-tuning, prediction). Features are
 fetched by a callable, so that nothing here knows how the bank stores them.
@@ -25,15 +25,15 @@ def text(token_ids: np.ndarray, pad: int) -> Arrays:
 
 def pretraining(rows: np.ndarray, donors: np.ndarray, masked: Mapping[str, np.ndarray], spoiled: Mapping[str, Spoiled],
                 levels: Sequence[KaleidoLevel], gather: Gather) -> tuple[Arrays, Arrays]:
-    """(inputs: patch_features, masked_patches; targets of the image tasks) of B pictures.
+    """Returns (inputs: patch_features, masked_patches; targets of the image tasks) of B pictures.
 
     rows, donors i64[B]: bank rows of the pictures and of the products that lend a camouflage patch. masked: i32[B, k] by level,
     from the mask plan; spoiled: by level, from pretexts.spoil. Features are as ``gather`` brings them.
     """
     starts = kaleido.vector_slices(levels)
-    wanted = [level for level in levels if level.answer == "feature"]
+    predicted = [level for level in levels if level.answer == "feature"]
     vectors = np.concatenate([starts[level.name].start + spoiled[level.name].vectors for level in levels], 1)
-    result = gather(rows, {"patch_features": vectors, **{level.name: starts[level.name].start + masked[level.name] for level in wanted}})
+    result = gather(rows, {"patch_features": vectors, **{level.name: starts[level.name].start + masked[level.name] for level in predicted}})
     inputs = {name: result.pop(name) for name in list(result) if name.startswith("patch_features")}
     donor_slots = np.nonzero(np.concatenate([spoiled[level.name].from_donor for level in levels], 1))
     others = gather(donors[donor_slots[0]], {"patch_features": vectors[donor_slots][:, None]})
@@ -42,7 +42,7 @@ def pretraining(rows: np.ndarray, donors: np.ndarray, masked: Mapping[str, np.nd
         array[donor_slots] = others[name][:, 0]
         array[zeroed] = 0
     positions = kaleido.patch_slices(levels)
-    hidden = [np.zeros((len(rows), 0), np.int32), *(positions[level.name].start + masked[level.name] for level in wanted)]
+    hidden = [np.zeros((len(rows), 0), np.int32), *(positions[level.name].start + masked[level.name] for level in predicted)]
     inputs["masked_patches"] = np.concatenate(hidden, 1).astype(np.int32)
     answers = {level.name: spoiled[level.name].answer for level in levels if level.answer == "class"}
     return inputs, result | {name: answer for name, answer in answers.items() if answer is not None}
@@ -94,7 +94,7 @@ MULTIPLE = 8  # lengths are rounded up to its multiples: few shapes to compile, 
 
 
 def longest_text(token_mask: np.ndarray, multiple: int = MULTIPLE) -> int:
-    """Up to which position [B, T] has real tokens, rounded up to ``multiple``, at most T; B may be that of a larger batch."""
+    """Returns up to which position [B, T] has real tokens, rounded up to ``multiple``, at most T; B may be that of a larger batch."""
     result = np.flatnonzero(np.asarray(token_mask).any(0))
     needed = int(result[-1]) + 1 if len(result) else 1
     return min(-(-needed // multiple) * multiple, token_mask.shape[1])
@@ -110,9 +110,11 @@ def trim(inputs: Mapping[str, np.ndarray], multiple: int = MULTIPLE, length: int
 
 
 def trim_captions(inputs: Arrays, targets: Arrays, weights: Arrays) -> tuple[Arrays, Arrays, Arrays]:
-    """``trim`` for a captioner, whose k-th question is about piece k + 1 of the text (datasets.CaptionTaskSampler): those behind the
-    longest_text text, which have no weight, are not asked."""
+    """Returns the examples of a captioner with their texts cut, as ``trim``.
+
+    The k-th prediction is piece k + 1 of the text (CaptionTaskSampler); predictions behind the longest text have no weight and are cut, too.
+    """
     inputs = trim(inputs)
-    wanted = inputs["token_mask"].shape[1] - 1
-    return ({**inputs, "predict_positions": inputs["predict_positions"][:, :wanted]}, {**targets, "pieces": targets["pieces"][:, :wanted]},
-            {**weights, "pieces": weights["pieces"][:, :wanted]})
+    predicted = inputs["token_mask"].shape[1] - 1
+    return ({**inputs, "predict_positions": inputs["predict_positions"][:, :predicted]}, {**targets, "pieces": targets["pieces"][:, :predicted]},
+            {**weights, "pieces": weights["pieces"][:, :predicted]})

@@ -33,7 +33,8 @@ class Cut:
 
 def cut(image: np.ndarray, result: foreground.Foreground, levels: Sequence[KaleidoLevel], size: int, small_size: int = 0,
         square: Collection[str] = ()) -> Cut:
-    """Cut uint8[h, w, 3] at its foreground, sizes and ``square`` as in patches.cut; UserError where it is smaller than the finest grid."""
+    """Cuts uint8[h, w, 3] at its foreground, sizes and ``square`` as in patches.cut; raises UserError where it is smaller than the finest
+    grid."""
     height, width = image.shape[:2]
     box = patches.enlarge(result.box, width, height, levels)
     views = pretexts.all_views(levels, patches.cut(image, box, levels, size, small_size, square))
@@ -41,7 +42,7 @@ def cut(image: np.ndarray, result: foreground.Foreground, levels: Sequence[Kalei
 
 
 def encode(cuts: Iterable[Cut], encoder: Encode, batch: int) -> tuple[np.ndarray, list[str]]:
-    """f16[N, V, F] of N pictures, and of each "" or why its features cannot be used (NaN, infinite, too large for float16).
+    """Returns f16[N, V, F] of N pictures, and of each "" or why its features cannot be used (NaN, infinite, too large for float16).
 
     batch: patches that go through the encoder together, all of one size; only the last ones of a size may be fewer. A cut is
     taken when patches are needed, so that what makes them can work while others are encoded.
@@ -77,7 +78,7 @@ def encode(cuts: Iterable[Cut], encoder: Encode, batch: int) -> tuple[np.ndarray
 
 
 def _encoded(patches: np.ndarray, encoder: Encode) -> tuple[np.ndarray, list[str]]:
-    """f16[N, F] of uint8[N, s, s, 3], within the range of float16, and of each "" or what is wrong."""
+    """Returns f16[N, F] of uint8[N, s, s, 3], within the range of float16, and of each "" or what is wrong."""
     features = np.asarray(encoder(patches), np.float32)
     if features.shape[:1] != patches.shape[:1] or features.ndim != 2:
         raise UserError(f"the encoder returned {list(features.shape)}", "features", f"[{len(patches)}, F]")
@@ -99,7 +100,8 @@ MAX_BYTE = 255
 
 
 def quantise(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(uint8[..., F], f32[...]): features are numbers * scale, the largest of a vector 255 * scale. UserError for negative ones."""
+    """Returns (uint8[..., F], f32[...]): features are numbers * scale, the largest of a vector 255 * scale. Raises UserError for negative
+    ones."""
     values = features.astype(np.float32)
     if values.size and values.min() < 0:
         raise UserError(f"a feature is {values.min():.3g}, and bytes hold none below 0", "storage: uint8", "features of at least 0, as "
@@ -109,12 +111,13 @@ def quantise(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def dequantise(numbers: np.ndarray, scale: np.ndarray) -> np.ndarray:
-    """f16[..., F]: numbers * scale."""
+    """Returns f16[..., F]: numbers * scale."""
     return (numbers * scale[..., None].astype(np.float32)).astype(np.float16)
 
 
 def to_floats(arrays: Arrays) -> Arrays:
-    """The arrays with every quantised pair as one of float16; others are left as they are. In the compiled step: engines/wire.py."""
+    """Returns the arrays with every quantised pair as one of float16; others are left as they are. In the compiled step: engines/wire.py.
+    """
     pairs = {name: name + SCALE for name, array in arrays.items() if array.dtype == np.uint8 and name + SCALE in arrays}
     whole = {name: array for name, array in arrays.items() if name not in pairs.values()}
     return whole | {name: dequantise(arrays[name], arrays[scale]) for name, scale in pairs.items()}

@@ -102,7 +102,7 @@ def _frozen(row: GridEncoder, config: configs.Grid) -> Callable[[np.ndarray], np
 
 
 def _cells(layers: list, grid: int) -> Callable[[Tensor], Tensor]:
-    """[B, grid, grid, sum of F] of layers [B, n * grid, n * grid, F]: means over n x n, side by side."""
+    """Returns [B, grid, grid, sum of F] of layers [B, n * grid, n * grid, F]: means over n x n, side by side."""
     import keras
 
     pooled = [keras.layers.AveragePooling2D(layer.shape[1] // grid)(layer) for layer in layers]

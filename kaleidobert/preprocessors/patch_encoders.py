@@ -128,7 +128,7 @@ ENCODERS: dict[str, EncoderType] = {
 
 
 def folded(network: Any, precision: str = "float32") -> Any:
-    """A copy of a Keras network for prediction, in which every batch normalisation follows a convolution that nothing else reads:
+    """Returns a copy of a Keras network for prediction, in which every batch normalisation follows a convolution that nothing else reads:
     it becomes part of that convolution's weights. The mean over places is in float32 whatever the precision, a dtype policy."""
     import keras
 

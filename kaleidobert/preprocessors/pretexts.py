@@ -80,7 +80,7 @@ def turns(patches: np.ndarray) -> np.ndarray:
 
 
 def show_view(level: KaleidoLevel, masked: np.ndarray, rng: np.random.Generator) -> Spoiled:
-    """All slots show the view that the label names, drawn evenly; for rotate label k = k quarter turns."""
+    """Returns all slots show the view that the label names, drawn evenly; for rotate label k = k quarter turns."""
     base, label = untouched(level, len(masked)), rng.integers(level.num_classes, size=len(masked))
     return replace(base, vectors=base.vectors + label[:, None] * level.num_patches, answer=label.astype(np.int32))
 
@@ -93,20 +93,20 @@ def shuffle(level: KaleidoLevel, masked: np.ndarray, rng: np.random.Generator) -
 
 
 def camouflage(level: KaleidoLevel, masked: np.ndarray, rng: np.random.Generator) -> Spoiled:
-    """The masked slot shows one of the donor's patches, drawn evenly; label = the slot."""
+    """Returns the masked slot shows one of the donor's patches, drawn evenly; label = the slot."""
     base, chosen = untouched(level, len(masked)), _chosen(level, masked)
     patch = rng.integers(level.num_patches, size=len(masked))
     return replace(base, vectors=np.where(chosen, patch[:, None], base.vectors), from_donor=chosen, answer=masked[:, 0].astype(np.int32))
 
 
 def show_grey(level: KaleidoLevel, masked: np.ndarray, rng: np.random.Generator) -> Spoiled:
-    """The masked slots show the grey view."""
+    """Returns the masked slots show the grey view."""
     base = untouched(level, len(masked))
     return replace(base, vectors=base.vectors + _chosen(level, masked) * level.num_patches)
 
 
 def show_blank(level: KaleidoLevel, masked: np.ndarray, rng: np.random.Generator) -> Spoiled:
-    """The masked slots are zero."""
+    """Returns the masked slots are zero."""
     return replace(untouched(level, len(masked)), zeroed=_chosen(level, masked))
 
 

@@ -80,7 +80,7 @@ def test_another_mode_trains_nothing_anew(world, done):
 
 def test_an_interrupted_alignment_goes_on_with_equal_strengths(world, done, monkeypatch):
     config, _ = done
-    monkeypatch.setattr(app, "PART", 7)
+    monkeypatch.setattr(app, "CHUNK", 7)
     call("align", config, "mode=teacher_forced", "regions.top_k=1")  # in parts of 7
     whole = np.array(alignment.strengths(Bank(world.data.bank)))
     honest, calls = app._align, []

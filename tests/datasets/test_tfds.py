@@ -172,20 +172,16 @@ def test_other_peoples_features(source):
     one = by_number["3"]
     assert one.text == "cäption 3" and one.labels == {"kind": "hat", "number": "3", "colour": "5", "maker": "me"}
     assert one.product_id.startswith("train-0000000")
-    from kaleidobert.datasets.sources import tfds as tfds_products
-
-    assert sum(tfds_products.write_pictures(odd(source, columns), products)) == 8
+    assert sum(odd(source, columns).write_pictures(products)) == 8
     assert (one.load_image() == 60).all() and one.load_mask().all() and one.load_mask().shape == (6, 8)
 
 
 @pytest.mark.parametrize("column, shape", [("colours", r"int64\[2\]"), ("image/id", r"int64\[\]")])
 def test_features_that_are_no_pictures(source, column, shape):
-    from kaleidobert.datasets.sources import tfds as tfds_products
-
     found = odd(source, Columns("row", column, ("about/maker",), labels={}))
     products, _ = reading.read(found)
     with pytest.raises(UserError, match=f"the feature '{column.replace('/', '-')}' is {shape}; expected: one picture"):
-        list(tfds_products.write_pictures(found, products))
+        list(found.write_pictures(products))
     assert not list(source.images.rglob(".*.tmp"))
 
 

@@ -162,7 +162,7 @@ def test_each_side_is_read_once_and_texts_go_by_length(banks):
     def noted(name, make):
         return lambda rows: read[name].append(rows) or make(bank, rows)
 
-    sides = Sides(noted("pictures", finetuning.pictures), noted("texts", finetuning.texts), finetuning.text_lengths(bank))
+    sides = Sides(noted("pictures", finetuning.picture_inputs), noted("texts", finetuning.text_inputs), finetuning.text_lengths(bank))
     scorer = PairScorer(model_of(bank), sides, 16)
     pictures, texts = (grid.ravel() for grid in np.meshgrid(np.arange(40), np.arange(20)))
     batches = scorer.batches(pictures, texts)
@@ -182,7 +182,7 @@ def test_bytes_instead_of_floats(banks, monkeypatch):
 
     def found(arrays):
         chosen = {name: array for name, array in arrays.items()}
-        monkeypatch.setattr(finetuning, "pictures", lambda _, rows: {"patch_boxes": bank.boxes[rows]} | {
+        monkeypatch.setattr(finetuning, "picture_inputs", lambda _, rows: {"patch_boxes": bank.boxes[rows]} | {
             name: array[rows] for name, array in chosen.items()})
         return Ranker(model, bank, np.arange(bank.size), Settings()).table(lists)
 

@@ -1,5 +1,5 @@
 """``kaleidobert align``: the Attention-based Alignment Generator (paper, section 3.2): a captioner trained on the bank's own
-texts shows for every word where it looked; words of the text are linked to the patches there, and the links go into the bank.
+texts has an attention map for every word; words of the text are linked to the patches there, and the links go into the bank.
 
     run/word_grounding/               the word grounder's run folder: where single words look (captioner.grounding)
         captioner/            the captioner's run folder; both are kept when mode, decoding or regions change
@@ -34,11 +34,11 @@ from kaleidobert.evaluators.report.tables_read import head_name
 from kaleidobert.preprocessors import alignment_generator
 from kaleidobert.preprocessors.tokenization import join_pieces, words_of_text
 
-PART = 256  # pictures per part
+CHUNK = 256  # pictures per chunk, part-*.npz
 
 
 def dry_run(config: AlignConfig) -> None:
-    """Check bank and folder, print sizes."""
+    """Checks bank and folder, prints sizes."""
     task = open_task(config)
     rows = task.rows
     print(f"{len(rows.train):,} texts to learn from, {len(rows.held):,} held out, {len(rows.val):,} to evaluate, "
@@ -48,7 +48,7 @@ def dry_run(config: AlignConfig) -> None:
 
 
 def run(config: AlignConfig) -> None:
-    """Train the captioner, or load it; caption and align every picture; store the links in the bank; write results."""
+    """Trains the captioner, or loads it; captions and aligns every picture; stores the links in the bank; writes results."""
     task = open_task(config)
     tasks.rates(task)  # refuses a warm-up that is too long before a folder is made
     with io.locked(config.run, fix=FIX):  # of all modes: they share the captioner
@@ -65,29 +65,29 @@ def run(config: AlignConfig) -> None:
 
 
 def align_pictures(captioner: Captioner) -> list[dict]:
-    """Caption and align every picture, in parts that an interrupted run keeps; what is noted of each picture."""
+    """Captions and aligns every picture, in chunks that an interrupted run keeps; returns the notes of each picture."""
     task = captioner.task
-    folder = _place(task)
+    folder = _mode_folder(task)
     _claim(task)
     with tqdm(total=task.bank.size, unit="picture", desc=f"align ({task.config.mode})") as bar:
-        for count in _make_parts(captioner, folder):
+        for count in _make_chunks(captioner, folder):
             bar.update(count)
-    return [note for chunk in range(_num_parts(task.bank)) for note in io.read_json(_notes(folder, chunk))]
+    return [note for chunk in range(_num_chunks(task.bank)) for note in io.read_json(_notes(folder, chunk))]
 
 
 def store_links(task: Task, notes: list[dict]) -> dict[str, Any]:
-    """Write the links of all pictures into the bank; its alignment.json."""
-    config, bank, folder = task.config, task.bank, _place(task)
-    blocks = (np.load(_arrays(folder, chunk))["strengths"] for chunk in range(_num_parts(bank)))
+    """Writes the links of all pictures into the bank; returns its alignment.json."""
+    config, bank, folder = task.config, task.bank, _mode_folder(task)
+    blocks = (np.load(_arrays(folder, chunk))["strengths"] for chunk in range(_num_chunks(bank)))
     settings = {name: configs.to_dict(getattr(config, name)) for name in ("decoding", "regions")}
     return alignments.write(bank, blocks, notes, mode=config.mode, captioner=_checkpoint(config), settings=settings,
                             statistics=lambda strengths: report.statistics(bank, strengths, notes))
 
 
 def write_results(captioner: Captioner, notes: list[dict], links: dict[str, Any]) -> None:
-    """Judge captions and links, write maps and results.json, print both."""
+    """Judges captions and links, writes maps and results.json, prints both."""
     task, parts = captioner.task, {}
-    config, bank, folder = task.config, task.bank, _place(task)
+    config, bank, folder = task.config, task.bank, _mode_folder(task)
     if config.keep_maps:
         _keep_maps(bank, folder, notes)
         splits = config.data.train_split, config.data.val_split
@@ -102,9 +102,9 @@ def write_results(captioner: Captioner, notes: list[dict], links: dict[str, Any]
 
 
 def _clean(task: Task) -> None:
-    """Remove what only an interrupted run needs."""
-    folder = _place(task)
-    for chunk in range(_num_parts(task.bank)):
+    """Removes what only an interrupted run needs."""
+    folder = _mode_folder(task)
+    for chunk in range(_num_chunks(task.bank)):
         _arrays(folder, chunk).unlink()
         _notes(folder, chunk).unlink()
     if not task.config.grid.keep:
@@ -112,8 +112,8 @@ def _clean(task: Task) -> None:
             shutil.rmtree(captioner_folder(task.config) / name, ignore_errors=True)
 
 
-def _place(task: Task) -> Path:
-    """The folder of the mode."""
+def _mode_folder(task: Task) -> Path:
+    """Returns the folder of the mode."""
     return task.config.run / task.config.mode
 
 
@@ -123,7 +123,7 @@ def _checkpoint(config: AlignConfig) -> str:
 
 
 def model_of(config: AlignConfig) -> dict[str, Any]:
-    """Which captioner it is. The paper's maps are of words that Show, Attend and Tell wrote, without a word grounder."""
+    """Returns the entry "model" of results.json; in the paper Show, Attend and Tell writes the words, without a word grounder."""
     options = config.captioner
     ours = [name for name, used in (("word grounder", options.grounding), ("asked by words", options.query == "word"),
                                     ("knows places", options.positions), ("teacher_forced", config.mode == "teacher_forced")) if used]
@@ -158,7 +158,7 @@ def open_task(config: AlignConfig) -> Task:
 
 
 def _check_room(task: Task) -> None:
-    """UserError where the disk has no room for what the captioner sees of every picture, as far as it is not there."""
+    """Raises UserError where the disk has no room for what the captioner sees of every picture, as far as it is not there."""
     config, features = task.config, 2 * task.cells**2 * task.feature_size
     # pictures, and with a word grounder what its encoder sees of them
     each = 3 * config.grid.size**2 + features * (task.targets is not None) if task.sees_pictures else features
@@ -168,8 +168,8 @@ def _check_room(task: Task) -> None:
 
 
 def _claim(task: Task) -> None:
-    """Keep the parts of an interrupted run with the same settings and captioner; others go."""
-    config, folder = task.config, _place(task)
+    """Keeps the chunks of an interrupted run with the same settings and captioner; removes others."""
+    config, folder = task.config, _mode_folder(task)
     work = {"captioner": _checkpoint(config), "bank": str(config.data.bank),
             **{name: configs.to_dict(getattr(config, name)) for name in ("mode", "decoding", "regions", "predict_batch_size")}}
     if not (folder / "work.json").is_file() or io.read_json(folder / "work.json") != work:
@@ -179,13 +179,13 @@ def _claim(task: Task) -> None:
     io.write_text(folder / "config.yaml", configs.dump(config))
 
 
-def _make_parts(captioner: Captioner, folder: Path) -> Iterator[int]:
-    """Make the parts that are not there yet; yields the number of pictures done. The notes come last: they say it is whole."""
+def _make_chunks(captioner: Captioner, folder: Path) -> Iterator[int]:
+    """Makes the missing chunks; yields the number of pictures done. The notes come last: a chunk with notes is complete."""
     task, write = captioner.task, captioner.writer()
     bank = task.bank
     most_words = max(1, int(bank.token_words.max()) + 1)
-    for number in range(_num_parts(bank)):
-        rows = np.arange(number * PART, min(bank.size, (number + 1) * PART))
+    for number in range(_num_chunks(bank)):
+        rows = np.arange(number * CHUNK, min(bank.size, (number + 1) * CHUNK))
         if not _notes(folder, number).is_file():
             result = [_align(captioner, write, chunk, most_words)
                      for chunk in np.array_split(rows, -(-len(rows) // task.config.predict_batch_size))]
@@ -197,14 +197,14 @@ def _make_parts(captioner: Captioner, folder: Path) -> Iterator[int]:
 
 
 def _align(captioner: Captioner, write: Any, rows: np.ndarray, most_words: int) -> tuple[dict[str, np.ndarray], list[dict]]:
-    """({"strengths" [n, T, P], "maps" [n, W, G, G]}, notes) of some rows."""
+    """Returns ({"strengths" [n, T, P], "maps" [n, W, G, G]}, notes) of some rows."""
     task = captioner.task
     bank, config, tokenizer, cells = task.bank, task.config, task.bank.tokenizer(), task.cells
     result = np.zeros((len(rows), most_words, cells**2), np.float32)
     known = np.zeros((len(rows), most_words), bool)
     captions, notes = write(rows), []
     scores = captioner.score(rows) if config.mode == "teacher_forced" else None
-    after = config.captioner.query == "word"  # a captioner that is asked by words looks where a word is once it has read the word
+    after = config.captioner.query == "word"  # with the query "word" the attention finds a word after the word was read
     frames = grid_features.frames(bank, rows)
     for number, (row, caption) in enumerate(zip(rows, captions)):
         words = words_of_text(tokenizer.pieces(bank.token_ids[row]), bank.token_words[row])
@@ -230,14 +230,14 @@ def _keep_maps(bank: Bank, folder: Path, notes: list[dict]) -> None:
     with io.atomic(folder / "maps.npy") as file:
         header = {"descr": "<f2", "fortran_order": False, "shape": (bank.size, *first.shape[1:])}
         np.lib.format.write_array_header_1_0(SimpleNamespace(write=file.write), header)
-        for chunk in range(_num_parts(bank)):
+        for chunk in range(_num_chunks(bank)):
             file.write(np.ascontiguousarray(np.load(_arrays(folder, chunk))["maps"], "<f2").tobytes())
     io.write_text(folder / "words.jsonl", "".join(json.dumps(
         {name: note[name] for name in ("image_id", "words", "has_map", "frame")}, ensure_ascii=False) + "\n" for note in notes))
 
 
-def _num_parts(bank: Bank) -> int:
-    return -(-bank.size // PART)
+def _num_chunks(bank: Bank) -> int:
+    return -(-bank.size // CHUNK)
 
 
 def _arrays(folder: Path, chunk: int) -> Path:

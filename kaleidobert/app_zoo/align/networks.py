@@ -31,12 +31,12 @@ class Captioner:
         self._score = steps.forward(Scorer(model))
 
     def sampler(self, rows: np.ndarray, augment: bool = False, ask: Any = None) -> CaptionSampler:
-        """Batches of rows with text."""
+        """Returns batches of rows with text."""
         task, train = self.task, self.task.config.train
         return CaptionSampler(task.bank, self.grids, task.vocabulary, rows, train.batch_size, train.seed, augment, ask)
 
     def score(self, rows: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
-        """(log-likelihood f32[L], alpha f32[L, N]) of the L pieces, the end included, of each row's own text."""
+        """Returns (log-likelihood f32[L], alpha f32[L, N]) of the L pieces, the end included, of each row's own text."""
         sampler, result, size = self.sampler(self.task.rows.train), [], self.task.config.predict_batch_size
         for inputs, targets, weights in prefetch(lambda start: sampler.examples(rows[start : start + size]), range(0, len(rows), size)):
             outputs = self._score({**inputs, "next_tokens": targets["pieces"]})
@@ -62,7 +62,7 @@ class Captioner:
 
 
 def build_captioner(task: Task, grids: Grids, grounder: WordGrounder | None) -> ShowAttendTell:
-    """A captioner with fresh weights, which looks with the word grounder's eyes where there is one."""
+    """Returns a captioner with fresh weights, with the word grounder's cells where there is one."""
     options, grid = task.config.captioner, task.config.grid
     model = ShowAttendTell(task.vocabulary.size, task.feature_size, task.cells, grid.size if task.sees_pictures and not grounder else 0,
                            options.hidden_size, options.embedding_size, options.attention_size, options.context_size, options.dropout,
@@ -108,7 +108,7 @@ SAMPLE = 256  # training pictures by which the features of frozen networks are b
 
 
 def train_grounder(task: Task, grids: Grids) -> WordGrounder:
-    """Train, or load what was trained; the weights that tell most of the held-out texts stay, without such the last ones."""
+    """Train, or load what was trained; the weights with the smallest held-out loss stay, without held-out texts the last ones."""
     config, options = task.config, task.config.word_grounding
     run, model = Run(grounder_folder(config), grounder_settings(config)), build_grounder(task)
     if not task.sees_pictures:
@@ -133,7 +133,7 @@ def train_grounder(task: Task, grids: Grids) -> WordGrounder:
 
 
 def build_grounder(task: Task) -> WordGrounder:
-    """A word grounder with fresh weights."""
+    """Returns a word grounder with fresh weights."""
     assert task.targets is not None  # there is one for every word grounder
     grid, options = task.config.grid, task.config.captioner
     return WordGrounder(task.vocabulary.size, task.feature_size, len(task.targets.context_words), task.cells,
@@ -142,7 +142,7 @@ def build_grounder(task: Task) -> WordGrounder:
 
 
 def extract_cells(task: Task, model: WordGrounder) -> Grids:
-    """What the word grounder's own encoder sees of every picture, as far as it is not there yet."""
+    """Returns what the word grounder's own encoder sees of every picture, as far as it is not there yet."""
     encode, size, folder = steps.forward(Cells(model)), task.config.predict_batch_size, captioner_folder(task.config) / "cells"
 
     def cells(pictures: np.ndarray) -> np.ndarray:
@@ -162,7 +162,7 @@ def sample(grids: Grids, rows: np.ndarray) -> np.ndarray:
 
 
 def _evaluator(model: WordGrounder, sampler: CaptionSampler) -> Callable[[], dict[str, float]]:
-    """A function () -> {"loss", "cooccurrence", "presence"} over all rows of the sampler, without dropout."""
+    """Returns a function () -> {"loss", "cooccurrence", "presence"} over all rows of the sampler, without dropout."""
     forward, size = steps.forward(model), sampler.batch_size
 
     def evaluate() -> dict[str, float]:

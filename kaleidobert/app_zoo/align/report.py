@@ -21,7 +21,7 @@ from kaleidobert.preprocessors import alignment_generator
 
 
 def evaluate(captioner: Captioner, notes: list[dict], folder: Path) -> dict[str, Any]:
-    """{"metrics", "baselines", "bank", ...} of the first picture of every validation product; writes captions.csv."""
+    """Returns {"metrics", "baselines", "bank", ...} of the first picture of every validation product; writes captions.csv."""
     task = captioner.task
     config, bank = task.config, task.bank
     products = bank.column("product_id")
@@ -46,7 +46,7 @@ def evaluate(captioner: Captioner, notes: list[dict], folder: Path) -> dict[str,
 
 
 def statistics(bank: Bank, strengths: np.ndarray, notes: list[dict]) -> dict[str, Any]:
-    """How much of the texts is aligned; strengths f16[N, T, P]."""
+    """Returns how much of the texts is aligned; strengths f16[N, T, P]."""
     linked = np.concatenate([(strengths[i : i + 256] > 0).any(2) for i in range(0, len(strengths), 256)])  # [N, T]
     links = sum(int(np.count_nonzero(strengths[i : i + 256])) for i in range(0, len(strengths), 256))
     real = np.asarray(bank.token_words) >= 0
@@ -80,7 +80,7 @@ def print_summary(config: AlignConfig, report: dict[str, Any], counts: dict[str,
 
 
 def evaluate_parts(bank: Bank, folder: Path, words: list[dict], splits: tuple[str, str], seed: int) -> dict[str, Any]:
-    """The summary of evaluators.alignment on the second of the two splits, with the share of sightings whose word has a map
+    """Returns the summary of evaluators.alignment on the second of the two splits, with the share of sightings whose word has a map
     ("coverage"); only those are scored. Writes parts.png into ``place``, which holds maps.npy. Empty without part boxes.
 
     words: one dict per row with "words" and "has_map"; splits: names of the training and the evaluation split.
@@ -117,6 +117,6 @@ def print_parts(report: dict[str, Any]) -> None:
 
 
 def _number(row: dict, word: str) -> int:
-    """The first word of a row that is ``word`` and has a map; -1 where there is none."""
+    """Returns the first word of a row that is ``word`` and has a map; -1 where there is none."""
     texts = [text.lower() for text in row["words"]]
     return next((number for number, text in enumerate(texts) if text == word and row["has_map"][number]), -1)

@@ -1,4 +1,4 @@
-"""What ``kaleidobert align`` works on: the bank, its rows, the captioner's vocabulary, and what words are asked for.
+"""What ``kaleidobert align`` works on: the bank, its rows, the captioner's vocabulary, and the targets of words.
 
     run/word_grounding/    the word grounder's run folder
         captioner/         the captioner's run folder; grids/ and cells/ in it hold what it sees of every picture
@@ -70,8 +70,8 @@ class Task:
 
 
 def make(config: AlignConfig, bank: Bank) -> Task:
-    """The task of a bank. Raises UserError where a split holds no text or too few groups, and where the run's folders hold networks with
-    other settings."""
+    """Returns the task of a bank. Raises UserError where a split holds no text or too few groups, and where the run's folders hold networks
+    with other settings."""
     check_folder(captioner_folder(config), captioner_settings(config))
     rows = _split(config, bank)
     vocabulary, targets = CaptionVocabulary(bank, rows.train, config.captioner.min_count), None
@@ -82,22 +82,22 @@ def make(config: AlignConfig, bank: Bank) -> Task:
 
 
 def captioner_folder(config: AlignConfig) -> Path:
-    """The run folder of the captioner, inside that of the command."""
+    """Returns the run folder of the captioner, inside that of the command."""
     return config.run / "captioner"
 
 
 def grounder_folder(config: AlignConfig) -> Path:
-    """The run folder of the word grounder, inside that of the command."""
+    """Returns the run folder of the word grounder, inside that of the command."""
     return config.run / "word_grounding"
 
 
 def captioner_settings(config: AlignConfig) -> dict[str, Any]:
-    """The part of the configuration on which the captioner's weights depend: another mode or beam needs no other captioner."""
+    """Returns the part of the configuration on which the captioner's weights depend: another mode or beam needs no other captioner."""
     return grounder_settings(config) | {name: configs.to_dict(getattr(config, name)) for name in ("captioner", "train")}
 
 
 def grounder_settings(config: AlignConfig) -> dict[str, Any]:
-    """The part of the configuration on which the word grounder's weights depend."""
+    """Returns the part of the configuration on which the word grounder's weights depend."""
     parts = {name: configs.to_dict(getattr(config, name)) for name in ("data", "grid", "word_grounding", "held_out", "subcategory")}
     parts["grid"].pop("keep")
     captioner = configs.to_dict(config.captioner)
@@ -105,14 +105,15 @@ def grounder_settings(config: AlignConfig) -> dict[str, Any]:
 
 
 def rates(task: Task) -> list[str]:
-    """The highest rates of learning, of the word grounder where there is one; UserError as models.pace, before anything is trained."""
+    """Returns the highest rates of learning, of the word grounder where there is one; raises UserError as models.steps_and_warmup, before
+    anything is trained."""
     lengths = (task.vocabulary.encode(task.bank.token_ids[task.rows.train]) != PAD).sum(1)
     parts = [("word_grounding", task.config.word_grounding)] * bool(task.targets) + [("train", task.config.train)]
     return [models.peak_rate(train, int((lengths > 2).sum()), name) for name, train in parts]
 
 
 def extract_grid_features(task: Task) -> Grids:
-    """The grids of all pictures, as far as they are not there yet: features of a frozen network, or the pictures themselves."""
+    """Returns the grids of all pictures, as far as they are not there yet: features of a frozen network, or the pictures themselves."""
     config, grid = task.config, task.config.grid
     folder = captioner_folder(config) / "grids"
     Run(captioner_folder(config), captioner_settings(config))
@@ -142,7 +143,7 @@ def _split(config: AlignConfig, bank: Bank) -> Rows:
 
 
 def _targets(config: AlignConfig, bank: Bank, vocabulary: CaptionVocabulary, rows: np.ndarray) -> WordCooccurrenceTargets:
-    """What the texts of training ``rows`` say of their words; a bank without the label is one subcategory."""
+    """Returns the targets that the texts of training ``rows`` give for their words; a bank without the label is one subcategory."""
     labels = [row["labels"].get(config.subcategory, "") for row in bank.table]
     groups = np.unique(np.array(labels), return_inverse=True)[1]
     texts = [plain_piece(text).lower() for text in bank.tokenizer().pieces(vocabulary.bank_ids)]

@@ -60,7 +60,7 @@ class Data:
 
 
 def dry_run(config: CaptionConfig) -> None:
-    """Check bank, settings and checkpoint, print sizes."""
+    """Checks bank, settings and checkpoint, prints sizes."""
     config = models.resolve(config)
     check_folder(config.run, config)
     data = _open(config)
@@ -78,7 +78,7 @@ def dry_run(config: CaptionConfig) -> None:
 
 
 def run(config: CaptionConfig) -> None:
-    """Train where asked for, write and judge the captions of one picture per validation product, write the run folder."""
+    """Trains for train.epochs, writes and judges the captions of one picture per validation product, writes the run folder."""
     config = models.resolve(config)
     check_folder(config.run, config)
     if not config.train.epochs:
@@ -135,7 +135,8 @@ def _run(config: CaptionConfig) -> None:
 
 
 def _model(config: CaptionConfig, chooser: Reranker | None) -> dict[str, Any]:
-    """Which model wrote: mode mask-all by the head of pre-training is the paper's way; where a matcher chose, that one is named too."""
+    """Returns the entry "model" of results.json: mode mask-all by the head of pre-training is the paper's way; where a matcher chose, that
+    one is named too."""
     model = lineage.model("plain" if config.mode == "mask-all" else config.mode, config.init, _trained(config))
     if chooser is None:
         return model
@@ -144,12 +145,12 @@ def _model(config: CaptionConfig, chooser: Reranker | None) -> dict[str, Any]:
 
 
 def _trained(config: CaptionConfig) -> list[str]:
-    """What the run trains, in words."""
+    """Returns what the run trains, in words."""
     return lineage.epochs(f"captioning ({config.mode}) fine-tuned", config.train.epochs)
 
 
 def objective(smoothing: float) -> DecomposableLoss:
-    """Cross-entropy of the asked pieces plus, where the model predicts it, that of the length."""
+    """Returns the loss: cross-entropy of the masked or following pieces plus, where the model predicts it, that of the length."""
 
     def loss(outputs, targets, weights, over):
         smooth = {"pieces": smoothing}
@@ -164,7 +165,7 @@ def _total(parts: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _train(config: CaptionConfig, model: Captioner, data: Data, score: Score) -> Run:
-    """Train in the run folder; best.npz holds the epoch with the smallest loss on held-out groups, without such the last one."""
+    """Trains in the run folder; best.npz holds the epoch with the smallest loss on held-out groups, without such the last one."""
     train, (kept, held) = config.train, _hold_out(config, data)
     work = models.schedule(train, len(kept))
     sampler = CaptionTaskSampler(data.bank, kept, config.mode, config.noise, train.batch_size, train.seed)
@@ -212,12 +213,12 @@ def _check_trained(config: CaptionConfig) -> None:
 
 
 def _hold_out(config: CaptionConfig, data: Data) -> tuple[np.ndarray, np.ndarray]:
-    """(rows to train on, rows that choose the epoch)."""
+    """Returns (rows to train on, rows that choose the epoch)."""
     return hold_out(data.bank, data.train, config.held_out, config.train.seed, "set held_out=0")
 
 
 def _perplexity(config: CaptionConfig, score: Score, data: Data) -> dict[str, float]:
-    """{"perplexity"} of a causal model over all validation texts, ends included; other modes have none."""
+    """Returns {"perplexity"} of a causal model over all validation texts, ends included; other modes have none."""
     if config.mode != "causal":
         return {}
     sampler = CaptionTaskSampler(data.bank, data.val, config.mode, config.noise, config.predict_batch_size, config.train.seed)
@@ -225,7 +226,7 @@ def _perplexity(config: CaptionConfig, score: Score, data: Data) -> dict[str, fl
 
 
 def _length(config: CaptionConfig, data: Data) -> dict[str, Any]:
-    """What decides the length of captions, for results and tables; oracle: the reference's, which leaks."""
+    """Returns what decides the length of captions, for results and tables; oracle: the reference's, which leaks."""
     if config.mode == "causal":
         return {"length": "end piece"}
     fixed = {"fixed_length": writing.fixed_length(config, data.bank, data.train)} if config.length == "fixed" else {}
@@ -237,7 +238,7 @@ def _rng(config: CaptionConfig) -> np.random.Generator:
 
 
 def _print_summary(config: CaptionConfig, data: Data, result: Mapping[str, Any], captions: Mapping[str, Sequence[str]]) -> None:
-    """The outcome in a few lines."""
+    """Prints the outcome in a few lines."""
     metrics, model = result["metrics"], result["model"]
     print(f"{head_name(model)}, {model['trained']}; masking: {model['masking']}")
     if by := model.get("chosen_by"):

@@ -35,7 +35,8 @@ Score = Callable[[Callable[[int], tuple | None]], dict[str, float]]
 
 
 def most_pieces(config: CaptionConfig, bank: Bank) -> int:
-    """The longest caption that may be written; UserError where texts of the bank are shorter than a length that was asked for."""
+    """Returns the longest caption that may be written; raises UserError where texts of the bank are shorter than a configured
+    length."""
     most = bank.text_length - 2
     for name, value in (("writing.max_length", config.writing.max_length), ("fixed_length", config.fixed_length)):
         if value > most:
@@ -50,7 +51,7 @@ def fixed_length(config: CaptionConfig, bank: Bank, train: np.ndarray) -> int:
 
 
 def write(config: CaptionConfig, model: Captioner, bank: Bank, train: np.ndarray, rows: np.ndarray) -> list[Written]:
-    """A caption for the picture of each row. Raises UserError where the model's answers are not finite."""
+    """Returns a caption for the picture of each row. Raises UserError where the model's answers are not finite."""
     make = _causal(config, model, bank) if config.mode == "causal" else _masked(config, model, bank, train)
     size, result = min(config.predict_batch_size, len(rows)), []
     filled = np.resize(rows, -(-len(rows) // size) * size).reshape(-1, size)  # batches of one size: each size is compiled anew
@@ -70,7 +71,7 @@ def texts(bank: Bank, train_texts: Iterable[str], captions: Iterable[Written]) -
 
 
 def scorer(model: Captioner) -> Score:
-    """A function: batch(step) -> (inputs, targets, weights), None behind the last -> {"pieces": mean of -log-probability over all
+    """Returns a function: batch(step) -> (inputs, targets, weights), None behind the last -> {"pieces": mean of -log-probability over all
     weighted answers, and likewise "length" where the model predicts it}."""
     score = steps.forward(caption_search.Scorer(model))
 
@@ -128,7 +129,7 @@ LABELS = {"captions": "written", "reference": "catalogue", "nearest_picture": "n
 
 
 def draw(path: Path, bank: Bank, rows: np.ndarray, captions: Mapping[str, Sequence[str]], references: Sequence[Sequence[str]]) -> str:
-    """Write the picture of (at most) a dozen of the rows, evenly spread; "", or where a picture is not at hand why none was drawn."""
+    """Draws captions.png of at most a dozen rows, evenly spread; returns "", or why it was not drawn where a picture is missing."""
     chosen = np.unique(np.linspace(0, len(rows) - 1, COUNT).round().astype(int))
     try:
         images = [read_image(bank.table[rows[number]]["image_path"]) for number in chosen]
@@ -150,7 +151,7 @@ def draw(path: Path, bank: Bank, rows: np.ndarray, captions: Mapping[str, Sequen
 
 
 def _card(sheet: Sheet, at: tuple[int, int], pixels: np.ndarray, name: str, texts: Mapping[str, str]) -> int:
-    """A picture with its texts on the right; returns the y below."""
+    """Draws a picture with its texts on the right; returns the y below."""
     (x, y), image = at, ImageOps.contain(Image.fromarray(pixels), (SIDE, SIDE), Image.Resampling.LANCZOS)
     sheet.need(y + SIDE + PAD)
     sheet.image.paste(image, (x + (SIDE - image.width) // 2, y))
@@ -205,7 +206,7 @@ class Reranker:
         return texts, np.concatenate(result)
 
     def _texts(self, texts: Sequence[str]) -> np.ndarray:
-        """f32[N, W], each of length 1."""
+        """Returns f32[N, W], each of length 1."""
         ids, _ = self._bank.tokenizer().encode(list(texts), self._bank.text_length)
         mask = (ids != self._bank.vocabulary.pad).astype(np.int32)
         sides = [ops.normalize(self._towers.text_tower(ids[start : start + BATCH], mask[start : start + BATCH]), axis=-1)
@@ -213,7 +214,7 @@ class Reranker:
         return np.concatenate([np.asarray(side) for side in sides])
 
     def _pictures(self, rows: np.ndarray) -> np.ndarray:
-        """f32[N, W], each of length 1."""
+        """Returns f32[N, W], each of length 1."""
         backbone, sides = self._model.backbone, []
         for start in range(0, len(rows), BATCH):
             features = clean_features(self._bank, rows[start : start + BATCH]).astype(np.float32)
@@ -225,7 +226,7 @@ class Reranker:
 
 
 def simple_captions(bank: Bank, train: np.ndarray, texts: Sequence[str], rows: np.ndarray, subcategory: str) -> dict[str, list[str]]:
-    """{"nearest_picture": the text of the nearest training picture, "commonest_of_subcategory": the commonest training text of the
+    """Returns {"nearest_picture": the text of the nearest training picture, "commonest_of_subcategory": the commonest training text of the
     subcategory that the nearest pictures vote for} for each of ``rows``; texts: of the rows ``train``; nearest by the bank's features.
 
     A bank without that label: "commonest", the commonest of all texts, instead.

@@ -29,7 +29,7 @@ HELD_QUERIES, HELD_CANDIDATES = 100, 21  # of the small lists over them
 
 
 def train(config: RetrieveConfig, model: Matcher, bank: Bank, rows: np.ndarray) -> Run:
-    """Train the matching task in the run folder; the best epoch is chosen on lists over held-out training groups."""
+    """Trains the matching task in the run folder; the best epoch is chosen on lists over held-out training groups."""
     train, (kept, held) = config.train, split(config, bank, rows)
     rates(config, len(kept))  # refuses what cannot be trained before the towers are
     sampler = MatchSampler(bank, kept, config.subcategory, config.matching, train.batch_size, train.seed)
@@ -56,12 +56,12 @@ def train(config: RetrieveConfig, model: Matcher, bank: Bank, rows: np.ndarray) 
 
 
 def split(config: RetrieveConfig, bank: Bank, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(rows to train on, rows that choose the epoch)."""
+    """Returns (rows to train on, rows that choose the epoch)."""
     return hold_out(bank, rows, HELD_SHARE, config.train.seed, "set train.epochs=0")
 
 
 def rates(config: RetrieveConfig, num_rows: int) -> list[str]:
-    """The highest rates of learning, of the towers where they are trained; UserError as models.pace."""
+    """Returns the highest rates of learning, of the towers where they are trained; raises UserError as models.steps_and_warmup."""
     first = (
         [models.peak_rate(sized(config.dual_encoder, num_rows), num_rows, "dual_encoder")]
         if config.matching.head == "dual_encoder"
@@ -78,7 +78,7 @@ def trained_steps(config: RetrieveConfig) -> list[str]:
 
 
 def records_of(bank: Bank, rows: np.ndarray, subcategory: str) -> candidates.Records:
-    """What candidate lists are drawn from, over the given rows of the bank."""
+    """Returns what candidate lists are drawn from, over the given rows of the bank."""
     names = ("image_id", "product_id", "group", subcategory, "text")
     return candidates.Records(*[bank.column(name)[rows].tolist() for name in names])
 
@@ -112,7 +112,7 @@ class DualEncoderModel(keras.Model):
 
 
 def check_towers(config: RetrieveConfig) -> None:
-    """UserError for settings of the towers that could not be kept to."""
+    """Raises UserError for settings that the towers cannot follow."""
     if config.matching.head == "dual_encoder" and config.train.epochs and not config.dual_encoder.epochs:
         raise UserError(
             "epochs is 0",
@@ -125,19 +125,19 @@ def check_towers(config: RetrieveConfig) -> None:
 
 
 def sized(options: Train, num_rows: int) -> Train:
-    """The configuration with a batch that is at most all rows: no pair stands twice in one."""
+    """Returns the configuration with a batch that is at most all rows: no pair stands twice in one."""
     return replace(options, batch_size=min(options.batch_size, num_rows))
 
 
 def check_place(config: RetrieveConfig, placement: Place) -> None:
-    """UserError where the towers would be trained on parts of a batch: they compare all of its texts with all of its pictures."""
+    """Raises UserError where the towers would be trained on parts of a batch: they compare all of its texts with all of its pictures."""
     if config.matching.head == "dual_encoder" and placement.replicas > 1:
         raise UserError(f"matching.head is dual_encoder, on {placement.replicas} devices", "retrieve", "one device: its towers compare all "
                         "pairs of a batch", "set train.devices=1 and start one process, or choose another matching.head")
 
 
 def train_towers(config: RetrieveConfig, model: Matcher, bank: Bank, rows: np.ndarray, held: tuple[np.ndarray, CandidateLists]) -> None:
-    """Train the towers of ``model`` on ``rows``, or load what was trained, and freeze them.
+    """Trains the towers of ``model`` on ``rows``, or loads what was trained, and freezes them.
 
     held: rows of the bank, and lists over them, whose mean reciprocal rank is logged; the last epoch is kept, for with the rate of
     learning gone down to 0 it ranked better than the one that happened to be best on a hundred lists.
@@ -161,14 +161,14 @@ def train_towers(config: RetrieveConfig, model: Matcher, bank: Bank, rows: np.nd
 
 def sides(forward: Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]], bank: Bank, rows: np.ndarray,
           batch_size: int = 256) -> tuple[np.ndarray, np.ndarray]:
-    """(texts, pictures) f32[len(rows), W] each; forward: steps.forward(DualEncoderModel)."""
+    """Returns (texts, pictures) f32[len(rows), W] each; forward: steps.forward(DualEncoderModel)."""
     result = [forward(clean_batch(bank, rows[start : start + batch_size])) for start in range(0, len(rows), batch_size)]
     texts, pictures = (np.concatenate([part[name] for part in result]) for name in ("text_side", "picture_side"))
     return texts, pictures
 
 
 def score_sides(texts: np.ndarray, pictures: np.ndarray, lists: CandidateLists) -> np.ndarray:
-    """f32[Q, L]: the products of the lists' pairs, -inf for padding; rows of the lists are rows of both arrays."""
+    """Returns f32[Q, L]: the products of the lists' pairs, -inf for padding; rows of the lists are rows of both arrays."""
     wanted, offered = (pictures, texts) if lists.direction == "i2t" else (texts, pictures)
     scores = np.einsum("qw,qlw->ql", wanted[lists.queries], offered[lists.candidates])
     return np.where(lists.valid, scores, -np.inf)

@@ -45,11 +45,11 @@ class Ranker:
         self.names = self._scorer.names
 
     def table(self, lists: CandidateLists) -> np.ndarray:
-        """f32[Q, L] of small lists, without progress."""
+        """Returns f32[Q, L] of small lists, without progress."""
         return np.concatenate([tables["itm"] for _, tables in self.parts(lists)])
 
     def parts(self, lists: CandidateLists | Gallery, title: str = "", store: "ScoreCache | None" = None) -> Iterator[Part]:
-        """All queries with their scores, some at a time; what the store holds is read, and what is scored is added to it.
+        """Yields all queries with their scores, some at a time; what the store holds is read, and what is scored is added to it.
 
         Raises UserError where a score is not finite or the disk is full.
         """
@@ -89,7 +89,7 @@ class ScoreCache:
             self._write(head)
 
     def read(self, count: int) -> np.ndarray | None:
-        """The scores of the next batch; None, from then on, where they are not there or damaged: a crash left them so."""
+        """Returns the scores of the next batch; None, from then on, where they are not there or damaged: a crash left them so."""
         if not self._reading:
             return None
         start, size = self._file.tell(), 4 * count

@@ -40,13 +40,13 @@ IDS = ("text_prod_id", "image_prod_id", "prod_img_id")
 
 
 def dry_run(config: RetrieveConfig) -> None:
-    """Check the checkpoint against the first line of the files, print sizes."""
+    """Checks the checkpoint against the first line of the files, prints sizes."""
     rows = _open(config)
     print(f"pairs to score: {config.data.files}: {rows.summary()}")
 
 
 def run(config: RetrieveConfig) -> None:
-    """Score every pair of the files in their order; write the released result file, scores.jsonl and results.json."""
+    """Scores every pair of the files in their order; writes the released result file, scores.jsonl and results.json."""
     rows = _open(config)
     model = models.start(models.matcher(config.matching), config, released_runs.layout(config, rows))
     folder, result = Run(config.run, config), config.run / RESULT[config.direction]
@@ -79,7 +79,7 @@ def _open(config: RetrieveConfig) -> Rows:
 
 
 def _begun(note: Path, state: dict[str, Any], result: Path) -> bool:
-    """Whether all pairs were scored before. UserError where scores of other data or of another checkpoint lie there."""
+    """Whether all pairs were scored before. Raises UserError where scores of other data or of another checkpoint lie there."""
     part, before = _part(result), io.read_json(note) if note.is_file() else None
     scored = result.is_file() or part.is_file() and part.stat().st_size > 0
     if before is None or before != state and not scored:
@@ -108,7 +108,8 @@ def _part(result: Path) -> Path:
 
 
 def _kept(part: Path, size: int) -> int:
-    """Pairs in the complete lines of a part; what a line that was cut off left behind them is dropped. UserError where they do not fit."""
+    """Returns the number of pairs in the complete lines of a part, and drops an incomplete last line. Raises UserError where they do not
+    fit."""
     if not part.is_file():
         return 0
     with open(part, "rb+") as file:

@@ -32,7 +32,7 @@ PLAIN = "plain head"
 
 def collect(config: RetrieveConfig, bank: Bank, rows: tuple[np.ndarray, np.ndarray], lists: Sequence[CandidateLists | Gallery],
             own: list[dict[str, Tally]], plain: PlainHead | None, plain_tallies: list[Tally] | None) -> dict[str, Any]:
-    """The content of results.json, of several draws the means; draws ranks.png of the first draw.
+    """Returns the content of results.json, of several draws the means; draws ranks.png of the first draw.
 
     rows: those to train on and those that are ranked. own: per draw {answer: tally}, the answers as Ranker.names; plain, plain_tallies:
     of the paper's plain head on the same lists.
@@ -52,7 +52,7 @@ def collect(config: RetrieveConfig, bank: Bank, rows: tuple[np.ndarray, np.ndarr
 
 
 def beside(config: RetrieveConfig, own: list[dict[str, Tally]], plain: PlainHead | None, plain_tallies: list[Tally] | None) -> dict:
-    """What stands beside the figures of a head of ours: {"parts", "plain", "differences"}, as far as the head has them.
+    """Returns what stands beside the figures of a head of ours: {"parts", "plain", "differences"}, as far as the head has them.
 
     differences: the head less the other, on the same queries; {name of the other: {metric: {first, second, difference, low, high}}}.
     """
@@ -70,7 +70,7 @@ def beside(config: RetrieveConfig, own: list[dict[str, Tally]], plain: PlainHead
 
 
 def print_summary(config: RetrieveConfig, draws: Sequence[CandidateLists | Gallery], results: dict, sheet: Path | None) -> None:
-    """Print which model it is, the metrics of it, of its parts and of the plain head, and what was written."""
+    """Prints which model it is, the metrics of it, of its parts and of the plain head, and what was written."""
     model, plain, fraction = results["model"], results.get("plain"), results["candidates"]["share_same_subcategory"]
     print(f"{config.direction}: {head_name(model)}, {model['trained']}; masking: {model['masking']}")
     others = dict(results.get("parts", {})) | ({PLAIN: plain["metrics"]} if plain and plain["metrics"] else {})
@@ -96,12 +96,12 @@ def print_summary(config: RetrieveConfig, draws: Sequence[CandidateLists | Galle
 
 
 def _mean(config: RetrieveConfig, tallies: list[Tally]) -> dict[str, Any]:
-    """The report over all draws."""
+    """Returns the report over all draws."""
     return average([retrieval.summarise(one, _rng(config, number)) for number, one in enumerate(tallies)])
 
 
 def _differences(config: RetrieveConfig, own: list[dict[str, Tally]], others: list[Tally]) -> dict[str, dict]:
-    """{metric: as paired.difference}, of several draws the means, without p."""
+    """Returns {metric: as paired.difference}, of several draws the means, without p."""
     made = {}
     for metric in METRICS:
         each = [paired.difference(one["itm"].tables["expectation"][metric], other.tables["expectation"][metric], _rng(config, number))
@@ -130,7 +130,7 @@ class Baselines:
         self._subcategories = bank.column(subcategory)[val_rows].tolist()
 
     def compare(self, lists: CandidateLists | Gallery, rng: np.random.Generator) -> dict[str, dict[str, float]]:
-        """{baseline: {metric: value}}."""
+        """Returns {baseline: {metric: value}}."""
         def oracle(part: CandidateLists) -> np.ndarray:
             return retrieval.subcategory_oracle(self._subcategories, part.queries, part.candidates)
 
@@ -151,7 +151,7 @@ class Baselines:
 
 
 def mean_baselines(draws: list[dict[str, dict[str, float]]]) -> dict[str, dict[str, float]]:
-    """The means over several draws of lists."""
+    """Returns the means over several draws of lists."""
     return {name: {metric: float(np.mean([draw[name][metric] for draw in draws])) for metric in values}
             for name, values in draws[0].items()}
 
@@ -163,7 +163,7 @@ LEADS = {"i2t": "A picture asks for its text", "t2i": "A text asks for its pictu
 
 
 def draw_query_sheet(run: Path, bank: Bank, direction: str, count: int = 5) -> Path | None:
-    """Draw run/queries.png of run/scores.jsonl, ``count`` best and worst queries; returns its path.
+    """Draws run/queries.png of run/scores.jsonl, ``count`` best and worst queries; returns its path.
 
     The scores' ids are image ids of the bank; pictures are read where its table says. None, and a line that says so, where one of
     them is not there. Raises UserError for a line of the scores that does not fit the bank.
@@ -199,7 +199,7 @@ def draw_query_sheet(run: Path, bank: Bank, direction: str, count: int = 5) -> P
 
 
 def _read_scores(path: Path) -> list[dict[str, Any]]:
-    """The lines of scores.jsonl; UserError names one that is broken."""
+    """Returns the lines of scores.jsonl; raises UserError that names one that is broken."""
     if not path.is_file():
         raise UserError("there is no such file", str(path), "the scores that `kaleidobert retrieve` writes")
     lines = []

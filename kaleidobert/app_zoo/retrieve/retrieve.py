@@ -51,7 +51,7 @@ class Task:
 
 
 def dry_run(config: RetrieveConfig) -> None:
-    """Check bank and checkpoint, build the candidate lists, print sizes."""
+    """Checks bank and checkpoint, builds the candidate lists, prints sizes."""
     config = models.resolve(config)
     if _of_files(config):
         return released_files.dry_run(config)
@@ -68,7 +68,7 @@ def dry_run(config: RetrieveConfig) -> None:
 
 
 def run(config: RetrieveConfig) -> None:
-    """Fine-tune the matching task where asked for, score the lists, write the run folder."""
+    """Fine-tunes the matching task for train.epochs, scores the lists, writes the run folder."""
     config = models.resolve(config)
     if _of_files(config):
         return released_files.run(config)
@@ -99,7 +99,7 @@ def _run(config: RetrieveConfig) -> None:
 
 
 def open_task(config: RetrieveConfig) -> Task:
-    """Bank, rows and lists. UserError for settings that make no sense, and where plain_run does not fit the lists."""
+    """Returns bank, rows and lists. Raises UserError for settings that make no sense, and where plain_run does not fit the lists."""
     for name, minimum in (("num_candidates", 2), ("max_queries", 1), ("predict_batch_size", 1)):
         if getattr(config, name) < minimum:
             raise UserError(f"{name} is {getattr(config, name)}", "retrieve", f"at least {minimum}")
@@ -111,7 +111,7 @@ def open_task(config: RetrieveConfig) -> Task:
 
 
 def fine_tune(task: Task, model: Matcher) -> Run:
-    """The run folder, with the weights in best.npz and in the model: fine-tuned, or as the checkpoint has them."""
+    """Returns the run folder, with the weights in best.npz and in the model: fine-tuned, or as the checkpoint has them."""
     config = task.config
     if config.train.epochs:
         return fine_tuning.train(config, model, task.bank, task.train_rows)
@@ -121,7 +121,7 @@ def fine_tune(task: Task, model: Matcher) -> Run:
 
 
 def score(task: Task, number: int, model: Matcher, checkpoint: Path) -> dict[str, Tally]:
-    """Score the lists of a draw and write lists and scores into the run folder; {answer: tally}, the answers as Ranker.names."""
+    """Scores the lists of a draw and writes lists and scores into the run folder; {answer: tally}, the answers as Ranker.names."""
     config, lists, ids = task.config, task.lists[number], task.records.ids
     ranker = Ranker(model, task.bank, task.val_rows, config)
     path = config.run / _name("scores.jsonl", number)
@@ -155,7 +155,7 @@ def score_plain_head(task: Task) -> list[Tally] | None:
 
 
 def _cache(task: Task, name: str, number: int, checkpoint: Path, ranker: Ranker) -> ScoreCache:
-    """What an earlier start of this run has scored of these lists, with the same weights."""
+    """Returns what an earlier start of this run has scored of these lists, with the same weights."""
     config = task.config
     identity = {"lists": task.lists[number].sha256, "checkpoint": lineage.digest(checkpoint),
                 "bank": sha256(task.bank.folder / "index.json"), "batch": config.predict_batch_size,
@@ -168,7 +168,7 @@ def _cache(task: Task, name: str, number: int, checkpoint: Path, ranker: Ranker)
 
 
 def _of_files(config: RetrieveConfig) -> bool:
-    """Whether released files are to be scored; UserError where the run folder is taken or the files' lists are to be drawn."""
+    """Whether released files are to be scored; raises UserError where the run folder is taken or the files' lists are to be drawn."""
     check_folder(config.run, config)
     if config.data.files is not None and config.protocol != "kaleido":
         raise UserError(f"protocol is {config.protocol!r}, of files", "retrieve", "kaleido: released files hold the pairs to score",
@@ -177,7 +177,7 @@ def _of_files(config: RetrieveConfig) -> bool:
 
 
 def _lists(config: RetrieveConfig, records: candidates.Records) -> list[Lists]:
-    """The lists to report on, one per draw: drawn from the seed, or those of an earlier run, whose hash must fit."""
+    """Returns the lists to report on, one per draw: drawn from the seed, or those of an earlier run, whose hash must fit."""
     protocol = PROTOCOLS[config.protocol]
     if config.candidates is None:
         return [candidates.build(records, config.direction, config.candidates_seed + number, config.max_queries, config.num_candidates,
@@ -190,7 +190,7 @@ def _lists(config: RetrieveConfig, records: candidates.Records) -> list[Lists]:
 
 
 def _warn(task: Task) -> None:
-    """The full gallery through a network that sees pairs is dear: say so before it begins."""
+    """Prints a note on the cost of a large protocol: every pair goes through the network."""
     config = task.config
     if config.protocol == "full" or len(task.lists) > 1:
         total = sum(lists.num_pairs for lists in task.lists)

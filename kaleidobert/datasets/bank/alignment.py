@@ -28,7 +28,7 @@ MADE_FOR = ("token_ids.npy", "token_words.npy", "boxes.npy")  # bank files on wh
 
 def write(bank: Bank, blocks: Iterable[np.ndarray], captions: Iterable[Mapping[str, Any]], *, mode: str, settings: Mapping[str, Any],
           captioner: str = "", statistics: Callable[[np.ndarray], Mapping[str, Any]] | None = None) -> dict[str, Any]:
-    """Write a bank's alignment and return its alignment.json; what stood there before is replaced.
+    """Writes a bank's alignment and returns its alignment.json; what stood there before is replaced.
 
     blocks: f16[n, T, P] in the order of the bank's rows, all N rows together; captions: N dicts that JSON can hold. mode: how
     the alignment was made; captioner: SHA-256 of the captioner's checkpoint; settings: what else decided about it.
@@ -41,14 +41,14 @@ def write(bank: Bank, blocks: Iterable[np.ndarray], captions: Iterable[Mapping[s
 
 
 def check_folder(bank: Bank) -> None:
-    """UserError where an alignment could not be written into the bank: it is read-only, or the disk has no room for it."""
+    """Raises UserError where an alignment could not be written into the bank: it is read-only, or the disk has no room for it."""
     io.check_folder(bank.folder, COPY)
     io.check_room(bank.folder, 2 * math.prod(_shape(bank)), "the alignment")
 
 
 def _write(bank: Bank, blocks: Iterable[np.ndarray], captions: Iterable[Mapping[str, Any]], made: Mapping[str, Any],
            statistics: Callable[[np.ndarray], Mapping[str, Any]] | None) -> dict[str, Any]:
-    """``write``, by the one process that may; made: what alignment.json says of how it was made."""
+    """Writes as ``write`` does, in the process that holds the lock; made: what alignment.json says of how it was made."""
     folder = bank.folder
     with io.explained(folder):
         (folder / INFO).unlink(missing_ok=True)
@@ -83,9 +83,9 @@ def _write(bank: Bank, blocks: Iterable[np.ndarray], captions: Iterable[Mapping[
 
 
 def info(bank: Bank) -> dict[str, Any] | None:
-    """The content of alignment.json, None where the bank has no alignment.
+    """Returns the content of alignment.json, None where the bank has no alignment.
 
-    UserError where the alignment has another format, was made with other levels, another vocabulary or for other texts or
+    Raises UserError where the alignment has another format, was made with other levels, another vocabulary or for other texts or
     boxes than the bank has now, or where one of its files is missing or cut off.
     """
     path = bank.folder / INFO
@@ -113,7 +113,7 @@ def info(bank: Bank) -> dict[str, Any] | None:
 
 
 def strengths(bank: Bank) -> "np.ndarray | PatchColumns | None":
-    """f16[N, T, P] as a memory map, of a bank of which some levels are shown their patches; None where the bank has no alignment.
+    """Returns f16[N, T, P] as a memory map, of a bank of which some levels are shown their patches; None where the bank has no alignment.
 
     Raises as ``info`` does.
     """
@@ -138,7 +138,7 @@ def captions(bank: Bank) -> list[dict[str, Any]]:
 
 
 def verify(bank: Bank) -> None:
-    """Read the alignment's files and compare their SHA-256; UserError names the first that differs."""
+    """Reads the alignment's files and compares their SHA-256; raises UserError that names the first that differs."""
     for name, entry in ((info(bank) or {}).get("files", {})).items():
         if sha256(bank.folder / name) != entry["sha256"]:
             raise UserError(f"the content does not fit the checksum in {INFO}", str(bank.folder / name), fix=AGAIN)
@@ -152,7 +152,7 @@ def of(bank: Bank) -> "np.ndarray | PatchColumns":
 
 
 class PatchColumns:
-    """Some patches of an alignment f16[N, T, P]: rows are read from the file as they are asked for."""
+    """Some patches of an alignment f16[N, T, P]: rows are read from the file when they are indexed."""
 
     def __init__(self, strengths: np.ndarray, patches: np.ndarray):
         self._strengths, self._patches = strengths, patches

@@ -48,7 +48,7 @@ def build_shards(config: RecordsConfig, products: Sequence[Product], build_encod
 
 
 def check(config: RecordsConfig) -> None:
-    """UserError where config.beam cannot work: Beam is not installed, or knows no such runner or option."""
+    """Raises UserError where config.beam cannot work: Beam is not installed, or knows no such runner or option."""
     _pipeline(config)
 
 

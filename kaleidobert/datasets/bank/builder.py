@@ -58,7 +58,7 @@ class Changes:
     notes: Mapping[int, dict[str, Any]]
 
     def describe(self, dry: bool) -> str:
-        """What is said of it; dry: where nothing follows."""
+        """Returns a line to print; dry: of a run that makes nothing."""
         counts = {"picture": self.number, "shard": len(self.shards)}
         pictures, shards = (f"{count:,} {name}{'s' * (count != 1)}" for name, count in counts.items())
         follows = "would be" if dry else "is" if len(self.shards) == 1 else "are"
@@ -66,8 +66,8 @@ class Changes:
 
 
 def fingerprint(config: RecordsConfig, products: Sequence[Product]) -> str:
-    """What decides the content of the shards and of the table beside the pictures: products, foreground, encoder, levels; not paths,
-    workers or text settings. The pictures' contents are in the notes of the shards (``compare``)."""
+    """Returns what decides the content of the shards and of the table beside the pictures: products, foreground, encoder, levels; not
+    paths, workers or text settings. The pictures' contents are in the notes of the shards (``compare``)."""
     encoder = {"name": encoder_name(config.encoder), "weights": _weights(config.encoder)}
     parts = {"foreground": patch_extraction.identity(config.foreground), "encoder": encoder, "shard_size": config.shard_size,
              "levels": configs.to_dict(config.levels), **storage.entries(config.storage, ()),
@@ -77,8 +77,8 @@ def fingerprint(config: RecordsConfig, products: Sequence[Product]) -> str:
 
 
 def check(config: RecordsConfig, products: Sequence[Product]) -> str:
-    """The fingerprint; UserError for what would be refused after all pictures are encoded, where the folder belongs to another bank
-    or another process is using it, and where it cannot be written. Leaves nothing behind."""
+    """Returns the fingerprint; raises UserError for what would be refused after all pictures are encoded, where the folder belongs to
+    another bank or another process is using it, and where it cannot be written. Leaves nothing behind."""
     if config.text.length < 3:
         raise UserError(f"text.length is {config.text.length}", "records", "at least 3: [CLS], one piece, [SEP]")
     if config.text.vocabulary is not None or config.text.tokenizer == "sentencepiece":
@@ -94,7 +94,7 @@ def check(config: RecordsConfig, products: Sequence[Product]) -> str:
 
 
 def check_folder(config: RecordsConfig, products: Sequence[Product]) -> str:
-    """The fingerprint; UserError where the folder holds anything but the begun bank that has it."""
+    """Returns the fingerprint; raises UserError where the folder holds anything but the begun bank that has it."""
     mark = fingerprint(config, products)
     _check_work(config.bank, mark)
     return mark
@@ -130,8 +130,8 @@ def claim(config: RecordsConfig, products: Sequence[Product]) -> str:
 
 
 def compare(config: RecordsConfig, products: Sequence[Product]) -> Changes:
-    """How the pictures differ from those that the shards that are there were made of: only files whose path or stamp is another are
-    read. Writes nothing. UserError where pictures are not there any more: what was made of them would be lost."""
+    """Returns how the pictures differ from those that the shards that are there were made of: only files whose path or stamp is another are
+    read. Writes nothing. Raises UserError where pictures are not there any more: what was made of them would be lost."""
     changed: list[Product] = []
     gone: list[Product] = []
     shards: list[int] = []
@@ -173,8 +173,8 @@ def refresh(config: RecordsConfig, result: Changes) -> None:
 
 
 def _files(config: RecordsConfig, product: Product, before: Sequence[dict[str, Any]] = ()) -> list[dict[str, Any]]:
-    """{"path", "stamp", "sha256"} of every file that decides about a product's patches; sha256 is taken from ``before`` where path
-    and stamp are as there. A file that is replaced while it is looked at gets the older stamp: it counts as changed the next time."""
+    """Returns {"path", "stamp", "sha256"} of every file that decides about a product's patches; sha256 is taken from ``before`` where path
+    and stamp are as there. A file that is replaced while it is read gets the older stamp: it counts as changed the next time."""
     result = []
     for path, old in zip_longest([product.image_path] + [product.mask_path] * (config.foreground.method == "masks"), before):
         now = {"path": path, "stamp": stamp(path)}
@@ -184,7 +184,8 @@ def _files(config: RecordsConfig, product: Product, before: Sequence[dict[str, A
 
 
 def room(config: RecordsConfig, products: Sequence[Product], feature_size: int, again: Sequence[int] = ()) -> int:
-    """Bytes that the bank still needs: of the shards that are not there, of one of those that are made ``again``, and of the rest."""
+    """Returns bytes that the bank still needs: of the shards that are not there, of one of those that are made ``again``, and of the rest.
+    """
     made = [(number in again, len(part)) for number, part in portions(config, products)
             if number in again or not is_done(config.bank, number)]
     rows = sum(size for once_more, size in made if not once_more) + max((size for once_more, size in made if once_more), default=0)
@@ -194,13 +195,13 @@ def room(config: RecordsConfig, products: Sequence[Product], feature_size: int, 
 
 
 def portions(config: RecordsConfig, products: Sequence[Product]) -> Iterator[tuple[int, Sequence[Product]]]:
-    """(number, products) of every shard."""
+    """Yields (number, products) of every shard."""
     for number, start in enumerate(range(0, len(products), config.shard_size)):
         yield number, products[start : start + config.shard_size]
 
 
 def build_shards(config: RecordsConfig, products: Sequence[Product], build_encoder: Any, build_network: Any = None) -> Iterator[int]:
-    """Make the shards that are not there yet; yields the number of pictures done, shard by shard.
+    """Makes the shards that are not there yet; yields the number of pictures done, shard by shard.
 
     build_encoder: picklable, encoder configuration -> object with ``encode`` and ``batch``, as features.encode takes them;
     build_network: picklable, path of weights -> what foreground.network_mask calls, for foreground.method network; both are called
@@ -237,7 +238,7 @@ def build_shards(config: RecordsConfig, products: Sequence[Product], build_encod
 
 
 def build_shard(config: RecordsConfig, number: int, products: Sequence[Product], build_encoder: Any, build_network: Any = None) -> int:
-    """Encode the pictures of one shard and write its features and notes; returns the number of pictures looked at."""
+    """Encodes the pictures of one shard and writes its features and notes; returns the number of its pictures."""
     key = str(config.encoder)
     if key not in _ENCODERS:
         _ENCODERS[key] = build_encoder(config.encoder)
@@ -268,13 +269,13 @@ def build_shard(config: RecordsConfig, number: int, products: Sequence[Product],
 
 
 def _load(config: RecordsConfig, product: Product, pictures: dict[str, list[dict[str, Any]]]) -> np.ndarray:
-    """A product's picture, its files noted before it is read."""
+    """Returns a product's picture, its files noted before it is read."""
     pictures[product.image_id] = _files(config, product)
     return product.load_image()
 
 
 def finish(config: RecordsConfig, products: Sequence[Product], skipped: list[dict], mark: str) -> dict[str, Any]:
-    """Tokenize the texts and write table and index; returns the index. UserError where no picture could be used.
+    """Tokenizes the texts and writes table and index; returns the index. Raises UserError where no picture could be used.
 
     Shards serve any text settings. The old index goes first: a bank whose tokens are half rewritten must not open.
     """
@@ -330,14 +331,14 @@ def is_done(folder: Path, number: int) -> bool:
 
 
 def encoder_name(config: configs.Encoder) -> str:
-    """The name by which a bank remembers its encoder, such as mobilenet_v2-96: whatever changes features, but the weights."""
+    """Returns the name by which a bank remembers its encoder, such as mobilenet_v2-96: whatever changes features, but the weights."""
     how = {"float32": "folded" if config.folded else ""}.get(config.precision, config.precision.removeprefix("mixed_"))
     return "-".join(filter(None, (config.name, str(config.size), f"small{config.small_size}" if config.small_size else "",
                                    "square" if config.turned == "square" else "", how)))
 
 
 def _weights(config: configs.Encoder) -> str:
-    """Which weights the encoder has: the SHA-256 of a file, "imagenet" for what Keras fetches, "" for none."""
+    """Returns which weights the encoder has: the SHA-256 of a file, "imagenet" for what Keras fetches, "" for none."""
     if not patch_encoders.ENCODERS[config.name].is_network:
         return ""
     return sha256(config.weights) if config.weights else "imagenet"
@@ -360,7 +361,7 @@ def _row(product: Product) -> dict[str, Any]:
 
 
 def _moved(row: dict[str, str], product: Product) -> dict[str, str]:
-    """A row of what was left out, where its picture lies now."""
+    """Returns a skipped row with the present path of its picture."""
     return {**row, "where": product.image_path, "reason": row["reason"].replace(row["where"] or product.image_path, product.image_path)}
 
 
@@ -396,7 +397,7 @@ SHARED = {"TF_FORCE_GPU_ALLOW_GROWTH": "true", "XLA_PYTHON_CLIENT_PREALLOCATE": 
 
 
 def gpus(environment: Mapping[str, str] = os.environ) -> list[str]:
-    """The NVIDIA GPUs of this machine as CUDA_VISIBLE_DEVICES names them; of one that is divided, its parts.
+    """Returns the NVIDIA GPUs of this machine as CUDA_VISIBLE_DEVICES names them; of one that is divided, its parts.
 
     Where that variable is set, those that it names.
     """
@@ -414,7 +415,7 @@ def gpus(environment: Mapping[str, str] = os.environ) -> list[str]:
 
 
 def listed(text: str) -> list[str]:
-    """The names in what nvidia-smi -L prints.
+    """Returns the names in what nvidia-smi -L prints.
 
     >>> listed("GPU 0: NVIDIA A30 (UUID: GPU-1)\\nGPU 1: NVIDIA A30 (UUID: GPU-2)\\n  MIG 1g.6gb Device 0: (UUID: MIG-3)\\n")
     ['GPU-1', 'MIG-3']
@@ -430,12 +431,12 @@ def listed(text: str) -> list[str]:
 
 
 def environments(workers: int, devices: list[str], cores: int) -> list[dict[str, str]]:
-    """The variables of each process: a share of the cores, and one of the GPUs in turn; without GPUs nothing about them is said."""
+    """Returns the variables of each process: a share of the cores, and one of the GPUs in turn; without GPUs nothing about them is said."""
     threads = str(max(1, cores // workers))
     cores_each = {"TF_NUM_INTRAOP_THREADS": threads, "TF_NUM_INTEROP_THREADS": "1", "OMP_NUM_THREADS": threads}
     return [cores_each | ({DEVICES: devices[number % len(devices)], **SHARED} if devices else {}) for number in range(workers)]
 
 
 def take_environment(waiting: SimpleQueue) -> None:
-    """Take one of the environments for this process; must run before a network library is imported in it."""
+    """Takes one of the environments for this process; must run before a network library is imported in it."""
     os.environ.update(waiting.get())

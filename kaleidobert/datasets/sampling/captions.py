@@ -38,11 +38,11 @@ class CaptionVocabulary:
         self._own[self.bank_ids] = np.arange(self.size)
 
     def encode(self, token_ids: np.ndarray) -> np.ndarray:
-        """The bank's ids as the captioner's."""
+        """Returns the bank's ids as the captioner's."""
         return self._own[token_ids]
 
     def frequencies(self, token_ids: np.ndarray) -> np.ndarray:
-        """f32[V]: how often each piece is to be written in texts i32[n, T]."""
+        """Returns f32[V]: how often each piece is to be written in texts i32[n, T]."""
         counts = np.bincount(self.encode(token_ids)[:, 1:].ravel(), minlength=self.size).astype(np.float32)
         counts[[PAD, START]] = 0
         return counts
@@ -78,7 +78,7 @@ class CaptionSampler:
         return -(-len(self.rows) // self.batch_size)
 
     def batch(self, step: int) -> tuple[Arrays, Arrays, Arrays]:
-        """The batch of a step, 0-based."""
+        """Returns the batch of a step, 0-based."""
         epoch, number = divmod(step, self.batches_per_epoch)
         rows = self._batches(epoch)[number]
         inputs, targets, weights = self.questions(rows)
@@ -95,7 +95,7 @@ class CaptionSampler:
         return batch
 
     def examples(self, rows: np.ndarray) -> tuple[Arrays, Arrays, Arrays]:
-        """``questions`` without what ``ask`` brings."""
+        """Returns ``questions`` without what ``ask`` brings."""
         length = int(-(-(self._lengths[rows].max() - 1) // BUCKET) * BUCKET)
         ids = np.full((len(rows), length + 1), PAD, np.int32)
         ids[:, : self._ids.shape[1]] = self._ids[rows, : length + 1]
@@ -105,7 +105,7 @@ class CaptionSampler:
         return {name: pictures, "pieces": given}, {"pieces": following}, {"pieces": (following != PAD).astype(np.float32)}
 
     def _order(self, epoch: int) -> list[np.ndarray]:
-        """The epoch's batches: a permutation, sorted by length within pools, the batches shuffled; the last one filled up."""
+        """Returns the epoch's batches: a permutation, sorted by length within pools, the batches shuffled; the last one filled up."""
         rng = generator(self._seed, ORDER, epoch)
         rows = rng.permutation(self.rows)
         rows = np.resize(rows, self.batches_per_epoch * self.batch_size)
@@ -116,7 +116,7 @@ class CaptionSampler:
 
 
 def augment(pictures: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """uint8[B, s, s, 3]: half of the pictures mirrored, all moved by up to s / 14 pixels each way, edges repeated."""
+    """Returns uint8[B, s, s, 3]: half of the pictures mirrored, all moved by up to s / 14 pixels each way, edges repeated."""
     most = pictures.shape[1] // 14
     padded = np.pad(pictures, ((0, 0), (most, most), (most, most), (0, 0)), "edge")
     mirrored, moves = rng.random(len(pictures)) < 0.5, rng.integers(0, 2 * most + 1, (len(pictures), 2))
@@ -132,10 +132,10 @@ def augment(pictures: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 ENDS = frozenset(".;!?")  # pieces that end a sentence
-MAX_CONTEXT_WORDS = 400  # at most so many words are asked for, the most frequent ones
-MAX_CANDIDATES = 80  # at most so many words per subcategory of which it is asked whether a text has them
+MAX_CONTEXT_WORDS = 400  # words to predict, the most frequent ones
+MAX_CANDIDATES = 80  # words per subcategory whose presence is predicted
 MIN_COUNT = 4  # occurrences in a subcategory for that
-UNSETTLED = (0.01, 0.97)  # shares of a subcategory's texts between which there is something to ask
+UNSETTLED = (0.01, 0.97)  # fractions of a subcategory's texts between which a word's presence is open
 PRIOR_WEIGHT = 2.0  # texts' worth of the general share in the share within a subcategory
 MIN_SHARE = 2e-3  # no share is nearer to 0 or 1
 
@@ -159,7 +159,7 @@ class WordCooccurrenceTargets:
         self._candidates(rows, pieces.size)
 
     def arrays(self, rows: np.ndarray, length: int) -> tuple[Arrays, Arrays, Arrays]:
-        """(inputs, targets, weights) of rows whose first ``length`` pieces are read.
+        """Returns (inputs, targets, weights) of rows whose first ``length`` pieces are read.
 
         inputs: candidates i32[B, C]. targets: cooccurrence_labels, cooccurrence_prior f32[B, length, K]; presence_labels, presence_prior
         f32[B, C]. weights: cooccurrence_labels f32[B, length], 1 where a piece is a content word; presence_labels f32[B, C].
@@ -187,7 +187,7 @@ class WordCooccurrenceTargets:
         )
 
     def content_mask(self, rows: np.ndarray, length: int) -> tuple[Arrays, Arrays, Arrays]:
-        """({}, {}, {"content_mask": f32[B, length]}): 1 where a piece of the rows is a content word."""
+        """Returns ({}, {}, {"content_mask": f32[B, length]}): 1 where a piece of the rows is a content word."""
         return {}, {}, {"content_mask": self._is_content[self._read(rows, length)].astype(np.float32)}
 
     def _read(self, rows: np.ndarray, length: int) -> np.ndarray:
@@ -196,7 +196,7 @@ class WordCooccurrenceTargets:
         return ids
 
     def _questions(self, ids: np.ndarray) -> list[tuple[int, int, np.ndarray]]:
-        """(place, piece, columns of the other words of its sentence) for every content word of a text."""
+        """Returns (place, piece, columns of the other words of its sentence) for every content word of a text."""
         result, start = [], 0
         for stop in [*np.flatnonzero(self._ends[ids]).tolist(), len(ids)]:
             positions = start + np.flatnonzero(self._is_content[ids[start:stop]])

@@ -9,11 +9,11 @@ from kaleidobert.errors import UserError
 from kaleidobert.preprocessors import examples
 from kaleidobert.preprocessors.examples import Arrays
 
-LENGTH_SHARE = 4  # of so many pictures one is asked for the length of its text too
+LENGTH_SHARE = 4  # one picture of so many also has the length of its text as a target
 
 
 def label_ids(bank: Bank, label: str, train_rows: np.ndarray) -> tuple[np.ndarray, list[str]]:
-    """(i32[N], class names): the classes are those of the training rows, in alphabetical order; -1 for any other value.
+    """Returns (i32[N], class names): the classes are those of the training rows, in alphabetical order; -1 for any other value.
 
     Raises UserError where training has fewer than two classes.
     """
@@ -27,7 +27,7 @@ def label_ids(bank: Bank, label: str, train_rows: np.ndarray) -> tuple[np.ndarra
 
 
 def modality_inputs(bank: Bank, rows: np.ndarray, modality: str) -> Arrays:
-    """Model inputs of the rows with both sides, the picture alone ("image") or the text alone ("text")."""
+    """Returns model inputs of the rows with both sides, the picture alone ("image") or the text alone ("text")."""
     inputs = clean_batch(bank, rows)
     vocabulary = bank.vocabulary
     if modality == "image":
@@ -109,10 +109,10 @@ class DualEncoderSampler:
 class CaptionTaskSampler:
     """Captioning examples, inputs with "predict_positions" i32[B, T-1]; targets and weights: "pieces" [B, T-1], the text without [CLS].
 
-    mode "causal": the whole text is read, and at every place the piece behind it is asked. "mask-all": all pieces are masked and
-    asked; "mask-predict": one to all of them, a number drawn evenly. Both show how long a text is, so its length is asked of an
+    mode "causal": the whole text is read, and at every position the next piece is predicted. "mask-all": all pieces are masked and
+    predicted; "mask-predict": one to all of them, a number drawn evenly. Both show the length of a text, so it is predicted from an
     empty text: behind the B examples come B / 4 (at least 1) of these, which alone have a weight for "length" i32[...]: pieces - 1.
-    noise: as in LabelSampler; of tokens it hides pieces that are not asked.
+    noise: as in LabelSampler; of tokens it hides pieces that are not predicted.
     """
 
     def __init__(self, bank: Bank, rows: np.ndarray, mode: str, noise: Noise, batch_size: int, seed: int):
@@ -129,7 +129,7 @@ class CaptionTaskSampler:
         return self.examples(rows, Noise(), generator(self._seed, VALIDATION, step)) if len(rows) else None
 
     def examples(self, rows: np.ndarray, noise: Noise, rng: np.random.Generator) -> tuple[Arrays, Arrays, Arrays]:
-        """The examples of given rows."""
+        """Returns the examples of given rows."""
         vocabulary, count = self._bank.vocabulary, len(rows)
         if self._mode != "causal":
             rows = np.concatenate([rows, rows[: max(1, count // LENGTH_SHARE)]])
@@ -161,7 +161,7 @@ class CaptionTaskSampler:
 
 
 def caption_pieces(bank: Bank, rows: np.ndarray) -> np.ndarray:
-    """bool[n, T]: where the texts of the rows have pieces, [CLS], [SEP] and padding left out."""
+    """Returns bool[n, T]: where the texts of the rows have pieces, [CLS], [SEP] and padding left out."""
     vocabulary = bank.vocabulary
     return ~np.isin(bank.token_ids[rows], (vocabulary.pad, vocabulary.start, vocabulary.end))
 
@@ -180,6 +180,6 @@ def text_inputs(bank: Bank, rows: np.ndarray) -> Arrays:
 
 
 def text_lengths(bank: Bank) -> np.ndarray:
-    """i64[N]: up to which position each row's text has tokens."""
+    """Returns i64[N]: up to which position each row's text has tokens."""
     real = bank.token_ids != bank.vocabulary.pad
     return np.where(real.any(1), real.shape[1] - real[:, ::-1].argmax(1), 1)

@@ -23,7 +23,7 @@ ALL = slice(None)
 
 
 def generator(seed: int, stream: int, step: int) -> np.random.Generator:
-    """A counter-based generator: its draws depend on these three numbers only."""
+    """Returns a counter-based generator: its draws depend on these three numbers only."""
     key = np.random.SeedSequence([seed, stream]).generate_state(2, np.uint64)
     return np.random.Generator(np.random.Philox(key=key, counter=[0, 0, 0, step]))
 
@@ -38,7 +38,7 @@ class EpochOrder:
         self._permutation = lru_cache(2)(lambda epoch: generator(seed, ORDER, epoch).permutation(rows))
 
     def batch(self, step: int) -> np.ndarray:
-        """i64[batch_size]: the rows of a step, 0-based."""
+        """Returns i64[batch_size]: the rows of a step, 0-based."""
         first = step * self.batch_size
         positions = np.arange(first, first + self.batch_size)
         epochs, indices = np.divmod(positions, len(self.rows))
@@ -61,11 +61,11 @@ class NegativeSampler:
         self._last = np.searchsorted(subcategories, np.arange(self._subcategory.max() + 1), "right")
 
     def related(self, rows: np.ndarray, others: np.ndarray) -> np.ndarray:
-        """bool, of the shapes' broadcast: the same group or the same text, so that one is no negative of the other."""
+        """Returns bool, of the shapes' broadcast: the same group or the same text, so that one is no negative of the other."""
         return (self._group[rows] == self._group[others]) | (self._text[rows] == self._text[others])
 
     def draw(self, rows: np.ndarray, same_subcategory: np.ndarray, rng: np.random.Generator, tries: int = 8) -> np.ndarray:
-        """i64[B]: a row of another product with another text, from the same subcategory where same_subcategory[b]; the row itself
+        """Returns i64[B]: a row of another product with another text, from the same subcategory where same_subcategory[b]; the row itself
         where none was found (all texts equal, say). A subcategory without another product is left for the whole split."""
         result = rows.copy()
         for attempt in range(2 * tries):
@@ -95,7 +95,7 @@ class BatchPlan:
     token_ids: np.ndarray
 
     def part(self, part: slice) -> "BatchPlan":
-        """The draw of a part of the batch."""
+        """Returns the draw of a part of the batch."""
         spoiled = {name: one.part(part) for name, one in self.spoiled.items()}
         return BatchPlan(self.rows[part], self.text_rows[part], self.donors[part], self.masks.part(part), spoiled, self.token_ids[part])
 
@@ -120,23 +120,24 @@ class PretrainSampler:
         self._drawn = lru_cache(4)(lambda step: self.draw(self.order.batch(step), generator(seed, EXAMPLES, step)))
 
     def batch(self, step: int, part: slice = ALL) -> tuple[Arrays, Arrays, Arrays]:
-        """The training batch of a step, a pure function of (seed, step); of its examples the part, whose features alone are read."""
+        """Returns the training batch of a step, a pure function of (seed, step); of its examples the part, whose features alone are read.
+        """
         return self.assemble(self._drawn(step).part(part))
 
     def weights(self, step: int) -> Arrays:
-        """The weights of the whole batch of a step; reads no feature."""
+        """Returns the weights of the whole batch of a step; reads no feature."""
         return self._weights(self._drawn(step))
 
     def token_mask(self, step: int) -> np.ndarray:
-        """bool[B, T]: where the texts of the whole batch of a step have tokens; reads no feature."""
+        """Returns bool[B, T]: where the texts of the whole batch of a step have tokens; reads no feature."""
         return self._bank.token_ids[self._drawn(step).text_rows] != self._bank.vocabulary.pad
 
     def commonest_slot(self, level: str, batches: int = 64) -> int:
-        """The patch of a level that is masked most often in the first batches; reads no feature."""
+        """Returns the patch of a level that is masked most often in the first batches; reads no feature."""
         return int(np.bincount(np.concatenate([self._drawn(step).masks.patches[level].ravel() for step in range(batches)])).argmax())
 
     def validation(self, step: int) -> tuple[Arrays, Arrays, Arrays] | None:
-        """The step-th part of the split in its own order, the last one smaller; None behind the end. Targets are always floats."""
+        """Returns the step-th part of the split in its own order, the last one smaller; None behind the end. Targets are always floats."""
         size = self.order.batch_size
         rows = self.order.rows[step * size : (step + 1) * size]
         if not len(rows):
@@ -149,7 +150,7 @@ class PretrainSampler:
         return self.assemble(self.draw(rows, rng))
 
     def draw(self, rows: np.ndarray, rng: np.random.Generator) -> BatchPlan:
-        """Everything that is left to chance; reads no feature."""
+        """Returns everything that is left to chance; reads no feature."""
         bank, sampling, batch = self._bank, self._sampling, len(rows)
         negative = rng.random(batch) < sampling.negative_share
         same = rng.random(batch) < sampling.negatives_same_subcategory
@@ -164,13 +165,13 @@ class PretrainSampler:
         return BatchPlan(rows, text_rows, donors, masks, spoiled, replaced)
 
     def _texts(self, rows: np.ndarray) -> alignment_guided_masking.Texts:
-        """The texts of rows, each with the links to its own picture where the policy needs them."""
+        """Returns the texts of rows, each with the links to its own picture where the policy needs them."""
         links = None if self._alignment is None else self._alignment[rows]
         can_be = maskable(self._bank, rows) & bool(self._sampling.mask_rate)  # at least one token would be masked otherwise
         return alignment_guided_masking.Texts(can_be, self._bank.token_words[rows], links)
 
     def assemble(self, draw: BatchPlan) -> tuple[Arrays, Arrays, Arrays]:
-        """The examples of a draw."""
+        """Returns the examples of a draw."""
         bank, rows, masks = self._bank, draw.rows, draw.masks
         token_ids, match = bank.token_ids[draw.text_rows], draw.text_rows == rows
         inputs, targets = examples.pretraining(rows, draw.donors, masks.patches, draw.spoiled, self._levels, bank.gather)
@@ -187,30 +188,30 @@ class PretrainSampler:
 
 
 def quota(sampling: Sampling) -> alignment_guided_masking.Quota:
-    """What alignment_guided_masking.plan reads of a configuration."""
+    """Returns what alignment_guided_masking.plan reads of a configuration."""
     return alignment_guided_masking.Quota(sampling.mask_rate, sampling.max_masked, sampling.whole_word, sampling.pairs, sampling.camouflage)
 
 
 def maskable(bank: Bank, rows: np.ndarray | slice) -> np.ndarray:
-    """bool[B, T]: the pieces of rows that can be masked: neither [CLS] nor [SEP] nor padding."""
+    """Returns bool[B, T]: the pieces of rows that can be masked: neither [CLS] nor [SEP] nor padding."""
     vocabulary = bank.vocabulary
     return ~np.isin(bank.token_ids[rows], (vocabulary.pad, vocabulary.start, vocabulary.end))
 
 
 def clean_batch(bank: Bank, rows: np.ndarray, text_rows: np.ndarray | None = None) -> Arrays:
-    """Model inputs of unspoiled pictures with their own texts, or with those of ``text_rows``; features in the bank's storage."""
+    """Returns model inputs of unspoiled pictures with their own texts, or with those of ``text_rows``; features in the bank's storage."""
     token_ids = bank.token_ids[rows if text_rows is None else text_rows]
     picture = examples.clean(rows, bank.levels, bank.gather)
     return {**examples.text(token_ids, bank.vocabulary.pad), **picture, "patch_boxes": bank.boxes[rows]}
 
 
 def clean_features(bank: Bank, rows: np.ndarray) -> np.ndarray:
-    """f16[B, P, F] of unspoiled pictures, however the bank is stored."""
+    """Returns f16[B, P, F] of unspoiled pictures, however the bank is stored."""
     return features.to_floats(examples.clean(rows, bank.levels, bank.gather))["patch_features"]
 
 
 def share_of_groups(bank: Bank, rows: np.ndarray, fraction: float, seed: int) -> np.ndarray:
-    """The rows of a share of the groups, drawn from the seed: few labels, without near-duplicates of the left-out ones."""
+    """Returns the rows of a share of the groups, drawn from the seed: few labels, without near-duplicates of the left-out ones."""
     if not 0 < fraction <= 1:
         raise UserError(f"data.train_share is {fraction}", "sampler", "a share above 0 and at most 1")
     if fraction == 1:
@@ -221,7 +222,7 @@ def share_of_groups(bank: Bank, rows: np.ndarray, fraction: float, seed: int) ->
 
 
 def hold_out(bank: Bank, rows: np.ndarray, fraction: float, seed: int, fix: str) -> tuple[np.ndarray, np.ndarray]:
-    """(rows to train on, rows that choose the weights): the second are those of a share of the groups, at least two and at most all
+    """Returns (rows to train on, rows that choose the weights): the second are those of a share of the groups, at least two and at most all
     but two, drawn from the seed; without any where the share is 0. So nothing is chosen by rows that are reported on afterwards.
 
     fix: how the command does without. Raises UserError for fewer than 4 groups.
@@ -237,5 +238,5 @@ def hold_out(bank: Bank, rows: np.ndarray, fraction: float, seed: int, fix: str)
 
 
 def count_groups(bank: Bank, rows: np.ndarray) -> int:
-    """How many groups the rows belong to."""
+    """Returns how many groups the rows belong to."""
     return len(np.unique(bank.column("group")[rows]))

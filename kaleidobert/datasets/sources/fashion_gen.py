@@ -147,7 +147,7 @@ def _chunk(file: h5py.File, keys: Sequence[str], image: str, start: int, path: P
 
 
 def _values(array: np.ndarray) -> list[str]:
-    """The rows of an array [n] or [n, 1] as texts: bytes are latin-1, padded with NULs or blanks."""
+    """Returns the rows of an array [n] or [n, 1] as texts: bytes are latin-1, padded with NULs or blanks."""
     flat = array.reshape(len(array), -1)[:, 0].tolist()
     texts = [value.decode("latin-1") if isinstance(value, bytes) else str(value) for value in flat]
     return [text.replace("\0", " ").strip() for text in texts]
@@ -167,7 +167,8 @@ def _info_lines(path: Path) -> Iterator[tuple[int, list[str]]]:
 
 
 def _pictures(base: Path, info: Path) -> str:
-    """The folder of an info text's pictures, relative to ``base``: as in the release, unpacked here or by dataset/get_raw_dataset.sh."""
+    """Returns the folder of an info text's pictures, relative to ``base``: as in the release, unpacked here or by
+    dataset/get_raw_dataset.sh."""
     part = "train" if "train" in info.name else "valid"
     names = [f"extracted_{part}_images", f"extracted_images/extracted_{part}_images", "extracted_images", "."]
     for name in names:
