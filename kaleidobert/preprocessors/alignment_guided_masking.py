@@ -28,15 +28,15 @@ LAST = -2.0  # added to a draw from 0..1: behind everything else
 class Quota:
     """How much is masked, and how AGM draws.
 
-    share: of the maskable tokens, at least one and at most ``most``. whole_word: the pieces of a word are masked together; where
-    the quota ends inside a word, as many of its pieces as are left, drawn at random: the number of masked tokens stays what it is
-    without whole words, and at most one word per text is masked in part.
-    pairs: how many aligned words AGM draws at most: "quota", as many as tokens are masked, or "all". camouflage: the slot that
-    is predicted is drawn "even", or "guided" by AGM as in the paper, where the other masked patches tell it.
+    mask_rate: fraction of the maskable tokens that is masked, at least one and at most ``max_masked``. whole_word: the pieces of a word
+    are masked together; where the quota ends inside a word, as many of its pieces as are left, drawn at random: the number of masked
+    tokens stays what it is without whole words, and at most one word per text is masked in part. pairs: how many aligned words AGM draws
+    at most: "quota", as many as tokens are masked, or "all". camouflage: the slot that is predicted is drawn "even", or "guided" by AGM
+    as in the paper, where the other masked patches tell it.
     """
 
-    share: float = 0.15
-    most: int = 10
+    mask_rate: float = 0.15
+    max_masked: int = 10
     whole_word: bool = False
     pairs: str = "quota"
     camouflage: str = "even"
@@ -51,9 +51,9 @@ class MaskPlan:
     token_weights: np.ndarray
     patches: dict[str, np.ndarray]
 
-    def part(self, part: slice) -> "MaskPlan":
-        """Returns the plan of a part of the batch."""
-        return MaskPlan(self.tokens[part], self.token_weights[part], {name: chosen[part] for name, chosen in self.patches.items()})
+    def chunk(self, rows: slice) -> "MaskPlan":
+        """Returns the plan of some rows of the batch."""
+        return MaskPlan(self.tokens[rows], self.token_weights[rows], {name: chosen[rows] for name, chosen in self.patches.items()})
 
 
 @dataclass(frozen=True)
@@ -219,13 +219,13 @@ def _links(alignment: np.ndarray, maskable: np.ndarray) -> tuple[np.ndarray, np.
 
 def _tokens(priority: np.ndarray, maskable: np.ndarray, quota: Quota) -> tuple[np.ndarray, np.ndarray]:
     """MaskPlan.tokens and token_weights: the maskable tokens of highest priority [B, T]."""
-    return _top(np.where(maskable, priority, -np.inf), _wanted(maskable, quota), quota.most)
+    return _top(np.where(maskable, priority, -np.inf), _wanted(maskable, quota), quota.max_masked)
 
 
 def _wanted(maskable: np.ndarray, quota: Quota) -> np.ndarray:
     """Returns i64[B]: how many tokens of each text are masked."""
     count = maskable.sum(1)
-    return np.minimum(np.clip(np.rint(quota.share * count), 1, quota.most).astype(np.int64), count)
+    return np.minimum(np.clip(np.rint(quota.mask_rate * count), 1, quota.max_masked).astype(np.int64), count)
 
 
 def _highest(keys: np.ndarray, count: np.ndarray) -> np.ndarray:

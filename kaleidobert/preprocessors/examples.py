@@ -112,9 +112,9 @@ def trim(inputs: Mapping[str, np.ndarray], multiple: int = MULTIPLE, length: int
 def trim_captions(inputs: Arrays, targets: Arrays, weights: Arrays) -> tuple[Arrays, Arrays, Arrays]:
     """Returns the examples of a captioner with their texts cut, as ``trim``.
 
-    The k-th prediction is piece k + 1 of the text (CaptionTaskSampler); predictions behind the longest text have no weight and are cut, too.
+    The k-th prediction is piece k + 1 of the text (CaptionTaskSampler); those behind the longest text have no weight and are cut, too.
     """
     inputs = trim(inputs)
-    predicted = inputs["token_mask"].shape[1] - 1
-    return ({**inputs, "predict_positions": inputs["predict_positions"][:, :predicted]}, {**targets, "pieces": targets["pieces"][:, :predicted]},
-            {**weights, "pieces": weights["pieces"][:, :predicted]})
+    length = inputs["token_mask"].shape[1] - 1
+    return ({**inputs, "predict_positions": inputs["predict_positions"][:, :length]}, {**targets, "pieces": targets["pieces"][:, :length]},
+            {**weights, "pieces": weights["pieces"][:, :length]})

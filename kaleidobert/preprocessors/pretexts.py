@@ -56,10 +56,10 @@ class Spoiled:
     zeroed: np.ndarray
     answer: np.ndarray | None = None
 
-    def part(self, part: slice) -> "Spoiled":
-        """Of a part of the batch."""
-        answer = None if self.answer is None else self.answer[part]
-        return Spoiled(self.vectors[part], self.from_donor[part], self.zeroed[part], answer)
+    def chunk(self, rows: slice) -> "Spoiled":
+        """Returns the same of some rows of the batch."""
+        answer = None if self.answer is None else self.answer[rows]
+        return Spoiled(self.vectors[rows], self.from_donor[rows], self.zeroed[rows], answer)
 
 
 def untouched(level: KaleidoLevel, batch: int) -> Spoiled:

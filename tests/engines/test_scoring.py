@@ -265,7 +265,7 @@ def test_an_interrupted_run_goes_on_with_the_same_bits(two: World, direction, mo
 def test_a_gallery_in_parts(two: World, monkeypatch):
     small, large = (two.retrieve(name, protocol="full", baselines=True) for name in ("as-text", "as-array"))
     assert call("retrieve", small).status == 0
-    monkeypatch.setattr(ranking, "MOST_LINES", 10)
+    monkeypatch.setattr(ranking, "MAX_LINES", 10)
     done = call("retrieve", large)
     assert done.status == 0 and "scores.npy, gallery.json" in done.out
     lines = [json.loads(line) for line in (small.run / "scores.jsonl").read_text().splitlines()]

@@ -183,11 +183,11 @@ def _make_chunks(captioner: Captioner, folder: Path) -> Iterator[int]:
     """Makes the missing chunks; yields the number of pictures done. The notes come last: a chunk with notes is complete."""
     task, write = captioner.task, captioner.writer()
     bank = task.bank
-    most_words = max(1, int(bank.token_words.max()) + 1)
+    max_words = max(1, int(bank.token_words.max()) + 1)
     for number in range(_num_chunks(bank)):
         rows = np.arange(number * CHUNK, min(bank.size, (number + 1) * CHUNK))
         if not _notes(folder, number).is_file():
-            result = [_align(captioner, write, chunk, most_words)
+            result = [_align(captioner, write, chunk, max_words)
                      for chunk in np.array_split(rows, -(-len(rows) // task.config.predict_batch_size))]
             arrays = {name: np.concatenate([each[0][name] for each in result]) for name in result[0][0]}
             with io.atomic(_arrays(folder, number)) as file:
@@ -196,12 +196,12 @@ def _make_chunks(captioner: Captioner, folder: Path) -> Iterator[int]:
         yield len(rows)
 
 
-def _align(captioner: Captioner, write: Any, rows: np.ndarray, most_words: int) -> tuple[dict[str, np.ndarray], list[dict]]:
+def _align(captioner: Captioner, write: Any, rows: np.ndarray, max_words: int) -> tuple[dict[str, np.ndarray], list[dict]]:
     """Returns ({"strengths" [n, T, P], "maps" [n, W, G, G]}, notes) of some rows."""
     task = captioner.task
     bank, config, tokenizer, cells = task.bank, task.config, task.bank.tokenizer(), task.cells
-    result = np.zeros((len(rows), most_words, cells**2), np.float32)
-    known = np.zeros((len(rows), most_words), bool)
+    result = np.zeros((len(rows), max_words, cells**2), np.float32)
+    known = np.zeros((len(rows), max_words), bool)
     captions, notes = write(rows), []
     scores = captioner.score(rows) if config.mode == "teacher_forced" else None
     after = config.captioner.query == "word"  # with the query "word" the attention finds a word after the word was read
@@ -218,7 +218,7 @@ def _align(captioner: Captioner, write: Any, rows: np.ndarray, most_words: int) 
         notes.append({"image_id": entry["image_id"], "caption": " ".join(word.text for word in written),
                       "words": [word.text for word in words], "has_map": own[1].tolist(),
                       "frame": [round(float(side), 5) for side in frames[number]], "log_likelihood": round(caption.score, 4)})
-    maps = result.reshape(len(rows), most_words, cells, cells)
+    maps = result.reshape(len(rows), max_words, cells, cells)
     options = config.regions
     strengths = alignment_generator.align(bank.token_words[rows], maps, known, boxes=bank.boxes[rows], frames=frames, levels=bank.levels,
                                 threshold=options.threshold, relative_threshold=options.relative_threshold, top_k=options.top_k)

@@ -187,7 +187,7 @@ def _open(config: CaptionConfig) -> Data:
         raise UserError(f"mode is causal and length is {config.length}", "caption", "length=predicted: such captions end by an end piece "
                         "of their own", "leave length out, or set mode=mask-predict")
     bank, train, val = training.splits(config)
-    writing.most_pieces(config, bank)
+    writing.max_pieces(config, bank)
     train, val = _with_text(bank, train, config.data.train_split), _with_text(bank, val, config.data.val_split)
     return Data(bank, train, val, val[np.sort(np.unique(bank.column("product_id")[val], return_index=True)[1])])
 

@@ -34,20 +34,20 @@ from kaleidobert.released import any_checkpoint
 Score = Callable[[Callable[[int], tuple | None]], dict[str, float]]
 
 
-def most_pieces(config: CaptionConfig, bank: Bank) -> int:
+def max_pieces(config: CaptionConfig, bank: Bank) -> int:
     """Returns the longest caption that may be written; raises UserError where texts of the bank are shorter than a configured
     length."""
-    most = bank.text_length - 2
+    limit = bank.text_length - 2
     for name, value in (("writing.max_length", config.writing.max_length), ("fixed_length", config.fixed_length)):
-        if value > most:
-            raise UserError(f"{name} is {value}", str(bank.folder), f"at most {most}: of the {bank.text_length} places of the bank's texts "
+        if value > limit:
+            raise UserError(f"{name} is {value}", str(bank.folder), f"at most {limit}: of the {bank.text_length} places of the bank's texts "
                             "[CLS] and [SEP] take two", "lower it, or make a bank with a larger text.length")
-    return config.writing.max_length or most
+    return config.writing.max_length or limit
 
 
 def fixed_length(config: CaptionConfig, bank: Bank, train: np.ndarray) -> int:
     """Pieces of every caption where length is "fixed"."""
-    return min(config.fixed_length or round(float(np.median(caption_pieces(bank, train).sum(1)))), most_pieces(config, bank))
+    return min(config.fixed_length or round(float(np.median(caption_pieces(bank, train).sum(1)))), max_pieces(config, bank))
 
 
 def write(config: CaptionConfig, model: Captioner, bank: Bank, train: np.ndarray, rows: np.ndarray) -> list[Written]:
@@ -93,13 +93,13 @@ def _pictures(bank: Bank, rows: np.ndarray) -> dict[str, np.ndarray]:
 
 def _causal(config: CaptionConfig, model: Captioner, bank: Bank) -> Callable[[np.ndarray, Mapping[str, Any]], list[Written]]:
     options, special = config.writing, bank.vocabulary
-    search = steps.forward(caption_search.BeamWriter(model, special, options.num_beams, most_pieces(config, bank)))
+    search = steps.forward(caption_search.BeamWriter(model, special, options.num_beams, max_pieces(config, bank)))
     return lambda rows, pictures: caption_search.best(search(pictures), special, options.length_penalty)
 
 
 def _masked(config: CaptionConfig, model: Captioner, bank: Bank,
             train: np.ndarray) -> Callable[[np.ndarray, Mapping[str, Any]], list[Written]]:
-    options, special, most = config.writing, bank.vocabulary, most_pieces(config, bank)
+    options, special, limit = config.writing, bank.vocabulary, max_pieces(config, bank)
     forward, cut = steps.forward(caption_search.Filler(model, special)), training.trim_inputs(lambda inputs: inputs, config.train)
     iterations = options.iterations if config.mode == "mask-predict" else 1
     fixed = fixed_length(config, bank, train)
@@ -114,7 +114,7 @@ def _masked(config: CaptionConfig, model: Captioner, bank: Bank,
             lengths = np.full((len(rows), 1), fixed)
         else:
             lengths = caption_pieces(bank, rows).sum(1, keepdims=True)
-        return caption_search.fill(answer, pictures, np.minimum(lengths, most), iterations, special, bank.text_length)
+        return caption_search.fill(answer, pictures, np.minimum(lengths, limit), iterations, special, bank.text_length)
 
     return make
 
@@ -124,7 +124,7 @@ def _masked(config: CaptionConfig, model: Captioner, bank: Bank,
 
 COUNT, COLUMNS = 12, 2
 SIDE, TEXT, PAD = 200, 460, 28  # pixels: longer side of a picture, width of the text beside it, margin
-MOST = 230  # letters of a text
+MAX_LETTERS = 230  # letters of a text
 LABELS = {"captions": "written", "reference": "catalogue", "nearest_picture": "nearest picture"}
 
 
@@ -159,7 +159,7 @@ def _card(sheet: Sheet, at: tuple[int, int], pixels: np.ndarray, name: str, text
     y = sheet.text((x, y), name, TEXT, 13, fill=GREY)
     for key, label in LABELS.items():
         if key in texts:
-            text = texts[key] if len(texts[key]) <= MOST else f"{texts[key][: MOST - 1]}…"
+            text = texts[key] if len(texts[key]) <= MAX_LETTERS else f"{texts[key][: MAX_LETTERS - 1]}…"
             y = sheet.text((x, y + 6), label, TEXT, 12, fill=GREY)
             y = sheet.text((x, y), text, TEXT, 17, bold=key == "captions", fill=GREEN if key == "captions" else INK)
     return y

@@ -3,7 +3,7 @@
     run/.scores.part       a line that says of what the scores are; then of every batch, in the order of engines.scoring, its scores as
                            little-endian float32 and their CRC-32; removed when the results are written
         scores.jsonl       of all queries
-        scores.npy         of a gallery with more than MOST_LINES pairs instead, f32[Q, L]; its rows and columns: gallery.json
+        scores.npy         of a gallery with more than MAX_LINES pairs instead, f32[Q, L]; its rows and columns: gallery.json
 """
 
 import json
@@ -27,7 +27,7 @@ from kaleidobert.evaluators.candidates.lists import CandidateLists, Gallery
 from kaleidobert.model_zoo.kaleidobert import Matcher
 from kaleidobert.remote.partial import explained
 
-MOST_LINES = 10**7  # pairs of a gallery that are written as text, some 30 bytes each
+MAX_LINES = 10**7  # pairs of a gallery that are written as text, some 30 bytes each
 SAFE_AFTER = 1.0  # seconds after which what was scored is forced onto the disk
 Part = tuple[CandidateLists, dict[str, np.ndarray]]  # some queries; of each answer (Ranker.names) f32[q, L], -inf for padding
 
@@ -129,7 +129,7 @@ class ScoreCache:
 
 def is_large(lists: CandidateLists | Gallery) -> TypeGuard[Gallery]:
     """Whether lists and scores are not written as text."""
-    return isinstance(lists, Gallery) and lists.num_pairs > MOST_LINES
+    return isinstance(lists, Gallery) and lists.num_pairs > MAX_LINES
 
 
 def save_gallery(lists: Gallery, ids: Sequence[str], path: Path) -> None:

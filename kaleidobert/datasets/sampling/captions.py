@@ -117,9 +117,9 @@ class CaptionSampler:
 
 def augment(pictures: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Returns uint8[B, s, s, 3]: half of the pictures mirrored, all moved by up to s / 14 pixels each way, edges repeated."""
-    most = pictures.shape[1] // 14
-    padded = np.pad(pictures, ((0, 0), (most, most), (most, most), (0, 0)), "edge")
-    mirrored, moves = rng.random(len(pictures)) < 0.5, rng.integers(0, 2 * most + 1, (len(pictures), 2))
+    shift = pictures.shape[1] // 14
+    padded = np.pad(pictures, ((0, 0), (shift, shift), (shift, shift), (0, 0)), "edge")
+    mirrored, moves = rng.random(len(pictures)) < 0.5, rng.integers(0, 2 * shift + 1, (len(pictures), 2))
     size = pictures.shape[1]
     moved = [picture[y : y + size, x : x + size] for picture, (y, x) in zip(padded, moves)]
     return np.stack([picture[:, ::-1] if mirror else picture for picture, mirror in zip(moved, mirrored)])

@@ -94,10 +94,10 @@ class BatchPlan:
     spoiled: dict[str, pretexts.Spoiled]
     token_ids: np.ndarray
 
-    def part(self, part: slice) -> "BatchPlan":
-        """Returns the draw of a part of the batch."""
-        spoiled = {name: one.part(part) for name, one in self.spoiled.items()}
-        return BatchPlan(self.rows[part], self.text_rows[part], self.donors[part], self.masks.part(part), spoiled, self.token_ids[part])
+    def chunk(self, rows: slice) -> "BatchPlan":
+        """Returns the plan of some rows of the batch."""
+        spoiled = {name: one.chunk(rows) for name, one in self.spoiled.items()}
+        return BatchPlan(self.rows[rows], self.text_rows[rows], self.donors[rows], self.masks.chunk(rows), spoiled, self.token_ids[rows])
 
 
 class PretrainSampler:
@@ -119,10 +119,9 @@ class PretrainSampler:
         # batch and weights of a step share it
         self._drawn = lru_cache(4)(lambda step: self.draw(self.order.batch(step), generator(seed, EXAMPLES, step)))
 
-    def batch(self, step: int, part: slice = ALL) -> tuple[Arrays, Arrays, Arrays]:
-        """Returns the training batch of a step, a pure function of (seed, step); of its examples the part, whose features alone are read.
-        """
-        return self.assemble(self._drawn(step).part(part))
+    def batch(self, step: int, rows: slice = ALL) -> tuple[Arrays, Arrays, Arrays]:
+        """Returns the training batch of a step, a pure function of (seed, step); ``rows`` of its examples, whose features alone are read."""
+        return self.assemble(self._drawn(step).chunk(rows))
 
     def weights(self, step: int) -> Arrays:
         """Returns the weights of the whole batch of a step; reads no feature."""
