@@ -40,8 +40,8 @@ def max_pieces(config: CaptionConfig, bank: Bank) -> int:
     limit = bank.text_length - 2
     for name, value in (("writing.max_length", config.writing.max_length), ("fixed_length", config.fixed_length)):
         if value > limit:
-            raise UserError(f"{name} is {value}", str(bank.folder), f"at most {limit}: of the {bank.text_length} places of the bank's texts "
-                            "[CLS] and [SEP] take two", "lower it, or make a bank with a larger text.length")
+            raise UserError(f"{name} is {value}", str(bank.folder), f"at most {limit}: of the {bank.text_length} places of the bank's "
+                            "texts [CLS] and [SEP] take two", "lower it, or make a bank with a larger text.length")
     return config.writing.max_length or limit
 
 

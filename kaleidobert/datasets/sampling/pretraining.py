@@ -120,7 +120,7 @@ class PretrainSampler:
         self._drawn = lru_cache(4)(lambda step: self.draw(self.order.batch(step), generator(seed, EXAMPLES, step)))
 
     def batch(self, step: int, rows: slice = ALL) -> tuple[Arrays, Arrays, Arrays]:
-        """Returns the training batch of a step, a pure function of (seed, step); ``rows`` of its examples, whose features alone are read."""
+        """Returns ``rows`` of the training batch of a step, a pure function of (seed, step); the features of these rows alone are read."""
         return self.assemble(self._drawn(step).chunk(rows))
 
     def weights(self, step: int) -> Arrays:
