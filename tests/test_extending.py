@@ -149,6 +149,8 @@ def test_a_downstream_task_and_a_metric(page, monkeypatch):
     found = json.loads(Path("runs/one/results.json").read_text())
     assert found["metrics"].keys() == {"mean_error"} and found["model"]["trained"] == "pre-trained 1 epoch; text_length fine-tuned 4 epochs"
     assert found["config"]["model"]["hidden_size"] == 16  # of init: the file does not say it
+    assert found["config"]["levels"] == Bank("bank").index["levels"]
+    assert "- hidden_size 16 + 32" in refused(*words, "run=runs/other", "model.hidden_size=32")
     with pytest.raises(SystemExit), contextlib.redirect_stdout(io.StringIO()) as out:
         cli.main(["text-length", "--help"])
     assert "word pieces that count as 1 in the loss" in out.getvalue()

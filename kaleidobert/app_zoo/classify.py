@@ -50,7 +50,7 @@ def dry_run(config: ClassifyConfig) -> None:
 
 
 def run(config: ClassifyConfig) -> None:
-    """Train, evaluate the weights of the last epoch (nothing is chosen on the validation split), write the run folder."""
+    """Trains, evaluates the weights of the last epoch (nothing is chosen on the validation split), writes the run folder."""
     config = models.resolve(config)
     check_folder(config.run, config)
     with distribution.over(config.train):

@@ -56,7 +56,7 @@ def dry_run(config: ConvertConfig) -> None:
 
 
 def run(config: ConvertConfig) -> None:
-    """Convert; what did not come along is listed."""
+    """Converts; lists what did not come along."""
     if is_bank(config.source):
         return run_bank(config)
     if is_data(config.source):
@@ -173,7 +173,7 @@ def _to_released(config: ConvertConfig, path: Path) -> Conversion:
 
 
 def _task(config: ConvertConfig, meta: dict, model: TaskModel, path: Path) -> str:
-    """Whose head a model has: of a classifier it must be known."""
+    """Returns the task of a model; raises UserError where that of a classifier is not known."""
     if not isinstance(model, Classifier):
         if config.task in LABELS:
             raise UserError(f"task is {config.task} and the checkpoint holds a {model.kind}", str(path), "a classifier", "leave task out")
@@ -254,7 +254,7 @@ def dry_run_files(config: ConvertConfig) -> None:
 
 
 def run_files(config: ConvertConfig) -> None:
-    """Convert, or go on with a conversion that was interrupted."""
+    """Converts, or goes on with an interrupted conversion."""
     if config.target.suffix == ".npz":
         raise UserError("the source is data and the target a checkpoint", "source, target", "a folder as the target")
     io.check_folder(config.target, "choose another target")
@@ -265,7 +265,7 @@ def run_files(config: ConvertConfig) -> None:
 
 
 def schema_of(config: ConvertConfig, paths: list[Path]) -> Schema:
-    """files.schema, or the published one that has as many columns as the first line, with the lengths that the levels give."""
+    """Returns files.schema, or the published one that has as many columns as the first line, with the lengths that the levels give."""
     if config.files.schema:
         schema = released_schema.parse(config.files.schema, "files.schema", config.files.encoding)
         kind = "pretrain" if "masked_lm_ids" in schema.names else "retrieve" if "nx_sent_labels" in schema.names else "finetune"

@@ -30,7 +30,7 @@ def dry_run(config: FetchConfig) -> None:
 
 
 def run(config: FetchConfig) -> None:
-    """Fetch, check and unpack; an interrupted run continues where it stopped."""
+    """Fetches, checks and unpacks; an interrupted run continues where it stopped."""
     chosen, into = _chosen(config)
     options = downloads.Options(config.workers, config.attempts, endpoint=config.endpoint, keep_archives=config.keep_archives)
     with tqdm(unit="B", unit_scale=True, unit_divisor=1024, desc="fetch") as bar:

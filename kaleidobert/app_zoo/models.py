@@ -227,7 +227,7 @@ def peak_rate(train: configs.Train, num_examples: int, name: str = "train") -> s
 
 
 def rate_line(reached: float, step: int, total: int, target: float, name: str = "train") -> str:
-    """The same for any schedule."""
+    """Returns the line of ``peak_rate`` for any schedule."""
     return f"{name}: the rate is highest after {step:,} of {total:,} steps, {reached:.3g} ({name}.learning_rate is {target:.3g})"
 
 
@@ -259,7 +259,7 @@ def trainer_schedule(train: configs.Train, total: int) -> Schedule:
 
 
 def part_maker(sampler: Any, train: configs.Train) -> Part | None:
-    """For distribution.feed: parts of batches of a sampler that can make them by themselves, as PretrainSampler; None for others."""
+    """Returns what makes parts of batches for distribution.feed, of samplers that can, as PretrainSampler; None of others."""
     if not hasattr(sampler, "token_mask"):
         return None
 
@@ -274,7 +274,7 @@ def part_maker(sampler: Any, train: configs.Train) -> Part | None:
 
 
 def num_parameters(arguments: dict[str, Any]) -> int:
-    """Weights of a backbone with these arguments; builds no variable."""
+    """Returns the number of weights of a backbone with these arguments; builds no variable."""
     a, levels = arguments, arguments["levels"]
     hidden, rows = a["hidden_size"], max(6, len(levels) + 1)
     text = (a["vocabulary_size"] + a["max_positions"] + 2) * hidden + 2 * hidden

@@ -48,8 +48,7 @@ def dry_run(config: PretrainConfig) -> None:
 
 
 def run(config: PretrainConfig) -> None:
-    """Train, choose among the epochs by what is held out of the training split, evaluate on the validation split, write the run
-    folder."""
+    """Trains, chooses the epoch by what is held out of the training split, evaluates on the validation split, writes the run folder."""
     config = resolve(config)
     _check(config)
     with distribution.over(config.train):

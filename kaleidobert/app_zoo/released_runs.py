@@ -78,7 +78,7 @@ def layout(config: Config, rows: Rows) -> FileLayout:
 
 
 def describe(config: PretrainConfig | ClassifyConfig, train: Rows, val: Rows) -> Mapping[str, Any]:
-    """For results.json: {split: where it lies, its size, and how many of its rows are used}."""
+    """Returns for results.json {split: where it lies, its size, and how many of its rows are used}."""
     return {split: {"source": str(source), "rows": len(rows), "used": used, "schema": str(rows.schema)} for split, source, rows, used in (
         ("train", config.data.files, train, len(train)), ("val", config.data.val_files, val, len(_judged(config, val))))}
 
@@ -175,12 +175,12 @@ def _check_init(config: PretrainConfig | ClassifyConfig, rows: Rows) -> None:
 
 
 def _distinct(names: list[str]) -> list[str]:
-    """Names of classes: the number where there is none, and beside it where two classes have the same."""
+    """Returns names of classes: the number where there is none, and beside it where two classes have the same."""
     return [name if name and names.count(name) == 1 else f"{name} {number}".strip() for number, name in enumerate(names)]
 
 
 def _adapt(model: keras.Model, examples: Callable[[np.ndarray], tuple], size: int) -> None:
-    """As models.adapt, to SAMPLE rows."""
+    """Fits scales of features as models.adapt does, to SAMPLE rows."""
     if model.unadapted:
         numbers = np.arange(size)[:: max(1, size // SAMPLE)][:SAMPLE]
         model.adapt_features(examples(numbers)[0]["patch_features"])

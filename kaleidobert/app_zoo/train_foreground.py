@@ -47,7 +47,7 @@ def dry_run(config: TrainForegroundConfig) -> None:
 
 
 def run(config: TrainForegroundConfig) -> None:
-    """Draw, train, evaluate; an interrupted run continues where it stopped."""
+    """Draws, trains, evaluates; an interrupted run continues where it stopped."""
     _check_folders(config)
     keras.utils.set_random_seed(config.train.seed)
     total, warm = _pace(config)
@@ -102,7 +102,7 @@ def install(weights: Path) -> None:
 
 
 def batch(products: Stock, behind: Stock, config: TrainForegroundConfig, step: int) -> tuple[dict, dict, dict]:
-    """Inputs, targets and weights of one step: new scenes, a pure function of the step."""
+    """Returns inputs, targets and weights of one step: new scenes, a pure function of the step."""
     rng = np.random.Generator(np.random.Philox(key=np.array([config.train.seed, step], np.uint64), counter=[0, 0, 0, 1]))
     made = [recomposition.recompose(products, behind, config.size, rng) for _ in range(config.train.batch_size)]
     images, masks = (np.stack(part) for part in zip(*made))
@@ -110,14 +110,14 @@ def batch(products: Stock, behind: Stock, config: TrainForegroundConfig, step: i
 
 
 def overlaps(predict: foreground.Predictor, test: Scenes) -> np.ndarray:
-    """Intersection over union of every scene, f64[N], at the network's own resolution."""
+    """Returns the intersection over union of every scene, f64[N], at the network's own resolution."""
     result = np.concatenate([predict(foreground.channels(test.images[k : k + 32])) >= 0.5 for k in range(0, len(test.images), 32)])
     return foreground.overlap(result, test.masks)
 
 
 def results(weights: Path, test: Scenes, goods: Scenes) -> dict:
-    """Mean overlap of the written weights on the held-out scenes: the whole segmenter's, in all, by family of backgrounds and by
-    the area of the product, and the raw network's; and that on small goods."""
+    """Returns the mean overlap of the written weights on the held-out scenes: the whole segmenter's, in all, by family of backgrounds and
+    by the area of the product, and the raw network's; and that on small goods."""
     predict, names = foreground_net.build(weights), list(HELD_OUT)
 
     def measure(scenes: Scenes) -> np.ndarray:
@@ -141,7 +141,7 @@ def _draw(config: TrainForegroundConfig, part: str, count: int, shift: int) -> N
 
 
 def _optimizer(config: TrainForegroundConfig, total: int, warm: int) -> keras.optimizers.Optimizer:
-    """Adam on a half cosine; it keeps the running average of the weights that become the network."""
+    """Returns Adam on a half cosine; it keeps the running average of the weights that become the network."""
     train = config.train
     rate = keras.optimizers.schedules.CosineDecay(0.0, max(1, total - warm), warmup_target=train.learning_rate, warmup_steps=warm)
     return keras.optimizers.AdamW(rate, train.weight_decay, train.beta_1, train.beta_2, train.epsilon, use_ema=True,

@@ -70,17 +70,17 @@ class Choice:
     pictures: int = 0
 
     def metadata(self) -> dict[str, Any]:
-        """For results.json; "val_chose": whether the weights were chosen by the examples that they are reported on."""
+        """Returns the entry of results.json; "val_chose": whether the weights were chosen by the examples that they are reported on."""
         return {**asdict(self), "val_chose": self.by == "val_files"}
 
     def describe(self) -> str:
-        """The same in words."""
+        """Returns the same in words."""
         return {"held_out": f"chosen by {self.pictures:,} held-out training pictures", "none": "the last epoch",
                 "val_files": "chosen by data.val_files, as released"}[self.by]
 
 
 def choice(bank: Bank, held: np.ndarray) -> Choice:
-    """By held-out rows of a bank, or by nothing where there are none."""
+    """Returns the choice by held-out rows of a bank, or by nothing where there are none."""
     return Choice("held_out", count_groups(bank, held), len(held)) if len(held) else Choice("none")
 
 

@@ -54,7 +54,7 @@ def load(kind: type[C], path: str | Path | None, words: Sequence[str] = (), tabl
 
 
 def to_dict(config: Any) -> Any:
-    """Plain YAML values: mappings, lists, strings, numbers."""
+    """Returns plain YAML values: mappings, lists, strings, numbers."""
     if dataclasses.is_dataclass(config):
         return {f.name: to_dict(getattr(config, f.name)) for f in dataclasses.fields(config)}
     if isinstance(config, Mapping):

@@ -86,7 +86,7 @@ def stamp(path: str | Path) -> list[int] | None:
 
 
 def digest(path: str | Path) -> str:
-    """SHA-256 of a picture's content: of the file, or of the pixels of a row of an HDF5 file; "" where it cannot be read."""
+    """Returns the SHA-256 of a picture's content: of the file, or of the pixels of a row of an HDF5 file; "" where it cannot be read."""
     try:
         if h5_row := H5_ROW.fullmatch(str(path)):
             image = _h5_picture(Path(h5_row[1]), h5_row[2], int(h5_row[3]))

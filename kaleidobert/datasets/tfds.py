@@ -103,7 +103,7 @@ def _info(builder: tfds.core.DatasetBuilder, labels: Sequence[str] | Mapping[str
 
 
 def _examples(products: Sequence[Product], split: str, encoded: bool = False) -> Iterator[Example]:
-    """encoded: the picture file goes in as it is; otherwise its pixels."""
+    """Yields the examples of a split; encoded: with the picture file as it is, otherwise with its pixels."""
     for product in products:
         if product.split == split:
             image = product.image_path if encoded else product.load_image()

@@ -80,7 +80,7 @@ class Lots:
     patches: np.ndarray
 
     def take(self, rows: np.ndarray) -> "Lots":
-        """Those of some of the examples."""
+        """Returns the same of some of the examples."""
         return Lots(self.words[rows], self.tokens[rows], self.patches[rows])
 
 
@@ -112,7 +112,7 @@ def plan(policy: str, texts: Texts, levels: Sequence[KaleidoLevel], quota: Quota
 
 
 def random(texts: Texts, levels: Sequence[KaleidoLevel], quota: Quota, lots: Lots) -> MaskPlan:
-    """Tokens (words, where the quota says so) and patches independently and uniformly at random."""
+    """Masks tokens (words, where the quota says so) and patches independently and uniformly at random."""
     tokens = lots.tokens
     if quota.whole_word:
         tokens = lots.words.ravel()[_heads(texts.token_words)] + JITTER * tokens
@@ -120,7 +120,7 @@ def random(texts: Texts, levels: Sequence[KaleidoLevel], quota: Quota, lots: Lot
 
 
 def alignment_guided(texts: Texts, levels: Sequence[KaleidoLevel], quota: Quota, lots: Lots) -> MaskPlan:
-    """Alignment Guided Masking (paper, section 3.2).
+    """Masks by Alignment Guided Masking (paper, section 3.2).
 
     A word with a link is a group: its pieces and its patches on the masked levels. At most as many groups as tokens are masked are
     drawn (``pairs``). A fair coin per drawn group says which side of it is masked, pieces or patches, never both. The groups come
@@ -218,7 +218,7 @@ def _links(alignment: np.ndarray, maskable: np.ndarray) -> tuple[np.ndarray, np.
 
 
 def _tokens(priority: np.ndarray, maskable: np.ndarray, quota: Quota) -> tuple[np.ndarray, np.ndarray]:
-    """MaskPlan.tokens and token_weights: the maskable tokens of highest priority [B, T]."""
+    """Returns MaskPlan.tokens and token_weights: the maskable tokens of highest priority [B, T]."""
     return _top(np.where(maskable, priority, -np.inf), _wanted(maskable, quota), quota.max_masked)
 
 
@@ -235,7 +235,7 @@ def _highest(keys: np.ndarray, count: np.ndarray) -> np.ndarray:
 
 
 def _patches(priority: np.ndarray, levels: Sequence[KaleidoLevel]) -> dict[str, np.ndarray]:
-    """MaskPlan.patches: on each masked level the num_masked patches of highest priority [B, P]."""
+    """Returns MaskPlan.patches: on each masked level the num_masked patches of highest priority [B, P]."""
     patches = {}
     for level, part in zip(levels, kaleido.patch_slices(levels).values()):
         if level.num_masked:

@@ -19,7 +19,7 @@ EMPTY_TEXT = 2  # pieces of an empty text: [CLS] [SEP]
 
 
 def text(token_ids: np.ndarray, pad: int) -> Arrays:
-    """token_ids, segment_ids i32[B, T] and token_mask bool[B, T]."""
+    """Returns token_ids, segment_ids i32[B, T] and token_mask bool[B, T]."""
     return {"token_ids": token_ids, "segment_ids": np.zeros_like(token_ids), "token_mask": token_ids != pad}
 
 
@@ -49,26 +49,26 @@ def pretraining(rows: np.ndarray, donors: np.ndarray, masked: Mapping[str, np.nd
 
 
 def clean(rows: np.ndarray, levels: Sequence[KaleidoLevel], gather: Gather) -> Arrays:
-    """patch_features [B, P, F] of unspoiled pictures, as ``gather`` brings them."""
+    """Returns patch_features [B, P, F] of unspoiled pictures, as ``gather`` brings them."""
     starts = kaleido.vector_slices(levels)
     order = np.concatenate([starts[level.name].start + np.arange(level.num_patches) for level in levels])
     return gather(rows, {"patch_features": np.broadcast_to(order, (len(rows), len(order)))})
 
 
 def without_text(arrays: Arrays, start: int, end: int, pad: int) -> Arrays:
-    """The same example with the empty text [CLS] [SEP], of length 2. For models that see the picture only."""
+    """Returns the same example with the empty text [CLS] [SEP], of length 2. For models that see the picture only."""
     token_ids = np.tile(np.array([start, end], arrays["token_ids"].dtype), (len(arrays["token_ids"]), 1))
     return {**arrays, **text(token_ids, pad)}
 
 
 def without_picture(arrays: Arrays) -> Arrays:
-    """The same example with features and boxes of zero. For models that see the text only."""
+    """Returns the same example with features and boxes of zero. For models that see the text only."""
     return {**arrays, "patch_features": np.zeros_like(arrays["patch_features"]), "patch_boxes": np.zeros_like(arrays["patch_boxes"])}
 
 
 def hide(arrays: Arrays, patches: float, tokens: float, mask_id: int, rng: np.random.Generator, whole: int = 0,
          part: slice = slice(None)) -> Arrays:
-    """The same examples with random patches blank (features of zero) and random word pieces replaced by [MASK].
+    """Returns the same examples with random patches blank (features of zero) and random word pieces replaced by [MASK].
 
     patches, tokens: the probability of each patch and of each piece; the first piece, [CLS], and padding stay. whole, part: the
     arrays are this part of a batch of so many examples, all of which are drawn for; 0 = they are all.
@@ -101,7 +101,7 @@ def longest_text(token_mask: np.ndarray, multiple: int = MULTIPLE) -> int:
 
 
 def trim(inputs: Mapping[str, np.ndarray], multiple: int = MULTIPLE, length: int = 0) -> Arrays:
-    """The same inputs with token_ids, segment_ids and token_mask [B, T] cut to [B, T'].
+    """Returns the same inputs with token_ids, segment_ids and token_mask [B, T] cut to [B, T'].
 
     T' is ``longest_text`` of this batch, or ``length`` where that is given: parts of one batch must be cut alike. The arrays are views.
     """

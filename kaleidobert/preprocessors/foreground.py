@@ -151,13 +151,13 @@ def refine(likely: np.ndarray, image: np.ndarray) -> np.ndarray:
 
 
 def overlap(result: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """Intersection over union of masks bool[..., h, w]; 1 where both are empty."""
+    """Returns the intersection over union of masks bool[..., h, w]; 1 where both are empty."""
     union = (result | truth).sum((-2, -1))
     return np.where(union == 0, 1.0, (result & truth).sum((-2, -1)) / np.maximum(union, 1))
 
 
 def clean(mask: np.ndarray) -> np.ndarray:
-    """Morphological cleaning: opened by one pixel, specks removed, holes kept as they are."""
+    """Returns a mask after morphological cleaning: opened by one pixel, without specks, holes kept as they are."""
     opened = _squares(_squares(mask, np.logical_and), np.logical_or)
     labels, count = ndimage.label(opened)
     if not count:

@@ -75,7 +75,7 @@ def spoil(level: KaleidoLevel, masked: np.ndarray, rng: np.random.Generator) -> 
 
 
 def turns(patches: np.ndarray) -> np.ndarray:
-    """View k is turned counter-clockwise by k quarter turns."""
+    """Returns four views; view k is turned counter-clockwise by k quarter turns."""
     return np.stack([np.rot90(patches, k, axes=(1, 2)) for k in range(4)])
 
 

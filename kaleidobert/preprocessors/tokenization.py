@@ -60,7 +60,7 @@ class WordPiece:
 
     @classmethod
     def read(cls, path: Path) -> "WordPiece":
-        """From a vocab.txt; raises UserError where it is missing or lacks the special pieces."""
+        """Reads a vocab.txt; raises UserError where it is missing or lacks the special pieces."""
         try:
             lines = path.read_text(encoding="utf-8").split("\n")
         except FileNotFoundError:
@@ -116,7 +116,7 @@ class SentencePiece:
         self.vocabulary = Vocabulary(own + len(self._extra), pad, unknown, start, end, mask, (first, own))
 
     def encode(self, texts: Sequence[str], length: int) -> tuple[np.ndarray, np.ndarray]:
-        """As WordPiece.encode; a word starts at a piece with the meta symbol."""
+        """Returns the same as WordPiece.encode; a word starts at a piece with the meta symbol."""
         ids = self._model.encode(list(texts))
         words = [list(np.cumsum([self._model.id_to_piece(i).startswith("\u2581") for i in row]) - 1) for row in ids]
         return pack(ids, [[max(0, int(w)) for w in row] for row in words], self.vocabulary, length)
@@ -223,7 +223,7 @@ class Spacing:
 
 
 def _views(left: str, right: str) -> list[tuple[str, str]]:
-    """Two neighbours as they are, with words and numbers told apart, and as words: marks stay what they are."""
+    """Returns two neighbours as they are, as word or number, and as words; marks stay what they are."""
     kinds = [[word] * 3 if not word[:1].isalnum() else [word, "9" if word[0].isdigit() else "w", "w"] for word in (left, right)]
     return list(zip(*kinds))
 

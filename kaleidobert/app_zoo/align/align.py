@@ -118,7 +118,7 @@ def _mode_folder(task: Task) -> Path:
 
 
 def _checkpoint(config: AlignConfig) -> str:
-    """SHA-256 of the captioner's weights."""
+    """Returns the SHA-256 of the captioner's weights."""
     return sha256(captioner_folder(config) / "best.npz")
 
 

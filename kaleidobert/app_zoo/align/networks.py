@@ -45,12 +45,12 @@ class Captioner:
         return result
 
     def perplexity(self, rows: np.ndarray) -> float:
-        """exp of the mean cross-entropy of the rows' pieces, ends included."""
+        """Returns exp of the mean cross-entropy of the rows' pieces, ends included."""
         by_length = rows[np.argsort((self.task.bank.token_words[rows] >= 0).sum(1), kind="stable")]  # less padding
         return float(np.exp(-np.concatenate([likelihood for likelihood, _ in self.score(by_length)]).mean()))
 
     def writer(self) -> Callable[[np.ndarray], list[Caption]]:
-        """rows -> their captions, by beam search."""
+        """Returns a function of rows that writes their captions by beam search."""
         decoding = self.task.config.decoding
         write = steps.forward(Writer(self.model, decoding.num_beams, decoding.max_length or self.task.bank.text_length - 1))
 
@@ -77,7 +77,7 @@ def build_captioner(task: Task, grids: Grids, grounder: WordGrounder | None) -> 
 
 
 def train_captioner(task: Task, grids: Grids, grounder: WordGrounder | None) -> Captioner:
-    """Train, or load what was trained; the weights with the best perplexity on what is held out stay, or the last."""
+    """Trains the captioner, or loads what was trained; keeps the weights with the best held-out perplexity, else the last."""
     config, options, run = task.config, task.config.captioner, Run(captioner_folder(task.config), captioner_settings(task.config))
     captioner = Captioner(task, grids, build_captioner(task, grids, grounder))
     sampler = captioner.sampler(task.rows.train, config.grid.augment and captioner.model.encoder is not None,
@@ -108,7 +108,7 @@ SAMPLE = 256  # training pictures by which the features of frozen networks are b
 
 
 def train_grounder(task: Task, grids: Grids) -> WordGrounder:
-    """Train, or load what was trained; the weights with the smallest held-out loss stay, without held-out texts the last ones."""
+    """Trains the word grounder, or loads what was trained; keeps the weights with the smallest held-out loss, else the last."""
     config, options = task.config, task.config.word_grounding
     run, model = Run(grounder_folder(config), grounder_settings(config)), build_grounder(task)
     if not task.sees_pictures:
@@ -157,7 +157,7 @@ def extract_cells(task: Task, model: WordGrounder) -> Grids:
 
 
 def sample(grids: Grids, rows: np.ndarray) -> np.ndarray:
-    """Grids of a sample of training rows."""
+    """Returns the grids of a sample of training rows."""
     return grids.gather(rows[:: -(-len(rows) // SAMPLE)])
 
 

@@ -61,7 +61,7 @@ def statistics(bank: Bank, strengths: np.ndarray, notes: list[dict]) -> dict[str
 
 
 def print_summary(config: AlignConfig, report: dict[str, Any], counts: dict[str, Any], folder: Path) -> None:
-    """The outcome in a few lines."""
+    """Prints the outcome in a few lines."""
     metrics = report["metrics"]
     print(f"captions of {report['products']:,} {config.data.val_split!r} products: perplexity {metrics['perplexity']:.2f}, BLEU-4 "
           f"{metrics['bleu4']:.4f}, CIDEr-D {metrics['cider_d']:.3f}, {metrics['different_captions']:,} different"
@@ -104,7 +104,7 @@ def evaluate_parts(bank: Bank, folder: Path, words: list[dict], splits: tuple[st
 
 
 def print_parts(report: dict[str, Any]) -> None:
-    """The outcome in a few lines; nothing where there are no part boxes."""
+    """Prints the outcome in a few lines; nothing where there are no part boxes."""
     if not report:
         return
     print(f"words that name a described part: {report['coverage']:.1%} of {report['sightings']:,} have a map")

@@ -41,8 +41,8 @@ class Rows:
 
     @property
     def judge(self) -> tuple[np.ndarray, bool | None, str]:
-        """What is evaluated after every epoch, and Goal's higher_is_better and split: what is held out chooses by a loss or perplexity,
-        the validation split chooses nothing."""
+        """Returns the rows that are evaluated after every epoch, and Goal's higher_is_better and split: held-out rows choose by a loss or
+        perplexity, the validation split chooses nothing."""
         return (self.held, False, HELD_OUT) if len(self.held) else (self.val, None, VAL)
 
 
@@ -65,7 +65,7 @@ class Task:
 
     @property
     def choice(self) -> Choice:
-        """By what the epochs of the word grounder and the captioner are chosen."""
+        """What chooses the epochs of the word grounder and the captioner."""
         return training.choice(self.bank, self.rows.held)
 
 

@@ -51,7 +51,7 @@ class Data:
 
     @cached_property
     def references(self) -> list[list[str]]:
-        """Of each shown picture its own text, then other texts of its product."""
+        """The reference texts of each shown picture: its own, then other texts of its product."""
         products, texts = self.bank.column("product_id"), self.bank.column("text")
         of: dict[str, list[str]] = {product: [] for product in products[self.shown]}
         for row in np.flatnonzero(np.isin(products, products[self.shown]) & caption_pieces(self.bank, np.arange(self.bank.size)).any(1)):
@@ -201,7 +201,7 @@ def _with_text(bank: Bank, rows: np.ndarray, split: str) -> np.ndarray:
 
 
 def _check_trained(config: CaptionConfig) -> None:
-    """Where nothing is trained, the checkpoint must be one that captions were trained with in the same mode."""
+    """Raises UserError where nothing is trained and the checkpoint is no captioner of the same mode."""
     if config.init is None or config.train.epochs:
         return
     meta = any_checkpoint.load_meta(config.init)

@@ -46,7 +46,7 @@ def max_pieces(config: CaptionConfig, bank: Bank) -> int:
 
 
 def fixed_length(config: CaptionConfig, bank: Bank, train: np.ndarray) -> int:
-    """Pieces of every caption where length is "fixed"."""
+    """Returns the number of pieces of every caption where length is "fixed"."""
     return min(config.fixed_length or round(float(np.median(caption_pieces(bank, train).sum(1)))), max_pieces(config, bank))
 
 
@@ -192,7 +192,8 @@ class Reranker:
         self._towers = self._model.get_layer(DUAL_ENCODER)
 
     def choose(self, rows: np.ndarray, written: Sequence[str], train_texts: Sequence[str]) -> tuple[list[str], np.ndarray]:
-        """For the picture of each row its written caption, or the training text that matches it better; bool[N]: whether it is that."""
+        """Returns for each row its written caption, or the training text that matches its picture better; and bool[N], which rows got the
+        latter."""
         offered = list(dict.fromkeys(train_texts))
         own, pictures, sides = self._texts(written), self._pictures(rows), self._texts(offered)
         texts, result = [], []

@@ -107,7 +107,7 @@ class DualEncoderModel(keras.Model):
         return {"text_side": text, "picture_side": picture}
 
     def describe(self) -> dict[str, Any]:
-        """As KaleidoModel.describe."""
+        """Returns the same as KaleidoModel.describe."""
         return {"kind": self.kind, "config": self.matcher_config, "identity": {}}
 
 

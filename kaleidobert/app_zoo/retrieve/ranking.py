@@ -101,7 +101,7 @@ class ScoreCache:
         return None
 
     def add(self, scores: np.ndarray) -> None:
-        """Behind what was read or added last. Raises UserError where the disk is full."""
+        """Appends scores behind what was read or added last. Raises UserError where the disk is full."""
         if self._reading:
             self._reading = False
             self._cut(self._file.tell())
@@ -133,14 +133,14 @@ def is_large(lists: CandidateLists | Gallery) -> TypeGuard[Gallery]:
 
 
 def save_gallery(lists: Gallery, ids: Sequence[str], path: Path) -> None:
-    """What the rows and columns of scores.npy are."""
+    """Writes the ids of the rows and columns of scores.npy."""
     io.write_json(path, {"direction": lists.direction, "protocol": lists.protocol, "sha256": lists.sha256,
                             "queries": [ids[row] for row in lists.queries], "candidates": [ids[row] for row in lists.gallery]})
 
 
 @contextmanager
 def writer(path: Path, lists: CandidateLists | Gallery, ids: Sequence[str]) -> Iterator[Callable[[CandidateLists, np.ndarray], int]]:
-    """A function that writes a part; the file appears when all are written: JSON lines, or an array where ``is_large``."""
+    """Yields a function that writes some queries; the file appears when all are written: JSON lines, or an array where ``is_large``."""
     with io.atomic(path) as file:
         if is_large(lists):
             shape = (len(lists.queries), lists.length)

@@ -96,7 +96,7 @@ def _begun(note: Path, state: dict[str, Any], result: Path) -> bool:
 
 
 def _stamps(rows: Rows) -> dict[str, Any]:
-    """By what the data is known: of text files names, sizes and times of change, for they are read once only."""
+    """Returns the fingerprint of the data; of text files names, sizes and times of change, for they are read once only."""
     if not isinstance(rows, TextRows):
         return rows.fingerprint()
     states = [(path.name, path.stat()) for path in rows.paths]
@@ -122,7 +122,7 @@ def _kept(part: Path, size: int) -> int:
 
 
 def _stream(config: RetrieveConfig, rows: Rows, done: int) -> Iterator[tuple[int, Columns]]:
-    """rows.stream() from row ``done`` on; of text files the lines before it are read, not turned into numbers."""
+    """Yields rows.stream() from row ``done`` on; earlier lines of text files are read, but not parsed."""
     size = config.predict_batch_size
     if not done:
         yield from rows.stream(size)
@@ -138,7 +138,7 @@ def _stream(config: RetrieveConfig, rows: Rows, done: int) -> Iterator[tuple[int
 
 
 def _score(config: RetrieveConfig, rows: Rows, forward: Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]], result: Path) -> None:
-    """The result file, a line per batch; it appears when all pairs are scored, and what is done by then is kept beside it."""
+    """Writes the result file, a line per batch; it appears when all pairs are scored, and finished lines are kept beside it."""
     reader, part = Reader(rows, config.levels, config.data.vocabulary_size), _part(result)
     done, cut = _kept(part, config.predict_batch_size), training.trim_inputs(lambda inputs: inputs, config.train)
     if done:
@@ -171,7 +171,7 @@ def _append(file: FileIO, part: Path, content: bytes) -> None:
 
 
 def _write_scores(lists: results.Lists, config: RetrieveConfig) -> None:
-    """As `retrieve` on a bank writes them; ranks.png of the queries that have a right candidate."""
+    """Writes scores.jsonl as `retrieve` on a bank does, and ranks.png of the queries that have a right candidate."""
     with io.atomic(config.run / "scores.jsonl") as file:
         for query, candidates, scores, relevant in zip(lists.queries, lists.candidates, lists.scores, lists.relevant):
             row = {"query": query, "candidates": candidates, "relevant": relevant[: len(candidates)].astype(int).tolist(),

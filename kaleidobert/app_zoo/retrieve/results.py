@@ -111,7 +111,7 @@ def _differences(config: RetrieveConfig, own: list[dict[str, Tally]], others: li
 
 
 def _rng(config: RetrieveConfig, number: int) -> np.random.Generator:
-    """Of a draw: the same resampled queries for all that is counted of its lists."""
+    """Returns the generator of a draw: all metrics of its lists resample the same queries."""
     return np.random.Generator(np.random.Philox(config.candidates_seed + number))
 
 

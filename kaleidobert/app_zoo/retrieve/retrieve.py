@@ -87,8 +87,8 @@ def _run(config: RetrieveConfig) -> None:
     own = [score(task, number, model, folder.best) for number in range(len(task.lists))]
     plain = score_plain_head(task)
     result = results.collect(config, task.bank, (task.train_rows, task.val_rows), task.lists, own, task.plain, plain)
-    facts = {"candidates": candidates.summary(task.lists[0], task.records), "checkpoint_sha256": sha256(folder.best)}
-    folder.results(result | facts, config)
+    more = {"candidates": candidates.summary(task.lists[0], task.records), "checkpoint_sha256": sha256(folder.best)}
+    folder.results(result | more, config)
     result = io.read_json(config.run / "results.json")
     tables.write(config.run, result)
     for name in (SCORES, PLAIN_SCORES):
@@ -140,7 +140,7 @@ def score(task: Task, number: int, model: Matcher, checkpoint: Path) -> dict[str
 
 
 def score_plain_head(task: Task) -> list[Tally] | None:
-    """Of each draw, what the plain head answers; None where there is no such head, or another run has its figures alone."""
+    """Returns what the plain head scores of each draw; None where there is no such head, or another run has its figures alone."""
     config, plain = task.config, task.plain
     if plain is None:
         return None
@@ -199,6 +199,6 @@ def _warn(task: Task) -> None:
 
 
 def _name(name: str, number: int) -> str:
-    """scores.jsonl, scores-2.jsonl, ... of the draws 0, 1, ..."""
+    """Returns the file name of a draw: scores.jsonl, scores-2.jsonl, ... of the draws 0, 1, ..."""
     stem, _, suffix = name.partition(".")
     return name if not number else f"{stem}-{number + 1}.{suffix}"

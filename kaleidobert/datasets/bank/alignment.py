@@ -130,7 +130,7 @@ def strengths(bank: Bank) -> "np.ndarray | PatchColumns | None":
 
 
 def captions(bank: Bank) -> list[dict[str, Any]]:
-    """One dict per row of the bank, as ``write`` was given them; empty where the bank has no alignment."""
+    """Returns one dict per row of the bank, as ``write`` was given them; empty where the bank has no alignment."""
     if info(bank) is None:
         return []
     with open(bank.folder / CAPTIONS, encoding="utf-8") as file:
@@ -145,7 +145,7 @@ def verify(bank: Bank) -> None:
 
 
 def of(bank: Bank) -> "np.ndarray | PatchColumns":
-    """As ``strengths``, of a bank that has an alignment."""
+    """Returns the same as ``strengths``, of a bank that has an alignment."""
     result = strengths(bank)
     assert result is not None
     return result

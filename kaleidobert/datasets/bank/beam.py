@@ -20,7 +20,7 @@ _PRODUCTS: dict[str, Sequence[Product]] = {}  # the source that this process wor
 
 
 def build_shards(config: RecordsConfig, products: Sequence[Product], build_encoder: Any, build_network: Any = None) -> Iterator[int]:
-    """As builder.build_shards, on config.beam.runner; what is new is yielded when the whole pipeline has ended.
+    """Makes the shards as builder.build_shards, on config.beam.runner; yields the new ones when the whole pipeline has ended.
 
     Raises UserError as ``check``, and where the pipeline fails; finished shards are kept.
     """
@@ -53,7 +53,7 @@ def check(config: RecordsConfig) -> None:
 
 
 def _make(number: int, config: RecordsConfig, build_encoder: Any, build_network: Any) -> int:
-    """One shard, in a worker."""
+    """Makes one shard, in a worker."""
     key = str(config.source)
     if key not in _PRODUCTS:
         products, _ = reading.read(config.source)

@@ -117,7 +117,7 @@ def _check_work(folder: Path, mark: str) -> None:
 
 
 def claim(config: RecordsConfig, products: Sequence[Product]) -> str:
-    """Check, lock the folder for the length of the io.lock_scope, clear away what a killed run left half written, and write the
+    """Checks and locks the folder for the length of the io.lock_scope, removes what a killed run left half written, and writes the
     fingerprint, which is returned, into the folder."""
     mark = check(config, products)
     lock = io.lock(config.bank, fix=FIX)  # noqa: F841  outside of a scope it goes with this name
@@ -161,8 +161,7 @@ def compare(config: RecordsConfig, products: Sequence[Product]) -> Changes:
 
 
 def refresh(config: RecordsConfig, result: Changes) -> None:
-    """From here on shards of which a picture has changed count as not made; what has the same content under another path or stamp is
-    noted."""
+    """Drops the shards of which a picture has changed, and notes pictures with the same content under another path or stamp."""
     if result.shards:
         with io.explained(config.bank):  # a bank whose shards are of two states must not open
             (config.bank / "index.json").unlink(missing_ok=True)
@@ -366,7 +365,7 @@ def _moved(row: dict[str, str], product: Product) -> dict[str, str]:
 
 
 def _digest(config: RecordsConfig, products: Sequence[Product], notes: Sequence[dict[str, Any]]) -> str:
-    """SHA-256 of the contents of the pictures and masks that a bank was made of."""
+    """Returns the SHA-256 of the contents of the pictures and masks that a bank was made of."""
     result = []
     for (_, part), note in zip(portions(config, products), notes):
         kept = {row["image_id"] for row in note["kept"]}

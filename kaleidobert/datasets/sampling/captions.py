@@ -87,7 +87,7 @@ class CaptionSampler:
         return inputs, targets, weights
 
     def questions(self, rows: np.ndarray) -> tuple[Arrays, Arrays, Arrays]:
-        """The same for given rows, as they are."""
+        """Returns the examples of given rows with the arrays of ``ask``, not augmented."""
         batch = self.examples(rows)
         if self._ask is not None:
             for own, wanted in zip(batch, self._ask(rows, batch[0]["pieces"].shape[1])):
@@ -207,7 +207,7 @@ class WordCooccurrenceTargets:
         return result
 
     def _count(self, rows: np.ndarray, size: int) -> None:
-        """How often words share a sentence, in all texts and in those of each subcategory."""
+        """Counts how often words share a sentence, in all texts and in those of each subcategory."""
         self._together, self._alone = np.zeros((size, len(self.context_words)), np.float32), np.zeros(size, np.float32)
         self._by_group: dict[tuple[int, int], list] = {}  # [number of sentences, counts]
         for row in rows:
@@ -228,7 +228,7 @@ class WordCooccurrenceTargets:
         return self._priors[group, piece]
 
     def _candidates(self, rows: np.ndarray, size: int) -> None:
-        """Per subcategory the words whose presence is least settled by it: words i32[S, C], their log-odds and whether they count."""
+        """Chooses the words whose presence each subcategory settles least: words i32[S, C], their log-odds and whether they count."""
         groups, presence_labels = int(self._groups.max()) + 1, np.zeros((int(self._groups.max()) + 1, size), np.float32)
         for row in rows:
             presence_labels[self._groups[row], np.unique(self._ids[row])] += 1

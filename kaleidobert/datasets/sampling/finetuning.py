@@ -123,7 +123,7 @@ class CaptionTaskSampler:
         return self.examples(self.order.batch(step), self._noise, generator(self._seed, EXAMPLES, step))
 
     def validation(self, step: int) -> tuple[Arrays, Arrays, Arrays] | None:
-        """As PretrainSampler's, without noise."""
+        """Returns the step-th batch of the split in its own order, without noise; None behind the end."""
         size = self.order.batch_size
         rows = self.order.rows[step * size : (step + 1) * size]
         return self.examples(rows, Noise(), generator(self._seed, VALIDATION, step)) if len(rows) else None
@@ -170,12 +170,12 @@ def caption_pieces(bank: Bank, rows: np.ndarray) -> np.ndarray:
 
 
 def picture_inputs(bank: Bank, rows: np.ndarray) -> Arrays:
-    """patch_features f16[n, P, F] of unspoiled pictures, patch_boxes f32[n, P, 5]."""
+    """Returns patch_features f16[n, P, F] of unspoiled pictures, patch_boxes f32[n, P, 5]."""
     return {**examples.clean(rows, bank.levels, bank.gather), "patch_boxes": bank.boxes[rows]}
 
 
 def text_inputs(bank: Bank, rows: np.ndarray) -> Arrays:
-    """token_ids, segment_ids, token_mask [n, T]."""
+    """Returns token_ids, segment_ids, token_mask [n, T]."""
     return examples.text(bank.token_ids[rows], bank.vocabulary.pad)
 
 

@@ -145,7 +145,7 @@ class PretrainSampler:
         return inputs, features.to_floats(targets), weights
 
     def examples(self, rows: np.ndarray, rng: np.random.Generator) -> tuple[Arrays, Arrays, Arrays]:
-        """Spoiled examples of the given rows."""
+        """Returns spoiled examples of the given rows."""
         return self.assemble(self.draw(rows, rng))
 
     def draw(self, rows: np.ndarray, rng: np.random.Generator) -> BatchPlan:

@@ -144,7 +144,7 @@ def _feature(builder: "tfds.core.DatasetBuilder", column: str) -> Any:
 
 
 def _path(top: Any, column: str) -> list[str]:
-    """COCO has a feature named image/id: a name that exists as it is comes first."""
+    """Returns the parts of a feature name; one that exists as it is comes first, such as image/id of COCO."""
     return [column] if column in top else column.split("/")
 
 
@@ -194,7 +194,7 @@ def _text(value: Any, feature: Any) -> str:
 
 
 def _picture_name(split: str, number: int, column: str) -> str:
-    """Without PNG or JPEG in the name: what a feature says about its encoding need not hold, Pillow looks at the content."""
+    """Returns a name without PNG or JPEG: the declared encoding of a feature need not be true, and Pillow looks at the content."""
     return f"{column.replace('/', '-')}/{split}-{number:08d}.img"
 
 
