@@ -149,11 +149,11 @@ def _quietly(load):
             os.close(kept)
 
 
-def _keys(kind: Any, prefix: str = "  ", section: Any = None, only: Collection[str] = ()) -> str:
+def _keys(section_class: Any, prefix: str = "  ", section: Any = None, only: Collection[str] = ()) -> str:
     """Lists keys with defaults and meanings; section: an instance whose values are the defaults; only: names of keys, () = all."""
     lines = []
-    hints = typing.get_type_hints(kind)
-    for field in dataclasses.fields(kind):
+    hints = typing.get_type_hints(section_class)
+    for field in dataclasses.fields(section_class):
         if only and field.name not in only:
             continue
         hint = hints[field.name]

@@ -40,8 +40,8 @@ class _Leaf:
     folder: Path
 
 
-def load(kind: type[C], path: str | Path | None, words: Sequence[str] = (), tables: Tables = MappingProxyType({})) -> C:
-    """Returns the configuration of class ``kind`` from a YAML file or its defaults, overridden by ``key.key=value`` words.
+def load(config_class: type[C], path: str | Path | None, words: Sequence[str] = (), tables: Tables = MappingProxyType({})) -> C:
+    """Returns the configuration of class ``config_class`` from a YAML file or its defaults, overridden by ``key.key=value`` words.
 
     path: a YAML file, the name of one that comes with the package, or None for the defaults. tables: the rows that keys may name
     (section.key); a table that is not given is not checked. Raises UserError where the file or name does not exist, and for whatever is
@@ -50,7 +50,7 @@ def load(kind: type[C], path: str | Path | None, words: Sequence[str] = (), tabl
     tree: dict = _read(packaged.find(path), ()) if path is not None else {}
     for word in words:
         _override(tree, word)
-    return _Builder(tables).build(kind, tree, "")
+    return _Builder(tables).build(config_class, tree, "")
 
 
 def to_dict(config: Any) -> Any:
@@ -144,43 +144,43 @@ class _Builder:
     def __init__(self, tables: Tables):
         self._tables = tables
 
-    def build(self, kind: Any, tree: Any, key: str) -> Any:
-        """Returns the tree below ``key`` as a value of type ``kind``."""
+    def build(self, hint: Any, tree: Any, key: str) -> Any:
+        """Returns the tree below ``key`` as a value of the type that a hint names."""
         origin = _origin(tree)
-        if dataclasses.is_dataclass(kind):
-            return self._section(kind, tree, key)
-        if typing.get_origin(kind) is types.UnionType:
-            options = [option for option in typing.get_args(kind) if option is not type(None)]
-            if len(options) < len(typing.get_args(kind)) and isinstance(tree, _Leaf) and tree.value in (None, ""):
+        if dataclasses.is_dataclass(hint):
+            return self._section(hint, tree, key)
+        if typing.get_origin(hint) is types.UnionType:
+            options = [option for option in typing.get_args(hint) if option is not type(None)]
+            if len(options) < len(typing.get_args(hint)) and isinstance(tree, _Leaf) and tree.value in (None, ""):
                 return None
             mapping = [option for option in options if typing.get_origin(option) is dict and isinstance(tree, dict)]
             return self.build((mapping or options)[0], tree, key)
-        if typing.get_origin(kind) is dict:
+        if typing.get_origin(hint) is dict:
             if isinstance(tree, _Leaf) and tree.value in (None, {}):
                 return {}
             if not isinstance(tree, dict):
                 raise _wrong(key, tree, "a mapping of names to values")
-            return {name: self.build(typing.get_args(kind)[1], item, f"{key}.{name}") for name, item in tree.items()}
+            return {name: self.build(typing.get_args(hint)[1], item, f"{key}.{name}") for name, item in tree.items()}
         if isinstance(tree, dict):
-            raise _wrong(key, tree, _describe(kind))
-        if typing.get_origin(kind) is tuple:
+            raise _wrong(key, tree, _describe(hint))
+        if typing.get_origin(hint) is tuple:
             items = tree.value if isinstance(tree.value, list) else [tree.value]
-            inner = typing.get_args(kind)[0]
+            inner = typing.get_args(hint)[0]
             return tuple(self.build(inner, _leaves(item, origin, tree.folder), f"{key}[{i}]") for i, item in enumerate(items))
-        return _scalar(kind, tree, key)
+        return _scalar(hint, tree, key)
 
-    def _section(self, kind: Any, tree: Any, key: str, default: Any = dataclasses.MISSING) -> Any:
+    def _section(self, section_class: Any, tree: Any, key: str, default: Any = dataclasses.MISSING) -> Any:
         if isinstance(tree, _Leaf) and tree.value is None:
             tree = {}
         if not isinstance(tree, dict):
-            raise _wrong(key, tree, f"keys of {kind.__name__}")
-        hints = typing.get_type_hints(kind)
-        _check_keys(kind, tree, key)
+            raise _wrong(key, tree, f"keys of {section_class.__name__}")
+        hints = typing.get_type_hints(section_class)
+        _check_keys(section_class, tree, key)
         # `key:` with nothing behind it means the default, unless None is a value of its own
         tree = {name: item for name, item in tree.items()
                 if not (isinstance(item, _Leaf) and item.value is None) or type(None) in typing.get_args(hints[name])}
         values = {}
-        for field in dataclasses.fields(kind):
+        for field in dataclasses.fields(section_class):
             if field.name in tree:
                 values[field.name] = self._field(field, hints[field.name], tree[field.name], _join(key, field.name))
             required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
@@ -188,7 +188,7 @@ class _Builder:
                 raise UserError(f"{_join(key, field.name)!r} is not set", _origin(tree) or "the configuration",
                                 _describe(hints[field.name]), f"add it to the YAML file or say {_join(key, field.name)}=...")
         try:
-            return kind(**values) if default is dataclasses.MISSING else dataclasses.replace(default, **values)
+            return section_class(**values) if default is dataclasses.MISSING else dataclasses.replace(default, **values)
         except UserError as error:  # the section knows what is wrong, not where it was said
             raise UserError(f"{key}: {error.what}" if key else error.what, _origin(tree) or error.where, error.expected,
                             error.fix) from None
@@ -209,8 +209,8 @@ class _Builder:
         return value
 
 
-def _check_keys(kind: Any, tree: Mapping[str, Any], key: str) -> None:
-    names = [field.name for field in dataclasses.fields(kind)]
+def _check_keys(section_class: Any, tree: Mapping[str, Any], key: str) -> None:
+    names = [field.name for field in dataclasses.fields(section_class)]
     for name in tree:
         if name not in names:
             near = difflib.get_close_matches(name, names, 1, 0.5)
@@ -218,43 +218,43 @@ def _check_keys(kind: Any, tree: Mapping[str, Any], key: str) -> None:
                             f"one of {', '.join(names)}", f"did you mean {_join(key, near[0])!r}?" if near else "")
 
 
-def _scalar(kind: Any, leaf: _Leaf, key: str) -> Any:
+def _scalar(hint: Any, leaf: _Leaf, key: str) -> Any:
     value = leaf.value
-    if typing.get_origin(kind) is typing.Literal:
-        choices = typing.get_args(kind)
+    if typing.get_origin(hint) is typing.Literal:
+        choices = typing.get_args(hint)
         if value in choices and type(value) is type(choices[choices.index(value)]):
             return value
         raise unknown_name(value, choices, key, leaf.origin)
-    if kind is Path and isinstance(value, str) and value:
+    if hint is Path and isinstance(value, str) and value:
         value = os.path.expandvars(value)
         return addresses.parse(value, key, leaf.origin) or Path(os.path.normpath(leaf.folder / Path(value).expanduser()))
-    if kind is float and isinstance(value, (int, float, str)) and not isinstance(value, bool):
+    if hint is float and isinstance(value, (int, float, str)) and not isinstance(value, bool):
         try:
             return float(value)  # YAML 1.1 reads 1e-4 as a string
         except ValueError:
             raise _wrong(key, leaf, "a number") from None
-    if kind is str and isinstance(value, (int, float)) and not isinstance(value, bool):
+    if hint is str and isinstance(value, (int, float)) and not isinstance(value, bool):
         return str(value)
-    if type(value) is kind:
+    if type(value) is hint:
         return value
-    raise _wrong(key, leaf, _describe(kind))
+    raise _wrong(key, leaf, _describe(hint))
 
 
 def _wrong(key: str, tree: Any, expected: str) -> UserError:
     value = tree.value if isinstance(tree, _Leaf) else "a mapping"
-    kind = type(tree.value).__name__ if isinstance(tree, _Leaf) else "dict"
-    return UserError(f"{key or 'the file'} is {value!r} ({kind})", _origin(tree), expected)
+    type_name = type(tree.value).__name__ if isinstance(tree, _Leaf) else "dict"
+    return UserError(f"{key or 'the file'} is {value!r} ({type_name})", _origin(tree), expected)
 
 
-def _describe(kind: Any) -> str:
+def _describe(hint: Any) -> str:
     names = {int: "a whole number", float: "a number", bool: "true or false", str: "a text", Path: "a path"}
-    if kind in names:
-        return names[kind]
-    if typing.get_origin(kind) is typing.Literal:
-        return f"one of {', '.join(map(str, typing.get_args(kind)))}"
-    if typing.get_origin(kind) is tuple:
-        return f"a list, each {_describe(typing.get_args(kind)[0])}"
-    return f"a mapping of {kind.__name__}" if isinstance(kind, type) and dataclasses.is_dataclass(kind) else str(kind)
+    if hint in names:
+        return names[hint]
+    if typing.get_origin(hint) is typing.Literal:
+        return f"one of {', '.join(map(str, typing.get_args(hint)))}"
+    if typing.get_origin(hint) is tuple:
+        return f"a list, each {_describe(typing.get_args(hint)[0])}"
+    return f"a mapping of {hint.__name__}" if isinstance(hint, type) and dataclasses.is_dataclass(hint) else str(hint)
 
 
 def _origin(tree: Any) -> str:
