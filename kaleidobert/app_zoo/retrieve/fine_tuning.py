@@ -115,13 +115,13 @@ def check_towers(config: RetrieveConfig) -> None:
     """Raises UserError for settings that the towers cannot follow."""
     if config.matching.head == "dual_encoder" and config.train.epochs and not config.dual_encoder.epochs:
         raise UserError(
-            "epochs is 0",
+            "dual_encoder.epochs is 0",
             "retrieve",
             "more than 0: the head dual_encoder ranks by its towers",
             "set train.epochs=0 and init=... to use trained ones as they are",
         )
     if config.dual_encoder.precision != "float32":
-        raise UserError(f"precision is {config.dual_encoder.precision}", "retrieve", "float32: the towers have no other")
+        raise UserError(f"dual_encoder.precision is {config.dual_encoder.precision}", "retrieve", "float32: the towers have no other")
 
 
 def sized(options: Train, num_rows: int) -> Train:
