@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -24,6 +25,7 @@ from kaleidobert.configs import PretrainConfig
 from kaleidobert.datasets.bank.bank import Bank
 from kaleidobert.datasets.sampling.pretraining import PretrainSampler
 from kaleidobert.errors import UserError
+from kaleidobert.levels import KALEIDO
 
 CASES = ((1, 1), (2, 1), (4, 1), (1, 2))  # devices of a process, processes
 LIMIT = 300  # seconds for a case
@@ -108,7 +110,7 @@ def work(options: argparse.Namespace) -> None:
         optimizer, _ = models.schedule(config.train, 100 * settings["batch"])
         optimizer.build(model.trainable_variables)
         update = steps.train_step(model, keras_peer.loss_function(config, config.levels), optimizer, config.train.clip_norm)
-        feed, found, seconds = distribution.feed(sampler.batch, 1, models.part_of(sampler, config.train)), [], []
+        feed, found, seconds = distribution.feed(sampler.batch, 1, models.part_maker(sampler, config.train)), [], []
         for step in range(settings["steps"]):
             begun = perf_counter()
             found.append(steps.read(update(*feed(step)[1])))
@@ -122,7 +124,8 @@ def work(options: argparse.Namespace) -> None:
 def _config(settings: Mapping[str, Any]) -> PretrainConfig:
     words = [f"train.batch_size={settings['batch']}", f"train.precision={settings['precision']}", f"train.devices={settings['devices']}",
              "train.dynamic_padding=false", "sampling.masking=random", "model.dropout=0", "model.attention_dropout=0"]
-    return configs.load(PretrainConfig, random_bank.CONFIGS / random_bank.SIZES[settings["size"]].folder / "pretrain.yaml", words)
+    found = configs.load(PretrainConfig, random_bank.CONFIGS / random_bank.SIZES[settings["size"]].folder / "pretrain.yaml", words)
+    return replace(found, levels=found.levels or KALEIDO)
 
 
 def _split(devices: int) -> None:

@@ -21,7 +21,7 @@ from PIL import Image, ImageDraw
 
 from benchmarks import report
 from kaleidobert import io
-from kaleidobert.configs.records import FOREGROUND_WEIGHTS
+from kaleidobert.configs.data import FOREGROUND_WEIGHTS
 from kaleidobert.datasets.products import read_image
 from kaleidobert.drawing import scenes
 from kaleidobert.drawing.backgrounds import HELD_OUT

@@ -26,7 +26,7 @@ from kaleidobert.engines import steps
 from kaleidobert.evaluators import statistics
 from kaleidobert.model_zoo import checkpoints
 from kaleidobert.model_zoo.kaleidobert import rebuild
-from kaleidobert.preprocessors import examples, quantisation
+from kaleidobert.preprocessors import examples, features
 
 BATCH = 64
 STREAM, ORDER = 17, 18  # of the random numbers: no training draws from them
@@ -102,9 +102,9 @@ def _hits(forward: Callable, sampler: PretrainSampler, bank: Bank, options: argp
         batch = rows[start : start + BATCH]
         drawn = sampler.draw(batch, generator(options.seed, STREAM, step))
         inputs, targets, _ = sampler.assemble(drawn)
-        inputs = quantisation.floats(inputs)
+        inputs = features.to_floats(inputs)
         if not masked:
-            clean = quantisation.floats(examples.clean(batch, bank.levels, bank.gather))
+            clean = features.to_floats(examples.clean(batch, bank.levels, bank.gather))
             inputs = {**inputs, **clean, **examples.text(bank.token_ids[drawn.text_rows], bank.vocabulary.pad)}
         answers = forward(change(inputs, bank))["itm"].argmax(-1)
         hits.append(answers == targets["itm"])

@@ -4,7 +4,7 @@ import json
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,10 @@ import numpy as np
 
 from kaleidobert import configs, io
 from kaleidobert import levels as kaleido
-from kaleidobert.configs import PretrainConfig, RecordsConfig
+from kaleidobert.app_zoo import commands
+from kaleidobert.configs import PretrainConfig
 from kaleidobert.datasets.bank.bank import FORMAT, Bank, sha256
-from kaleidobert.levels import KaleidoLevel
+from kaleidobert.levels import KALEIDO, KaleidoLevel
 from kaleidobert.preprocessors import patch_generator, tokenization
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
@@ -46,7 +47,7 @@ SIZES = {"base": Size("", 16), "small": Size("catalogue_small", 64), "tiny": Siz
 
 def content(size: str) -> Content:
     """As the size's records.yaml has it; a trained vocabulary counts as full."""
-    records = configs.load(RecordsConfig, CONFIGS / SIZES[size].folder / "records.yaml")
+    records = commands.load("records", CONFIGS / SIZES[size].folder / "records.yaml")
     encoder, text = records.encoder, records.text
     return Content(NETWORK_FEATURES.get(encoder.name, 3 * encoder.size**2),
                    GIVEN_VOCABULARY if text.vocabulary else text.vocabulary_size, text.length)
@@ -55,7 +56,8 @@ def content(size: str) -> Content:
 def config(size: str, batch: int, precision: str = "float32", more: Sequence[str] = ()) -> PretrainConfig:
     """The size's configuration with this batch, this precision and more words; masking is random, as the bank holds no alignment."""
     words = [f"train.batch_size={batch}", f"train.precision={precision}", "sampling.masking=random", *more]
-    return configs.load(PretrainConfig, CONFIGS / SIZES[size].folder / "pretrain.yaml", words)
+    found = configs.load(PretrainConfig, CONFIGS / SIZES[size].folder / "pretrain.yaml", words)
+    return replace(found, levels=found.levels or KALEIDO)
 
 
 def sizes(size: str, precision: str = "float32") -> dict[str, Any]:

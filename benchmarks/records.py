@@ -22,13 +22,15 @@ import numpy as np
 from benchmarks import floors, random_bank, report
 from kaleidobert import configs
 from kaleidobert import levels as kaleido
+from kaleidobert.app_zoo import commands
 from kaleidobert.configs import RecordsConfig
 from kaleidobert.datasets.bank import builder, patch_extraction
 from kaleidobert.datasets.products import Product
-from kaleidobert.datasets.sources import table
+from kaleidobert.datasets.sources import reading
 from kaleidobert.drawing import catalogue as synthetic
 from kaleidobert.errors import UserError
-from kaleidobert.model_zoo import foreground_net, patch_encoders
+from kaleidobert.model_zoo import foreground_net
+from kaleidobert.preprocessors import patch_encoders
 
 SHARDS = 4  # of each process
 
@@ -91,7 +93,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
 def prepare(options: argparse.Namespace, folder: Path) -> tuple[RecordsConfig, Sequence[Product]]:
     """The configuration, its bank below the folder, and so many products; what the words do not name is drawn there."""
     size = random_bank.CONFIGS / random_bank.SIZES[options.size].folder / "records.yaml"
-    config = configs.load(RecordsConfig, size, [*options.words, f"source.limit={options.pictures}"])
+    config = commands.load("records", size, [*options.words, f"source.limit={options.pictures}"])
     encoder = config.encoder if options.batch is None else replace(config.encoder, batch_size=options.batch)
     if encoder.name != "pixels" and encoder.weights is None:
         keras.utils.set_random_seed(0)
@@ -101,10 +103,10 @@ def prepare(options: argparse.Namespace, folder: Path) -> tuple[RecordsConfig, S
     source = config.source
     if not any(word.startswith("source.table=") for word in options.words):
         synthetic.write_catalogue(folder / "catalogue", (options.pictures + 1) // 2, size=256)
-        drawn = configs.load(RecordsConfig, random_bank.CONFIGS / "quickstart/records.yaml").source
+        drawn = commands.load("records", random_bank.CONFIGS / "quickstart/records.yaml").source
         source = replace(drawn, table=folder / "catalogue/products.jsonl", limit=options.pictures)
     config = replace(config, bank=folder / "bank", encoder=encoder, source=source)
-    return config, table.read(source)[0]
+    return config, reading.read(source)[0]
 
 
 def rate(config: RecordsConfig, products: Sequence[Product], workers: int, most: int) -> float:

@@ -16,7 +16,7 @@ from benchmarks import floors, flops, random_bank, report
 from kaleidobert import levels as kaleido
 from kaleidobert.app_zoo import models
 from kaleidobert.datasets.bank.bank import Bank
-from kaleidobert.datasets.sampling import pairs
+from kaleidobert.datasets.sampling import finetuning
 from kaleidobert.datasets.sampling.pretraining import clean_batch
 from kaleidobert.engines import prediction, steps
 from kaleidobert.engines.prediction import Batch, PairScorer, Sides, predict
@@ -48,7 +48,8 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         sizes = models.backbone_config(bank, config.levels, config.model, config.train)
         model = matcher(sizes, options.head)
         pictures, texts = lists(bank, options)
-        sides = Sides(lambda rows: pairs.pictures(bank, rows), lambda rows: pairs.texts(bank, rows), pairs.lengths(bank))
+        sides = Sides(lambda rows: finetuning.picture_inputs(bank, rows), lambda rows: finetuning.text_inputs(bank, rows),
+                      finetuning.text_lengths(bank))
         scorer, forward, scores = PairScorer(model, sides, batch), steps.forward(model), {}
         batches = scorer.batches(pictures, texts)
 

@@ -12,7 +12,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from kaleidobert import cli, configs
+from kaleidobert import cli
+from kaleidobert.app_zoo import commands
 from kaleidobert.errors import UserError
 
 COMMANDS = {"pretrain": "pretrain", "cat": "classify", "subcat": "classify", "i2t": "retrieve", "t2i": "retrieve"}
@@ -73,7 +74,7 @@ def default(name: str, folder: Path, flags: dict[str, str], others: Sequence[str
     if flags:
         return str(released), "no configuration named"
     if own.is_file() and released.is_file() and not any(word.startswith("data.") for word in others):
-        bank, files = (getattr(configs.load(cli.COMMANDS[COMMANDS[name]][0], path).data, key)
+        bank, files = (getattr(commands.load(COMMANDS[name], path).data, key)
                        for path, key in ((own, "bank"), (released, "files")))
         if bank is not None and not bank.exists():
             if glob.glob(str(files)):

@@ -1,1 +1,1 @@
-"""One module per command, a folder where a command is large; kaleidobert/cli.py is the console command."""
+"""One module per command, a folder where a command is large; commands.py lists them, kaleidobert/cli.py is the console command."""

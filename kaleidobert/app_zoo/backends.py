@@ -1,4 +1,4 @@
-"""Keras's backend, looked at before Keras is loaded: what KERAS_BACKEND or keras.json names has to be supported and installed.
+"""Keras's backend, checked before Keras is loaded: what KERAS_BACKEND or keras.json names has to be supported and installed.
 
 Keras reads ``backend`` from keras.json in the folder KERAS_HOME, or ~/.keras, and the variable KERAS_BACKEND counts before the file.
 """
@@ -19,8 +19,8 @@ SETTINGS = {"floatx": "float32", "image_data_format": "channels_last"}  # what t
 
 
 def check() -> None:
-    """UserError where Keras, or the backend that it will choose, is not there or not supported, and where keras.json cannot be read or
-    asks for what the networks are not made for."""
+    """Raises UserError where Keras, or the backend that it will choose, is not there or not supported, and where keras.json cannot be read
+    or asks for what the networks are not made for."""
     name, where = chosen()
     there = [backend for backend in SUPPORTED if _is_installed(backend)]
     other = next((backend for backend in there if backend != name), "")
@@ -37,7 +37,7 @@ def check() -> None:
 
 
 def chosen() -> tuple[Any, str]:
-    """(the backend that Keras will choose, where it is named). UserError where keras.json is wrong."""
+    """Returns (the backend that Keras will choose, where it is named). Raises UserError where keras.json is wrong."""
     path = settings_path()
     settings = _read(path)
     if os.environ.get(VARIABLE):
@@ -48,14 +48,14 @@ def chosen() -> tuple[Any, str]:
 
 
 def settings_path() -> Path:
-    """Where Keras looks for keras.json, which need not exist."""
+    """Returns where Keras looks for keras.json, which need not exist."""
     home = os.path.expanduser("~")
     folder = os.environ.get("KERAS_HOME", os.path.join(home if os.access(home, os.W_OK) else "/tmp", ".keras"))
     return Path(os.path.expanduser(os.path.join(folder, "keras.json")))
 
 
 def load() -> None:
-    """Import Keras; UserError as check() raises, and where the import fails."""
+    """Imports Keras; raises UserError as check() raises, and where the import fails."""
     check()
     try:
         import keras  # noqa: F401
@@ -67,7 +67,7 @@ def load() -> None:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """What the file says, {} where there is none or an empty one: another process may be writing it at this moment."""
+    """Returns what the file says, {} where there is none or an empty one: another process may be writing it at this moment."""
     fix = f"mend the file or delete it: Keras writes it anew, and {VARIABLE} names a backend without it"
     try:
         text = path.read_text(encoding="utf-8") if path.exists() else ""

@@ -10,25 +10,24 @@ import numpy as np
 from keras import ops
 
 from kaleidobert import io as files
-from kaleidobert.app_zoo import lineage, models, plain_head, released_runs, tables, trimming
-from kaleidobert.app_zoo.materials import LabelMaterial, open_bank
+from kaleidobert.app_zoo import lineage, models, plain_head, released_runs, tables, training
+from kaleidobert.app_zoo.training import LabelData
 from kaleidobert.configs import ClassifyConfig
 from kaleidobert.datasets.bank.bank import Bank, describe, sha256
-from kaleidobert.datasets.sampling import pairs
+from kaleidobert.datasets.sampling import finetuning
 from kaleidobert.datasets.sampling.finetuning import LabelSampler, label_ids, modality_inputs
-from kaleidobert.datasets.sampling.pretraining import clean_features, share_of_groups
+from kaleidobert.datasets.sampling.pretraining import clean_features
 from kaleidobert.engines import steps
 from kaleidobert.engines.distributed import distribution
 from kaleidobert.engines.prediction import predict
 from kaleidobert.engines.run_folder import Run, check_folder
-from kaleidobert.engines.trainer import Goal, Trainer
+from kaleidobert.engines.trainer import Goal
 from kaleidobert.errors import UserError
 from kaleidobert.evaluators import baselines, classification, statistics
 from kaleidobert.evaluators.report import plots
 from kaleidobert.evaluators.report.results import head_name
 from kaleidobert.losses import decomposable
 from kaleidobert.losses.pretraining import cross_entropy
-from kaleidobert.model_zoo import checkpoints
 from kaleidobert.model_zoo.kaleidobert import classifier
 from kaleidobert.preprocessors.examples import EMPTY_TEXT
 
@@ -36,35 +35,35 @@ PARTS = {"own": "encoder alone", "linear": "linear models alone"}  # of the head
 
 
 def dry_run(config: ClassifyConfig) -> None:
-    """Check data, label and checkpoint, print sizes."""
-    config = models.with_levels(config)
+    """Checks data, label and checkpoint, prints sizes."""
+    config = models.resolve(config)
     check_folder(config.run, config)
     if config.data.files is not None:
         return released_runs.dry_run(config)
-    data = material(config)
+    data = bank_data(config)
     models.check_start(config, data.bank)
     _plain(config, data)
     _, total = models.schedule(config.train, data.num_examples)
     print(f"{len(data.names)} classes of {config.label!r}; {data.num_examples:,} pictures to train on, {len(data.val_rows):,} to "
           f"evaluate, {total:,} steps of {config.train.batch_size}")
-    print(models.rate(config.train, data.num_examples))
+    print(models.peak_rate(config.train, data.num_examples))
 
 
 def run(config: ClassifyConfig) -> None:
-    """Train, evaluate the weights of the last epoch (nothing is chosen on the validation split), write the run folder."""
-    config = models.with_levels(config)
+    """Trains, evaluates the weights of the last epoch (nothing is chosen on the validation split), writes the run folder."""
+    config = models.resolve(config)
     check_folder(config.run, config)
     with distribution.over(config.train):
         _run(config)
 
 
 def _run(config: ClassifyConfig) -> None:
-    data = released_runs.labelling(config) if config.data.files is not None else material(config)
+    data = released_runs.labelling(config) if config.data.files is not None else bank_data(config)
     short = {"text_length": EMPTY_TEXT} if config.modality == "image" else {}
     model = models.start(lambda arguments: classifier({**arguments, **short}, len(data.names), config.head_dropout, config.head,
                                                       config.feature_dropout), config, data.bank, data.adapt)
     optimizer, total = models.schedule(config.train, data.num_examples)
-    forward, inputs = steps.forward(model), trimming.inputs(data.inputs, config.train)
+    forward, inputs = steps.forward(model), training.trim_inputs(data.inputs, config.train)
     plain, past = _plain(config, data), (config.init, lineage.epochs("classifier fine-tuned", config.train.epochs))
     folder = Run(config.run, config)  # claimed when nothing is left to refuse
 
@@ -80,31 +79,28 @@ def _run(config: ClassifyConfig) -> None:
               f"{', '.join(data.unknown[:8])}")
 
     origin = models.origin(model, data.bank, lineage.extend(*past))
-    trainer = Trainer(folder, model, optimizer, {**origin, "label": config.label, "classes": data.names})
     goal = Goal(lambda: {"accuracy": float((guess()["label"] == data.truth).mean())}, "accuracy", higher_is_better=None)
-    batch, schedule = trimming.batches(data.batch, config.train), models.plan(config.train, total)
-    trainer.fit(batch, decomposable.mean(loss, "label"), goal, schedule, config.train.clip_norm)
-    checkpoints.restore(folder.best, model)
-    plots.loss_curves(folder.metrics(), config.run / "losses.png")
+    training.fit(folder, model, {**origin, "label": config.label, "classes": data.names}, config.train, (optimizer, total),
+                 training.trim_batches(data.batch, config.train), decomposable.mean(loss, "label"), goal)
     guesses = guess()
     report, compared = evaluate(config, data, guesses["label"])
     folder.results({"task": "classify", "model": lineage.model(config.head, *past), "label": config.label, "modality": config.modality,
                     "metrics": report, **_beside(config, data, guesses, plain), "baselines": compared, "steps": total,
-                    "bank": data.facts(), "checkpoint_sha256": sha256(folder.best)}, config)
+                    "bank": data.metadata(), "checkpoint_sha256": sha256(folder.best)}, config)
     results = files.read_json(config.run / "results.json")
     tables.write(config.run, results)
-    _tell(config, results)
+    _print_summary(config, results)
     print(f"run folder: {config.run}\n  weights: {folder.best}\n  table: table.md\n  pictures: losses.png, confusion.png; classes.csv")
 
 
-def _plain(config: ClassifyConfig, data: LabelMaterial) -> plain_head.PlainLabels | None:
-    """The plain head that stands beside the wide one. UserError where plain_run names none on the same examples."""
+def _plain(config: ClassifyConfig, data: LabelData) -> plain_head.PlainLabels | None:
+    """Returns the plain head that stands beside the wide one. Raises UserError where plain_run names none on the same examples."""
     all_names = [*data.names, *data.unknown]
     return plain_head.labels(config, [str(image) for image in data.ids], [all_names[number] for number in data.truth])
 
 
-def _beside(config: ClassifyConfig, data: LabelMaterial, guesses: Mapping[str, np.ndarray], plain: plain_head.PlainLabels | None) -> dict:
-    """What stands beside the figures of the wide head: {"parts", "plain", "differences"}; nothing beside the plain one.
+def _beside(config: ClassifyConfig, data: LabelData, guesses: Mapping[str, np.ndarray], plain: plain_head.PlainLabels | None) -> dict:
+    """Returns what stands beside the figures of the wide head: {"parts", "plain", "differences"}; nothing beside the plain one.
 
     differences: of the accuracies, the wide head's less the other's, as statistics.difference.
     """
@@ -122,8 +118,8 @@ def _rng(config: ClassifyConfig) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(config.train.seed))
 
 
-def _tell(config: ClassifyConfig, results: Mapping[str, Any]) -> None:
-    """Print which model it is, and its figures beside the others."""
+def _print_summary(config: ClassifyConfig, results: Mapping[str, Any]) -> None:
+    """Prints which model it is, and its figures beside the others."""
     model, report, plain = results["model"], results["metrics"], results.get("plain")
     print(f"{head_name(model)}, {model['trained']}; masking: {model['masking']}")
     hits, f1 = report["accuracy"], report["macro_f1_all"]
@@ -138,8 +134,8 @@ def _tell(config: ClassifyConfig, results: Mapping[str, Any]) -> None:
                                 else f"not measured: {plain['why']}"))
 
 
-def evaluate(config: ClassifyConfig, data: LabelMaterial, guesses: np.ndarray) -> tuple[dict, dict]:
-    """(report with three macro-F1, {baseline: accuracy and macro-F1}); writes confusion.png, classes.csv, predictions.csv."""
+def evaluate(config: ClassifyConfig, data: LabelData, guesses: np.ndarray) -> tuple[dict, dict]:
+    """Returns (report with three macro-F1, {baseline: accuracy and macro-F1}); writes confusion.png, classes.csv, predictions.csv."""
     all_names = [*data.names, *data.unknown]
     report = classification.report(data.truth, guesses, all_names, data.counts, _rng(config))
     matrix = classification.confusion_matrix(data.truth, guesses, len(all_names))
@@ -150,11 +146,9 @@ def evaluate(config: ClassifyConfig, data: LabelMaterial, guesses: np.ndarray) -
     return report, data.baselines() if config.baselines else {}
 
 
-def material(config: ClassifyConfig) -> LabelMaterial:
-    """The splits of data.bank, pictures without a label left out."""
-    bank = open_bank(config.data, config.levels)
-    rows = share_of_groups(bank, bank.rows(config.data.train_split), config.data.train_share, config.train.seed)
-    val_rows = bank.rows(config.data.val_split)
+def bank_data(config: ClassifyConfig) -> LabelData:
+    """Returns the splits of data.bank, pictures without a label left out."""
+    bank, rows, val_rows = training.splits(config)
     labels, names = label_ids(bank, config.label, rows)
     rows = rows[labels[rows] >= 0]
     column = bank.column(config.label)
@@ -166,17 +160,17 @@ def material(config: ClassifyConfig) -> LabelMaterial:
     numbers = {name: number for number, name in enumerate([*names, *unknown])}
     truth = np.array([numbers[str(value)] for value in column[val_rows]])
     sampler = LabelSampler(bank, rows, labels, config.modality, config.noise, config.train.batch_size, config.train.seed)
-    return LabelMaterial(
+    return LabelData(
         bank, len(rows), sampler.batch, lambda part: modality_inputs(bank, part, config.modality), val_rows, truth,
         bank.column("image_id")[val_rows], names, unknown, np.bincount(labels[rows], minlength=len(numbers)),
         lambda model: models.adapt(model, bank, config.data.train_split),
         lambda: compare(config, bank, rows, val_rows, labels[rows], truth, len(numbers)), lambda: describe(bank),
-        pairs.lengths(bank)[val_rows])
+        finetuning.text_lengths(bank)[val_rows])
 
 
 def compare(config: ClassifyConfig, bank: Bank, rows: np.ndarray, val_rows: np.ndarray, labels: np.ndarray,
             truth: np.ndarray, num_classes: int) -> dict[str, dict[str, float]]:
-    """{baseline: {"accuracy", "macro_f1_all"}} of linear models and neighbours on the same features and texts; labels of ``rows``,
+    """Returns {baseline: {"accuracy", "macro_f1_all"}} of linear models and neighbours on the same features and texts; labels of ``rows``,
     truth of ``val_rows``, both of ``num_classes`` classes."""
     compared, groups = {}, bank.column("group")[rows]
     if config.modality != "text":
@@ -194,7 +188,7 @@ def compare(config: ClassifyConfig, bank: Bank, rows: np.ndarray, val_rows: np.n
 
 
 def picture_features(bank: Bank, rows: np.ndarray) -> np.ndarray:
-    """f32[len(rows), F]: the mean of all untouched patches, the frozen feature of the baselines."""
+    """Returns f32[len(rows), F]: the mean of all untouched patches, the frozen feature of the baselines."""
     parts = [clean_features(bank, rows[i : i + 256]).astype(np.float32).mean(1) for i in range(0, len(rows), 256)]
     return np.concatenate(parts)
 

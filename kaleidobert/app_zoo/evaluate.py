@@ -169,9 +169,9 @@ class ScoreData:
                              table.scores.shape[1])
         score_files.write(self.table, config.run / "scores.jsonl")
         if self.bank:
-            from kaleidobert.app_zoo.retrieve import query_sheets
+            from kaleidobert.app_zoo.retrieve.results import draw_query_sheet
 
-            query_sheets.draw(config.run, self.bank, self.direction)
+            draw_query_sheet(config.run, self.bank, self.direction)
         lists = self.lists
         drawn = {"sha256": lists.sha256, "seed": lists.seed} if lists else {}
         results: dict[str, Any] = {"task": "retrieve" if self.direction else "evaluate", "direction": self.direction,
@@ -275,7 +275,7 @@ def _texts(config: EvaluateConfig, bank: Bank | None) -> dict[str, str] | None:
 def _retrieval_baselines(config: EvaluateConfig, bank: Bank, direction: str, table: ScoreTable,
                          rng: np.random.Generator) -> dict[str, dict[str, float]]:
     """Oracle and ridge regression on the same lists."""
-    from kaleidobert.app_zoo.retrieve.baselines import Baselines
+    from kaleidobert.app_zoo.retrieve.results import Baselines
     from kaleidobert.datasets.sampling.pretraining import share_of_groups
 
     data = config.data
@@ -431,7 +431,8 @@ def _label_baselines(config: EvaluateConfig, data: PredictionData) -> dict[str, 
     labels, _ = data.table.numbered(data.names)
     numbers = {name: number for number, name in enumerate(data.names)}
     column = data.bank.column(config.label)[data.rows]
-    classify = ClassifyConfig(config.run, TrainingData(config.data.bank), config.label, config.modality, train=Train(seed=config.seed))
+    classify = ClassifyConfig(config.run, TrainingData(config.data.bank), label=config.label, modality=config.modality,
+                             train=Train(seed=config.seed))
     return compare(classify, data.bank, data.rows, data.val_rows, np.array([numbers[str(value)] for value in column]), labels,
                    len(data.names))
 

@@ -1,4 +1,4 @@
-"""The model that a command starts from: a checkpoint that fits the bank, or random weights where that was asked for."""
+"""The model that a command starts from: a checkpoint that fits the bank, or random weights where the configuration says so."""
 
 import hashlib
 import json
@@ -6,12 +6,11 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import keras
 
 from kaleidobert import configs
-from kaleidobert.app_zoo.materials import Layout
 from kaleidobert.datasets.bank.bank import Bank
 from kaleidobert.datasets.sampling.pretraining import clean_features
 from kaleidobert.engines import optimizers
@@ -22,7 +21,7 @@ from kaleidobert.engines.trainer import Schedule
 from kaleidobert.errors import UserError
 from kaleidobert.levels import KALEIDO, KaleidoLevel
 from kaleidobert.model_zoo import kaleidobert
-from kaleidobert.preprocessors import padding
+from kaleidobert.preprocessors import examples
 from kaleidobert.released import any_checkpoint, tf_checkpoint
 
 NO_CHECKPOINT = UserError("no pre-trained checkpoint is named", "init", "the best.npz of a pre-training run",
@@ -32,27 +31,59 @@ ENCODER = "baked into released files"  # the encoder of released text files: no 
 OF_THIS_RUN = ("seed", "precision", "dropout", "attention_dropout", "initializer_range", "text_length", "gradient_checkpointing")
 
 
+class Layout(Protocol):
+    """What a model depends on in its data: sizes, and what a checkpoint remembers (identity, index["files"]). A Bank is one."""
+
+    @property
+    def feature_size(self) -> int: ...
+
+    @property
+    def text_length(self) -> int: ...
+
+    @property
+    def vocabulary(self) -> Any: ...  # of which size counts
+
+    @property
+    def identity(self) -> dict[str, str]: ...
+
+    @property
+    def index(self) -> dict[str, Any]: ...
+
+
 def backbone_config(bank: Layout, levels: tuple, model: configs.Model, train: configs.Train) -> dict[str, Any]:
-    """The backbone's arguments: sizes from the configuration; vocabulary, features and text length from the bank."""
-    return {**configs.to_dict(model), "levels": configs.to_dict(levels), "feature_size": bank.feature_size,
+    """Returns the backbone's arguments: sizes from the configuration; vocabulary, features and text length from the bank."""
+    return {**_sizes(model, configs.to_dict(configs.BERT_BASE)), "levels": configs.to_dict(levels), "feature_size": bank.feature_size,
             "vocabulary_size": bank.vocabulary.size, "text_length": bank.text_length, "seed": train.seed,
             "precision": train.precision, "gradient_checkpointing": train.gradient_checkpointing}
 
 
-def with_levels(config: Any) -> Any:
-    """The configuration of a downstream task with its level table: the one it names, else that of the checkpoint it starts from; where
-    it starts from random weights, that of its bank, or the five kaleido levels of released files."""
-    if config.levels:
+F = TypeVar("F", bound=configs.FineTuningConfig)
+
+
+def resolve(config: F) -> F:
+    """Returns the configuration of a downstream task with what it leaves out filled in.
+
+    The level table and the sizes of the model are those of the checkpoint that it starts from; of random weights the levels are those of
+    the bank, or the five kaleido levels of released files, and the sizes those of BERT-base.
+    """
+    if config.levels and None not in configs.to_dict(config.model).values():
         return config
-    levels = KALEIDO if config.data.bank is None else Bank(config.data.bank).levels  # a bank that is not there is told first
+    levels = KALEIDO if config.data.bank is None else Bank(config.data.bank).levels  # a missing bank is refused before a checkpoint
+    sizes = configs.to_dict(configs.BERT_BASE)
     if config.init is not None and (config.data.files is None or config.init.exists() or tf_checkpoint.exists(config.init)):
-        levels = levels_of(any_checkpoint.load_meta(config.init))  # files that are not there are told before their checkpoint
-    return replace(config, levels=levels)
+        meta = any_checkpoint.load_meta(config.init)  # missing files are refused before their checkpoint
+        levels, sizes = levels_of(meta), sizes | backbone_of(meta)
+    return replace(config, levels=config.levels or levels, model=configs.Model(**_sizes(config.model, sizes)))
+
+
+def _sizes(model: configs.Model, others: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the sizes of a model; those that are None are taken from ``others``."""
+    return {name: others[name] if value is None else value for name, value in configs.to_dict(model).items()}
 
 
 def start(make: Callable[[dict[str, Any]], keras.Model], config: Any, bank: Layout,
           fit: Callable[[keras.Model], None] | None = None) -> keras.Model:
-    """A model on the backbone of ``config.init``, or with random weights where ``config.from_scratch`` says so.
+    """Returns a model on the backbone of ``config.init``, or with random weights where ``config.from_scratch`` says so.
 
     make: backbone arguments -> model. fit: what ``adapt`` is for a bank, where ``bank`` is none. Raises UserError where check_start
     does, and where a head would be used untrained.
@@ -74,24 +105,24 @@ def start(make: Callable[[dict[str, Any]], keras.Model], config: Any, bank: Layo
         fitted(model)
         return model
     own = {name: arguments[name] for name in OF_THIS_RUN}
-    model = make({**meta_backbone(any_checkpoint.load_meta(config.init)), **own})
-    fresh = any_checkpoint.transfer(config.init, model)
-    if fresh and not config.train.epochs:
-        raise UserError(f"the checkpoint has no trained {', '.join(fresh)}", str(config.init), "one, as train.epochs is 0",
+    model = make({**backbone_of(any_checkpoint.load_meta(config.init)), **own})
+    new = any_checkpoint.transfer(config.init, model)
+    if new and not config.train.epochs:
+        raise UserError(f"the checkpoint has no trained {', '.join(new)}", str(config.init), "one, as train.epochs is 0",
                         "set train.epochs, or name the best.npz of a run that trained it")
-    tell(config.init, fresh, bank)
-    if fresh or is_unmeasured(config.init):
+    print_start(config.init, new, bank)
+    if new or is_unadapted(config.init):
         fitted(model)
     return model
 
 
 def matcher(matching: configs.Matching) -> Callable[[dict[str, Any]], keras.Model]:
-    """What makes a matcher with this head out of the backbone's arguments."""
+    """Returns what makes a matcher with this head out of the backbone's arguments."""
     return lambda arguments: kaleidobert.matcher(arguments, matching.head, matching.width, matching.feature_dropout)
 
 
 def adapt(model: keras.Model, bank: Bank, split: str) -> None:
-    """Fit scales of features that are not set, those of fresh models and heads, to (at most) 500 pictures of the split."""
+    """Fits scales of features that are not set, those of fresh models and heads, to (at most) 500 pictures of the split."""
     if not model.unadapted:
         return
     rows = bank.rows(split)
@@ -99,19 +130,19 @@ def adapt(model: keras.Model, bank: Bank, split: str) -> None:
     model.adapt_features(clean_features(bank, sample))
 
 
-def is_unmeasured(init: Path) -> bool:
+def is_unadapted(init: Path) -> bool:
     """Whether a checkpoint leaves the scale of features to the run that starts from it, as a BERT does that `convert` has made one of."""
     return bool(any_checkpoint.load_meta(init).get("unadapted"))
 
 
-def like(init: Path | None, arguments: dict[str, Any]) -> dict[str, Any]:
-    """The backbone's arguments; what they leave open, such as the rows of a released type table, is as in the checkpoint."""
-    return arguments if init is None else {**meta_backbone(any_checkpoint.load_meta(init)), **arguments}
+def like_checkpoint(init: Path | None, arguments: dict[str, Any]) -> dict[str, Any]:
+    """Returns the backbone's arguments; what they leave open, such as the rows of a released type table, is as in the checkpoint."""
+    return arguments if init is None else {**backbone_of(any_checkpoint.load_meta(init)), **arguments}
 
 
-def tell(init: Path, fresh: list[str], bank: Layout) -> None:
-    """Say where the weights come from, which layers keep their start values, and what the checkpoint does not say of its origin."""
-    layers, meta = sorted({name.split("/")[0] for name in fresh}), any_checkpoint.load_meta(init)
+def print_start(init: Path, new: list[str], bank: Layout) -> None:
+    """Prints where the weights come from, which layers keep their start values, and what the checkpoint does not say of its origin."""
+    layers, meta = sorted({name.split("/")[0] for name in new}), any_checkpoint.load_meta(init)
     print(f"weights from {init}" + (f"; new: {', '.join(layers)}" if layers else ""))
     for key, what in (("encoder", "which features"), ("vocabulary_sha256", "which vocabulary")):
         if key not in meta:
@@ -121,12 +152,12 @@ def tell(init: Path, fresh: list[str], bank: Layout) -> None:
 
 
 def check_start(config: Any, bank: Layout) -> None:
-    """UserError where a checkpoint is needed and none is named, or where it does not fit, and where the disk has no room for those of
-    the run; builds no model."""
+    """Raises UserError where a checkpoint is needed and none is named, or where it does not fit, and where the disk has no room for those
+    of the run; builds no model."""
     if config.init is None and not config.from_scratch:
         raise NO_CHECKPOINT
     if config.init is not None and config.from_scratch:
-        raise UserError("a checkpoint is named and random weights are asked for", "init, from_scratch", "one of the two",
+        raise UserError("a checkpoint is named and from_scratch is true", "init, from_scratch", "one of the two",
                         "empty init (init=), or set from_scratch=false")
     if config.init is None and not config.train.epochs:
         raise UserError("random weights and no training", "from_scratch, train.epochs", "epochs above 0, or init=...")
@@ -138,9 +169,10 @@ def check_start(config: Any, bank: Layout) -> None:
 
 
 def require(path: Path, arguments: dict[str, Any], bank: Layout) -> dict[str, Any]:
-    """The meta of a checkpoint that fits; UserError lists which sizes, levels, encoder, vocabulary differ: - its + ours."""
+    """Returns the meta of a checkpoint that fits; raises UserError that lists which sizes, levels, encoder, vocabulary differ: - its +
+    ours."""
     meta = any_checkpoint.load_meta(path)
-    have = meta_backbone(meta)
+    have = backbone_of(meta)
     free = (*OF_THIS_RUN, "levels")
     lines = [f"- {key} {have.get(key)} + {value}" for key, value in arguments.items()
              if key not in free and have.get(key) != value]
@@ -158,28 +190,28 @@ def require(path: Path, arguments: dict[str, Any], bank: Layout) -> dict[str, An
     return meta
 
 
-def meta_backbone(meta: dict[str, Any]) -> dict[str, Any]:
-    """The backbone's arguments out of a checkpoint's meta; UserError where it holds no model of ours."""
+def backbone_of(meta: dict[str, Any]) -> dict[str, Any]:
+    """Returns the backbone's arguments out of a checkpoint's meta; raises UserError where it holds no model of ours."""
     if "config" not in meta:
         raise UserError("the checkpoint does not say what model it holds", "init", "the best.npz of a run")
     return dict(meta["config"].get("backbone", meta["config"]))
 
 
 def levels_of(meta: dict[str, Any]) -> tuple[KaleidoLevel, ...]:
-    """The level table out of a checkpoint's meta; raises UserError as meta_backbone."""
-    return tuple(KaleidoLevel(**row) for row in meta_backbone(meta)["levels"])
+    """Returns the level table out of a checkpoint's meta; raises UserError as backbone_of."""
+    return tuple(KaleidoLevel(**row) for row in backbone_of(meta)["levels"])
 
 
 def origin(model: keras.Model, bank: Layout, lineage: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """What the checkpoints of a run remember: the model, what it depends on in a bank, the bank's very content, and the lineage."""
+    """Returns what the checkpoints of a run remember: the model, what it depends on in a bank, the bank's very content, and the lineage."""
     files = json.dumps(bank.index["files"], sort_keys=True)
     past = {"lineage": dict(lineage)} if lineage else {}
     return {**model.describe(), **bank.identity, "bank_sha256": hashlib.sha256(files.encode()).hexdigest(), **past}
 
 
-def pace(train: configs.Train, num_examples: int, name: str = "train") -> tuple[int, int]:
-    """(all steps, those of the warm-up) of a training configuration, the section called ``name``. UserError for no epochs, and for a
-    warm-up above half of the run."""
+def steps_and_warmup(train: configs.Train, num_examples: int, name: str = "train") -> tuple[int, int]:
+    """Returns (all steps, those of the warm-up) of a training configuration, the section called ``name``. Raises UserError for no epochs,
+    and for a warm-up above half of the run."""
     if not train.epochs:
         raise UserError(f"{name}.epochs is 0", "the schedule", "more than 0: this command trains")
     total, warmup = optimizers.steps(num_examples, train.epochs, train.batch_size, train.warmup_steps, train.warmup_share)
@@ -188,20 +220,21 @@ def pace(train: configs.Train, num_examples: int, name: str = "train") -> tuple[
     return total, warmup
 
 
-def rate(train: configs.Train, num_examples: int, name: str = "train") -> str:
-    """The highest rate of learning and when it comes, for dry runs; UserError as ``pace``."""
-    total, warmup = pace(train, num_examples, name)
-    return told_rate(*optimizers.highest(train.learning_rate, total, warmup, train.decay), total, train.learning_rate, name)
+def peak_rate(train: configs.Train, num_examples: int, name: str = "train") -> str:
+    """Returns the highest rate of learning and when it comes, for dry runs; raises UserError as ``steps_and_warmup``."""
+    total, warmup = steps_and_warmup(train, num_examples, name)
+    return rate_line(*optimizers.highest(train.learning_rate, total, warmup, train.decay), total, train.learning_rate, name)
 
 
-def told_rate(reached: float, step: int, total: int, asked: float, name: str = "train") -> str:
-    """The same for any schedule."""
-    return f"{name}: the rate is highest after {step:,} of {total:,} steps, {reached:.3g} ({name}.learning_rate is {asked:.3g})"
+def rate_line(reached: float, step: int, total: int, target: float, name: str = "train") -> str:
+    """Returns the line of ``peak_rate`` for any schedule."""
+    return f"{name}: the rate is highest after {step:,} of {total:,} steps, {reached:.3g} ({name}.learning_rate is {target:.3g})"
 
 
 def schedule(train: configs.Train, num_examples: int, name: str = "train") -> tuple[keras.optimizers.Optimizer, int]:
-    """(optimizer, total steps) of a training configuration, the section called ``name``; UserError where its numbers make no sense."""
-    total, warmup = pace(train, num_examples, name)
+    """Returns (optimizer, total steps) of a training configuration, the section called ``name``; raises UserError where its numbers make no
+    sense."""
+    total, warmup = steps_and_warmup(train, num_examples, name)
     devices = max(current_process().replicas, cluster.read(os.environ).size * max(1, train.devices))  # a dry run is alone
     if train.batch_size % (devices * train.gradient_accumulation_steps):
         raise UserError(
@@ -216,8 +249,8 @@ def schedule(train: configs.Train, num_examples: int, name: str = "train") -> tu
     return optimizers.with_loss_scale(adam) if train.precision == "mixed_float16" else adam, total
 
 
-def plan(train: configs.Train, total: int) -> Schedule:
-    """What Trainer.fit is told of a training configuration. UserError for several devices where distribution.over was not asked."""
+def trainer_schedule(train: configs.Train, total: int) -> Schedule:
+    """Returns the Schedule of a training configuration; raises UserError for several devices outside of distribution.over."""
     if train.devices != 1 and current_process() is SINGLE_PROCESS:
         raise UserError(f"devices is {train.devices}", "the schedule", "1: this training runs on one device")
     return Schedule(
@@ -225,8 +258,8 @@ def plan(train: configs.Train, total: int) -> Schedule:
     )
 
 
-def part_of(sampler: Any, train: configs.Train) -> ShardMaker | None:
-    """For distribution.feed: parts of batches of a sampler that can make them by themselves, as PretrainSampler; None for others."""
+def part_maker(sampler: Any, train: configs.Train) -> ShardMaker | None:
+    """Returns what makes parts of batches for distribution.feed, of samplers that can, as PretrainSampler; None of others."""
     if not hasattr(sampler, "token_mask"):
         return None
 
@@ -234,14 +267,14 @@ def part_of(sampler: Any, train: configs.Train) -> ShardMaker | None:
         rows = slice(number * train.batch_size // count, (number + 1) * train.batch_size // count)
         inputs, targets, weights = sampler.batch(step, rows)
         if train.dynamic_padding:  # all parts alike
-            inputs = padding.trimmed(inputs, length=padding.longest(sampler.token_mask(step)))
+            inputs = examples.trim(inputs, length=examples.longest_text(sampler.token_mask(step)))
         return inputs, targets, weights, sampler.weights(step)
 
     return part
 
 
 def num_parameters(arguments: dict[str, Any]) -> int:
-    """Weights of a backbone with these arguments; builds no variable."""
+    """Returns the number of weights of a backbone with these arguments; builds no variable."""
     a, levels = arguments, arguments["levels"]
     hidden, rows = a["hidden_size"], max(6, len(levels) + 1)
     text = (a["vocabulary_size"] + a["max_positions"] + 2) * hidden + 2 * hidden

@@ -38,15 +38,15 @@ class PlainHead:
     run: Path | None = None
     why: str = ""
 
-    def told(self, pairs: int) -> str:
-        """A line of --dry-run."""
+    def describe(self, pairs: int) -> str:
+        """Returns a line of --dry-run."""
         if self.checkpoint is not None:
             return f"the plain head beside it: of {self.checkpoint}, {pairs:,} more pairs to score; plain=false leaves it out"
         return f"the plain head beside it: {f'figures of {self.run}' if self.run is not None else f'not measured: {self.why}'}"
 
 
 def find(config: RetrieveConfig, draws: Sequence[Lists], bank: Bank) -> PlainHead | None:
-    """Where the figures come from; None for a run whose own head is plain.
+    """Returns where the figures come from; None for a run whose own head is plain.
 
     Raises UserError where plain_run names no finished run with head plain on lists of the same hash, and where the checkpoint does
     not fit the bank: before anything is trained.
@@ -86,7 +86,7 @@ class PlainLabels:
 
 
 def labels(config: ClassifyConfig, ids: Sequence[str], truth: Sequence[str]) -> PlainLabels | None:
-    """What stands beside the wide head; None for a run whose own head is plain. ids, truth: of the examples, in their order.
+    """Returns what stands beside the wide head; None for a run whose own head is plain. ids, truth: of the examples, in their order.
 
     Raises UserError where plain_run names no finished run with head plain of this label on these examples.
     """
@@ -97,32 +97,32 @@ def labels(config: ClassifyConfig, ids: Sequence[str], truth: Sequence[str]) -> 
         return None
     if config.plain_run is None:
         return PlainLabels({"model": None, "metrics": None, "why": "no plain_run is named, and pre-training has no such head"})
-    folder, found, head = _results(config.plain_run, "classify", "head")
-    for key, asked in (("task", "classify"), ("head", "plain"), ("label", config.label), ("modality", config.modality)):
-        have = head if key == "head" else found.get(key)
-        if have != asked:
-            raise UserError(f"{key} of this run is {have!r}", str(folder / "results.json"), repr(asked), "name another run as plain_run")
+    folder, result, head = _results(config.plain_run, "classify", "head")
+    for key, wanted in (("task", "classify"), ("head", "plain"), ("label", config.label), ("modality", config.modality)):
+        have = head if key == "head" else result.get(key)
+        if have != wanted:
+            raise UserError(f"{key} of this run is {have!r}", str(folder / "results.json"), repr(wanted), "name another run as plain_run")
     own = Predictions("the examples of this run", list(ids), list(truth), list(truth))
     table = prediction_files.matched(own, prediction_files.read(folder / "predictions.csv"))
-    entry = {"model": _model(found), "metrics": found["metrics"], "run": written(folder)}
+    entry = {"model": _model(result), "metrics": result["metrics"], "run": written(folder)}
     return PlainLabels(entry, np.array([label == guess for label, guess in zip(table.labels, table.predictions)]))
 
 
 def build(config: RetrieveConfig, checkpoint: Path, bank: Bank) -> Matcher:
-    """The matcher with the plain head of a checkpoint, as it is. UserError where it does not fit the bank."""
+    """Returns the matcher with the plain head of a checkpoint, as it is. Raises UserError where it does not fit the bank."""
     arguments = models.backbone_config(bank, config.levels, config.model, config.train)
     meta = models.require(checkpoint, arguments, bank)
-    model = matcher({**models.meta_backbone(meta), **{name: arguments[name] for name in models.OF_THIS_RUN}})
-    if fresh := any_checkpoint.transfer(checkpoint, model):
-        raise UserError(f"the checkpoint has no trained {', '.join(fresh)}", str(checkpoint), "the plain head of a pre-training",
+    model = matcher({**models.backbone_of(meta), **{name: arguments[name] for name in models.OF_THIS_RUN}})
+    if new := any_checkpoint.transfer(checkpoint, model):
+        raise UserError(f"the checkpoint has no trained {', '.join(new)}", str(checkpoint), "the plain head of a pre-training",
                         "set plain=false, or name a run with head plain as plain_run")
-    if models.is_unmeasured(checkpoint):
+    if models.is_unadapted(checkpoint):
         models.adapt(model, bank, config.data.train_split)
     return model
 
 
 def tallies(run: Path, draws: Sequence[Lists], ids: Sequence[str]) -> list[retrieval.PerQueryMetrics] | None:
-    """What a run scored of the lists, a tally per draw; None where its scores are not kept as lines. ids: of the records.
+    """Returns what a run scored of the lists, a tally per draw; None where its scores are not kept as lines. ids: of the records.
 
     Raises UserError where they are not of these lists.
     """
@@ -147,32 +147,33 @@ def tallies(run: Path, draws: Sequence[Lists], ids: Sequence[str]) -> list[retri
 
 
 def _of_run(run: Path, draws: Sequence[Lists]) -> PlainHead:
-    folder, found, head = _results(run, "retrieve", "matching.head")
+    folder, result, head = _results(run, "retrieve", "matching.head")
     path = folder / "results.json"
-    if found.get("task") != "retrieve" or head != "plain":
-        raise UserError(f"these are results of {found.get('task')!r} with head {head!r}", str(path), "a retrieval with head plain")
-    theirs = [one.get("sha256") for one in found.get("draws") or [found.get("candidates") or {}]]
+    if result.get("task") != "retrieve" or head != "plain":
+        raise UserError(f"these are results of {result.get('task')!r} with head {head!r}", str(path), "a retrieval with head plain")
+    theirs = [one.get("sha256") for one in result.get("draws") or [result.get("candidates") or {}]]
     if theirs != [lists.sha256 for lists in draws]:
         raise UserError(f"the lists of this run are others (sha256 {str(theirs[0])[:12]})", str(path), f"sha256 {draws[0].sha256[:12]}",
                         f"score both runs on the same lists: candidates={folder / 'candidates.jsonl'}")
-    return PlainHead(_model(found), run=folder)
+    return PlainHead(_model(result), run=folder)
 
 
 def _results(run: Path, command: str, key: str) -> tuple[Path, dict[str, Any], Any]:
-    """(folder, results.json, head) of the run that plain_run names by its folder or its results.json. key: of its head in its config."""
+    """Returns (folder, results.json, head) of the run that plain_run names by its folder or its results.json. key: of its head in its
+    config."""
     folder = run if run.is_dir() else run.parent
     path = folder / "results.json"
     if not path.is_file():
         raise UserError("no run in this folder has finished", str(run), f"the folder of a `kaleidobert {command}` run with {key}=plain",
                         "leave plain_run out, or name another run")
-    found = io.read_json(path)
-    found = found if isinstance(found, dict) else {}
-    head = found.get("config") or {}
+    result = io.read_json(path)
+    result = result if isinstance(result, dict) else {}
+    head = result.get("config") or {}
     for name in key.split("."):
         head = (head or {}).get(name)
-    return folder, found, (found.get("model") or {}).get("head") or head
+    return folder, result, (result.get("model") or {}).get("head") or head
 
 
-def _model(found: Mapping[str, Any]) -> dict[str, Any]:
-    """The model of a plain run; results of earlier versions do not say what was trained."""
-    return found.get("model") or {"head": "plain", "head_of": lineage.PAPERS, "trained": lineage.NOT_RECORDED}
+def _model(result: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the model of a plain run; results of earlier versions do not say what was trained."""
+    return result.get("model") or {"head": "plain", "head_of": lineage.PAPERS, "trained": lineage.NOT_RECORDED}

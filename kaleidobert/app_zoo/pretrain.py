@@ -1,13 +1,14 @@
 """``kaleidobert pretrain``: the seven tasks on a bank (paper, section 3)."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import keras
 import numpy as np
 
 from kaleidobert import levels as kaleido
-from kaleidobert.app_zoo import lineage, materials, models, released_runs, step_memory, trimming
-from kaleidobert.app_zoo.materials import Batch, PretrainMaterial, open_bank
+from kaleidobert.app_zoo import lineage, models, released_runs, step_memory, training
+from kaleidobert.app_zoo.training import Batch, PretrainData, open_bank
 from kaleidobert.configs import PretrainConfig
 from kaleidobert.datasets.bank.bank import Bank, describe, sha256
 from kaleidobert.datasets.sampling.pretraining import PretrainSampler, hold_out, share_of_groups
@@ -19,16 +20,18 @@ from kaleidobert.errors import UserError
 from kaleidobert.evaluators import pretraining
 from kaleidobert.evaluators.report import plots
 from kaleidobert.evaluators.report.results import head_name
-from kaleidobert.levels import KaleidoLevel
+from kaleidobert.levels import KALEIDO, KaleidoLevel
 from kaleidobert.losses import pretraining as losses
 from kaleidobert.losses.decomposable import DecomposableLoss
 from kaleidobert.model_zoo import checkpoints
 from kaleidobert.model_zoo.kaleidobert import pretrainer
+from kaleidobert.preprocessors.alignment_guided_masking import POLICIES
 from kaleidobert.released import any_checkpoint
 
 
 def dry_run(config: PretrainConfig) -> None:
-    """Check the data and the configuration, print sizes and the number of steps."""
+    """Checks the data and the configuration, prints sizes and the number of steps."""
+    config = resolve(config)
     _check(config)
     if config.data.files is not None:
         return released_runs.dry_run(config)
@@ -40,28 +43,35 @@ def dry_run(config: PretrainConfig) -> None:
     print(f"{len(rows):,} pictures to train on, {len(held):,} held out, {total:,} steps of {config.train.batch_size}; "
           f"{models.num_parameters(arguments):,} parameters in the backbone; about "
           f"{16 * models.num_parameters(arguments) / 1e9:.1f} GB for weights, gradients and optimiser")
-    print(models.rate(config.train, len(rows)))
-    print(step_memory.told(arguments, config.train, config.sampling.max_masked))
+    print(models.peak_rate(config.train, len(rows)))
+    print(step_memory.report_line(arguments, config.train, config.sampling.max_masked))
 
 
 def run(config: PretrainConfig) -> None:
-    """Train, choose among the epochs by what is held out of the training split, evaluate on the validation split, write the run
-    folder."""
+    """Trains, chooses the epoch by what is held out of the training split, evaluates on the validation split, writes the run folder."""
+    config = resolve(config)
     _check(config)
     with distribution.over(config.train):
         _run(config)
 
 
+def resolve(config: PretrainConfig) -> PretrainConfig:
+    """Returns the configuration with its level table: that of the bank, or the five kaleido levels of released files, unless it has one."""
+    if config.levels:
+        return config
+    return replace(config, levels=KALEIDO if config.data.bank is None else Bank(config.data.bank).levels)
+
+
 def _run(config: PretrainConfig) -> None:
-    data = released_runs.pretraining(config) if config.data.files is not None else material(config)
+    data = released_runs.pretraining(config) if config.data.files is not None else bank_data(config)
     arguments = models.backbone_config(data.bank, config.levels, config.model, config.train)
-    model = pretrainer(models.like(config.init, arguments))
+    model = pretrainer(models.like_checkpoint(config.init, arguments))
     if config.init is None:
         data.adapt(model)
     else:
-        fresh = any_checkpoint.transfer(config.init, model)
-        models.tell(config.init, fresh, data.bank)
-        if models.is_unmeasured(config.init):
+        new = any_checkpoint.transfer(config.init, model)
+        models.print_start(config.init, new, data.bank)
+        if models.is_unadapted(config.init):
             data.adapt(model)
     optimizer, total = models.schedule(config.train, data.num_examples)
     begun = _begun(config, model, optimizer, total) if config.init_optimizer else 0
@@ -80,8 +90,8 @@ def _run(config: PretrainConfig) -> None:
     trainer = Trainer(folder, model, optimizer, models.origin(model, data.bank, lineage.extend(*past)))
     trainer.step = begun
     shares = {f"{task}_{kind}": by_task[task].factor for task, kind in kinds.items()}
-    batch = trimming.batches(data.sampler.batch, config.train)
-    validation = trimming.batches(data.validation.validation, config.train)
+    batch = training.trim_batches(data.sampler.batch, config.train)
+    validation = training.trim_batches(data.validation.validation, config.train)
 
     def judge(make):
         return evaluator(model, make, config.levels, shares, config.losses.feature_target)
@@ -89,9 +99,10 @@ def _run(config: PretrainConfig) -> None:
     evaluate = judge(validation)
     goal = Goal(evaluate, "loss", higher_is_better=False if data.choice.by == "val_files" else None)
     if data.held is not None:
-        goal = Goal(judge(trimming.batches(data.held.validation, config.train)), "loss", higher_is_better=False, split=HELD_OUT)
+        goal = Goal(judge(training.trim_batches(data.held.validation, config.train)), "loss", higher_is_better=False, split=HELD_OUT)
     additive = DecomposableLoss(loss, lambda weights: losses.denominators(by_task, weights))
-    trainer.fit(batch, additive, goal, models.plan(config.train, total), config.train.clip_norm, models.part_of(data.sampler, config.train))
+    trainer.fit(batch, additive, goal, models.trainer_schedule(config.train, total), config.train.clip_norm,
+                models.part_maker(data.sampler, config.train))
 
     rows_of_metrics = folder.metrics()
     chosen = checkpoints.restore(folder.best, model)["step"]
@@ -101,32 +112,32 @@ def _run(config: PretrainConfig) -> None:
     plots.loss_curves(rows_of_metrics, config.run / "losses.png", baselines)
     which = lineage.model("plain", *past)
     folder.results({"task": "pretrain", "model": which, "metrics": final, "baselines": baselines, "steps": total, "best_step": chosen,
-                    "choice": data.choice.facts(), "bank": data.facts(), "checkpoint_sha256": sha256(folder.best)}, config)
+                    "choice": data.choice.metadata(), "bank": data.metadata(), "checkpoint_sha256": sha256(folder.best)}, config)
     print(f"{head_name(which)}, {which['trained']}; masking: {which['masking']}")
     _table(final, baselines)
-    print(f"run folder: {config.run}\n  weights: {folder.best} (step {chosen}, {data.choice.told()}), {folder.last} (last)\n"
+    print(f"run folder: {config.run}\n  weights: {folder.best} (step {chosen}, {data.choice.describe()}), {folder.last} (last)\n"
           f"  curves: {config.run / 'losses.png'}")
 
 
 def masking(config: PretrainConfig) -> str:
-    """How the run masks, in words: released files hold their masks."""
+    """Returns how the run masks, in words: released files hold their masks."""
     return lineage.OF_FILES if config.data.files is not None else lineage.masking(config.sampling)
 
 
-def material(config: PretrainConfig) -> PretrainMaterial:
-    """The splits of data.bank, spoiled anew for every example."""
+def bank_data(config: PretrainConfig) -> PretrainData:
+    """Returns the splits of data.bank, spoiled anew for every example."""
     bank, rows, held, val_rows = _open(config)
     settings = (config.sampling, config.train.batch_size, config.train.seed)
     sampler, validation = (PretrainSampler(bank, part, config.levels, *settings) for part in (rows, val_rows))
     judge = PretrainSampler(bank, held, config.levels, *settings) if len(held) else None
-    return PretrainMaterial(bank, len(rows), sampler, judge, validation, materials.choice(bank, held),
+    return PretrainData(bank, len(rows), sampler, judge, validation, training.choice(bank, held),
                             lambda model: models.adapt(model, bank, config.data.train_split),
                             lambda: baseline(bank, rows, sampler, validation, config), lambda: describe(bank))
 
 
 def evaluator(model: keras.Model, batch: Callable[[int], Batch | None], levels: tuple[KaleidoLevel, ...], shares: dict[str, float],
               feature_target: str = "per-patch") -> Callable[[], dict[str, float]]:
-    """A function () -> {metric: value} over what batch(step) gives, None behind the last: a split, spoiled the same way every time.
+    """Returns a function () -> {metric: value} over what batch(step) gives, None behind the last: a split, spoiled the same way every time.
 
     "loss" is the sum of the metrics that ``shares`` names, each times its share: with the feature target "per-patch" the feature tasks
     count per patch, as in the paper; with "joint" the loss is the released one, and grey per patch stands beside it.
@@ -135,27 +146,27 @@ def evaluator(model: keras.Model, batch: Callable[[int], Batch | None], levels: 
 
     def evaluate() -> dict[str, float]:
         parts, step = [], 0
-        while (found := batch(step)) is not None:
-            inputs, targets, weights = found
+        while (result := batch(step)) is not None:
+            inputs, targets, weights = result
             parts.append(pretraining.sums(forward(inputs), targets, weights, levels, feature_target))
             step += 1
         values = pretraining.means(parts)
-        values["loss"] = sum(share * values.get(name, 0.0) for name, share in shares.items())
+        values["loss"] = sum(fraction * values.get(name, 0.0) for name, fraction in shares.items())
         return values
 
     return evaluate
 
 
 def baseline(bank: Bank, rows: np.ndarray, train: PretrainSampler, val: PretrainSampler, config: PretrainConfig) -> dict[str, float]:
-    """What each metric is worth without looking: chance; where AGM chooses the slot that is asked for, the slot that it chooses most
-    often in training; and for "feature" levels the KL of the best constant answer, which is the mean of the softmaxed features of
-    (at most) 500 training pictures."""
+    """Returns what each metric is worth without looking: chance; where AGM chooses the slot of the answer, the slot that it chooses
+    most often in training; and for "feature" levels the KL of the best constant answer, which is the mean of the softmaxed features of (at
+    most) 500 training pictures."""
     levels, starts, constants = config.levels, kaleido.vector_slices(config.levels), {}
     sample = rows[:: max(1, len(rows) // 500)]
     for level in kaleido.feature_levels(levels):
-        place = np.broadcast_to(starts[level.name].start + np.arange(level.num_patches), (len(sample), level.num_patches))
-        constants[level.name] = pretraining.mean_distribution(bank.features(sample, place))
-    guided = config.sampling.masking == "alignment_guided" and config.sampling.camouflage == "guided"
+        position = np.broadcast_to(starts[level.name].start + np.arange(level.num_patches), (len(sample), level.num_patches))
+        constants[level.name] = pretraining.mean_distribution(bank.features(sample, position))
+    guided = POLICIES[config.sampling.masking].needs_alignment and config.sampling.camouflage == "guided"
     slots = {level.name: train.commonest_slot(level.name) for level in levels if guided and level.pretext == "camouflage"}
     parts, step = [], 0
     while (batch := val.validation(step)) is not None:
@@ -175,7 +186,7 @@ def _check(config: PretrainConfig) -> None:
 
 
 def _begun(config: PretrainConfig, model: keras.Model, optimizer: keras.optimizers.Optimizer, total: int) -> int:
-    """Load the state of Adam that ``init`` holds; the step at which the run goes on. UserError where all steps are done."""
+    """Loads the state of Adam that ``init`` holds; the step at which the run goes on. Raises UserError where all steps are done."""
     optimizer.build(model.trainable_variables)
     assert config.init is not None  # whose state it is
     step = any_checkpoint.continue_optimizer(config.init, model, getattr(optimizer, "inner_optimizer", optimizer))

@@ -22,7 +22,7 @@ class Step:
     reduced: str
 
     def words(self, reduced: bool) -> list[str]:
-        """The command line behind ``kaleidobert``."""
+        """Returns the command line behind ``kaleidobert``."""
         words = self.reduced.format(runs=REDUCED_FOLDER).split() if reduced else []
         return [self.command, f"quickstart/{self.name}", *words]
 
@@ -43,14 +43,14 @@ STEPS = (
 
 
 def commands(reduced: bool) -> list[tuple[str, list[str]]]:
-    """(heading, command line) of every process, in order; the last two put the results into tables and have no heading."""
+    """Returns (heading, command line) of every process, in order; the last two put the results into tables and have no heading."""
     runs = REDUCED_FOLDER if reduced else FOLDER
     steps = [(f"== {step.name}", ["kaleidobert.cli", *step.words(reduced)]) for step in STEPS]
     return steps + [("", ["kaleidobert.app_zoo.tables", runs]), ("", ["kaleidobert.cli", "tables", runs, f"out={runs}"])]
 
 
 def run(reduced: bool = False) -> int:
-    """Run all commands; returns 0, or the exit status of the first that fails, which ends the quickstart."""
+    """Runs all commands; returns 0, or the exit status of the first that fails, which ends the quickstart."""
     for heading, words in commands(reduced):
         print(f"\n{heading}" if heading else "", flush=True)
         status = _call([sys.executable, "-m", *words])
@@ -60,7 +60,7 @@ def run(reduced: bool = False) -> int:
 
 
 def dry_run(reduced: bool = False) -> int:
-    """Print the commands; returns 0."""
+    """Prints the commands; returns 0."""
     print(f"in {packaged.start()}:")
     for _, words in commands(reduced):
         print(" ".join(["kaleidobert" if words[0] == "kaleidobert.cli" else f"python -m {words[0]}", *words[1:]]))
@@ -68,7 +68,7 @@ def dry_run(reduced: bool = False) -> int:
 
 
 def _call(words: list[str]) -> int:
-    """The exit status of a command in the folder at which the paths of configs/quickstart start; 130 where it was interrupted."""
+    """Returns the exit status of a command in the folder at which the paths of configs/quickstart start; 130 where it was interrupted."""
     interrupted = False
     with subprocess.Popen(words, cwd=packaged.start()) as process:
         while True:

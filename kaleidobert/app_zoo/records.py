@@ -8,36 +8,37 @@ from tqdm import tqdm
 
 from kaleidobert import io
 from kaleidobert.configs import RecordsConfig
-from kaleidobert.datasets.bank import beam, builder, classes
+from kaleidobert.datasets.bank import beam, builder
 from kaleidobert.datasets.bank.bank import Bank, describe
-from kaleidobert.datasets.products import Product
-from kaleidobert.datasets.sources import table
+from kaleidobert.datasets.products import Product, class_lines, tabulate_classes
+from kaleidobert.datasets.sources.reading import Reading, SkippedRow, account, survey
 from kaleidobert.errors import Incomplete, UserError
 from kaleidobert.levels import check, num_patches, num_vectors
-from kaleidobert.model_zoo import foreground_net, patch_encoders
+from kaleidobert.model_zoo import foreground_net
+from kaleidobert.preprocessors import patch_encoders
 
 REASONS = 8  # that the account of a bank names
 
 
 def dry_run(config: RecordsConfig) -> None:
-    """Check the table and the configuration, print sizes; Incomplete as ``run``, for what can be told without opening a picture."""
+    """Checks the table and the configuration, prints sizes; raises Incomplete as ``run``, as far as no picture is opened."""
     reading = _read(config)
     products = reading.products
     builder.check(config, products)
-    if config.source.kind != "tfds":  # whose pictures are written first
+    if not config.source.writes_pictures:  # they are written first
         _compare(config, products, dry=True)
     size = patch_encoders.feature_size(config.encoder)
     bytes_per_picture = num_vectors(config.levels) * size * (2 if config.storage == "float16" else 1)
     print(f"{len(products):,} pictures, {num_patches(config.levels)} patches, {num_vectors(config.levels)} vectors of "
           f"{size} each: {len(products) * bytes_per_picture / 1e9:.2f} GB in {config.bank}")
     labels = ((product.split, product.labels) for product in products)
-    for line in classes.report(classes.tabulate(labels, list(config.source.columns.labels))):
+    for line in class_lines(tabulate_classes(labels, list(config.source.columns.labels))):
         print(line)
     _account(config, reading, reading.skipped)
 
 
 def run(config: RecordsConfig) -> None:
-    """Make the bank; an interrupted run continues where it stopped.
+    """Makes the bank; an interrupted run continues where it stopped.
 
     Incomplete where more than config.max_skipped of the rows were left out; the bank of the others is complete then.
     """
@@ -45,8 +46,8 @@ def run(config: RecordsConfig) -> None:
     products = reading.products
     mark = builder.claim(config, products)
     if reading.skipped:
-        print(f"{len(reading.skipped):,} rows of the table cannot be used: {'; '.join(table.account(reading.skipped)[:REASONS])}")
-    if config.source.kind == "tfds":
+        print(f"{len(reading.skipped):,} rows of the table cannot be used: {'; '.join(account(reading.skipped)[:REASONS])}")
+    if config.source.writes_pictures:
         _write_pictures(config, products)
     builder.refresh(config, _compare(config, products, dry=False))
     build_shards = beam.build_shards if config.beam.runner else builder.build_shards
@@ -58,7 +59,7 @@ def run(config: RecordsConfig) -> None:
     sizes = describe(bank)
     print(f"bank: {config.bank}: {sizes['pictures']:,} pictures {sizes['splits']}, {sizes['patches']} patches of "
           f"{sizes['feature_size']} features ({sizes['encoder']}), vocabulary of {sizes['vocabulary']:,}")
-    for line in classes.report(index["classes"]):
+    for line in class_lines(index["classes"]):
         print(line)
     fallbacks = Counter(row["fallback"] for row in bank.table if row["fallback"])
     for reason, count in fallbacks.items():
@@ -71,57 +72,55 @@ def run(config: RecordsConfig) -> None:
     _account(config, reading, skipped)
 
 
-def _account(config: RecordsConfig, reading: table.Reading, skipped: Sequence[table.LeftOut]) -> None:
-    """Print what became of the rows that were read; Incomplete where too many of them were left out."""
+def _account(config: RecordsConfig, reading: Reading, skipped: Sequence[SkippedRow]) -> None:
+    """Prints how many rows were used and skipped; raises Incomplete where too many were skipped."""
     rows = len(reading.products) + len(reading.skipped)
     for line in reading.notes():
         print(line)
     print(f"{rows:,} rows read: {rows - len(skipped):,} used, {len(skipped):,} left out")
-    lines = table.account(skipped)
+    lines = account(skipped)
     for line in lines[:REASONS]:
         print(f"  {line}")
     if len(lines) > REASONS:
         print(f"  and {len(lines) - REASONS:,} other reasons")
     if len(skipped) > config.max_skipped * rows:
-        share = f"{100 * len(skipped) / rows:.3g}%"
+        fraction = f"{100 * len(skipped) / rows:.3g}%"
         bank = f"the bank of the other {rows - len(skipped):,} is complete" if (config.bank / "index.json").is_file() else ""
-        raise Incomplete(f"{len(skipped):,} of {rows:,} rows were left out ({share}): {lines[0]}" + (f"; {bank}" if bank else ""),
+        raise Incomplete(f"{len(skipped):,} of {rows:,} rows were left out ({fraction}): {lines[0]}" + (f"; {bank}" if bank else ""),
                          str(config.source.table), f"at most {100 * config.max_skipped:.3g}% (max_skipped)",
                          "mend them and make the bank again, or go on with the others")
 
 
 def _compare(config: RecordsConfig, products: Sequence[Product], dry: bool) -> builder.Changes:
-    """How the pictures have changed, which is told. UserError where the disk has no room for the bank."""
-    found = builder.compare(config, products)
-    if found.number:
-        print(found.tell(dry))
-    needed = builder.room(config, products, patch_encoders.feature_size(config.encoder), found.shards)
+    """Returns how the pictures have changed, and prints it. Raises UserError where the disk has no room for the bank."""
+    result = builder.compare(config, products)
+    if result.number:
+        print(result.describe(dry))
+    needed = builder.room(config, products, patch_encoders.feature_size(config.encoder), result.shards)
     io.check_room(config.bank, needed, f"{len(products):,} pictures", "free some space, choose another folder with bank=..., or "
                      "set storage=uint8" if config.storage == "float16" else "free some space, or choose another folder with bank=...")
-    return found
+    return result
 
 
 def _write_pictures(config: RecordsConfig, products: Sequence[Product]) -> None:
-    """The pictures of a TFDS data set as files: everything that reads pictures again finds them there."""
-    from kaleidobert.datasets.sources import tfds as tfds_products
-
+    """Writes the pictures of a data set as files: everything that reads pictures again finds them there."""
     with tqdm(total=len(products), unit="picture", desc="pictures") as bar:
-        for count in tfds_products.write_pictures(config.source, products):
+        for count in config.source.write_pictures(products):
             bar.update(count)
 
 
-def _read(config: RecordsConfig) -> table.Reading:
+def _read(config: RecordsConfig) -> Reading:
     check(config.levels)
     sizes = {"shard_size": (config.shard_size, 1), "encoder.batch_size": (config.encoder.batch_size, 1),
              "workers": (config.workers, 0), "threads": (config.threads, 0)}
-    for name, (value, least) in sizes.items():
-        if value < least:
-            raise UserError(f"{name} is {value}", "records", f"at least {least}")
+    for name, (value, minimum) in sizes.items():
+        if value < minimum:
+            raise UserError(f"{name} is {value}", "records", f"at least {minimum}")
     if not 0 <= config.max_skipped <= 1:
         raise UserError(f"max_skipped is {config.max_skipped}", "records", "a share, 0 to 1")
     patch_encoders.feature_size(config.encoder)
     if config.beam.runner:
         beam.check(config)
-    if config.source.kind == "tfds" and config.source.images is not None:
+    if config.source.writes_pictures and config.source.images is not None:
         io.check_folder(config.source.images, "choose another folder with source.images=...")
-    return table.survey(config.source)
+    return survey(config.source)

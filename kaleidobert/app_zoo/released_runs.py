@@ -11,8 +11,8 @@ import numpy as np
 
 from kaleidobert import levels as kaleido
 from kaleidobert.app_zoo import models
-from kaleidobert.app_zoo.materials import Choice, LabelMaterial, PretrainMaterial
 from kaleidobert.app_zoo.models import ENCODER
+from kaleidobert.app_zoo.training import Choice, LabelData, PretrainData
 from kaleidobert.configs import ClassifyConfig, PretrainConfig, RetrieveConfig, TrainingData
 from kaleidobert.datasets.sampling.pretraining import EpochOrder
 from kaleidobert.errors import UserError
@@ -32,7 +32,7 @@ Config = PretrainConfig | ClassifyConfig | RetrieveConfig
 
 @dataclass(frozen=True)
 class FileLayout:
-    """A materials.Layout of rows. What a model has learnt from files, with boxes in pixels, is refused on a bank, and the other way."""
+    """A models.Layout of rows. What a model has learnt from files, with boxes in pixels, is refused on a bank, and the other way."""
 
     feature_size: int
     text_length: int
@@ -47,7 +47,7 @@ class FileLayout:
 
 
 def schema_of(data: TrainingData, task: str, levels: tuple[KaleidoLevel, ...], also: tuple[str, ...] = ()) -> released_schema.Schema:
-    """The schema of the files with the lengths that the levels give; task: pretrain, finetune or retrieve."""
+    """Returns the schema of the files with the lengths that the levels give; task: pretrain, finetune or retrieve."""
     if data.schema:
         schema = released_schema.parse(data.schema, "data.schema", data.encoding)
     else:
@@ -56,7 +56,7 @@ def schema_of(data: TrainingData, task: str, levels: tuple[KaleidoLevel, ...], a
 
 
 def open_files(config: Config, source: Path | None, task: str, also: tuple[str, ...] = ()) -> Rows:
-    """The rows of data.files or data.val_files; UserError where that is not set, and where the files are not there."""
+    """Returns the rows of data.files or data.val_files; raises UserError where that is not set, and where the files are not there."""
     if source is None:
         raise UserError("data.val_files is not set", "data", "the files to evaluate on, as data.files is given")
     if config.data.encoder:
@@ -69,7 +69,7 @@ def open_files(config: Config, source: Path | None, task: str, also: tuple[str, 
 
 
 def layout(config: Config, rows: Rows) -> FileLayout:
-    """Sizes from the columns' lengths."""
+    """Returns sizes from the columns' lengths."""
     level = config.levels[0]
     width = rows.schema.column(released_schema.feature_column(level)).length // level.num_patches
     return FileLayout(width, rows.schema.column("input_ids").length, SimpleNamespace(size=config.data.vocabulary_size),
@@ -77,13 +77,13 @@ def layout(config: Config, rows: Rows) -> FileLayout:
 
 
 def describe(config: PretrainConfig | ClassifyConfig, train: Rows, val: Rows) -> Mapping[str, Any]:
-    """For results.json: {split: where it lies, its size, and how many of its rows are used}."""
+    """Returns for results.json {split: where it lies, its size, and how many of its rows are used}."""
     return {split: {"source": str(source), "rows": len(rows), "used": used, "schema": str(rows.schema)} for split, source, rows, used in (
         ("train", config.data.files, train, len(train)), ("val", config.data.val_files, val, len(_judged(config, val))))}
 
 
 def dry_run(config: PretrainConfig | ClassifyConfig) -> None:
-    """Read the first line of the files and print sizes; counts no lines."""
+    """Reads the first line of the files and prints sizes; counts no lines."""
     task, also = ("pretrain", ()) if isinstance(config, PretrainConfig) else ("finetune", (released_samplers.label_column(config.label),))
     opened = []
     for name, source, limit in (("to train on", config.data.files, 0), ("to evaluate on", config.data.val_files, config.data.val_limit)):
@@ -97,15 +97,15 @@ def dry_run(config: PretrainConfig | ClassifyConfig) -> None:
 
 
 def _rate(config: PretrainConfig | ClassifyConfig, rows: Rows) -> str:
-    """The highest rate of learning, where the rows are counted; else what is known of it."""
+    """Returns the highest rate of learning, where the rows are counted; else what is known of it."""
     if isinstance(rows, FolderRows):
-        return models.rate(config.train, len(rows))
+        return models.peak_rate(config.train, len(rows))
     return ("lines of text files are not counted in a dry run: the run itself says how many steps it has, and refuses a warm-up that takes "
             "more than half of them")
 
 
-def pretraining(config: PretrainConfig) -> PretrainMaterial:
-    """The rows of data.files and data.val_files as pre-training reads them."""
+def pretraining(config: PretrainConfig) -> PretrainData:
+    """Returns the rows of data.files and data.val_files as pre-training reads them."""
     train, val = (open_files(config, source, "pretrain") for source in (config.data.files, config.data.val_files))
     _check_init(config, train)
     settings = (config.sampling.losses_on_negatives, config.train.batch_size, config.train.seed)
@@ -115,19 +115,19 @@ def pretraining(config: PretrainConfig) -> PretrainMaterial:
     def baselines() -> dict[str, float]:
         return baseline(samplers[0], samplers[1], config.levels, config.data.vocabulary_size)
 
-    return PretrainMaterial(layout(config, train), len(train), samplers[0], None, samplers[1], Choice("val_files"),
+    return PretrainData(layout(config, train), len(train), samplers[0], None, samplers[1], Choice("val_files"),
                             lambda model: _adapt(model, samplers[0].examples, len(train)), baselines,
                             lambda: describe(config, train, val))
 
 
 def _judged(config: PretrainConfig | ClassifyConfig, val: Rows) -> np.ndarray:
-    """The rows to evaluate on."""
+    """Returns the rows to evaluate on."""
     return np.arange(min(len(val), config.data.val_limit or len(val)))
 
 
 def baseline(train: FilePretrainSampler, val: FilePretrainSampler, levels: tuple[KaleidoLevel, ...], vocabulary: int) -> dict[str, float]:
-    """What each metric is worth without looking: chance, and for "feature" levels the KL of the best constant answer, taken from the
-    targets of (at most) SAMPLE training rows and judged on the first JUDGED validation rows."""
+    """Returns what each metric is worth without looking: chance, and for "feature" levels the KL of the best constant answer, taken from
+    the targets of (at most) SAMPLE training rows and judged on the first JUDGED validation rows."""
     rows = train.order.rows
     _, targets, _ = train.examples(rows[:: max(1, len(rows) // SAMPLE)][:SAMPLE])
     constants = {level.name: tasks.mean_distribution(targets[level.name]) for level in kaleido.feature_levels(levels)}
@@ -140,8 +140,8 @@ def baseline(train: FilePretrainSampler, val: FilePretrainSampler, levels: tuple
     return {**tasks.chance(levels, vocabulary), **tasks.means(parts)}
 
 
-def labelling(config: ClassifyConfig) -> LabelMaterial:
-    """The rows of data.files and data.val_files as fine-tuning reads them; reads the label columns of all rows."""
+def labelling(config: ClassifyConfig) -> LabelData:
+    """Returns the rows of data.files and data.val_files as fine-tuning reads them; reads the label columns of all rows."""
     column = released_samplers.label_column(config.label)
     train, val = (open_files(config, source, "finetune", (column,)) for source in (config.data.files, config.data.val_files))
     _check_init(config, train)
@@ -157,7 +157,7 @@ def labelling(config: ClassifyConfig) -> LabelMaterial:
     def inputs(numbers: np.ndarray) -> dict[str, np.ndarray]:
         return readers[1].restrict(readers[1].inputs(numbers, val.take(numbers)), config.modality)
 
-    return LabelMaterial(
+    return LabelData(
         layout(config, train), len(train), sampler.batch, inputs, judged, truth[judged], pictures[judged],
         _distinct([called.get(number, "") for number in range(count)]), [], np.bincount(known, minlength=count),
         lambda model: _adapt(model, lambda numbers: (readers[0].inputs(numbers, train.take(numbers)),), len(train)), dict,
@@ -165,21 +165,21 @@ def labelling(config: ClassifyConfig) -> LabelMaterial:
 
 
 def _check_init(config: PretrainConfig | ClassifyConfig, rows: Rows) -> None:
-    """UserError where the checkpoint that a run starts from does not fit the files."""
-    found = layout(config, rows)
+    """Raises UserError where the checkpoint that a run starts from does not fit the files."""
+    result = layout(config, rows)
     if isinstance(config, ClassifyConfig):
-        models.check_start(config, found)
+        models.check_start(config, result)
     elif config.init is not None:
-        models.require(config.init, models.backbone_config(found, config.levels, config.model, config.train), found)
+        models.require(config.init, models.backbone_config(result, config.levels, config.model, config.train), result)
 
 
 def _distinct(names: list[str]) -> list[str]:
-    """Names of classes: the number where there is none, and beside it where two classes have the same."""
+    """Returns names of classes: the number where there is none, and beside it where two classes have the same."""
     return [name if name and names.count(name) == 1 else f"{name} {number}".strip() for number, name in enumerate(names)]
 
 
 def _adapt(model: keras.Model, examples: Callable[[np.ndarray], tuple], size: int) -> None:
-    """As models.adapt, to SAMPLE rows."""
+    """Fits scales of features as models.adapt does, to SAMPLE rows."""
     if model.unadapted:
         numbers = np.arange(size)[:: max(1, size // SAMPLE)][:SAMPLE]
         model.adapt_features(examples(numbers)[0]["patch_features"])

@@ -1,8 +1,9 @@
 """How much memory a step of pre-training needs, reckoned from the sizes, and in how many parts it fits (``--dry-run``).
 
-With S positions (text and patches), H the hidden size, I the intermediate one and A heads, a block keeps for the way back so many arrays
-of [S, H], of [S, I] and of [A, S, S]; while it is computed backwards, one block more. The numbers of arrays are rounded from the growth
-of the largest resident size with the batch; they are right within TOLERANCE where that was measured (tests/app_zoo/test_step_memory.py).
+With S positions (text and patches), H the hidden size, I the intermediate one and A heads, a block keeps for the backward pass so many
+arrays of [S, H], of [S, I] and of [A, S, S]; while it is computed backwards, one block more. The numbers of arrays are rounded from the
+growth of the largest resident size with the batch; they are right within TOLERANCE where that was measured
+(tests/app_zoo/test_step_memory.py).
 """
 
 import os
@@ -27,7 +28,7 @@ TOLERANCE = 0.4
 
 
 def activations(arguments: dict[str, Any], masked: int) -> float:
-    """Bytes of an example in a step. arguments: of the backbone; masked: word pieces that are asked for."""
+    """Returns bytes of an example in a step. arguments: of the backbone; masked: word pieces that are predicted."""
     a, patches = arguments, sum(level["grid"] ** 2 for level in arguments["levels"])
     size, length = 4 if a["precision"] == "float32" else 2, a["text_length"] + patches
     one = length * a["hidden_size"]
@@ -37,13 +38,13 @@ def activations(arguments: dict[str, Any], masked: int) -> float:
     return size * (blocks + EMBEDDINGS * one) + 4 * (FEATURES * patches * a["feature_size"] + LOGITS * masked * a["vocabulary_size"])
 
 
-def told(arguments: dict[str, Any], train: configs.Train, masked: int) -> str:
-    """What a step needs beside what there is, and the train.gradient_accumulation_steps with which it fits where it does not."""
+def report_line(arguments: dict[str, Any], train: configs.Train, masked: int) -> str:
+    """Returns what a step needs beside what there is, and the train.gradient_accumulation_steps with which it fits where it does not."""
     example, (memory, is_gpu) = activations(arguments, masked), available()
     fixed = WEIGHTS * models.num_parameters(arguments) + (0 if is_gpu else PROGRAM)
     devices = cluster.read(os.environ).size * max(1, train.devices)
-    share = 1 if is_gpu else 1 / max(1, train.devices)  # CPU devices of a process lie in the same memory
-    room, together = share * (FULL * memory - fixed), train.batch_size // (devices * train.gradient_accumulation_steps)
+    fraction = 1 if is_gpu else 1 / max(1, train.devices)  # CPU devices of a process lie in the same memory
+    room, together = fraction * (FULL * memory - fixed), train.batch_size // (devices * train.gradient_accumulation_steps)
     line = (f"memory: about {_gb(example)} of activations an example, {together:,} at a time {_gb(together * example)}, beside "
             f"{_gb(fixed)} for weights{'' if is_gpu else ' and program'}; {'the GPU' if is_gpu else 'this machine'} has {_gb(memory)}")
     if together * example <= room:
@@ -57,7 +58,8 @@ def told(arguments: dict[str, Any], train: configs.Train, masked: int) -> str:
 
 
 def fitting(batch: int, devices: int, example: float, room: float) -> int:
-    """The least number of parts of which one fits into ``room`` bytes on each device and that divides the batch; 0 where none does."""
+    """Returns the least number of parts of which one fits into ``room`` bytes on each device and that divides the batch; 0 where none does.
+    """
     return next((parts for parts in range(1, batch // devices + 1)
                  if batch % (devices * parts) == 0 and batch // (devices * parts) * example <= room), 0)
 
@@ -74,27 +76,27 @@ LIMITS = ("memory.max", "memory.limit_in_bytes")  # of the two versions of contr
 
 
 def available() -> tuple[int, bool]:
-    """(bytes of the smallest GPU that the backend sees, True), or (bytes of the machine, False)."""
+    """Returns (bytes of the smallest GPU that the backend sees, True), or (bytes of the machine, False)."""
     sizes = gpus() if _sees_gpu() else []
     return (min(sizes), True) if sizes else (host(), False)
 
 
 def host(root: Path = CGROUPS, own: Path = OWN) -> int:
-    """Bytes of the machine, or what the control groups of this process leave of them. root: where the groups lie; own: the file that
-    names those of this process, a line "number:controllers:path" each."""
-    found = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    """Returns bytes of the machine, or what the control groups of this process leave of them. root: where the groups lie; own: the file
+    that names those of this process, a line "number:controllers:path" each."""
+    result = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
     lines = own.read_text(encoding="utf-8").splitlines() if own.is_file() else []
     for _, controllers, path in (line.split(":", 2) for line in lines if line.count(":") >= 2):
         if controllers and "memory" not in controllers.split(","):
             continue
         base = root / "memory" if controllers else root
-        place = base / path.strip("/")  # in a container it may not be seen; the root then is its own
-        found += [limit for folder in (place, *place.parents) if folder.is_relative_to(base) for limit in _limits(folder)]
-    return min(found)
+        group_folder = base / path.strip("/")  # in a container it may not be seen; the root then is its own
+        result += [limit for folder in (group_folder, *group_folder.parents) if folder.is_relative_to(base) for limit in _limits(folder)]
+    return min(result)
 
 
 def gpus() -> list[int]:
-    """Bytes of every NVIDIA GPU that this process may use, as nvidia-smi has it; [] where it is not there."""
+    """Returns bytes of every NVIDIA GPU that this process may use, as nvidia-smi has it; [] where it is not there."""
     if shutil.which("nvidia-smi") is None:
         return []
     words = ["nvidia-smi", "--query-gpu=index,memory.total", "--format=csv,noheader,nounits"]

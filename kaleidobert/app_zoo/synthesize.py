@@ -10,7 +10,7 @@ from tqdm import tqdm
 from kaleidobert import io as files
 from kaleidobert.configs import SynthesizeConfig
 from kaleidobert.datasets.products import read_image
-from kaleidobert.datasets.sources.table import jsonl_rows
+from kaleidobert.datasets.sources.reading import jsonl_rows
 from kaleidobert.drawing import catalogue
 
 SHEET = (6, 10)  # rows and columns of the contact sheet
@@ -18,7 +18,7 @@ BYTES_PER_PIXEL = 0.45  # picture and mask, measured on drawn catalogues
 
 
 def dry_run(config: SynthesizeConfig) -> None:
-    """Check the folder, print sizes."""
+    """Checks the folder, prints sizes."""
     files.check_unlocked(config.catalogue)
     files.check_folder(config.catalogue)
     pictures = config.num_products * config.views
@@ -27,7 +27,7 @@ def dry_run(config: SynthesizeConfig) -> None:
 
 
 def run(config: SynthesizeConfig) -> None:
-    """Draw the catalogue and a contact sheet; an interrupted run continues where it stopped."""
+    """Draws the catalogue and a contact sheet; an interrupted run continues where it stopped."""
     with tqdm(unit="picture", desc="synthesize") as bar:
         def progress(done: int, total: int) -> None:
             bar.total = total
@@ -45,13 +45,13 @@ def run(config: SynthesizeConfig) -> None:
 
 
 def contact_sheet(config: SynthesizeConfig) -> bytes:
-    """A PNG with the first views of the first products."""
+    """Returns a PNG with the first views of the first products."""
     side = 96
     sheet = np.full((SHEET[0] * side, SHEET[1] * side, 3), 255, np.uint8)
     firsts = [row for _, row in jsonl_rows(config.catalogue / "products.jsonl") if row["view"] == catalogue.VIEWS[0]]
-    for place, row in enumerate(firsts[: SHEET[0] * SHEET[1]]):
+    for position, row in enumerate(firsts[: SHEET[0] * SHEET[1]]):
         picture = Image.fromarray(read_image(config.catalogue / row["image"])).resize((side, side), Image.Resampling.LANCZOS)
-        y, x = divmod(place, SHEET[1])
+        y, x = divmod(position, SHEET[1])
         sheet[y * side : (y + 1) * side, x * side : (x + 1) * side] = np.asarray(picture)
     buffer = io.BytesIO()
     Image.fromarray(sheet).save(buffer, "PNG")

@@ -16,7 +16,7 @@ from tqdm import tqdm
 from kaleidobert import io
 from kaleidobert.app_zoo import models
 from kaleidobert.configs import TrainForegroundConfig
-from kaleidobert.configs.records import FOREGROUND_WEIGHTS
+from kaleidobert.configs.data import FOREGROUND_WEIGHTS
 from kaleidobert.drawing import scenes
 from kaleidobert.drawing.backgrounds import HELD_OUT
 from kaleidobert.drawing.scenes import ROOM, Scenes, StoredPictures
@@ -32,7 +32,7 @@ AREAS = (0.0, 0.05, 0.1, 0.2, 0.4, 1.0)  # of the picture, covered by the produc
 
 
 def dry_run(config: TrainForegroundConfig) -> None:
-    """Check the configuration and print sizes."""
+    """Checks the configuration and prints sizes."""
     _check_folders(config)
     total, warm = _pace(config)
     model = foreground_net.network(config.channels, config.size)
@@ -41,11 +41,11 @@ def dry_run(config: TrainForegroundConfig) -> None:
     io.check_room(config.run, stored, "the scenes", "free some space, or choose another folder with run=...")
     print(f"{model.count_params():,} parameters; {total:,} steps of {config.train.batch_size}; "
           f"{whole + config.foregrounds + config.backgrounds:,} pictures to draw, {stored / 1e6:.0f} MB in {config.run / 'scenes'}")
-    print(models.told_rate(config.train.learning_rate, warm, total, config.train.learning_rate))
+    print(models.rate_line(config.train.learning_rate, warm, total, config.train.learning_rate))
 
 
 def run(config: TrainForegroundConfig) -> None:
-    """Draw, train, evaluate; an interrupted run continues where it stopped."""
+    """Draws, trains, evaluates; an interrupted run continues where it stopped."""
     _check_folders(config)
     keras.utils.set_random_seed(config.train.seed)
     total, warm = _pace(config)
@@ -67,7 +67,7 @@ def run(config: TrainForegroundConfig) -> None:
         return {"overlap": float(np.mean(overlaps(foreground_net.Predictor(model), test)))}
 
     # what is reported is measured on the same scenes, so nothing is chosen by them: the last weights stay
-    goal, schedule = Goal(evaluate, "overlap", None), models.plan(config.train, total)
+    goal, schedule = Goal(evaluate, "overlap", None), models.trainer_schedule(config.train, total)
     trainer.fit(lambda step: batch(products, behind, config, step), loss, goal, schedule, config.train.clip_norm)
     optimizer.finalize_variable_values(trained.trainable_variables)
     path = config.run / "foreground_net.npz"
@@ -87,20 +87,20 @@ def run(config: TrainForegroundConfig) -> None:
 
 
 def _check_folders(config: TrainForegroundConfig) -> None:
-    """UserError where the run's folder is taken, or where the weights could not be installed once they are trained."""
+    """Raises UserError where the run's folder is taken, or where the weights could not be installed once they are trained."""
     run_folder.check_folder(config.run, _work(config))
     if config.install:
         io.check_folder(FOREGROUND_WEIGHTS.parent, "leave install out: the weights stay in the run's folder")
 
 
 def install(weights: Path) -> None:
-    """Make a file of weights the package's own. Raises UserError where the package cannot be written."""
+    """Makes a file of weights the package's own. Raises UserError where the package cannot be written."""
     with io.atomic(FOREGROUND_WEIGHTS) as file:
         file.write(weights.read_bytes())
 
 
 def batch(products: StoredPictures, behind: StoredPictures, config: TrainForegroundConfig, step: int) -> tuple[dict, dict, dict]:
-    """Inputs, targets and weights of one step: new scenes, a pure function of the step."""
+    """Returns inputs, targets and weights of one step: new scenes, a pure function of the step."""
     rng = np.random.Generator(np.random.Philox(key=np.array([config.train.seed, step], np.uint64), counter=[0, 0, 0, 1]))
     made = [scenes.recompose(products, behind, config.size, rng) for _ in range(config.train.batch_size)]
     images, masks = (np.stack(part) for part in zip(*made))
@@ -108,19 +108,19 @@ def batch(products: StoredPictures, behind: StoredPictures, config: TrainForegro
 
 
 def overlaps(predict: foreground.Predictor, test: Scenes) -> np.ndarray:
-    """Intersection over union of every scene, f64[N], at the network's own resolution."""
-    found = np.concatenate([predict(foreground.channels(test.images[k : k + 32])) >= 0.5 for k in range(0, len(test.images), 32)])
-    return foreground.overlap(found, test.masks)
+    """Returns the intersection over union of every scene, f64[N], at the network's own resolution."""
+    result = np.concatenate([predict(foreground.channels(test.images[k : k + 32])) >= 0.5 for k in range(0, len(test.images), 32)])
+    return foreground.overlap(result, test.masks)
 
 
 def results(weights: Path, test: Scenes, goods: Scenes) -> dict:
-    """Mean overlap of the written weights on the held-out scenes: the whole segmenter's, in all, by family of backgrounds and by
-    the area of the product, and the raw network's; and that on small goods."""
+    """Returns the mean overlap of the written weights on the held-out scenes: the whole segmenter's, in all, by family of backgrounds and
+    by the area of the product, and the raw network's; and that on small goods."""
     predict, names = foreground_net.build(weights), list(HELD_OUT)
 
     def measure(scenes: Scenes) -> np.ndarray:
-        found = [foreground.network_mask(image, predict) for image in scenes.images]
-        return foreground.overlap(np.stack(found), scenes.masks)
+        result = [foreground.network_mask(image, predict) for image in scenes.images]
+        return foreground.overlap(np.stack(result), scenes.masks)
 
     whole, small, area = measure(test), measure(goods), test.masks.mean((1, 2))
     inside = {f"{low:.0%} to {high:.0%}": (area >= low) & (area < high) for low, high in zip(AREAS, AREAS[1:])}
@@ -139,7 +139,7 @@ def _draw(config: TrainForegroundConfig, part: str, count: int, shift: int) -> N
 
 
 def _optimizer(config: TrainForegroundConfig, total: int, warm: int) -> keras.optimizers.Optimizer:
-    """Adam on a half cosine; it keeps the running average of the weights that become the network."""
+    """Returns Adam on a half cosine; it keeps the running average of the weights that become the network."""
     train = config.train
     rate = keras.optimizers.schedules.CosineDecay(0.0, max(1, total - warm), warmup_target=train.learning_rate, warmup_steps=warm)
     return keras.optimizers.AdamW(rate, train.weight_decay, train.beta_1, train.beta_2, train.epsilon, use_ema=True,
@@ -147,12 +147,13 @@ def _optimizer(config: TrainForegroundConfig, total: int, warm: int) -> keras.op
 
 
 def _work(config: TrainForegroundConfig) -> TrainForegroundConfig:
-    """What decides the weights: a finished run is installed by the same command with install=true."""
+    """Returns what decides the weights: a finished run is installed by the same command with install=true."""
     return dataclasses.replace(config, install=False, workers=0)
 
 
 def _pace(config: TrainForegroundConfig) -> tuple[int, int]:
-    """(all steps, those of the warm-up); UserError where the warm-up takes more than half of them, or the decay is not behind it."""
+    """Returns (all steps, those of the warm-up); raises UserError where the warm-up takes more than half of them, or the decay is not
+    behind it."""
     train = config.train
     total = max(1, int(config.scenes * train.epochs / train.batch_size))
     warm = train.warmup_steps or int(train.warmup_share * total)

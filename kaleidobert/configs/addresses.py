@@ -19,7 +19,7 @@ class Address(type(Path())):  # type: ignore[misc]  # Path itself has no subclas
 
     @classmethod
     def of(cls, url: str, copy: str | Path = "") -> "Address":
-        """``url``, with the path of its copy where there is one."""
+        """Returns ``url``, with the path of its copy where there is one."""
         path = cls(copy or url)
         path.url = url
         return path
@@ -29,7 +29,8 @@ class Address(type(Path())):  # type: ignore[misc]  # Path itself has no subclas
 
 
 def parse(value: str, key: str, where: str) -> Address | None:
-    """The address that a value of a configuration is; None of a path. UserError for one that cannot be fetched or may hold a password."""
+    """Returns the address that a value of a configuration is; None of a path. Raises UserError for one that cannot be fetched or may hold a
+    password."""
     start = re.match(r"([a-z][a-z0-9+.-]+):/", value, re.IGNORECASE)
     if not start:
         return None
@@ -47,5 +48,5 @@ def is_secret(text: str) -> bool:
 
 
 def written(path: Path) -> str:
-    """How a path stands in a configuration."""
+    """Returns how a path stands in a configuration."""
     return getattr(path, "url", "") or str(path)

@@ -1,14 +1,149 @@
-"""The configuration of data, re-exported by the package: of the commands that fetch and convert it, the parts of align, and of those
-that train on it. That of catalogues and records is in configs/records.py.
-"""
+"""The configurations of the commands that prepare data: fetch, convert, synthesize and records, with their sections."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from kaleidobert.configs.section import Checked, Limits, key, required
 from kaleidobert.errors import UserError
 from kaleidobert.levels import KALEIDO, KaleidoLevel
+
+# cells of a table that hold nothing, as pandas, R, SQL, JavaScript and spreadsheets write it; an NA or None that is a class of its own
+# (a pattern "none") has to be taken off the list
+MISSING = ("nan", "-nan", "null", "(null)", "[null]", "\\N", "none", "undefined", "n/a", "na", "<na>", "#n/a", "#na", "#null!", "#ref!",
+           "#value!", "#name?", "#div/0!", "#num!", "-", "--")
+FOREGROUND_WEIGHTS = Path(__file__).parents[1] / "model_zoo" / "weights" / "foreground_net.npz"  # part of the package
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Which column of the catalogue holds what; empty = the catalogue has no such column."""
+    id: str = required("column of the product's id")
+    image: str = required("column of the picture's path")
+    text: tuple[str, ...] = required("columns of the text, joined by text_separator where they are not empty")
+    group: str = key(
+        "", "column of the group of products that are not independent, such as colour variants; empty = every product is a group")
+    view: tuple[str, ...] = key((), 'columns that tell the pictures of one product apart; several are joined by "-"')
+    split: str = key("", "column with train or val; empty = val_fraction of the groups are val, drawn by a hash of the group")
+    labels: dict[str, str] = key({}, "names of labels, and the column of each, such as {category: my_category}")
+    mask: str = key("", "column of the path of a foreground mask, for foreground.method=masks")
+    parts: str = key("", "column of known part boxes: a list of {word, box}")
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where products come from. ``kind`` names a row of datasets.sources.SOURCES, whose class adds keys of its own.
+
+    A class of SOURCES defines ``rows``; the attributes below say where it differs from other sources.
+    """
+    table: Path = required(
+        "table of the catalogue (CSV, TSV, JSONL); fashion_gen*: folder of the release; tfds: folder of prepared data sets")
+    columns: Columns = required(
+        "which column holds what; fashion_gen: keys of the HDF5 files; tfds: features; empty = the catalogue has no such column")
+    images: Path | None = key(
+        None, "folder to which the picture column is relative; empty = the table's folder; tfds: pictures are written there once")
+    text_separator: str = key(". ", "text between two text columns")
+    val_fraction: float = key(0.1, "fraction of the groups that go to val where the table has no split column")
+    limit: int = key(0, "number of pictures to read; 0 = all")
+    kind: str = key("table", "type of the source; the keys of each type are listed below")
+
+    views_share_text: ClassVar[bool] = False  # whether all views of a product must have the same text and labels
+    writes_pictures: ClassVar[bool] = False  # whether ``write_pictures`` fills the folder ``images``
+
+    def rows(self, wanted: Sequence[str]) -> Iterator[tuple[str, Any]]:
+        """Yields (where, row) of every picture in order.
+
+        where: names the row in messages. row: a mapping of at least the ``wanted`` columns to their cells, or a
+        datasets.sources.reading.Unreadable. Raises UserError where the source cannot be read.
+        """
+        raise NotImplementedError
+
+    def write_pictures(self, products: Sequence[Any]) -> Iterator[int]:
+        """Writes the pictures of products that no file holds yet; yields how many are done."""
+        yield from ()
+
+    @property
+    def empty_words(self) -> tuple[str, ...]:
+        """Cells that count as empty."""
+        return ()
+
+    @property
+    def picture_folder(self) -> Path:
+        """The folder to which the picture column is relative."""
+        return self.images or self.table
+
+
+@dataclass(frozen=True)
+class Foreground:
+    """How the product is separated from its background."""
+    method: Literal["network", "border", "none", "masks"] = key(
+        "network", "how the product is found: by a network, by the colour of the border, not at all, or by masks of the catalogue")
+    weights: Path = key(FOREGROUND_WEIGHTS, "weights file of the network; the default is part of the package")
+    tolerance: float = key(12.0, "border only: largest colour distance (of 255, root mean square over channels) that is still background")
+    margin: float = key(0.03, "share of the box's longer side that is added on every side")
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """The picture encoder: what turns a patch into a feature vector."""
+    name: str = key("pixels", "patch encoder; pixels needs no weights", table="patch encoders")
+    size: int = key(26, "side in pixels to which every patch is resized")
+    weights: Path | None = key(None, "weights file of the network; empty = ImageNet weights, fetched by Keras")
+    batch_size: int = key(64, "pictures that are cut ahead of the network, which encodes their patches together")
+    precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = key(
+        "float32", "precision of the network; mixed: for GPUs, and bfloat16 for CPUs that compute in it")
+    folded: bool = key(False, "fold batch normalisation into the convolutions: faster, other last bits; mixed precision always does")
+    small_size: int = key(0, "levels whose patches have at most so many pixels on a side are encoded at this size instead; 0 = none")
+    turned: Literal["squash", "square"] = key("squash", "patches that get turned: squash the box as all others, or cut a square around it")
+
+
+@dataclass(frozen=True)
+class Text:
+    """How text becomes word pieces."""
+    tokenizer: Literal["wordpiece", "sentencepiece"] = key("wordpiece", "kind of vocabulary")
+    vocabulary: Path | None = key(None, "vocab.txt or a SentencePiece model; empty = trained on the training split")
+    vocabulary_size: int = key(8000, "word pieces of a vocabulary that is trained")
+    length: int = key(64, "word pieces of a text, special ones included; longer texts are cut")
+
+
+@dataclass(frozen=True)
+class Beam:
+    """Apache Beam as the engine of records; all its workers must see the same folders."""
+    runner: str = key("", "DirectRunner, FlinkRunner, SparkRunner, DataflowRunner; empty = processes of this machine, without Apache Beam")
+    options: dict[str, str] = key({}, "options of the runner, such as direct_num_workers or flink_master")
+
+
+@dataclass(frozen=True)
+class RecordsConfig:
+    """``kaleidobert records``"""
+    bank: Path = required("folder of the feature bank to make")
+    source: Source = required("where products come from: a table and pictures, or a released data set", table="sources")
+    foreground: Foreground = key(Foreground(), "how the product is separated from its background")
+    encoder: Encoder = key(Encoder(), "what turns a patch into a feature vector")
+    text: Text = key(Text(), "how text becomes word pieces")
+    levels: tuple[KaleidoLevel, ...] = key(
+        KALEIDO, "kaleido levels into which every picture is cut: rows of name, grid, pretext, num_masked, weight")
+    shard_size: int = key(256, "pictures per shard: the unit of work, of progress and of resuming")
+    storage: Literal["float16", "uint8"] = key(
+        "float16", "number format of the features; uint8: half the room, a relative error of .4% (float16: .02%)")
+    workers: int = key(0, "processes; 0 = one per NVIDIA GPU where the encoder is a network, without a GPU one per core")
+    threads: int = key(0, "threads of each process that read and cut pictures ahead; 0 = the cores, shared among processes")
+    beam: Beam = key(Beam(), "make the shards on an Apache Beam runner, whose workers all see the same folders")
+    max_skipped: float = key(0.1, "share of rows; where more cannot be used, the bank of the others is made and the exit status is 3")
+
+
+@dataclass(frozen=True)
+class SynthesizeConfig:
+    """``kaleidobert synthesize``"""
+    catalogue: Path = required("folder of the catalogue to draw")
+    num_products: int = key(600, "products to draw")
+    views: int = key(2, "pictures of each product")
+    size: int = key(192, "side of a picture in pixels")
+    clutter: float = key(0.25, "share of pictures with a cluttered background")
+    val_fraction: float = key(0.15, "share of the products' groups that go to val")
+    workers: int = key(0, "processes that draw; 0 = one per core")
+    seed: int = key(0, "seed of everything that is drawn")
 
 
 @dataclass(frozen=True)
@@ -68,99 +203,3 @@ class ConvertConfig:
     new_parameters: NewParameters = key(NewParameters(), "what a BERT lacks and is drawn anew")
     files: FilesFormat = key(FilesFormat(), "format of a source that is released text files")
     storage: Literal["", "float16", "uint8"] = key("", "of a bank as the source: how its copy holds the features")
-
-
-@dataclass(frozen=True)
-class Grid(Checked):
-    """What the captioner sees: a grid of features of the foreground box."""
-    network: Literal["small", "mobilenet_v2", "resnet50"] = key(
-        "mobilenet_v2", "picture encoder of the captioner; small is trained along with it")
-    size: int = key(224, "pixels to which the foreground box is resized; small has 8 pixels per cell, the others 16")
-    weights: Path | None = key(None, "weights file of mobilenet_v2 or resnet50; empty = ImageNet weights, fetched by Keras")
-    channels: int = key(96, "small only: features per cell")
-    augment: bool = key(True, "small only: mirror and move the pictures while training")
-    keep: bool = key(False, "keep the pictures or features on disk when all is done")
-
-    limits: ClassVar[Limits] = {"channels": (1,)}
-
-
-@dataclass(frozen=True)
-class Captioner(Checked):
-    """Show, Attend and Tell."""
-    hidden_size: int = key(256, "size of the LSTM's state")
-    embedding_size: int = key(128, "size of a word piece's embedding")
-    attention_size: int = key(64, "size in which word and cells are compared")
-    context_size: int = key(128, "size of a cell's features as the LSTM reads them")
-    dropout: float = key(0.3, "dropout of word embeddings and of the output")
-    query: Literal["state", "word"] = key("word", "what decides where to look: the LSTM's state (paper), or the word before as well")
-    start: Literal["mean", "zero"] = key("mean", "first state of the LSTM: from the mean of all cells, or zero")
-    positions: bool = key(True, "tell every cell its place in the picture")
-    coverage: float = key(1.0, "weight of the doubly stochastic penalty of attention")
-    grounding: float = key(1.0, "weight of looking where the word grounder looks for each word; 0 = none, as in the paper")
-    min_count: int = key(2, "word pieces that are rarer in the training texts are unknown")
-    patience: int = key(
-        4, "epochs without a better result on what is held out, after which a training ends (the grounder's too); 0 = never")
-
-    limits: ClassVar[Limits] = {"hidden_size": (1,), "embedding_size": (1,), "attention_size": (1,), "context_size": (1,),
-                                "dropout": (0, 0.99), "coverage": (0,), "grounding": (0,), "min_count": (1,), "patience": (0,)}
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.grounding and self.query != "word":
-            raise UserError(f"grounding is {self.grounding} and query is {self.query}", "section Captioner",
-                            "query word, for grounding ties words to places", "set captioner.grounding=0 as in the paper, or query=word")
-
-
-@dataclass(frozen=True)
-class Decoding(Checked):
-    """How captions are written."""
-    num_beams: int = key(3, "captions followed at a time; 1 = greedy")
-    length_penalty: float = key(0.7, "power of the length by which log-likelihoods are divided")
-    max_length: int = key(0, "most word pieces of a caption; 0 = as many as a text of the bank has at most")
-
-    limits: ClassVar[Limits] = {"num_beams": (1,), "length_penalty": (0,), "max_length": (0,)}
-
-
-@dataclass(frozen=True)
-class Regions(Checked):
-    """How the map of a word becomes links to patches."""
-    threshold: float = key(0.5, "share of its maximum that the map of a word reaches inside the word's region")
-    relative_threshold: float = key(0.5, "share of the strength of its level's best patch from which a patch is linked")
-    top_k: int = key(2, "patches linked per word and level")
-    content_only: bool = key(False, "link no stop words, numbers and punctuation (ours)")
-
-    limits: ClassVar[Limits] = {"threshold": (0, 1), "relative_threshold": (0, 1), "top_k": (1,)}
-
-
-@dataclass(frozen=True)
-class Data:
-    """Which bank, and what it must have been made with."""
-    bank: Path = required("folder of the feature bank")
-    encoder: str = key("", "refuse a bank of another encoder; empty = any")
-    train_split: str = key("train", "split to train on")
-    val_split: str = key("val", "split to evaluate on")
-    train_share: float = key(1.0, "share of the training groups to use, drawn from the seed")
-
-
-@dataclass(frozen=True)
-class TrainingData(Data):
-    """A bank, or the text files of the release (see released/rows.py), of which splits and shares are files."""
-    bank: Path | None = key(None, "folder of the feature bank; empty where files is set")  # type: ignore[assignment]  # wider
-    files: Path | None = key(
-        None, "released text files to train on or to retrieve from: a file, a list, a pattern with *, a folder of `convert`")
-    val_files: Path | None = key(None, "released text files to evaluate on")
-    val_limit: int = key(0, "of val_files only so many rows from the first on; 0 = all")
-    schema: str | dict[str, str] = key("", 'columns of the files, as --input_schema or {name: "type:length"}; empty = as published')
-    encoding: Literal["utf-8", "latin-1"] = key("utf-8", "encoding of texts in the files")
-    vocabulary_size: int = key(30522, "size of the vocabulary of the ids in the files")
-    threads: int = key(0, "threads that read files; 0 = one per core, at most 8")
-
-    def __post_init__(self) -> None:
-        if self.bank is None and self.files is None:
-            raise UserError("'data.bank' is not set, nor is 'data.files'", "", "a bank or released files")
-        if self.bank is not None and self.files is not None:
-            raise UserError("'data.bank' and 'data.files' are both set", "", "one of the two", "empty the other one (data.bank=)")
-        if self.val_limit < 0 or self.val_limit and self.files is None:
-            raise UserError(f"data.val_limit is {self.val_limit}", "", "0; of files (data.files) a number of rows")
-        if self.files is not None and self.train_share != 1:
-            raise UserError(f"data.train_share is {self.train_share}, of files", "", "1", "name fewer files in a list")

@@ -1,6 +1,6 @@
 """Reading configurations: YAML files with ``base:`` and dotted words become frozen dataclasses, or a refusal.
 
-    load(RecordsConfig, "configs/records.yaml", ["encoder.size=64"])
+    load(PretrainConfig, "configs/pretrain.yaml", ["train.batch_size=64"])
 
 A configuration is a path, or the name of a file that comes with the package: ``quickstart/pretrain``. A key that does not exist, a
 value of a wrong type and a missing value are errors that name the key, the file and the nearest valid name.
@@ -18,14 +18,17 @@ import types
 import typing
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import yaml
 
 from kaleidobert.configs import addresses, packaged
+from kaleidobert.configs.section import TABLE, check_name, unknown_name
 from kaleidobert.errors import UserError
 
 C = TypeVar("C")
+Tables = Mapping[str, Mapping[str, Any]]  # {name of a table: its rows}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,20 +40,21 @@ class _Leaf:
     folder: Path
 
 
-def load(kind: type[C], path: str | Path | None, words: Sequence[str] = ()) -> C:
-    """The configuration of class ``kind`` from a YAML file or its defaults, overridden by ``key.key=value`` words.
+def load(config_class: type[C], path: str | Path | None, words: Sequence[str] = (), tables: Tables = MappingProxyType({})) -> C:
+    """Returns the configuration of class ``config_class`` from a YAML file or its defaults, overridden by ``key.key=value`` words.
 
-    path: a YAML file, the name of one that comes with the package, or None for the defaults. Raises UserError where the file or name
-    does not exist, and for whatever is wrong in it.
+    path: a YAML file, the name of one that comes with the package, or None for the defaults. tables: the rows that keys may name
+    (section.key); a table that is not given is not checked. Raises UserError where the file or name does not exist, and for whatever is
+    wrong in it.
     """
     tree: dict = _read(packaged.find(path), ()) if path is not None else {}
     for word in words:
         _override(tree, word)
-    return _build(kind, tree, "")
+    return _Builder(tables).build(config_class, tree, "")
 
 
 def to_dict(config: Any) -> Any:
-    """Plain YAML values: mappings, lists, strings, numbers."""
+    """Returns plain YAML values: mappings, lists, strings, numbers."""
     if dataclasses.is_dataclass(config):
         return {f.name: to_dict(getattr(config, f.name)) for f in dataclasses.fields(config)}
     if isinstance(config, Mapping):
@@ -61,12 +65,12 @@ def to_dict(config: Any) -> Any:
 
 
 def dump(config: Any) -> str:
-    """The resolved configuration as YAML."""
+    """Returns the resolved configuration as YAML."""
     return yaml.safe_dump(to_dict(config), sort_keys=False, allow_unicode=True)
 
 
 def differences(old: Mapping, new: Mapping, prefix: str = "") -> list[str]:
-    """Lines ``key: old -> new`` for every leaf in which two to_dict() trees differ."""
+    """Returns lines ``key: old -> new`` for every leaf in which two to_dict() trees differ."""
     lines = []
     for key in list(old) + [key for key in new if key not in old]:
         have, want, name = old.get(key), new.get(key), f"{prefix}{key}"
@@ -96,7 +100,7 @@ def _read(path: Path, chain: tuple[Path, ...]) -> dict:
 
 
 def _start(path: Path) -> Path:
-    """The folder at which the relative paths of a file start."""
+    """Returns the folder at which the relative paths of a file start."""
     if packaged.holds(path):
         return packaged.start()
     return next((parent.parent for parent in path.parents if parent.name == "configs"), path.parent)
@@ -134,102 +138,123 @@ def _override(tree: dict, word: str) -> None:
     _merge(tree, {last: _leaves(value, origin, Path.cwd())})
 
 
-def _build(kind: Any, tree: Any, key: str) -> Any:
-    """The tree below ``key`` as a value of type ``kind``."""
-    origin = _origin(tree)
-    if dataclasses.is_dataclass(kind):
-        return _build_dataclass(kind, tree, key)
-    if typing.get_origin(kind) is types.UnionType:
-        options = [option for option in typing.get_args(kind) if option is not type(None)]
-        if len(options) < len(typing.get_args(kind)) and isinstance(tree, _Leaf) and tree.value in (None, ""):
-            return None
-        mapping = [option for option in options if typing.get_origin(option) is dict and isinstance(tree, dict)]
-        return _build((mapping or options)[0], tree, key)
-    if typing.get_origin(kind) is dict:
-        if isinstance(tree, _Leaf) and tree.value in (None, {}):
-            return {}
+class _Builder:
+    """Turns trees of leaves into values of given types."""
+
+    def __init__(self, tables: Tables):
+        self._tables = tables
+
+    def build(self, hint: Any, tree: Any, key: str) -> Any:
+        """Returns the tree below ``key`` as a value of the type that a hint names."""
+        origin = _origin(tree)
+        if dataclasses.is_dataclass(hint):
+            return self._section(hint, tree, key)
+        if typing.get_origin(hint) is types.UnionType:
+            options = [option for option in typing.get_args(hint) if option is not type(None)]
+            if len(options) < len(typing.get_args(hint)) and isinstance(tree, _Leaf) and tree.value in (None, ""):
+                return None
+            mapping = [option for option in options if typing.get_origin(option) is dict and isinstance(tree, dict)]
+            return self.build((mapping or options)[0], tree, key)
+        if typing.get_origin(hint) is dict:
+            if isinstance(tree, _Leaf) and tree.value in (None, {}):
+                return {}
+            if not isinstance(tree, dict):
+                raise _wrong(key, tree, "a mapping of names to values")
+            return {name: self.build(typing.get_args(hint)[1], item, f"{key}.{name}") for name, item in tree.items()}
+        if isinstance(tree, dict):
+            raise _wrong(key, tree, _describe(hint))
+        if typing.get_origin(hint) is tuple:
+            items = tree.value if isinstance(tree.value, list) else [tree.value]
+            inner = typing.get_args(hint)[0]
+            return tuple(self.build(inner, _leaves(item, origin, tree.folder), f"{key}[{i}]") for i, item in enumerate(items))
+        return _scalar(hint, tree, key)
+
+    def _section(self, section_class: Any, tree: Any, key: str, default: Any = dataclasses.MISSING) -> Any:
+        if isinstance(tree, _Leaf) and tree.value is None:
+            tree = {}
         if not isinstance(tree, dict):
-            raise _wrong(key, tree, "a mapping of names to values")
-        return {name: _build(typing.get_args(kind)[1], item, f"{key}.{name}") for name, item in tree.items()}
-    if isinstance(tree, dict):
-        raise _wrong(key, tree, _describe(kind))
-    if typing.get_origin(kind) is tuple:
-        items = tree.value if isinstance(tree.value, list) else [tree.value]
-        inner = typing.get_args(kind)[0]
-        return tuple(_build(inner, _leaves(item, origin, tree.folder), f"{key}[{i}]") for i, item in enumerate(items))
-    return _scalar(kind, tree, key)
+            raise _wrong(key, tree, f"keys of {section_class.__name__}")
+        hints = typing.get_type_hints(section_class)
+        _check_keys(section_class, tree, key)
+        # `key:` with nothing behind it means the default, unless None is a value of its own
+        tree = {name: item for name, item in tree.items()
+                if not (isinstance(item, _Leaf) and item.value is None) or type(None) in typing.get_args(hints[name])}
+        values = {}
+        for field in dataclasses.fields(section_class):
+            if field.name in tree:
+                values[field.name] = self._field(field, hints[field.name], tree[field.name], _join(key, field.name))
+            required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+            if required and field.name not in values and default is dataclasses.MISSING:
+                raise UserError(f"{_join(key, field.name)!r} is not set", _origin(tree) or "the configuration",
+                                _describe(hints[field.name]), f"add it to the YAML file or say {_join(key, field.name)}=...")
+        try:
+            return section_class(**values) if default is dataclasses.MISSING else dataclasses.replace(default, **values)
+        except UserError as error:  # the section knows what is wrong, not where it was said
+            raise UserError(f"{key}: {error.what}" if key else error.what, _origin(tree) or error.where, error.expected,
+                            error.fix) from None
+
+    def _field(self, field: dataclasses.Field, hint: Any, tree: Any, key: str) -> Any:
+        """Returns the value of a field; raises UserError where its table has no row of this name."""
+        rows = self._tables.get(field.metadata.get(TABLE, ""), {})
+        section = next((part for part in (hint, *typing.get_args(hint)) if dataclasses.is_dataclass(part)), None)
+        if rows and section is not None and isinstance(tree, dict):  # the row is the class of the section
+            name = getattr(tree.get("kind"), "value", None) or next(iter(rows))
+            check_name(name, rows, f"{key}.kind", _origin(tree.get("kind")))
+            return self._section(rows[name], tree, key)
+        if dataclasses.is_dataclass(hint):  # keys not set keep the section's own defaults
+            return self._section(hint, tree, key, field.default)
+        value = self.build(hint, tree, key)
+        if rows and value:
+            check_name(value, rows, key, _origin(tree))
+        return value
 
 
-def _build_dataclass(kind: Any, tree: Any, key: str, default: Any = dataclasses.MISSING) -> Any:
-    if isinstance(tree, _Leaf) and tree.value is None:
-        tree = {}
-    if not isinstance(tree, dict):
-        raise _wrong(key, tree, f"keys of {kind.__name__}")
-    hints, names = typing.get_type_hints(kind), [f.name for f in dataclasses.fields(kind)]
+def _check_keys(section_class: Any, tree: Mapping[str, Any], key: str) -> None:
+    names = [field.name for field in dataclasses.fields(section_class)]
     for name in tree:
         if name not in names:
             near = difflib.get_close_matches(name, names, 1, 0.5)
             raise UserError(f"unknown key {_join(key, name)!r}", _origin(tree[name]),
                             f"one of {', '.join(names)}", f"did you mean {_join(key, near[0])!r}?" if near else "")
-    values = {}
-    # `key:` with nothing behind it means the default, unless None is a value of its own
-    tree = {name: item for name, item in tree.items()
-            if not (isinstance(item, _Leaf) and item.value is None) or type(None) in typing.get_args(hints[name])}
-    for field in dataclasses.fields(kind):
-        if field.name in tree and dataclasses.is_dataclass(hints[field.name]):  # keys not set keep the section's own defaults
-            values[field.name] = _build_dataclass(hints[field.name], tree[field.name], _join(key, field.name), field.default)
-        elif field.name in tree:
-            values[field.name] = _build(hints[field.name], tree[field.name], _join(key, field.name))
-        required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
-        if required and field.name not in values and default is dataclasses.MISSING:
-            raise UserError(f"{_join(key, field.name)!r} is not set", _origin(tree) or "the configuration",
-                            _describe(hints[field.name]), f"add it to the YAML file or say {_join(key, field.name)}=...")
-    try:
-        return kind(**values) if default is dataclasses.MISSING else dataclasses.replace(default, **values)
-    except UserError as error:  # the section knows what is wrong, not where it was said
-        raise UserError(f"{key}: {error.what}" if key else error.what, _origin(tree) or error.where, error.expected,
-                        error.fix) from None
 
 
-def _scalar(kind: Any, leaf: _Leaf, key: str) -> Any:
+def _scalar(hint: Any, leaf: _Leaf, key: str) -> Any:
     value = leaf.value
-    if typing.get_origin(kind) is typing.Literal:
-        choices = typing.get_args(kind)
+    if typing.get_origin(hint) is typing.Literal:
+        choices = typing.get_args(hint)
         if value in choices and type(value) is type(choices[choices.index(value)]):
             return value
-        near = difflib.get_close_matches(str(value), [str(c) for c in choices], 1)
-        raise UserError(f"{key} is {value!r}", leaf.origin, f"one of {', '.join(map(str, choices))}",
-                        f"did you mean {near[0]!r}?" if near else "")
-    if kind is Path and isinstance(value, str) and value:
+        raise unknown_name(value, choices, key, leaf.origin)
+    if hint is Path and isinstance(value, str) and value:
         value = os.path.expandvars(value)
         return addresses.parse(value, key, leaf.origin) or Path(os.path.normpath(leaf.folder / Path(value).expanduser()))
-    if kind is float and isinstance(value, (int, float, str)) and not isinstance(value, bool):
+    if hint is float and isinstance(value, (int, float, str)) and not isinstance(value, bool):
         try:
             return float(value)  # YAML 1.1 reads 1e-4 as a string
         except ValueError:
             raise _wrong(key, leaf, "a number") from None
-    if kind is str and isinstance(value, (int, float)) and not isinstance(value, bool):
+    if hint is str and isinstance(value, (int, float)) and not isinstance(value, bool):
         return str(value)
-    if type(value) is kind:
+    if type(value) is hint:
         return value
-    raise _wrong(key, leaf, _describe(kind))
+    raise _wrong(key, leaf, _describe(hint))
 
 
 def _wrong(key: str, tree: Any, expected: str) -> UserError:
     value = tree.value if isinstance(tree, _Leaf) else "a mapping"
-    kind = type(tree.value).__name__ if isinstance(tree, _Leaf) else "dict"
-    return UserError(f"{key or 'the file'} is {value!r} ({kind})", _origin(tree), expected)
+    type_name = type(tree.value).__name__ if isinstance(tree, _Leaf) else "dict"
+    return UserError(f"{key or 'the file'} is {value!r} ({type_name})", _origin(tree), expected)
 
 
-def _describe(kind: Any) -> str:
+def _describe(hint: Any) -> str:
     names = {int: "a whole number", float: "a number", bool: "true or false", str: "a text", Path: "a path"}
-    if kind in names:
-        return names[kind]
-    if typing.get_origin(kind) is typing.Literal:
-        return f"one of {', '.join(map(str, typing.get_args(kind)))}"
-    if typing.get_origin(kind) is tuple:
-        return f"a list, each {_describe(typing.get_args(kind)[0])}"
-    return f"a mapping of {kind.__name__}" if isinstance(kind, type) and dataclasses.is_dataclass(kind) else str(kind)
+    if hint in names:
+        return names[hint]
+    if typing.get_origin(hint) is typing.Literal:
+        return f"one of {', '.join(map(str, typing.get_args(hint)))}"
+    if typing.get_origin(hint) is tuple:
+        return f"a list, each {_describe(typing.get_args(hint)[0])}"
+    return f"a mapping of {hint.__name__}" if isinstance(hint, type) and dataclasses.is_dataclass(hint) else str(hint)
 
 
 def _origin(tree: Any) -> str:

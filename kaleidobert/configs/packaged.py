@@ -13,7 +13,8 @@ FOLDER = (Path(__file__).parent / "yaml").resolve()
 
 
 def start() -> Path:
-    """The folder at which relative paths of the packaged files start: the repository; of a wheel, which lies in none, the current one."""
+    """Returns the folder at which relative paths of the packaged files start: the repository; of a wheel, which lies in none, the current
+    one."""
     return Path.cwd() if FOLDER.name == "yaml" else FOLDER.parent
 
 
@@ -23,18 +24,18 @@ def holds(path: Path) -> bool:
 
 
 def names() -> list[str]:
-    """The names of all packaged files, those of no folder first."""
-    found = [path.relative_to(FOLDER).with_suffix("").as_posix() for path in FOLDER.rglob("*.yaml")]
-    return sorted(found, key=lambda name: ("/" in name, name))
+    """Returns the names of all packaged files, those of no folder first."""
+    result = [path.relative_to(FOLDER).with_suffix("").as_posix() for path in FOLDER.rglob("*.yaml")]
+    return sorted(result, key=lambda name: ("/" in name, name))
 
 
 def of_command(command: str) -> list[str]:
-    """The names of the packaged files of a command."""
+    """Returns the names of the packaged files of a command."""
     return [name for name, other in _commands().items() if other == command]
 
 
 def find(word: str | Path) -> Path:
-    """The file that ``word`` means: a path as it is, else the packaged file of this name.
+    """Returns the file that ``word`` means: a path as it is, else the packaged file of this name.
 
     A path is what ends in .yaml or .yml and what names an existing file. Raises UserError for an unknown name.
     """
@@ -52,21 +53,21 @@ def find(word: str | Path) -> Path:
 
 
 def instead_of(path: Path) -> str:
-    """What to say in place of the path of a YAML file that does not exist."""
+    """Returns what to say in place of the path of a YAML file that does not exist."""
     parts = path.with_suffix("").parts
-    last = max((place for place, part in enumerate(parts) if part == "configs"), default=len(parts) - 2)
+    last = max((position for position, part in enumerate(parts) if part == "configs"), default=len(parts) - 2)
     near = _nearest("/".join(parts[last + 1:]), names())
     return f"name a YAML file, or one that comes with the package by its name, such as {' or '.join(near or ['pretrain'])}"
 
 
 @cache
 def _commands() -> dict[str, str]:
-    """{name: its command}, which stands in the first line of every file: ``# kaleidobert pretrain configs/pretrain.yaml``."""
-    found = {}
+    """Returns {name: its command}, which stands in the first line of every file: ``# kaleidobert pretrain configs/pretrain.yaml``."""
+    result = {}
     for name in names():
         with _file(name).open(encoding="utf-8") as file:
-            found[name] = (file.readline().removeprefix("# kaleidobert ").split() or [""])[0]
-    return found
+            result[name] = (file.readline().removeprefix("# kaleidobert ").split() or [""])[0]
+    return result
 
 
 def _file(name: str) -> Path:
@@ -74,7 +75,7 @@ def _file(name: str) -> Path:
 
 
 def _nearest(name: str, known: list[str]) -> list[str]:
-    """Up to three names: itself, those with the same last part, and those spelt much alike."""
+    """Returns up to three names: itself, those with the same last part, and those spelt much alike."""
     if name in known:
         return [name]
     same = [other for other in known if other.rpartition("/")[2] == name.rpartition("/")[2]]

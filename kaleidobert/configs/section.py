@@ -1,25 +1,43 @@
-"""What the sections of a configuration are made of: keys with their meaning, and limits of their numbers."""
+"""What the sections of a configuration are made of: keys with their meaning, limits of numbers, and names out of tables."""
 
 import dataclasses
+import difflib
 import typing
+from collections.abc import Collection, Iterable
 from typing import Any, TypeVar
 
 from kaleidobert.errors import UserError
 
 T = TypeVar("T")
-Limits = dict[str, tuple[float, ...]]  # name: (least,) or (least, most)
-MEANING = "meaning"  # where the metadata of a field hold what the key means
+Limits = dict[str, tuple[float, ...]]  # name: (minimum,) or (minimum, maximum)
+MEANING, TABLE = "meaning", "table"  # entries of a field's metadata: what the key means, and the table that has its values
 
 
-def key(default: T, meaning: str) -> T:
-    """A key with its default and the line that ``--help`` says of it; each object gets a mapping of its own where that is the default."""
+def key(default: T, meaning: str, table: str = "") -> T:
+    """Declares a key with its default and its line in ``--help``; each object gets a mapping of its own where that is the default.
+
+    table: the key's value is the name of a row of this table, see app_zoo.commands.TABLES.
+    """
     given: dict[str, Any] = {"default_factory": default.copy} if isinstance(default, dict) else {"default": default}
-    return dataclasses.field(**given, metadata={MEANING: meaning})
+    return dataclasses.field(**given, metadata={MEANING: meaning, TABLE: table})
 
 
-def required(meaning: str) -> Any:
-    """A key that must be set, with the line that ``--help`` says of it."""
-    return dataclasses.field(metadata={MEANING: meaning})
+def required(meaning: str, table: str = "") -> Any:
+    """Declares a key that must be set, with its line in ``--help``; of a section, ``table`` has its classes by their key ``kind``."""
+    return dataclasses.field(metadata={MEANING: meaning, TABLE: table})
+
+
+def check_name(name: object, names: Collection[str], key: str, where: str = "") -> None:
+    """Raises UserError with the nearest valid name where the value of a key is none of ``names``."""
+    if name not in names:
+        raise unknown_name(name, names, key, where)
+
+
+def unknown_name(name: object, names: Iterable[object], key: str, where: str = "") -> UserError:
+    """Returns the error of a value that is none of ``names``, with the nearest one."""
+    valid = [str(each) for each in names]
+    near = difflib.get_close_matches(str(name), valid, 1)
+    return UserError(f"{key} is {name!r}", where, f"one of {', '.join(valid)}", f"did you mean {near[0]!r}?" if near else "")
 
 
 class Checked:
@@ -28,8 +46,8 @@ class Checked:
     limits: typing.ClassVar[Limits] = {}
 
     def __post_init__(self) -> None:
-        for name, (least, *most) in self.limits.items():
+        for name, (low, *high) in self.limits.items():
             value = getattr(self, name)
-            if not (least <= value <= most[0] if most else least <= value < float("inf")):
+            if value is not None and not (low <= value <= high[0] if high else low <= value < float("inf")):
                 raise UserError(f"{name} is {value}", f"section {type(self).__name__}",
-                                f"{least:g} to {most[0]:.6g}" if most else f"at least {least:g}" + ", finite" * (value == float("inf")))
+                                f"{low:g} to {high[0]:.6g}" if high else f"at least {low:g}" + ", finite" * (value == float("inf")))

@@ -1,5 +1,5 @@
 """Where products come from and how they are stored and drawn.
 
 products: the Product contract and reading pictures. sources/: where they come from. bank/: the feature bank. sampling/: batches.
-grid_features: the grids of cells that the captioner sees. tfds/: builders for TensorFlow Datasets.
+grid_features: the grids of cells that the captioner sees. tfds: builders for TensorFlow Datasets.
 """

@@ -24,7 +24,7 @@ Encode = Callable[[np.ndarray], np.ndarray]  # uint8[n, s, s, 3] -> what is kept
 
 
 def cut(row: Mapping[str, Any], size: int) -> np.ndarray:
-    """uint8[size, size, 3]: the foreground box of a row of the bank's table; the sides are scaled one by one.
+    """Returns uint8[size, size, 3]: the foreground box of a row of the bank's table; the sides are scaled one by one.
 
     Raises UserError where the picture cannot be read.
     """
@@ -37,7 +37,7 @@ def cut(row: Mapping[str, Any], size: int) -> np.ndarray:
 
 
 def frames(bank: Bank, rows: np.ndarray) -> np.ndarray:
-    """f32[n, 4]: x1, x2, y1, y2 of the foreground boxes, as shares of the whole picture: what the grids of these rows cover."""
+    """Returns f32[n, 4]: x1, x2, y1, y2 of the foreground boxes, as shares of the whole picture: what the grids of these rows cover."""
     # the union of the patches' boxes; on every level they tile the foreground box
     boxes = bank.boxes[rows]
     return np.stack([boxes[..., 0].min(1), boxes[..., 1].max(1), boxes[..., 2].min(1), boxes[..., 3].max(1)], 1).astype(np.float32)
@@ -59,12 +59,12 @@ class Grids:
             self._parts.append(part)
 
     def gather(self, rows: np.ndarray) -> np.ndarray:
-        """[n, ...] of these rows."""
+        """Returns [n, ...] of these rows."""
         return np.stack([self._parts[row // PART][row % PART] for row in rows])
 
 
 def make(bank: Bank, size: int, folder: Path, encode: Callable[[], Encode], source: Mapping[str, Any]) -> Iterator[int]:
-    """Make the parts that are not there yet; yields the number of pictures done, part by part.
+    """Makes the parts that are not there yet; yields the number of pictures done, part by part.
 
     encode() builds what turns uint8[n, size, size, 3] into what is kept, and is called once where something is to do. source:
     what decides about the content; parts made of something else are made anew.

@@ -1,12 +1,13 @@
-"""The Product contract: what every source of products yields, and how a picture is read."""
+"""The Product contract: what every source of products yields; how a picture is read, and which classes the labels of products have."""
 
 import hashlib
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -45,15 +46,15 @@ class Product:
 
 
 def read_image(path: str | Path) -> np.ndarray:
-    """Decode a picture to uint8[h, w, 3] sRGB, upright; transparency becomes white.
+    """Decodes a picture to uint8[h, w, 3] sRGB, upright; transparency becomes white.
 
     Reads whatever Pillow reads, CMYK, grey, palette and 16-bit pictures included, and one row of an HDF5 array of pictures,
     named like pictures.h5#input_image/17. Raises UserError for a missing, empty, truncated, corrupt or absurdly large file.
     """
     where = str(path)
     try:
-        if place := H5_ROW.fullmatch(where):
-            return _h5_picture(Path(place[1]), place[2], int(place[3]))
+        if h5_row := H5_ROW.fullmatch(where):
+            return _h5_picture(Path(h5_row[1]), h5_row[2], int(h5_row[3]))
         if Path(path).stat().st_size == 0:
             raise UserError("the picture file is empty (0 bytes)", where)
         with Image.open(path) as image:
@@ -72,23 +73,23 @@ def read_image(path: str | Path) -> np.ndarray:
 
 
 def stamp(path: str | Path) -> list[int] | None:
-    """What says cheaply that a picture is still the same: size, times of change and number of its file; None where there is none.
+    """Returns what says cheaply that a picture is still the same: size, times of change and number of its file; None where there is none.
 
     Of a row of an HDF5 file that of the file.
     """
-    place = H5_ROW.fullmatch(str(path))
+    h5_row = H5_ROW.fullmatch(str(path))
     try:
-        state = os.stat(place[1] if place else path)
+        state = os.stat(h5_row[1] if h5_row else path)
     except (OSError, ValueError):
         return None
     return [state.st_size, state.st_mtime_ns, state.st_ctime_ns, state.st_ino]
 
 
 def digest(path: str | Path) -> str:
-    """SHA-256 of a picture's content: of the file, or of the pixels of a row of an HDF5 file; "" where it cannot be read."""
+    """Returns the SHA-256 of a picture's content: of the file, or of the pixels of a row of an HDF5 file; "" where it cannot be read."""
     try:
-        if place := H5_ROW.fullmatch(str(path)):
-            image = _h5_picture(Path(place[1]), place[2], int(place[3]))
+        if h5_row := H5_ROW.fullmatch(str(path)):
+            image = _h5_picture(Path(h5_row[1]), h5_row[2], int(h5_row[3]))
             return hashlib.sha256(f"{image.shape}".encode() + image.tobytes()).hexdigest()
         with open(path, "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
@@ -112,7 +113,7 @@ def _h5_picture(path: Path, key: str, row: int) -> np.ndarray:
 
 @lru_cache(4)
 def _h5_array(path: Path, key: str, size: int, changed: int) -> h5py.Dataset:
-    """An array stays open, for its compressed blocks may hold many pictures: read in order, each is unpacked once.
+    """Returns an array stays open, for its compressed blocks may hold many pictures: read in order, each is unpacked once.
 
     size, changed: of the file now, so that a file written anew is opened anew.
     """
@@ -133,3 +134,59 @@ def _to_rgb(image: Image.Image) -> np.ndarray:
         white = Image.new("RGBA", image.size, (255, 255, 255, 255))
         image = Image.alpha_composite(white, image)
     return np.asarray(image.convert("RGB"), np.uint8)
+
+
+# --- The classes of labels: their ids, and those of one split only, which no model can learn or no test shows
+
+
+SHOWN_CLASSES = 12  # names of a list that are printed
+ID_SUFFIX = "_id"
+
+
+def tabulate_classes(rows: Iterable[tuple[str, Mapping[str, str]]], names: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Returns {label: {"ids": {class: id}, "one_split": {split: [classes that occur nowhere else]}}} of rows (split, labels).
+
+    The ids are those of a label NAME_id beside the label NAME, as the raw release of Fashion-Gen has them, where that gives every
+    class a whole number of its own; otherwise they count the classes in alphabetical order. Empty labels are no class.
+
+    >>> tabulate_classes([("train", {"kind": "tie"}), ("val", {"kind": "hat"}), ("val", {"kind": "tie"})], ["kind"])
+    {'kind': {'ids': {'hat': 0, 'tie': 1}, 'one_split': {'val': ['hat']}}}
+    """
+    plain = [name for name in names if not (name.endswith(ID_SUFFIX) and name.removesuffix(ID_SUFFIX) in names)]
+    splits: dict[str, dict[str, set[str]]] = {name: {} for name in plain}
+    given: dict[str, set[tuple[str, str]]] = {name: set() for name in plain}
+    seen = set()
+    for split, labels in rows:
+        seen.add(split)
+        for name in plain:
+            if value := labels[name]:
+                splits[name].setdefault(value, set()).add(split)
+                given[name].add((labels.get(name + ID_SUFFIX, ""), value))
+    result = {}
+    for name in plain:
+        alone = {split: sorted(value for value, where in splits[name].items() if where == {split}) for split in sorted(seen)}
+        result[name] = {"ids": _given_ids(given[name]) or {value: position for position, value in enumerate(sorted(splits[name]))},
+                        "one_split": {split: values for split, values in alone.items() if values and len(seen) > 1}}
+    return result
+
+
+def class_lines(tables: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Returns lines for people.
+
+    >>> class_lines({"kind": {"ids": {"hat": 0, "tie": 1}, "one_split": {"val": ["hat"]}}})
+    ['label kind: 2 classes, 1 only in val (hat)']
+    """
+    lines = []
+    for name, table in tables.items():
+        parts = [f"{len(values):,} only in {split} ({', '.join(values[:SHOWN_CLASSES])}{', ...' if len(values) > SHOWN_CLASSES else ''})"
+                 for split, values in table["one_split"].items()]
+        lines.append(", ".join([f"label {name}: {len(table['ids']):,} classes", *parts]))
+    return lines
+
+
+def _given_ids(pairs: set[tuple[str, str]]) -> dict[str, int]:
+    """Returns {class: id} of pairs (id, class); empty where they are not one to one, or no numbers."""
+    if not all(number.isdecimal() for number, _ in pairs):
+        return {}
+    ids = {value: int(number) for number, value in sorted(pairs, key=lambda pair: int(pair[0]))}
+    return ids if len(pairs) == len(ids) == len(set(ids.values())) else {}

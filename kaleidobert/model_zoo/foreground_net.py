@@ -13,7 +13,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from kaleidobert.configs.records import FOREGROUND_WEIGHTS
+from kaleidobert.configs.data import FOREGROUND_WEIGHTS
 from kaleidobert.errors import UserError
 from kaleidobert.io import atomic
 from kaleidobert.model_zoo import checkpoints

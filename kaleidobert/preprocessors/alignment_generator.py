@@ -1,4 +1,5 @@
-"""AAG, the second half: attention maps of words become strengths between tokens and patches (paper, section 3.2).
+"""AAG, the second half: the captioner's attention becomes maps of words, and these become strengths between tokens and patches (paper,
+section 3.2).
 
 A word of the product's own text that the captioner also wrote has a map: where the captioner looked while it wrote the word.
 The map's high-attention region links the word to the patches that the region overlaps most. Only levels of which patches are
@@ -13,6 +14,7 @@ from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 from kaleidobert import levels as kaleido
 from kaleidobert.errors import UserError
 from kaleidobert.levels import KaleidoLevel
+from kaleidobert.preprocessors.tokenization import Word
 
 # stop words of ordinary English that name things of a picture here: a garment, a place on it, its make
 NOT_STOP_WORDS = frozenset({"back", "bottom", "detail", "front", "full", "side", "thick", "thin", "top"})
@@ -23,7 +25,7 @@ TIE = 1e-5  # of the best: closer strengths are equal, so that rounding decides 
 
 
 def content(words: Sequence[str]) -> np.ndarray:
-    """bool[len(words)]: True where a word can be seen: no stop word, number, punctuation or single letter.
+    """Returns bool[len(words)]: True where a word can be seen: no stop word, number, punctuation or single letter.
 
     >>> content(["A", "V-neck", "top", "with", "2", "buttons", "."]).tolist()
     [False, True, True, False, False, True, False]
@@ -38,7 +40,7 @@ def _is_content(word: str) -> bool:
 
 def align(token_words: np.ndarray, maps: np.ndarray, has_map: np.ndarray, *, boxes: np.ndarray, frames: np.ndarray,
           levels: Sequence[KaleidoLevel], threshold: float = 0.5, relative_threshold: float = 0.5, top_k: int = 2) -> np.ndarray:
-    """f16[B, T, P]: how strongly each token is linked to each patch, 0 = not at all (paper, section 3.2).
+    """Returns f16[B, T, P]: how strongly each token is linked to each patch, 0 = not at all (paper, section 3.2).
 
     token_words i16[B, T]: index of each piece's word, -1 for special pieces and padding; all pieces of a word share a row.
     maps f32[B, W, G, G]: attention of word w, rows from top to bottom; has_map bool[B, W]: whether the word has one. A word
@@ -65,7 +67,7 @@ def align(token_words: np.ndarray, maps: np.ndarray, has_map: np.ndarray, *, box
 
 
 def refine(maps: np.ndarray) -> np.ndarray:
-    """f32[..., FINER * G, FINER * G]: maps [..., G, G] with every cell divided, interpolated bilinearly between the centres of
+    """Returns f32[..., FINER * G, FINER * G]: maps [..., G, G] with every cell divided, interpolated bilinearly between the centres of
     the cells; beyond the outermost centres the value stays."""
     grid = maps.shape[-1]
     centres = np.clip((np.arange(grid * FINER) + 0.5) / FINER - 0.5, 0, grid - 1)
@@ -75,7 +77,7 @@ def refine(maps: np.ndarray) -> np.ndarray:
 
 
 def _regions(maps: np.ndarray, has_map: np.ndarray, threshold: float) -> np.ndarray:
-    """f32[B, W, g, g]: the attention inside each word's region, of sum 1; 0 everywhere where a word has no map."""
+    """Returns f32[B, W, g, g]: the attention inside each word's region, of sum 1; 0 everywhere where a word has no map."""
     fine = np.where(has_map[..., None, None], refine(maps), 0)
     top = fine.max((2, 3), keepdims=True, initial=0)
     inside = np.where((fine >= threshold * top) & (top > 0), fine, 0)
@@ -83,7 +85,7 @@ def _regions(maps: np.ndarray, has_map: np.ndarray, threshold: float) -> np.ndar
 
 
 def _overlap(region: np.ndarray, boxes: np.ndarray, frames: np.ndarray) -> np.ndarray:
-    """f32[B, W, P]: the share of each region that lies in each patch. Cells and patches are upright rectangles, so that the
+    """Returns f32[B, W, P]: the share of each region that lies in each patch. Cells and patches are upright rectangles, so that the
     covered share of a cell is the product of the covered shares of its sides."""
     cells = region.shape[-1]
     across = _covered(boxes[..., 0], boxes[..., 1], frames[:, 0], frames[:, 1], cells)  # [B, P, g]
@@ -93,7 +95,7 @@ def _overlap(region: np.ndarray, boxes: np.ndarray, frames: np.ndarray) -> np.nd
 
 
 def _covered(low: np.ndarray, high: np.ndarray, start: np.ndarray, stop: np.ndarray, cells: int) -> np.ndarray:
-    """f32[B, P, cells]: the share of each cell's side, start..stop [B] divided equally, that low..high [B, P] covers."""
+    """Returns f32[B, P, cells]: the share of each cell's side, start..stop [B] divided equally, that low..high [B, P] covers."""
     side = ((stop - start) / cells)[:, None, None]
     borders = start[:, None, None] + side * np.arange(cells + 1)
     common = np.minimum(high[..., None], borders[..., 1:]) - np.maximum(low[..., None], borders[..., :-1])
@@ -101,7 +103,7 @@ def _covered(low: np.ndarray, high: np.ndarray, start: np.ndarray, stop: np.ndar
 
 
 def _best(strengths: np.ndarray, relative_threshold: float, top_k: int) -> np.ndarray:
-    """The strengths [B, W, n] of one level with all but the strongest set to 0."""
+    """Returns the strengths [B, W, n] of one level with all but the strongest set to 0."""
     best = strengths.max(-1, keepdims=True)
     steps = np.rint(strengths / np.maximum(TIE * best, np.finfo(np.float32).tiny))
     order = np.argsort(-steps, axis=-1, kind="stable")
@@ -113,11 +115,11 @@ def _best(strengths: np.ndarray, relative_threshold: float, top_k: int) -> np.nd
 def _check(token_words: np.ndarray, maps: np.ndarray, has_map: np.ndarray, boxes: np.ndarray, frames: np.ndarray,
            levels: Sequence[KaleidoLevel]) -> None:
     batch, words = maps.shape[:2] if maps.ndim == 4 else (-1, -1)
-    found = {"token_words": token_words.shape[:1], "maps": maps.shape, "has_map": has_map.shape, "boxes": boxes.shape,
+    result = {"token_words": token_words.shape[:1], "maps": maps.shape, "has_map": has_map.shape, "boxes": boxes.shape,
              "frames": frames.shape}
     fits = {"token_words": (batch,), "maps": (batch, words, *maps.shape[-1:] * 2), "has_map": (batch, words),
             "boxes": (batch, kaleido.num_patches(levels), 5), "frames": (batch, 4)}
-    for name, shape in found.items():
+    for name, shape in result.items():
         if shape != fits[name]:
             raise UserError(f"{name} has shape {list(shape)}", "alignment", f"{list(fits[name])}, as maps is {list(maps.shape)}")
     shown = maps[has_map]
@@ -125,3 +127,48 @@ def _check(token_words: np.ndarray, maps: np.ndarray, has_map: np.ndarray, boxes
         raise UserError("a map holds negative or infinite numbers", "alignment", "attention, at least 0")
     if not ((frames[:, 1] > frames[:, 0]) & (frames[:, 3] > frames[:, 2])).all():
         raise UserError("a frame is empty", "alignment", "x1 < x2 and y1 < y2")
+
+
+# --- The attention of word pieces to maps of the words of a text
+
+
+def teacher_forced_maps(words: Sequence[Word], alpha: np.ndarray, after: bool, content_only: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Returns (maps f32[W, N], has_map bool[W]) of the words of a text.
+
+    alpha f32[L, N]: attention, row k after k pieces were read. after: a word's map is the attention after the word was read, else the one
+    by which the word is predicted. content_only: stop words, numbers and punctuation have no map.
+    """
+    maps, known = _no_maps(words, alpha)
+    for number in _mapped(words, content_only):
+        # position 0 is the start piece
+        rows = [position - 1 + after for position in words[number].positions if position - 1 + after < len(alpha)]
+        if rows:
+            maps[number], known[number] = alpha[rows].mean(0), True
+    return maps, known
+
+
+def generated_maps(words: Sequence[Word], caption: Sequence[Word], alpha: np.ndarray, after: bool,
+                   content_only: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the same for the words of the text that occur in the caption: the mean over pieces and occurrences.
+
+    alpha f32[L + 1, N]: attention of a caption of L pieces.
+    """
+    maps, known = _no_maps(words, alpha)
+    for number in _mapped(words, content_only):
+        same = [alpha[np.array(word.positions) + after].mean(0) for word in caption if word.text == words[number].text]
+        if same:
+            maps[number], known[number] = np.mean(same, 0), True
+    return maps, known
+
+
+def _mapped(words: Sequence[Word], content_only: bool) -> list[int]:
+    """Returns the numbers of the words that may have a map: all but those of special pieces."""
+    if content_only:
+        chosen = content([word.text for word in words])
+    else:
+        chosen = np.array([bool(word.positions) for word in words], bool)
+    return np.flatnonzero(chosen).tolist()
+
+
+def _no_maps(words: Sequence[Word], alpha: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return np.zeros((len(words), alpha.shape[-1]), np.float32), np.zeros(len(words), bool)

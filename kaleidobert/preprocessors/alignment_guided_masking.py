@@ -6,7 +6,7 @@ quotas are met exactly, [CLS], [SEP] and padding are never masked, and no id is 
 Masks tell no answer. A policy is a pure function of a product (its text, its links) and of random numbers. Where the text of an
 example is another product's, its tokens are masked as in that product, and its patches as in the picture's own product, with the
 same random numbers: tokens alone and patches alone are masked alike whether text and picture belong together or not. And the
-patch that ``camouflage`` asks for is drawn evenly, so that no other masked patch tells it.
+patch that ``camouflage`` predicts is drawn evenly, so that no other masked patch tells it.
 """
 
 from collections.abc import Callable, Sequence
@@ -28,15 +28,15 @@ LAST = -2.0  # added to a draw from 0..1: behind everything else
 class Quota:
     """How much is masked, and how AGM draws.
 
-    share: of the maskable tokens, at least one and at most ``most``. whole_word: the pieces of a word are masked together; where
-    the quota ends inside a word, as many of its pieces as are left, drawn at random: the number of masked tokens stays what it is
-    without whole words, and at most one word per text is masked in part.
-    pairs: how many aligned words AGM draws at most: "quota", as many as tokens are masked, or "all". camouflage: the slot that is
-    asked for is drawn "even", or "guided" by AGM as in the paper, where the other masked patches tell it.
+    mask_rate: fraction of the maskable tokens that is masked, at least one and at most ``max_masked``. whole_word: the pieces of a word
+    are masked together; where the quota ends inside a word, as many of its pieces as are left, drawn at random: the number of masked
+    tokens stays what it is without whole words, and at most one word per text is masked in part. pairs: how many aligned words AGM draws
+    at most: "quota", as many as tokens are masked, or "all". camouflage: the slot that is predicted is drawn "even", or "guided" by AGM
+    as in the paper, where the other masked patches tell it.
     """
 
-    share: float = 0.15
-    most: int = 10
+    mask_rate: float = 0.15
+    max_masked: int = 10
     whole_word: bool = False
     pairs: str = "quota"
     camouflage: str = "even"
@@ -51,9 +51,9 @@ class MaskPlan:
     token_weights: np.ndarray
     patches: dict[str, np.ndarray]
 
-    def part(self, part: slice) -> "MaskPlan":
-        """The plan of a part of the batch."""
-        return MaskPlan(self.tokens[part], self.token_weights[part], {name: chosen[part] for name, chosen in self.patches.items()})
+    def chunk(self, rows: slice) -> "MaskPlan":
+        """Returns the plan of some rows of the batch."""
+        return MaskPlan(self.tokens[rows], self.token_weights[rows], {name: chosen[rows] for name, chosen in self.patches.items()})
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Texts:
     alignment: np.ndarray | None = None
 
     def take(self, rows: np.ndarray) -> "Texts":
-        """The texts of some of the products."""
+        """Returns the texts of some of the products."""
         return Texts(self.maskable[rows], self.token_words[rows], None if self.alignment is None else self.alignment[rows])
 
 
@@ -80,18 +80,18 @@ class Lots:
     patches: np.ndarray
 
     def take(self, rows: np.ndarray) -> "Lots":
-        """Those of some of the examples."""
+        """Returns the same of some of the examples."""
         return Lots(self.words[rows], self.tokens[rows], self.patches[rows])
 
 
 def draw(shape: tuple[int, int], levels: Sequence[KaleidoLevel], rng: np.random.Generator) -> Lots:
-    """The lots of B texts of T tokens, shape = (B, T)."""
+    """Returns the lots of B texts of T tokens, shape = (B, T)."""
     return Lots(rng.random(shape), rng.random(shape), rng.random((shape[0], kaleido.num_patches(levels))))
 
 
 def plan(policy: str, texts: Texts, levels: Sequence[KaleidoLevel], quota: Quota, rng: np.random.Generator,
          foreign: np.ndarray | None = None, own: Texts | None = None) -> MaskPlan:
-    """The mask plan of a batch.
+    """Returns the mask plan of a batch.
 
     texts: those that the examples show, each with the alignment of its own product; foreign bool[B]: where the text is not the
     picture's; own: the texts of the pictures' own products, for these examples only, by which their patches are masked.
@@ -100,19 +100,19 @@ def plan(policy: str, texts: Texts, levels: Sequence[KaleidoLevel], quota: Quota
     if policy not in POLICIES:
         raise UserError(f"the masking policy {policy!r} is not available", "sampling.masking", f"one of {', '.join(POLICIES)}")
     lots = draw(texts.maskable.shape, levels, rng)
-    found = POLICIES[policy](texts, levels, quota, lots)
+    result = POLICIES[policy].plan(texts, levels, quota, lots)
     if foreign is None or not foreign.any():
-        return found
+        return result
     assert own is not None  # comes with ``foreign``
-    beside = POLICIES[policy](own, levels, quota, lots.take(np.flatnonzero(foreign))).patches
-    patches = {name: chosen.copy() for name, chosen in found.patches.items()}
+    beside = POLICIES[policy].plan(own, levels, quota, lots.take(np.flatnonzero(foreign))).patches
+    patches = {name: chosen.copy() for name, chosen in result.patches.items()}
     for name, chosen in beside.items():
         patches[name][foreign] = chosen
-    return MaskPlan(found.tokens, found.token_weights, patches)
+    return MaskPlan(result.tokens, result.token_weights, patches)
 
 
 def random(texts: Texts, levels: Sequence[KaleidoLevel], quota: Quota, lots: Lots) -> MaskPlan:
-    """Tokens (words, where the quota says so) and patches independently and uniformly at random."""
+    """Masks tokens (words, where the quota says so) and patches independently and uniformly at random."""
     tokens = lots.tokens
     if quota.whole_word:
         tokens = lots.words.ravel()[_heads(texts.token_words)] + JITTER * tokens
@@ -120,7 +120,7 @@ def random(texts: Texts, levels: Sequence[KaleidoLevel], quota: Quota, lots: Lot
 
 
 def alignment_guided(texts: Texts, levels: Sequence[KaleidoLevel], quota: Quota, lots: Lots) -> MaskPlan:
-    """Alignment Guided Masking (paper, section 3.2).
+    """Masks by Alignment Guided Masking (paper, section 3.2).
 
     A word with a link is a group: its pieces and its patches on the masked levels. At most as many groups as tokens are masked are
     drawn (``pairs``). A fair coin per drawn group says which side of it is masked, pieces or patches, never both. The groups come
@@ -159,22 +159,29 @@ def alignment_guided(texts: Texts, levels: Sequence[KaleidoLevel], quota: Quota,
     hidden, blocked = np.zeros(maskable.size, bool), np.zeros(batch * count, bool)
     rows, slots = np.nonzero(weights)
     hidden[word[rows, tokens[rows, slots]]] = True
-    place = piece // width * count + patch  # of each link in [B * P]
-    blocked[place[hidden[linked]]] = True
+    position = piece // width * count + patch  # of each link in [B * P]
+    blocked[position[hidden[linked]]] = True
     ours = np.flatnonzero(drawn[linked] & ~on_text[linked])
     claim, any_patch = np.zeros(batch * count), lots.patches.ravel()
-    np.maximum.at(claim, place[ours], key[linked[ours]] + strength[ours] / 2 + JITTER * any_patch[place[ours]])
+    np.maximum.at(claim, position[ours], key[linked[ours]] + strength[ours] / 2 + JITTER * any_patch[position[ours]])
     free = np.where(claim > 0, claim, any_patch)
     priority = np.where(blocked, LAST + any_patch, free).reshape(batch, count)
     return MaskPlan(tokens, weights, _patches(priority, levels))
 
 
-Policy = Callable[[Texts, Sequence[KaleidoLevel], Quota, Lots], MaskPlan]
-POLICIES: dict[str, Policy] = {"random": random, "alignment_guided": alignment_guided}
+@dataclass(frozen=True)
+class Policy:
+    """A row of POLICIES. plan: makes the MaskPlan; needs_alignment: whether it reads ``Texts.alignment``."""
+
+    plan: Callable[[Texts, Sequence[KaleidoLevel], Quota, Lots], MaskPlan]
+    needs_alignment: bool = False
+
+
+POLICIES: dict[str, Policy] = {"random": Policy(random), "alignment_guided": Policy(alignment_guided, needs_alignment=True)}
 
 
 def replace(token_ids: np.ndarray, masks: MaskPlan, mask_id: int, ordinary: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
-    """i32[B, T]: of the masked tokens 80% become [MASK], 10% a random ordinary piece, 10% stay (BERT's rule)."""
+    """Returns i32[B, T]: of the masked tokens 80% become [MASK], 10% a random ordinary piece, 10% stay (BERT's rule)."""
     draw, other = rng.random(masks.tokens.shape), rng.integers(*ordinary, size=masks.tokens.shape)
     rows, slots = np.nonzero(masks.token_weights)
     positions = masks.tokens[rows, slots]
@@ -185,23 +192,23 @@ def replace(token_ids: np.ndarray, masks: MaskPlan, mask_id: int, ordinary: tupl
 
 
 def _heads(token_words: np.ndarray) -> np.ndarray:
-    """i64[B, T]: the place in [B * T] of the first piece of each token's word: a name for the word. A token of no word (-1)
+    """Returns i64[B, T]: the place in [B * T] of the first piece of each token's word: a name for the word. A token of no word (-1)
     is a word of its own."""
     starts = np.ones(token_words.shape, bool)
     starts[:, 1:] = (token_words[:, 1:] != token_words[:, :-1]) | (token_words[:, 1:] < 0)
-    places = np.arange(token_words.size).reshape(token_words.shape)
-    return np.maximum.accumulate(np.where(starts, places, 0), axis=1)
+    positions = np.arange(token_words.size).reshape(token_words.shape)
+    return np.maximum.accumulate(np.where(starts, positions, 0), axis=1)
 
 
 def _guided(levels: Sequence[KaleidoLevel], quota: Quota) -> np.ndarray:
-    """bool[P]: the patches that AGM chooses among. The slot of a masked patch is the answer of a "class" level: there it is drawn
+    """Returns bool[P]: the patches that AGM chooses among. The slot of a masked patch is the answer of a "class" level: there it is drawn
     evenly, unless the quota says otherwise, for the other masked patches of a word lie in the same place."""
     guided = [level.num_masked > 0 and (level.answer == "feature" or quota.camouflage == "guided") for level in levels]
     return np.repeat(guided, [level.num_patches for level in levels])
 
 
 def _links(alignment: np.ndarray, maskable: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(piece i64[L]: place in [B * T]; patch i64[L]; strength f64[L]) of the links of pieces that can be masked."""
+    """Returns (piece i64[L]: place in [B * T]; patch i64[L]; strength f64[L]) of the links of pieces that can be masked."""
     alignment = np.ascontiguousarray(alignment, np.float16)
     # positive halves are positive integers of the same bits, which compare ten times as fast
     flat = np.flatnonzero(alignment.view(np.int16).ravel() > 0)
@@ -211,24 +218,24 @@ def _links(alignment: np.ndarray, maskable: np.ndarray) -> tuple[np.ndarray, np.
 
 
 def _tokens(priority: np.ndarray, maskable: np.ndarray, quota: Quota) -> tuple[np.ndarray, np.ndarray]:
-    """MaskPlan.tokens and token_weights: the maskable tokens of highest priority [B, T]."""
-    return _top(np.where(maskable, priority, -np.inf), _wanted(maskable, quota), quota.most)
+    """Returns MaskPlan.tokens and token_weights: the maskable tokens of highest priority [B, T]."""
+    return _top(np.where(maskable, priority, -np.inf), _wanted(maskable, quota), quota.max_masked)
 
 
 def _wanted(maskable: np.ndarray, quota: Quota) -> np.ndarray:
-    """i64[B]: how many tokens of each text are masked."""
+    """Returns i64[B]: how many tokens of each text are masked."""
     count = maskable.sum(1)
-    return np.minimum(np.clip(np.rint(quota.share * count), 1, quota.most).astype(np.int64), count)
+    return np.minimum(np.clip(np.rint(quota.mask_rate * count), 1, quota.max_masked).astype(np.int64), count)
 
 
 def _highest(keys: np.ndarray, count: np.ndarray) -> np.ndarray:
-    """bool[B, T]: the count[b] highest keys [B, T] above 0; equal ones of the last place are all among them."""
+    """Returns bool[B, T]: the count[b] highest keys [B, T] above 0; equal ones of the last place are all among them."""
     ordered = -np.sort(-np.pad(keys, ((0, 0), (0, 1))), axis=1)
     return (keys > 0) & (keys >= np.take_along_axis(ordered, np.maximum(count, 1)[:, None] - 1, 1))
 
 
 def _patches(priority: np.ndarray, levels: Sequence[KaleidoLevel]) -> dict[str, np.ndarray]:
-    """MaskPlan.patches: on each masked level the num_masked patches of highest priority [B, P]."""
+    """Returns MaskPlan.patches: on each masked level the num_masked patches of highest priority [B, P]."""
     patches = {}
     for level, part in zip(levels, kaleido.patch_slices(levels).values()):
         if level.num_masked:
@@ -238,7 +245,7 @@ def _patches(priority: np.ndarray, levels: Sequence[KaleidoLevel]) -> dict[str, 
 
 
 def _top(priority: np.ndarray, count: np.ndarray, width: int) -> tuple[np.ndarray, np.ndarray]:
-    """Positions of the count[b] highest priorities, ascending, as i32[B, width] (0 where unused), and 1/0 weights f32."""
+    """Returns positions of the count[b] highest priorities, ascending, as i32[B, width] (0 where unused), and 1/0 weights f32."""
     width = min(width, priority.shape[1])
     best = np.argpartition(-priority, width - 1, axis=1)[:, :width]
     best = np.take_along_axis(best, np.argsort(-np.take_along_axis(priority, best, 1), axis=1, kind="stable"), 1)

@@ -42,7 +42,7 @@ class Foreground:
 
 
 def find(image: np.ndarray, segment: Callable[[np.ndarray], np.ndarray] | None, margin: float = 0.03) -> Foreground:
-    """The foreground of uint8[h, w, 3]; ``segment`` maps a picture to bool[h, w], None takes the whole picture.
+    """Returns the foreground of uint8[h, w, 3]; ``segment`` maps a picture to bool[h, w], None takes the whole picture.
 
     margin: share of the box's longer side added on every side. A picture without a foreground falls back to the whole
     picture and says why in ``fallback``.
@@ -52,14 +52,14 @@ def find(image: np.ndarray, segment: Callable[[np.ndarray], np.ndarray] | None, 
     if segment is None:
         return whole
     mask = segment(image)
-    share = float(mask.mean())
-    if share < MIN_SHARE:
+    fraction = float(mask.mean())
+    if fraction < MIN_SHARE:
         return Foreground(whole.mask, whole.box, "no foreground found")
     return Foreground(mask, bounding_box(mask, margin))
 
 
 def bounding_box(mask: np.ndarray, margin: float = 0.0) -> Box:
-    """The smallest box around all True pixels of bool[h, w], widened by ``margin`` of its longer side, inside the picture."""
+    """Returns the smallest box around all True pixels of bool[h, w], widened by ``margin`` of its longer side, inside the picture."""
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     x1, x2, y1, y2 = columns[0], columns[-1] + 1, rows[0], rows[-1] + 1
     add = int(round(margin * max(x2 - x1, y2 - y1)))
@@ -68,7 +68,7 @@ def bounding_box(mask: np.ndarray, margin: float = 0.0) -> Box:
 
 
 def border_mask(image: np.ndarray, tolerance: float = 12.0) -> np.ndarray:
-    """bool[h, w]: what differs from the border's colour and is not background reached from the border.
+    """Returns bool[h, w]: what differs from the border's colour and is not background reached from the border.
 
     tolerance: largest root-mean-square colour distance (0..255) that still counts as background. All False where the border
     is not of one colour.
@@ -87,7 +87,7 @@ def border_mask(image: np.ndarray, tolerance: float = 12.0) -> np.ndarray:
 
 
 def channels(pictures: np.ndarray) -> np.ndarray:
-    """What the foreground network sees of uint8[..., s, s, 3]: f32[..., s, s, 4], colours and distance to the border's colour.
+    """Returns what the foreground network sees of uint8[..., s, s, 3]: f32[..., s, s, 4], colours and distance to the border's colour.
 
     The distance is logarithmic: a white product on white differs from the border by few grey levels.
     """
@@ -104,7 +104,7 @@ def channels(pictures: np.ndarray) -> np.ndarray:
 
 
 def network_mask(image: np.ndarray, predict: Predictor) -> np.ndarray:
-    """bool[h, w] from a network: predict f32[1, s, s, 4] -> probabilities f32[1, s, s], s its attribute ``size``.
+    """Returns bool[h, w] from a network: predict f32[1, s, s, 4] -> probabilities f32[1, s, s], s its attribute ``size``.
 
     It looks twice: at the whole picture, then, mirrored, at the box of what it found; the mean of both counts.
     """
@@ -126,7 +126,7 @@ def network_mask(image: np.ndarray, predict: Predictor) -> np.ndarray:
 
 
 def _look(picture: Image.Image, box: Box, frame: tuple[int, int], predict: Predictor) -> np.ndarray:
-    """Probabilities f32[h, w] inside of a box given in pixels of a ``frame`` (width, height) that shows the whole picture."""
+    """Returns probabilities f32[h, w] inside of a box given in pixels of a ``frame`` (width, height) that shows the whole picture."""
     x, y = picture.width / frame[0], picture.height / frame[1]
     part = (box[0] * x, box[1] * y, box[2] * x, box[3] * y)
     small = np.asarray(picture.resize((predict.size, predict.size), Image.Resampling.BILINEAR, part, reducing_gap=3.0))
@@ -135,7 +135,7 @@ def _look(picture: Image.Image, box: Box, frame: tuple[int, int], predict: Predi
 
 
 def refine(likely: np.ndarray, image: np.ndarray) -> np.ndarray:
-    """Probabilities f32[h, w] moved to the edges of uint8[h, w, 3], by a guided filter (He et al., 2013).
+    """Returns probabilities f32[h, w] moved to the edges of uint8[h, w, 3], by a guided filter (He et al., 2013).
 
     The guide is the logarithmic distance to the colour of the surest background.
     """
@@ -150,14 +150,14 @@ def refine(likely: np.ndarray, image: np.ndarray) -> np.ndarray:
     return mean(slope) * guide + mean(level - slope * about)
 
 
-def overlap(found: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """Intersection over union of masks bool[..., h, w]; 1 where both are empty."""
-    union = (found | truth).sum((-2, -1))
-    return np.where(union == 0, 1.0, (found & truth).sum((-2, -1)) / np.maximum(union, 1))
+def overlap(result: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Returns the intersection over union of masks bool[..., h, w]; 1 where both are empty."""
+    union = (result | truth).sum((-2, -1))
+    return np.where(union == 0, 1.0, (result & truth).sum((-2, -1)) / np.maximum(union, 1))
 
 
 def clean(mask: np.ndarray) -> np.ndarray:
-    """Morphological cleaning: opened by one pixel, specks removed, holes kept as they are."""
+    """Returns a mask after morphological cleaning: opened by one pixel, without specks, holes kept as they are."""
     opened = _squares(_squares(mask, np.logical_and), np.logical_or)
     labels, count = ndimage.label(opened)
     if not count:
@@ -168,7 +168,7 @@ def clean(mask: np.ndarray) -> np.ndarray:
 
 
 def _squares(mask: np.ndarray, combine: Callable[..., np.ndarray]) -> np.ndarray:
-    """bool[h, w]: the 3 x 3 neighbours of every pixel of bool[h, w] combined; beyond the border lies no foreground."""
+    """Returns bool[h, w]: the 3 x 3 neighbours of every pixel of bool[h, w] combined; beyond the border lies no foreground."""
     wide = np.pad(mask, 1)
     rows = combine(combine(wide[:-2], wide[1:-1]), wide[2:])
     return combine(combine(rows[:, :-2], rows[:, 1:-1]), rows[:, 2:])

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from tokenizers import Encoding, decoders, models, normalizers, pre_tokenizers
@@ -60,7 +60,7 @@ class WordPiece:
 
     @classmethod
     def read(cls, path: Path) -> "WordPiece":
-        """From a vocab.txt; UserError where it is missing or lacks the special pieces."""
+        """Reads a vocab.txt; raises UserError where it is missing or lacks the special pieces."""
         try:
             lines = path.read_text(encoding="utf-8").split("\n")
         except FileNotFoundError:
@@ -71,17 +71,17 @@ class WordPiece:
         return cls([line.rstrip("\r") for line in (lines[:-1] if lines[-1] == "" else lines)], str(path))
 
     def encode(self, texts: Sequence[str], length: int) -> tuple[np.ndarray, np.ndarray]:
-        """(ids i32[N, T], words i16[N, T]): [CLS] text [SEP] cut to ``length``, padded; words = index of the piece's word,
+        """Returns (ids i32[N, T], words i16[N, T]): [CLS] text [SEP] cut to ``length``, padded; words = index of the piece's word,
         -1 for special pieces and padding."""
         encodings = self._fast.encode_batch(list(texts), add_special_tokens=False)
         return pack([e.ids for e in encodings], [_words(e) for e in encodings], self.vocabulary, length)
 
     def pieces(self, ids: Iterable[int]) -> list[str]:
-        """The pieces as text, "##" where a piece continues a word."""
+        """Returns the pieces as text, "##" where a piece continues a word."""
         return [self._pieces[i] for i in ids]
 
     def save(self, folder: Path) -> Path:
-        """Write vocab.txt into the folder."""
+        """Writes vocab.txt into the folder."""
         from kaleidobert.io import write_text
 
         write_text(folder / "vocab.txt", "\n".join(self._pieces) + "\n")
@@ -116,18 +116,18 @@ class SentencePiece:
         self.vocabulary = Vocabulary(own + len(self._extra), pad, unknown, start, end, mask, (first, own))
 
     def encode(self, texts: Sequence[str], length: int) -> tuple[np.ndarray, np.ndarray]:
-        """As WordPiece.encode; a word starts at a piece with the meta symbol."""
+        """Returns the same as WordPiece.encode; a word starts at a piece with the meta symbol."""
         ids = self._model.encode(list(texts))
         words = [list(np.cumsum([self._model.id_to_piece(i).startswith("\u2581") for i in row]) - 1) for row in ids]
         return pack(ids, [[max(0, int(w)) for w in row] for row in words], self.vocabulary, length)
 
     def pieces(self, ids: Iterable[int]) -> list[str]:
-        """The pieces as text, the meta symbol where a word starts."""
+        """Returns the pieces as text, the meta symbol where a word starts."""
         own = self._model.get_piece_size()
         return [self._model.id_to_piece(int(i)) if i < own else self._extra[i - own] for i in ids]
 
     def save(self, folder: Path) -> Path:
-        """Copy the model into the folder."""
+        """Copies the model into the folder."""
         from kaleidobert.io import atomic
 
         with atomic(folder / "sentencepiece.model") as file:
@@ -137,7 +137,7 @@ class SentencePiece:
 
 def pack(ids: Sequence[Sequence[int]], words: Sequence[Sequence[int]], vocabulary: Vocabulary,
          length: int) -> tuple[np.ndarray, np.ndarray]:
-    """[CLS] ids [SEP] and padding as i32[N, T]; the words beside it as i16[N, T]. UserError if length < 3."""
+    """Returns [CLS] ids [SEP] and padding as i32[N, T]; the words beside it as i16[N, T]. Raises UserError if length < 3."""
     if length < 3:
         raise UserError(f"text.length is {length}", "text", "at least 3: [CLS], one piece, [SEP]")
     packed = np.full((len(ids), length), vocabulary.pad, np.int32)
@@ -150,10 +150,10 @@ def pack(ids: Sequence[Sequence[int]], words: Sequence[Sequence[int]], vocabular
 
 
 def train(texts: Sequence[str], size: int) -> WordPiece:
-    """A WordPiece vocabulary of at most ``size`` pieces from the texts, the same one every time.
+    """Returns a WordPiece vocabulary of at most ``size`` pieces from the texts, the same one every time.
 
     Characters first, then whole words by falling frequency (ties in alphabetical order); rarer words are spelt from the words'
-    own most frequent beginnings and endings. UserError where the texts hold no word.
+    own most frequent beginnings and endings. Raises UserError where the texts hold no word.
     """
     # not trainers.WordPieceTrainer: it numbers pieces of equal frequency differently in every process
     pipeline = _wordpiece_pipeline(models.WordPiece({"[UNK]": 0}, unk_token="[UNK]"))
@@ -213,7 +213,7 @@ class Spacing:
                         self._joined[pair] += left.end() == right.start()
 
     def write(self, words: Sequence[str]) -> str:
-        """The words with spaces as the same two mostly had them, else two of their kinds; a pair never seen gets one."""
+        """Returns the words with spaces as the same two mostly had them, else two of their kinds; a pair never seen gets one."""
         text = "".join(word if number == 0 or self._touch(words[number - 1], word) else f" {word}" for number, word in enumerate(words))
         return text.strip()
 
@@ -223,6 +223,45 @@ class Spacing:
 
 
 def _views(left: str, right: str) -> list[tuple[str, str]]:
-    """Two neighbours as they are, with words and numbers told apart, and as words: marks stay what they are."""
+    """Returns two neighbours as they are, as word or number, and as words; marks stay what they are."""
     kinds = [[word] * 3 if not word[:1].isalnum() else [word, "9" if word[0].isdigit() else "w", "w"] for word in (left, right)]
     return list(zip(*kinds))
+
+
+# --- Pieces to words
+
+
+META = "\u2581"  # with which SentencePiece marks the start of a word
+
+
+class Word(NamedTuple):
+    """A word and the positions of its pieces."""
+
+    text: str
+    positions: list[int]
+
+
+def words_of_text(pieces: Sequence[str], owners: np.ndarray) -> list[Word]:
+    """Returns the words of a text in the order of their numbers; owners i16[T]: the number of each piece's word, -1 for none."""
+    words = [Word("", []) for _ in range(int(owners.max(initial=-1)) + 1)]
+    for position in np.flatnonzero(owners >= 0).tolist():
+        word = words[owners[position]]
+        words[owners[position]] = Word(word.text + plain_piece(pieces[position]), [*word.positions, position])
+    return words
+
+
+def join_pieces(pieces: Sequence[str]) -> list[Word]:
+    """Returns the words of consecutive pieces: "##" continues a word; where any piece has SentencePiece's mark, a piece without it does."""
+    marked = any(piece.startswith(META) for piece in pieces)
+    words: list[Word] = []
+    for position, piece in enumerate(pieces):
+        if words and (not piece.startswith(META) if marked else piece.startswith("##")):
+            words[-1] = Word(words[-1].text + plain_piece(piece), [*words[-1].positions, position])
+        else:
+            words.append(Word(plain_piece(piece), [position]))
+    return words
+
+
+def plain_piece(piece: str) -> str:
+    """Returns a piece without the marks that say where a word begins."""
+    return piece.removeprefix("##").removeprefix(META)

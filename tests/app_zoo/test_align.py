@@ -10,13 +10,13 @@ import pytest
 from kaleidobert import configs
 from kaleidobert.app_zoo.align import align as app
 from kaleidobert.app_zoo.align import task
-from kaleidobert.app_zoo.align import words as align_words
 from kaleidobert.datasets import grid_features
 from kaleidobert.datasets.bank import alignment
 from kaleidobert.datasets.bank.bank import Bank
 from kaleidobert.datasets.sampling.captions import END, PAD, START, UNKNOWN, CaptionSampler, CaptionVocabulary, augment
 from kaleidobert.errors import UserError
-from kaleidobert.model_zoo import grid_encoders
+from kaleidobert.preprocessors import alignment_generator, grid_encoders
+from kaleidobert.preprocessors.tokenization import Word, join_pieces
 from tests.support import tables
 from tests.support.apps_data import CAPTIONER, World, call, edit, refused, results
 from tests.support.tiny import make_bank, tiny_bank, tiny_catalogue
@@ -80,7 +80,7 @@ def test_another_mode_trains_nothing_anew(world, done):
 
 def test_an_interrupted_alignment_goes_on_with_equal_strengths(world, done, monkeypatch):
     config, _ = done
-    monkeypatch.setattr(app, "PART", 7)
+    monkeypatch.setattr(app, "CHUNK", 7)
     call("align", config, "mode=teacher_forced", "regions.top_k=1")  # in parts of 7
     whole = np.array(alignment.strengths(Bank(world.data.bank)))
     honest, calls = app._align, []
@@ -174,29 +174,29 @@ def test_augmented_pictures_keep_their_shape_and_are_moved_or_mirrored():
 
 
 def test_words_of_pieces():
-    assert [tuple(word) for word in align_words.join(["polo", "shirt", "##s", ".", "col", "##lar"])] == [
+    assert [tuple(word) for word in join_pieces(["polo", "shirt", "##s", ".", "col", "##lar"])] == [
         ("polo", [0]), ("shirts", [1, 2]), (".", [3]), ("collar", [4, 5])]
-    assert [word.text for word in align_words.join(["\u2581red", "\u2581ba", "g"])] == ["red", "bag"]
+    assert [word.text for word in join_pieces(["\u2581red", "\u2581ba", "g"])] == ["red", "bag"]
 
 
 def test_maps_of_words():
-    words = [align_words.Word("red", [1]), align_words.Word("the", [2]), align_words.Word("bags", [3, 4]), align_words.Word("hat", [5])]
+    words = [Word("red", [1]), Word("the", [2]), Word("bags", [3, 4]), Word("hat", [5])]
     alpha = np.eye(5, 6, dtype=np.float32)
-    maps, known = align_words.teacher_forced_maps(words, alpha, after=False, content_only=True)
+    maps, known = alignment_generator.teacher_forced_maps(words, alpha, after=False, content_only=True)
     assert known.tolist() == [True, False, True, True]
-    everything, known_too = align_words.teacher_forced_maps(words, alpha, after=False, content_only=False)
+    everything, known_too = alignment_generator.teacher_forced_maps(words, alpha, after=False, content_only=False)
     assert known_too.all() and everything[1].any() and (everything[known] == maps[known]).all()
     np.testing.assert_allclose(maps[2], [0, 0, 0.5, 0.5, 0, 0])  # pieces 3 and 4 are told from rows 2 and 3
-    after, known = align_words.teacher_forced_maps(words, alpha, after=True, content_only=True)
+    after, known = alignment_generator.teacher_forced_maps(words, alpha, after=True, content_only=True)
     assert known.tolist() == [True, False, True, False]  # no row was left that had read the last piece
     np.testing.assert_allclose(after[2], [0, 0, 0, 0.5, 0.5, 0])
-    caption = align_words.join(["bag", "##s", "red", "bags"])
-    maps, known = align_words.generated_maps(words, caption, alpha, after=False, content_only=True)
+    caption = join_pieces(["bag", "##s", "red", "bags"])
+    maps, known = alignment_generator.generated_maps(words, caption, alpha, after=False, content_only=True)
     assert known.tolist() == [True, False, True, False]
     np.testing.assert_allclose(maps[2], [0.25, 0.25, 0, 0.5, 0, 0])
-    known = align_words.generated_maps(words, [*caption, align_words.Word("the", [2])], alpha, after=False, content_only=False)[1]
+    known = alignment_generator.generated_maps(words, [*caption, Word("the", [2])], alpha, after=False, content_only=False)[1]
     assert known.tolist() == [True, True, True, False]
-    maps, _ = align_words.generated_maps(words, caption, alpha, after=True, content_only=True)
+    maps, _ = alignment_generator.generated_maps(words, caption, alpha, after=True, content_only=True)
     np.testing.assert_allclose(maps[[0, 2]], [[0, 0, 0, 1, 0, 0], [0, 0.25, 0.25, 0, 0.5, 0]])
 
 

@@ -10,11 +10,12 @@ from PIL import Image
 
 from kaleidobert import __version__, cli, configs
 from kaleidobert import levels as kaleido
-from kaleidobert.app_zoo import models
+from kaleidobert.app_zoo import commands, models
 from kaleidobert.configs import packaged
 from kaleidobert.datasets.bank.bank import Bank
 from kaleidobert.datasets.sampling.finetuning import modality_inputs
 from kaleidobert.datasets.sampling.pretraining import clean_batch
+from kaleidobert.datasets.sources.table import TableSource
 from kaleidobert.engines import steps
 from kaleidobert.model_zoo import checkpoints
 from kaleidobert.model_zoo.kaleidobert import classifier
@@ -175,7 +176,7 @@ def test_synthesize_then_records(two):
     table = two.folder / "drawn/products.jsonl"
     assert done.status == 0 and str(table) in done.out
     columns = replace(COLUMNS, id="product_id", labels={"subcategory": "subcategory"})
-    assert call("records", two.records("drawn-bank", source=configs.Source(table, columns))).status == 0
+    assert call("records", two.records("drawn-bank", source=TableSource(table, columns))).status == 0
     assert Bank(two.folder / "drawn-bank").size == 10
 
 
@@ -195,15 +196,16 @@ def test_dry_runs_write_nothing_and_print_sizes(two):
     assert {path: path.stat().st_mtime_ns for path in two.folder.rglob("*") if path.suffix != ".yaml"} == before
 
 
-@pytest.mark.parametrize("name", cli.COMMANDS)
+@pytest.mark.parametrize("name", commands.every())
 def test_help_names_every_key(name, capsys):
     with pytest.raises(SystemExit) as end:
         cli.main([name, "--help"])
     text = capsys.readouterr().out
     assert end.value.code == 0 and "--dry-run" in text
     example = text.partition(f"\nexample: kaleidobert {name} ")[2].split()[0]
-    assert example in packaged.of_command(name) and f" {example}" in text.partition("\nconfigurations by name:")[2]
-    for field in fields(cli.COMMANDS[name][0]):
+    named = text.partition("\nconfigurations by name:")[2]
+    assert commands.every()[name].takes_folders or example in packaged.of_command(name) and f" {example}" in named
+    for field in fields(commands.config_class(name)):
         assert f"  {field.name}:" in text
 
 
@@ -214,4 +216,4 @@ def test_version_and_no_command(capsys):
     with pytest.raises(SystemExit) as end:
         cli.main([])
     text = capsys.readouterr().out
-    assert end.value.code == 0 and all(name in text for name in cli.COMMANDS)
+    assert end.value.code == 0 and all(name in text for name in commands.every())

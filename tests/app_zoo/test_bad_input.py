@@ -164,7 +164,7 @@ def test_checkpoints_that_do_not_fit(world, tmp_path, name):
 @pytest.mark.parametrize("name", ["classify", "retrieve"])
 def test_random_starts_are_never_silent(world, name):
     for changes, words in (({"init": None}, "no pre-trained checkpoint is named.*from_scratch=true"),
-                           ({"from_scratch": True}, "init, from_scratch: a checkpoint is named and random weights are asked")):
+                           ({"from_scratch": True}, "init, from_scratch: a checkpoint is named and from_scratch is true")):
         for flags in ([], ["--dry-run"]):
             refused(call(name, world.config(name, "random", **changes), *flags), words)
     untrained = {"init": None, "from_scratch": True, "train": replace(TRAIN, epochs=0)}

@@ -10,8 +10,8 @@ from PIL import Image
 from kaleidobert import configs
 from kaleidobert.app_zoo import models
 from kaleidobert.app_zoo.caption import caption, writing
-from kaleidobert.app_zoo.caption.baselines import simple_captions
-from kaleidobert.app_zoo.retrieve.dual_encoder import DualEncoderModel
+from kaleidobert.app_zoo.caption.writing import simple_captions
+from kaleidobert.app_zoo.retrieve.fine_tuning import DualEncoderModel
 from kaleidobert.datasets.sampling.finetuning import CaptionTaskSampler, caption_pieces
 from kaleidobert.datasets.sampling.pretraining import clean_batch
 from kaleidobert.engines import optimizers, steps

@@ -15,7 +15,7 @@ import pytest
 from kaleidobert import cli, configs, io
 from kaleidobert.app_zoo import synthesize
 from kaleidobert.datasets.bank import builder
-from kaleidobert.datasets.sources import table
+from kaleidobert.datasets.sources import reading
 from kaleidobert.errors import UserError
 from tests.support.apps_data import World, call, refused
 from tests.support.tables import TWO
@@ -147,7 +147,7 @@ def test_a_disk_without_room_for_what_is_to_come(tmp_path, monkeypatch, name, wo
 
 
 def test_the_room_of_a_bank_is_counted(world, monkeypatch):
-    products, _ = table.read(world.source)
+    products, _ = reading.read(world.source)
     for storage in ("float16", "uint8"):
         made = world.records(storage, shard_size=6, storage=storage)
         monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(10**9, 0, 10**9))

@@ -10,8 +10,8 @@ import pytest
 from kaleidobert import configs, io
 from kaleidobert.app_zoo import lineage, plain_head
 from kaleidobert.app_zoo import tables as app_tables
-from kaleidobert.app_zoo.retrieve import dual_encoder as dual_encoder_app
-from kaleidobert.app_zoo.retrieve.dual_encoder import DualEncoderModel
+from kaleidobert.app_zoo.retrieve import fine_tuning as matching_app
+from kaleidobert.app_zoo.retrieve.fine_tuning import DualEncoderModel
 from kaleidobert.configs import TablesConfig
 from kaleidobert.datasets.sampling.pretraining import clean_batch
 from kaleidobert.engines import steps
@@ -62,7 +62,7 @@ def test_parts_are_what_encoder_and_towers_answer_alone(world, run):
     folder, rows = world.folder / run, world.bank.rows("val")
     ids, model = world.bank.column("image_id")[rows].tolist(), model_of(world.folder / run / "best.npz")
     lists = candidates.load(folder / "candidates.jsonl", ids)
-    by_towers = dual_encoder_app.score(*dual_encoder_app.sides(steps.forward(DualEncoderModel(model)), world.bank, rows), lists)
+    by_towers = matching_app.score_sides(*matching_app.sides(steps.forward(DualEncoderModel(model)), world.bank, rows), lists)
     query, place = np.nonzero(lists.valid)
     asked, answer = rows[lists.queries[query]], rows[lists.candidates[query, place]]
     pictures, texts = (asked, answer) if run == "i2t" else (answer, asked)

@@ -68,7 +68,7 @@ def test_pre_training_is_chosen_by_what_it_never_saw(world):
     run = world.folder / "chosen"
     done = call("pretrain", world.pretrain("chosen", held_out=0.2, train=LONG))
     assert done.status == 0, done.err
-    data = pretrain.material(world.pretrain("chosen", held_out=0.2, train=LONG))
+    data = pretrain.bank_data(world.pretrain("chosen", held_out=0.2, train=LONG))
     trained, held = data.sampler.order.rows, data.held.order.rows
     groups = world.bank.column("group")
     assert not set(groups[trained]) & set(groups[held]) and sorted([*trained, *held]) == world.bank.rows("train").tolist()

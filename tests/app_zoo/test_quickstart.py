@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from kaleidobert import cli, configs
-from kaleidobert.app_zoo import quickstart
+from kaleidobert import cli
+from kaleidobert.app_zoo import commands, quickstart
 from kaleidobert.configs import packaged
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -44,7 +44,7 @@ def test_it_goes_through_its_commands(called, capsys, words, folder):
 def test_every_command_has_its_configuration_and_reads_what_the_ones_before_wrote(reduced, monkeypatch):
     monkeypatch.chdir(ROOT)
     runs = ROOT / (quickstart.REDUCED_FOLDER if reduced else quickstart.FOLDER)
-    found = {step.name: configs.load(cli.COMMANDS[step.command][0], step.words(reduced)[1], step.words(reduced)[2:])
+    found = {step.name: commands.load(step.command, step.words(reduced)[1], step.words(reduced)[2:])
              for step in quickstart.STEPS}
     assert list(found) == ["synthesize", "records", "align", "pretrain", "cat", "subcat", "i2t", "t2i", "caption", "inspect"]
     assert found["synthesize"].catalogue == runs / "catalogue" and found["records"].bank == runs / "bank"

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parents[2]
 ARGUMENTS = {"precision": "float32", "gradient_checkpointing": False, "levels": to_dict(KALEIDO)}
-BASE = {**to_dict(configs.Model()), "feature_size": 2048, "vocabulary_size": 30522, "text_length": 64, **ARGUMENTS}
+BASE = {**to_dict(configs.BERT_BASE), "feature_size": 2048, "vocabulary_size": 30522, "text_length": 64, **ARGUMENTS}
 MEASURED = SIZES | {"hidden_size": 128, "num_layers": 4, "num_heads": 8, "intermediate_size": 512}
 SMALL, LARGE = 32, 160
 # the largest resident size after steps of a small batch and of a large one, in a process of its own
@@ -90,14 +90,15 @@ def test_the_batch_is_divided_into_parts_that_fit(batch, devices, room, parts):
 def test_a_dry_run_proposes_parts_that_fit(monkeypatch, is_gpu, called):
     train, example = Train(batch_size=256), step_memory.activations(BASE, 10)
     monkeypatch.setattr(step_memory, "available", lambda: (int(200e9), is_gpu))
-    assert "does not fit" not in step_memory.told(BASE, train, 10) and f"{called} has 200 GB" in step_memory.told(BASE, train, 10)
+    line = step_memory.report_line(BASE, train, 10)
+    assert "does not fit" not in line and f"{called} has 200 GB" in line
     monkeypatch.setattr(step_memory, "available", lambda: (int(16e9), is_gpu))
-    told = step_memory.told(BASE, train, 10)
+    told = step_memory.report_line(BASE, train, 10)
     parts = int(told.partition("train.gradient_accumulation_steps=")[2].split()[0])
     assert 256 % parts == 0 and 256 / parts * example < 16e9 and f"parts of {256 // parts}" in told
-    assert "does not fit" not in step_memory.told(BASE, replace(train, gradient_accumulation_steps=parts), 10)
+    assert "does not fit" not in step_memory.report_line(BASE, replace(train, gradient_accumulation_steps=parts), 10)
     monkeypatch.setattr(step_memory, "available", lambda: (int(1e9), is_gpu))
-    assert "not even one example fits" in step_memory.told(BASE, train, 10)
+    assert "not even one example fits" in step_memory.report_line(BASE, train, 10)
 
 
 def test_pre_training_tells_its_memory(tmp_path):

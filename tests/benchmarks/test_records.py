@@ -3,7 +3,7 @@
 import json
 
 from benchmarks import floors, records
-from kaleidobert.datasets.sources import table
+from kaleidobert.datasets.sources import reading
 from tests.benchmarks.test_benchmarks import check_report
 from tests.support.tiny import tiny_catalogue
 
@@ -25,7 +25,7 @@ def test_records_program(capsys, tmp_path, monkeypatch):
 def test_a_catalogue_of_one_s_own(capsys, tmp_path, monkeypatch):
     monkeypatch.setattr(floors, "LEAST_SECONDS", 0.001)
     source, seen = tiny_catalogue(tmp_path / "catalogue", 12), []
-    monkeypatch.setattr(table, "read", lambda source, read=table.read: seen.append(source) or read(source))
+    monkeypatch.setattr(reading, "read", lambda source, read=reading.read: seen.append(source) or read(source))
     words = [f"source.table={source.table}", "source.columns={id: id, image: image, text: text, view: view, group: id, split: split, "
              "mask: , parts: }", "source.columns.labels.category=category", "source.columns.labels.subcategory=colour"]
     assert records.main(["--size", "tiny", "--pictures", "3", "--repeats", "1", *words, "foreground.method=none"]) == 0

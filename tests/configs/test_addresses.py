@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from kaleidobert import configs
-from kaleidobert.app_zoo import inputs
+from kaleidobert.app_zoo import fetch
 from kaleidobert.configs.addresses import Address
 from kaleidobert.errors import UserError
 from kaleidobert.released.files import read_list
@@ -56,7 +56,7 @@ def test_every_input_of_every_command_may_be_an_address(world, server, tmp_path)
             (replace(world.inspect(source=source, maps=at("pictures/")), checkpoint=at("a.npz")), 4),
             (replace(world.convert(), source=at("a.npz"), model=at("config.json"), vocabulary=at("vocab.txt")), 3),
             (replace(world.fetch(), manifest=at("manifest.json")), 1)):
-        found, before = inputs.local(config), configs.dump(config)
+        found, before = fetch.localize(config), configs.dump(config)
         assert configs.dump(found) == before and before.count(server.url) == count
         copies = paths(found)
         assert len(copies) == count
@@ -66,7 +66,7 @@ def test_every_input_of_every_command_may_be_an_address(world, server, tmp_path)
 
 def paths(config) -> list[Address]:
     found = []
-    inputs._each(config, lambda key, address: found.append(address) or address)
+    fetch._each(config, lambda key, address: found.append(address) or address)
     return found
 
 

@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from kaleidobert import configs
-from kaleidobert.cli import COLUMN, COMMANDS, FOLDER_COMMANDS, parser
+from kaleidobert.app_zoo import commands
+from kaleidobert.cli import COLUMN, parser
 from kaleidobert.configs.section import MEANING
+from kaleidobert.datasets.sources import SOURCES
 from kaleidobert.errors import UserError
 from kaleidobert.levels import KaleidoLevel
 
@@ -91,7 +93,7 @@ def test_dump_and_load_agree(written):
 def test_every_named_config_loads_and_opens_with_its_command(path):
     command = "pretrain" if path.parent.name == "table4" else PATTERNS[path.stem]
     assert path.read_text().startswith(f"# kaleidobert {command} configs/{path.relative_to(ROOT / 'configs')}")
-    configs.load(COMMANDS[command][0], path)
+    commands.load(command, path)
 
 
 def test_every_field_is_read_somewhere():
@@ -115,14 +117,14 @@ def test_every_key_has_a_line_that_says_what_it_means():
     assert not bad
 
 
-@pytest.mark.parametrize("command", [*COMMANDS, *FOLDER_COMMANDS])
+@pytest.mark.parametrize("command", commands.every())
 def test_help_says_what_every_key_means(command):
     """Every line of a key ends in its meaning, or the next line holds it."""
     actions = parser()._subparsers._group_actions[0]
     text = actions.choices[command].format_help().partition("meanings")[2].partition("\n\n")[0]
     lines = text.splitlines()[1:]
     keys = [number for number, line in enumerate(lines) if line[:COLUMN].strip() and line[2] != " "]
-    kind = (COMMANDS | FOLDER_COMMANDS)[command][0]
+    kind = commands.config_class(command)
     assert [lines[number].split(":")[0].strip() for number in keys] == [field.name for field in dataclasses.fields(kind)]
     for number, line in enumerate(lines):
         if line[:COLUMN].strip():
@@ -130,7 +132,7 @@ def test_help_says_what_every_key_means(command):
 
 
 def _sections():
-    found, waiting = [], [kind for kind, _ in (COMMANDS | FOLDER_COMMANDS).values()]
+    found, waiting = [], [*map(commands.config_class, commands.every()), *SOURCES.values()]
     while waiting:
         kind = waiting.pop()
         if dataclasses.is_dataclass(kind) and kind not in found:

@@ -8,8 +8,9 @@ import pytest
 import yaml
 
 from kaleidobert import cli, configs
-from kaleidobert.app_zoo import inputs
+from kaleidobert.app_zoo import fetch
 from kaleidobert.configs.addresses import Address
+from kaleidobert.datasets.sources import SOURCES
 from kaleidobert.errors import UserError
 from kaleidobert.remote import downloads
 from kaleidobert.remote.downloads import Fetcher
@@ -116,7 +117,7 @@ def test_a_dry_run_fetches_nothing_and_checks_what_is_here(bucket, world, fetche
     assert f"data.bank: s3://{bucket.name}/banks/tiny: would be fetched: {len(names(world.bank.folder))} file(s), " in done.out
     assert "models/best.npz: would be fetched: 1 file(s), " in done.out and "a dry run fetches nothing" in done.out
     assert "pictures to train on" not in done.out
-    inputs.local(config)
+    fetch.localize(config)
     fetched.clear()
     done = call("classify", config, "--dry-run")
     assert done.status == 0 and "banks/tiny: is here, in" in done.out and "pictures to train on" in done.out and not fetched
@@ -157,19 +158,19 @@ def test_a_file_that_may_be_read_but_not_listed(server, world, monkeypatch):
     """As in many public buckets: the server of this test lists nothing."""
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", server.url)
     content = server.add("bucket/models/best.npz", world.best.read_bytes())
-    assert inputs.local(replace(world.inspect(), checkpoint=Address.of("s3://bucket/models/best.npz"))).checkpoint.read_bytes() == content
+    assert fetch.localize(replace(world.inspect(), checkpoint=Address.of("s3://bucket/models/best.npz"))).checkpoint.read_bytes() == content
     with pytest.raises(UserError, match="checkpoint: there is no such file"):
-        inputs.local(replace(world.inspect(), checkpoint=Address.of("s3://bucket/models/")))
+        fetch.localize(replace(world.inspect(), checkpoint=Address.of("s3://bucket/models/")))
 
 
 def test_without_network_the_copies_are_used(bucket, world, monkeypatch):
     config = world.pretrain("far", **on_s3(bucket, world))
-    found = inputs.local(config)
+    found = fetch.localize(config)
     monkeypatch.setattr("kaleidobert.remote.streams.Remote.list", lambda *arguments: _broken())
     monkeypatch.setattr("kaleidobert.remote.streams.Remote.open", lambda *arguments: _broken())
     done = call("pretrain", config, "--dry-run")
     assert done.status == 0 and "is here, in" in done.out and "best.npz: no network; the copy in" in done.err
-    assert inputs.local(config) == found
+    assert fetch.localize(config) == found
 
 
 def _broken():
@@ -200,7 +201,9 @@ def test_refusals_before_anything_is_fetched(world, fetched):
 
     no("align", "data.bank=s3://bucket/bank", "data.bank is an address, and align writes its links into the bank.*copy the bank")
     no("records", "source.table=s3://bucket/table.jsonl", "table.jsonl: source.images is not set.*set source.images")
-    no("records", "source.kind=tfds", "source.images=s3://bucket/pictures", "source.images is an address, and this command writes there")
+    tfds = SOURCES["tfds"](world.source.table, world.source.columns)
+    refused(call("records", world.records(source=tfds), "source.images=s3://bucket/pictures"),
+            "source.images is an address, and this command writes there")
     no("fetch", "manifest=https://host/manifest.json", "into=", "into is not set")
     no("classify", "data.bank=", "data.files=s3://bucket/train__*", "data.files is an address with a pattern; expected: one file, or one")
     no("classify", "init=gs://bucket/best.npz", "init is 'gs://bucket/best.npz'; expected: a local path, s3://bucket/path or https://")
@@ -210,5 +213,5 @@ def test_refusals_before_anything_is_fetched(world, fetched):
 
 def test_commands_without_addresses_touch_no_cache(world, tmp_path):
     config = world.pretrain()
-    assert inputs.local(config) == config and cli.main(["pretrain", "--dry-run", "run=s3://b/c", "data.bank=x"]) == 2
+    assert fetch.localize(config) == config and cli.main(["pretrain", "--dry-run", "run=s3://b/c", "data.bank=x"]) == 2
     assert not (tmp_path / "cache").exists()

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from kaleidobert import cli, configs
+from kaleidobert import configs
+from kaleidobert.app_zoo import commands
 from kaleidobert.configs import packaged
 from kaleidobert.errors import UserError
 
@@ -36,7 +37,7 @@ def test_the_files_have_one_home():
 def test_every_file_has_a_name_and_every_command_with_files_knows_them():
     assert len(packaged.names()) == len(list((ROOT / "configs").rglob("*.yaml"))) > 40
     assert packaged.names()[0] == "align" and "quickstart/pretrain" in packaged.names()
-    by_command = [name for command in cli.COMMANDS for name in packaged.of_command(command)]
+    by_command = [name for command in commands.every() for name in packaged.of_command(command)]
     assert sorted(by_command) == sorted(packaged.names())
 
 

@@ -13,11 +13,10 @@ from kaleidobert import levels as kaleido
 from kaleidobert.datasets.bank import builder
 from kaleidobert.datasets.bank.bank import Bank, describe
 from kaleidobert.datasets.products import read_image
-from kaleidobert.datasets.sources import table as catalogue
+from kaleidobert.datasets.sources import reading as catalogue
 from kaleidobert.errors import UserError
 from kaleidobert.levels import KaleidoLevel
-from kaleidobert.model_zoo import patch_encoders
-from kaleidobert.preprocessors import features, foreground
+from kaleidobert.preprocessors import features, foreground, patch_encoders
 from kaleidobert.preprocessors import patch_generator as patches
 from tests.support.tables import TABLES, TWO
 from tests.support.tiny import COLUMNS, tiny_catalogue

@@ -14,7 +14,7 @@ from PIL import Image
 from kaleidobert import configs
 from kaleidobert.datasets.bank import alignment, builder
 from kaleidobert.datasets.bank.bank import Bank
-from kaleidobert.datasets.sources import table
+from kaleidobert.datasets.sources import reading
 from tests.datasets.test_builder import content
 from tests.datasets.test_fashion_gen import H5
 from tests.datasets.test_fashion_gen import source as fashion_gen
@@ -215,5 +215,5 @@ def test_only_what_has_another_stamp_is_read(world, monkeypatch):
     read = []
     monkeypatch.setattr(builder, "digest", lambda path: read.append(path) or "another")
     (world.folder / "catalogue/p05-front.png").touch()
-    found = builder.compare(world.records(shard_size=6), table.read(world.source)[0])
+    found = builder.compare(world.records(shard_size=6), reading.read(world.source)[0])
     assert (found.number, found.first, found.shards) == (1, "p05/front", (1,)) and len(read) == 1

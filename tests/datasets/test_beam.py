@@ -9,9 +9,9 @@ import pytest
 from kaleidobert import configs
 from kaleidobert.datasets.bank import beam as beam_records
 from kaleidobert.datasets.bank import builder
-from kaleidobert.datasets.sources import table
+from kaleidobert.datasets.sources import reading
 from kaleidobert.errors import UserError
-from kaleidobert.model_zoo import patch_encoders
+from kaleidobert.preprocessors import patch_encoders
 from tests.datasets.test_builder import content
 from tests.datasets.test_fashion_gen import source as fashion_gen
 from tests.support import raw_fashion_gen as raw
@@ -55,7 +55,7 @@ def test_what_goes_to_the_workers_is_small_and_enough(fresh, monkeypatch):
 
 def test_a_worker_makes_its_shard_from_the_source_alone(fresh, monkeypatch):
     config = fresh.records(shard_size=6)
-    products, _ = table.read(fresh.source)
+    products, _ = reading.read(fresh.source)
     builder.claim(config, products)
     monkeypatch.setattr(beam_records, "_PRODUCTS", {})
     assert beam_records._make(3, config, patch_encoders.build, None) == 4 and builder.is_done(config.bank, 3)
@@ -117,7 +117,7 @@ def refusing(config):
 def test_a_pipeline_that_fails(fresh, monkeypatch, build, words):
     monkeypatch.setattr(builder, "_ENCODERS", {})
     config = fresh.records(beam=DIRECT)
-    products, _ = table.read(fresh.source)
+    products, _ = reading.read(fresh.source)
     builder.claim(config, products)
     with pytest.raises(UserError, match=words):
         list(beam_records.build_shards(config, products, build))

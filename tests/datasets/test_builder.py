@@ -18,10 +18,9 @@ from kaleidobert import configs
 from kaleidobert.datasets.bank import builder
 from kaleidobert.datasets.bank.bank import Bank
 from kaleidobert.datasets.products import read_image
-from kaleidobert.datasets.sources import table
+from kaleidobert.datasets.sources import reading
 from kaleidobert.errors import UserError
-from kaleidobert.model_zoo import patch_encoders
-from kaleidobert.preprocessors import features, foreground
+from kaleidobert.preprocessors import features, foreground, patch_encoders
 from tests.support.apps_data import World, call, edit, refused
 from tests.support.tables import TWO
 from tests.support.tiny import tiny_catalogue
@@ -57,7 +56,7 @@ def huge_png(width: int, height: int) -> bytes:
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 def test_odd_pictures_are_read_and_broken_ones_left_out_with_the_reason(fresh):
     folder = fresh.folder / "catalogue"
-    products, _ = table.read(fresh.source)
+    products, _ = reading.read(fresh.source)
     paths, names = [Path(product.image_path) for product in products], [product.image_id for product in products]
     whole = Image.open(paths[0]).convert("RGB")
     whole.convert("CMYK").save(folder / "cmyk.jpg")
@@ -105,7 +104,7 @@ def test_double_ids_and_empty_texts_are_left_out(fresh):
 
 
 def test_an_encoder_that_returns_nan(fresh, monkeypatch):
-    build, names = patch_encoders.build, [product.image_id for product in table.read(fresh.source)[0]]
+    build, names = patch_encoders.build, [product.image_id for product in reading.read(fresh.source)[0]]
     Path(fresh.folder / "catalogue/p03-front.png").write_bytes(b"")
     sick = {views(fresh.folder / "catalogue" / f"{name.replace('/', '-')}.png")[1].tobytes() for name in names[::9]}
 
@@ -269,6 +268,6 @@ def dying(config):
 
 def test_a_worker_that_dies_is_explained(fresh):
     config = fresh.records(shard_size=6, workers=2)
-    products, _ = table.read(fresh.source)
+    products, _ = reading.read(fresh.source)
     with pytest.raises(UserError, match="a worker process died.*finished shards are kept.*fewer workers"):
         list(builder.build_shards(config, products, dying))

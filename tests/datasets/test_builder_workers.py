@@ -11,7 +11,7 @@ import pytest
 
 from kaleidobert import configs
 from kaleidobert.datasets.bank import builder, patch_extraction
-from kaleidobert.datasets.sources import table
+from kaleidobert.datasets.sources import reading
 from kaleidobert.errors import UserError
 from tests.datasets.test_builder import content
 from tests.support.apps_data import World, call
@@ -41,7 +41,7 @@ def read(product, load):
 @pytest.mark.parametrize("threads", [0, 1, 4])
 def test_pictures_come_in_order_and_faults_in_their_places(fresh, threads):
     config = fresh.records(threads=threads, foreground=configs.Foreground("none"))
-    whole = [product for product in table.read(fresh.source)[0] if product.view == "front"]
+    whole = [product for product in reading.read(fresh.source)[0] if product.view == "front"]
 
     def load(number: int) -> np.ndarray:
         time.sleep(0.02 * (number % 3 == 0))  # the later ones are ready first
@@ -57,7 +57,7 @@ def test_pictures_come_in_order_and_faults_in_their_places(fresh, threads):
 
 def test_no_more_pictures_are_cut_ahead_than_fit_together(fresh):
     config = fresh.records(threads=2, encoder=configs.Encoder("pixels", 4, batch_size=3), foreground=configs.Foreground("none"))
-    products, started, lock = [p for p in table.read(fresh.source)[0] if p.view == "front"], [], threading.Lock()
+    products, started, lock = [p for p in reading.read(fresh.source)[0] if p.view == "front"], [], threading.Lock()
 
     def load(number: int) -> np.ndarray:
         with lock:
@@ -80,7 +80,7 @@ def test_an_error_that_is_no_picture_s_fault_is_raised(fresh):
         raise MemoryError("all of it")
 
     with pytest.raises(MemoryError, match="all of it"):
-        list(patch_extraction.ahead([read(product, load) for product in table.read(fresh.source)[0]], config, None))
+        list(patch_extraction.ahead([read(product, load) for product in reading.read(fresh.source)[0]], config, None))
 
 
 def test_any_number_of_threads_makes_the_same_bank(fresh):
@@ -127,7 +127,7 @@ def test_every_process_sees_a_gpu_of_its_own(fresh, monkeypatch, encoder, worker
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
     monkeypatch.setattr(builder.os, "cpu_count", lambda: 3)
     config = fresh.records(shard_size=6, workers=workers, encoder=configs.Encoder(encoder, 32))
-    products, _ = table.read(fresh.source)
+    products, _ = reading.read(fresh.source)
     monkeypatch.setattr(builder, "ProcessPoolExecutor", Pool)
     monkeypatch.setattr(builder, "build_shard", lambda config, number, part, *_: Pool.asked.append(config.threads) or len(part))
     Pool.shares, Pool.asked = [], []
@@ -147,7 +147,7 @@ class Pool:
     asked: list[int] = []
 
     def __init__(self, workers, context, initializer, arguments):
-        assert initializer is builder.settle
+        assert initializer is builder.take_environment
         Pool.shares.extend(arguments[0].get() for _ in range(workers))
         assert arguments[0].empty()
 
@@ -171,5 +171,5 @@ def test_a_process_takes_its_share(monkeypatch):
         monkeypatch.setenv(name, "before")
     shares = get_context("spawn").SimpleQueue()
     shares.put({"CUDA_VISIBLE_DEVICES": "GPU-3", "OMP_NUM_THREADS": "2"})
-    builder.settle(shares)
+    builder.take_environment(shares)
     assert [builder.os.environ[name] for name in ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS")] == ["GPU-3", "2"]

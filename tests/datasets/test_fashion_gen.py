@@ -9,13 +9,12 @@ import numpy as np
 import pytest
 
 from kaleidobert import configs
-from kaleidobert.configs import Columns, RecordsConfig, Source
-from kaleidobert.configs.loader import load
-from kaleidobert.datasets import grid_features
-from kaleidobert.datasets.bank import classes
+from kaleidobert.app_zoo.commands import load
+from kaleidobert.configs import Columns
+from kaleidobert.datasets import grid_features, products
 from kaleidobert.datasets.bank.bank import Bank
 from kaleidobert.datasets.products import read_image
-from kaleidobert.datasets.sources import table
+from kaleidobert.datasets.sources import SOURCES, reading
 from kaleidobert.errors import UserError
 from tests.configs.test_configs import ROOT
 from tests.support import raw_fashion_gen as raw
@@ -29,7 +28,7 @@ H5 = "fashiongen_256_256_{}.h5"
 
 def source(folder, name="fashion_gen", **changes):
     """As the named config has it, on another folder."""
-    return replace(load(RecordsConfig, ROOT / f"configs/{name}.yaml").source, table=folder, **changes)
+    return replace(load("records", ROOT / f"configs/{name}.yaml").source, table=folder, **changes)
 
 
 def change(folder, split, key, edit):
@@ -47,7 +46,7 @@ def test_every_row_of_the_files_becomes_a_picture_of_a_product(tmp_path, padding
     folder = raw.write_h5(tmp_path / "raw", padding=padding[:1])
     if len(padding) > 1:
         change(folder, "train", "input_name", lambda values: [value[:-5] + b"\0" * 5 for value in values])
-    products, skipped = table.read(source(folder))
+    products, skipped = reading.read(source(folder))
     expected = [(split, row) for split, name in (("train", "train"), ("val", "validation"))
                 for row in raw.pictures(name, 9 if split == "train" else 6)]
     assert not skipped and len(products) == len(expected)
@@ -61,8 +60,8 @@ def test_every_row_of_the_files_becomes_a_picture_of_a_product(tmp_path, padding
 
 
 def test_the_extracted_release_holds_the_same_products(tmp_path):
-    one, _ = table.read(source(raw.write_h5(tmp_path / "raw")))
-    two, skipped = table.read(source(raw.write_extracted(tmp_path / "raw"), "fashion_gen_extracted"))
+    one, _ = reading.read(source(raw.write_h5(tmp_path / "raw")))
+    two, skipped = reading.read(source(raw.write_extracted(tmp_path / "raw"), "fashion_gen_extracted"))
     assert not skipped and len(one) == len(two)
     for a, b in zip(one, two):
         assert (a.product_id, a.split, a.labels["category"]) == (b.product_id, b.split, b.labels["category"])
@@ -78,7 +77,7 @@ def test_pictures_are_found_where_they_were_unpacked(tmp_path, place):
     for name in ("extracted_train_images", "extracted_valid_images"):
         (folder / name).rename(folder / place / name)
     images = folder / place if place == "elsewhere" else None
-    products, _ = table.read(source(folder, "fashion_gen_extracted", images=images))
+    products, _ = reading.read(source(folder, "fashion_gen_extracted", images=images))
     assert all(product.load_image().shape == (raw.SIZE, raw.SIZE, 3) for product in products)
 
 
@@ -119,9 +118,9 @@ def test_ids_that_are_none_are_not_taken_for_ids():
     labels = [{"kind": "a", "kind_id": "x"}, {"kind": "b", "kind_id": "1"}]
     for rows in (labels, [{"kind": "a", "kind_id": "1"}, {"kind": "b", "kind_id": "1"}],
                  [{"kind": "a", "kind_id": "1"}, {"kind": "a", "kind_id": "2"}, {"kind": "b", "kind_id": "3"}]):
-        assert classes.tabulate([("train", row) for row in rows], ["kind", "kind_id"])["kind"]["ids"] == {"a": 0, "b": 1}
-    many = classes.tabulate([("val", {"kind": f"k{i:02}"}) for i in range(14)] + [("train", {"kind": ""})], ["kind"])
-    assert classes.report(many)[0].endswith("k11, ...)") and "14 only in val" in classes.report(many)[0]
+        assert products.tabulate_classes([("train", row) for row in rows], ["kind", "kind_id"])["kind"]["ids"] == {"a": 0, "b": 1}
+    many = products.tabulate_classes([("val", {"kind": f"k{i:02}"}) for i in range(14)] + [("train", {"kind": ""})], ["kind"])
+    assert products.class_lines(many)[0].endswith("k11, ...)") and "14 only in val" in products.class_lines(many)[0]
 
 
 def test_views_that_contradict_their_product_are_left_out(tmp_path):
@@ -130,7 +129,7 @@ def test_views_that_contradict_their_product_are_left_out(tmp_path):
     change(folder, "train", "input_category", lambda values: [*values[:5], b"JEANS", *values[6:]])
     change(folder, "train", "input_description", lambda values: [*values[:-1], b"\0 "])
     change(folder, "train", "input_name", lambda values: [*values[:-1], b""])
-    _, skipped = table.read(source(folder))
+    _, skipped = reading.read(source(folder))
     assert [row["where"].split(", ")[1] for row in skipped] == ["row 2", "row 5", "row 20"]
     assert "the text is not that of another view of the product, 86612/id_gridfs_1" in skipped[0]["reason"]
     assert "category is 'JEANS', but 'KEYCHAINS' in another view of the product, 86619/id_gridfs_1" in skipped[1]["reason"]
@@ -140,7 +139,7 @@ def test_views_that_contradict_their_product_are_left_out(tmp_path):
 def test_a_pose_that_comes_twice_gets_a_number(tmp_path):
     folder = raw.write_h5(tmp_path / "raw")
     change(folder, "train", "input_pose", lambda values: [b"id_gridfs_1"] * len(values))
-    products, skipped = table.read(source(folder))
+    products, skipped = reading.read(source(folder))
     assert not skipped
     assert [product.view for product in products if product.product_id == "86619"] == ["id_gridfs_1", "id_gridfs_1-2", "id_gridfs_1-3"]
 
@@ -150,8 +149,8 @@ def test_products_in_both_splits_are_refused(tmp_path):
     with h5py.File(folder / H5.format("validation"), "r+") as file:
         file["input_productID"][0] = 86605
     with pytest.raises(UserError, match="the group '86605' is in 'train' .* and in 'val'"):
-        table.read(source(folder))
-    products, _ = table.read(source(folder, splits={"val": H5.format("validation")}))
+        reading.read(source(folder))
+    products, _ = reading.read(source(folder, splits={"val": H5.format("validation")}))
     assert {product.split for product in products} == {"val"}
 
 
@@ -215,7 +214,7 @@ def test_files_that_are_not_the_release(tmp_path, spoil, words):
     folder = raw.write_h5(tmp_path / "raw")
     spoil(folder)
     with pytest.raises(UserError, match=words):
-        table.read(source(folder))
+        reading.read(source(folder))
 
 
 def test_a_folder_named_wrongly_through_the_command(tmp_path):
@@ -225,7 +224,7 @@ def test_a_folder_named_wrongly_through_the_command(tmp_path):
 def test_a_column_that_is_no_array(tmp_path):
     columns = Columns("input_productID", "input_image", ("input_title",), split="split")
     with pytest.raises(UserError, match="lacks 'input_title'.*input_name"):
-        table.read(Source(raw.write_h5(tmp_path / "raw"), columns, kind="fashion_gen"))
+        reading.read(SOURCES["fashion_gen"](raw.write_h5(tmp_path / "raw"), columns))
 
 
 @pytest.mark.parametrize("edit, words", [
@@ -238,18 +237,18 @@ def test_info_texts_that_are_not_the_release(tmp_path, edit, words):
     path = folder / "full_train_info.txt"
     path.write_text(edit(path.read_text()))
     with pytest.raises(UserError, match=words):
-        table.read(source(folder, "fashion_gen_extracted"))
+        reading.read(source(folder, "fashion_gen_extracted"))
 
 
 def test_info_texts_without_pictures_and_in_latin_1(tmp_path):
     folder = raw.write_extracted(tmp_path / "raw")
     path = folder / "full_train_info.txt"
     path.write_bytes(path.read_text().encode("latin-1"))
-    products, _ = table.read(source(folder, "fashion_gen_extracted"))
+    products, _ = reading.read(source(folder, "fashion_gen_extracted"))
     assert "détail" in products[0].text
     (folder / "extracted_valid_images").rename(folder / "pictures")
     with pytest.raises(UserError, match="no pictures of full_valid_info.txt.*source.images"):
-        table.read(source(folder, "fashion_gen_extracted"))
+        reading.read(source(folder, "fashion_gen_extracted"))
 
 
 @pytest.mark.parametrize("reference, words", [("x.h5#input_image/99", "no such picture.*a row below 21"),

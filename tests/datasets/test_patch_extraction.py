@@ -11,10 +11,9 @@ from PIL import Image
 from kaleidobert import configs
 from kaleidobert.datasets.bank import builder
 from kaleidobert.datasets.bank.bank import Bank
-from kaleidobert.datasets.sources import table
+from kaleidobert.datasets.sources import reading
 from kaleidobert.levels import KALEIDO
-from kaleidobert.model_zoo import patch_encoders
-from kaleidobert.preprocessors import patch_generator
+from kaleidobert.preprocessors import patch_encoders, patch_generator
 from tests.support.apps_data import World, call, refused
 from tests.support.tiny import HEIGHT, WIDTH, tiny_catalogue
 
@@ -138,7 +137,7 @@ def test_a_bank_made_otherwise_is_another_encoder_s(fresh):
     assert names == ["mobilenet_v2-40", "mobilenet_v2-40", "mobilenet_v2-40-folded", "mobilenet_v2-40-bfloat16",
                      "mobilenet_v2-40-float16", "mobilenet_v2-40-small32-folded", "mobilenet_v2-40-square"]
     made = fresh.records(encoder=fresh.encoder)
-    products, _ = table.read(fresh.source)
+    products, _ = reading.read(fresh.source)
     mark = builder.claim(made, products)  # a run that was interrupted at once
     assert builder.fingerprint(replace(made, threads=3, workers=2, encoder=replace(fresh.encoder, batch_size=9)), products) == mark
     for changes in ({"folded": True}, {"precision": "mixed_bfloat16"}, {"small_size": 32}, {"turned": "square"}):

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 
 from kaleidobert import configs, specs
-from kaleidobert.app_zoo.convert import convert
+from kaleidobert.app_zoo import convert
 from kaleidobert.configs import Matching, Noise, Sampling
 from kaleidobert.datasets.bank import alignment, storage
 from kaleidobert.datasets.bank.bank import Bank
 from kaleidobert.datasets.sampling import finetuning
 from kaleidobert.datasets.sampling.pretraining import PretrainSampler, clean_batch, clean_features
 from kaleidobert.errors import UserError
-from kaleidobert.preprocessors import quantisation
+from kaleidobert.preprocessors import features
 from tests.datasets.test_bank import build
 from tests.support.random_data import random_bank
 from tests.support.tables import TABLES
@@ -53,7 +53,7 @@ def test_batches_of_bytes_ask_the_same_of_the_same(banks):
     specs.check(sent[0], specs.inputs(copy.levels, copy.text_length, copy.feature_size, 10, "uint8"), "inputs")
     specs.check(sent[1], specs.targets(copy.levels, copy.feature_size, 10, "uint8"), "targets")
     assert set(sent[2]) == set(before[2])
-    for old, new in zip(before, (quantisation.floats(part) for part in sent)):
+    for old, new in zip(before, (features.to_floats(part) for part in sent)):
         assert set(old) == set(new)
         for name, array in old.items():
             assert array.dtype == new[name].dtype
@@ -70,7 +70,7 @@ def test_fine_tuning_reads_bytes(banks):
     labels, _ = finetuning.label_ids(bank, "subcategory", rows)
     for modality in ("both", "text"):
         pair = [finetuning.LabelSampler(one, rows, labels, modality, Noise(0.3, 0.1), 9, 1).batch(2)[0] for one in banks]
-        new = quantisation.floats(pair[1])
+        new = features.to_floats(pair[1])
         assert all(np.allclose(new[name], array, atol=3e-3) for name, array in pair[0].items())
     inputs = finetuning.MatchSampler(copy, rows, "subcategory", Matching(negatives=2), 6, 2).batch(1)[0]
     assert inputs["patch_features"].shape[:2] == inputs["patch_features_scale"].shape

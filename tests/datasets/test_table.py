@@ -4,8 +4,9 @@ import json
 
 import pytest
 
-from kaleidobert.configs import Columns, Source
-from kaleidobert.datasets.sources import table as catalogue
+from kaleidobert.configs import Columns
+from kaleidobert.datasets.sources import reading as catalogue
+from kaleidobert.datasets.sources.table import TableSource
 from kaleidobert.errors import UserError
 
 COLUMNS = Columns("id", "picture", ("title", "description"), group="family", view=("side",), split="part",
@@ -15,7 +16,7 @@ HEAD = "id,picture,title,description,family,side,part,kind\n"
 
 def source(tmp_path, text, name="table.csv", columns=COLUMNS, **options):
     (tmp_path / name).write_text(text, encoding="utf-8")
-    return Source(tmp_path / name, columns, **options)
+    return TableSource(tmp_path / name, columns, **options)
 
 
 def test_a_row_becomes_a_product(tmp_path):
@@ -72,7 +73,7 @@ def test_broken_jsonl_names_the_line(tmp_path):
     with pytest.raises(UserError, match="the line is not valid JSON x 1: t.jsonl, line 2"):
         catalogue.read(source(tmp_path, '{"id": "a", "picture": "b"}\n{"id": \n', "t.jsonl", Columns("id", "picture", ())))
     with pytest.raises(UserError, match="no such table"):
-        catalogue.read(Source(tmp_path / "no.csv", COLUMNS))
+        catalogue.read(TableSource(tmp_path / "no.csv", COLUMNS))
 
 
 def test_limit(tmp_path):

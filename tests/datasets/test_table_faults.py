@@ -9,8 +9,9 @@ import re
 import pytest
 
 from kaleidobert import cli
-from kaleidobert.configs import Columns, Source
-from kaleidobert.datasets.sources import table as catalogue
+from kaleidobert.configs import Columns
+from kaleidobert.datasets.sources import reading as catalogue
+from kaleidobert.datasets.sources.table import TableSource
 from kaleidobert.errors import UserError
 from tests.support.apps_data import World, call, edit, refused
 from tests.support.tables import TWO
@@ -29,7 +30,7 @@ def read(tmp_path, text: str | bytes, name: str = "table.csv", columns: Columns 
     """({id: (text, category)}, {line: reason})"""
     text = text if isinstance(text, bytes) else text.replace("¦", ",").encode()
     (tmp_path / name).write_bytes(text)
-    products, skipped = catalogue.read(Source(tmp_path / name, columns, **options))
+    products, skipped = catalogue.read(TableSource(tmp_path / name, columns, **options))
     for product in products:
         kind = product.labels.get("category", "").strip('"')
         assert kind in ("", f"kind{product.product_id}") or product.product_id == hurt, "a cell of another row"
@@ -273,7 +274,7 @@ def test_words_for_nothing_are_neither_words_nor_classes(tmp_path, word):
     products, skipped = read(tmp_path, text, columns=columns)
     assert products == {"1": ("soft", ""), "3": (" ".join(f"{word} dress. so {word}".split()), "kind3")}
     assert skipped == {3: "no text in 'title', 'description'"}
-    (one, _), _ = catalogue.read(Source(tmp_path / "table.csv", columns))
+    (one, _), _ = catalogue.read(TableSource(tmp_path / "table.csv", columns))
     assert (one.group, one.view, one.image_id, one.load_mask) == ("1", "", "1", None)
 
 
@@ -294,7 +295,7 @@ def test_what_json_has_for_nothing(tmp_path):
 
 def test_what_counted_as_nothing_is_told(tmp_path):
     (tmp_path / "t.csv").write_text(HEAD.replace("¦", ",") + "1,1.jpg,nan,soft,NULL\n2,2.jpg,nan,soft,kind2\n3,3.jpg,NaN,soft,kind3\n")
-    assert catalogue.survey(Source(tmp_path / "t.csv", COLUMNS)).notes() == [
+    assert catalogue.survey(TableSource(tmp_path / "t.csv", COLUMNS)).notes() == [
         "3 cells of 'title' count as empty (source.missing): 'nan' x 2, 'NaN' x 1",
         "1 cells of 'category' count as empty (source.missing): 'NULL' x 1"]
 
@@ -325,7 +326,7 @@ def test_parts_that_are_none(tmp_path):
         ([], None, float("nan"), "text", [{"word": "hem", "box": [0, 0, 1]}], [{"word": "hem", "box": [0, 0, 1, float("nan")]}]))]
     text = "\n".join(map(json.dumps, rows))
     (tmp_path / "t.jsonl").write_text(text)
-    products, skipped = catalogue.read(Source(tmp_path / "t.jsonl", Columns("id", "image", ("title",), parts="parts")))
+    products, skipped = catalogue.read(TableSource(tmp_path / "t.jsonl", Columns("id", "image", ("title",), parts="parts")))
     assert [product.image_id for product in products] == ["0", "1", "2"]
     assert all("'parts' holds no list of parts" in entry["reason"] for entry in skipped) and len(skipped) == 3
 

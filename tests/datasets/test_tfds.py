@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kaleidobert.configs import Columns, RecordsConfig, Source
-from kaleidobert.configs.loader import load
+from kaleidobert.app_zoo.commands import load
+from kaleidobert.configs import Columns
 from kaleidobert.datasets.bank.bank import Bank
-from kaleidobert.datasets.sources import table
+from kaleidobert.datasets.sources import SOURCES, reading
 from kaleidobert.drawing import catalogue as synthetic
 from kaleidobert.errors import UserError
 from tests.configs.test_configs import ROOT
@@ -69,7 +69,7 @@ def prepared(tmp_path_factory):
 
 @pytest.fixture
 def source(prepared, tmp_path):
-    return Source(prepared, COLUMNS, images=tmp_path / "pictures", kind="tfds", name="kaleido_synthetic/small")
+    return SOURCES["tfds"](prepared, COLUMNS, images=tmp_path / "pictures", name="kaleido_synthetic/small")
 
 
 def odd(source, columns, **changes):
@@ -104,7 +104,7 @@ def test_fashion_gen_from_the_raw_files(tmp_path, config, write, name):
     manual = tfds.download.DownloadConfig(manual_dir=write(tmp_path / "raw"))
     builder = tfds.builder("fashion_gen", config=config, data_dir=tmp_path / "data")
     builder.download_and_prepare(download_dir=tmp_path / "downloads", download_config=manual)
-    products, _ = table.read(fashion_gen(tmp_path / "raw", name))
+    products, _ = reading.read(fashion_gen(tmp_path / "raw", name))
     found = {split: list(tfds.as_numpy(builder.as_dataset(split=split))) for split in ("train", "validation")}
     assert len(found["train"]) == 21 and len(found["validation"]) == 13
     for example, product in zip(found["train"] + found["validation"], products):
@@ -142,7 +142,7 @@ def test_a_bank_of_a_data_set_is_the_bank_of_the_catalogue(prepared, source, tmp
     world = World(tmp_path, TWO)
     (drawn,) = (prepared / "downloads/kaleido_synthetic").iterdir()
     columns = replace(COLUMNS, group="group_id")
-    assert call("records", world.records("table", source=Source(drawn / "products.jsonl", columns))).status == 0
+    assert call("records", world.records("table", source=SOURCES["table"](drawn / "products.jsonl", columns))).status == 0
     assert call("records", world.records("bank", source=source)).status == 0
     one, two = Bank(tmp_path / "table"), Bank(tmp_path / "bank")
     rows = [[row["image_id"] for row in bank.table] for bank in (one, two)]
@@ -166,33 +166,29 @@ def test_a_dry_run_writes_nothing(source, tmp_path):
 def test_other_peoples_features(source):
     columns = Columns("row", "image", ("captions/text",), mask="mask",
                       labels={"kind": "label", "number": "image/id", "colour": "colours", "maker": "about/maker"})
-    products, skipped = table.read(odd(source, columns))
+    products, skipped = reading.read(odd(source, columns))
     assert len(products) == 8 and [row["reason"][:7] for row in skipped] == ["no text", "no text"]  # without captions
     by_number = {product.labels["number"]: product for product in products if product.split == "train"}
     one = by_number["3"]
     assert one.text == "cäption 3" and one.labels == {"kind": "hat", "number": "3", "colour": "5", "maker": "me"}
     assert one.product_id.startswith("train-0000000")
-    from kaleidobert.datasets.sources import tfds as tfds_products
-
-    assert sum(tfds_products.write_pictures(odd(source, columns), products)) == 8
+    assert sum(odd(source, columns).write_pictures(products)) == 8
     assert (one.load_image() == 60).all() and one.load_mask().all() and one.load_mask().shape == (6, 8)
 
 
 @pytest.mark.parametrize("column, shape", [("colours", r"int64\[2\]"), ("image/id", r"int64\[\]")])
 def test_features_that_are_no_pictures(source, column, shape):
-    from kaleidobert.datasets.sources import tfds as tfds_products
-
     found = odd(source, Columns("row", column, ("about/maker",), labels={}))
-    products, _ = table.read(found)
+    products, _ = reading.read(found)
     with pytest.raises(UserError, match=f"the feature '{column.replace('/', '-')}' is {shape}; expected: one picture"):
-        list(tfds_products.write_pictures(found, products))
+        list(found.write_pictures(products))
     assert not list(source.images.rglob(".*.tmp"))
 
 
 def test_pictures_that_are_tensors_and_a_limit(source, tmp_path):
     found = odd(source, Columns("row", "pixels", (), labels={}), limit=3, splits={"train": "train[2:]", "val": "test"})
     with pytest.raises(UserError, match="no usable row .no text"):
-        table.read(found)
+        reading.read(found)
     world = World(tmp_path, TWO)
     found = replace(found, columns=replace(found.columns, text=("image/id",)))
     assert call("records", world.records(source=found)).status == 0
@@ -216,5 +212,5 @@ def test_what_is_refused(source, tmp_path, changes, words):
 
 
 def test_the_named_config_fits_the_builder():
-    found = load(RecordsConfig, ROOT / "configs/tfds.yaml").source
+    found = load("records", ROOT / "configs/tfds.yaml").source
     assert found.name == "kaleido_synthetic/n600" and found.columns == COLUMNS and isinstance(found.images, Path)

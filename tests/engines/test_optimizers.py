@@ -9,8 +9,8 @@ import pytest
 import yaml
 from keras import ops
 
-from kaleidobert import cli, configs
-from kaleidobert.app_zoo import models
+from kaleidobert import configs
+from kaleidobert.app_zoo import commands, models
 from kaleidobert.engines.optimizers import NO_DECAY, FusedAdam, WarmupLinearDecay, adam, clip_by_global_norm, highest, steps, sum_of_squares
 from kaleidobert.errors import UserError
 from kaleidobert.levels import KaleidoLevel
@@ -72,7 +72,7 @@ def test_what_was_reached_silently_is_refused():
     for train in (replace(paper, warmup_steps=0, warmup_share=0.6), replace(paper, decay="after-warmup")):
         with pytest.raises(UserError, match="set word_grounding.warmup_steps=0"):
             models.schedule(train, 60_000, "word_grounding")
-    assert models.pace(paper, 102_400) == (10_001, 5000)  # just half
+    assert models.steps_and_warmup(paper, 102_400) == (10_001, 5000)  # just half
 
 
 @pytest.mark.parametrize("path", sorted(ROOT.glob("configs/**/*.yaml")), ids=lambda path: str(path.relative_to(ROOT / "configs")))
@@ -82,7 +82,7 @@ def test_every_shipped_schedule_is_named_or_the_released_one(path):
     command = path.read_text().split()[2]
     if not found or command == "train-foreground":
         return
-    config = configs.load(cli.COMMANDS[command][0], path)
+    config = commands.load(command, path)
     assert {getattr(config, section).decay for section in found} == {
         "after-warmup" if path == ROOT / "configs/pretrain.yaml" else "from-start"}
 

@@ -13,7 +13,7 @@ from kaleidobert import configs
 from kaleidobert.app_zoo import models
 from kaleidobert.app_zoo.retrieve import ranking
 from kaleidobert.app_zoo.retrieve.ranking import Ranker, ScoreCache
-from kaleidobert.datasets.sampling import pairs
+from kaleidobert.datasets.sampling import finetuning
 from kaleidobert.datasets.sampling.pretraining import clean_batch
 from kaleidobert.engines import prediction, steps
 from kaleidobert.engines.prediction import PairScorer, Sides, predict
@@ -23,7 +23,7 @@ from kaleidobert.evaluators.candidates import PADDING, PROTOCOLS, CandidateLists
 from kaleidobert.model_zoo import checkpoints
 from kaleidobert.model_zoo.kaleidobert import MATCHING_HEADS, matcher, pretrainer
 from kaleidobert.model_zoo.pairs import Pairs
-from kaleidobert.preprocessors import padding
+from kaleidobert.preprocessors import examples
 from tests.support.apps_data import SIZES as WORLD_SIZES
 from tests.support.apps_data import World, call, results
 from tests.support.random_data import random_bank
@@ -66,7 +66,8 @@ def model_of(bank, head="plain", **changes):
 
 
 def sides_of(bank) -> Sides:
-    return Sides(lambda rows: pairs.pictures(bank, rows), lambda rows: pairs.texts(bank, rows), pairs.lengths(bank))
+    return Sides(lambda rows: finetuning.picture_inputs(bank, rows), lambda rows: finetuning.text_inputs(bank, rows),
+                 finetuning.text_lengths(bank))
 
 
 def lists_of(bank, direction="i2t", queries=13, length=9) -> CandidateLists:
@@ -118,9 +119,9 @@ def test_batches_memory_and_trimming_change_nothing_but_speed(banks):
     pictures, texts = lists.queries[query], lists.candidates[query, place]
     expected = plainly(model, bank, lists)[query, place]
     whole = np.full(bank.size, bank.text_length)
-    for batch_size, memory, longest in ((1000, 2**30, pairs.lengths(bank)), (7, 2**30, pairs.lengths(bank)), (16, 2**18, whole),
-                                        (5, 2**17, pairs.lengths(bank))):
-        sides = Sides(lambda rows: pairs.pictures(bank, rows), lambda rows: pairs.texts(bank, rows), longest)
+    lengths = finetuning.text_lengths(bank)
+    for batch_size, memory, longest in ((1000, 2**30, lengths), (7, 2**30, lengths), (16, 2**18, whole), (5, 2**17, lengths)):
+        sides = Sides(lambda rows: finetuning.picture_inputs(bank, rows), lambda rows: finetuning.text_inputs(bank, rows), longest)
         scorer = PairScorer(model, sides, batch_size, memory)
         batches = scorer.batches(pictures, texts)
         assert sorted(np.concatenate([batch.pairs for batch in batches])) == list(range(len(query)))
@@ -157,7 +158,7 @@ def test_each_side_is_read_once_and_texts_go_by_length(banks):
     def noted(name, make):
         return lambda rows: read[name].append(rows) or make(bank, rows)
 
-    sides = Sides(noted("pictures", pairs.pictures), noted("texts", pairs.texts), pairs.lengths(bank))
+    sides = Sides(noted("pictures", finetuning.picture_inputs), noted("texts", finetuning.text_inputs), finetuning.text_lengths(bank))
     scorer = PairScorer(model_of(bank), sides, 16)
     pictures, texts = (grid.ravel() for grid in np.meshgrid(np.arange(40), np.arange(20)))
     batches = scorer.batches(pictures, texts)
@@ -170,14 +171,14 @@ def test_each_side_is_read_once_and_texts_go_by_length(banks):
 def test_bytes_instead_of_floats(banks, monkeypatch):
     bank = banks["two"]
     model, lists = model_of(bank), lists_of(bank)
-    features = pairs.pictures(bank, np.arange(bank.size))["patch_features"].astype(np.float32)
+    features = finetuning.picture_inputs(bank, np.arange(bank.size))["patch_features"].astype(np.float32)
     scale = features.max(-1) / 255
     stored = {"patch_features": np.rint(features / scale[..., None]).astype(np.uint8), "patch_features_scale": scale}
     same = {"patch_features": stored["patch_features"] * scale[..., None]}
 
     def found(arrays):
         chosen = {name: array for name, array in arrays.items()}
-        monkeypatch.setattr(pairs, "pictures", lambda _, rows: {"patch_boxes": bank.boxes[rows]} | {
+        monkeypatch.setattr(finetuning, "picture_inputs", lambda _, rows: {"patch_boxes": bank.boxes[rows]} | {
             name: array[rows] for name, array in chosen.items()})
         return Ranker(model, bank, np.arange(bank.size), Settings()).table(lists)
 
@@ -187,8 +188,9 @@ def test_bytes_instead_of_floats(banks, monkeypatch):
 def test_answers_that_are_not_finite_are_refused(banks):
     bank = banks["two"]
     model = model_of(bank)
-    broken = Sides(lambda rows: {**pairs.pictures(bank, rows), "patch_boxes": bank.boxes[rows] * np.nan},
-                   lambda rows: pairs.texts(bank, rows), pairs.lengths(bank))
+    broken = Sides(lambda rows: {**finetuning.picture_inputs(bank, rows), "patch_boxes": bank.boxes[rows] * np.nan},
+                   lambda rows: finetuning.text_inputs(bank, rows),
+                 finetuning.text_lengths(bank))
     scorer = PairScorer(model, broken, 8)
     with pytest.raises(UserError, match=r"i2t: the model's output 'itm' is not finite, nor is the input from the bank \(patch_boxes\)"):
         list(scorer.scores(scorer.batches(np.arange(9), np.arange(9)), "i2t"))
@@ -259,7 +261,7 @@ def test_an_interrupted_run_goes_on_with_the_same_bits(two: World, direction, mo
 def test_a_gallery_in_parts(two: World, monkeypatch):
     small, large = (two.retrieve(name, protocol="full", baselines=True) for name in ("as-text", "as-array"))
     assert call("retrieve", small).status == 0
-    monkeypatch.setattr(ranking, "MOST_LINES", 10)
+    monkeypatch.setattr(ranking, "MAX_LINES", 10)
     done = call("retrieve", large)
     assert done.status == 0 and "scores.npy, gallery.json" in done.out
     lines = [json.loads(line) for line in (small.run / "scores.jsonl").read_text().splitlines()]
@@ -333,13 +335,13 @@ def test_prediction_by_length_keeps_the_order_of_its_rows(banks):
     model, rows = model_of(bank), np.random.Generator(np.random.Philox(2)).permutation(40)
 
     def inputs(part):
-        batches.append(pairs.lengths(bank)[part].max())
-        return padding.trimmed(clean_batch(bank, part))
+        batches.append(finetuning.text_lengths(bank)[part].max())
+        return examples.trim(clean_batch(bank, part))
 
     forward = steps.forward(model)
     expected = predict(forward, inputs, rows, 8)["itm"]
     unsorted, batches[:] = sum(batches), []
-    found = predict(forward, inputs, rows, 8, lengths=pairs.lengths(bank)[rows])["itm"]
+    found = predict(forward, inputs, rows, 8, lengths=finetuning.text_lengths(bank)[rows])["itm"]
     assert batches == sorted(batches) and sum(batches) < unsorted
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=5e-6)
 

@@ -67,7 +67,7 @@ def test_a_run_goes_on_with_other_devices_and_threads_only(tmp_path):
 
 def test_what_runs_in_one_process_or_on_one_device_says_so(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="devices is 2.*1: this training runs on one device"):
-        models.plan(configs.Train(devices=2), 10)
+        models.trainer_schedule(configs.Train(devices=2), 10)
     for name, value in (("RANK", "0"), ("WORLD_SIZE", "2"), ("MASTER_ADDR", "a")):
         monkeypatch.setenv(name, value)
     with pytest.raises(UserError, match="the environment names 2 processes.*start it once"):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kaleidobert.app_zoo.retrieve import query_sheets
+from kaleidobert.app_zoo.retrieve import results
 from kaleidobert.errors import UserError
 from kaleidobert.evaluators.report import sheets
 from kaleidobert.evaluators.report.sheets import Candidate, Query
@@ -99,7 +99,7 @@ def scored(run, bank) -> None:
 @pytest.mark.parametrize("direction", ["i2t", "t2i"])
 def test_a_run_is_drawn(tmp_path, bank, direction):
     scored(tmp_path / "run", bank)
-    path = query_sheets.draw(tmp_path / "run", bank, direction, 2)
+    path = results.draw_query_sheet(tmp_path / "run", bank, direction, 2)
     assert path == tmp_path / "run/queries.png" and share(pixels(path), sheets.RIGHT) > 0.001
     assert sorted(file.name for file in path.parent.iterdir()) == ["queries.png", "scores.jsonl"]
 
@@ -108,7 +108,7 @@ def test_a_run_without_its_pictures_is_not_drawn(tmp_path, bank, monkeypatch, ca
     scored(tmp_path / "run", bank)
     monkeypatch.setattr(bank, "table", [row | {"image_path": "/nowhere/picture.png"} for row in bank.table])
     for direction in ("i2t", "t2i"):
-        assert query_sheets.draw(tmp_path / "run", bank, direction) is None
+        assert results.draw_query_sheet(tmp_path / "run", bank, direction) is None
         assert "queries.png is not drawn" in (out := capsys.readouterr().out) and "/nowhere/picture.png" in out
     assert not (tmp_path / "run/queries.png").exists()
 
@@ -119,17 +119,17 @@ def test_scores_of_another_bank_or_broken_ones_are_refused(tmp_path, bank):
     good = path.read_text()
     path.write_text(good.replace(bank.table[0]["image_id"], "stranger"))
     with pytest.raises(UserError, match="no picture 'stranger'"):
-        query_sheets.draw(tmp_path, bank, "i2t")
+        results.draw_query_sheet(tmp_path, bank, "i2t")
     for line in ("{", "[]", '{"query": "a", "candidates": ["b"], "relevant": [], "scores": [1]}',
                  '{"candidates": [], "relevant": [], "scores": []}'):
         path.write_text(good + line + "\n")
         with pytest.raises(UserError, match="line 9 is broken"):
-            query_sheets.draw(tmp_path, bank, "i2t")
+            results.draw_query_sheet(tmp_path, bank, "i2t")
     path.unlink()
     with pytest.raises(UserError, match="no such file"):
-        query_sheets.draw(tmp_path, bank, "i2t")
+        results.draw_query_sheet(tmp_path, bank, "i2t")
 
 
 def test_nothing_to_choose_from_is_said(tmp_path, bank, capsys):
     (tmp_path / "scores.jsonl").write_text('{"query": "a", "candidates": ["b"], "relevant": [1], "scores": [1]}\n')
-    assert query_sheets.draw(tmp_path, bank, "t2i") is None and "not drawn" in capsys.readouterr().out
+    assert results.draw_query_sheet(tmp_path, bank, "t2i") is None and "not drawn" in capsys.readouterr().out

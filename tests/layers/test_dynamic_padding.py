@@ -9,7 +9,7 @@ from kaleidobert.errors import UserError
 from kaleidobert.levels import patch_slices
 from kaleidobert.losses import pretraining
 from kaleidobert.model_zoo.kaleidobert import CAPTION_MODES, MATCHING_HEADS, Backbone, Captioner, Classifier, Matcher, Pretrainer
-from kaleidobert.preprocessors import padding
+from kaleidobert.preprocessors import examples
 from tests.support.golden_data import close, gradients
 from tests.support.network_data import SIZES, TABLES, batch
 
@@ -32,25 +32,25 @@ def padded(table: str) -> dict[str, dict[str, np.ndarray]]:
 def test_the_longest_text_decides():
     mask = np.zeros((3, 20), bool)
     mask[0, :3], mask[2, :9] = True, True
-    assert [padding.longest(mask, multiple) for multiple in (1, 4, 8, 16, 64)] == [9, 12, 16, 16, 20]
-    assert padding.longest(mask[:2]) == 8 and padding.longest(mask[1:2]) == 8 and padding.longest(mask[:, :5]) == 5
-    assert padding.longest(mask.astype(np.int64), 1) == 9
+    assert [examples.longest_text(mask, multiple) for multiple in (1, 4, 8, 16, 64)] == [9, 12, 16, 16, 20]
+    assert examples.longest_text(mask[:2]) == 8 and examples.longest_text(mask[1:2]) == 8 and examples.longest_text(mask[:, :5]) == 5
+    assert examples.longest_text(mask.astype(np.int64), 1) == 9
 
 
 def test_only_text_is_cut_and_nothing_is_copied():
     inputs = padded("two")["inputs"]
-    short = padding.trimmed(inputs)
-    assert {name for name in inputs if short[name].shape != inputs[name].shape} == set(padding.TEXT)
-    assert all(short[name].shape == (3, 8) and short[name].base is inputs[name] for name in padding.TEXT)
-    assert padding.trimmed(inputs, length=12)["token_ids"].shape == (3, 12)
-    assert padding.trimmed(inputs, 32)["token_ids"].shape == (3, LONG)
+    short = examples.trim(inputs)
+    assert {name for name in inputs if short[name].shape != inputs[name].shape} == set(examples.TEXT)
+    assert all(short[name].shape == (3, 8) and short[name].base is inputs[name] for name in examples.TEXT)
+    assert examples.trim(inputs, length=12)["token_ids"].shape == (3, 12)
+    assert examples.trim(inputs, 32)["token_ids"].shape == (3, LONG)
 
 
 @pytest.mark.parametrize("table", TABLES)
 def test_pretraining_is_the_same(table):
     model, data = Pretrainer(body(table)), padded(table)
     losses, found = pretraining.for_tasks(TABLES[table]), {}
-    for name, inputs in (("whole", data["inputs"]), ("short", padding.trimmed(data["inputs"]))):
+    for name, inputs in (("whole", data["inputs"]), ("short", examples.trim(data["inputs"]))):
         outputs = {task: np.asarray(value) for task, value in model(inputs).items()}
         run = gradients(model, lambda: pretraining.total(losses, model(inputs), data["targets"], data["weights"])["total"])  # noqa: B023
         found[name] = (outputs, *run())
@@ -75,7 +75,7 @@ def dense(gradient) -> np.ndarray:
                                   *(lambda b, head=head: Matcher(b, head) for head in MATCHING_HEADS)])
 def test_other_tasks_are_the_same(table, make):
     model, inputs = make(body(table)), padded(table)["inputs"]
-    whole, short = ({name: np.asarray(value) for name, value in model(arrays).items()} for arrays in (inputs, padding.trimmed(inputs)))
+    whole, short = ({name: np.asarray(value) for name, value in model(arrays).items()} for arrays in (inputs, examples.trim(inputs)))
     for name, value in whole.items():
         assert np.ptp(value) > 0
         close(short[name], value, 1e-5, what=name)
@@ -88,7 +88,7 @@ def test_captions_are_the_same(mode):
     inputs["predict_positions"] = np.repeat(np.arange(first, first + LONG - 1, dtype=np.int32)[None], 3, 0)
     weights = {"pieces": np.pad(batch("two")["inputs"]["token_mask"][:, 1:].astype(np.float32), [(0, 0), (0, LONG - 8)])}
     targets = {"pieces": np.zeros((3, LONG - 1), np.int32), "length": np.zeros(3, np.int32)}
-    short, of, by = padding.trimmed_captions(inputs, targets, weights)
+    short, of, by = examples.trim_captions(inputs, targets, weights)
     assert short["predict_positions"].shape == of["pieces"].shape == by["pieces"].shape == (3, 7) and of["length"] is targets["length"]
     whole, found = ({name: np.asarray(value) for name, value in model(arrays).items()} for arrays in (inputs, short))
     real = by["pieces"] > 0
@@ -102,12 +102,12 @@ def test_captions_are_the_same(mode):
 def test_patches_are_counted_from_the_end():
     """A head that looked for a level where it lies in a full-length sequence would read other patches in a shorter one."""
     model, inputs = Pretrainer(body("two")), padded("two")["inputs"]
-    before = {length: model(padding.trimmed(inputs, length=length)) for length in (8, 13, LONG)}
+    before = {length: model(examples.trim(inputs, length=length)) for length in (8, 13, LONG)}
     for level in TABLES["two"]:
         part = patch_slices(TABLES["two"])[level.name]
         changed = {**inputs, "patch_features": inputs["patch_features"].copy()}
         changed["patch_features"][:, part] += 3
-        moved = [np.asarray(model(padding.trimmed(changed, length=length))[level.name]) - np.asarray(before[length][level.name])
+        moved = [np.asarray(model(examples.trim(changed, length=length))[level.name]) - np.asarray(before[length][level.name])
                  for length in before]
         assert np.abs(moved[0]).max() > 1e-2
         close(moved[1], moved[0], 1e-4), close(moved[2], moved[0], 1e-4)
@@ -115,7 +115,7 @@ def test_patches_are_counted_from_the_end():
 
 def test_longer_texts_than_the_model_was_made_for_are_refused():
     inputs = padded("two")["inputs"]
-    wide = {name: np.pad(array, [(0, 0), (0, 1)]) if name in padding.TEXT else array for name, array in inputs.items()}
+    wide = {name: np.pad(array, [(0, 0), (0, 1)]) if name in examples.TEXT else array for name, array in inputs.items()}
     with pytest.raises(UserError, match="21 word pieces.*at most 20"):
         Classifier(body("two"), 3)(wide)
 
@@ -128,7 +128,7 @@ def test_all_lengths_are_one_trace(monkeypatch):
     update = steps.train_step(model, lambda outputs, targets, weights: {"loss": keras.ops.mean(outputs["itm"])}, optimizer, 1.0)
     forward, found = steps.forward(model), []
     for length in (LONG, 8, 16):
-        inputs = {name: padding.trimmed(data, length=length)[name] for name in model.input}
+        inputs = {name: examples.trim(data, length=length)[name] for name in model.input}
         found.append((update(inputs, {}, {})["loss"], forward(inputs)["itm"]))
     assert len(traced) == 2  # one of training, one of prediction
     for loss, answers in found[1:]:

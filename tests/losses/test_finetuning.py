@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from kaleidobert.app_zoo.retrieve.dual_encoder import DualEncoderModel
+from kaleidobert.app_zoo.retrieve.fine_tuning import DualEncoderModel
 from kaleidobert.configs import Matching
 from kaleidobert.datasets.sampling.finetuning import DualEncoderSampler, MatchSampler
 from kaleidobert.errors import UserError

@@ -9,10 +9,10 @@ import pytest
 from PIL import Image
 
 from kaleidobert import configs
-from kaleidobert.configs.records import FOREGROUND_WEIGHTS
+from kaleidobert.configs.data import FOREGROUND_WEIGHTS
 from kaleidobert.datasets.bank import patch_extraction
 from kaleidobert.datasets.bank.bank import Bank
-from kaleidobert.datasets.sources.table import read_mask
+from kaleidobert.datasets.sources.reading import read_mask
 from kaleidobert.drawing import scenes
 from kaleidobert.drawing.backgrounds import HELD_OUT
 from kaleidobert.errors import UserError

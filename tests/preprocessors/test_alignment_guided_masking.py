@@ -37,7 +37,7 @@ def test_quotas_are_met_and_no_word_is_masked_on_both_sides_while_there_is_a_cho
     for row in range(len(case.maskable)):
         tokens, patches = chosen(plan, row)
         allowed = set(np.flatnonzero(case.maskable[row]).tolist())
-        limit = min(len(allowed), max(1, min(case.quota.most, round(case.quota.share * len(allowed)))))
+        limit = min(len(allowed), max(1, min(case.quota.max_masked, round(case.quota.mask_rate * len(allowed)))))
         assert tokens <= allowed and len(tokens) == limit == plan.token_weights[row].sum()
         assert {name: len(k) for name, k in patches.items()} == {x.name: x.num_masked for x in case.levels if x.num_masked}
         hidden = {slices[name].start + p for name, k in patches.items() for p in k}

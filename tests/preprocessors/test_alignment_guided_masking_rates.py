@@ -85,7 +85,7 @@ def test_a_patch_of_several_words_goes_to_the_text_where_they_disagree():
 
 
 def test_pieces_of_an_aligned_word_go_together():
-    case = make(np.full(MANY, 14), KALEIDO, 0, 0, 1.0, replace(ALL, share=0.3))
+    case = make(np.full(MANY, 14), KALEIDO, 0, 0, 1.0, replace(ALL, mask_rate=0.3))
     case.words[:, 5:8] = case.words[:, 5:6]  # three pieces; four tokens are masked
     case.alignment[:, 5:8, 7] = 0.5
     tokens, patches = hits(case.plan())

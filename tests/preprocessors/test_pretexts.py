@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from kaleidobert.levels import KALEIDO, KaleidoLevel
+from kaleidobert.levels import KALEIDO, PRETEXTS, KaleidoLevel
 from kaleidobert.preprocessors import pretexts
 
 ROTATION, JIGSAW, CAMOUFLAGE, GREY, BLANK = KALEIDO
@@ -65,3 +65,10 @@ def test_a_level_without_a_pretext_stays_as_it_is_and_draws_nothing():
     spoiled = pretexts.spoil(level, np.zeros((5, 0), np.int32), draws)
     assert (spoiled.vectors == np.arange(9)).all() and not spoiled.from_donor.any() and not spoiled.zeroed.any()
     assert spoiled.answer is None and str(draws.bit_generator.state) == before
+
+
+def test_every_pretext_has_both_rows_and_as_many_views_as_it_says():
+    assert pretexts.SPOILING.keys() == PRETEXTS.keys()
+    patches = np.zeros((1, 4, 4, 3), np.uint8)
+    assert {name: len(row.views(patches)) for name, row in pretexts.SPOILING.items()} == {
+        name: row.num_views for name, row in PRETEXTS.items()}

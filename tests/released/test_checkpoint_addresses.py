@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import yaml
 
-from kaleidobert.app_zoo import inputs
+from kaleidobert.app_zoo import fetch
 from kaleidobert.configs.addresses import Address
 from kaleidobert.remote import downloads
 from tests.configs.test_inputs_from_s3 import fetched, upload  # noqa: F401 (a fixture)
@@ -64,12 +64,12 @@ def test_a_checkpoint_on_the_web(server, world, tmp_path):
         server.add(f"m/{name}", (world.prefix.parent / name).read_bytes())
     at = Address.of(f"{server.url}/m/{world.prefix.name}")
     for _ in range(2):
-        found = inputs.local(world.classify("web", init=at)).init
+        found = fetch.localize(world.classify("web", init=at)).init
         assert found.name == world.prefix.name and found.url == at.url
         assert sorted(path.name for path in found.parent.iterdir()) == ["config.json", *PARTS]
     assert len(server.ranges(f"m/{PARTS[0]}")) == 3  # asked, fetched, asked again
     server.add("m/vocab.txt", b"a\n")
-    assert (inputs.local(world.classify("web", init=at)).init.parent / "vocab.txt").is_file()
+    assert (fetch.localize(world.classify("web", init=at)).init.parent / "vocab.txt").is_file()
     del server.files[f"/m/{PARTS[0]}"]
     refused(call("classify", world.classify("web", init=at)), f"init: {PARTS[1]} is there, and {PARTS[0]} is not", "name the folder")
     none = Address.of(f"{server.url}/m/none.ckpt-1")

@@ -81,7 +81,7 @@ def one(case, row, on_text, key, any_token, any_patch):
               for p in range(slices[level.name].start, slices[level.name].stop)}
     links = {h: {p: strength for p, strength in of.items() if p in guided} for h, of in links.items()}
     on_text = [bool(coin) or not links.get(t) for t, coin in enumerate(on_text)]
-    limit = min(len(allowed), max(1, min(case.quota.most, round(case.quota.share * len(allowed)))))
+    limit = min(len(allowed), max(1, min(case.quota.max_masked, round(case.quota.mask_rate * len(allowed)))))
     groups = sorted(aligned, key=lambda h: -key[h])[: limit if case.quota.pairs == "quota" else None]
     tokens, patches = [], []
 

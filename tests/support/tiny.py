@@ -13,9 +13,10 @@ from PIL import Image, ImageDraw
 from kaleidobert import configs
 from kaleidobert.datasets.bank import builder
 from kaleidobert.datasets.bank.bank import Bank
-from kaleidobert.datasets.sources import table
+from kaleidobert.datasets.sources import reading
+from kaleidobert.datasets.sources.table import TableSource
 from kaleidobert.levels import KALEIDO, KaleidoLevel
-from kaleidobert.model_zoo import patch_encoders
+from kaleidobert.preprocessors import patch_encoders
 
 COLUMNS = configs.Columns(id="id", image="image", text=("text",), view=("view",), split="split", mask="mask", parts="parts",
                           labels={"category": "category", "subcategory": "subcategory", "colour": "colour"})
@@ -46,7 +47,7 @@ def tiny_catalogue(folder: Path, num_products: int = 24) -> configs.Source:
                          "subcategory": subcategory, "colour": colour, "parts": parts,
                          "split": "val" if number // len(KINDS) % 3 == 2 else "train"})
     (folder / "table.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    return configs.Source(folder / "table.jsonl", COLUMNS)
+    return TableSource(folder / "table.jsonl", COLUMNS)
 
 
 def make_bank(folder: Path, source: configs.Source, levels: tuple[KaleidoLevel, ...] = KALEIDO, text_length: int = 16,
@@ -54,7 +55,7 @@ def make_bank(folder: Path, source: configs.Source, levels: tuple[KaleidoLevel, 
     """The opened bank of a catalogue, with the pixels encoder (F = 192)."""
     config = configs.RecordsConfig(folder, source, configs.Foreground("border"), encoder=configs.Encoder("pixels", 8, turned=turned),
                                    levels=levels, text=configs.Text(length=text_length), workers=1)
-    products, skipped = table.read(source)
+    products, skipped = reading.read(source)
     mark = builder.claim(config, products)
     for _ in builder.build_shards(config, products, patch_encoders.build):
         pass

@@ -1,1 +1,1 @@
-"""``kaleidobert align``: align (the command, step by step), task, captioner and word_grounding (what is trained), words, report."""
+"""``kaleidobert align``: align (the command, step by step), task (its data), networks (what is trained), report."""

@@ -1,4 +1,4 @@
-"""What ``kaleidobert align`` works on: the bank, its rows, the captioner's vocabulary, and what words are asked for.
+"""What ``kaleidobert align`` works on: the bank, its rows, the captioner's vocabulary, and the targets of words.
 
     run/word_grounding/    the word grounder's run folder
         captioner/         the captioner's run folder; grids/ and cells/ in it hold what it sees of every picture
@@ -13,20 +13,20 @@ import numpy as np
 from tqdm import tqdm
 
 from kaleidobert import configs
-from kaleidobert.app_zoo import materials, models
-from kaleidobert.app_zoo.align import words
-from kaleidobert.app_zoo.materials import Choice
+from kaleidobert.app_zoo import models, training
+from kaleidobert.app_zoo.training import Choice
 from kaleidobert.configs import AlignConfig
 from kaleidobert.datasets import grid_features
 from kaleidobert.datasets.bank.bank import Bank, sha256
 from kaleidobert.datasets.grid_features import Grids
-from kaleidobert.datasets.sampling.captions import PAD, CaptionVocabulary
-from kaleidobert.datasets.sampling.cooccurrence import WordCooccurrenceTargets
+from kaleidobert.datasets.sampling.captions import PAD, CaptionVocabulary, WordCooccurrenceTargets
 from kaleidobert.datasets.sampling.pretraining import hold_out, share_of_groups
 from kaleidobert.engines.run_folder import Run, check_folder
 from kaleidobert.engines.trainer import HELD_OUT, VAL
 from kaleidobert.errors import UserError
-from kaleidobert.model_zoo import grid_encoders
+from kaleidobert.preprocessors import grid_encoders
+from kaleidobert.preprocessors.grid_encoders import GRID_ENCODERS
+from kaleidobert.preprocessors.tokenization import plain_piece
 
 SHARED = ("attention_size", "context_size", "dropout", "min_count", "patience")  # options of the captioner that the grounder has, too
 
@@ -41,8 +41,8 @@ class Rows:
 
     @property
     def judge(self) -> tuple[np.ndarray, bool | None, str]:
-        """What is evaluated after every epoch, and Goal's higher_is_better and split: what is held out chooses by a loss or perplexity,
-        the validation split chooses nothing."""
+        """Returns the rows that are evaluated after every epoch, and Goal's higher_is_better and split: held-out rows choose by a loss or
+        perplexity, the validation split chooses nothing."""
         return (self.held, False, HELD_OUT) if len(self.held) else (self.val, None, VAL)
 
 
@@ -61,17 +61,17 @@ class Task:
     @property
     def sees_pictures(self) -> bool:
         """Whether the networks have an encoder of their own in place of a frozen one."""
-        return self.config.grid.network == "small"
+        return not GRID_ENCODERS[self.config.grid.network].architecture
 
     @property
     def choice(self) -> Choice:
-        """By what the epochs of the word grounder and the captioner are chosen."""
-        return materials.choice(self.bank, self.rows.held)
+        """What chooses the epochs of the word grounder and the captioner."""
+        return training.choice(self.bank, self.rows.held)
 
 
 def make(config: AlignConfig, bank: Bank) -> Task:
-    """The task of a bank. Raises UserError where a split holds no text or too few groups, and where the run's folders hold networks with
-    other settings."""
+    """Returns the task of a bank. Raises UserError where a split holds no text or too few groups, and where the run's folders hold networks
+    with other settings."""
     check_folder(captioner_folder(config), captioner_settings(config))
     rows = _split(config, bank)
     vocabulary, targets = CaptionVocabulary(bank, rows.train, config.captioner.min_count), None
@@ -82,22 +82,22 @@ def make(config: AlignConfig, bank: Bank) -> Task:
 
 
 def captioner_folder(config: AlignConfig) -> Path:
-    """The run folder of the captioner, inside that of the command."""
+    """Returns the run folder of the captioner, inside that of the command."""
     return config.run / "captioner"
 
 
 def grounder_folder(config: AlignConfig) -> Path:
-    """The run folder of the word grounder, inside that of the command."""
+    """Returns the run folder of the word grounder, inside that of the command."""
     return config.run / "word_grounding"
 
 
 def captioner_settings(config: AlignConfig) -> dict[str, Any]:
-    """The part of the configuration on which the captioner's weights depend: another mode or beam needs no other captioner."""
+    """Returns the part of the configuration on which the captioner's weights depend: another mode or beam needs no other captioner."""
     return grounder_settings(config) | {name: configs.to_dict(getattr(config, name)) for name in ("captioner", "train")}
 
 
 def grounder_settings(config: AlignConfig) -> dict[str, Any]:
-    """The part of the configuration on which the word grounder's weights depend."""
+    """Returns the part of the configuration on which the word grounder's weights depend."""
     parts = {name: configs.to_dict(getattr(config, name)) for name in ("data", "grid", "word_grounding", "held_out", "subcategory")}
     parts["grid"].pop("keep")
     captioner = configs.to_dict(config.captioner)
@@ -105,18 +105,19 @@ def grounder_settings(config: AlignConfig) -> dict[str, Any]:
 
 
 def rates(task: Task) -> list[str]:
-    """The highest rates of learning, of the word grounder where there is one; UserError as models.pace, before anything is trained."""
+    """Returns the highest rates of learning, of the word grounder where there is one; raises UserError as models.steps_and_warmup, before
+    anything is trained."""
     lengths = (task.vocabulary.encode(task.bank.token_ids[task.rows.train]) != PAD).sum(1)
     parts = [("word_grounding", task.config.word_grounding)] * bool(task.targets) + [("train", task.config.train)]
-    return [models.rate(train, int((lengths > 2).sum()), name) for name, train in parts]
+    return [models.peak_rate(train, int((lengths > 2).sum()), name) for name, train in parts]
 
 
 def extract_grid_features(task: Task) -> Grids:
-    """The grids of all pictures, as far as they are not there yet: features of a frozen network, or the pictures themselves."""
+    """Returns the grids of all pictures, as far as they are not there yet: features of a frozen network, or the pictures themselves."""
     config, grid = task.config, task.config.grid
-    place = captioner_folder(config) / "grids"
+    folder = captioner_folder(config) / "grids"
     Run(captioner_folder(config), captioner_settings(config))
-    source = {"network": grid.network, "layers": list(grid_encoders.LAYERS.get(grid.network, ())),
+    source = {"network": grid.network, "layers": list(GRID_ENCODERS[grid.network].layers),
               "weights": sha256(grid.weights) if grid.weights else ""}
 
     def encoder() -> Callable[[np.ndarray], np.ndarray]:
@@ -124,26 +125,26 @@ def extract_grid_features(task: Task) -> Grids:
         return np.asarray if encode is None else encode
 
     with tqdm(total=task.bank.size, unit="picture", desc="grids") as bar:
-        for count in grid_features.make(task.bank, grid.size, place, encoder, source):
+        for count in grid_features.make(task.bank, grid.size, folder, encoder, source):
             bar.update(count)
-    return Grids(task.bank, place)
+    return Grids(task.bank, folder)
 
 
 def _split(config: AlignConfig, bank: Bank) -> Rows:
-    data, found = config.data, []
+    data, result = config.data, []
     train = share_of_groups(bank, bank.rows(data.train_split), data.train_share, config.train.seed)
     for name, rows in ((data.train_split, train), (data.val_split, bank.rows(data.val_split))):
-        found.append(rows[(bank.token_words[rows] >= 0).any(1)])
-        if not len(found[-1]):
+        result.append(rows[(bank.token_words[rows] >= 0).any(1)])
+        if not len(result[-1]):
             raise UserError(f"no picture of {name!r} has a text", str(bank.folder), "texts to learn captions from",
                             "map source.columns.text and make the bank again")
-    kept, held = hold_out(bank, found[0], config.held_out, config.train.seed, "set held_out=0 and captioner.patience=0")
-    return Rows(kept, held, found[1])
+    kept, held = hold_out(bank, result[0], config.held_out, config.train.seed, "set held_out=0 and captioner.patience=0")
+    return Rows(kept, held, result[1])
 
 
 def _targets(config: AlignConfig, bank: Bank, vocabulary: CaptionVocabulary, rows: np.ndarray) -> WordCooccurrenceTargets:
-    """What the texts of training ``rows`` say of their words; a bank without the label is one subcategory."""
+    """Returns the targets that the texts of training ``rows`` give for their words; a bank without the label is one subcategory."""
     labels = [row["labels"].get(config.subcategory, "") for row in bank.table]
     groups = np.unique(np.array(labels), return_inverse=True)[1]
-    texts = [words.plain(text).lower() for text in bank.tokenizer().pieces(vocabulary.bank_ids)]
+    texts = [plain_piece(text).lower() for text in bank.tokenizer().pieces(vocabulary.bank_ids)]
     return WordCooccurrenceTargets(vocabulary.encode(bank.token_ids), vocabulary, texts, groups, rows)

@@ -1,1 +1,1 @@
-"""``kaleidobert caption``: caption (the command), writing, choice (by a matcher), baselines (simple captions)."""
+"""``kaleidobert caption``: caption (the command), writing (captions written, chosen by a matcher, and simple ones)."""

@@ -11,28 +11,25 @@ import numpy as np
 from keras import ops
 
 from kaleidobert import io
-from kaleidobert.app_zoo import lineage, materials, models, tables, trimming
+from kaleidobert.app_zoo import lineage, models, tables, training
 from kaleidobert.app_zoo.caption import writing
-from kaleidobert.app_zoo.caption.baselines import simple_captions
-from kaleidobert.app_zoo.caption.choice import Reranker
-from kaleidobert.app_zoo.caption.writing import Score
+from kaleidobert.app_zoo.caption.writing import Reranker, Score, simple_captions
 from kaleidobert.configs import CaptionConfig
 from kaleidobert.datasets.bank.bank import Bank, describe, sha256
 from kaleidobert.datasets.sampling.finetuning import CaptionTaskSampler, caption_pieces
-from kaleidobert.datasets.sampling.pretraining import hold_out, share_of_groups
+from kaleidobert.datasets.sampling.pretraining import hold_out
 from kaleidobert.engines.distributed import distribution
 from kaleidobert.engines.run_folder import Run, check_folder
-from kaleidobert.engines.trainer import HELD_OUT, VAL, Goal, Trainer
+from kaleidobert.engines.trainer import HELD_OUT, VAL, Goal
 from kaleidobert.errors import UserError
 from kaleidobert.evaluators import captions as caption_metrics
 from kaleidobert.evaluators.files import captions as caption_files
-from kaleidobert.evaluators.report import plots
 from kaleidobert.evaluators.report.results import head_name
 from kaleidobert.losses.decomposable import DecomposableLoss
 from kaleidobert.losses.pretraining import weighted_cross_entropy
 from kaleidobert.model_zoo import checkpoints
 from kaleidobert.model_zoo.kaleidobert import Captioner, captioner
-from kaleidobert.preprocessors.padding import trimmed_captions
+from kaleidobert.preprocessors.examples import trim_captions
 from kaleidobert.released import any_checkpoint
 
 SHOWN = 6  # captions that are printed
@@ -54,7 +51,7 @@ class Data:
 
     @cached_property
     def references(self) -> list[list[str]]:
-        """Of each shown picture its own text, then other texts of its product."""
+        """The reference texts of each shown picture: its own, then other texts of its product."""
         products, texts = self.bank.column("product_id"), self.bank.column("text")
         of: dict[str, list[str]] = {product: [] for product in products[self.shown]}
         for row in np.flatnonzero(np.isin(products, products[self.shown]) & caption_pieces(self.bank, np.arange(self.bank.size)).any(1)):
@@ -63,8 +60,8 @@ class Data:
 
 
 def dry_run(config: CaptionConfig) -> None:
-    """Check bank, settings and checkpoint, print sizes."""
-    config = models.with_levels(config)
+    """Checks bank, settings and checkpoint, prints sizes."""
+    config = models.resolve(config)
     check_folder(config.run, config)
     data = _open(config)
     models.check_start(config, data.bank)
@@ -77,12 +74,12 @@ def dry_run(config: CaptionConfig) -> None:
     print(f"{work}; captions of {len(data.shown):,} pictures, mode {config.mode}, "
           + ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in _length(config, data).items()))
     if config.train.epochs:
-        print(models.rate(config.train, len(kept)))
+        print(models.peak_rate(config.train, len(kept)))
 
 
 def run(config: CaptionConfig) -> None:
-    """Train where asked for, write and judge the captions of one picture per validation product, write the run folder."""
-    config = models.with_levels(config)
+    """Trains for train.epochs, writes and judges the captions of one picture per validation product, writes the run folder."""
+    config = models.resolve(config)
     check_folder(config.run, config)
     if not config.train.epochs:
         return _run(config)
@@ -99,7 +96,6 @@ def _run(config: CaptionConfig) -> None:
     score = writing.scorer(model)
     if config.train.epochs:
         folder = _train(config, model, data, score)
-        checkpoints.restore(folder.best, model)
     else:
         folder = Run(config.run, config)
         checkpoints.save(folder.best, model, None, models.origin(model, bank, lineage.extend(config.init)))
@@ -107,31 +103,31 @@ def _run(config: CaptionConfig) -> None:
     written = writing.write(config, model, bank, data.train, data.shown)
     seconds = perf_counter() - begin
     captions = {"captions": writing.texts(bank, data.train_texts, written)}
-    found = np.zeros(len(written), bool)
+    is_training_text = np.zeros(len(written), bool)
     if chooser is not None:
         own = captions.pop("captions")
-        better, found = chooser.choose(data.shown, own, data.train_texts)
+        better, is_training_text = chooser.choose(data.shown, own, data.train_texts)
         captions = {"captions": better, "written": own}
     if config.baselines:
         captions |= simple_captions(bank, data.train, data.train_texts, data.shown, config.subcategory)
-    reports = {name: caption_metrics.report(found, data.references, _rng(config)) for name, found in captions.items()}
+    reports = {name: caption_metrics.report(texts, data.references, _rng(config)) for name, texts in captions.items()}
     metrics = {**reports.pop("captions"), **_perplexity(config, score, data)}
     ids = bank.column("image_id")[data.shown].tolist()
     lines = [{"image_id": image, "caption": text, "references": others, "length": len(caption.pieces),
               "log_probability": round(caption.log_probability, 5), **({"found": bool(one)} if chooser else {})}
-             for image, text, others, caption, one in zip(ids, captions["captions"], data.references, written, found)]
+             for image, text, others, caption, one in zip(ids, captions["captions"], data.references, written, is_training_text)]
     io.write_text(config.run / "captions.jsonl", "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
     caption_files.write_results(config.run / "captions_coco.json", ids, captions["captions"])
     caption_files.write_annotations(config.run / "references_coco.json", ids, data.references)
     missing = writing.draw(config.run / "captions.png", bank, data.shown, captions, data.references)
-    chosen: dict[str, Any] = {"share_found": float(found.mean()), "written": reports.pop("written")} if chooser else {}
+    chosen: dict[str, Any] = {"share_found": float(is_training_text.mean()), "written": reports.pop("written")} if chooser else {}
     if config.train.epochs:
-        chosen["choice"] = materials.choice(bank, _hold_out(config, data)[1]).facts()
+        chosen["choice"] = training.choice(bank, _hold_out(config, data)[1]).metadata()
     result = {"task": "caption", "model": _model(config, chooser), "mode": config.mode, **_length(config, data), "metrics": metrics,
               "baselines": reports, **chosen, "pictures": len(data.shown), "bank": describe(bank), "checkpoint_sha256": sha256(folder.best)}
     folder.results(result, config)
     tables.write(config.run, io.read_json(config.run / "results.json"))
-    _tell(config, data, result, captions)
+    _print_summary(config, data, result, captions)
     print(f"{len(written) / seconds:.1f} captions a second\nrun folder: {config.run}\n  weights: {folder.best}\n"
           f"  captions: captions.jsonl, captions_coco.json, references_coco.json\n  table: table.md\n"
           f"  pictures: {missing or 'captions.png'}"
@@ -139,7 +135,8 @@ def _run(config: CaptionConfig) -> None:
 
 
 def _model(config: CaptionConfig, chooser: Reranker | None) -> dict[str, Any]:
-    """Which model wrote: mode mask-all by the head of pre-training is the paper's way; where a matcher chose, that one is named too."""
+    """Returns the entry "model" of results.json: mode mask-all by the head of pre-training is the paper's way; where a matcher chose, that
+    one is named too."""
     model = lineage.model("plain" if config.mode == "mask-all" else config.mode, config.init, _trained(config))
     if chooser is None:
         return model
@@ -148,12 +145,12 @@ def _model(config: CaptionConfig, chooser: Reranker | None) -> dict[str, Any]:
 
 
 def _trained(config: CaptionConfig) -> list[str]:
-    """What the run trains, in words."""
+    """Returns what the run trains, in words."""
     return lineage.epochs(f"captioning ({config.mode}) fine-tuned", config.train.epochs)
 
 
 def objective(smoothing: float) -> DecomposableLoss:
-    """Cross-entropy of the asked pieces plus, where the model predicts it, that of the length."""
+    """Returns the loss: cross-entropy of the masked or following pieces plus, where the model predicts it, that of the length."""
 
     def loss(outputs, targets, weights, over):
         smooth = {"pieces": smoothing}
@@ -168,19 +165,18 @@ def _total(parts: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _train(config: CaptionConfig, model: Captioner, data: Data, score: Score) -> Run:
-    """Train in the run folder; best.npz holds the epoch with the smallest loss on held-out groups, without such the last one."""
+    """Trains in the run folder; best.npz holds the epoch with the smallest loss on held-out groups, without such the last one."""
     train, (kept, held) = config.train, _hold_out(config, data)
-    optimizer, total = models.schedule(train, len(kept))
+    work = models.schedule(train, len(kept))
     sampler = CaptionTaskSampler(data.bank, kept, config.mode, config.noise, train.batch_size, train.seed)
     judged = held if len(held) else data.val
     validation = CaptionTaskSampler(data.bank, judged, config.mode, config.noise, config.predict_batch_size, train.seed)
     folder = Run(config.run, config)  # claimed when nothing is left to refuse
-    trainer = Trainer(folder, model, optimizer, models.origin(model, data.bank, lineage.extend(config.init, _trained(config))))
-    batch = trimming.batches(sampler.batch, train, trimmed_captions)
-    judge = trimming.batches(validation.validation, train, trimmed_captions)
+    meta = models.origin(model, data.bank, lineage.extend(config.init, _trained(config)))
+    batch = training.trim_batches(sampler.batch, train, trim_captions)
+    judge = training.trim_batches(validation.validation, train, trim_captions)
     goal = Goal(lambda: _total(score(judge)), "loss", False if len(held) else None, split=HELD_OUT if len(held) else VAL)
-    trainer.fit(batch, objective(config.smoothing), goal, models.plan(train, total), train.clip_norm)
-    plots.loss_curves(folder.metrics(), config.run / "losses.png")
+    training.fit(folder, model, meta, train, work, batch, objective(config.smoothing), goal)
     return folder
 
 
@@ -190,11 +186,9 @@ def _open(config: CaptionConfig) -> Data:
     if config.mode == "causal" and config.length != "predicted":
         raise UserError(f"mode is causal and length is {config.length}", "caption", "length=predicted: such captions end by an end piece "
                         "of their own", "leave length out, or set mode=mask-predict")
-    bank = materials.open_bank(config.data, config.levels)
-    writing.most_pieces(config, bank)
-    train = share_of_groups(bank, bank.rows(config.data.train_split), config.data.train_share, config.train.seed)
-    train = _with_text(bank, train, config.data.train_split)
-    val = _with_text(bank, bank.rows(config.data.val_split), config.data.val_split)
+    bank, train, val = training.splits(config)
+    writing.max_pieces(config, bank)
+    train, val = _with_text(bank, train, config.data.train_split), _with_text(bank, val, config.data.val_split)
     return Data(bank, train, val, val[np.sort(np.unique(bank.column("product_id")[val], return_index=True)[1])])
 
 
@@ -207,7 +201,7 @@ def _with_text(bank: Bank, rows: np.ndarray, split: str) -> np.ndarray:
 
 
 def _check_trained(config: CaptionConfig) -> None:
-    """Where nothing is trained, the checkpoint must be one that captions were trained with in the same mode."""
+    """Raises UserError where nothing is trained and the checkpoint is no captioner of the same mode."""
     if config.init is None or config.train.epochs:
         return
     meta = any_checkpoint.load_meta(config.init)
@@ -219,20 +213,20 @@ def _check_trained(config: CaptionConfig) -> None:
 
 
 def _hold_out(config: CaptionConfig, data: Data) -> tuple[np.ndarray, np.ndarray]:
-    """(rows to train on, rows that choose the epoch)."""
+    """Returns (rows to train on, rows that choose the epoch)."""
     return hold_out(data.bank, data.train, config.held_out, config.train.seed, "set held_out=0")
 
 
 def _perplexity(config: CaptionConfig, score: Score, data: Data) -> dict[str, float]:
-    """{"perplexity"} of a causal model over all validation texts, ends included; other modes have none."""
+    """Returns {"perplexity"} of a causal model over all validation texts, ends included; other modes have none."""
     if config.mode != "causal":
         return {}
     sampler = CaptionTaskSampler(data.bank, data.val, config.mode, config.noise, config.predict_batch_size, config.train.seed)
-    return {"perplexity": float(np.exp(score(trimming.batches(sampler.validation, config.train, trimmed_captions))["pieces"]))}
+    return {"perplexity": float(np.exp(score(training.trim_batches(sampler.validation, config.train, trim_captions))["pieces"]))}
 
 
 def _length(config: CaptionConfig, data: Data) -> dict[str, Any]:
-    """What decides the length of captions, for results and tables; oracle: the reference's, which leaks."""
+    """Returns what decides the length of captions, for results and tables; oracle: the reference's, which leaks."""
     if config.mode == "causal":
         return {"length": "end piece"}
     fixed = {"fixed_length": writing.fixed_length(config, data.bank, data.train)} if config.length == "fixed" else {}
@@ -243,8 +237,8 @@ def _rng(config: CaptionConfig) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(config.train.seed))
 
 
-def _tell(config: CaptionConfig, data: Data, result: Mapping[str, Any], captions: Mapping[str, Sequence[str]]) -> None:
-    """The outcome in a few lines."""
+def _print_summary(config: CaptionConfig, data: Data, result: Mapping[str, Any], captions: Mapping[str, Sequence[str]]) -> None:
+    """Prints the outcome in a few lines."""
     metrics, model = result["metrics"], result["model"]
     print(f"{head_name(model)}, {model['trained']}; masking: {model['masking']}")
     if by := model.get("chosen_by"):

@@ -1,15 +1,19 @@
-"""The captions of ``kaleidobert caption``: writing them, and the likelihood of given ones."""
+"""The captions of ``kaleidobert caption``: written, scored, chosen by a matcher, and simple ones that stand beside them."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from keras import ops
 from tqdm import tqdm
 
-from kaleidobert.app_zoo import trimming
-from kaleidobert.app_zoo.align import words
+from kaleidobert import configs
+from kaleidobert.app_zoo import lineage, models, training
+from kaleidobert.app_zoo.classify import picture_features
 from kaleidobert.configs import CaptionConfig
+from kaleidobert.configs.addresses import written
 from kaleidobert.datasets.bank.bank import Bank
 from kaleidobert.datasets.products import read_image
 from kaleidobert.datasets.sampling.finetuning import caption_pieces
@@ -17,60 +21,63 @@ from kaleidobert.datasets.sampling.pretraining import clean_features
 from kaleidobert.engines import steps
 from kaleidobert.engines.feeding import prefetch
 from kaleidobert.errors import UserError
+from kaleidobert.evaluators import baselines
 from kaleidobert.evaluators.report import sheets
-from kaleidobert.model_zoo import caption_search
+from kaleidobert.model_zoo import caption_search, checkpoints
 from kaleidobert.model_zoo.caption_search import Written
-from kaleidobert.model_zoo.kaleidobert import Captioner
-from kaleidobert.preprocessors.tokenization import Spacing
+from kaleidobert.model_zoo.kaleidobert import DUAL_ENCODER, Captioner, Matcher, rebuild
+from kaleidobert.preprocessors.tokenization import Spacing, join_pieces
+from kaleidobert.released import any_checkpoint
 
 Score = Callable[[Callable[[int], tuple | None]], dict[str, float]]
 
 
-def most_pieces(config: CaptionConfig, bank: Bank) -> int:
-    """The longest caption that may be written; UserError where texts of the bank are shorter than a length that was asked for."""
-    most = bank.text_length - 2
+def max_pieces(config: CaptionConfig, bank: Bank) -> int:
+    """Returns the longest caption that may be written; raises UserError where texts of the bank are shorter than a configured
+    length."""
+    limit = bank.text_length - 2
     for name, value in (("writing.max_length", config.writing.max_length), ("fixed_length", config.fixed_length)):
-        if value > most:
-            raise UserError(f"{name} is {value}", str(bank.folder), f"at most {most}: of the {bank.text_length} places of the bank's texts "
-                            "[CLS] and [SEP] take two", "lower it, or make a bank with a larger text.length")
-    return config.writing.max_length or most
+        if value > limit:
+            raise UserError(f"{name} is {value}", str(bank.folder), f"at most {limit}: of the {bank.text_length} places of the bank's "
+                            "texts [CLS] and [SEP] take two", "lower it, or make a bank with a larger text.length")
+    return config.writing.max_length or limit
 
 
 def fixed_length(config: CaptionConfig, bank: Bank, train: np.ndarray) -> int:
-    """Pieces of every caption where length is "fixed"."""
-    return min(config.fixed_length or round(float(np.median(caption_pieces(bank, train).sum(1)))), most_pieces(config, bank))
+    """Returns the number of pieces of every caption where length is "fixed"."""
+    return min(config.fixed_length or round(float(np.median(caption_pieces(bank, train).sum(1)))), max_pieces(config, bank))
 
 
 def write(config: CaptionConfig, model: Captioner, bank: Bank, train: np.ndarray, rows: np.ndarray) -> list[Written]:
-    """A caption for the picture of each row. Raises UserError where the model's answers are not finite."""
+    """Returns a caption for the picture of each row. Raises UserError where the model's answers are not finite."""
     make = _causal(config, model, bank) if config.mode == "causal" else _masked(config, model, bank, train)
-    size, found = min(config.predict_batch_size, len(rows)), []
+    size, result = min(config.predict_batch_size, len(rows)), []
     filled = np.resize(rows, -(-len(rows) // size) * size).reshape(-1, size)  # batches of one size: each size is compiled anew
     batches = prefetch(lambda number: (filled[number], _pictures(bank, filled[number])), range(len(filled)))
     for part, pictures in tqdm(batches, desc="captions", total=len(filled), unit="batch", leave=False):
         written = make(part, pictures)
         if not np.isfinite([caption.log_probability for caption in written]).all():
             raise steps.not_finite("the model's answer", "captions", pictures)
-        found += written
-    return found[: len(rows)]
+        result += written
+    return result[: len(rows)]
 
 
 def texts(bank: Bank, train_texts: Iterable[str], captions: Iterable[Written]) -> list[str]:
     """Captions as text; spaces around punctuation as in the training texts."""
     tokenizer, spacing = bank.tokenizer(), Spacing(train_texts)
-    return [spacing.write([word.text for word in words.join(tokenizer.pieces(caption.pieces))]) for caption in captions]
+    return [spacing.write([word.text for word in join_pieces(tokenizer.pieces(caption.pieces))]) for caption in captions]
 
 
 def scorer(model: Captioner) -> Score:
-    """A function: batch(step) -> (inputs, targets, weights), None behind the last -> {"pieces": mean of -log-probability over all
+    """Returns a function: batch(step) -> (inputs, targets, weights), None behind the last -> {"pieces": mean of -log-probability over all
     weighted answers, and likewise "length" where the model predicts it}."""
     score = steps.forward(caption_search.Scorer(model))
 
     def mean(batch: Callable[[int], tuple | None]) -> dict[str, float]:
         sums: dict[str, np.ndarray] = {}
         for inputs, targets, weights in prefetch(batch, range(2**31)):
-            found = score({**inputs, **{f"right_{name}": answers for name, answers in targets.items()}})
-            for name, values in found.items():
+            result = score({**inputs, **{f"right_{name}": answers for name, answers in targets.items()}})
+            for name, values in result.items():
                 part = np.array([-(values * weights[name]).sum(dtype=np.float64), weights[name].sum()])
                 sums[name] = sums.get(name, 0) + part
         return {name: float(total / max(count, 1)) for name, (total, count) in sums.items()}
@@ -84,14 +91,14 @@ def _pictures(bank: Bank, rows: np.ndarray) -> dict[str, np.ndarray]:
 
 def _causal(config: CaptionConfig, model: Captioner, bank: Bank) -> Callable[[np.ndarray, Mapping[str, Any]], list[Written]]:
     options, special = config.writing, bank.vocabulary
-    search = steps.forward(caption_search.BeamWriter(model, special, options.num_beams, most_pieces(config, bank)))
+    search = steps.forward(caption_search.BeamWriter(model, special, options.num_beams, max_pieces(config, bank)))
     return lambda rows, pictures: caption_search.best(search(pictures), special, options.length_penalty)
 
 
 def _masked(config: CaptionConfig, model: Captioner, bank: Bank,
             train: np.ndarray) -> Callable[[np.ndarray, Mapping[str, Any]], list[Written]]:
-    options, special, most = config.writing, bank.vocabulary, most_pieces(config, bank)
-    forward, cut = steps.forward(caption_search.MaskFiller(model, special)), trimming.inputs(lambda inputs: inputs, config.train)
+    options, special, limit = config.writing, bank.vocabulary, max_pieces(config, bank)
+    forward, cut = steps.forward(caption_search.MaskFiller(model, special)), training.trim_inputs(lambda inputs: inputs, config.train)
     iterations = options.iterations if config.mode == "mask-predict" else 1
     fixed = fixed_length(config, bank, train)
 
@@ -105,7 +112,7 @@ def _masked(config: CaptionConfig, model: Captioner, bank: Bank,
             lengths = np.full((len(rows), 1), fixed)
         else:
             lengths = caption_pieces(bank, rows).sum(1, keepdims=True)
-        return caption_search.mask_predict(answer, pictures, np.minimum(lengths, most), iterations, special, bank.text_length)
+        return caption_search.mask_predict(answer, pictures, np.minimum(lengths, limit), iterations, special, bank.text_length)
 
     return make
 
@@ -130,3 +137,82 @@ def draw(path: Path, bank: Bank, rows: np.ndarray, captions: Mapping[str, Sequen
             return f"no captions.png ({error})"
     sheets.captions(entries, path)
     return ""
+
+
+# --- The choice of a matcher (ours): of the written caption and all training texts, the best match of the matcher's towers
+# A few thousand products teach a small network what a picture shows, not the wording of its shop; training texts have that wording.
+
+
+BATCH = 256
+
+
+class Reranker:
+    """Reads the matcher at ``path``; UserError where its head has no towers, or where it does not fit the bank.
+
+    model: which one it is, as lineage.model, with its "checkpoint".
+    """
+
+    def __init__(self, path: Path, bank: Bank):
+        meta = any_checkpoint.load_meta(path)
+        if meta.get("kind") != Matcher.kind or meta["config"].get("head") != "dual_encoder":
+            raise UserError(f"the checkpoint holds a {meta.get('kind')!r} without towers", str(path), "a matcher with head dual_encoder",
+                            "name the best.npz of a `kaleidobert retrieve matching.head=dual_encoder` run as writing.matcher")
+        bank = bank.require(models.levels_of(meta), "")  # the captioner may see others
+        sizes = {"feature_size": bank.feature_size, "vocabulary_size": bank.vocabulary.size, "levels": configs.to_dict(bank.levels)}
+        models.require(path, sizes, bank)
+        self.model = {"checkpoint": written(path), **lineage.model("dual_encoder", path)}
+        self._bank, self._model = bank, rebuild(meta, "float32")
+        checkpoints.restore(path, self._model)
+        self._towers = self._model.get_layer(DUAL_ENCODER)
+
+    def choose(self, rows: np.ndarray, written: Sequence[str], train_texts: Sequence[str]) -> tuple[list[str], np.ndarray]:
+        """Returns for each row its written caption, or the training text that matches its picture better; and bool[N], which rows got the
+        latter."""
+        offered = list(dict.fromkeys(train_texts))
+        own, pictures, sides = self._texts(written), self._pictures(rows), self._texts(offered)
+        texts, result = [], []
+        for number in range(0, len(rows), BATCH):
+            part = slice(number, number + BATCH)
+            scores = pictures[part] @ sides.T  # [N, offered]
+            best = scores.argmax(1)
+            better = scores[np.arange(len(best)), best] > (pictures[part] * own[part]).sum(1)
+            texts += [offered[position] if use else text for position, use, text in zip(best, better, written[part])]
+            result.append(better)
+        return texts, np.concatenate(result)
+
+    def _texts(self, texts: Sequence[str]) -> np.ndarray:
+        """Returns f32[N, W], each of length 1."""
+        ids, _ = self._bank.tokenizer().encode(list(texts), self._bank.text_length)
+        mask = (ids != self._bank.vocabulary.pad).astype(np.int32)
+        sides = [ops.normalize(self._towers.text_tower(ids[start : start + BATCH], mask[start : start + BATCH]), axis=-1)
+                 for start in range(0, len(ids), BATCH)]
+        return np.concatenate([np.asarray(side) for side in sides])
+
+    def _pictures(self, rows: np.ndarray) -> np.ndarray:
+        """Returns f32[N, W], each of length 1."""
+        backbone, sides = self._model.backbone, []
+        for start in range(0, len(rows), BATCH):
+            features = clean_features(self._bank, rows[start : start + BATCH]).astype(np.float32)
+            sides.append(np.asarray(ops.normalize(self._towers.picture_tower(backbone.scale_features(features)), axis=-1)))
+        return np.concatenate(sides)
+
+
+# --- Captions that need no captioner
+
+
+def simple_captions(bank: Bank, train: np.ndarray, texts: Sequence[str], rows: np.ndarray, subcategory: str) -> dict[str, list[str]]:
+    """Returns {"nearest_picture": the text of the nearest training picture, "commonest_of_subcategory": the commonest training text of the
+    subcategory that the nearest pictures vote for} for each of ``rows``; texts: of the rows ``train``; nearest by the bank's features.
+
+    A bank without that label: "commonest", the commonest of all texts, instead.
+    """
+    features = picture_features(bank, np.concatenate([train, rows]))
+    unit = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
+    nearest = np.concatenate([(part @ unit[: len(train)].T).argmax(1) for part in np.array_split(unit[len(train) :], -(-len(rows) // 256))])
+    result = {"nearest_picture": [texts[number] for number in nearest]}
+    if subcategory not in bank.index["labels"]:
+        return result | {"commonest": [Counter(texts).most_common(1)[0][0]] * len(rows)}
+    _, labels = np.unique(bank.column(subcategory)[train], return_inverse=True)
+    commonest = {label: Counter(text for text, own in zip(texts, labels) if own == label).most_common(1)[0][0] for label in set(labels)}
+    guesses = baselines.nearest_neighbours(features[: len(train)], labels, features[len(train) :])
+    return result | {"commonest_of_subcategory": [commonest[label] for label in guesses]}

@@ -10,7 +10,6 @@ import numpy as np
 from PIL import Image
 
 from kaleidobert import levels as kaleido
-from kaleidobert.app_zoo.align import words as align_words
 from kaleidobert.app_zoo.inspect import pages, pictures
 from kaleidobert.app_zoo.inspect.examples import Photo
 from kaleidobert.app_zoo.inspect.pages import Corpus, Figure, Plan, Token
@@ -24,6 +23,7 @@ from kaleidobert.evaluators import alignment as evaluation
 from kaleidobert.evaluators.report import plots
 from kaleidobert.levels import KaleidoLevel
 from kaleidobert.preprocessors import alignment_generator, alignment_guided_masking, patch_generator
+from kaleidobert.preprocessors.tokenization import Word, words_of_text
 
 STREAM = 20  # of the seed: masks that only these pages show
 MAX_MAPS = 12  # heat maps on a page
@@ -58,9 +58,9 @@ class BankAlignment:
             raise UserError(f"the maps belong to {len(lines)} other pictures", str(folder), f"those of the bank: {len(ids)}", OTHER_MAPS)
         return maps, [line["has_map"] for line in lines]
 
-    def words(self, row: int) -> list[align_words.Word]:
+    def words(self, row: int) -> list[Word]:
         """Returns the words of a row's text with the positions of their pieces; word w is number w of token_words."""
-        return align_words.text_words(self.bank, self.tokenizer.pieces(self.bank.token_ids[row].tolist()), row)
+        return words_of_text(self.tokenizer.pieces(self.bank.token_ids[row].tolist()), self.bank.token_words[row])
 
     @property
     def threshold(self) -> float:
@@ -74,16 +74,16 @@ def build(aligned: BankAlignment, levels: Sequence[KaleidoLevel], row: int, phot
           seed: int) -> pages.Alignment:
     """Returns what the alignment says of a row, and one draw of each masking policy."""
     words, strengths = aligned.words(row), np.asarray(alignments.of(aligned.bank)[row])
-    linked = [number for number, word in enumerate(words) if word.places and strengths[word.places[0]].any()]
+    linked = [number for number, word in enumerate(words) if word.positions and strengths[word.positions[0]].any()]
     colours = {number: rank for rank, number in enumerate(linked)}
     links = []
     for level, patches in zip(levels, kaleido.patch_slices(levels).values()):
         if level.num_masked:
-            of_level = [WordLinks(words[number].text, colours[number], strengths[words[number].places[0], patches].astype(np.float64))
+            of_level = [WordLinks(words[number].text, colours[number], strengths[words[number].positions[0], patches].astype(np.float64))
                         for number in linked]
             caption = f"{level.name}: {level.grid} × {level.grid}"
             links.append(Figure(caption, pictures.link_lines(photo.image, photo.box, level.grid, of_level)))
-    content = sum(bool(word.places) for word in words)
+    content = sum(bool(word.positions) for word in words)
     note = f"{len(linked)} of {content} words are linked to patches." if content else "The picture has no text."
     caption = aligned.captions[row].get("caption", "") if aligned.captions else ""
     plans = tuple(_plan(policy, aligned, levels, row, photo, sampling, seed) for policy in TITLES)
@@ -102,7 +102,7 @@ def corpus(aligned: BankAlignment, levels: Sequence[KaleidoLevel], path: Path) -
         return Corpus(counts, Figure(caption, image.convert("RGB")))
 
 
-def _maps(aligned: BankAlignment, row: int, photo: Photo, words: Sequence[align_words.Word]) -> tuple[Figure, ...]:
+def _maps(aligned: BankAlignment, row: int, photo: Photo, words: Sequence[Word]) -> tuple[Figure, ...]:
     """The heat maps of a row's first words that have a map."""
     if aligned.maps is None:
         return ()

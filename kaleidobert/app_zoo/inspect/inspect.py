@@ -21,7 +21,7 @@ from kaleidobert.datasets.bank import alignment as alignments
 from kaleidobert.datasets.bank.bank import Bank
 from kaleidobert.datasets.products import Product, read_image
 from kaleidobert.datasets.sampling.pretraining import ORDER, VALIDATION, PretrainSampler, generator
-from kaleidobert.datasets.sources import table
+from kaleidobert.datasets.sources import reading
 from kaleidobert.engines import steps
 from kaleidobert.engines.run_folder import Run, check_folder
 from kaleidobert.errors import UserError
@@ -29,7 +29,7 @@ from kaleidobert.evaluators import pretraining
 from kaleidobert.levels import KaleidoLevel
 from kaleidobert.model_zoo import checkpoints
 from kaleidobert.model_zoo.kaleidobert import Pretrainer, rebuild
-from kaleidobert.preprocessors import patch_generator, quantisation
+from kaleidobert.preprocessors import features, patch_generator
 from kaleidobert.released import any_checkpoint, tf_checkpoint
 
 MAX_FOR_MEAN = 500  # training pictures from which the best constant answer is computed
@@ -132,7 +132,7 @@ def _photos(config: InspectConfig, bank: Bank) -> Callable[[int], Photo]:
     """Returns a function row -> picture, which raises UserError where the picture is missing or not the one in the bank."""
     products: dict[str, Product] = {}
     if config.source is not None:
-        products = {product.image_id: product for product in table.read(config.source)[0]}
+        products = {product.image_id: product for product in reading.read(config.source)[0]}
 
     @lru_cache(8)
     def load(row: int) -> Photo:
@@ -187,7 +187,7 @@ def _forward(checkpoint: Path | None, bank: Bank) -> Callable | None:
     elif missing := any_checkpoint.transfer(checkpoint, model):
         raise UserError(f"has no {', '.join(missing)}", str(checkpoint), "a checkpoint of pre-training, whole")
     else:
-        models.tell(checkpoint, [], bank)
+        models.print_start(checkpoint, [], bank)
     return steps.forward(model)
 
 
@@ -206,7 +206,7 @@ def _page(bank: Bank, levels: tuple[KaleidoLevel, ...], row: int, sources: tuple
     (sampler, photos), (forward, constants) = sources, model
     plan = sampler.draw(np.array([row]), generator(seed, VALIDATION, row))
     inputs, targets, _ = sampler.assemble(plan)
-    targets = quantisation.floats(targets)
+    targets = features.to_floats(targets)
     foreign = any(spoiled.from_donor.any() for spoiled in plan.spoiled.values())
     outputs = forward(inputs) if forward else None
     if outputs and not all(np.isfinite(values).all() for values in outputs.values()):

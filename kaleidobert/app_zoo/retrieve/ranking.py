@@ -3,7 +3,7 @@
     run/.scores.part       a line that says of what the scores are; then of every batch, in the order of engines.prediction, its scores as
                            little-endian float32 and their CRC-32; removed when the results are written
         scores.jsonl       of all queries
-        scores.npy         of a gallery with more than MOST_LINES pairs instead, f32[Q, L]; its rows and columns: gallery.json
+        scores.npy         of a gallery with more than MAX_LINES pairs instead, f32[Q, L]; its rows and columns: gallery.json
 """
 
 import json
@@ -21,13 +21,13 @@ from tqdm import tqdm
 from kaleidobert import io
 from kaleidobert.configs import RetrieveConfig
 from kaleidobert.datasets.bank.bank import Bank
-from kaleidobert.datasets.sampling import pairs
+from kaleidobert.datasets.sampling import finetuning
 from kaleidobert.engines.prediction import PairScorer, Sides
 from kaleidobert.evaluators.candidates import CandidateLists, Gallery
 from kaleidobert.model_zoo.kaleidobert import Matcher
 from kaleidobert.remote.downloads import explained
 
-MOST_LINES = 10**7  # pairs of a gallery that are written as text, some 30 bytes each
+MAX_LINES = 10**7  # pairs of a gallery that are written as text, some 30 bytes each
 SAFE_AFTER = 1.0  # seconds after which what was scored is forced onto the disk
 Part = tuple[CandidateLists, dict[str, np.ndarray]]  # some queries; of each answer (Ranker.names) f32[q, L], -inf for padding
 
@@ -39,39 +39,39 @@ class Ranker:
     """
 
     def __init__(self, model: Matcher, bank: Bank, rows: np.ndarray, config: RetrieveConfig):
-        lengths = pairs.lengths(bank) if config.train.dynamic_padding else np.full(bank.size, bank.text_length)
-        sides = Sides(lambda chosen: pairs.pictures(bank, chosen), lambda chosen: pairs.texts(bank, chosen), lengths)
+        lengths = finetuning.text_lengths(bank) if config.train.dynamic_padding else np.full(bank.size, bank.text_length)
+        sides = Sides(lambda chosen: finetuning.picture_inputs(bank, chosen), lambda chosen: finetuning.text_inputs(bank, chosen), lengths)
         self._rows, self._scorer = rows, PairScorer(model, sides, config.predict_batch_size)
         self.names = self._scorer.names
 
     def table(self, lists: CandidateLists) -> np.ndarray:
-        """f32[Q, L] of small lists, without progress."""
+        """Returns f32[Q, L] of small lists, without progress."""
         return np.concatenate([tables["itm"] for _, tables in self.parts(lists)])
 
     def parts(self, lists: CandidateLists | Gallery, title: str = "", store: "ScoreCache | None" = None) -> Iterator[Part]:
-        """All queries with their scores, some at a time; what the store holds is read, and what is scored is added to it.
+        """Yields all queries with their scores, some at a time; what the store holds is read, and what is scored is added to it.
 
         Raises UserError where a score is not finite or the disk is full.
         """
         with tqdm(total=lists.num_pairs, desc=title, unit="pair", disable=not title, leave=False, smoothing=0) as bar:
             for part in lists.chunks():
-                query, place = np.nonzero(part.valid)
-                asked, answer = self._rows[part.queries[query]], self._rows[part.candidates[query, place]]
-                batches = self._scorer.batches(*((asked, answer) if lists.direction == "i2t" else (answer, asked)))
-                found, done, answers = np.empty((len(self.names), len(query)), np.float32), 0, len(self.names)
+                query, position = np.nonzero(part.valid)
+                wanted, answer = self._rows[part.queries[query]], self._rows[part.candidates[query, position]]
+                batches = self._scorer.batches(*((wanted, answer) if lists.direction == "i2t" else (answer, wanted)))
+                result, done, answers = np.empty((len(self.names), len(query)), np.float32), 0, len(self.names)
                 while store is not None and done < len(batches) and (known := store.read(answers * len(batches[done].pairs))) is not None:
-                    found[:, batches[done].pairs] = known.reshape(answers, -1)
+                    result[:, batches[done].pairs] = known.reshape(answers, -1)
                     bar.initial += len(batches[done].pairs)  # the rate is that of this process
                     bar.update(len(batches[done].pairs))
                     done += 1
                 for batch, scores in self._scorer.answers(batches[done:], title):
-                    found[:, batch.pairs] = scores
+                    result[:, batch.pairs] = scores
                     if store is not None:
                         store.add(scores.ravel())
                     bar.update(len(batch.pairs))
                 tables = {name: np.full(part.candidates.shape, -np.inf, np.float32) for name in self.names}
-                for table, values in zip(tables.values(), found):
-                    table[query, place] = values
+                for table, values in zip(tables.values(), result):
+                    table[query, position] = values
                 yield part, tables
 
 
@@ -89,7 +89,7 @@ class ScoreCache:
             self._write(head)
 
     def read(self, count: int) -> np.ndarray | None:
-        """The scores of the next batch; None, from then on, where they are not there or damaged: a crash left them so."""
+        """Returns the scores of the next batch; None, from then on, where they are not there or damaged: a crash left them so."""
         if not self._reading:
             return None
         start, size = self._file.tell(), 4 * count
@@ -101,7 +101,7 @@ class ScoreCache:
         return None
 
     def add(self, scores: np.ndarray) -> None:
-        """Behind what was read or added last. Raises UserError where the disk is full."""
+        """Appends scores behind what was read or added last. Raises UserError where the disk is full."""
         if self._reading:
             self._reading = False
             self._cut(self._file.tell())
@@ -129,18 +129,18 @@ class ScoreCache:
 
 def is_large(lists: CandidateLists | Gallery) -> TypeGuard[Gallery]:
     """Whether lists and scores are not written as text."""
-    return isinstance(lists, Gallery) and lists.num_pairs > MOST_LINES
+    return isinstance(lists, Gallery) and lists.num_pairs > MAX_LINES
 
 
 def save_gallery(lists: Gallery, ids: Sequence[str], path: Path) -> None:
-    """What the rows and columns of scores.npy are."""
+    """Writes the ids of the rows and columns of scores.npy."""
     io.write_json(path, {"direction": lists.direction, "protocol": lists.protocol, "sha256": lists.sha256,
                             "queries": [ids[row] for row in lists.queries], "candidates": [ids[row] for row in lists.gallery]})
 
 
 @contextmanager
 def writer(path: Path, lists: CandidateLists | Gallery, ids: Sequence[str]) -> Iterator[Callable[[CandidateLists, np.ndarray], int]]:
-    """A function that writes a part; the file appears when all are written: JSON lines, or an array where ``is_large``."""
+    """Yields a function that writes some queries; the file appears when all are written: JSON lines, or an array where ``is_large``."""
     with io.atomic(path) as file:
         if is_large(lists):
             shape = (len(lists.queries), lists.length)

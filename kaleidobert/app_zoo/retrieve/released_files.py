@@ -18,7 +18,7 @@ import numpy as np
 from tqdm import tqdm
 
 from kaleidobert import io
-from kaleidobert.app_zoo import lineage, models, released_runs, trimming
+from kaleidobert.app_zoo import lineage, models, released_runs, training
 from kaleidobert.configs import RetrieveConfig
 from kaleidobert.datasets.bank.bank import sha256
 from kaleidobert.engines import steps
@@ -40,13 +40,13 @@ IDS = ("text_prod_id", "image_prod_id", "prod_img_id")
 
 
 def dry_run(config: RetrieveConfig) -> None:
-    """Check the checkpoint against the first line of the files, print sizes."""
+    """Checks the checkpoint against the first line of the files, prints sizes."""
     rows = _open(config)
     print(f"pairs to score: {config.data.files}: {rows.summary()}")
 
 
 def run(config: RetrieveConfig) -> None:
-    """Score every pair of the files in their order; write the released result file, scores.jsonl and results.json."""
+    """Scores every pair of the files in their order; writes the released result file, scores.jsonl and results.json."""
     rows = _open(config)
     model = models.start(models.matcher(config.matching), config, released_runs.layout(config, rows))
     folder, result = Run(config.run, config), config.run / RESULT[config.direction]
@@ -79,7 +79,7 @@ def _open(config: RetrieveConfig) -> Rows:
 
 
 def _begun(note: Path, state: dict[str, Any], result: Path) -> bool:
-    """Whether all pairs were scored before. UserError where scores of other data or of another checkpoint lie there."""
+    """Whether all pairs were scored before. Raises UserError where scores of other data or of another checkpoint lie there."""
     part, before = _part(result), io.read_json(note) if note.is_file() else None
     scored = result.is_file() or part.is_file() and part.stat().st_size > 0
     if before is None or before != state and not scored:
@@ -96,7 +96,7 @@ def _begun(note: Path, state: dict[str, Any], result: Path) -> bool:
 
 
 def _stamps(rows: Rows) -> dict[str, Any]:
-    """By what the data is known: of text files names, sizes and times of change, for they are read once only."""
+    """Returns the fingerprint of the data; of text files names, sizes and times of change, for they are read once only."""
     if not isinstance(rows, TextRows):
         return rows.fingerprint()
     states = [(path.name, path.stat()) for path in rows.paths]
@@ -108,7 +108,8 @@ def _part(result: Path) -> Path:
 
 
 def _kept(part: Path, size: int) -> int:
-    """Pairs in the complete lines of a part; what a line that was cut off left behind them is dropped. UserError where they do not fit."""
+    """Returns the number of pairs in the complete lines of a part, and drops an incomplete last line. Raises UserError where they do not
+    fit."""
     if not part.is_file():
         return 0
     with open(part, "rb+") as file:
@@ -121,7 +122,7 @@ def _kept(part: Path, size: int) -> int:
 
 
 def _stream(config: RetrieveConfig, rows: Rows, done: int) -> Iterator[tuple[int, Columns]]:
-    """rows.stream() from row ``done`` on; of text files the lines before it are read, not turned into numbers."""
+    """Yields rows.stream() from row ``done`` on; earlier lines of text files are read, but not parsed."""
     size = config.predict_batch_size
     if not done:
         yield from rows.stream(size)
@@ -137,9 +138,9 @@ def _stream(config: RetrieveConfig, rows: Rows, done: int) -> Iterator[tuple[int
 
 
 def _score(config: RetrieveConfig, rows: Rows, forward: Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]], result: Path) -> None:
-    """The result file, a line per batch; it appears when all pairs are scored, and what is done by then is kept beside it."""
+    """Writes the result file, a line per batch; it appears when all pairs are scored, and finished lines are kept beside it."""
     reader, part = Reader(rows, config.levels, config.data.vocabulary_size), _part(result)
-    done, cut = _kept(part, config.predict_batch_size), trimming.inputs(lambda inputs: inputs, config.train)
+    done, cut = _kept(part, config.predict_batch_size), training.trim_inputs(lambda inputs: inputs, config.train)
     if done:
         print(f"resuming {config.run} after {done:,} pairs")
     with explained(part):
@@ -170,7 +171,7 @@ def _append(file: FileIO, part: Path, content: bytes) -> None:
 
 
 def _write_scores(lists: counting.Lists, config: RetrieveConfig) -> None:
-    """As `retrieve` on a bank writes them; ranks.png of the queries that have a right candidate."""
+    """Writes scores.jsonl as `retrieve` on a bank does, and ranks.png of the queries that have a right candidate."""
     with io.atomic(config.run / "scores.jsonl") as file:
         for query, candidates, scores, relevant in zip(lists.queries, lists.candidates, lists.scores, lists.relevant):
             row = {"query": query, "candidates": candidates, "relevant": relevant[: len(candidates)].astype(int).tolist(),

@@ -1,6 +1,8 @@
-"""results.json of ``kaleidobert retrieve``: the figures of the run's head, and what stands beside them."""
+"""What ``kaleidobert retrieve`` reports: results.json with the figures of the run's head and of what stands beside it, and queries.png."""
 
+import json
 from collections.abc import Sequence
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -8,17 +10,20 @@ import numpy as np
 
 from kaleidobert import io
 from kaleidobert.app_zoo import lineage
+from kaleidobert.app_zoo.classify import picture_features
 from kaleidobert.app_zoo.plain_head import PlainHead
 from kaleidobert.app_zoo.retrieve import fine_tuning
-from kaleidobert.app_zoo.retrieve.baselines import METRICS, Baselines, mean
 from kaleidobert.app_zoo.retrieve.ranking import is_large
 from kaleidobert.configs import RetrieveConfig
 from kaleidobert.configs.addresses import written
 from kaleidobert.datasets.bank.bank import Bank, describe
-from kaleidobert.evaluators import retrieval, statistics
+from kaleidobert.datasets.products import read_image
+from kaleidobert.errors import UserError
+from kaleidobert.evaluators import baselines, retrieval, statistics
 from kaleidobert.evaluators.candidates import CandidateLists, Gallery
-from kaleidobert.evaluators.report import plots
+from kaleidobert.evaluators.report import plots, sheets
 from kaleidobert.evaluators.report.results import head_name
+from kaleidobert.evaluators.report.sheets import Query, Shown
 from kaleidobert.evaluators.retrieval import PerQueryMetrics, average
 
 PARTS = {"own": "encoder alone", "dual_encoder": "dual encoder alone"}  # of the head "dual_encoder": {answer: its name in results.json}
@@ -27,7 +32,7 @@ PLAIN = "plain head"
 
 def collect(config: RetrieveConfig, bank: Bank, rows: tuple[np.ndarray, np.ndarray], lists: Sequence[CandidateLists | Gallery],
             own: list[dict[str, PerQueryMetrics]], plain: PlainHead | None, plain_tallies: list[PerQueryMetrics] | None) -> dict[str, Any]:
-    """The content of results.json, of several draws the means; draws ranks.png of the first draw.
+    """Returns the content of results.json, of several draws the means; draws ranks.png of the first draw.
 
     rows: those to train on and those that are ranked. own: per draw {answer: tally}, the answers as Ranker.names; plain, plain_tallies:
     of the paper's plain head on the same lists.
@@ -40,15 +45,15 @@ def collect(config: RetrieveConfig, bank: Bank, rows: tuple[np.ndarray, np.ndarr
         compared.append(others.compare(one, rng))
     plots.rank_histogram(own[0]["itm"].ranks(), config.run / "ranks.png", lists[0].length)
     draws = [{"seed": one.seed, "sha256": one.sha256, "metrics": report} for one, report in zip(lists, reports)]
-    return {"task": "retrieve", "model": lineage.model(config.matching.head, config.init, fine_tuning.steps(config)),
+    return {"task": "retrieve", "model": lineage.model(config.matching.head, config.init, fine_tuning.trained_steps(config)),
             "direction": config.direction, "protocol": lists[0].protocol, "metrics": average(reports),
-            **beside(config, own, plain, plain_tallies), "baselines": mean(compared), "bank": describe(bank),
+            **beside(config, own, plain, plain_tallies), "baselines": mean_baselines(compared), "bank": describe(bank),
             **({"draws": draws} if len(draws) > 1 else {})}
 
 
 def beside(config: RetrieveConfig, own: list[dict[str, PerQueryMetrics]], plain: PlainHead | None,
            plain_tallies: list[PerQueryMetrics] | None) -> dict:
-    """What stands beside the figures of a head of ours: {"parts", "plain", "differences"}, as far as the head has them.
+    """Returns what stands beside the figures of a head of ours: {"parts", "plain", "differences"}, as far as the head has them.
 
     differences: the head less the other, on the same queries; {name of the other: {metric: {first, second, difference, low, high}}}.
     """
@@ -66,15 +71,15 @@ def beside(config: RetrieveConfig, own: list[dict[str, PerQueryMetrics]], plain:
 
 
 def print_summary(config: RetrieveConfig, draws: Sequence[CandidateLists | Gallery], results: dict, sheet: Path | None) -> None:
-    """Print which model it is, the metrics of it, of its parts and of the plain head, and what was written."""
-    model, plain, share = results["model"], results.get("plain"), results["candidates"]["share_same_subcategory"]
+    """Prints which model it is, the metrics of it, of its parts and of the plain head, and what was written."""
+    model, plain, fraction = results["model"], results.get("plain"), results["candidates"]["share_same_subcategory"]
     print(f"{config.direction}: {head_name(model)}, {model['trained']}; masking: {model['masking']}")
     others = dict(results.get("parts", {})) | ({PLAIN: plain["metrics"]} if plain and plain["metrics"] else {})
     if plain:
         print(f"{PLAIN}: " + (f"{head_name(plain['model'])}, {plain['model']['trained']}" if plain["metrics"]
                               else f"not measured: {plain['why']}"))
-    if share is not None:
-        print(f"of the other candidates {share:.1%} are of the query's own subcategory (mean over queries)")
+    if fraction is not None:
+        print(f"of the other candidates {fraction:.1%} are of the query's own subcategory (mean over queries)")
     for name in ("rank@1", "rank@5", "rank@10"):
         value = results["metrics"][name]
         beside = "".join(f"; {other} {numbers[name]['value']:.4f}" for other, numbers in others.items())
@@ -92,12 +97,12 @@ def print_summary(config: RetrieveConfig, draws: Sequence[CandidateLists | Galle
 
 
 def _mean(config: RetrieveConfig, tallies: list[PerQueryMetrics]) -> dict[str, Any]:
-    """The report over all draws."""
+    """Returns the report over all draws."""
     return average([retrieval.summarise(one, _rng(config, number)) for number, one in enumerate(tallies)])
 
 
 def _differences(config: RetrieveConfig, own: list[dict[str, PerQueryMetrics]], others: list[PerQueryMetrics]) -> dict[str, dict]:
-    """{metric: as statistics.difference}, of several draws the means, without p."""
+    """Returns {metric: as statistics.difference}, of several draws the means, without p."""
     made = {}
     for metric in METRICS:
         each = [statistics.difference(one["itm"].tables["expectation"][metric], other.tables["expectation"][metric], _rng(config, number))
@@ -107,5 +112,106 @@ def _differences(config: RetrieveConfig, own: list[dict[str, PerQueryMetrics]], 
 
 
 def _rng(config: RetrieveConfig, number: int) -> np.random.Generator:
-    """Of a draw: the same resampled queries for all that is counted of its lists."""
+    """Returns the generator of a draw: all metrics of its lists resample the same queries."""
     return np.random.Generator(np.random.Philox(config.candidates_seed + number))
+
+
+# --- What ranks the same lists without a model: the oracle of the subcategory, and ridge regression
+
+
+METRICS = ("rank@1", "rank@5", "rank@10", "mrr")
+RESAMPLES = 100  # their intervals are not shown
+
+
+class Baselines:
+    """Over lists whose rows are those of ``val_rows``. ridge: fit the regression too, on the rows ``rows``, once."""
+
+    def __init__(self, bank: Bank, rows: np.ndarray, val_rows: np.ndarray, subcategory: str, ridge: bool, seed: int):
+        self._bank, self._rows, self._val_rows, self._seed, self._ridge = bank, rows, val_rows, seed, ridge
+        self._subcategories = bank.column(subcategory)[val_rows].tolist()
+
+    def compare(self, lists: CandidateLists | Gallery, rng: np.random.Generator) -> dict[str, dict[str, float]]:
+        """Returns {baseline: {metric: value}}."""
+        def oracle(part: CandidateLists) -> np.ndarray:
+            return retrieval.subcategory_oracle(self._subcategories, part.queries, part.candidates)
+
+        scorers = {"subcategory_oracle": oracle} | ({"ridge": partial(baselines.products, *self._sides)} if self._ridge else {})
+        compared = {}
+        for name, score in scorers.items():
+            tallies = [retrieval.per_query_metrics(score(part), part.relevant, part.valid) for part in lists.chunks()]
+            report = retrieval.summarise(retrieval.concatenate(tallies), rng, RESAMPLES)
+            compared[name] = {metric: report[metric]["value"] for metric in METRICS}
+        return compared
+
+    @cached_property
+    def _sides(self) -> tuple[np.ndarray, np.ndarray]:
+        rows, texts, groups = self._rows, self._bank.column("text"), self._bank.column("group")
+        features = picture_features(self._bank, np.concatenate([rows, self._val_rows]))
+        matcher = baselines.fit_ridge(features[: len(rows)], texts[rows].tolist(), self._seed, groups[rows].tolist())
+        return matcher.pictures(features[len(rows):]), matcher.texts(texts[self._val_rows].tolist())
+
+
+def mean_baselines(draws: list[dict[str, dict[str, float]]]) -> dict[str, dict[str, float]]:
+    """Returns the means over several draws of lists."""
+    return {name: {metric: float(np.mean([draw[name][metric] for draw in draws])) for metric in values}
+            for name, values in draws[0].items()}
+
+
+# --- queries.png: the best and worst queries with their first candidates
+
+
+LEADS = {"i2t": "A picture asks for its text", "t2i": "A text asks for its picture"}
+
+
+def draw_query_sheet(run: Path, bank: Bank, direction: str, count: int = 5) -> Path | None:
+    """Draws run/queries.png of run/scores.jsonl, ``count`` best and worst queries; returns its path.
+
+    The scores' ids are image ids of the bank; pictures are read where its table says. None, and a line that says so, where one of
+    them is not there. Raises UserError for a line of the scores that does not fit the bank.
+    """
+    lists, path = _read_scores(run / "scores.jsonl"), run / "queries.png"
+    best, worst = sheets.choose([line["scores"] for line in lists], [line["relevant"] for line in lists], count)
+    if not best:
+        print("queries.png is not drawn: no query has a right and a wrong candidate")
+        return None
+    rows = {row["image_id"]: row for row in bank.table}
+    strange = {name for number in (*best, *worst) for name in (lists[number]["query"], *lists[number]["candidates"])} - rows.keys()
+    if strange:
+        raise UserError(f"the bank has no picture {min(strange)!r}", str(run / "scores.jsonl"), f"image ids of {bank.folder}")
+
+    def show(image_id: str, picture: bool) -> Shown:
+        return read_image(rows[image_id]["image_path"]) if picture else rows[image_id]["text"]
+
+    def query(number: int) -> Query:
+        line = lists[number]
+        shown = sheets.candidates(line["scores"], line["relevant"], lambda i: show(line["candidates"][i], direction == "t2i"))
+        rank = sheets.rank(line["scores"], line["relevant"])
+        return Query(show(line["query"], direction == "i2t"), rank, len(line["scores"]), shown)
+
+    try:
+        drawn = [query(number) for number in best], [query(number) for number in worst]
+    except UserError as error:
+        print(f"queries.png is not drawn: {error.what}: {error.where}")
+        return None
+    lead = (f"{LEADS[direction]}, {len(lists):,} queries. Beside each its first candidates with their scores; right ones have a frame. "
+            f"Behind the dots: the right one that is not among the first {sheets.SHOWN}.")
+    sheets.queries(f"{run.name}: best and worst queries", lead, *drawn, path)
+    return path
+
+
+def _read_scores(path: Path) -> list[dict[str, Any]]:
+    """Returns the lines of scores.jsonl; raises UserError that names one that is broken."""
+    if not path.is_file():
+        raise UserError("there is no such file", str(path), "the scores that `kaleidobert retrieve` writes")
+    lines = []
+    for number, text in enumerate(path.read_bytes().splitlines(), 1):
+        try:
+            line = json.loads(text)
+            fits = len(line["candidates"]) == len(line["relevant"]) == len(line["scores"]) and isinstance(line["query"], str)
+        except (ValueError, KeyError, TypeError):
+            fits = False
+        if not fits:
+            raise UserError(f"line {number} is broken", str(path), "query, and candidates, relevant and scores of one length",
+                            "rank again")
+        lines.append(line)
+    return lines

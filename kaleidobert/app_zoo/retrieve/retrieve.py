@@ -12,14 +12,12 @@ import keras
 import numpy as np
 
 from kaleidobert import io
-from kaleidobert.app_zoo import lineage, models, plain_head, tables
-from kaleidobert.app_zoo.materials import open_bank
+from kaleidobert.app_zoo import lineage, models, plain_head, tables, training
 from kaleidobert.app_zoo.plain_head import PlainHead
-from kaleidobert.app_zoo.retrieve import dual_encoder, fine_tuning, query_sheets, released_files, results
+from kaleidobert.app_zoo.retrieve import fine_tuning, released_files, results
 from kaleidobert.app_zoo.retrieve.ranking import Ranker, ScoreCache, is_large, save_gallery, writer
 from kaleidobert.configs import RetrieveConfig
 from kaleidobert.datasets.bank.bank import Bank, sha256
-from kaleidobert.datasets.sampling.pretraining import share_of_groups
 from kaleidobert.engines import prediction
 from kaleidobert.engines.distributed import distribution
 from kaleidobert.engines.run_folder import Run, check_folder
@@ -51,8 +49,8 @@ class Task:
 
 
 def dry_run(config: RetrieveConfig) -> None:
-    """Check bank and checkpoint, build the candidate lists, print sizes."""
-    config = models.with_levels(config)
+    """Checks bank and checkpoint, builds the candidate lists, prints sizes."""
+    config = models.resolve(config)
     if _of_files(config):
         return released_files.dry_run(config)
     task = open_task(config)
@@ -64,18 +62,18 @@ def dry_run(config: RetrieveConfig) -> None:
         print(*fine_tuning.rates(config, len(fine_tuning.split(config, task.bank, task.train_rows)[0])), sep="\n")
     _warn(task)
     if task.plain:
-        print(task.plain.told(sum(lists.num_pairs for lists in task.lists)))
+        print(task.plain.describe(sum(lists.num_pairs for lists in task.lists)))
 
 
 def run(config: RetrieveConfig) -> None:
-    """Fine-tune the matching task where asked for, score the lists, write the run folder."""
-    config = models.with_levels(config)
+    """Fine-tunes the matching task for train.epochs, scores the lists, writes the run folder."""
+    config = models.resolve(config)
     if _of_files(config):
         return released_files.run(config)
     if not config.train.epochs:
         return _run(config)
     with distribution.over(config.train) as process:
-        dual_encoder.check_single_device(config, process)
+        fine_tuning.check_single_device(config, process)
         _run(config)
 
 
@@ -86,46 +84,42 @@ def _run(config: RetrieveConfig) -> None:
     folder = fine_tune(task, model)
     own = [score(task, number, model, folder.best) for number in range(len(task.lists))]
     plain = score_plain_head(task)
-    found = results.collect(config, task.bank, (task.train_rows, task.val_rows), task.lists, own, task.plain, plain)
-    facts = {"candidates": candidates.summary(task.lists[0], task.records), "checkpoint_sha256": sha256(folder.best)}
-    folder.results(found | facts, config)
-    found = io.read_json(config.run / "results.json")
-    tables.write(config.run, found)
+    result = results.collect(config, task.bank, (task.train_rows, task.val_rows), task.lists, own, task.plain, plain)
+    more = {"candidates": candidates.summary(task.lists[0], task.records), "checkpoint_sha256": sha256(folder.best)}
+    folder.results(result | more, config)
+    result = io.read_json(config.run / "results.json")
+    tables.write(config.run, result)
     for name in (SCORES, PLAIN_SCORES):
         for number in range(len(task.lists)):
             (config.run / _name(name, number)).unlink(missing_ok=True)
-    sheet = query_sheets.draw(config.run, task.bank, config.direction) if not is_large(task.lists[0]) else None
-    results.print_summary(config, task.lists, found, sheet)
+    sheet = results.draw_query_sheet(config.run, task.bank, config.direction) if not is_large(task.lists[0]) else None
+    results.print_summary(config, task.lists, result, sheet)
 
 
 def open_task(config: RetrieveConfig) -> Task:
-    """Bank, rows and lists. UserError for settings that make no sense, and where plain_run does not fit the lists."""
-    for name, least in (("num_candidates", 2), ("max_queries", 1), ("predict_batch_size", 1)):
-        if getattr(config, name) < least:
-            raise UserError(f"{name} is {getattr(config, name)}", "retrieve", f"at least {least}")
-    dual_encoder.check(config)
-    bank = open_bank(config.data, config.levels)
-    rows = share_of_groups(bank, bank.rows(config.data.train_split), config.data.train_share, config.train.seed)
-    val_rows = bank.rows(config.data.val_split)
+    """Returns bank, rows and lists. Raises UserError for settings that make no sense, and where plain_run does not fit the lists."""
+    for name, minimum in (("num_candidates", 2), ("max_queries", 1), ("predict_batch_size", 1)):
+        if getattr(config, name) < minimum:
+            raise UserError(f"{name} is {getattr(config, name)}", "retrieve", f"at least {minimum}")
+    fine_tuning.check_towers(config)
+    bank, rows, val_rows = training.splits(config)
     records = fine_tuning.records_of(bank, val_rows, config.subcategory)
     lists = _lists(config, records)
     return Task(config, bank, rows, val_rows, records, lists, plain_head.find(config, lists, bank))
 
 
 def fine_tune(task: Task, model: Matcher) -> Run:
-    """The run folder, with the weights in best.npz and in the model: fine-tuned, or as the checkpoint has them."""
+    """Returns the run folder, with the weights in best.npz and in the model: fine-tuned, or as the checkpoint has them."""
     config = task.config
     if config.train.epochs:
-        folder = fine_tuning.train(config, model, task.bank, task.train_rows)
-        checkpoints.restore(folder.best, model)
-        return folder
+        return fine_tuning.train(config, model, task.bank, task.train_rows)
     folder = Run(config.run, config)
     checkpoints.save(folder.best, model, None, models.origin(model, task.bank, lineage.extend(config.init)))
     return folder
 
 
 def score(task: Task, number: int, model: Matcher, checkpoint: Path) -> dict[str, PerQueryMetrics]:
-    """Score the lists of a draw and write lists and scores into the run folder; {answer: tally}, the answers as Ranker.names."""
+    """Scores the lists of a draw and writes lists and scores into the run folder; {answer: tally}, the answers as Ranker.names."""
     config, lists, ids = task.config, task.lists[number], task.records.ids
     ranker = Ranker(model, task.bank, task.val_rows, config)
     path = config.run / _name("scores.jsonl", number)
@@ -144,7 +138,7 @@ def score(task: Task, number: int, model: Matcher, checkpoint: Path) -> dict[str
 
 
 def score_plain_head(task: Task) -> list[PerQueryMetrics] | None:
-    """Of each draw, what the plain head answers; None where there is no such head, or another run has its figures alone."""
+    """Returns what the plain head scores of each draw; None where there is no such head, or another run has its figures alone."""
     config, plain = task.config, task.plain
     if plain is None:
         return None
@@ -154,13 +148,13 @@ def score_plain_head(task: Task) -> list[PerQueryMetrics] | None:
     for number, lists in enumerate(task.lists):
         with _cache(task, PLAIN_SCORES, number, plain.checkpoint, ranker) as cache:
             parts = ranker.parts(lists, f"{config.direction}, {results.PLAIN}", cache)
-            tallies.append(retrieval.concatenate([retrieval.per_query_metrics(found["itm"], part.relevant, part.valid)
-                                                  for part, found in parts]))
+            tallies.append(retrieval.concatenate([retrieval.per_query_metrics(result["itm"], part.relevant, part.valid)
+                                                  for part, result in parts]))
     return tallies
 
 
 def _cache(task: Task, name: str, number: int, checkpoint: Path, ranker: Ranker) -> ScoreCache:
-    """What an earlier start of this run has scored of these lists, with the same weights."""
+    """Returns what an earlier start of this run has scored of these lists, with the same weights."""
     config = task.config
     identity = {"lists": task.lists[number].sha256, "checkpoint": lineage.digest(checkpoint),
                 "bank": sha256(task.bank.folder / "index.json"), "batch": config.predict_batch_size,
@@ -173,7 +167,7 @@ def _cache(task: Task, name: str, number: int, checkpoint: Path, ranker: Ranker)
 
 
 def _of_files(config: RetrieveConfig) -> bool:
-    """Whether released files are to be scored; UserError where the run folder is taken or the files' lists are to be drawn."""
+    """Whether released files are to be scored; raises UserError where the run folder is taken or the files' lists are to be drawn."""
     check_folder(config.run, config)
     if config.data.files is not None and config.protocol != "kaleido":
         raise UserError(f"protocol is {config.protocol!r}, of files", "retrieve", "kaleido: released files hold the pairs to score",
@@ -182,20 +176,20 @@ def _of_files(config: RetrieveConfig) -> bool:
 
 
 def _lists(config: RetrieveConfig, records: candidates.Records) -> list[Lists]:
-    """The lists to report on, one per draw: drawn from the seed, or those of an earlier run, whose hash must fit."""
+    """Returns the lists to report on, one per draw: drawn from the seed, or those of an earlier run, whose hash must fit."""
     protocol = PROTOCOLS[config.protocol]
     if config.candidates is None:
         return [candidates.build(records, config.direction, config.candidates_seed + number, config.max_queries, config.num_candidates,
                                  protocol) for number in range(protocol.draws)]
     lists = candidates.load(config.candidates, records.ids)
-    for what, found, asked in (("", lists.direction, config.direction), ("the protocol ", lists.protocol, config.protocol)):
-        if found != asked:
-            raise UserError(f"the lists are for {what}{found}", str(config.candidates), asked)
+    for what, result, wanted in (("", lists.direction, config.direction), ("the protocol ", lists.protocol, config.protocol)):
+        if result != wanted:
+            raise UserError(f"the lists are for {what}{result}", str(config.candidates), wanted)
     return [lists]
 
 
 def _warn(task: Task) -> None:
-    """The full gallery through a network that sees pairs is dear: say so before it begins."""
+    """Prints a note on the cost of a large protocol: every pair goes through the network."""
     config = task.config
     if config.protocol == "full" or len(task.lists) > 1:
         total = sum(lists.num_pairs for lists in task.lists)
@@ -204,6 +198,6 @@ def _warn(task: Task) -> None:
 
 
 def _name(name: str, number: int) -> str:
-    """scores.jsonl, scores-2.jsonl, ... of the draws 0, 1, ..."""
+    """Returns the file name of a draw: scores.jsonl, scores-2.jsonl, ... of the draws 0, 1, ..."""
     stem, _, suffix = name.partition(".")
     return name if not number else f"{stem}-{number + 1}.{suffix}"

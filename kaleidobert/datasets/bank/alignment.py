@@ -28,7 +28,7 @@ MADE_FOR = ("token_ids.npy", "token_words.npy", "boxes.npy")  # bank files on wh
 
 def write(bank: Bank, blocks: Iterable[np.ndarray], captions: Iterable[Mapping[str, Any]], *, mode: str, settings: Mapping[str, Any],
           captioner: str = "", statistics: Callable[[np.ndarray], Mapping[str, Any]] | None = None) -> dict[str, Any]:
-    """Write a bank's alignment and return its alignment.json; what stood there before is replaced.
+    """Writes a bank's alignment and returns its alignment.json; what stood there before is replaced.
 
     blocks: f16[n, T, P] in the order of the bank's rows, all N rows together; captions: N dicts that JSON can hold. mode: how
     the alignment was made; captioner: SHA-256 of the captioner's checkpoint; settings: what else decided about it.
@@ -41,14 +41,14 @@ def write(bank: Bank, blocks: Iterable[np.ndarray], captions: Iterable[Mapping[s
 
 
 def check_folder(bank: Bank) -> None:
-    """UserError where an alignment could not be written into the bank: it is read-only, or the disk has no room for it."""
+    """Raises UserError where an alignment could not be written into the bank: it is read-only, or the disk has no room for it."""
     io.check_folder(bank.folder, COPY)
     io.check_room(bank.folder, 2 * math.prod(_shape(bank)), "the alignment")
 
 
 def _write(bank: Bank, blocks: Iterable[np.ndarray], captions: Iterable[Mapping[str, Any]], made: Mapping[str, Any],
            statistics: Callable[[np.ndarray], Mapping[str, Any]] | None) -> dict[str, Any]:
-    """``write``, by the one process that may; made: what alignment.json says of how it was made."""
+    """Writes as ``write`` does, in the process that holds the lock; made: what alignment.json says of how it was made."""
     folder = bank.folder
     with io.explained(folder):
         (folder / INFO).unlink(missing_ok=True)
@@ -83,37 +83,37 @@ def _write(bank: Bank, blocks: Iterable[np.ndarray], captions: Iterable[Mapping[
 
 
 def info(bank: Bank) -> dict[str, Any] | None:
-    """The content of alignment.json, None where the bank has no alignment.
+    """Returns the content of alignment.json, None where the bank has no alignment.
 
-    UserError where the alignment has another format, was made with other levels, another vocabulary or for other texts or
+    Raises UserError where the alignment has another format, was made with other levels, another vocabulary or for other texts or
     boxes than the bank has now, or where one of its files is missing or cut off.
     """
     path = bank.folder / INFO
     if not path.is_file():
         return None
-    found = io.read_json(path)
-    if not isinstance(found, dict) or found.get("format") != FORMAT:
+    result = io.read_json(path)
+    if not isinstance(result, dict) or result.get("format") != FORMAT:
         raise UserError("the alignment has another format", str(path), f"format {FORMAT}", AGAIN)
-    mine, its = (_grids(levels) for levels in (configs.to_dict(bank.made_with), found["levels"]))
+    mine, its = (_grids(levels) for levels in (configs.to_dict(bank.made_with), result["levels"]))
     if mine != its:
         raise UserError(f"the alignment was made with levels {its}", str(path), mine, AGAIN)
-    if found["vocabulary_sha256"] != bank.identity["vocabulary_sha256"]:
+    if result["vocabulary_sha256"] != bank.identity["vocabulary_sha256"]:
         raise UserError("the alignment was made with another vocabulary than the bank's", str(path), fix=AGAIN)
-    if (found["size"], found["text_length"], found["patches"]) != _shape(bank):
-        raise UserError(f"the alignment has {found['size']} rows of {found['text_length']} tokens and {found['patches']} patches",
+    if (result["size"], result["text_length"], result["patches"]) != _shape(bank):
+        raise UserError(f"the alignment has {result['size']} rows of {result['text_length']} tokens and {result['patches']} patches",
                         str(path), "{} rows of {} tokens and {} patches".format(*_shape(bank)), AGAIN)
-    if found["made_for"] != _made_for(bank):
+    if result["made_for"] != _made_for(bank):
         raise UserError("the alignment was made for other texts or boxes than the bank has now, or other pictures", str(path), fix=AGAIN)
-    for name, entry in found["files"].items():
+    for name, entry in result["files"].items():
         part = bank.folder / name
         size = part.stat().st_size if part.is_file() else None
         if size != entry["bytes"]:
             raise UserError("is missing" if size is None else f"has {size:,} bytes", str(part), f"{entry['bytes']:,} bytes", AGAIN)
-    return found
+    return result
 
 
 def strengths(bank: Bank) -> "np.ndarray | PatchColumns | None":
-    """f16[N, T, P] as a memory map, of a bank of which some levels are shown their patches; None where the bank has no alignment.
+    """Returns f16[N, T, P] as a memory map, of a bank of which some levels are shown their patches; None where the bank has no alignment.
 
     Raises as ``info`` does.
     """
@@ -130,7 +130,7 @@ def strengths(bank: Bank) -> "np.ndarray | PatchColumns | None":
 
 
 def captions(bank: Bank) -> list[dict[str, Any]]:
-    """One dict per row of the bank, as ``write`` was given them; empty where the bank has no alignment."""
+    """Returns one dict per row of the bank, as ``write`` was given them; empty where the bank has no alignment."""
     if info(bank) is None:
         return []
     with open(bank.folder / CAPTIONS, encoding="utf-8") as file:
@@ -138,21 +138,21 @@ def captions(bank: Bank) -> list[dict[str, Any]]:
 
 
 def verify(bank: Bank) -> None:
-    """Read the alignment's files and compare their SHA-256; UserError names the first that differs."""
+    """Reads the alignment's files and compares their SHA-256; raises UserError that names the first that differs."""
     for name, entry in ((info(bank) or {}).get("files", {})).items():
         if sha256(bank.folder / name) != entry["sha256"]:
             raise UserError(f"the content does not fit the checksum in {INFO}", str(bank.folder / name), fix=AGAIN)
 
 
 def of(bank: Bank) -> "np.ndarray | PatchColumns":
-    """As ``strengths``, of a bank that has an alignment."""
-    found = strengths(bank)
-    assert found is not None
-    return found
+    """Returns the same as ``strengths``, of a bank that has an alignment."""
+    result = strengths(bank)
+    assert result is not None
+    return result
 
 
 class PatchColumns:
-    """Some patches of an alignment f16[N, T, P]: rows are read from the file as they are asked for."""
+    """Some patches of an alignment f16[N, T, P]: rows are read from the file when they are indexed."""
 
     def __init__(self, strengths: np.ndarray, patches: np.ndarray):
         self._strengths, self._patches = strengths, patches
@@ -174,6 +174,6 @@ def _grids(levels: Iterable[Mapping[str, Any]]) -> str:
     return ", ".join(f"{level['name']} {level['grid']}x{level['grid']} {level['pretext']}" for level in levels)
 
 
-def _expect_rows(found: int, wanted: int, what: str) -> None:
-    if found != wanted:
-        raise UserError(f"{found} rows in the {what}", "alignment", f"{wanted}, one per row of the bank")
+def _expect_rows(result: int, wanted: int, what: str) -> None:
+    if result != wanted:
+        raise UserError(f"{result} rows in the {what}", "alignment", f"{wanted}, one per row of the bank")

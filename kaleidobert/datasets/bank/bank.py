@@ -25,7 +25,7 @@ from kaleidobert import io, specs
 from kaleidobert import levels as kaleido
 from kaleidobert.errors import UserError
 from kaleidobert.levels import KaleidoLevel
-from kaleidobert.preprocessors import quantisation, tokenization
+from kaleidobert.preprocessors import features, tokenization
 
 FORMAT = 1
 REMAKE = "delete the folder and make it again with `kaleidobert records`"
@@ -78,11 +78,11 @@ class Bank:
             return [json.loads(line) for line in file]
 
     def shard(self, number: int) -> tuple[int, int]:
-        """The first row of a shard, and the one behind its last."""
+        """Returns the first row of a shard, and the one behind its last."""
         return int(self._features.starts[number]), int(self._features.starts[number + 1])
 
     def rows(self, split: str) -> np.ndarray:
-        """i64[n]: the rows of a split; UserError where it has none."""
+        """Returns i64[n]: the rows of a split; raises UserError where it has none."""
         rows = np.flatnonzero([row["split"] == split for row in self.table])
         if not len(rows):
             known = sorted({row["split"] for row in self.table})
@@ -91,7 +91,7 @@ class Bank:
         return rows
 
     def column(self, name: str) -> np.ndarray:
-        """str[N]: a label column or one of the ids; UserError names the labels that exist."""
+        """Returns str[N]: a label column or one of the ids; raises UserError that names the labels that exist."""
         if name == "text":  # as objects: an array of fixed width would be as wide as the longest text
             return np.array([row[name] for row in self.table], object)
         if name in ("image_id", "product_id", "group", "view", "split"):
@@ -102,12 +102,12 @@ class Bank:
         return np.array([row["labels"][name] for row in self.table])
 
     def tokenizer(self) -> tokenization.Tokenizer:
-        """The tokenizer that made token_ids."""
+        """Returns the tokenizer that made token_ids."""
         path = self.folder / self.index["text"]["file"]
         return tokenization.SentencePiece(path) if path.suffix == ".model" else tokenization.WordPiece.read(path)
 
     def gather(self, rows: np.ndarray, vectors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """{name: f16[B, K, F]} for {name: i64[B, K]}: the vectors of rows i64[B]; of a bank stored as uint8, that and
+        """Returns {name: f16[B, K, F]} for {name: i64[B, K]}: the vectors of rows i64[B]; of a bank stored as uint8, that and
         {name + "_scale": f32[B, K]}. IndexError where a number is out of range. Threads may call it at the same time."""
         if self._vectors is not None:
             vectors = {name: self._stored(numbers) for name, numbers in vectors.items()}
@@ -117,15 +117,15 @@ class Bank:
         return taken
 
     def _stored(self, numbers: np.ndarray) -> np.ndarray:
-        """The numbers in the files of vectors in use."""
+        """Returns the numbers in the files of vectors in use."""
         assert self._vectors is not None  # else numbers are those of the files already
         if numbers.size and numbers.min() < 0:  # numpy would count from the end
             raise IndexError(f"{numbers.min()} of {len(self._vectors)}")
         return self._vectors[numbers]
 
     def features(self, rows: np.ndarray, vectors: np.ndarray) -> np.ndarray:
-        """f16[B, K, F]: as ``gather``, however the bank is stored."""
-        return quantisation.floats(self.gather(rows, {"features": vectors}))["features"]
+        """Returns f16[B, K, F]: as ``gather``, however the bank is stored."""
+        return features.to_floats(self.gather(rows, {"features": vectors}))["features"]
 
     @property
     def identity(self) -> dict[str, str]:
@@ -140,13 +140,13 @@ class Bank:
         return {"pictures": self.index["pictures"]} if "pictures" in self.index else {}
 
     def require(self, levels: tuple[KaleidoLevel, ...], encoder: str) -> "Bank":
-        """The bank as these levels see it: itself, or one on the same files that shows their patches, boxes and links only.
+        """Returns the bank as these levels see it: itself, or one on the same files that shows their patches, boxes and links only.
 
         levels: those that the bank was made with, or some of them in the same order, each with its pretext or with none. Raises
-        UserError for others, and where the bank was made with another encoder than a run asks for.
+        Raises UserError for others, and where the bank was made with another encoder than a run asks for.
         """
-        places = kaleido.subset(self.made_with, kaleido.check(levels))
-        if places is None:
+        positions = kaleido.subset(self.made_with, kaleido.check(levels))
+        if positions is None:
             raise UserError(f"the bank was made with levels {_show(self.made_with)}", str(self.folder), _show(levels),
                             "set the same levels, or some of them in the same order, each with its pretext or with none; or make a bank "
                             "with these")
@@ -157,7 +157,7 @@ class Bank:
             return self
         shown = copy.copy(self)
         patches, vectors = kaleido.patch_slices(self.made_with), kaleido.vector_slices(self.made_with)
-        names = [self.made_with[place].name for place in places]
+        names = [self.made_with[position].name for position in positions]
         shown.levels = tuple(levels)
         shown.patches = np.concatenate([np.arange(patches[name].start, patches[name].stop) for name in names])
         shown._vectors = np.concatenate([vectors[level.name].start + np.arange(level.num_patches * level.num_views) for level in levels])
@@ -165,7 +165,7 @@ class Bank:
         return shown
 
     def verify(self) -> None:
-        """Read every file and compare its SHA-256; UserError names the first that differs."""
+        """Reads every file and compares its SHA-256; raises UserError that names the first that differs."""
         for name, entry in self.index["files"].items():
             if sha256(self.folder / name) != entry["sha256"]:
                 raise UserError("the content does not fit the checksum in index.json", str(self.folder / name), fix=REMAKE)
@@ -175,8 +175,8 @@ class Bank:
             path = self.folder / name
             size = path.stat().st_size if path.is_file() else None
             if size != entry["bytes"]:
-                found = "is missing" if size is None else f"has {size:,} bytes"
-                raise UserError(f"{found}", str(path), f"{entry['bytes']:,} bytes", REMAKE)
+                result = "is missing" if size is None else f"has {size:,} bytes"
+                raise UserError(f"{result}", str(path), f"{entry['bytes']:,} bytes", REMAKE)
 
     def _array(self, name: str) -> np.ndarray:
         return self._load(name)
@@ -195,13 +195,13 @@ class Bank:
 
 
 def sha256(path: Path) -> str:
-    """SHA-256 of a file's content, in hexadecimal."""
+    """Returns the SHA-256 of a file's content, in hexadecimal."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def describe(bank: Bank) -> Mapping[str, Any]:
-    """Sizes for people and for results.json."""
+    """Returns sizes for people and for results.json."""
     splits: dict[str, int] = {}
     for row in bank.table:
         splits[row["split"]] = splits.get(row["split"], 0) + 1
@@ -212,7 +212,7 @@ def describe(bank: Bank) -> Mapping[str, Any]:
 
 
 def _key(level: KaleidoLevel) -> tuple[str, int, str]:
-    """What a bank depends on."""
+    """Returns what a bank depends on."""
     return level.name, level.grid, level.pretext
 
 
@@ -229,7 +229,7 @@ Places = list[tuple[int, int]]  # (shard, row in it)
 class Shards:
     """Arrays [n, V, ...] of one shape but for n, one after another; row r is the r-th of all.
 
-    random: rows are taken here and there. The kernel is then told not to read what lies around them, which costs most of the
+    random: rows are taken here and there. The kernel is then advised not to read what lies around them, which costs most of the
     bandwidth of cold storage, but all pictures of a call at once, before the first is copied.
     """
 
@@ -245,7 +245,7 @@ class Shards:
             self._files.append((one.base, one.offset))
 
     def take(self, rows: np.ndarray, vectors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """{name: [B, K, ...]} for {name: i64[B, K]}: the vectors of rows i64[B]. IndexError where a number is out of range.
+        """Returns {name: [B, K, ...]} for {name: i64[B, K]}: the vectors of rows i64[B]. IndexError where a number is out of range.
 
         A picture's vectors lie together: each picture is visited once.
         """
@@ -253,26 +253,26 @@ class Shards:
             if numbers.size and not 0 <= numbers.min() <= numbers.max() < limit:
                 raise IndexError(f"{numbers.min()} to {numbers.max()} of {limit}")
         shard = np.searchsorted(self.starts, rows, "right") - 1
-        places = list(zip(shard.tolist(), (rows - self.starts[shard]).tolist()))
+        positions = list(zip(shard.tolist(), (rows - self.starts[shard]).tolist()))
         if self._files:
-            self._announce(places, [numbers for numbers in vectors.values() if numbers.size])
+            self._announce(positions, [numbers for numbers in vectors.values() if numbers.size])
         shape, dtype = self.arrays[0].shape[2:], self.arrays[0].dtype
         taken = {name: np.empty((*numbers.shape, *shape), dtype) for name, numbers in vectors.items()}
-        for (number, row), *wanted in zip(places, *(zip(numbers, taken[name]) for name, numbers in vectors.items())):
+        for (number, row), *wanted in zip(positions, *(zip(numbers, taken[name]) for name, numbers in vectors.items())):
             picture = self.arrays[number][row]
             for numbers, target in wanted:
                 # "clip": in the mode "raise" numpy fills a buffer first; the numbers were checked
                 picture.take(numbers, 0, target, "clip")
         return taken
 
-    def _announce(self, places: Places, vectors: Sequence[np.ndarray]) -> None:
-        """Ask the kernel for what lies between the first and the last vector of each picture; what is in memory costs nothing."""
+    def _announce(self, positions: Places, vectors: Sequence[np.ndarray]) -> None:
+        """Asks the kernel for what lies between the first and the last vector of each picture; what is in memory costs nothing."""
         if not vectors:
             return
         first = np.min([numbers.min(1) for numbers in vectors], 0).tolist()
         last = np.max([numbers.max(1) for numbers in vectors], 0).tolist()
         step, row_step = self.arrays[0].strides[1], self.arrays[0].strides[0]
-        for (number, row), low, high in zip(places, first, last):
+        for (number, row), low, high in zip(positions, first, last):
             file, offset = self._files[number]
             begin = offset + row * row_step + low * step
             aligned = begin - begin % mmap.PAGESIZE

@@ -13,14 +13,14 @@ from typing import Any
 from kaleidobert.configs import RecordsConfig
 from kaleidobert.datasets.bank import builder
 from kaleidobert.datasets.products import Product
-from kaleidobert.datasets.sources import table
+from kaleidobert.datasets.sources import reading
 from kaleidobert.errors import UserError
 
 _PRODUCTS: dict[str, Sequence[Product]] = {}  # the source that this process works on; read once, not once per shard
 
 
 def build_shards(config: RecordsConfig, products: Sequence[Product], build_encoder: Any, build_network: Any = None) -> Iterator[int]:
-    """As builder.build_shards, on config.beam.runner; what is new is yielded when the whole pipeline has ended.
+    """Makes the shards as builder.build_shards, on config.beam.runner; yields the new ones when the whole pipeline has ended.
 
     Raises UserError as ``check``, and where the pipeline fails; finished shards are kept.
     """
@@ -48,15 +48,15 @@ def build_shards(config: RecordsConfig, products: Sequence[Product], build_encod
 
 
 def check(config: RecordsConfig) -> None:
-    """UserError where config.beam cannot work: Beam is not installed, or knows no such runner or option."""
+    """Raises UserError where config.beam cannot work: Beam is not installed, or knows no such runner or option."""
     _pipeline(config)
 
 
 def _make(number: int, config: RecordsConfig, build_encoder: Any, build_network: Any) -> int:
-    """One shard, in a worker."""
+    """Makes one shard, in a worker."""
     key = str(config.source)
     if key not in _PRODUCTS:
-        products, _ = table.read(config.source)
+        products, _ = reading.read(config.source)
         builder.check_folder(config, products)  # the very products of which the bank is being made
         _PRODUCTS.clear()
         _PRODUCTS[key] = products

@@ -31,11 +31,11 @@ import numpy as np
 from kaleidobert import configs, io
 from kaleidobert import levels as kaleido
 from kaleidobert.configs import RecordsConfig
-from kaleidobert.datasets.bank import classes, patch_extraction, storage
+from kaleidobert.datasets.bank import patch_extraction, storage
 from kaleidobert.datasets.bank.bank import FORMAT, sha256
-from kaleidobert.datasets.products import Product, digest, stamp
+from kaleidobert.datasets.products import Product, digest, stamp, tabulate_classes
 from kaleidobert.errors import UserError
-from kaleidobert.preprocessors import features, tokenization
+from kaleidobert.preprocessors import features, patch_encoders, tokenization
 
 _ENCODERS: dict[str, Any] = {}  # one network per worker process, not one per shard
 TRAIN = "train"  # the split on which the vocabulary is trained
@@ -57,8 +57,8 @@ class Changes:
     shards: tuple[int, ...]
     notes: Mapping[int, dict[str, Any]]
 
-    def tell(self, dry: bool) -> str:
-        """What is said of it; dry: where nothing follows."""
+    def describe(self, dry: bool) -> str:
+        """Returns a line to print; dry: of a run that makes nothing."""
         counts = {"picture": self.number, "shard": len(self.shards)}
         pictures, shards = (f"{count:,} {name}{'s' * (count != 1)}" for name, count in counts.items())
         follows = "would be" if dry else "is" if len(self.shards) == 1 else "are"
@@ -66,8 +66,8 @@ class Changes:
 
 
 def fingerprint(config: RecordsConfig, products: Sequence[Product]) -> str:
-    """What decides the content of the shards and of the table beside the pictures: products, foreground, encoder, levels; not paths,
-    workers or text settings. The pictures' contents are in the notes of the shards (``compare``)."""
+    """Returns what decides the content of the shards and of the table beside the pictures: products, foreground, encoder, levels; not
+    paths, workers or text settings. The pictures' contents are in the notes of the shards (``compare``)."""
     encoder = {"name": encoder_name(config.encoder), "weights": _weights(config.encoder)}
     parts = {"foreground": patch_extraction.identity(config.foreground), "encoder": encoder, "shard_size": config.shard_size,
              "levels": configs.to_dict(config.levels), **storage.entries(config.storage, ()),
@@ -77,8 +77,8 @@ def fingerprint(config: RecordsConfig, products: Sequence[Product]) -> str:
 
 
 def check(config: RecordsConfig, products: Sequence[Product]) -> str:
-    """The fingerprint; UserError for what would be refused after all pictures are encoded, where the folder belongs to another bank
-    or another process is using it, and where it cannot be written. Leaves nothing behind."""
+    """Returns the fingerprint; raises UserError for what would be refused after all pictures are encoded, where the folder belongs to
+    another bank or another process is using it, and where it cannot be written. Leaves nothing behind."""
     if config.text.length < 3:
         raise UserError(f"text.length is {config.text.length}", "records", "at least 3: [CLS], one piece, [SEP]")
     if config.text.vocabulary is not None or config.text.tokenizer == "sentencepiece":
@@ -94,7 +94,7 @@ def check(config: RecordsConfig, products: Sequence[Product]) -> str:
 
 
 def check_folder(config: RecordsConfig, products: Sequence[Product]) -> str:
-    """The fingerprint; UserError where the folder holds anything but the begun bank that has it."""
+    """Returns the fingerprint; raises UserError where the folder holds anything but the begun bank that has it."""
     mark = fingerprint(config, products)
     _check_work(config.bank, mark)
     return mark
@@ -117,7 +117,7 @@ def _check_work(folder: Path, mark: str) -> None:
 
 
 def claim(config: RecordsConfig, products: Sequence[Product]) -> str:
-    """Check, lock the folder for the length of the io.lock_scope, clear away what a killed run left half written, and write the
+    """Checks and locks the folder for the length of the io.lock_scope, removes what a killed run left half written, and writes the
     fingerprint, which is returned, into the folder."""
     mark = check(config, products)
     lock = io.lock(config.bank, fix=FIX)  # noqa: F841  outside of a scope it goes with this name
@@ -130,8 +130,8 @@ def claim(config: RecordsConfig, products: Sequence[Product]) -> str:
 
 
 def compare(config: RecordsConfig, products: Sequence[Product]) -> Changes:
-    """How the pictures differ from those that the shards that are there were made of: only files whose path or stamp is another are
-    read. Writes nothing. UserError where pictures are not there any more: what was made of them would be lost."""
+    """Returns how the pictures differ from those that the shards that are there were made of: only files whose path or stamp is another are
+    read. Writes nothing. Raises UserError where pictures are not there any more: what was made of them would be lost."""
     changed: list[Product] = []
     gone: list[Product] = []
     shards: list[int] = []
@@ -160,31 +160,31 @@ def compare(config: RecordsConfig, products: Sequence[Product]) -> Changes:
     return Changes(len(changed), changed[0].image_id if changed else "", tuple(shards), noted)
 
 
-def refresh(config: RecordsConfig, found: Changes) -> None:
-    """From here on shards of which a picture has changed count as not made; what has the same content under another path or stamp is
-    noted."""
-    if found.shards:
+def refresh(config: RecordsConfig, result: Changes) -> None:
+    """Drops the shards of which a picture has changed, and notes pictures with the same content under another path or stamp."""
+    if result.shards:
         with io.explained(config.bank):  # a bank whose shards are of two states must not open
             (config.bank / "index.json").unlink(missing_ok=True)
-            for number in found.shards:
+            for number in result.shards:
                 _notes_path(config.bank, number).unlink()
-    for number, notes in found.notes.items():
+    for number, notes in result.notes.items():
         io.write_json(_notes_path(config.bank, number), notes)
 
 
 def _files(config: RecordsConfig, product: Product, before: Sequence[dict[str, Any]] = ()) -> list[dict[str, Any]]:
-    """{"path", "stamp", "sha256"} of every file that decides about a product's patches; sha256 is taken from ``before`` where path
-    and stamp are as there. A file that is replaced while it is looked at gets the older stamp: it counts as changed the next time."""
-    found = []
+    """Returns {"path", "stamp", "sha256"} of every file that decides about a product's patches; sha256 is taken from ``before`` where path
+    and stamp are as there. A file that is replaced while it is read gets the older stamp: it counts as changed the next time."""
+    result = []
     for path, old in zip_longest([product.image_path] + [product.mask_path] * (config.foreground.method == "masks"), before):
         now = {"path": path, "stamp": stamp(path)}
         known = old is not None and all(old[name] == value for name, value in now.items())
-        found.append({**now, "sha256": old["sha256"] if known else digest(path)})
-    return found
+        result.append({**now, "sha256": old["sha256"] if known else digest(path)})
+    return result
 
 
 def room(config: RecordsConfig, products: Sequence[Product], feature_size: int, again: Sequence[int] = ()) -> int:
-    """Bytes that the bank still needs: of the shards that are not there, of one of those that are made ``again``, and of the rest."""
+    """Returns bytes that the bank still needs: of the shards that are not there, of one of those that are made ``again``, and of the rest.
+    """
     made = [(number in again, len(part)) for number, part in portions(config, products)
             if number in again or not is_done(config.bank, number)]
     rows = sum(size for once_more, size in made if not once_more) + max((size for once_more, size in made if once_more), default=0)
@@ -194,13 +194,13 @@ def room(config: RecordsConfig, products: Sequence[Product], feature_size: int, 
 
 
 def portions(config: RecordsConfig, products: Sequence[Product]) -> Iterator[tuple[int, Sequence[Product]]]:
-    """(number, products) of every shard."""
+    """Yields (number, products) of every shard."""
     for number, start in enumerate(range(0, len(products), config.shard_size)):
         yield number, products[start : start + config.shard_size]
 
 
 def build_shards(config: RecordsConfig, products: Sequence[Product], build_encoder: Any, build_network: Any = None) -> Iterator[int]:
-    """Make the shards that are not there yet; yields the number of pictures done, shard by shard.
+    """Makes the shards that are not there yet; yields the number of pictures done, shard by shard.
 
     build_encoder: picklable, encoder configuration -> object with ``encode`` and ``batch``, as features.encode takes them;
     build_network: picklable, path of weights -> what foreground.network_mask calls, for foreground.method network; both are called
@@ -213,7 +213,7 @@ def build_shards(config: RecordsConfig, products: Sequence[Product], build_encod
         else:
             todo.append((number, part))
     cores, devices = os.cpu_count() or 1, gpus() if todo else []
-    usual = len(devices) if devices and config.encoder.name != "pixels" else cores
+    usual = len(devices) if devices and patch_encoders.ENCODERS[config.encoder.name].is_network else cores
     workers = max(1, min(config.workers or usual, len(todo)))
     config = replace(config, threads=config.threads or max(1, cores // workers))
     if workers == 1:
@@ -221,10 +221,10 @@ def build_shards(config: RecordsConfig, products: Sequence[Product], build_encod
             yield build_shard(config, number, part, build_encoder, build_network)
         return
     context = get_context("spawn")  # a process forked after TensorFlow started its threads hangs
-    shares = context.SimpleQueue()
-    for share in environments(workers, devices, cores):
-        shares.put(share)
-    with ProcessPoolExecutor(workers, context, settle, (shares,)) as pool:
+    waiting = context.SimpleQueue()
+    for fraction in environments(workers, devices, cores):
+        waiting.put(fraction)
+    with ProcessPoolExecutor(workers, context, take_environment, (waiting,)) as pool:
         futures = [pool.submit(build_shard, config, number, part, build_encoder, build_network) for number, part in todo]
         try:
             for future in as_completed(futures):
@@ -237,7 +237,7 @@ def build_shards(config: RecordsConfig, products: Sequence[Product], build_encod
 
 
 def build_shard(config: RecordsConfig, number: int, products: Sequence[Product], build_encoder: Any, build_network: Any = None) -> int:
-    """Encode the pictures of one shard and write its features and notes; returns the number of pictures looked at."""
+    """Encodes the pictures of one shard and writes its features and notes; returns the number of its pictures."""
     key = str(config.encoder)
     if key not in _ENCODERS:
         _ENCODERS[key] = build_encoder(config.encoder)
@@ -260,7 +260,7 @@ def build_shard(config: RecordsConfig, number: int, products: Sequence[Product],
     if not all(faults):
         good_ones = vectors[[not fault for fault in faults]] if any(faults) else vectors
         storage.save(_features_path(config.bank, number), good_ones, config.storage)
-    kept = [{"image_id": product.image_id, **found} for (product, found), fault in zip(rows, faults) if not fault]
+    kept = [{"image_id": product.image_id, **result} for (product, result), fault in zip(rows, faults) if not fault]
     notes = [{"image_id": p.image_id, "where": p.image_path, "reason": reasons[p.image_id]} for p in products if p.image_id in reasons]
     io.write_json(_notes_path(config.bank, number), {"kept": kept, "skipped": notes,
                                                         "pictures": [pictures[product.image_id] for product in products]})
@@ -268,13 +268,13 @@ def build_shard(config: RecordsConfig, number: int, products: Sequence[Product],
 
 
 def _load(config: RecordsConfig, product: Product, pictures: dict[str, list[dict[str, Any]]]) -> np.ndarray:
-    """A product's picture, its files noted before it is read."""
+    """Returns a product's picture, its files noted before it is read."""
     pictures[product.image_id] = _files(config, product)
     return product.load_image()
 
 
 def finish(config: RecordsConfig, products: Sequence[Product], skipped: list[dict], mark: str) -> dict[str, Any]:
-    """Tokenize the texts and write table and index; returns the index. UserError where no picture could be used.
+    """Tokenizes the texts and writes table and index; returns the index. Raises UserError where no picture could be used.
 
     Shards serve any text settings. The old index goes first: a bank whose tokens are half rewritten must not open.
     """
@@ -311,7 +311,7 @@ def finish(config: RecordsConfig, products: Sequence[Product], skipped: list[dic
         "text": {"length": config.text.length, "file": text_file, "vocabulary": asdict(tokenizer.vocabulary)},
         "config": configs.to_dict(config),
         "pictures": _digest(config, products, notes), "labels": labels,
-        "classes": classes.tabulate(((row["split"], row["labels"]) for row in rows), labels), "fingerprint": mark,
+        "classes": tabulate_classes(((row["split"], row["labels"]) for row in rows), labels), "fingerprint": mark,
         "source": str(config.source.table), "shards": shards, **held,
         "files": {name: {"bytes": (folder / name).stat().st_size, "sha256": sha256(folder / name)} for name in names},
     }
@@ -330,15 +330,17 @@ def is_done(folder: Path, number: int) -> bool:
 
 
 def encoder_name(config: configs.Encoder) -> str:
-    """The name by which a bank remembers its encoder, such as mobilenet_v2-96: whatever changes features, but the weights."""
+    """Returns the name by which a bank remembers its encoder, such as mobilenet_v2-96: whatever changes features, but the weights."""
     how = {"float32": "folded" if config.folded else ""}.get(config.precision, config.precision.removeprefix("mixed_"))
     return "-".join(filter(None, (config.name, str(config.size), f"small{config.small_size}" if config.small_size else "",
                                    "square" if config.turned == "square" else "", how)))
 
 
 def _weights(config: configs.Encoder) -> str:
-    """Which weights the encoder has: the SHA-256 of a file, "imagenet" for what Keras fetches, "" for none."""
-    return "" if config.name == "pixels" else sha256(config.weights) if config.weights else "imagenet"
+    """Returns which weights the encoder has: the SHA-256 of a file, "imagenet" for what Keras fetches, "" for none."""
+    if not patch_encoders.ENCODERS[config.name].is_network:
+        return ""
+    return sha256(config.weights) if config.weights else "imagenet"
 
 
 def _tokenizer(config: RecordsConfig, rows: Sequence[Mapping[str, Any]]) -> tokenization.Tokenizer:
@@ -358,18 +360,18 @@ def _row(product: Product) -> dict[str, Any]:
 
 
 def _moved(row: dict[str, str], product: Product) -> dict[str, str]:
-    """A row of what was left out, where its picture lies now."""
+    """Returns a skipped row with the present path of its picture."""
     return {**row, "where": product.image_path, "reason": row["reason"].replace(row["where"] or product.image_path, product.image_path)}
 
 
 def _digest(config: RecordsConfig, products: Sequence[Product], notes: Sequence[dict[str, Any]]) -> str:
-    """SHA-256 of the contents of the pictures and masks that a bank was made of."""
-    found = []
+    """Returns the SHA-256 of the contents of the pictures and masks that a bank was made of."""
+    result = []
     for (_, part), note in zip(portions(config, products), notes):
         kept = {row["image_id"] for row in note["kept"]}
-        found += [[product.image_id, *(one["sha256"] for one in entry)] for product, entry in zip(part, note["pictures"])
+        result += [[product.image_id, *(one["sha256"] for one in entry)] for product, entry in zip(part, note["pictures"])
                   if product.image_id in kept]
-    return hashlib.sha256(json.dumps(found).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(result).encode()).hexdigest()
 
 
 def _notes_path(folder: Path, number: int) -> Path:
@@ -394,13 +396,13 @@ SHARED = {"TF_FORCE_GPU_ALLOW_GROWTH": "true", "XLA_PYTHON_CLIENT_PREALLOCATE": 
 
 
 def gpus(environment: Mapping[str, str] = os.environ) -> list[str]:
-    """The NVIDIA GPUs of this machine as CUDA_VISIBLE_DEVICES names them; of one that is divided, its parts.
+    """Returns the NVIDIA GPUs of this machine as CUDA_VISIBLE_DEVICES names them; of one that is divided, its parts.
 
     Where that variable is set, those that it names.
     """
     if DEVICES in environment:
         names = [name.strip() for name in environment[DEVICES].split(",")]
-        ends = [place for place, name in enumerate(names) if name in ("", "-1")]  # CUDA itself reads no further
+        ends = [position for position, name in enumerate(names) if name in ("", "-1")]  # CUDA itself reads no further
         return names[: ends[0]] if ends else names
     program = shutil.which("nvidia-smi")
     if program is None:
@@ -412,28 +414,28 @@ def gpus(environment: Mapping[str, str] = os.environ) -> list[str]:
 
 
 def listed(text: str) -> list[str]:
-    """The names in what nvidia-smi -L prints.
+    """Returns the names in what nvidia-smi -L prints.
 
     >>> listed("GPU 0: NVIDIA A30 (UUID: GPU-1)\\nGPU 1: NVIDIA A30 (UUID: GPU-2)\\n  MIG 1g.6gb Device 0: (UUID: MIG-3)\\n")
     ['GPU-1', 'MIG-3']
     """
-    found: list[list[str]] = []
+    result: list[list[str]] = []
     for line in text.splitlines():
         if name := re.search(r"\(UUID: (\S+)\)", line):
             if line.startswith("GPU"):
-                found.append([name[1]])
-            elif found:
-                found[-1].append(name[1])
-    return [name for names in found for name in (names[1:] or names)]
+                result.append([name[1]])
+            elif result:
+                result[-1].append(name[1])
+    return [name for names in result for name in (names[1:] or names)]
 
 
 def environments(workers: int, devices: list[str], cores: int) -> list[dict[str, str]]:
-    """The variables of each process: a share of the cores, and one of the GPUs in turn; without GPUs nothing about them is said."""
+    """Returns the variables of each process: a share of the cores, and one of the GPUs in turn; without GPUs nothing about them is said."""
     threads = str(max(1, cores // workers))
-    shares = {"TF_NUM_INTRAOP_THREADS": threads, "TF_NUM_INTEROP_THREADS": "1", "OMP_NUM_THREADS": threads}
-    return [shares | ({DEVICES: devices[number % len(devices)], **SHARED} if devices else {}) for number in range(workers)]
+    cores_each = {"TF_NUM_INTRAOP_THREADS": threads, "TF_NUM_INTEROP_THREADS": "1", "OMP_NUM_THREADS": threads}
+    return [cores_each | ({DEVICES: devices[number % len(devices)], **SHARED} if devices else {}) for number in range(workers)]
 
 
-def settle(shares: SimpleQueue) -> None:
-    """Take one of the environments for this process; must run before a network library is imported in it."""
-    os.environ.update(shares.get())
+def take_environment(waiting: SimpleQueue) -> None:
+    """Takes one of the environments for this process; must run before a network library is imported in it."""
+    os.environ.update(waiting.get())

@@ -22,7 +22,7 @@ _NETWORKS: dict[str, foreground.Predictor] = {}  # one network per worker proces
 
 
 def identity(config: configs.Foreground) -> dict[str, Any]:
-    """What decides where the foreground is found: the settings, and of the network its weights' checksum instead of their path.
+    """Returns what decides where the foreground is found: the settings, and of the network its weights' checksum instead of their path.
 
     Raises UserError where the weights are not there.
     """
@@ -37,7 +37,7 @@ def identity(config: configs.Foreground) -> dict[str, Any]:
 
 
 def segmenter(config: configs.Foreground, build_network: Callable[[Path], foreground.Predictor]) -> Segment | None:
-    """What finds the foreground of a picture; None where nothing does, or where masks are given.
+    """Returns what finds the foreground of a picture; None where nothing does, or where masks are given.
 
     build_network: path of weights -> what foreground.network_mask calls; called once in every process.
     """
@@ -51,7 +51,7 @@ def segmenter(config: configs.Foreground, build_network: Callable[[Path], foregr
 
 
 def cut(product: Product, config: RecordsConfig, segment: Segment | None) -> features.Cut:
-    """The patches of a product's picture. Raises UserError where the picture or its mask cannot be used."""
+    """Returns the patches of a product's picture. Raises UserError where the picture or its mask cannot be used."""
     image = product.load_image()
     if config.foreground.method == "masks":
         if product.load_mask is None:
@@ -67,10 +67,10 @@ def cut(product: Product, config: RecordsConfig, segment: Segment | None) -> fea
 
 
 def ahead(products: Sequence[Product], config: RecordsConfig, segment: Segment | None) -> Iterator[features.Cut | UserError]:
-    """Of every product, in order, its patches or why its picture cannot be used; cut by config.threads while others are encoded.
+    """Yields each product's patches in order, or the reason it was skipped; config.threads threads cut while others are encoded.
 
-    At most config.encoder.batch_size pictures, or one per thread where those are more, are cut before they are asked for. Other
-    errors are raised.
+    At most config.encoder.batch_size pictures, or one per thread where those are more, are cut ahead. Raises
+    other errors.
     """
     def attempt(product: Product) -> features.Cut | UserError:
         try:

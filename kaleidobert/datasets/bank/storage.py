@@ -13,27 +13,27 @@ from kaleidobert.datasets.bank import alignment
 from kaleidobert.datasets.bank.bank import Bank, sha256
 from kaleidobert.errors import UserError
 from kaleidobert.levels import num_vectors
-from kaleidobert.preprocessors import quantisation
+from kaleidobert.preprocessors.features import quantise
 
 MARK = "copy.json"  # in a copy: of which bank
 FIX = "wait until it has ended, or choose another target"
 
 
 def save(path: Path, features: np.ndarray, storage: str) -> None:
-    """Write a shard f16[n, V, F] to features-*.npy, last of its files; UserError where bytes cannot hold it."""
+    """Writes a shard f16[n, V, F] to features-*.npy, last of its files; raises UserError where bytes cannot hold it."""
     if storage == "uint8":
-        features, scales = quantisation.quantise(features)
+        features, scales = quantise(features)
         _save(path.with_name(_scales(path.name)), scales)
     _save(path, features)
 
 
 def entries(storage: str, shards: Sequence[str]) -> dict[str, Any]:
-    """What index.json says of it; nothing of float16, as ever."""
+    """Returns what index.json says of it; nothing of float16, as ever."""
     return {} if storage == "float16" else {"storage": storage, "scales": [_scales(name) for name in shards]}
 
 
 def check(bank: Bank, target: Path, storage: str) -> dict[str, str]:
-    """What tells this copy from others; UserError where the bank is held so already, or the folder holds something else."""
+    """Returns the mark of this copy; raises UserError where the bank is held so already, or the folder holds something else."""
     if bank.storage == storage:
         raise UserError(f"the bank holds {storage} already", str(bank.folder), "another storage")
     mark = {"source_index_sha256": sha256(bank.folder / "index.json"), "storage": storage}
@@ -51,7 +51,7 @@ def check(bank: Bank, target: Path, storage: str) -> dict[str, str]:
 
 
 def convert(bank: Bank, target: Path, storage: str) -> Iterator[int]:
-    """Copy a bank, an alignment too, into ``target`` with its features held as ``storage``; yields rows done, shard by shard.
+    """Copies a bank, an alignment too, into ``target`` with its features held as ``storage``; yields rows done, shard by shard.
 
     An interrupted copy goes on where it stopped; index.json comes last. Raises UserError as ``check`` and ``save``, and where the
     source's table or its alignment is not what its index says.

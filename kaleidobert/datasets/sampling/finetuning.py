@@ -1,4 +1,4 @@
-"""Batches of unspoiled examples for fine-tuning: labels, matching and captions. Stateless, as pretraining.py."""
+"""Batches of unspoiled examples for fine-tuning, pure functions of (seed, step): labels, matching and captions."""
 
 import numpy as np
 
@@ -9,11 +9,11 @@ from kaleidobert.errors import UserError
 from kaleidobert.preprocessors import examples
 from kaleidobert.preprocessors.examples import Arrays
 
-LENGTH_SHARE = 4  # of so many pictures one is asked for the length of its text too
+LENGTH_SHARE = 4  # one picture of so many also has the length of its text as a target
 
 
 def label_ids(bank: Bank, label: str, train_rows: np.ndarray) -> tuple[np.ndarray, list[str]]:
-    """(i32[N], class names): the classes are those of the training rows, in alphabetical order; -1 for any other value.
+    """Returns (i32[N], class names): the classes are those of the training rows, in alphabetical order; -1 for any other value.
 
     Raises UserError where training has fewer than two classes.
     """
@@ -27,7 +27,7 @@ def label_ids(bank: Bank, label: str, train_rows: np.ndarray) -> tuple[np.ndarra
 
 
 def modality_inputs(bank: Bank, rows: np.ndarray, modality: str) -> Arrays:
-    """Model inputs of the rows with both sides, the picture alone ("image") or the text alone ("text")."""
+    """Returns model inputs of the rows with both sides, the picture alone ("image") or the text alone ("text")."""
     inputs = clean_batch(bank, rows)
     vocabulary = bank.vocabulary
     if modality == "image":
@@ -109,10 +109,10 @@ class DualEncoderSampler:
 class CaptionTaskSampler:
     """Captioning examples, inputs with "predict_positions" i32[B, T-1]; targets and weights: "pieces" [B, T-1], the text without [CLS].
 
-    mode "causal": the whole text is read, and at every place the piece behind it is asked. "mask-all": all pieces are masked and
-    asked; "mask-predict": one to all of them, a number drawn evenly. Both show how long a text is, so its length is asked of an
+    mode "causal": the whole text is read, and at every position the next piece is predicted. "mask-all": all pieces are masked and
+    predicted; "mask-predict": one to all of them, a number drawn evenly. Both show the length of a text, so it is predicted from an
     empty text: behind the B examples come B / 4 (at least 1) of these, which alone have a weight for "length" i32[...]: pieces - 1.
-    noise: as in LabelSampler; of tokens it hides pieces that are not asked.
+    noise: as in LabelSampler; of tokens it hides pieces that are not predicted.
     """
 
     def __init__(self, bank: Bank, rows: np.ndarray, mode: str, noise: Noise, batch_size: int, seed: int):
@@ -123,13 +123,13 @@ class CaptionTaskSampler:
         return self.examples(self.order.batch(step), self._noise, generator(self._seed, EXAMPLES, step))
 
     def validation(self, step: int) -> tuple[Arrays, Arrays, Arrays] | None:
-        """As PretrainSampler's, without noise."""
+        """Returns the step-th batch of the split in its own order, without noise; None behind the end."""
         size = self.order.batch_size
         rows = self.order.rows[step * size : (step + 1) * size]
         return self.examples(rows, Noise(), generator(self._seed, VALIDATION, step)) if len(rows) else None
 
     def examples(self, rows: np.ndarray, noise: Noise, rng: np.random.Generator) -> tuple[Arrays, Arrays, Arrays]:
-        """The examples of given rows."""
+        """Returns the examples of given rows."""
         vocabulary, count = self._bank.vocabulary, len(rows)
         if self._mode != "causal":
             rows = np.concatenate([rows, rows[: max(1, count // LENGTH_SHARE)]])
@@ -138,18 +138,18 @@ class CaptionTaskSampler:
         real = caption_pieces(self._bank, rows)
         targets = {"pieces": ids[:, 1:]}
         if self._mode == "causal":
-            asked, hidden = inputs["token_mask"][:, 1:], np.zeros_like(real)
+            wanted, hidden = inputs["token_mask"][:, 1:], np.zeros_like(real)
         else:
             lengths = real.sum(1)
             number = lengths if self._mode == "mask-all" else rng.integers(1, lengths + 1)
-            places = np.argsort(np.argsort(np.where(real, rng.random(real.shape), 2), 1), 1)
-            hidden = real & (places < number[:, None])
-            asked = hidden[:, 1:]
+            positions = np.argsort(np.argsort(np.where(real, rng.random(real.shape), 2), 1), 1)
+            hidden = real & (positions < number[:, None])
+            wanted = hidden[:, 1:]
             targets["length"] = lengths.astype(np.int32) - 1
         if noise.token_dropout:
             hidden = hidden | (real & (rng.random(real.shape) < noise.token_dropout))
         ids = np.where(hidden, np.int32(vocabulary.mask), ids)
-        weights = {"pieces": asked.astype(np.float32)}
+        weights = {"pieces": wanted.astype(np.float32)}
         if self._mode != "causal":
             ids[count:, 1:] = vocabulary.pad
             ids[count:, 1] = vocabulary.end
@@ -161,6 +161,25 @@ class CaptionTaskSampler:
 
 
 def caption_pieces(bank: Bank, rows: np.ndarray) -> np.ndarray:
-    """bool[n, T]: where the texts of the rows have pieces, [CLS], [SEP] and padding left out."""
+    """Returns bool[n, T]: where the texts of the rows have pieces, [CLS], [SEP] and padding left out."""
     vocabulary = bank.vocabulary
     return ~np.isin(bank.token_ids[rows], (vocabulary.pad, vocabulary.start, vocabulary.end))
+
+
+# --- The two sides of a bank's products apart, for pairs of any picture with any text
+
+
+def picture_inputs(bank: Bank, rows: np.ndarray) -> Arrays:
+    """Returns patch_features f16[n, P, F] of unspoiled pictures, patch_boxes f32[n, P, 5]."""
+    return {**examples.clean(rows, bank.levels, bank.gather), "patch_boxes": bank.boxes[rows]}
+
+
+def text_inputs(bank: Bank, rows: np.ndarray) -> Arrays:
+    """Returns token_ids, segment_ids, token_mask [n, T]."""
+    return examples.text(bank.token_ids[rows], bank.vocabulary.pad)
+
+
+def text_lengths(bank: Bank) -> np.ndarray:
+    """Returns i64[N]: up to which position each row's text has tokens."""
+    real = bank.token_ids != bank.vocabulary.pad
+    return np.where(real.any(1), real.shape[1] - real[:, ::-1].argmax(1), 1)

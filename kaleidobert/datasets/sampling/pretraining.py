@@ -10,11 +10,12 @@ import numpy as np
 
 from kaleidobert import levels as kaleido
 from kaleidobert.configs import Sampling
+from kaleidobert.configs.section import check_name
 from kaleidobert.datasets.bank import alignment
 from kaleidobert.datasets.bank.bank import Bank
 from kaleidobert.errors import UserError
 from kaleidobert.levels import KaleidoLevel
-from kaleidobert.preprocessors import alignment_guided_masking, examples, pretexts, quantisation
+from kaleidobert.preprocessors import alignment_guided_masking, examples, features, pretexts
 from kaleidobert.preprocessors.examples import Arrays
 
 ORDER, EXAMPLES, VALIDATION = range(3)  # independent random streams of one seed
@@ -22,7 +23,7 @@ ALL = slice(None)
 
 
 def generator(seed: int, stream: int, step: int) -> np.random.Generator:
-    """A counter-based generator: its draws depend on these three numbers only."""
+    """Returns a counter-based generator: its draws depend on these three numbers only."""
     key = np.random.SeedSequence([seed, stream]).generate_state(2, np.uint64)
     return np.random.Generator(np.random.Philox(key=key, counter=[0, 0, 0, step]))
 
@@ -37,11 +38,11 @@ class EpochOrder:
         self._permutation = lru_cache(2)(lambda epoch: generator(seed, ORDER, epoch).permutation(rows))
 
     def batch(self, step: int) -> np.ndarray:
-        """i64[batch_size]: the rows of a step, 0-based."""
+        """Returns i64[batch_size]: the rows of a step, 0-based."""
         first = step * self.batch_size
         positions = np.arange(first, first + self.batch_size)
-        epochs, places = np.divmod(positions, len(self.rows))
-        return np.concatenate([self._permutation(int(epoch))[places[epochs == epoch]] for epoch in np.unique(epochs)])
+        epochs, indices = np.divmod(positions, len(self.rows))
+        return np.concatenate([self._permutation(int(epoch))[indices[epochs == epoch]] for epoch in np.unique(epochs)])
 
 
 class NegativeSampler:
@@ -52,33 +53,33 @@ class NegativeSampler:
         _, self._group = np.unique(bank.column("group"), return_inverse=True)
         texts = [" ".join(text.lower().split()) for text in bank.column("text")]
         _, self._text = np.unique(texts, return_inverse=True)
-        _, self._kind = np.unique(bank.column(subcategory), return_inverse=True)
-        order = rows[np.argsort(self._kind[rows], kind="stable")]
-        kinds = self._kind[order]
-        self._by_kind = order
-        self._first = np.searchsorted(kinds, np.arange(self._kind.max() + 1), "left")
-        self._last = np.searchsorted(kinds, np.arange(self._kind.max() + 1), "right")
+        _, self._subcategory = np.unique(bank.column(subcategory), return_inverse=True)
+        order = rows[np.argsort(self._subcategory[rows], kind="stable")]
+        subcategories = self._subcategory[order]
+        self._by_subcategory = order
+        self._first = np.searchsorted(subcategories, np.arange(self._subcategory.max() + 1), "left")
+        self._last = np.searchsorted(subcategories, np.arange(self._subcategory.max() + 1), "right")
 
     def related(self, rows: np.ndarray, others: np.ndarray) -> np.ndarray:
-        """bool, of the shapes' broadcast: the same group or the same text, so that one is no negative of the other."""
+        """Returns bool, of the shapes' broadcast: the same group or the same text, so that one is no negative of the other."""
         return (self._group[rows] == self._group[others]) | (self._text[rows] == self._text[others])
 
-    def draw(self, rows: np.ndarray, same_kind: np.ndarray, rng: np.random.Generator, tries: int = 8) -> np.ndarray:
-        """i64[B]: a row of another product with another text, from the same subcategory where same_kind[b]; the row itself
+    def draw(self, rows: np.ndarray, same_subcategory: np.ndarray, rng: np.random.Generator, tries: int = 8) -> np.ndarray:
+        """Returns i64[B]: a row of another product with another text, from the same subcategory where same_subcategory[b]; the row itself
         where none was found (all texts equal, say). A subcategory without another product is left for the whole split."""
-        found = rows.copy()
+        result = rows.copy()
         for attempt in range(2 * tries):
-            place = rng.random(len(rows))
-            kind = self._kind[rows]
-            low, high = self._first[kind], self._last[kind]
-            inside = self._by_kind[np.minimum(low + (place * (high - low)).astype(np.int64), len(self._by_kind) - 1)]
-            anywhere = self.rows[(place * len(self.rows)).astype(np.int64)]
-            drawn = np.where(same_kind & (attempt < tries), inside, anywhere)
-            missing = found == rows
-            found = np.where(missing & ~self.related(drawn, rows), drawn, found)
-            if not (found == rows).any():
+            draw = rng.random(len(rows))
+            own = self._subcategory[rows]
+            low, high = self._first[own], self._last[own]
+            inside = self._by_subcategory[np.minimum(low + (draw * (high - low)).astype(np.int64), len(self._by_subcategory) - 1)]
+            anywhere = self.rows[(draw * len(self.rows)).astype(np.int64)]
+            drawn = np.where(same_subcategory & (attempt < tries), inside, anywhere)
+            missing = result == rows
+            result = np.where(missing & ~self.related(drawn, rows), drawn, result)
+            if not (result == rows).any():
                 break
-        return found
+        return result
 
 
 @dataclass(frozen=True)
@@ -93,10 +94,10 @@ class BatchPlan:
     spoiled: dict[str, pretexts.Spoiled]
     token_ids: np.ndarray
 
-    def part(self, part: slice) -> "BatchPlan":
-        """The draw of a part of the batch."""
-        spoiled = {name: one.part(part) for name, one in self.spoiled.items()}
-        return BatchPlan(self.rows[part], self.text_rows[part], self.donors[part], self.masks.part(part), spoiled, self.token_ids[part])
+    def chunk(self, rows: slice) -> "BatchPlan":
+        """Returns the plan of some rows of the batch."""
+        spoiled = {name: one.chunk(rows) for name, one in self.spoiled.items()}
+        return BatchPlan(self.rows[rows], self.text_rows[rows], self.donors[rows], self.masks.chunk(rows), spoiled, self.token_ids[rows])
 
 
 class PretrainSampler:
@@ -106,9 +107,11 @@ class PretrainSampler:
     """
 
     def __init__(self, bank: Bank, rows: np.ndarray, levels: Sequence[KaleidoLevel], sampling: Sampling, batch_size: int, seed: int):
-        self._alignment = alignment.strengths(bank) if sampling.masking == "alignment_guided" else None
-        if sampling.masking == "alignment_guided" and self._alignment is None:
-            raise UserError("the bank holds no alignment, which sampling.masking=alignment_guided needs", str(bank.folder), fix="run "
+        check_name(sampling.masking, alignment_guided_masking.POLICIES, "sampling.masking")
+        needs_alignment = alignment_guided_masking.POLICIES[sampling.masking].needs_alignment
+        self._alignment = alignment.strengths(bank) if needs_alignment else None
+        if needs_alignment and self._alignment is None:
+            raise UserError(f"the bank holds no alignment, which sampling.masking={sampling.masking} needs", str(bank.folder), fix="run "
                             "`kaleidobert align` for this bank first, see configs/align.yaml, or set sampling.masking=random")
         self._bank, self._levels, self._sampling, self._seed = bank, tuple(levels), sampling, seed
         self.order = EpochOrder(rows, batch_size, seed)
@@ -116,37 +119,37 @@ class PretrainSampler:
         # batch and weights of a step share it
         self._drawn = lru_cache(4)(lambda step: self.draw(self.order.batch(step), generator(seed, EXAMPLES, step)))
 
-    def batch(self, step: int, part: slice = ALL) -> tuple[Arrays, Arrays, Arrays]:
-        """The training batch of a step, a pure function of (seed, step); of its examples the part, whose features alone are read."""
-        return self.assemble(self._drawn(step).part(part))
+    def batch(self, step: int, rows: slice = ALL) -> tuple[Arrays, Arrays, Arrays]:
+        """Returns ``rows`` of the training batch of a step, a pure function of (seed, step); the features of these rows alone are read."""
+        return self.assemble(self._drawn(step).chunk(rows))
 
     def weights(self, step: int) -> Arrays:
-        """The weights of the whole batch of a step; reads no feature."""
+        """Returns the weights of the whole batch of a step; reads no feature."""
         return self._weights(self._drawn(step))
 
     def token_mask(self, step: int) -> np.ndarray:
-        """bool[B, T]: where the texts of the whole batch of a step have tokens; reads no feature."""
+        """Returns bool[B, T]: where the texts of the whole batch of a step have tokens; reads no feature."""
         return self._bank.token_ids[self._drawn(step).text_rows] != self._bank.vocabulary.pad
 
     def commonest_slot(self, level: str, batches: int = 64) -> int:
-        """The patch of a level that is masked most often in the first batches; reads no feature."""
+        """Returns the patch of a level that is masked most often in the first batches; reads no feature."""
         return int(np.bincount(np.concatenate([self._drawn(step).masks.patches[level].ravel() for step in range(batches)])).argmax())
 
     def validation(self, step: int) -> tuple[Arrays, Arrays, Arrays] | None:
-        """The step-th part of the split in its own order, the last one smaller; None behind the end. Targets are always floats."""
+        """Returns the step-th part of the split in its own order, the last one smaller; None behind the end. Targets are always floats."""
         size = self.order.batch_size
         rows = self.order.rows[step * size : (step + 1) * size]
         if not len(rows):
             return None
         inputs, targets, weights = self.examples(rows, generator(self._seed, VALIDATION, step))
-        return inputs, quantisation.floats(targets), weights
+        return inputs, features.to_floats(targets), weights
 
     def examples(self, rows: np.ndarray, rng: np.random.Generator) -> tuple[Arrays, Arrays, Arrays]:
-        """Spoiled examples of the given rows."""
+        """Returns spoiled examples of the given rows."""
         return self.assemble(self.draw(rows, rng))
 
     def draw(self, rows: np.ndarray, rng: np.random.Generator) -> BatchPlan:
-        """Everything that is left to chance; reads no feature."""
+        """Returns everything that is left to chance; reads no feature."""
         bank, sampling, batch = self._bank, self._sampling, len(rows)
         negative = rng.random(batch) < sampling.negative_share
         same = rng.random(batch) < sampling.negatives_same_subcategory
@@ -161,13 +164,13 @@ class PretrainSampler:
         return BatchPlan(rows, text_rows, donors, masks, spoiled, replaced)
 
     def _texts(self, rows: np.ndarray) -> alignment_guided_masking.Texts:
-        """The texts of rows, each with the links to its own picture where the policy needs them."""
+        """Returns the texts of rows, each with the links to its own picture where the policy needs them."""
         links = None if self._alignment is None else self._alignment[rows]
         can_be = maskable(self._bank, rows) & bool(self._sampling.mask_rate)  # at least one token would be masked otherwise
         return alignment_guided_masking.Texts(can_be, self._bank.token_words[rows], links)
 
     def assemble(self, draw: BatchPlan) -> tuple[Arrays, Arrays, Arrays]:
-        """The examples of a draw."""
+        """Returns the examples of a draw."""
         bank, rows, masks = self._bank, draw.rows, draw.masks
         token_ids, match = bank.token_ids[draw.text_rows], draw.text_rows == rows
         inputs, targets = examples.pretraining(rows, draw.donors, masks.patches, draw.spoiled, self._levels, bank.gather)
@@ -184,55 +187,55 @@ class PretrainSampler:
 
 
 def quota(sampling: Sampling) -> alignment_guided_masking.Quota:
-    """What alignment_guided_masking.plan reads of a configuration."""
+    """Returns what alignment_guided_masking.plan reads of a configuration."""
     return alignment_guided_masking.Quota(sampling.mask_rate, sampling.max_masked, sampling.whole_word, sampling.pairs, sampling.camouflage)
 
 
 def maskable(bank: Bank, rows: np.ndarray | slice) -> np.ndarray:
-    """bool[B, T]: the pieces of rows that can be masked: neither [CLS] nor [SEP] nor padding."""
+    """Returns bool[B, T]: the pieces of rows that can be masked: neither [CLS] nor [SEP] nor padding."""
     vocabulary = bank.vocabulary
     return ~np.isin(bank.token_ids[rows], (vocabulary.pad, vocabulary.start, vocabulary.end))
 
 
 def clean_batch(bank: Bank, rows: np.ndarray, text_rows: np.ndarray | None = None) -> Arrays:
-    """Model inputs of unspoiled pictures with their own texts, or with those of ``text_rows``; features in the bank's storage."""
+    """Returns model inputs of unspoiled pictures with their own texts, or with those of ``text_rows``; features in the bank's storage."""
     token_ids = bank.token_ids[rows if text_rows is None else text_rows]
     picture = examples.clean(rows, bank.levels, bank.gather)
     return {**examples.text(token_ids, bank.vocabulary.pad), **picture, "patch_boxes": bank.boxes[rows]}
 
 
 def clean_features(bank: Bank, rows: np.ndarray) -> np.ndarray:
-    """f16[B, P, F] of unspoiled pictures, however the bank is stored."""
-    return quantisation.floats(examples.clean(rows, bank.levels, bank.gather))["patch_features"]
+    """Returns f16[B, P, F] of unspoiled pictures, however the bank is stored."""
+    return features.to_floats(examples.clean(rows, bank.levels, bank.gather))["patch_features"]
 
 
-def share_of_groups(bank: Bank, rows: np.ndarray, share: float, seed: int) -> np.ndarray:
-    """The rows of a share of the groups, drawn from the seed: few labels, without near-duplicates of the left-out ones."""
-    if not 0 < share <= 1:
-        raise UserError(f"data.train_share is {share}", "sampler", "a share above 0 and at most 1")
-    if share == 1:
+def share_of_groups(bank: Bank, rows: np.ndarray, fraction: float, seed: int) -> np.ndarray:
+    """Returns the rows of a share of the groups, drawn from the seed: few labels, without near-duplicates of the left-out ones."""
+    if not 0 < fraction <= 1:
+        raise UserError(f"data.train_share is {fraction}", "sampler", "a share above 0 and at most 1")
+    if fraction == 1:
         return rows
     groups = np.unique(bank.column("group")[rows])
-    kept = generator(seed, ORDER, 0).permutation(groups)[: max(1, round(share * len(groups)))]
+    kept = generator(seed, ORDER, 0).permutation(groups)[: max(1, round(fraction * len(groups)))]
     return rows[np.isin(bank.column("group")[rows], kept)]
 
 
-def hold_out(bank: Bank, rows: np.ndarray, share: float, seed: int, fix: str) -> tuple[np.ndarray, np.ndarray]:
-    """(rows to train on, rows that choose the weights): the second are those of a share of the groups, at least two and at most all
+def hold_out(bank: Bank, rows: np.ndarray, fraction: float, seed: int, fix: str) -> tuple[np.ndarray, np.ndarray]:
+    """Returns (rows to train on, rows that choose the weights): the second are those of a share of the groups, at least two and at most all
     but two, drawn from the seed; without any where the share is 0. So nothing is chosen by rows that are reported on afterwards.
 
     fix: how the command does without. Raises UserError for fewer than 4 groups.
     """
-    if not share:
+    if not fraction:
         return rows, rows[:0]
     groups = count_groups(bank, rows)
     if groups < 4:
         raise UserError(f"the training split has {groups} group(s)", str(bank.folder), "at least 4: two to train on and two that "
                         "are held out to choose the best epoch", f"use a larger data.train_share, or {fix}")
-    held = share_of_groups(bank, rows, min(max(share, 2 / groups), 1 - 2 / groups), seed + 1)
+    held = share_of_groups(bank, rows, min(max(fraction, 2 / groups), 1 - 2 / groups), seed + 1)
     return np.setdiff1d(rows, held), held
 
 
 def count_groups(bank: Bank, rows: np.ndarray) -> int:
-    """How many groups the rows belong to."""
+    """Returns how many groups the rows belong to."""
     return len(np.unique(bank.column("group")[rows]))

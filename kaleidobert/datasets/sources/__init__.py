@@ -1,1 +1,16 @@
-"""Where products come from: table (CSV, TSV, JSONL, and the way that the rows of all sources go), fashion_gen (the raw release), tfds."""
+"""Where products come from: one module per source, each with a class that is its configuration section and yields its rows.
+
+``SOURCES`` is the one list of them: ``source.kind`` of a configuration names a row. ``reading`` makes products of the rows.
+"""
+
+from kaleidobert.configs import Source
+from kaleidobert.datasets.sources.fashion_gen import ExtractedFashionGenSource, FashionGenSource
+from kaleidobert.datasets.sources.table import TableSource
+from kaleidobert.datasets.sources.tfds import TfdsSource
+
+SOURCES: dict[str, type[Source]] = {
+    "table": TableSource,
+    "fashion_gen": FashionGenSource,
+    "fashion_gen_extracted": ExtractedFashionGenSource,
+    "tfds": TfdsSource,
+}

@@ -1,4 +1,4 @@
-"""The raw release of Fashion-Gen as rows for table.py: its HDF5 files, or the extracted pictures beside their info texts.
+"""The raw release of Fashion-Gen: its HDF5 files, or the extracted pictures beside their info texts.
 
     fashiongen_256_256_train.h5, fashiongen_256_256_validation.h5     one row of every array per picture:
         input_image uint8[N, h, w, 3]; input_productID int or bytes [N, 1]; texts as latin-1 bytes of a fixed length [N, 1]:
@@ -6,19 +6,20 @@
     full_train_info.txt, full_valid_info.txt     one line per picture, fields of INFO joined by \\x01
     extracted_train_images/, extracted_valid_images/     IMAGE_ID.png, for example 86605_0.png
 
-Beside the release's own columns every row has ``split``, and of the info texts ``image`` and ``view`` (what follows the product's
-id in the picture's).
+Beside the release's own columns every row has ``split``; a row of the info texts also has ``image`` and ``view`` (the end of the
+picture's id behind the product's).
 """
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import h5py
 import numpy as np
 
-from kaleidobert.configs import Source
+from kaleidobert.configs import Source, section
 from kaleidobert.errors import UserError
 
 Row = tuple[str, dict[str, Any]]
@@ -31,57 +32,82 @@ CHUNK = 4096  # rows read at a time: the texts of a whole file, padded to their 
 FETCH = "dataset/get_raw_dataset.sh fetches the extracted pictures and texts; fashion-gen.com gives the HDF5 files"
 
 
-def rows(source: Source, wanted: Sequence[str]) -> Iterator[Row]:
-    """(where, row) of every picture of the HDF5 files, the wanted columns only; a picture is named FILE.h5#input_image/ROW.
+@dataclass(frozen=True)
+class _FashionGen(Source):
+    """What both forms of the release share: every view of a product has its text and labels."""
 
-    A pose that a product has twice gets a running number. Raises UserError where a file is missing, is no HDF5 file or damaged,
-    lacks a wanted array, or its arrays differ in length or hold more than one value per picture.
-    """
-    poses: Counter[tuple[str, str]] = Counter()
-    for split, name in (source.splits or H5_SPLITS).items():
-        path = _existing(source.table / name)
-        try:
-            file = h5py.File(path, "r")
-        except OSError as error:
-            raise UserError(f"not an HDF5 file, or cut off ({error})", str(path), "a file of the release", FETCH) from None
-        with file:
-            keys = [key for key in wanted if key in file]
-            if missing := [key for key in wanted if key not in file and key != "split"]:
-                raise UserError(f"lacks {', '.join(map(repr, missing))}", str(path), f"arrays named as in source.columns; it has "
-                                f"{', '.join(file)}", "correct source.columns")
-            size = _length(file, keys, source.columns.image, path)
-            for start in range(0, size, CHUNK):
-                for number, row in enumerate(_chunk(file, keys, source.columns.image, start, path), start):
-                    row |= {source.columns.image: f"{name}#{source.columns.image}/{number}", "split": split}
-                    if POSE in row:
-                        key = str(row.get(source.columns.id)), row[POSE]
-                        poses[key] += 1
-                        row[POSE] += f"-{poses[key]}" if poses[key] > 1 else ""
-                    yield f"{name}, row {number}", row
+    splits: dict[str, str] = section.key({}, "names of splits, and the file of each; empty = as released")
+
+    views_share_text: ClassVar[bool] = True
 
 
-def extracted_rows(source: Source, _: Sequence[str]) -> Iterator[Row]:
-    """(where, row) of every line of the info texts.
+@dataclass(frozen=True)
+class FashionGenSource(_FashionGen):
+    """The HDF5 files of the release, which hold pictures and all texts."""
 
-    The pictures' folders are looked for in source.images, or in the release's folder as it was unpacked. Raises UserError for
-    a missing file, missing pictures, a line with another number of fields, and a class with two ids or an id with two classes.
-    """
-    ids: dict[tuple[str, str], tuple[str, str]] = {}
-    base = source.images or source.table
-    for split, name in (source.splits or INFO_SPLITS).items():
-        path, folder = _existing(source.table / name), None
-        for number, fields in _info_lines(path):
-            where = f"{name}, line {number}"
-            row: dict[str, Any] = dict(zip(INFO, fields))
-            for column in ("category", "subcategory"):
-                for known, value in ((column, f"{column}_id"), (f"{column}_id", column)):
-                    before, first = ids.setdefault((known, row[known]), (row[value], where))
-                    if before != row[value]:
-                        raise UserError(f"the {known} {row[known]!r} has the {value} {row[value]!r}, but {before!r} in {first}", where,
-                                        "one id per class, the same in all splits", "correct the info texts")
-            folder = _pictures(base, path) if folder is None else folder
-            suffix = row["image_id"].removeprefix(row["product_id"]).strip("_")
-            yield where, row | {"image": f"{folder}/{row['image_id']}.png", "view": suffix, "split": split}
+    kind: str = section.key("fashion_gen", "the HDF5 files of Fashion-Gen")
+
+    def rows(self, wanted: Sequence[str]) -> Iterator[Row]:
+        """Yields (where, row) of every picture, the wanted columns only; a picture is named FILE.h5#input_image/ROW.
+
+        A pose that a product has twice gets a running number. Raises UserError where a file is missing, is no HDF5 file or damaged,
+        lacks a wanted array, or its arrays differ in length or hold more than one value per picture.
+        """
+        poses: Counter[tuple[str, str]] = Counter()
+        for split, name in (self.splits or H5_SPLITS).items():
+            path = _existing(self.table / name)
+            try:
+                file = h5py.File(path, "r")
+            except OSError as error:
+                raise UserError(f"not an HDF5 file, or cut off ({error})", str(path), "a file of the release", FETCH) from None
+            with file:
+                keys = [key for key in wanted if key in file]
+                if missing := [key for key in wanted if key not in file and key != "split"]:
+                    raise UserError(f"lacks {', '.join(map(repr, missing))}", str(path), f"arrays named as in source.columns; it has "
+                                    f"{', '.join(file)}", "correct source.columns")
+                size = _length(file, keys, self.columns.image, path)
+                for start in range(0, size, CHUNK):
+                    for number, row in enumerate(_chunk(file, keys, self.columns.image, start, path), start):
+                        row |= {self.columns.image: f"{name}#{self.columns.image}/{number}", "split": split}
+                        if POSE in row:
+                            key = str(row.get(self.columns.id)), row[POSE]
+                            poses[key] += 1
+                            row[POSE] += f"-{poses[key]}" if poses[key] > 1 else ""
+                        yield f"{name}, row {number}", row
+
+    @property
+    def picture_folder(self) -> Path:
+        return self.table  # the pictures are inside the files
+
+
+@dataclass(frozen=True)
+class ExtractedFashionGenSource(_FashionGen):
+    """The extracted pictures and the info texts of the release, which hold descriptions without names."""
+
+    kind: str = section.key("fashion_gen_extracted", "the extracted pictures of Fashion-Gen")
+
+    def rows(self, wanted: Sequence[str]) -> Iterator[Row]:
+        """Yields (where, row) of every line of the info texts.
+
+        The pictures' folders are looked for in ``images``, or in the release's folder as it was unpacked. Raises UserError for a missing
+        file, missing pictures, a line with another number of fields, and a class with two ids or an id with two classes.
+        """
+        ids: dict[tuple[str, str], tuple[str, str]] = {}
+        base = self.images or self.table
+        for split, name in (self.splits or INFO_SPLITS).items():
+            path, folder = _existing(self.table / name), None
+            for number, fields in _info_lines(path):
+                where = f"{name}, line {number}"
+                row: dict[str, Any] = dict(zip(INFO, fields))
+                for column in ("category", "subcategory"):
+                    for known, value in ((column, f"{column}_id"), (f"{column}_id", column)):
+                        before, first = ids.setdefault((known, row[known]), (row[value], where))
+                        if before != row[value]:
+                            raise UserError(f"the {known} {row[known]!r} has the {value} {row[value]!r}, but {before!r} in {first}", where,
+                                            "one id per class, the same in all splits", "correct the info texts")
+                folder = _pictures(base, path) if folder is None else folder
+                suffix = row["image_id"].removeprefix(row["product_id"]).strip("_")
+                yield where, row | {"image": f"{folder}/{row['image_id']}.png", "view": suffix, "split": split}
 
 
 def _existing(path: Path) -> Path:
@@ -121,7 +147,7 @@ def _chunk(file: h5py.File, keys: Sequence[str], image: str, start: int, path: P
 
 
 def _values(array: np.ndarray) -> list[str]:
-    """The rows of an array [n] or [n, 1] as texts: bytes are latin-1, padded with NULs or blanks."""
+    """Returns the rows of an array [n] or [n, 1] as texts: bytes are latin-1, padded with NULs or blanks."""
     flat = array.reshape(len(array), -1)[:, 0].tolist()
     texts = [value.decode("latin-1") if isinstance(value, bytes) else str(value) for value in flat]
     return [text.replace("\0", " ").strip() for text in texts]
@@ -141,7 +167,8 @@ def _info_lines(path: Path) -> Iterator[tuple[int, list[str]]]:
 
 
 def _pictures(base: Path, info: Path) -> str:
-    """The folder of an info text's pictures, relative to ``base``: as in the release, unpacked here or by dataset/get_raw_dataset.sh."""
+    """Returns the folder of an info text's pictures, relative to ``base``: as in the release, unpacked here or by
+    dataset/get_raw_dataset.sh."""
     part = "train" if "train" in info.name else "valid"
     names = [f"extracted_{part}_images", f"extracted_images/extracted_{part}_images", "extracted_images", "."]
     for name in names:

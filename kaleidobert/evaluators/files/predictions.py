@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from kaleidobert.configs.evaluation import PredictionColumns
-from kaleidobert.configs.records import MISSING
+from kaleidobert.configs.data import MISSING
+from kaleidobert.configs.tasks import PredictionColumns
 from kaleidobert.errors import UserError
 from kaleidobert.evaluators.files.columns import format_of, read_columns
 

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from kaleidobert import io
-from kaleidobert.configs.evaluation import ScoreColumns
+from kaleidobert.configs.tasks import ScoreColumns
 from kaleidobert.errors import UserError
 from kaleidobert.evaluators.candidates import SavedLists, normalise
 from kaleidobert.evaluators.files import released_results

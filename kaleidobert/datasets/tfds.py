@@ -1,4 +1,4 @@
-"""Two builders of TensorFlow Datasets: the raw release of Fashion-Gen, and the drawn catalogue.
+"""Two builders of TensorFlow Datasets, registered when this module is imported: the raw release of Fashion-Gen, and the drawn catalogue.
 
     tfds build fashion_gen/h5 --imports kaleidobert.datasets.tfds --manual_dir dataset/raw
     tfds.load("kaleido_synthetic/n24", split="train")      # after import kaleidobert.datasets.tfds
@@ -10,14 +10,14 @@ texts. Examples keep the order of their source: the views of a product stand tog
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import tensorflow_datasets as tfds
 from absl import logging
 
-from kaleidobert.configs import Columns, Source
+from kaleidobert.configs import Columns
 from kaleidobert.datasets.products import Product
-from kaleidobert.datasets.sources import table
+from kaleidobert.datasets.sources import SOURCES, reading
 from kaleidobert.drawing import catalogue as synthetic
 
 Example = tuple[str, dict[str, Any]]
@@ -44,14 +44,13 @@ class FashionGen(tfds.core.GeneratorBasedBuilder):
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Iterator[Example]]:
         labels = self.LABELS[self.builder_config.name]
-        kind: Literal["fashion_gen", "fashion_gen_extracted"]
         if self.builder_config.name == "h5":
             columns, kind = Columns("input_productID", "input_image", ("input_name", "input_description"), view=("input_pose",),
                                     split="split", labels=labels), "fashion_gen"
         else:
             columns, kind = Columns("product_id", "image", ("description",), view=("view",), split="split",
                                     labels=labels), "fashion_gen_extracted"
-        products, skipped = table.read(Source(Path(dl_manager.manual_dir), columns, kind=kind))
+        products, skipped = reading.read(SOURCES[kind](Path(dl_manager.manual_dir), columns))
         if skipped:
             logging.warning("%s: %d rows are left out, the first one, %s, because %s", self.name, len(skipped), skipped[0]["where"],
                             skipped[0]["reason"])
@@ -88,7 +87,7 @@ class KaleidoSynthetic(tfds.core.GeneratorBasedBuilder):
         synthetic.write_catalogue(folder, config.num_products, config.seed, config.size, config.views)
         columns = Columns("product_id", "image", ("text",), group="group_id", view=("view",), split="split",
                           labels={"category": "category", "subcategory": "subcategory"})
-        products, _ = table.read(Source(folder / synthetic.TABLE, columns))
+        products, _ = reading.read(SOURCES["table"](folder / synthetic.TABLE, columns))
         return {"train": self._generate_examples(products, "train"), "validation": self._generate_examples(products, "val")}
 
     def _generate_examples(self, products: Sequence[Product], split: str) -> Iterator[Example]:
@@ -104,7 +103,7 @@ def _info(builder: tfds.core.DatasetBuilder, labels: Sequence[str] | Mapping[str
 
 
 def _examples(products: Sequence[Product], split: str, encoded: bool = False) -> Iterator[Example]:
-    """encoded: the picture file goes in as it is; otherwise its pixels."""
+    """Yields the examples of a split; encoded: with the picture file as it is, otherwise with its pixels."""
     for product in products:
         if product.split == split:
             image = product.image_path if encoded else product.load_image()

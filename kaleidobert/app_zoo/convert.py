@@ -1,32 +1,39 @@
-"""``kaleidobert convert``: TensorFlow 1 checkpoints, the released ones or Google's BERT, to ours; ours to the released format;
-released text files to a folder of arrays, and a bank to one that holds its features otherwise (data.py).
+"""``kaleidobert convert``: TensorFlow 1 checkpoints, the released ones or Google's BERT, to ours; ours to the released format; released
+text files to a folder of arrays; and a bank to one that holds its features otherwise.
 """
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from tqdm import tqdm
 
 from kaleidobert import io
 from kaleidobert.app_zoo import lineage
-from kaleidobert.app_zoo.convert import data
 from kaleidobert.configs import ConvertConfig, NewParameters
+from kaleidobert.datasets.bank import storage
+from kaleidobert.datasets.bank.bank import Bank
 from kaleidobert.errors import UserError
 from kaleidobert.model_zoo import checkpoints
 from kaleidobert.model_zoo.checkpoints import LazyArray
 from kaleidobert.model_zoo.kaleidobert import Classifier, Pretrainer, TaskModel, rebuild
 from kaleidobert.released import any_checkpoint, tf_checkpoint
 from kaleidobert.released import checkpoints as released
+from kaleidobert.released import files as released_files
+from kaleidobert.released import rows as released_rows
+from kaleidobert.released import schema as released_schema
 from kaleidobert.released.checkpoints import COUNTERS, LABELS, SLOTS, bare_name, config_json, find_beside, is_bert, vocabulary_sha256
+from kaleidobert.released.schema import Schema
 from kaleidobert.released.tf_checkpoint import prefix_of
 
 OURS = ".npz"
 
 
 @dataclass(frozen=True)
-class Plan:
+class Conversion:
     """lines: what is said about it; + was left out, - is missing. write() makes the checkpoint; small: files that lie beside it."""
 
     lines: list[str]
@@ -35,11 +42,11 @@ class Plan:
 
 
 def dry_run(config: ConvertConfig) -> None:
-    """Read and check everything, write nothing."""
-    if data.is_bank(config.source):
-        return data.dry_run(config)
-    if data.is_data(config.source):
-        return data.dry_run_files(config)
+    """Reads and checks everything, writes nothing."""
+    if is_bank(config.source):
+        return dry_run_bank(config)
+    if is_data(config.source):
+        return dry_run_files(config)
     io.check_folder(config.target.parent, "choose another target")
     plan = _plan(config)
     print("\n".join(plan.lines))
@@ -47,11 +54,11 @@ def dry_run(config: ConvertConfig) -> None:
 
 
 def run(config: ConvertConfig) -> None:
-    """Convert; what did not come along is listed."""
-    if data.is_bank(config.source):
-        return data.run(config)
-    if data.is_data(config.source):
-        return data.run_files(config)
+    """Converts; lists what did not come along."""
+    if is_bank(config.source):
+        return run_bank(config)
+    if is_data(config.source):
+        return run_files(config)
     io.check_folder(config.target.parent, "choose another target")
     plan = _plan(config)
     with io.locked(config.target.parent, name=f".{config.target.name}.lock"):
@@ -64,7 +71,7 @@ def run(config: ConvertConfig) -> None:
     print(f"written: {', '.join(str(path) for path in [*_targets(config.target), *plan.small])}")
 
 
-def _plan(config: ConvertConfig) -> Plan:
+def _plan(config: ConvertConfig) -> Conversion:
     source = prefix_of(config.source, "source")
     ours = source.suffix == OURS
     if ours == (config.target.suffix == OURS):
@@ -99,7 +106,7 @@ def _check_free(target: Path) -> None:
         raise UserError("the target exists", str(there[0]), "a new file: nothing is overwritten", "delete it, or choose another target")
 
 
-def _from_released(config: ConvertConfig, prefix: Path) -> Plan:
+def _from_released(config: ConvertConfig, prefix: Path) -> Conversion:
     stored = released.open_weights(prefix)
     task = config.task or released.task_of(stored)
     model = released.import_checkpoint(prefix, _model_file(config, prefix, ["config.json"]), task)
@@ -118,10 +125,10 @@ def _from_released(config: ConvertConfig, prefix: Path) -> Plan:
         lines, meta = lines + remarks, meta | {"best": None, "stale": 0}  # as a run's last.npz has them
     elif state := [name for name in tf_checkpoint.index(prefix)[0] if name.endswith(SLOTS) or bare_name(name) in COUNTERS[:2]]:
         lines.append(f"+ {len(state)} variables of the optimiser, such as {state[-1]}: left out; optimizer=true takes them along")
-    return Plan(lines, lambda: checkpoints.save(config.target, model, None, meta, slots))
+    return Conversion(lines, lambda: checkpoints.save(config.target, model, None, meta, slots))
 
 
-def _from_bert(config: ConvertConfig, prefix: Path) -> Plan:
+def _from_bert(config: ConvertConfig, prefix: Path) -> Conversion:
     path = _model_file(config, prefix, released.BERT_CONFIGS)
     new, vocabulary = config.new_parameters, config.vocabulary or find_beside(prefix, ["vocab.txt"])
     model, lines = released.start_from_bert(prefix, path, new.levels, new.feature_size, new.seed, new.standardise_features)
@@ -130,10 +137,10 @@ def _from_bert(config: ConvertConfig, prefix: Path) -> Plan:
     meta.pop("step", None)  # that of BERT
     meta |= {"unadapted": True} if new.standardise_features else {}  # the scale of features, which a run measures on its data
     first = f"{prefix}: the text part of a start for pre-training, from BERT"
-    return Plan([first, *lines], lambda: checkpoints.save(config.target, model, None, meta))
+    return Conversion([first, *lines], lambda: checkpoints.save(config.target, model, None, meta))
 
 
-def _to_released(config: ConvertConfig, path: Path) -> Plan:
+def _to_released(config: ConvertConfig, path: Path) -> Conversion:
     tf_checkpoint.require_tensorflow(config.target)
     meta = any_checkpoint.load_meta(path)
     model = rebuild(meta, "float32")
@@ -161,11 +168,11 @@ def _to_released(config: ConvertConfig, path: Path) -> Plan:
     content = json.dumps(config_json(model.backbone), indent=2) + "\n"
     small |= {config.target.with_name("config.json"): content.encode(),
               config.target.with_name("checkpoint"): tf_checkpoint.latest(config.target).encode()}
-    return Plan(lines, lambda: tf_checkpoint.write(config.target, arrays), small)
+    return Conversion(lines, lambda: tf_checkpoint.write(config.target, arrays), small)
 
 
 def _task(config: ConvertConfig, meta: dict, model: TaskModel, path: Path) -> str:
-    """Whose head a model has: of a classifier it must be known."""
+    """Returns the task of a model; raises UserError where that of a classifier is not known."""
     if not isinstance(model, Classifier):
         if config.task in LABELS:
             raise UserError(f"task is {config.task} and the checkpoint holds a {model.kind}", str(path), "a classifier", "leave task out")
@@ -185,3 +192,88 @@ def _model_file(config: ConvertConfig, prefix: Path, names: list[str] | tuple[st
 
 def _targets(target: Path) -> list[Path]:
     return [target] if target.suffix == OURS else tf_checkpoint.files_of(target)
+
+
+# --- A bank: a copy whose features are bytes (storage=uint8, half the room), or float16 again
+
+
+def is_bank(source: Path) -> bool:
+    """Whether a source is the folder of a bank."""
+    return (source / "index.json").is_file()
+
+
+def dry_run_bank(config: ConvertConfig) -> None:
+    """Checks the bank and the target, prints sizes."""
+    bank = _bank(config)
+    storage.check(bank, config.target, config.storage)
+    print(f"{config.source}: {bank.size:,} pictures, features as {bank.storage}, {_gigabytes(bank):.2f} GB\n"
+          f"would be written: {config.target}, features as {config.storage}")
+
+
+def run_bank(config: ConvertConfig) -> None:
+    """Copies the bank, or goes on with an interrupted copy."""
+    bank = _bank(config)
+    with tqdm(total=bank.size, unit="picture", desc="convert") as bar:
+        for count in storage.convert(bank, config.target, config.storage):
+            bar.update(count)
+    print(f"written: {config.target}: features as {config.storage}, {_gigabytes(Bank(config.target)):.2f} GB in the place of "
+          f"{_gigabytes(bank):.2f} GB; use it as data.bank")
+
+
+def _bank(config: ConvertConfig) -> Bank:
+    if not config.storage:
+        raise UserError("storage is not set", f"source {config.source}, a bank", "uint8 or float16", "set storage=uint8")
+    return Bank(config.source)
+
+
+def _gigabytes(bank: Bank) -> float:
+    return sum(bank.index["files"][name]["bytes"] for name in (*bank.index["shards"], *bank.index.get("scales", ()))) / 1e9
+
+
+# --- Released text files: a folder of arrays, which data.files then names instead of them
+
+
+CHECKPOINTS = (".npz", ".index", ".meta", ".data-00000-of-00001")
+
+
+def is_data(source: Path) -> bool:
+    """Whether a source is a data file, a list of them or a pattern, and no checkpoint."""
+    pattern = any(mark in source.name for mark in "*?")
+    return pattern or source.is_file() and not source.name.endswith(CHECKPOINTS) and not tf_checkpoint.exists(source)
+
+
+def dry_run_files(config: ConvertConfig) -> None:
+    """Reads the first line, prints sizes, writes nothing."""
+    io.check_folder(config.target, "choose another target")
+    paths = released_rows.data_files(config.source)
+    schema = schema_of(config, paths)
+    rows = released_rows.TextRows(paths, schema, config.target)
+    rows.first(schema.names[0])
+    print(f"{config.source}: {rows.summary()} ({schema.origin})\nwould be written: {config.target}")
+
+
+def run_files(config: ConvertConfig) -> None:
+    """Converts, or goes on with an interrupted conversion."""
+    if config.target.suffix == ".npz":
+        raise UserError("the source is data and the target a checkpoint", "source, target", "a folder as the target")
+    io.check_folder(config.target, "choose another target")
+    paths = released_rows.data_files(config.source)
+    threads = config.files.threads or min(os.cpu_count() or 1, released_rows.MAX_THREADS)
+    rows = released_rows.convert(paths, schema_of(config, paths), config.target, threads, config.files.half)
+    print(f"written: {config.target}: {rows.summary()}; use it as data.files or data.val_files")
+
+
+def schema_of(config: ConvertConfig, paths: list[Path]) -> Schema:
+    """Returns files.schema, or the published one that has as many columns as the first line, with the lengths that the levels give."""
+    if config.files.schema:
+        schema = released_schema.parse(config.files.schema, "files.schema", config.files.encoding)
+        kind = "pretrain" if "masked_lm_ids" in schema.names else "retrieve" if "nx_sent_labels" in schema.names else "finetune"
+        return released_schema.for_task(schema, kind)
+    line = next(released_files.lines(paths))
+    count = line.content.count(b"\t") + 1
+    published = {task: released_schema.released(task) for task in released_schema.TASKS}
+    task = next((task for task, schema in published.items() if len(schema.columns) == count), None)
+    if task is None:
+        known = ", ".join(f"{len(schema.columns)} ({task})" for task, schema in published.items())
+        raise UserError(f"the line has {count} columns", line.where, f"as a published schema: {known}", "give files.schema")
+    return released_schema.parse(str(published[task]), f"the published schema for {task}", config.files.encoding)

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from kaleidobert.datasets.sampling.cooccurrence import MAX_CANDIDATES, WordCooccurrenceTargets
+from kaleidobert.datasets.sampling.captions import MAX_CANDIDATES, WordCooccurrenceTargets
 
 TEXTS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", ".", "with", "coat", "tee", "ribbed", "plain", "collar", "hem", "red"]
 PAD, START, STOP, WITH, COAT, TEE, RIBBED, PLAIN, COLLAR, HEM, RED = 0, 2, 4, 5, 6, 7, 8, 9, 10, 11, 12

@@ -1,13 +1,15 @@
-"""Patch encoders: a network turns a patch into a feature vector. The feature size follows from the encoder everywhere."""
+"""Patch encoders: a patch becomes a feature vector. ``ENCODERS`` is the one list of them; everything else reads F from the bank."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from kaleidobert import configs, keras_private
+from kaleidobert.configs.section import check_name
 from kaleidobert.errors import UserError
 
 MIN_NETWORK_SIZE = 32  # pixels: the stride of the networks
@@ -23,24 +25,39 @@ class PictureEncoder:
     batch: int = CPU_BATCH
 
 
-def build(config: configs.Encoder) -> PictureEncoder:
-    """Builds the encoder that the configuration names.
+@dataclass(frozen=True)
+class EncoderType:
+    """A row of ENCODERS.
 
-    Raises UserError as feature_size, and where the weights do not fit or cannot be downloaded.
+    feature_size: settings -> F, without building the encoder. build: settings -> the encoder. is_network: whether it has weights and a
+    precision, and needs patches of at least MIN_NETWORK_SIZE pixels.
     """
-    size = feature_size(config)
-    return PictureEncoder(size, _pixels) if config.name == "pixels" else _network(config)
+
+    feature_size: Callable[[configs.Encoder], int]
+    build: Callable[[configs.Encoder], PictureEncoder]
+    is_network: bool = False
+
+
+def build(config: configs.Encoder) -> PictureEncoder:
+    """Returns the encoder that the configuration names.
+
+    Raises UserError as ``feature_size`` does, and where the weights do not fit or cannot be fetched.
+    """
+    feature_size(config)
+    return ENCODERS[config.name].build(config)
 
 
 def feature_size(config: configs.Encoder) -> int:
     """Returns F of an encoder without building it.
 
-    Raises UserError where its patches are too small, its weights file is missing, or a setting does not apply to it.
+    Raises UserError where the name is no row of ENCODERS, the patches are too small, the weights file is missing, or a setting does not
+    go with the encoder.
     """
-    network = config.name != "pixels"
-    min_size = MIN_NETWORK_SIZE if network else 1
-    if config.size < min_size:
-        raise UserError(f"encoder.size is {config.size}", config.name, f"at least {min_size} pixels")
+    check_name(config.name, ENCODERS, "encoder.name")
+    network = ENCODERS[config.name].is_network
+    minimum = MIN_NETWORK_SIZE if network else 1
+    if config.size < minimum:
+        raise UserError(f"encoder.size is {config.size}", config.name, f"at least {minimum} pixels")
     if config.small_size and not (network and MIN_NETWORK_SIZE <= config.small_size < config.size):
         raise UserError(f"encoder.small_size is {config.small_size}", config.name, f"{MIN_NETWORK_SIZE} pixels to less than encoder.size, "
                         "or 0" if network else "0, as the number of its features follows from the size")
@@ -50,7 +67,12 @@ def feature_size(config: configs.Encoder) -> int:
     if network and config.weights is not None and not config.weights.is_file():
         raise UserError("there is no such weights file", str(config.weights), "a Keras weights file without the top",
                         "correct encoder.weights, or leave it empty to fetch the ImageNet weights")
-    return {"pixels": 3 * config.size**2, "mobilenet_v2": 1280, "resnet50": 2048}[config.name]
+    return ENCODERS[config.name].feature_size(config)
+
+
+def network(architecture: str, module: str, feature_size: int) -> EncoderType:
+    """Returns the row of a network of keras.applications: its class, the module that prepares pictures for it, and F."""
+    return EncoderType(lambda config: feature_size, partial(_network, architecture, module), is_network=True)
 
 
 def _pixels(patches: np.ndarray) -> np.ndarray:
@@ -66,15 +88,15 @@ class ImageNetNetwork:
     prepare: Callable[[Any], Any]
 
 
-def imagenet(name: str, weights: Path | None, fix: str, **options: Any) -> ImageNetNetwork:
-    """Loads "mobilenet_v2" or "resnet50" with the weights of a file, None = those of ImageNet, which Keras downloads.
+def imagenet(architecture: str, module: str, weights: Path | None, fix: str, **options: Any) -> ImageNetNetwork:
+    """Loads a network of keras.applications, such as "ResNet50" of "resnet50", with the weights of a file, None = those of ImageNet, which
+    Keras downloads.
 
     options: of the network's constructor, such as pooling. Raises UserError, with ``fix``, where the weights cannot be loaded.
     """
     import keras
 
-    make, prepare = {"mobilenet_v2": (keras.applications.MobileNetV2, keras.applications.mobilenet_v2.preprocess_input),
-                     "resnet50": (keras.applications.ResNet50, keras.applications.resnet50.preprocess_input)}[name]
+    make, prepare = getattr(keras.applications, architecture), getattr(keras.applications, module).preprocess_input
     source = str(weights) if weights else "imagenet"
     try:
         # built at 224: the weights do not depend on the size, and Keras's ImageNet files are for this one
@@ -82,7 +104,7 @@ def imagenet(name: str, weights: Path | None, fix: str, **options: Any) -> Image
     except UserError:
         raise
     except Exception as error:  # a failed download and a file that does not fit raise many types
-        raise UserError(f"the weights of {name} cannot be loaded ({' '.join(str(error).split())[:200]})", source,
+        raise UserError(f"the weights of {module} cannot be loaded ({' '.join(str(error).split())[:200]})", source,
                         "ImageNet weights without the top", fix) from error
 
     def resized(size: int) -> Any:
@@ -95,10 +117,11 @@ def imagenet(name: str, weights: Path | None, fix: str, **options: Any) -> Image
     return ImageNetNetwork(network, resized, prepare)
 
 
-def _network(config: configs.Encoder) -> PictureEncoder:
+def _network(architecture: str, module: str, config: configs.Encoder) -> PictureEncoder:
     import keras  # here: reading a catalogue or training from a bank needs no picture network
 
-    made = imagenet(config.name, config.weights, "give a fitting file as encoder.weights, or use encoder.name=pixels", pooling="avg")
+    fix = "give a fitting file as encoder.weights, or use encoder.name=pixels"
+    made = imagenet(architecture, module, config.weights, fix, pooling="avg")
     prepare_on_device = config.folded or config.precision != "float32"
     runs = {}
     for size in filter(None, (config.size, config.small_size)):
@@ -124,6 +147,13 @@ def _network(config: configs.Encoder) -> PictureEncoder:
         return np.concatenate(features)
 
     return PictureEncoder(int(made.network.output_shape[-1]), encode, batch)
+
+
+ENCODERS: dict[str, EncoderType] = {
+    "pixels": EncoderType(lambda config: 3 * config.size**2, lambda config: PictureEncoder(3 * config.size**2, _pixels)),
+    "mobilenet_v2": network("MobileNetV2", "mobilenet_v2", 1280),
+    "resnet50": network("ResNet50", "resnet50", 2048),
+}
 
 
 def folded(network: Any, precision: str = "float32") -> Any:

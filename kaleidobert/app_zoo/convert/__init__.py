@@ -1,1 +1,0 @@
-"""``kaleidobert convert``: convert (the command; checkpoints), data (banks, released text files)."""

@@ -1,0 +1,149 @@
+"""What the training commands share: their examples, whether they lie in a bank or in released files, dynamic padding, and the fit."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, Protocol, TypeVar
+
+import keras
+import numpy as np
+
+from kaleidobert.app_zoo import models
+from kaleidobert.app_zoo.models import Layout
+from kaleidobert.configs import FineTuningConfig, Train, TrainingData
+from kaleidobert.datasets.bank.bank import Bank
+from kaleidobert.datasets.sampling.pretraining import count_groups, share_of_groups
+from kaleidobert.engines import steps
+from kaleidobert.engines.run_folder import Run
+from kaleidobert.engines.trainer import Goal, Trainer
+from kaleidobert.evaluators.report import plots
+from kaleidobert.levels import KaleidoLevel
+from kaleidobert.model_zoo import checkpoints
+from kaleidobert.preprocessors.examples import Arrays, trim
+
+Batch = tuple[Arrays, Arrays, Arrays]  # inputs, targets, weights
+
+
+def open_bank(data: TrainingData, levels: tuple[KaleidoLevel, ...]) -> Bank:
+    """Returns the bank that is named; raises UserError where it was made with other levels or another encoder than configured."""
+    assert data.bank is not None  # what reads data.files opens no bank
+    return Bank(data.bank).require(levels, data.encoder)
+
+
+def splits(config: FineTuningConfig) -> tuple[Bank, np.ndarray, np.ndarray]:
+    """Returns the bank of a downstream task, and its rows to train on and to evaluate on, i64[N] each.
+
+    Raises UserError as ``open_bank`` does, and where a split is empty.
+    """
+    bank, data = open_bank(config.data, config.levels), config.data
+    rows = share_of_groups(bank, bank.rows(data.train_split), data.train_share, config.train.seed)
+    return bank, rows, bank.rows(data.val_split)
+
+
+def fit(folder: Run, model: keras.Model, meta: Mapping[str, Any], train: Train, work: tuple[keras.optimizers.Optimizer, int],
+        batch: Callable[[int], Batch], loss: steps.LossFunction, goal: Goal) -> None:
+    """Trains a model in its run folder, gives it the weights that the goal chose, and draws the curves, losses.png.
+
+    meta: what checkpoints remember, as ``models.origin``; work: optimizer and total steps, as ``models.schedule``. Raises UserError as
+    Trainer.fit does.
+    """
+    optimizer, total = work
+    Trainer(folder, model, optimizer, meta).fit(batch, loss, goal, models.trainer_schedule(train, total), train.clip_norm)
+    checkpoints.restore(folder.best, model)
+    plots.loss_curves(folder.metrics(), folder.folder / "losses.png")
+
+
+class PretrainBatches(Protocol):
+    """As pretraining.PretrainSampler."""
+
+    def batch(self, step: int) -> Batch: ...
+
+    def validation(self, step: int) -> Batch | None: ...
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What chooses among the weights of a training: groups and pictures held out of the training split; validation files, as in the
+    release; or nothing, so that the last ones are kept."""
+
+    by: Literal["held_out", "val_files", "none"]
+    groups: int = 0
+    pictures: int = 0
+
+    def metadata(self) -> dict[str, Any]:
+        """Returns the entry of results.json; "val_chose": whether the weights were chosen by the examples that they are reported on."""
+        return {**asdict(self), "val_chose": self.by == "val_files"}
+
+    def describe(self) -> str:
+        """Returns the same in words."""
+        return {"held_out": f"chosen by {self.pictures:,} held-out training pictures", "none": "the last epoch",
+                "val_files": "chosen by data.val_files, as released"}[self.by]
+
+
+def choice(bank: Bank, held: np.ndarray) -> Choice:
+    """Returns the choice by held-out rows of a bank, or by nothing where there are none."""
+    return Choice("held_out", count_groups(bank, held), len(held)) if len(held) else Choice("none")
+
+
+@dataclass(frozen=True)
+class PretrainData:
+    """held: what chooses the weights, where the choice is by that; validation: what they are reported on. adapt: fits a fresh model's
+    scale of features. baselines: {metric: value} without looking. metadata: for results.json."""
+
+    bank: Layout
+    num_examples: int
+    sampler: PretrainBatches
+    held: PretrainBatches | None
+    validation: PretrainBatches
+    choice: Choice
+    adapt: Callable[[keras.Model], None]
+    baselines: Callable[[], dict[str, float]]
+    metadata: Callable[[], Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class LabelData:
+    """names: the classes of the model; unknown: further ones that only evaluation has, numbered behind them. val_rows: what
+    ``inputs`` takes, with their truth i64[N] and ids. counts: training examples of each class, unknown ones included.
+    baselines: {name: {"accuracy", "macro_f1_all"}} of linear models. lengths: of the texts of val_rows, where they are known."""
+
+    bank: Layout
+    num_examples: int
+    batch: Callable[[int], Batch]
+    inputs: Callable[[np.ndarray], Arrays]
+    val_rows: np.ndarray
+    truth: np.ndarray
+    ids: np.ndarray
+    names: list[str]
+    unknown: list[str]
+    counts: np.ndarray
+    adapt: Callable[[keras.Model], None]
+    baselines: Callable[[], dict[str, dict[str, float]]]
+    metadata: Callable[[], Mapping[str, Any]]
+    lengths: np.ndarray | None = None
+
+
+B = TypeVar("B", Batch, Batch | None)
+
+
+def _cut(inputs: Arrays, targets: Arrays, weights: Arrays) -> Batch:
+    return trim(inputs), targets, weights
+
+
+def trim_batches(make: Callable[..., B], train: Train, cut: Callable[[Arrays, Arrays, Arrays], Batch] = _cut) -> Callable[..., B]:
+    """Returns ``make``, a function of a step, with the texts of its batches cut by ``cut`` where train.dynamic_padding says so.
+
+    None behind the last batch stays.
+    """
+    if not train.dynamic_padding:
+        return make
+
+    def made(*arguments: Any) -> B:
+        batch = make(*arguments)
+        return None if batch is None else cut(*batch)
+
+    return made
+
+
+def trim_inputs(make: Callable[[Any], Arrays], train: Train) -> Callable[[Any], Arrays]:
+    """Returns ``make``, a function of rows, with the texts of its inputs cut where train.dynamic_padding says so."""
+    return (lambda rows: trim(make(rows))) if train.dynamic_padding else make
