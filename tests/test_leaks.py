@@ -67,10 +67,10 @@ def test_the_probes_find_what_is_told(banks):
 
 def test_where_masks_tell_the_slot_chance_is_the_commonest_one(banks):
     bank, guided = banks["teacher_forced"], Sampling(camouflage="guided")
-    config = configs.PretrainConfig(None, configs.TrainingData(bank=bank.folder), sampling=guided)
+    config = configs.PretrainConfig(None, configs.TrainingData(bank=bank.folder), levels=bank.levels, sampling=guided)
     train, val = (PretrainSampler(bank, bank.rows("train"), bank.levels, guided, 32, seed) for seed in (0, 1))
     chance = pretrain.baseline(bank, bank.rows("train"), train, val, config)["camouflage_accuracy"]
     slots = leaks.draws(bank, guided, 4_000).answers["camouflage"]
     assert abs(chance - np.bincount(slots).max() / len(slots)) < 0.06 and chance > 1 / 9
-    config = configs.PretrainConfig(None, config.data, sampling=Sampling())
+    config = configs.PretrainConfig(None, config.data, levels=bank.levels, sampling=Sampling())
     assert pretrain.baseline(bank, bank.rows("train"), train, val, config)["camouflage_accuracy"] == 1 / 9

@@ -50,7 +50,7 @@ def data(folder, task, val=True, **changes):
 
 
 def pretrain(world, run, **changes):
-    options = {"data": data(world, "pretrain"), "model": SIZES, "train": TRAIN} | changes
+    options = {"data": data(world, "pretrain"), "levels": KALEIDO, "model": SIZES, "train": TRAIN} | changes
     return configs.PretrainConfig(world / run, **options)
 
 
