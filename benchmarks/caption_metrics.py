@@ -29,15 +29,15 @@ Pairs = tuple[list[str], list[list[str]]]
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command."""
-    asked = _parser().parse_args(arguments)
-    if len(asked.texts) != len(asked.column):
+    options = _parser().parse_args(arguments)
+    if len(options.texts) != len(options.column):
         raise SystemExit("error: as many --column as --texts")
     try:
-        columns = [list(read(*pair)) for pair in zip(asked.texts, asked.column)]
-        lines = compare(columns, asked.texts, asked.column, asked.captions, asked.seed)
+        columns = [list(read(*pair)) for pair in zip(options.texts, options.column)]
+        lines = compare(columns, options.texts, options.column, options.captions, options.seed)
     except (UserError, ImportError) as error:
         raise SystemExit(f"error: {error}") from None
-    io.write_text(asked.folder / "caption_metrics.md", "\n".join(lines) + "\n")
+    io.write_text(options.folder / "caption_metrics.md", "\n".join(lines) + "\n")
     print("\n".join(lines[:40]))
 
 

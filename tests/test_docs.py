@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from kaleidobert import cli, configs
+from kaleidobert.app_zoo import commands as command_table
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [path.relative_to(ROOT).as_posix() for path in
@@ -114,12 +114,9 @@ def test_commands_are_accepted(page, line, desk, monkeypatch):
         return
     paths = [word for word in words if "=" not in word]
     words = [word for word in words if "=" in word]
-    if command in cli.FOLDER_COMMANDS:
-        assert paths
-        configs.load(cli.FOLDER_COMMANDS[command][0], None, words)
-        return
-    assert len(paths) <= 1
-    configs.load(cli.COMMANDS[command][0], paths[0] if paths else None, words)
+    row = command_table.every()[command]
+    assert paths if row.takes_folders else len(paths) <= 1
+    command_table.load(command, paths[0] if paths and not row.takes_folders else None, words)
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -88,7 +88,7 @@ def test_losses(golden, model, batch):
 def test_grey_loss_of_the_paper(golden, model, batch):
     losses = pretraining.for_tasks(model.backbone.levels)
     values = pretraining.total(losses, model(batch["inputs"]), batch["targets"], batch["weights"])
-    assert abs(float(values["grey"]) - 0.628) < 5e-4  # RELEASED.md
+    assert abs(float(values["grey"]) - 0.628) < 5e-4  # the released graph on the golden batch
     check_loss(values["blank"], golden["eval.loss.blankmask"], "blank")
 
 

@@ -10,8 +10,8 @@ import pytest
 SHARED = Path(os.environ.get("KALEIDO_SHARED", Path(__file__).resolve().parents[3] / "shared"))
 GOLDEN = SHARED / "golden"
 needs_golden = pytest.mark.skipif(not GOLDEN.is_dir(), reason=f"the golden data is not in {GOLDEN} (KALEIDO_SHARED)")
-LOGITS = 2e-5  # MANIFEST.md: absolute for logits and sequence output; losses 1e-5 relative or 2e-5 absolute
-WEIGHTS = 1e-5  # MANIFEST.md: absolute for weights after three steps
+LOGITS = 2e-5  # tolerances that come with the golden data: absolute for logits and sequence output; losses 1e-5 relative or 2e-5 absolute
+WEIGHTS = 1e-5  # likewise, absolute, for weights after three steps
 LEVELS = (("rotation", 1), ("jigsaw", 4), ("camouflage", 9), ("grey_mask", 16), ("blank_mask", 25))
 GREY, BLANK = 14, 30  # where the two levels begin on the patch axis
 
