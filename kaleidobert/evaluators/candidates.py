@@ -384,7 +384,7 @@ def save(lists: CandidateLists | Gallery, ids: Sequence[str], path: str | Path) 
 
 @dataclass(frozen=True)
 class SavedLists:
-    """The content of a file of lists: ids, not rows. queries [Q], candidates [Q][<= L], relevant: positions of the right ones."""
+    """The content of a file of lists: ids, not rows. queries [Q], candidates: at most L for each query, relevant: positions of the right ones."""
 
     queries: list[str]
     candidates: list[list[str]]
