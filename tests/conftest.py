@@ -43,18 +43,21 @@ def interrupt(monkeypatch):
     return press
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item):
+    """Commands in this process draw no curves and charts, a second of every training, but in tests that are marked ``plotted``."""
+    with pytest.MonkeyPatch.context() as patch:
+        if item.get_closest_marker("plotted") is None:
+            from kaleidobert.evaluators.report import plots
+
+            for name in ("loss_curves", "confusion", "rank_histogram", "located_parts"):
+                patch.setattr(plots, name, lambda *arguments: None)
+        return (yield)
+
+
 @pytest.fixture
-def unplotted(monkeypatch):
-    """Commands draw nothing."""
-    from kaleidobert.evaluators.report import plots
-
-    for name in ("loss_curves", "confusion", "rank_histogram"):
-        monkeypatch.setattr(plots, name, lambda *arguments: None)
-
-
-@pytest.fixture
-def untrained(monkeypatch, unplotted):
-    """Steps that change nothing, no pictures of results: for what happens around training."""
+def untrained(monkeypatch):
+    """Steps that change nothing: for what happens around training."""
     from kaleidobert.engines import steps
 
     monkeypatch.setattr(steps, "train_step", lambda *arguments: lambda *batch: {"loss": 0.0, "gradient_norm": 0.0})

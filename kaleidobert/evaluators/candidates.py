@@ -384,7 +384,7 @@ def save(lists: CandidateLists | Gallery, ids: Sequence[str], path: str | Path) 
 
 @dataclass(frozen=True)
 class SavedLists:
-    """The content of a file of lists: ids, not rows. queries [Q], candidates: at most L for each query, relevant: positions of the right ones."""
+    """The content of a file of lists: ids, not rows. candidates: at most L for each of Q queries; relevant: positions of the right ones."""
 
     queries: list[str]
     candidates: list[list[str]]

@@ -206,6 +206,7 @@ def test_grounding_asks_words_where_they_lie():
     assert configs.Captioner(query="state", grounding=0).grounding == 0
 
 
+@pytest.mark.plotted
 def test_the_finder_is_trained_once_and_goes_on_where_it_was_interrupted(world, done, interrupt):
     config, _ = done
     finder = config.run / "word_grounding"

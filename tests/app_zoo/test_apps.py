@@ -23,7 +23,7 @@ from tests.support.apps_data import SIZES, TRAIN, World, call, results
 from tests.support.tables import ALL
 from tests.support.tiny import COLUMNS, tiny_bank
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.plotted]
 
 MODALITIES = {"kaleido": "both", "two": "image", "six": "text", "classes": "both", "bare": "both"}
 

@@ -132,6 +132,7 @@ def test_texts_are_learnt_and_written(world, mode):
 # --- the command --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.plotted
 @pytest.mark.parametrize("mode", CAPTION_MODES)
 def test_a_run_writes_what_it_promises(world, runs, mode):
     run, bank, out = world.folder / mode, world.bank, runs[mode]

@@ -56,6 +56,7 @@ def evaluated(tmp_path, **changes):
 # --- scores -------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.plotted
 @pytest.mark.parametrize("direction", ["i2t", "t2i"])
 def test_scores_of_ours_beside_a_bank(world, tmp_path, direction):
     run = world.folder / direction
@@ -197,6 +198,7 @@ def test_what_is_evaluated_must_be_said(capsys):
 # --- classes ------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.plotted
 def test_predictions_of_ours_beside_a_bank(world, tmp_path):
     run = world.folder / "classify"
     _, found = evaluated(tmp_path, predictions=run / "predictions.csv", label="subcategory", data=EvaluationData(world.data.bank),

@@ -19,7 +19,7 @@ from tests.support.servers import SECRETS
 from tests.support.tables import TWO
 from tests.support.tiny import make_bank, tiny_bank, tiny_catalogue
 
-pytestmark = [pytest.mark.usefixtures("surroundings", "unplotted"), pytest.mark.slow]
+pytestmark = [pytest.mark.usefixtures("surroundings"), pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")

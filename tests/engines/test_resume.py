@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 
 from kaleidobert import configs
-from kaleidobert.evaluators.report import plots
 from kaleidobert.model_zoo import checkpoints
 from tests.support.apps_data import SIZES, World, call, results
 from tests.support.tables import TWO
@@ -87,13 +86,12 @@ def kill_after(step: int, process: subprocess.Popen, run: Path) -> None:
 @pytest.fixture(scope="module")
 def whole(world) -> Path:
     """The folder of a pre-training run that nothing disturbed."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(plots, "loss_curves", lambda *arguments: None)
-        config = world.pretrain("whole", train=TRAIN)
-        assert call("pretrain", config).status == 0
+    config = world.pretrain("whole", train=TRAIN)
+    assert call("pretrain", config).status == 0
     return config.run
 
 
+@pytest.mark.plotted
 def test_sigkill_in_pretraining(world, whole):
     config, path = world.pretrain("killed", train=TRAIN), world.folder / "killed.yaml"
     path.write_text(configs.dump(config))

@@ -11,6 +11,8 @@ from kaleidobert.evaluators.report.plots import TRAIN, VAL
 from tests.evaluators.test_plots import has_colour, opened
 from tests.support.tables import TABLES
 
+pytestmark = pytest.mark.plotted
+
 
 def statistics(levels, share=0.4):
     rng = np.random.default_rng(0)

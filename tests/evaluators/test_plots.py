@@ -14,6 +14,8 @@ from kaleidobert.evaluators import pretraining
 from kaleidobert.evaluators.report import plots
 from kaleidobert.levels import KALEIDO
 
+pytestmark = pytest.mark.plotted
+
 
 def rows(count: int = 120):
     for step in range(0, 10 * count, 10):

@@ -117,7 +117,6 @@ def test_what_a_bert_is():
         assert not is_bert([*names_and_shapes(), name])
 
 
-@pytest.mark.usefixtures("unplotted")
 def test_the_scale_of_features_is_measured_by_the_run_that_starts_from_it(tmp_path):
     """On a bank whose vocabulary and texts decide the sizes of this BERT."""
     world = World(tmp_path, TWO, tiny_bank(tmp_path, TWO))

@@ -19,7 +19,7 @@ from tests.support.golden_data import GOLDEN, needs_golden
 from tests.support.tables import TWO
 from tests.support.tiny import tiny_bank
 
-pytestmark = [pytest.mark.usefixtures("unplotted"), pytest.mark.slow]
+pytestmark = pytest.mark.slow
 
 
 @needs_golden

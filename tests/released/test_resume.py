@@ -16,7 +16,7 @@ from tests.support import released_data
 from tests.support.apps_data import SIZES, TRAIN, call, refused, results
 from tests.support.released_data import FEATURES, TEXT, VOCABULARY
 
-pytestmark = [pytest.mark.usefixtures("unplotted"), pytest.mark.slow]
+pytestmark = pytest.mark.slow
 RESULT = "result_img2txt.txt"
 KEPT = (RESULT, "scores.jsonl", "best.npz")
 
@@ -51,10 +51,8 @@ def world(tmp_path_factory) -> World:
 @pytest.fixture(scope="module")
 def whole(world) -> Path:
     """A run that nothing disturbed."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(released_files.plots, "rank_histogram", lambda *arguments: None)
-        config = world.config(world.folder / "whole")
-        assert call("retrieve", config).status == 0
+    config = world.config(world.folder / "whole")
+    assert call("retrieve", config).status == 0
     return config.run
 
 

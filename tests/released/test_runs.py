@@ -13,7 +13,6 @@ from kaleidobert.app_zoo import pretrain as app
 from kaleidobert.engines import steps
 from kaleidobert.errors import UserError
 from kaleidobert.evaluators.files import released_results
-from kaleidobert.evaluators.report import plots
 from kaleidobert.levels import KALEIDO, KaleidoLevel
 from kaleidobert.losses import pretraining as losses
 from kaleidobert.model_zoo import checkpoints
@@ -68,9 +67,7 @@ def retrieve(world, run, **changes):
 @pytest.fixture(scope="module")
 def start(world):
     """A pre-training run on files."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(plots, "loss_curves", lambda *arguments: None)
-        done = call("pretrain", pretrain(world, "start"))
+    done = call("pretrain", pretrain(world, "start"))
     assert done.status == 0, done.err
     return world / "start"
 
@@ -210,10 +207,7 @@ def test_a_run_is_chosen_by_the_loss_that_it_trains(world, unplotted):
 @pytest.fixture(scope="module")
 def labelled(world, start):
     """A fine-tuning run on files, of the pictures alone."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("loss_curves", "confusion"):
-            patch.setattr(plots, name, lambda *arguments: None)
-        done = call("classify", classify(world, "labelled", init=start / "best.npz", from_scratch=False, modality="image"))
+    done = call("classify", classify(world, "labelled", init=start / "best.npz", from_scratch=False, modality="image"))
     assert done.status == 0, done.err
     return world / "labelled"
 
