@@ -1,6 +1,7 @@
 """Every example of docs/extending.md: its code is taken from the page and run from a catalogue to results."""
 
 import contextlib
+import html
 import importlib
 import io
 import json
@@ -98,6 +99,10 @@ def test_a_pretext(page):
     assert abs(own[:, ::-1] - mirrored).max() < 2e-3  # resized, then mirrored
     found = pretrain()
     assert 0 <= found["mirrored_accuracy"] <= 1 and "mirrored_loss" in found
+    call("inspect", "quickstart/inspect", "data.bank=bank", "source=", "maps=", "run=pages", "checkpoint=pretrain/best.npz", "count=2")
+    for result in json.loads(Path("pages/results.json").read_text())["pages"]:
+        text = html.unescape((Path("pages") / result["html"]).read_text(encoding="utf-8"))
+        assert "What did 'mirror' do to the patches?" in text and re.search(r"class ([01]) \(label \1 of 0 to 1\)", text)
 
 
 def test_a_source(page, monkeypatch):

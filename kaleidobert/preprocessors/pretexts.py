@@ -122,11 +122,12 @@ class Spoiling:
     """What a pretext does, a row of SPOILING.
 
     views: patches uint8[n, s, s, 3] -> uint8[V, n, s, s, 3], V as levels.PRETEXTS says, view 0 untouched. spoil: (level, masked i32[B, k],
-    generator) -> Spoiled.
+    generator) -> Spoiled. class_name: (level, class) -> the class in words.
     """
 
     views: Callable[[np.ndarray], np.ndarray]
     spoil: Callable[[KaleidoLevel, np.ndarray, np.random.Generator], Spoiled]
+    class_name: Callable[[KaleidoLevel, int], str] = lambda level, label: f"class {label}"
 
 
 def _only_untouched(patches: np.ndarray) -> np.ndarray:
@@ -135,9 +136,10 @@ def _only_untouched(patches: np.ndarray) -> np.ndarray:
 
 # by the names of levels.PRETEXTS, which says what is asked about each
 SPOILING: dict[str, Spoiling] = {
-    "rotate": Spoiling(turns, show_view),
-    "shuffle": Spoiling(_only_untouched, shuffle),
-    "camouflage": Spoiling(_only_untouched, camouflage),
+    "rotate": Spoiling(turns, show_view, lambda level, label: f"by {90 * label}° to the left" if label else "not at all"),
+    "shuffle": Spoiling(_only_untouched, shuffle,
+                        lambda level, label: " ".join(str(patch + 1) for patch in orders(level.num_patches)[label])),
+    "camouflage": Spoiling(_only_untouched, camouflage, lambda level, label: f"patch {label + 1}"),
     "grey": Spoiling(lambda patches: np.stack([patches, grey(patches)]), show_grey),
     "blank": Spoiling(_only_untouched, show_blank),
     "none": Spoiling(_only_untouched, lambda level, masked, rng: untouched(level, len(masked))),

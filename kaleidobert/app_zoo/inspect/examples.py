@@ -98,19 +98,20 @@ def _match(row: Mapping[str, Any], text_row: Mapping[str, Any], example: Example
 
 def _level(number: int, level: KaleidoLevel, example: Example, photo: Photo, donor: Photo | None) -> Card:
     spoiled, name, answer = example.plan.spoiled[level.name], level.name, ""
+    class_name = pretexts.SPOILING[level.pretext].class_name
     title = f"{number}  {name}: {level.grid} × {level.grid} {'patches' if level.grid > 1 else 'patch'}"
     label = None if spoiled.answer is None else int(spoiled.answer[0])
     if label is not None:
-        answer = f"{CLASS_NAMES[level.pretext](level, label)} (label {label} of 0 to {level.num_classes - 1})"
+        answer = f"{class_name(level, label)} (label {label} of 0 to {level.num_classes - 1})"
     elif level.answer == "feature":
         answer = f"the features of {_listed(example.plan.masks.patches[name][0])} as they were"
     predictions: tuple[Prediction, ...] = ()
     divergences: tuple[Divergence, ...] = ()
     if example.outputs is not None and label is not None:
-        predictions = _predictions(example.outputs[name][0], label, lambda i: CLASS_NAMES[level.pretext](level, i))
+        predictions = _predictions(example.outputs[name][0], label, lambda i: class_name(level, i))
     elif example.outputs is not None and level.answer == "feature":
         divergences = tuple(_divergences(level, example, example.outputs[name]))
-    return Card(name, title, QUESTIONS[level.pretext], answer, _figures(level, spoiled, photo, donor), predictions, divergences)
+    return Card(name, title, level.question, answer, _figures(level, spoiled, photo, donor), predictions, divergences)
 
 
 def _figures(level: KaleidoLevel, spoiled: pretexts.Spoiled, photo: Photo, donor: Photo | None) -> tuple[Figure, ...]:
@@ -137,7 +138,7 @@ def _figures(level: KaleidoLevel, spoiled: pretexts.Spoiled, photo: Photo, donor
     patch = int(vectors[foreign][0])
     tile = patch_generator.tiles(donor.box, level.grid)[patch].tolist()
     same = donor.image_id == photo.image_id
-    caption = "its own: no other product fits" if same else f"{_patch(level, patch)} of {donor.image_id}"
+    caption = "its own: no other product fits" if same else f"patch {patch + 1} of {donor.image_id}"
     return (*figures, Figure(caption, pictures.donor_patch(donor.image, donor.box, tile)))
 
 
@@ -175,24 +176,5 @@ def _predictions(logits: np.ndarray, truth: int, name: Callable[[int], str]) -> 
     return tuple(Prediction(rank + 1, name(order[rank]), float(probabilities[order[rank]]), order[rank] == truth) for rank in ranks)
 
 
-def _turn(quarters: int) -> str:
-    return f"by {90 * quarters}° to the left" if quarters else "not at all"
-
-
-def _order(level: KaleidoLevel, label: int) -> str:
-    return " ".join(str(patch + 1) for patch in pretexts.orders(level.num_patches)[label])
-
-
-def _patch(level: KaleidoLevel, slot: int) -> str:
-    return f"patch {slot + 1}"
-
-
 def _listed(slots: np.ndarray) -> str:
     return f"{'patches' if len(slots) > 1 else 'patch'} {', '.join(str(slot + 1) for slot in slots)}"
-
-
-QUESTIONS = {"rotate": "How far is the patch turned?", "shuffle": "In which order do the patches stand?",
-             "camouflage": "Which patch is another product's?", "grey": "What are the grey patches in colour?",
-             "blank": "What is behind the blank patches?", "none": "Nothing is to be predicted."}
-CLASS_NAMES: dict[str, Callable[[KaleidoLevel, int], str]] = {"rotate": lambda level, label: _turn(label),
-                                                             "shuffle": _order, "camouflage": _patch}
