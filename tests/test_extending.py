@@ -162,7 +162,7 @@ def test_a_downstream_task_and_a_metric(page, monkeypatch):
 
     add_module(monkeypatch, "kaleidobert.app_zoo.text_length", with_metric(code))
     assert "text_length within_two: " in call(*words, "run=runs/two")
-    rows = [line.cells()[3:5] for line in tables.table(page / "runs")]
+    rows = [line.cells()[3:5] for line in tables.summary(page / "runs")]
     assert rows == [("text_length", "mean_error"), ("text_length", "mean_error"), ("text_length", "within_two")]
 
 

@@ -214,7 +214,7 @@ def _figures(result: Result, metrics: Mapping[str, Any]) -> list[tuple[str, str,
         what = {"i2t": "image to text", "t2i": "text to image"}[values["direction"]]
         return [(f"{what}, {metrics['list_length']['max']} candidates", name, metrics[name]["value"], metrics[name]["chance"])
                 for name in ("rank@1", "rank@5", "rank@10")]
-    return [tuple(figure) for figure in values.get("figures", [])]  # of app_zoo.fine_tuning
+    return [tuple(figure) for figure in values.get("figures", [])]  # of training.run_task
 
 
 def _task(name: str) -> str:
