@@ -122,7 +122,7 @@ def test_a_source(page, monkeypatch):
 
 
 def test_an_encoder(page):
-    add_row("preprocessors/patch_encoders.py, a row of ENCODERS", "kaleidobert.preprocessors.patch_encoders")
+    add_row("preprocessors/encoders.py, a row of ENCODERS", "kaleidobert.preprocessors.encoders")
     assert "55 patches of 3 features" in records("quickstart/records", "encoder.name=mean_colour")
     assert Bank("bank").feature_size == 3 and Bank("bank").index["encoder"]["weights"] == ""
     assert pretrain()["itm_accuracy"] >= 0

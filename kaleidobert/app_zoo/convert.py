@@ -14,7 +14,7 @@ from tqdm import tqdm
 from kaleidobert import io
 from kaleidobert.app_zoo import lineage
 from kaleidobert.configs import ConvertConfig, NewParameters
-from kaleidobert.datasets.bank import storage
+from kaleidobert.datasets.bank import builder
 from kaleidobert.datasets.bank.bank import Bank
 from kaleidobert.errors import UserError
 from kaleidobert.model_zoo import checkpoints
@@ -205,7 +205,7 @@ def is_bank(source: Path) -> bool:
 def dry_run_bank(config: ConvertConfig) -> None:
     """Checks the bank and the target, prints sizes."""
     bank = _bank(config)
-    storage.check(bank, config.target, config.storage)
+    builder.check_copy(bank, config.target, config.storage)
     print(f"{config.source}: {bank.size:,} pictures, features as {bank.storage}, {_gigabytes(bank):.2f} GB\n"
           f"would be written: {config.target}, features as {config.storage}")
 
@@ -214,7 +214,7 @@ def run_bank(config: ConvertConfig) -> None:
     """Copies the bank, or goes on with an interrupted copy."""
     bank = _bank(config)
     with tqdm(total=bank.size, unit="picture", desc="convert") as bar:
-        for count in storage.convert(bank, config.target, config.storage):
+        for count in builder.copy_bank(bank, config.target, config.storage):
             bar.update(count)
     print(f"written: {config.target}: features as {config.storage}, {_gigabytes(Bank(config.target)):.2f} GB in the place of "
           f"{_gigabytes(bank):.2f} GB; use it as data.bank")

@@ -10,7 +10,7 @@ import numpy as np
 from kaleidobert import io
 from kaleidobert.app_zoo import tables
 from kaleidobert.configs import ClassifyConfig, EvaluateConfig, TrainingData
-from kaleidobert.configs.addresses import written
+from kaleidobert.configs.loader import path_as_written
 from kaleidobert.datasets.bank.bank import Bank, describe, sha256
 from kaleidobert.engines.run_folder import Run, check_folder
 from kaleidobert.errors import UserError
@@ -78,13 +78,13 @@ def _model(answers: Path) -> dict[str, Any]:
     model = run.get("model") if isinstance(run, Mapping) else None
     if not isinstance(model, Mapping):
         return {"head": NOT_KNOWN, "head_of": NOT_KNOWN, "trained": NOT_KNOWN}
-    return {**model, "run": written(answers.parent)}
+    return {**model, "run": path_as_written(answers.parent)}
 
 
 def _inputs(config: EvaluateConfig) -> dict[str, Any]:
     """{key: its file and the file's SHA-256}."""
     paths = {key: getattr(config, key) for key in INPUTS if getattr(config, key) is not None}
-    return {key: {"file": written(path), "sha256": sha256(path)} for key, path in paths.items()}
+    return {key: {"file": path_as_written(path), "sha256": sha256(path)} for key, path in paths.items()}
 
 
 def _comparison_lines(compared: Mapping[str, Any] | None) -> list[str]:
@@ -179,7 +179,7 @@ class ScoreData:
                    "queries_without_a_right_candidate": lonely, "right_by_their_text": self.turned,
                    "candidates": {"direction": self.direction, "list_length": table.scores.shape[1], **drawn},
                    "baselines": _retrieval_baselines(config, self.bank, self.direction, table, rng) if self.bank else {},
-                   "files": {"source": written(config.scores)}, "notes": [*self.table.notes, *_other_counting(config, self)]}
+                   "files": {"source": path_as_written(config.scores)}, "notes": [*self.table.notes, *_other_counting(config, self)]}
         if self.bank:
             results["bank"] = describe(self.bank)
         if config.counting != "expectation":
@@ -194,7 +194,7 @@ class ScoreData:
             first, second = (retrieval.rank_statistics(side.scores, side.relevant, side.valid)
                              for side in score_files.matched(table, _with_answers(self.against)[0]))
             compared = retrieval.compare(first, second, rng, config.resamples, config.permutations)
-            results["comparison"] = {"against": written(config.against), **compared}
+            results["comparison"] = {"against": path_as_written(config.against), **compared}
         return results
 
     @staticmethod
@@ -354,7 +354,7 @@ class PredictionData:
 
     def evaluate(self, config: EvaluateConfig) -> dict[str, Any]:
         """Returns the results; writes confusion.png and classes.csv."""
-        from kaleidobert.app_zoo.classify import _write_csv
+        from kaleidobert.app_zoo.classify import write_classes
 
         assert config.predictions is not None
         rng = np.random.Generator(np.random.Philox(config.seed))
@@ -369,11 +369,10 @@ class PredictionData:
         if known and self.bank is None:  # a list of names has no counts
             report |= {"chance": None, "majority_class": None}
         matrix = classification.confusion_matrix(labels, guesses, len(names))
-        plots.confusion(matrix, names, config.run / "confusion.png")
-        _write_csv(config.run / "classes.csv", classification.per_class(matrix, names))
+        write_classes(config.run, matrix, names)
         results: dict[str, Any] = {"task": "classify" if known else "evaluate", "label": config.label or config.prediction_columns.label,
                    "modality": config.modality, "metrics": report, "baselines": _label_baselines(config, self),
-                   "files": {"source": written(config.predictions)}, "notes": list(table.notes)}
+                   "files": {"source": path_as_written(config.predictions)}, "notes": list(table.notes)}
         if self.bank:
             results["bank"] = describe(self.bank)
         if self.against and config.against:
@@ -382,7 +381,7 @@ class PredictionData:
             sets |= {"trained": np.pad(counts, (0, len(self.more))) > 0} if known else {}
             others = self.against.numbered(both)[1]
             compared = classification.compare(labels, guesses, others, sets, rng, config.resamples, config.permutations)
-            results["comparison"] = {"against": written(config.against), **compared}
+            results["comparison"] = {"against": path_as_written(config.against), **compared}
         return results
 
     @staticmethod
@@ -486,13 +485,13 @@ class CaptionData:
         rng = np.random.Generator(np.random.Philox(config.seed))
         report = caption_metrics.report(self.captions, self.references, rng, config.resamples)
         results: dict[str, Any] = {"task": "caption", "mode": "captions of a file", "references": sum(map(len, self.references)),
-                                   "metrics": report, "baselines": {}, "files": {"source": written(config.captions)}}
+                                   "metrics": report, "baselines": {}, "files": {"source": path_as_written(config.captions)}}
         if self.against and config.against:
             first, second = (caption_metrics.per_caption(captions, self.references)
                              for captions in (self.captions, self.against))
             compared = {name: statistics.difference(values, second[name], rng, config.resamples, config.permutations)
                         for name, values in first.items()}
-            results["comparison"] = {"against": written(config.against), **compared}
+            results["comparison"] = {"against": path_as_written(config.against), **compared}
         return results
 
     @staticmethod

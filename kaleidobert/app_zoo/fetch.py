@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from tqdm import tqdm
 
 from kaleidobert.configs import AlignConfig, FetchConfig, RecordsConfig
-from kaleidobert.configs.addresses import Address
+from kaleidobert.configs.loader import Address
 from kaleidobert.errors import UserError
 from kaleidobert.io import check_folder, check_room
 from kaleidobert.released.tf_checkpoint import prefix_of
@@ -92,7 +92,7 @@ def in_bytes(count: int | None) -> str:
 
 # --- Inputs that a configuration names by an address (s3://, https://): the path of their copy in the cache takes its place
 #
-# The cache is the folder KALEIDO_CACHE, or ~/.cache/kaleidobert. What a command writes keeps the address: see configs/addresses.py.
+# The cache is the folder KALEIDO_CACHE, or ~/.cache/kaleidobert. What a command writes keeps the address: see configs/loader.py.
 
 
 CHECKPOINTS = ("init", "checkpoint", "source")  # keys of checkpoints: such an address may be that of a TensorFlow 1 one, without endings

@@ -14,6 +14,7 @@ from kaleidobert.levels import KALEIDO, KaleidoLevel
 MISSING = ("nan", "-nan", "null", "(null)", "[null]", "\\N", "none", "undefined", "n/a", "na", "<na>", "#n/a", "#na", "#null!", "#ref!",
            "#value!", "#name?", "#div/0!", "#num!", "-", "--")
 FOREGROUND_WEIGHTS = Path(__file__).parents[1] / "model_zoo" / "weights" / "foreground_net.npz"  # part of the package
+FOREGROUND_REMAKE = "make them with: kaleidobert train-foreground configs/train_foreground.yaml install=true"
 
 
 @dataclass(frozen=True)

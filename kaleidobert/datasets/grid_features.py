@@ -6,14 +6,13 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from kaleidobert import io
-from kaleidobert.datasets.bank.bank import Bank
+from kaleidobert.datasets.bank.bank import Bank, write_array
 from kaleidobert.datasets.products import read_image
 from kaleidobert.errors import UserError
 
@@ -82,8 +81,7 @@ def make(bank: Bank, size: int, folder: Path, encode: Callable[[], Encode], sour
         if not _path(folder, number).is_file():
             network = network or encode()
             kept = network(np.stack([cut(row, size) for row in rows]))
-            with io.atomic(_path(folder, number)) as file:
-                np.save(SimpleNamespace(write=file.write), kept)
+            write_array(_path(folder, number), kept)
         yield len(rows)
 
 

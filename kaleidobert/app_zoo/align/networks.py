@@ -19,7 +19,7 @@ from kaleidobert.engines.trainer import Goal
 from kaleidobert.losses import auxiliary
 from kaleidobert.model_zoo.show_attend_tell import Caption, Scorer, ShowAttendTell, Writer, best
 from kaleidobert.model_zoo.word_grounding import Cells, WordGrounder
-from kaleidobert.preprocessors.grid_encoders import GRID_ENCODERS
+from kaleidobert.preprocessors.encoders import GRID_ENCODERS
 
 
 class Captioner:

@@ -24,8 +24,8 @@ from kaleidobert.datasets.sampling.pretraining import hold_out, share_of_groups
 from kaleidobert.engines.run_folder import Run, check_folder
 from kaleidobert.engines.trainer import HELD_OUT, VAL
 from kaleidobert.errors import UserError
-from kaleidobert.preprocessors import grid_encoders
-from kaleidobert.preprocessors.grid_encoders import GRID_ENCODERS
+from kaleidobert.preprocessors import encoders
+from kaleidobert.preprocessors.encoders import GRID_ENCODERS
 from kaleidobert.preprocessors.tokenization import plain_piece
 
 SHARED = ("attention_size", "context_size", "dropout", "min_count", "patience")  # options of the captioner that the grounder has, too
@@ -78,7 +78,7 @@ def make(config: AlignConfig, bank: Bank) -> Task:
     if config.captioner.grounding:
         targets = _targets(config, bank, vocabulary, rows.train)
         check_folder(grounder_folder(config), grounder_settings(config))
-    return Task(config, bank, rows, vocabulary, targets, *grid_encoders.describe(config.grid))
+    return Task(config, bank, rows, vocabulary, targets, *encoders.describe_grid(config.grid))
 
 
 def captioner_folder(config: AlignConfig) -> Path:
@@ -121,7 +121,7 @@ def extract_grid_features(task: Task) -> Grids:
               "weights": sha256(grid.weights) if grid.weights else ""}
 
     def encoder() -> Callable[[np.ndarray], np.ndarray]:
-        encode = None if task.sees_pictures else grid_encoders.build(grid).encode
+        encode = None if task.sees_pictures else encoders.build_grid_network(grid).encode
         return np.asarray if encode is None else encode
 
     with tqdm(total=task.bank.size, unit="picture", desc="grids") as bar:

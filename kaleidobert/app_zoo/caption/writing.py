@@ -13,7 +13,7 @@ from kaleidobert import configs
 from kaleidobert.app_zoo import lineage, models, training
 from kaleidobert.app_zoo.classify import picture_features
 from kaleidobert.configs import CaptionConfig
-from kaleidobert.configs.addresses import written
+from kaleidobert.configs.loader import path_as_written
 from kaleidobert.datasets.bank.bank import Bank
 from kaleidobert.datasets.products import read_image
 from kaleidobert.datasets.sampling.finetuning import caption_pieces
@@ -160,7 +160,7 @@ class Reranker:
         bank = bank.require(models.levels_of(meta), "")  # the captioner may see others
         sizes = {"feature_size": bank.feature_size, "vocabulary_size": bank.vocabulary.size, "levels": configs.to_dict(bank.levels)}
         models.require(path, sizes, bank)
-        self.model = {"checkpoint": written(path), **lineage.model("dual_encoder", path)}
+        self.model = {"checkpoint": path_as_written(path), **lineage.model("dual_encoder", path)}
         self._bank, self._model = bank, rebuild(meta, "float32")
         checkpoints.restore(path, self._model)
         self._towers = self._model.get_layer(DUAL_ENCODER)

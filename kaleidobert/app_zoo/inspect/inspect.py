@@ -13,8 +13,8 @@ from tqdm import tqdm
 from kaleidobert import io
 from kaleidobert import levels as kaleido
 from kaleidobert.app_zoo import models
-from kaleidobert.app_zoo.inspect import alignment, examples, pages
-from kaleidobert.app_zoo.inspect.examples import Example, Photo
+from kaleidobert.app_zoo.inspect import content, pages
+from kaleidobert.app_zoo.inspect.content import Example, Photo
 from kaleidobert.app_zoo.inspect.pages import Page
 from kaleidobert.configs import InspectConfig
 from kaleidobert.datasets.bank import alignment as alignments
@@ -61,21 +61,21 @@ def run(config: InspectConfig) -> None:
     settings = (("bank", str(bank.folder)), ("encoder", bank.encoder), ("masking", config.sampling.masking),
                 ("seed", str(config.seed)), ("checkpoint", str(config.checkpoint or "none, so no answers are shown")))
     samplers: dict[str, PretrainSampler] = {}
-    content = []
+    shown: list[Page] = []
     for number, row in enumerate(tqdm(rows, unit="page", desc="inspect", leave=False), 1):
         split = bank.table[row]["split"]
         if split not in samplers:
             samplers[split] = PretrainSampler(bank, bank.rows(split), levels, config.sampling, 1, config.seed)
         page = _page(bank, levels, row, (samplers[split], photos), (forward, constants), config.seed)
-        section = alignment.build(aligned, levels, row, photos(row), config.sampling, config.seed) if aligned else None
+        section = content.build_alignment(aligned, levels, row, photos(row), config.sampling, config.seed) if aligned else None
         page = replace(page, name=f"{number:02d}-{file_name(page.image_id)}", alignment=section)
         io.write_text(config.run / f"{page.name}.html", pages.page(page, settings))
-        content.append(pages.thumbnail(page))
-    corpus = alignment.corpus(aligned, levels, config.run / "alignment.png") if aligned else None
-    io.write_text(config.run / "index.html", pages.index(content, settings, corpus))
-    result = {"task": "inspect", "pages": [_result(page) for page in content]}
+        shown.append(pages.thumbnail(page))
+    corpus = content.build_corpus(aligned, levels, config.run / "alignment.png") if aligned else None
+    io.write_text(config.run / "index.html", pages.index(shown, settings, corpus))
+    result = {"task": "inspect", "pages": [_result(page) for page in shown]}
     folder.results({**result, "alignment": corpus.statistics} if corpus else result, config)
-    print(f"{len(content)} pages in {config.run}\n  open this: {(config.run / 'index.html').absolute()}\n"
+    print(f"{len(shown)} pages in {config.run}\n  open this: {(config.run / 'index.html').absolute()}\n"
           f"  as numbers: {config.run.absolute()}/results.json")
 
 
@@ -161,7 +161,7 @@ def _photos(config: InspectConfig, bank: Bank) -> Callable[[int], Photo]:
     return load
 
 
-def _alignment(config: InspectConfig, bank: Bank) -> alignment.BankAlignment | None:
+def _alignment(config: InspectConfig, bank: Bank) -> content.BankAlignment | None:
     """Returns the bank's alignment; None where it has none, or where no level has patches to mask.
 
     Raises UserError for an alignment that does not fit, and for maps without an alignment.
@@ -171,7 +171,7 @@ def _alignment(config: InspectConfig, bank: Bank) -> alignment.BankAlignment | N
             raise UserError("no level has masked patches, to which words could be linked", str(config.maps), fix="leave maps out")
         return None
     if alignments.strengths(bank) is not None:
-        return alignment.BankAlignment(bank, config.maps)
+        return content.BankAlignment(bank, config.maps)
     if config.maps is not None:
         raise UserError("the bank holds no alignment", str(bank.folder), fix="run `kaleidobert align` for it, or leave maps out")
     return None
@@ -213,7 +213,7 @@ def _page(bank: Bank, levels: tuple[KaleidoLevel, ...], row: int, sources: tuple
         raise UserError("the model's outputs are not finite", bank.table[row]["image_id"],
                         fix="use a checkpoint from before the training diverged")
     example = Example(plan, targets, outputs, constants)
-    return examples.build(bank, levels, example, photos(row), photos(int(plan.donors[0])) if foreign else None)
+    return content.build_page(bank, levels, example, photos(row), photos(int(plan.donors[0])) if foreign else None)
 
 
 def _result(page: Page) -> Mapping:

@@ -11,11 +11,11 @@ import numpy as np
 from kaleidobert import io
 from kaleidobert.app_zoo import lineage
 from kaleidobert.app_zoo.classify import picture_features
-from kaleidobert.app_zoo.plain_head import PlainHead
+from kaleidobert.app_zoo.lineage import PlainHead
 from kaleidobert.app_zoo.retrieve import fine_tuning
 from kaleidobert.app_zoo.retrieve.ranking import is_large
 from kaleidobert.configs import RetrieveConfig
-from kaleidobert.configs.addresses import written
+from kaleidobert.configs.loader import path_as_written
 from kaleidobert.datasets.bank.bank import Bank, describe
 from kaleidobert.datasets.products import read_image
 from kaleidobert.errors import UserError
@@ -65,7 +65,7 @@ def beside(config: RetrieveConfig, own: list[dict[str, PerQueryMetrics]], plain:
             metrics = io.read_json(plain.run / "results.json")["metrics"]
         origin = {"checkpoint": plain.checkpoint, "run": plain.run}
         made["plain"] = {"model": plain.model, "metrics": metrics, **({"why": plain.why} if metrics is None else {}),
-                         **{name: written(path) for name, path in origin.items() if path is not None}}
+                         **{name: path_as_written(path) for name, path in origin.items() if path is not None}}
     others |= {PLAIN: plain_tallies} if plain_tallies else {}
     return made | ({"differences": {name: _differences(config, own, tallies) for name, tallies in others.items()}} if others else {})
 
