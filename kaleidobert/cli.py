@@ -19,7 +19,7 @@ from kaleidobert.configs.section import MEANING, TABLE
 from kaleidobert.errors import UserError
 
 QUICKSTART = "run every command on a drawn catalogue of toy size, one after another, and show a table of the results"
-STATUS = ("exit status: 0 done; 2 refused, with one message on standard error; 3 done, but a large share of the input was left out\n"
+STATUS = ("exit status: 0 done; 2 refused, with one message on standard error; 3 done, but a large fraction of the input was left out\n"
           "(records: max_skipped); 130 interrupted")
 
 

@@ -165,7 +165,7 @@ def bank_data(config: ClassifyConfig) -> LabelData:
     truth = np.array([numbers[str(value)] for value in column[val_rows]])
     sampler = LabelSampler(bank, rows, labels, config.modality, config.noise, config.train.batch_size, config.train.seed)
     return LabelData(
-        bank, len(rows), sampler.batch, lambda part: modality_inputs(bank, part, config.modality), val_rows, truth,
+        bank, len(rows), sampler.batch, lambda chosen: modality_inputs(bank, chosen, config.modality), val_rows, truth,
         bank.column("image_id")[val_rows], names, unknown, np.bincount(labels[rows], minlength=len(numbers)),
         lambda model: models.adapt(model, bank, config.data.train_split),
         lambda: compare(config, bank, rows, val_rows, labels[rows], truth, len(numbers)), lambda: describe(bank),
@@ -193,5 +193,5 @@ def compare(config: ClassifyConfig, bank: Bank, rows: np.ndarray, val_rows: np.n
 
 def picture_features(bank: Bank, rows: np.ndarray) -> np.ndarray:
     """Returns f32[len(rows), F]: the mean of all untouched patches, the frozen feature of the baselines."""
-    parts = [clean_features(bank, rows[i : i + 256]).astype(np.float32).mean(1) for i in range(0, len(rows), 256)]
-    return np.concatenate(parts)
+    means = [clean_features(bank, rows[i : i + 256]).astype(np.float32).mean(1) for i in range(0, len(rows), 256)]
+    return np.concatenate(means)

@@ -54,7 +54,7 @@ def dry_run(config: ConvertConfig) -> None:
 
 
 def run(config: ConvertConfig) -> None:
-    """Converts; lists what did not come along."""
+    """Converts, and prints what did not come along."""
     if is_bank(config.source):
         return run_bank(config)
     if is_data(config.source):
@@ -211,7 +211,7 @@ def dry_run_bank(config: ConvertConfig) -> None:
 
 
 def run_bank(config: ConvertConfig) -> None:
-    """Copies the bank, or goes on with an interrupted copy."""
+    """Copies the bank, or continues an interrupted copy."""
     bank = _bank(config)
     with tqdm(total=bank.size, unit="picture", desc="convert") as bar:
         for count in builder.copy_bank(bank, config.target, config.storage):
@@ -253,7 +253,7 @@ def dry_run_files(config: ConvertConfig) -> None:
 
 
 def run_files(config: ConvertConfig) -> None:
-    """Converts, or goes on with an interrupted conversion."""
+    """Converts, or continues an interrupted conversion."""
     if config.target.suffix == ".npz":
         raise UserError("the source is data and the target a checkpoint", "source, target", "a folder as the target")
     io.check_folder(config.target, "choose another target")
@@ -267,8 +267,8 @@ def schema_of(config: ConvertConfig, paths: list[Path]) -> Schema:
     """Returns files.schema, or the published one that has as many columns as the first line, with the lengths that the levels give."""
     if config.files.schema:
         schema = released_schema.parse(config.files.schema, "files.schema", config.files.encoding)
-        kind = "pretrain" if "masked_lm_ids" in schema.names else "retrieve" if "nx_sent_labels" in schema.names else "finetune"
-        return released_schema.for_task(schema, kind)
+        which = "pretrain" if "masked_lm_ids" in schema.names else "retrieve" if "nx_sent_labels" in schema.names else "finetune"
+        return released_schema.for_task(schema, which)
     line = next(released_files.lines(paths))
     count = line.content.count(b"\t") + 1
     published = {task: released_schema.released(task) for task in released_schema.TASKS}

@@ -62,8 +62,8 @@ def _chosen(config: FetchConfig) -> tuple[tuple[File, ...], Path]:
     chosen = manifests.select(manifests.read(config.manifest), config.only, str(config.manifest))
     check_folder(into, "choose another folder with into=...")
     missing = [file for file in chosen if _state(file, into, config.mirror) != "there"]
-    parts = [part for file in missing if (part := _part(into / file.name)).is_file()]
-    needed = sum(file.size or 0 for file in missing) - sum(part.stat().st_size for part in parts)
+    begun = [unfinished for file in missing if (unfinished := _unfinished(into / file.name)).is_file()]
+    needed = sum(file.size or 0 for file in missing) - sum(unfinished.stat().st_size for unfinished in begun)
     check_room(into, needed, f"{len(missing):,} files", "free some space, or choose another folder with into=..., or "
                "fewer files with only=...")
     return chosen, into
@@ -73,13 +73,13 @@ def _state(file: File, into: Path, mirror: str) -> str:
     target = into / file.name
     if file.unpack and (into / file.unpack).is_dir() or target.exists():
         return "there"
-    part = _part(target)
-    if part.exists():
-        return f"{in_bytes(part.stat().st_size)} there"
+    unfinished = _unfinished(target)
+    if unfinished.exists():
+        return f"{in_bytes(unfinished.stat().st_size)} there"
     return "" if file.url or mirror else "no public address"
 
 
-def _part(target: Path) -> Path:
+def _unfinished(target: Path) -> Path:
     return target.with_name(f".{target.name}.part")
 
 

@@ -51,7 +51,7 @@ def extend(init: Path | None, steps: Sequence[str] = (), masking: str | None = N
 
 def model(head: str, init: Path | None, steps: Sequence[str] = (), masking: str | None = None) -> dict[str, Any]:
     """Returns the entry "model" of results.json: {head, head_of, trained, trained_in_this_run, init, masking}, for the head "dual_encoder"
-    also trained_parts, {part: its training}.
+    also trained_parts, {part of the head: its training}.
 
     head: "plain" is the paper's, every other one is ours. The other arguments are those of ``extend``.
     """
@@ -218,18 +218,18 @@ def plain_tallies(run: Path, draws: Sequence[Lists], ids: Sequence[str]) -> list
         return None
     counted = []
     for path, lists in zip(paths, draws):
-        table, parts, start = score_files.read(path, need_labels=False), [], 0
-        for part in lists.chunks():
-            rows = slice(start, start + len(part.queries))
-            named = [[ids[row] for row in names[used]] for names, used in zip(part.candidates, part.valid)]
-            if table.queries[rows] != [ids[query] for query in part.queries] or table.candidates[rows] != named:
+        table, metrics, start = score_files.read(path, need_labels=False), [], 0
+        for chunk in lists.chunks():
+            rows = slice(start, start + len(chunk.queries))
+            named = [[ids[row] for row in names[used]] for names, used in zip(chunk.candidates, chunk.valid)]
+            if table.queries[rows] != [ids[query] for query in chunk.queries] or table.candidates[rows] != named:
                 raise UserError("the scores are not of the lists that its results.json names", str(path), "the same queries and "
                                 "candidates in the same order", "score the run anew")
-            scores: np.ndarray = np.full(part.candidates.shape, -np.inf)
+            scores: np.ndarray = np.full(chunk.candidates.shape, -np.inf)
             scores[:, : table.scores.shape[1]] = table.scores[rows, : scores.shape[1]]
-            parts.append(retrieval.per_query_metrics(scores, part.relevant, part.valid))
+            metrics.append(retrieval.per_query_metrics(scores, chunk.relevant, chunk.valid))
             start = rows.stop
-        counted.append(retrieval.concatenate(parts))
+        counted.append(retrieval.concatenate(metrics))
     return counted
 
 

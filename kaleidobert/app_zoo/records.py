@@ -117,7 +117,7 @@ def _read(config: RecordsConfig) -> Reading:
         if value < minimum:
             raise UserError(f"{name} is {value}", "records", f"at least {minimum}")
     if not 0 <= config.max_skipped <= 1:
-        raise UserError(f"max_skipped is {config.max_skipped}", "records", "a share, 0 to 1")
+        raise UserError(f"max_skipped is {config.max_skipped}", "records", "a fraction, 0 to 1")
     encoders.feature_size(config.encoder)
     if config.beam.runner:
         beam.check(config)

@@ -149,13 +149,13 @@ def baseline(train: FilePretrainSampler, val: FilePretrainSampler, levels: tuple
     rows = train.order.rows
     _, targets, _ = train.examples(rows[:: max(1, len(rows) // SAMPLE)][:SAMPLE])
     constants = {level.name: tasks.mean_distribution(targets[level.name]) for level in kaleido.feature_levels(levels)}
-    parts, size = [], val.order.batch_size
+    sums, size = [], val.order.batch_size
     for step in range(-(-min(len(val.order.rows), JUDGED) // size) if constants else 0):
         batch = val.validation(step)
         assert batch is not None  # there are more rows
         _, targets, weights = batch
-        parts.append({f"{name}_kl": tasks.constant_kl(constant, targets[name], weights[name]) for name, constant in constants.items()})
-    return {**tasks.chance(levels, vocabulary), **tasks.means(parts)}
+        sums.append({f"{name}_kl": tasks.constant_kl(constant, targets[name], weights[name]) for name, constant in constants.items()})
+    return {**tasks.chance(levels, vocabulary), **tasks.means(sums)}
 
 
 def labelling(config: ClassifyConfig) -> LabelData:
@@ -255,10 +255,10 @@ def _open_pairs(config: RetrieveConfig) -> Rows:
 
 def _begun(note: Path, state: dict[str, Any], result: Path) -> bool:
     """Whether all pairs were scored before. Raises UserError where scores of other data or of another checkpoint lie there."""
-    part, before = _part(result), io.read_json(note) if note.is_file() else None
-    scored = result.is_file() or part.is_file() and part.stat().st_size > 0
+    unfinished, before = _unfinished(result), io.read_json(note) if note.is_file() else None
+    scored = result.is_file() or unfinished.is_file() and unfinished.stat().st_size > 0
     if before is None or before != state and not scored:
-        part.unlink(missing_ok=True)  # nobody knows of what it is
+        unfinished.unlink(missing_ok=True)  # nobody knows of what it is
         io.write_json(note, state)
         return False
     if before != state:
@@ -278,21 +278,21 @@ def _stamps(rows: Rows) -> dict[str, Any]:
     return {"schema": str(rows.schema), "files": [[name, state.st_size, state.st_mtime_ns] for name, state in states]}
 
 
-def _part(result: Path) -> Path:
+def _unfinished(result: Path) -> Path:
     return result.with_name(f".{result.name}.part")
 
 
-def _kept(part: Path, size: int) -> int:
+def _kept(unfinished: Path, size: int) -> int:
     """Returns the number of pairs in the complete lines of a part, and drops an incomplete last line. Raises UserError where they do not
     fit."""
-    if not part.is_file():
+    if not unfinished.is_file():
         return 0
-    with open(part, "rb+") as file:
+    with open(unfinished, "rb+") as file:
         ends = [0, *(file.tell() for line in iter(file.readline, b"") if line.endswith(b"\n"))]
         file.truncate(ends[-1])
-    count = len(released_results.read(part).texts) if ends[-1] else 0
+    count = len(released_results.read(unfinished).texts) if ends[-1] else 0
     if not 0 <= (len(ends) - 1) * size - count < size:
-        raise UserError(f"holds {count:,} pairs in {len(ends) - 1:,} lines", str(part), f"{size} in each", "delete it")
+        raise UserError(f"holds {count:,} pairs in {len(ends) - 1:,} lines", str(unfinished), f"{size} in each", "delete it")
     return count
 
 
@@ -314,12 +314,12 @@ def _stream(config: RetrieveConfig, rows: Rows, done: int) -> Iterator[tuple[int
 
 def _score(config: RetrieveConfig, rows: Rows, forward: Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]], result: Path) -> None:
     """Writes the result file, a line per batch; it appears when all pairs are scored, and finished lines are kept beside it."""
-    reader, part = Reader(rows, config.levels, config.data.vocabulary_size), _part(result)
-    done, cut = _kept(part, config.predict_batch_size), training.trim_inputs(lambda inputs: inputs, config.train)
+    reader, unfinished = Reader(rows, config.levels, config.data.vocabulary_size), _unfinished(result)
+    done, cut = _kept(unfinished, config.predict_batch_size), training.trim_inputs(lambda inputs: inputs, config.train)
     if done:
         print(f"resuming {config.run} after {done:,} pairs")
-    with explained(part):
-        file = open(part, "ab", buffering=0)
+    with explained(unfinished):
+        file = open(unfinished, "ab", buffering=0)
     with file, tqdm(unit="pair", desc=config.direction, initial=done) as bar, steps.held(forward):
         for start, columns in _stream(config, rows, done):
             numbers = start + np.arange(len(columns["input_ids"]))
@@ -327,19 +327,19 @@ def _score(config: RetrieveConfig, rows: Rows, forward: Callable[[Mapping[str, n
             labels = reader.classes(numbers, columns, "nx_sent_labels", 2)
             logits = forward(inputs)["itm"]
             if not np.isfinite(logits).all():
-                raise steps.not_finite("the model's answer 'itm'", f"pairs from {rows.where(int(numbers[0]))} on", inputs)
+                raise steps.not_finite("the model's output 'itm'", f"pairs from {rows.where(int(numbers[0]))} on", inputs)
             try:
                 texts, products, pictures = (columns[name][:, 0].tolist() for name in IDS)
                 line = released_results.line(texts, products, pictures, labels, logits)
             except UserError as error:
                 raise UserError(error.what, f"pairs from {rows.where(int(numbers[0]))} on", error.expected) from None
-            _append(file, part, line.encode("utf-8") + b"\n")
+            _append(file, unfinished, line.encode("utf-8") + b"\n")
             bar.update(len(numbers))
-    os.replace(part, result)
+    os.replace(unfinished, result)
 
 
-def _append(file: FileIO, part: Path, content: bytes) -> None:
-    with explained(part):
+def _append(file: FileIO, unfinished: Path, content: bytes) -> None:
+    with explained(unfinished):
         while content:
             content = content[file.write(content):]
         os.fsync(file.fileno())

@@ -36,8 +36,8 @@ def dry_run(config: TrainForegroundConfig) -> None:
     _check_folders(config)
     total, warm = _pace(config)
     model = foreground_net.network(config.channels, config.size)
-    whole, parts = config.held_out + config.goods, 4 * config.foregrounds + 3 * config.backgrounds
-    stored = config.size**2 * 4 * whole + round(config.size * ROOM) ** 2 * parts
+    whole, cutouts = config.held_out + config.goods, 4 * config.foregrounds + 3 * config.backgrounds
+    stored = config.size**2 * 4 * whole + round(config.size * ROOM) ** 2 * cutouts
     io.check_room(config.run, stored, "the scenes", "free some space, or choose another folder with run=...")
     print(f"{model.count_params():,} parameters; {total:,} steps of {config.train.batch_size}; "
           f"{whole + config.foregrounds + config.backgrounds:,} pictures to draw, {stored / 1e6:.0f} MB in {config.run / 'scenes'}")

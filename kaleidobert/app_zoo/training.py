@@ -11,7 +11,7 @@ from kaleidobert.app_zoo import lineage, models
 from kaleidobert.app_zoo.models import Layout
 from kaleidobert.configs import FineTuningConfig, Train, TrainingData
 from kaleidobert.datasets.bank.bank import Bank, describe, sha256
-from kaleidobert.datasets.sampling.pretraining import count_groups, share_of_groups
+from kaleidobert.datasets.sampling.pretraining import count_groups, fraction_of_groups
 from kaleidobert.engines import steps
 from kaleidobert.engines.distributed import distribution
 from kaleidobert.engines.prediction import predict
@@ -40,7 +40,7 @@ def splits(config: FineTuningConfig) -> tuple[Bank, np.ndarray, np.ndarray]:
     Raises UserError as ``open_bank`` does, and where a split is empty.
     """
     bank, data = open_bank(config.data, config.levels), config.data
-    rows = share_of_groups(bank, bank.rows(data.train_split), data.train_share, config.train.seed)
+    rows = fraction_of_groups(bank, bank.rows(data.train_split), data.train_share, config.train.seed)
     return bank, rows, bank.rows(data.val_split)
 
 

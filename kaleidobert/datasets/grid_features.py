@@ -36,7 +36,7 @@ def cut(row: Mapping[str, Any], size: int) -> np.ndarray:
 
 
 def frames(bank: Bank, rows: np.ndarray) -> np.ndarray:
-    """Returns f32[n, 4]: x1, x2, y1, y2 of the foreground boxes, as shares of the whole picture: what the grids of these rows cover."""
+    """Returns f32[n, 4]: x1, x2, y1, y2 of the foreground boxes, as fractions of the whole picture: what the grids of these rows cover."""
     # the union of the patches' boxes; on every level they tile the foreground box
     boxes = bank.boxes[rows]
     return np.stack([boxes[..., 0].min(1), boxes[..., 1].max(1), boxes[..., 2].min(1), boxes[..., 3].max(1)], 1).astype(np.float32)

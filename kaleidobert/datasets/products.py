@@ -68,7 +68,7 @@ def read_image(path: str | Path) -> np.ndarray:
         raise
     except FileNotFoundError:
         raise UserError("there is no such picture", where) from None
-    except Exception as error:  # Pillow's decoders raise many kinds: OSError, SyntaxError, struct.error, ValueError, ...
+    except Exception as error:  # Pillow's decoders raise many types: OSError, SyntaxError, struct.error, ValueError, ...
         raise UserError(f"the picture cannot be decoded ({error})", where, "a complete picture file") from error
 
 
@@ -113,7 +113,7 @@ def _h5_picture(path: Path, key: str, row: int) -> np.ndarray:
 
 @lru_cache(4)
 def _h5_array(path: Path, key: str, size: int, changed: int) -> h5py.Dataset:
-    """Returns an array stays open, for its compressed blocks may hold many pictures: read in order, each is unpacked once.
+    """Returns an array of a file that stays open: its compressed blocks may hold many pictures, and read in order each is unpacked once.
 
     size, changed: of the file now, so that a file written anew is opened anew.
     """

@@ -148,7 +148,7 @@ def open_task(config: AlignConfig) -> Task:
             raise UserError(f"predict_batch_size is {config.predict_batch_size}, {name}.epochs {train.epochs}", "align", "more than 0")
     if config.captioner.patience and not config.held_out:
         raise UserError(f"held_out is 0 and captioner.patience is {config.captioner.patience}", "align", "something held out, by which "
-                        "the training ends early", "set captioner.patience=0 to train all epochs, or a share as held_out")
+                        "the training ends early", "set captioner.patience=0 to train all epochs, or a fraction as held_out")
     if not (captioner_folder(config) / "config.yaml").is_file():
         check_folder(config.run, captioner_settings(config))  # refuses a folder that holds something else
     io.check_unlocked(config.run, FIX)

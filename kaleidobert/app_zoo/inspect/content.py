@@ -126,7 +126,7 @@ def _level(number: int, level: KaleidoLevel, example: Example, photo: Photo, don
 
 
 def _figures(level: KaleidoLevel, spoiled: pretexts.Spoiled, photo: Photo, donor: Photo | None) -> tuple[Figure, ...]:
-    """The level as it is, as the model sees it, and the donor with the patch that it gives, where there is one."""
+    """Returns the level as it is, as the model sees it, and the donor with the patch that it gives, where there is one."""
     vectors, foreign, blank = spoiled.vectors[0], spoiled.from_donor[0], np.flatnonzero(spoiled.zeroed[0]).tolist()
     x1, y1, x2, y2 = photo.box
     cell = pictures.cell_size(level.grid, 1.0 if level.name in photo.square else (x2 - x1) / (y2 - y1))
@@ -165,7 +165,7 @@ def cells(level: KaleidoLevel, spoiled: pretexts.Spoiled, photo: Photo, donor: P
 
 
 def _views(level: KaleidoLevel, photo: Photo, size: int) -> np.ndarray:
-    """The pixels of all views, uint8[V * n, s, s, 3], in the order of the bank's vectors."""
+    """Returns the pixels of all views, uint8[V * n, s, s, 3], in the order of the bank's vectors."""
     cut = patch_generator.cut(photo.image, photo.box, (level,), size, square=photo.square)[level.name]
     return pretexts.views(level, cut).reshape(-1, size, size, 3)
 
@@ -179,7 +179,7 @@ def _divergences(level: KaleidoLevel, example: Example, outputs: np.ndarray) -> 
 
 
 def _predictions(logits: np.ndarray, truth: int, name: Callable[[int], str]) -> tuple[Prediction, ...]:
-    """The TOP classes by probability, and the true one."""
+    """Returns the TOP classes by probability, and the true one."""
     probabilities = np.exp(logits.astype(np.float64) - logits.max())
     probabilities /= probabilities.sum()
     order = np.argsort(-probabilities, kind="stable").tolist()
@@ -272,7 +272,7 @@ def build_corpus(aligned: BankAlignment, levels: Sequence[KaleidoLevel], path: P
 
 
 def _maps(aligned: BankAlignment, row: int, photo: Photo, words: Sequence[Word]) -> tuple[Figure, ...]:
-    """The heat maps of a row's first words that have a map."""
+    """Returns the heat maps of a row's first words that have a map."""
     if aligned.maps is None:
         return ()
     numbers = [number for number in range(len(words)) if number < len(aligned.has_map[row]) and aligned.has_map[row][number]]

@@ -132,13 +132,13 @@ class Baselines:
 
     def compare(self, lists: CandidateLists | Gallery, rng: np.random.Generator) -> dict[str, dict[str, float]]:
         """Returns {baseline: {metric: value}}."""
-        def oracle(part: CandidateLists) -> np.ndarray:
-            return retrieval.subcategory_oracle(self._subcategories, part.queries, part.candidates)
+        def oracle(chunk: CandidateLists) -> np.ndarray:
+            return retrieval.subcategory_oracle(self._subcategories, chunk.queries, chunk.candidates)
 
         scorers = {"subcategory_oracle": oracle} | ({"ridge": partial(baselines.products, *self._sides)} if self._ridge else {})
         compared = {}
         for name, score in scorers.items():
-            tallies = [retrieval.per_query_metrics(score(part), part.relevant, part.valid) for part in lists.chunks()]
+            tallies = [retrieval.per_query_metrics(score(chunk), chunk.relevant, chunk.valid) for chunk in lists.chunks()]
             report = retrieval.summarise(retrieval.concatenate(tallies), rng, RESAMPLES)
             compared[name] = {metric: report[metric]["value"] for metric in METRICS}
         return compared

@@ -130,10 +130,10 @@ def score(task: Task, number: int, model: Matcher, checkpoint: Path) -> dict[str
         candidates.save(lists, ids, config.run / _name("candidates.jsonl", number))
     tallies: dict[str, list[PerQueryMetrics]] = {}
     with _cache(task, SCORES, number, checkpoint, ranker) as cache, writer(path, lists, ids) as write:
-        for part, tables_ in ranker.parts(lists, config.direction, cache):
-            for name, table in tables_.items():
-                tallies.setdefault(name, []).append(retrieval.per_query_metrics(table, part.relevant, part.valid))
-            write(part, tables_["itm"])
+        for chunk, tables_of_chunk in ranker.chunks(lists, config.direction, cache):
+            for name, table in tables_of_chunk.items():
+                tallies.setdefault(name, []).append(retrieval.per_query_metrics(table, chunk.relevant, chunk.valid))
+            write(chunk, tables_of_chunk["itm"])
     return {name: retrieval.concatenate(each) for name, each in tallies.items()}
 
 
@@ -147,9 +147,9 @@ def score_plain_head(task: Task) -> list[PerQueryMetrics] | None:
     ranker, tallies = Ranker(lineage.plain_matcher(config, plain.checkpoint, task.bank), task.bank, task.val_rows, config), []
     for number, lists in enumerate(task.lists):
         with _cache(task, PLAIN_SCORES, number, plain.checkpoint, ranker) as cache:
-            parts = ranker.parts(lists, f"{config.direction}, {results.PLAIN}", cache)
-            tallies.append(retrieval.concatenate([retrieval.per_query_metrics(result["itm"], part.relevant, part.valid)
-                                                  for part, result in parts]))
+            chunks = ranker.chunks(lists, f"{config.direction}, {results.PLAIN}", cache)
+            tallies.append(retrieval.concatenate([retrieval.per_query_metrics(result["itm"], chunk.relevant, chunk.valid)
+                                                  for chunk, result in chunks]))
     return tallies
 
 

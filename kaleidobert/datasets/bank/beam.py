@@ -37,7 +37,7 @@ def build_shards(config: RecordsConfig, products: Sequence[Product], build_encod
         _run(pipeline, todo, make)
     except UserError as error:
         raise UserError(error.what.split(" [while running")[0], error.where, error.expected, error.fix) from error
-    except Exception as error:  # of the engine: each has kinds of its own; Beam logs the place
+    except Exception as error:  # of the engine: each has types of its own; Beam logs where
         raise UserError(f"the pipeline failed ({str(error).strip().splitlines()[-1] if str(error).strip() else repr(error)})",
                         f"beam.runner {config.beam.runner}", fix="run the same command again; finished shards are kept") from error
     for number in todo:

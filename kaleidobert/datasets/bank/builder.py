@@ -426,7 +426,7 @@ def listed(text: str) -> list[str]:
 
 
 def environments(workers: int, devices: list[str], cores: int) -> list[dict[str, str]]:
-    """Returns the variables of each process: a share of the cores, and one of the GPUs in turn; without GPUs nothing about them is said."""
+    """Returns the variables of each process: some of the cores, and one of the GPUs in turn; without GPUs nothing about them is said."""
     threads = str(max(1, cores // workers))
     cores_each = {"TF_NUM_INTRAOP_THREADS": threads, "TF_NUM_INTEROP_THREADS": "1", "OMP_NUM_THREADS": threads}
     return [cores_each | ({DEVICES: devices[number % len(devices)], **SHARED} if devices else {}) for number in range(workers)]

@@ -1,7 +1,7 @@
 """Any prepared TFDS data set with pictures, texts and labels.
 
 Columns name features: nested ones as captions/text, of a sequence the first element is taken, class labels become their names.
-Every row has ``split`` and ``row`` (its place, for data sets without an id) beside. TFDS files are read in order only, so the
+Every row has ``split`` and ``row`` (its position, for data sets without an id) beside. TFDS files are read in order only, so the
 pictures are written once, as they are encoded there, into the folder source.images.
 """
 
