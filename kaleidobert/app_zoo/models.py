@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import keras
+import numpy as np
 
 from kaleidobert import configs
 from kaleidobert.datasets.bank.bank import Bank
@@ -26,6 +27,7 @@ from kaleidobert.released import any_checkpoint, tf_checkpoint
 
 NO_CHECKPOINT = UserError("no pre-trained checkpoint is named", "init", "the best.npz of a pre-training run",
                           "set init=..., or from_scratch=true to start from random weights")
+SAMPLE = 500  # rows from which a scale of features is measured, and the best constant answers are taken
 ENCODER = "baked into released files"  # the encoder of released text files: no bank has it, and their boxes are in pixels
 # what a checkpoint may have been made with otherwise
 OF_THIS_RUN = ("seed", "precision", "dropout", "attention_dropout", "initializer_range", "text_length", "gradient_checkpointing")
@@ -122,12 +124,14 @@ def matcher(matching: configs.Matching) -> Callable[[dict[str, Any]], keras.Mode
 
 
 def adapt(model: keras.Model, bank: Bank, split: str) -> None:
-    """Fits scales of features that are not set, those of fresh models and heads, to (at most) 500 pictures of the split."""
-    if not model.unadapted:
-        return
-    rows = bank.rows(split)
-    sample = rows[:: max(1, len(rows) // 500)]
-    model.adapt_features(clean_features(bank, sample))
+    """Fits scales of features that are not set, those of fresh models and heads, to a ``sample`` of the split."""
+    if model.unadapted:
+        model.adapt_features(clean_features(bank, sample(bank.rows(split))))
+
+
+def sample(rows: np.ndarray) -> np.ndarray:
+    """Returns evenly spaced ones of the rows, some SAMPLE where there are many more."""
+    return rows[:: max(1, len(rows) // SAMPLE)]
 
 
 def is_unadapted(init: Path) -> bool:

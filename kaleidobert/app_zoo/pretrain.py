@@ -159,13 +159,8 @@ def evaluator(model: keras.Model, batch: Callable[[int], Batch | None], levels: 
 
 def baseline(bank: Bank, rows: np.ndarray, train: PretrainSampler, val: PretrainSampler, config: PretrainConfig) -> dict[str, float]:
     """Returns what each metric is worth without looking: chance; where AGM chooses the slot of the answer, the slot that it chooses
-    most often in training; and for "feature" levels the KL of the best constant answer, which is the mean of the softmaxed features of (at
-    most) 500 training pictures."""
-    levels, starts, constants = config.levels, kaleido.vector_slices(config.levels), {}
-    sample = rows[:: max(1, len(rows) // 500)]
-    for level in kaleido.feature_levels(levels):
-        position = np.broadcast_to(starts[level.name].start + np.arange(level.num_patches), (len(sample), level.num_patches))
-        constants[level.name] = pretraining.mean_distribution(bank.features(sample, position))
+    most often in training; and for "feature" levels the KL of the best constant answer."""
+    levels, constants = config.levels, training.constant_answers(bank, rows, config.levels)
     guided = POLICIES[config.sampling.masking].needs_alignment and config.sampling.camouflage == "guided"
     slots = {level.name: train.commonest_slot(level.name) for level in levels if guided and level.pretext == "camouflage"}
     sums, step = [], 0

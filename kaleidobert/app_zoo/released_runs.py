@@ -18,7 +18,7 @@ from tqdm import tqdm
 from kaleidobert import io
 from kaleidobert import levels as kaleido
 from kaleidobert.app_zoo import lineage, models, training
-from kaleidobert.app_zoo.models import ENCODER
+from kaleidobert.app_zoo.models import ENCODER, SAMPLE
 from kaleidobert.app_zoo.training import Choice, LabelData, PretrainData
 from kaleidobert.configs import ClassifyConfig, PretrainConfig, RetrieveConfig, TrainingData
 from kaleidobert.datasets.bank.bank import sha256
@@ -42,7 +42,6 @@ from kaleidobert.released.rows import MAX_THREADS, Columns, FolderRows, Rows, Te
 from kaleidobert.released.samplers import FileLabelSampler, FilePretrainSampler, Reader
 from kaleidobert.remote.downloads import explained
 
-SAMPLE = 500  # rows from which the best constant answers are taken, and a scale of features
 JUDGED = 2000  # validation rows on which constant answers are judged: reading text is slow
 
 Config = PretrainConfig | ClassifyConfig | RetrieveConfig
@@ -147,7 +146,7 @@ def baseline(train: FilePretrainSampler, val: FilePretrainSampler, levels: tuple
     """Returns what each metric is worth without looking: chance, and for "feature" levels the KL of the best constant answer, taken from
     the targets of (at most) SAMPLE training rows and judged on the first JUDGED validation rows."""
     rows = train.order.rows
-    _, targets, _ = train.examples(rows[:: max(1, len(rows) // SAMPLE)][:SAMPLE])
+    _, targets, _ = train.examples(models.sample(rows)[:SAMPLE])
     constants = {level.name: tasks.mean_distribution(targets[level.name]) for level in kaleido.feature_levels(levels)}
     sums, size = [], val.order.batch_size
     for step in range(-(-min(len(val.order.rows), JUDGED) // size) if constants else 0):
@@ -199,8 +198,7 @@ def _distinct(names: list[str]) -> list[str]:
 def _adapt(model: keras.Model, examples: Callable[[np.ndarray], tuple], size: int) -> None:
     """Fits scales of features as models.adapt does, to SAMPLE rows."""
     if model.unadapted:
-        numbers = np.arange(size)[:: max(1, size // SAMPLE)][:SAMPLE]
-        model.adapt_features(examples(numbers)[0]["patch_features"])
+        model.adapt_features(examples(models.sample(np.arange(size))[:SAMPLE])[0]["patch_features"])
 
 
 # --- Retrieval: pairs are scored as they are read, so that memory does not grow with the files

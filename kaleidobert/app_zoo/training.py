@@ -1,22 +1,25 @@
 """What the training commands share: their examples, of a bank or of released files, dynamic padding, the fit, and the frame of a task."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, Protocol, TypeVar
 
 import keras
 import numpy as np
 
+from kaleidobert import levels as kaleido
 from kaleidobert.app_zoo import lineage, models
 from kaleidobert.app_zoo.models import Layout
 from kaleidobert.configs import FineTuningConfig, Train, TrainingData
 from kaleidobert.datasets.bank.bank import Bank, describe, sha256
-from kaleidobert.datasets.sampling.pretraining import count_groups, fraction_of_groups
+from kaleidobert.datasets.sampling.pretraining import count_groups, fraction_of_groups, maskable
 from kaleidobert.engines import steps
 from kaleidobert.engines.distributed import distribution
 from kaleidobert.engines.prediction import predict
 from kaleidobert.engines.run_folder import Run, check_folder
 from kaleidobert.engines.trainer import Goal, Trainer
+from kaleidobert.errors import UserError
+from kaleidobert.evaluators import pretraining
 from kaleidobert.evaluators.report import plots
 from kaleidobert.levels import KaleidoLevel
 from kaleidobert.losses import decomposable
@@ -42,6 +45,29 @@ def splits(config: FineTuningConfig) -> tuple[Bank, np.ndarray, np.ndarray]:
     bank, data = open_bank(config.data, config.levels), config.data
     rows = fraction_of_groups(bank, bank.rows(data.train_split), data.train_share, config.train.seed)
     return bank, rows, bank.rows(data.val_split)
+
+
+def rows_with_text(bank: Bank, rows: np.ndarray, split: str) -> np.ndarray:
+    """Returns those of the rows whose text has a word piece. Raises UserError, which names their split, where there is none."""
+    rows = rows[maskable(bank, rows).any(1)]
+    if not len(rows):
+        raise UserError(f"no picture of {split!r} has a text", str(bank.folder), "texts to learn captions from",
+                        "map source.columns.text and make the bank again")
+    return rows
+
+
+def first_of_products(bank: Bank, rows: np.ndarray) -> np.ndarray:
+    """Returns the first of the rows of every product, in order."""
+    return rows[np.sort(np.unique(bank.column("product_id")[rows], return_index=True)[1])]
+
+
+def constant_answers(bank: Bank, rows: np.ndarray, levels: Sequence[KaleidoLevel]) -> dict[str, np.ndarray]:
+    """Returns {feature level: f64[F]}, the best answer that ignores the picture: the mean of the softmaxed features of a sample of rows."""
+    rows, starts, constants = models.sample(rows), kaleido.vector_slices(levels), {}
+    for level in kaleido.feature_levels(levels):
+        vectors = np.broadcast_to(starts[level.name].start + np.arange(level.num_patches), (len(rows), level.num_patches))
+        constants[level.name] = pretraining.mean_distribution(bank.features(rows, vectors))
+    return constants
 
 
 def fit(folder: Run, model: keras.Model, meta: Mapping[str, Any], train: Train, work: tuple[keras.optimizers.Optimizer, int],

@@ -19,7 +19,7 @@ import numpy as np
 from tqdm import tqdm
 
 from kaleidobert import configs, io
-from kaleidobert.app_zoo import lineage
+from kaleidobert.app_zoo import lineage, training
 from kaleidobert.app_zoo.align import networks
 from kaleidobert.app_zoo.align import task as tasks
 from kaleidobert.app_zoo.align.networks import Captioner
@@ -259,8 +259,7 @@ def evaluate_captions(captioner: Captioner, notes: list[dict], folder: Path) -> 
     """Returns {"metrics", "baselines", "bank", ...} of the first picture of every validation product; writes captions.csv."""
     task = captioner.task
     config, bank = task.config, task.bank
-    products = bank.column("product_id")
-    rows = task.rows.val[np.sort(np.unique(products[task.rows.val], return_index=True)[1])]
+    rows = training.first_of_products(bank, task.rows.val)
     references = [[notes[row]["words"]] for row in rows]
     captions = {"caption": [notes[row]["caption"].split() for row in rows]}
     if config.baselines:

@@ -23,7 +23,6 @@ from kaleidobert.datasets.sampling.captions import PAD, CaptionVocabulary, WordC
 from kaleidobert.datasets.sampling.pretraining import fraction_of_groups, hold_out
 from kaleidobert.engines.run_folder import Run, check_folder
 from kaleidobert.engines.trainer import HELD_OUT, VAL
-from kaleidobert.errors import UserError
 from kaleidobert.preprocessors import encoders
 from kaleidobert.preprocessors.encoders import GRID_ENCODERS
 from kaleidobert.preprocessors.tokenization import plain_piece
@@ -134,10 +133,7 @@ def _split(config: AlignConfig, bank: Bank) -> Rows:
     data, result = config.data, []
     train = fraction_of_groups(bank, bank.rows(data.train_split), data.train_share, config.train.seed)
     for name, rows in ((data.train_split, train), (data.val_split, bank.rows(data.val_split))):
-        result.append(rows[(bank.token_words[rows] >= 0).any(1)])
-        if not len(result[-1]):
-            raise UserError(f"no picture of {name!r} has a text", str(bank.folder), "texts to learn captions from",
-                            "map source.columns.text and make the bank again")
+        result.append(training.rows_with_text(bank, rows, name))
     kept, held = hold_out(bank, result[0], config.held_out, config.train.seed, "set held_out=0 and captioner.patience=0")
     return Rows(kept, held, result[1])
 

@@ -188,16 +188,9 @@ def _open(config: CaptionConfig) -> Data:
                         "of their own", "leave length out, or set mode=mask-predict")
     bank, train, val = training.splits(config)
     writing.max_pieces(config, bank)
-    train, val = _with_text(bank, train, config.data.train_split), _with_text(bank, val, config.data.val_split)
-    return Data(bank, train, val, val[np.sort(np.unique(bank.column("product_id")[val], return_index=True)[1])])
-
-
-def _with_text(bank: Bank, rows: np.ndarray, split: str) -> np.ndarray:
-    rows = rows[maskable(bank, rows).any(1)]
-    if not len(rows):
-        raise UserError(f"no picture of {split!r} has a text", str(bank.folder), "texts to learn captions from",
-                        "map source.columns.text and make the bank again")
-    return rows
+    train, val = (training.rows_with_text(bank, rows, split)
+                  for rows, split in ((train, config.data.train_split), (val, config.data.val_split)))
+    return Data(bank, train, val, training.first_of_products(bank, val))
 
 
 def _check_trained(config: CaptionConfig) -> None:

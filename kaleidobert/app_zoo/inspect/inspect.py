@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from kaleidobert import io
 from kaleidobert import levels as kaleido
-from kaleidobert.app_zoo import models
+from kaleidobert.app_zoo import models, training
 from kaleidobert.app_zoo.inspect import content, pages
 from kaleidobert.app_zoo.inspect.content import Example, Photo
 from kaleidobert.app_zoo.inspect.pages import Page
@@ -25,14 +25,12 @@ from kaleidobert.datasets.sources import reading
 from kaleidobert.engines import steps
 from kaleidobert.engines.run_folder import Run, check_folder
 from kaleidobert.errors import UserError
-from kaleidobert.evaluators import pretraining
 from kaleidobert.levels import KaleidoLevel
 from kaleidobert.model_zoo import checkpoints
 from kaleidobert.model_zoo.kaleidobert import Pretrainer, rebuild
 from kaleidobert.preprocessors import features, patch_generator
 from kaleidobert.released import any_checkpoint, tf_checkpoint
 
-MAX_FOR_MEAN = 500  # training pictures from which the best constant answer is computed
 REMAKE = "put the picture back, or make the bank again"
 
 
@@ -56,7 +54,7 @@ def run(config: InspectConfig) -> None:
     for row in rows:  # refuses a missing picture before the first page is drawn
         photos(row)
     aligned, forward = _alignment(config, bank), _forward(config.checkpoint, bank)
-    constants = _constant_answers(config, bank, levels) if forward else {}
+    constants = training.constant_answers(bank, bank.rows(config.data.train_split), levels) if forward else {}
     folder = Run(config.run, config)
     settings = (("bank", str(bank.folder)), ("encoder", bank.encoder), ("masking", config.sampling.masking),
                 ("seed", str(config.seed)), ("checkpoint", str(config.checkpoint or "none, so no answers are shown")))
@@ -189,16 +187,6 @@ def _forward(checkpoint: Path | None, bank: Bank) -> Callable | None:
     else:
         models.print_start(checkpoint, [], bank)
     return steps.forward(model)
-
-
-def _constant_answers(config: InspectConfig, bank: Bank, levels: tuple[KaleidoLevel, ...]) -> dict[str, np.ndarray]:
-    """Returns {feature level: f64[F]}, the best constant answer for training pictures."""
-    rows, starts, constants = bank.rows(config.data.train_split), kaleido.vector_slices(levels), {}
-    rows = rows[:: max(1, len(rows) // MAX_FOR_MEAN)]
-    for level in kaleido.feature_levels(levels):
-        vectors = np.broadcast_to(starts[level.name].start + np.arange(level.num_patches), (len(rows), level.num_patches))
-        constants[level.name] = pretraining.mean_distribution(bank.features(rows, vectors))
-    return constants
 
 
 def _page(bank: Bank, levels: tuple[KaleidoLevel, ...], row: int, sources: tuple, model: tuple, seed: int) -> Page:
