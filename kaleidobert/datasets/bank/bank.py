@@ -143,7 +143,7 @@ class Bank:
     def require(self, levels: tuple[KaleidoLevel, ...], encoder: str) -> "Bank":
         """Returns the bank as these levels see it: itself, or one on the same files that shows their patches, boxes and links only.
 
-        levels: those that the bank was made with, or some of them in the same order, each with its pretext or with none. Raises
+        levels: those that the bank was made with, or some of them in the same order, each with its pretext or with none.
         Raises UserError for others, and where the bank was made with another encoder than a run asks for.
         """
         positions = kaleido.subset(self.made_with, kaleido.check(levels))

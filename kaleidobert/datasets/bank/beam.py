@@ -24,7 +24,7 @@ def build_shards(config: RecordsConfig, products: Sequence[Product], build_encod
 
     Raises UserError as ``check``, and where the pipeline fails; finished shards are kept.
     """
-    counts = {number: len(part) for number, part in builder.portions(config, products)}
+    counts = {number: len(chunk) for number, chunk in builder.portions(config, products)}
     todo = [number for number in counts if not builder.is_done(config.bank, number)]
     yield from (counts[number] for number in counts.keys() - set(todo))
     if not todo:
@@ -60,8 +60,8 @@ def _make(number: int, config: RecordsConfig, build_encoder: Any, build_network:
         builder.check_folder(config, products)  # the very products of which the bank is being made
         _PRODUCTS.clear()
         _PRODUCTS[key] = products
-    part = _PRODUCTS[key][number * config.shard_size : (number + 1) * config.shard_size]
-    return builder.build_shard(config, number, part, build_encoder, build_network)
+    chunk = _PRODUCTS[key][number * config.shard_size : (number + 1) * config.shard_size]
+    return builder.build_shard(config, number, chunk, build_encoder, build_network)
 
 
 def _pipeline(config: RecordsConfig) -> Any:

@@ -139,14 +139,14 @@ def compare(config: RecordsConfig, products: Sequence[Product]) -> Changes:
     shards: list[int] = []
     noted: dict[int, dict[str, Any]] = {}
     with ThreadPoolExecutor(READERS) as pool:
-        for number, part in portions(config, products):
+        for number, chunk in portions(config, products):
             if not is_noted(config.bank, number):
                 continue
             notes = io.read_json(_notes_path(config.bank, number))
             before, kept = notes["pictures"], {row["image_id"] for row in notes["kept"]}
-            now = list(pool.map(partial(_files, config), part, before))
+            now = list(pool.map(partial(_files, config), chunk, before))
             lost, others = [], []
-            for product, old, new in zip(part, before, now):
+            for product, old, new in zip(chunk, before, now):
                 pairs = [(one["sha256"], other["sha256"]) for one, other in zip(old, new, strict=True)]
                 if product.image_id in kept and not all(other for _, other in pairs):
                     lost.append(product)
@@ -187,7 +187,7 @@ def _files(config: RecordsConfig, product: Product, before: Sequence[dict[str, A
 def room(config: RecordsConfig, products: Sequence[Product], feature_size: int, again: Sequence[int] = ()) -> int:
     """Returns bytes that the bank still needs: of the shards that are not there, of one of those that are made ``again``, and of the rest.
     """
-    made = [(number in again, len(part)) for number, part in portions(config, products)
+    made = [(number in again, len(chunk)) for number, chunk in portions(config, products)
             if number in again or not is_done(config.bank, number)]
     rows = sum(size for once_more, size in made if not once_more) + max((size for once_more, size in made if once_more), default=0)
     vectors, patches = kaleido.num_vectors(config.levels), kaleido.num_patches(config.levels)
@@ -209,25 +209,25 @@ def build_shards(config: RecordsConfig, products: Sequence[Product], build_encod
     once in every process.
     """
     todo = []
-    for number, part in portions(config, products):
+    for number, chunk in portions(config, products):
         if is_done(config.bank, number):
-            yield len(part)
+            yield len(chunk)
         else:
-            todo.append((number, part))
+            todo.append((number, chunk))
     cores, devices = os.cpu_count() or 1, gpus() if todo else []
     usual = len(devices) if devices and encoders.ENCODERS[config.encoder.name].is_network else cores
     workers = max(1, min(config.workers or usual, len(todo)))
     config = replace(config, threads=config.threads or max(1, cores // workers))
     if workers == 1:
-        for number, part in todo:
-            yield build_shard(config, number, part, build_encoder, build_network)
+        for number, chunk in todo:
+            yield build_shard(config, number, chunk, build_encoder, build_network)
         return
     context = get_context("spawn")  # a process forked after TensorFlow started its threads hangs
     waiting = context.SimpleQueue()
-    for fraction in environments(workers, devices, cores):
-        waiting.put(fraction)
+    for environment in environments(workers, devices, cores):
+        waiting.put(environment)
     with ProcessPoolExecutor(workers, context, take_environment, (waiting,)) as pool:
-        futures = [pool.submit(build_shard, config, number, part, build_encoder, build_network) for number, part in todo]
+        futures = [pool.submit(build_shard, config, number, chunk, build_encoder, build_network) for number, chunk in todo]
         try:
             for future in as_completed(futures):
                 yield future.result()
@@ -369,9 +369,9 @@ def _moved(row: dict[str, str], product: Product) -> dict[str, str]:
 def _digest(config: RecordsConfig, products: Sequence[Product], notes: Sequence[dict[str, Any]]) -> str:
     """Returns the SHA-256 of the contents of the pictures and masks that a bank was made of."""
     result = []
-    for (_, part), note in zip(portions(config, products), notes):
+    for (_, chunk), note in zip(portions(config, products), notes):
         kept = {row["image_id"] for row in note["kept"]}
-        result += [[product.image_id, *(one["sha256"] for one in entry)] for product, entry in zip(part, note["pictures"])
+        result += [[product.image_id, *(one["sha256"] for one in entry)] for product, entry in zip(chunk, note["pictures"])
                   if product.image_id in kept]
     return hashlib.sha256(json.dumps(result).encode()).hexdigest()
 
