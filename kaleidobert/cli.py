@@ -54,7 +54,7 @@ def parser(chosen: str = "") -> argparse.ArgumentParser:
         command.add_argument("--dry-run", action="store_true", help="resolve the configuration, check inputs, print sizes; do nothing")
     command = subparsers.add_parser("quickstart", help=QUICKSTART, description=QUICKSTART[0].upper() + QUICKSTART[1:] + ".",
                                   epilog=f"results: {quickstart.FOLDER}, with --reduced {quickstart.REDUCED_FOLDER}, below\n"
-                                  f"{loader.packaged_start()}. The same command goes on where it stopped.", formatter_class=_Wide)
+                                  f"{loader.packaged_start()}. The same command continues where it stopped.", formatter_class=_Wide)
     command.add_argument("--reduced", action="store_true", help="fewer products and steps: shows that all of it runs, learns little")
     command.add_argument("--dry-run", action="store_true", help="print the commands; do nothing")
     return main_parser
@@ -187,7 +187,7 @@ def _own_keys(base: type, row: type, prefix: str) -> str:
 
 def _section(hint: Any) -> Any:
     """Returns the section that a key holds, which may be one that need not be set; None where the key holds a value."""
-    return next((part for part in (hint, *typing.get_args(hint)) if dataclasses.is_dataclass(part)
+    return next((option for option in (hint, *typing.get_args(hint)) if dataclasses.is_dataclass(option)
                  and typing.get_origin(hint) is not tuple), None)
 
 

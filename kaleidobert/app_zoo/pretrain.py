@@ -181,7 +181,7 @@ def _check(config: PretrainConfig) -> None:
 
 
 def _begun(config: PretrainConfig, model: keras.Model, optimizer: keras.optimizers.Optimizer, total: int) -> int:
-    """Loads the state of Adam that ``init`` holds; the step at which the run goes on. Raises UserError where all steps are done."""
+    """Loads the state of Adam of ``init``; returns the step at which the run continues. Raises UserError where all steps are done."""
     optimizer.build(model.trainable_variables)
     assert config.init is not None  # whose state it is
     step = any_checkpoint.continue_optimizer(config.init, model, getattr(optimizer, "inner_optimizer", optimizer))

@@ -1,7 +1,7 @@
 """``kaleidobert quickstart``: every command on a drawn catalogue of toy size, one after another, then a table of their results.
 
 The commands are those of configs/quickstart, each in a process of its own. What has finished is recognised and passed over by the
-commands themselves, so that the quickstart goes on where it stopped.
+commands themselves, so that the quickstart continues where it stopped.
 """
 
 import subprocess

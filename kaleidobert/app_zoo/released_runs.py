@@ -204,7 +204,7 @@ def _adapt(model: keras.Model, examples: Callable[[np.ndarray], tuple], size: in
 # --- Retrieval: pairs are scored as they are read, so that memory does not grow with the files
 #
 #     run/scoring.json               of which data and which checkpoint the scores are; other ones are refused
-#         .result_img2txt.txt.part   the lines of the result file that are done; an interrupted run goes on behind them
+#         .result_img2txt.txt.part   the lines of the result file that are done; an interrupted run continues behind them
 #         result_img2txt.txt         all of them
 
 
@@ -281,8 +281,8 @@ def _unfinished(result: Path) -> Path:
 
 
 def _kept(unfinished: Path, size: int) -> int:
-    """Returns the number of pairs in the complete lines of a part, and drops an incomplete last line. Raises UserError where they do not
-    fit."""
+    """Returns the number of pairs in the complete lines of an unfinished file, and drops an incomplete last line. Raises UserError where
+    they do not fit."""
     if not unfinished.is_file():
         return 0
     with open(unfinished, "rb+") as file:

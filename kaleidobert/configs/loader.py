@@ -197,7 +197,7 @@ class _Builder:
     def _field(self, field: dataclasses.Field, hint: Any, tree: Any, key: str) -> Any:
         """Returns the value of a field; raises UserError where its table has no row of this name."""
         rows = self._tables.get(field.metadata.get(TABLE, ""), {})
-        section = next((part for part in (hint, *typing.get_args(hint)) if dataclasses.is_dataclass(part)), None)
+        section = next((option for option in (hint, *typing.get_args(hint)) if dataclasses.is_dataclass(option)), None)
         if rows and section is not None and isinstance(tree, dict):  # the row is the class of the section
             name = getattr(tree.get("kind"), "value", None) or next(iter(rows))
             check_name(name, rows, f"{key}.kind", _origin(tree.get("kind")))

@@ -178,9 +178,9 @@ def class_lines(tables: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """
     lines = []
     for name, table in tables.items():
-        parts = [f"{len(values):,} only in {split} ({', '.join(values[:SHOWN_CLASSES])}{', ...' if len(values) > SHOWN_CLASSES else ''})"
-                 for split, values in table["one_split"].items()]
-        lines.append(", ".join([f"label {name}: {len(table['ids']):,} classes", *parts]))
+        lonely = [f"{len(values):,} only in {split} ({', '.join(values[:SHOWN_CLASSES])}{', ...' if len(values) > SHOWN_CLASSES else ''})"
+                  for split, values in table["one_split"].items()]
+        lines.append(", ".join([f"label {name}: {len(table['ids']):,} classes", *lonely]))
     return lines
 
 

@@ -75,6 +75,6 @@ def cut(image: np.ndarray, box: Box, levels: Sequence[KaleidoLevel], size: int, 
         cuts[level.name] = np.empty((len(positions), side, side, 3), np.uint8)
         for position, patch in zip(positions.tolist(), cuts[level.name]):
             # crop first: a resize with box= lets the filter read the neighbours' pixels, and jigsaw would be solved by seams
-            part = Image.fromarray(surroundings(image, position)) if level.name in square else picture.crop(position)
-            patch[:] = np.asarray(part.resize((side, side), Image.Resampling.BILINEAR))
+            tile = Image.fromarray(surroundings(image, position)) if level.name in square else picture.crop(position)
+            patch[:] = np.asarray(tile.resize((side, side), Image.Resampling.BILINEAR))
     return cuts

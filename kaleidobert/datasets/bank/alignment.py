@@ -105,10 +105,10 @@ def info(bank: Bank) -> dict[str, Any] | None:
     if result["made_for"] != _made_for(bank):
         raise UserError("the alignment was made for other texts or boxes than the bank has now, or other pictures", str(path), fix=AGAIN)
     for name, entry in result["files"].items():
-        part = bank.folder / name
-        size = part.stat().st_size if part.is_file() else None
+        path_of_file = bank.folder / name
+        size = path_of_file.stat().st_size if path_of_file.is_file() else None
         if size != entry["bytes"]:
-            raise UserError("is missing" if size is None else f"has {size:,} bytes", str(part), f"{entry['bytes']:,} bytes", AGAIN)
+            raise UserError("is missing" if size is None else f"has {size:,} bytes", str(path_of_file), f"{entry['bytes']:,} bytes", AGAIN)
     return result
 
 

@@ -71,11 +71,11 @@ def fingerprint(config: RecordsConfig, products: Sequence[Product]) -> str:
     """Returns what decides the content of the shards and of the table beside the pictures: products, foreground, encoder, levels; not
     paths, workers or text settings. The pictures' contents are in the notes of the shards (``compare``)."""
     encoder = {"name": encoder_name(config.encoder), "weights": _weights(config.encoder)}
-    parts = {"foreground": foreground_identity(config.foreground), "encoder": encoder, "shard_size": config.shard_size,
-             "levels": configs.to_dict(config.levels), **storage_entries(config.storage, ()),
-             "products": [[p.image_id, p.product_id, p.group, p.view, p.split, p.text, dict(p.labels),
-                           [[part.word, *part.box] for part in p.parts]] for p in products]}
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+    settings = {"foreground": foreground_identity(config.foreground), "encoder": encoder, "shard_size": config.shard_size,
+                "levels": configs.to_dict(config.levels), **storage_entries(config.storage, ()),
+                "products": [[p.image_id, p.product_id, p.group, p.view, p.split, p.text, dict(p.labels),
+                              [[part.word, *part.box] for part in p.parts]] for p in products]}
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
 
 
 def check(config: RecordsConfig, products: Sequence[Product]) -> str:
@@ -449,13 +449,13 @@ def foreground_identity(config: configs.Foreground) -> dict[str, Any]:
 
     Raises UserError where the weights are not there.
     """
-    parts = {key: value for key, value in configs.to_dict(config).items() if key != "weights"}
+    settings = {key: value for key, value in configs.to_dict(config).items() if key != "weights"}
     if config.method != "network":
-        return parts
+        return settings
     if not config.weights.is_file():
         raise UserError("the weights of the foreground network are not there", str(config.weights),
                         fix=f"{FOREGROUND_REMAKE}, correct foreground.weights, or use foreground.method=border")
-    return {**parts, "weights": sha256(config.weights)}
+    return {**settings, "weights": sha256(config.weights)}
 
 
 def segmenter(config: configs.Foreground, build_network: Callable[[Path], foreground.Predictor]) -> Segment | None:
