@@ -110,7 +110,7 @@ def work(options: argparse.Namespace) -> None:
         optimizer, _ = models.schedule(config.train, 100 * settings["batch"])
         optimizer.build(model.trainable_variables)
         update = steps.train_step(model, keras_peer.loss_function(config, config.levels), optimizer, config.train.clip_norm)
-        feed, found, seconds = distribution.feed(sampler.batch, 1, models.part_maker(sampler, config.train)), [], []
+        feed, found, seconds = distribution.feed(sampler.batch, 1, models.shard_maker(sampler, config.train)), [], []
         for step in range(settings["steps"]):
             begun = perf_counter()
             found.append(steps.read(update(*feed(step)[1])))

@@ -24,13 +24,13 @@ from kaleidobert import configs
 from kaleidobert import levels as kaleido
 from kaleidobert.app_zoo import commands
 from kaleidobert.configs import RecordsConfig
-from kaleidobert.datasets.bank import builder, patch_extraction
+from kaleidobert.datasets.bank import builder
 from kaleidobert.datasets.products import Product
 from kaleidobert.datasets.sources import reading
 from kaleidobert.drawing import catalogue as synthetic
 from kaleidobert.errors import UserError
 from kaleidobert.model_zoo import foreground_net
-from kaleidobert.preprocessors import patch_encoders
+from kaleidobert.preprocessors import encoders
 
 SHARDS = 4  # of each process
 
@@ -50,12 +50,12 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     machine = report.machine()
     with tempfile.TemporaryDirectory(prefix="kaleido-benchmark-") as folder:
         config, products = prepare(options, Path(folder))
-        segment = patch_extraction.segmenter(config.foreground, foreground_net.build)
-        cuts = [cut for cut in patch_extraction.ahead(products, config, segment) if not isinstance(cut, UserError)]
+        segment = builder.segmenter(config.foreground, foreground_net.build)
+        cuts = [cut for cut in builder.cut_ahead(products, config, segment) if not isinstance(cut, UserError)]
         if not cuts:
             raise UserError("no picture can be used", str(config.source.table))
         equal = 1 - len({key for cut in cuts for key in cut.keys}) / sum(len(cut.keys) for cut in cuts)
-        encoder = patch_encoders.build(config.encoder)
+        encoder = encoders.build(config.encoder)
         views = [view for cut in cuts for view in cut.views]
         ready = [np.stack([view for view in views if len(view) == size]) for size in sorted({len(view) for view in views})]
         del cuts, views
@@ -63,7 +63,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         def records(times: int) -> None:
             for _ in range(times):
                 shutil.rmtree(config.bank, ignore_errors=True)
-                for _ in builder.build_shards(replace(config, workers=1), products, patch_encoders.build, foreground_net.build):
+                for _ in builder.build_shards(replace(config, workers=1), products, encoders.build, foreground_net.build):
                     pass
 
         def encode(times: int) -> None:
@@ -73,7 +73,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
 
         def cut(times: int) -> None:
             for _ in range(times):
-                for _ in patch_extraction.ahead(products, config, segment):
+                for _ in builder.cut_ahead(products, config, segment):
                     pass
 
         cases = [floors.Case(name, len(products), "pictures", function) for name, function in
@@ -114,7 +114,7 @@ def rate(config: RecordsConfig, products: Sequence[Product], workers: int, most:
     shutil.rmtree(config.bank, ignore_errors=True)
     config = replace(config, workers=workers, shard_size=max(1, len(products) // (SHARDS * most)))
     times = []
-    for count in builder.build_shards(config, products, patch_encoders.build, foreground_net.build):
+    for count in builder.build_shards(config, products, encoders.build, foreground_net.build):
         times.append((perf_counter(), count))
     begin, rest = times[workers - 1][0], times[workers:]
     return sum(count for _, count in rest) / (rest[-1][0] - begin) if rest else float("nan")

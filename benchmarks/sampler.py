@@ -14,7 +14,7 @@ import numpy as np
 from benchmarks import floors, masking, random_bank, reading, report
 from kaleidobert import configs, io
 from kaleidobert import levels as kaleido
-from kaleidobert.datasets.bank import alignment, storage
+from kaleidobert.datasets.bank import alignment, builder
 from kaleidobert.datasets.bank.bank import Bank
 from kaleidobert.datasets.sampling.pretraining import PretrainSampler
 
@@ -44,7 +44,7 @@ def opened(options: argparse.Namespace) -> Iterator[Path]:
             blocks = (links(bank, start) for start in range(0, bank.size, random_bank.SHARD_SIZE))
             alignment.write(bank, blocks, ({} for _ in range(bank.size)), mode="random", settings={})
         if options.storage == "uint8":
-            for _ in storage.convert(bank, Path(folder, "uint8"), "uint8"):
+            for _ in builder.copy_bank(bank, Path(folder, "uint8"), "uint8"):
                 pass
         yield Path(folder, options.storage)
 

@@ -14,12 +14,12 @@ from typing import Any
 
 from kaleidobert import __version__, configs, io
 from kaleidobert.app_zoo import backends, commands, fetch, quickstart
-from kaleidobert.configs import packaged
+from kaleidobert.configs import loader
 from kaleidobert.configs.section import MEANING, TABLE
 from kaleidobert.errors import UserError
 
 QUICKSTART = "run every command on a drawn catalogue of toy size, one after another, and show a table of the results"
-STATUS = ("exit status: 0 done; 2 refused, with one message on standard error; 3 done, but a large share of the input was left out\n"
+STATUS = ("exit status: 0 done; 2 refused, with one message on standard error; 3 done, but a large fraction of the input was left out\n"
           "(records: max_skipped); 130 interrupted")
 
 
@@ -54,7 +54,7 @@ def parser(chosen: str = "") -> argparse.ArgumentParser:
         command.add_argument("--dry-run", action="store_true", help="resolve the configuration, check inputs, print sizes; do nothing")
     command = subparsers.add_parser("quickstart", help=QUICKSTART, description=QUICKSTART[0].upper() + QUICKSTART[1:] + ".",
                                   epilog=f"results: {quickstart.FOLDER}, with --reduced {quickstart.REDUCED_FOLDER}, below\n"
-                                  f"{packaged.start()}. The same command goes on where it stopped.", formatter_class=_Wide)
+                                  f"{loader.packaged_start()}. The same command continues where it stopped.", formatter_class=_Wide)
     command.add_argument("--reduced", action="store_true", help="fewer products and steps: shows that all of it runs, learns little")
     command.add_argument("--dry-run", action="store_true", help="print the commands; do nothing")
     return main_parser
@@ -62,7 +62,7 @@ def parser(chosen: str = "") -> argparse.ArgumentParser:
 
 def _named(command: str) -> str:
     """Returns a paragraph with the names of the packaged configurations of a command; "" where there are none."""
-    names = packaged.of_command(command)
+    names = loader.packaged_of_command(command)
     return textwrap.fill(f"configurations by name: {', '.join(names)}", 120, subsequent_indent="  ") + "\n\n" if names else ""
 
 
@@ -187,7 +187,7 @@ def _own_keys(base: type, row: type, prefix: str) -> str:
 
 def _section(hint: Any) -> Any:
     """Returns the section that a key holds, which may be one that need not be set; None where the key holds a value."""
-    return next((part for part in (hint, *typing.get_args(hint)) if dataclasses.is_dataclass(part)
+    return next((option for option in (hint, *typing.get_args(hint)) if dataclasses.is_dataclass(option)
                  and typing.get_origin(hint) is not tuple), None)
 
 

@@ -13,6 +13,7 @@ who holds it and goes with the lock; one that a killed process left behind is no
 again. Where a file system knows no locks, a note on standard error says so.
 """
 
+import csv
 import errno
 import json
 import os
@@ -23,8 +24,9 @@ import tempfile
 import threading
 import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from io import StringIO
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -68,6 +70,15 @@ def write_text(path: str | Path, text: str) -> None:
     """Write UTF-8 text atomically."""
     with atomic(path) as file:
         file.write(text.encode("utf-8"))
+
+
+def write_csv(path: str | Path, header: Sequence[str], rows: Iterable[Iterable[Any]]) -> None:
+    """Writes a table as CSV atomically, a line per row below the names of the columns."""
+    text = StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    write_text(path, text.getvalue())
 
 
 def write_json(path: str | Path, value: Any) -> None:

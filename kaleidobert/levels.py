@@ -23,21 +23,23 @@ class Pretext:
     asked: no head, loss or metric).
     num_views: stored feature vectors per patch; more than one where spoiling changes pixels, not only their order.
     fixed_masked: how many patches are spoiled one by one; None = free choice of the level (at least one).
+    question: what is asked, in words, for the pages of ``inspect``; "" = a general one.
     """
 
     answer: str
     num_views: int = 1
     num_classes: Callable[[int], int] | None = None
     fixed_masked: int | None = 0
+    question: str = ""
 
 
 PRETEXTS = {
-    "rotate": Pretext("class", num_views=4, num_classes=lambda n: 4),
-    "shuffle": Pretext("class", num_classes=lambda n: factorial(n * n)),
-    "camouflage": Pretext("class", num_classes=lambda n: n * n, fixed_masked=1),
-    "grey": Pretext("feature", num_views=2, fixed_masked=None),
-    "blank": Pretext("feature", fixed_masked=None),
-    "none": Pretext(""),  # the patches enter as they are
+    "rotate": Pretext("class", num_views=4, num_classes=lambda n: 4, question="How far is the patch turned?"),
+    "shuffle": Pretext("class", num_classes=lambda n: factorial(n * n), question="In which order do the patches stand?"),
+    "camouflage": Pretext("class", num_classes=lambda n: n * n, fixed_masked=1, question="Which patch is another product's?"),
+    "grey": Pretext("feature", num_views=2, fixed_masked=None, question="What are the grey patches in colour?"),
+    "blank": Pretext("feature", fixed_masked=None, question="What is behind the blank patches?"),
+    "none": Pretext("", question="Nothing is to be predicted."),  # the patches enter as they are
 }
 
 
@@ -93,6 +95,10 @@ class KaleidoLevel:
     @property
     def answer(self) -> str:
         return PRETEXTS[self.pretext].answer
+
+    @property
+    def question(self) -> str:
+        return PRETEXTS[self.pretext].question or f"What did {self.pretext!r} do to the patches?"
 
     @property
     def num_classes(self) -> int:

@@ -1,6 +1,7 @@
 """Every example of docs/extending.md: its code is taken from the page and run from a catalogue to results."""
 
 import contextlib
+import html
 import importlib
 import io
 import json
@@ -98,6 +99,10 @@ def test_a_pretext(page):
     assert abs(own[:, ::-1] - mirrored).max() < 2e-3  # resized, then mirrored
     found = pretrain()
     assert 0 <= found["mirrored_accuracy"] <= 1 and "mirrored_loss" in found
+    call("inspect", "quickstart/inspect", "data.bank=bank", "source=", "maps=", "run=pages", "checkpoint=pretrain/best.npz", "count=2")
+    for result in json.loads(Path("pages/results.json").read_text())["pages"]:
+        text = html.unescape((Path("pages") / result["html"]).read_text(encoding="utf-8"))
+        assert "What did 'mirror' do to the patches?" in text and re.search(r"class ([01]) \(label \1 of 0 to 1\)", text)
 
 
 def test_a_source(page, monkeypatch):
@@ -117,7 +122,7 @@ def test_a_source(page, monkeypatch):
 
 
 def test_an_encoder(page):
-    add_row("preprocessors/patch_encoders.py, a row of ENCODERS", "kaleidobert.preprocessors.patch_encoders")
+    add_row("preprocessors/encoders.py, a row of ENCODERS", "kaleidobert.preprocessors.encoders")
     assert "55 patches of 3 features" in records("quickstart/records", "encoder.name=mean_colour")
     assert Bank("bank").feature_size == 3 and Bank("bank").index["encoder"]["weights"] == ""
     assert pretrain()["itm_accuracy"] >= 0
@@ -157,7 +162,7 @@ def test_a_downstream_task_and_a_metric(page, monkeypatch):
 
     add_module(monkeypatch, "kaleidobert.app_zoo.text_length", with_metric(code))
     assert "text_length within_two: " in call(*words, "run=runs/two")
-    rows = [line.cells()[3:5] for line in tables.table(page / "runs")]
+    rows = [line.cells()[3:5] for line in tables.summary(page / "runs")]
     assert rows == [("text_length", "mean_error"), ("text_length", "mean_error"), ("text_length", "within_two")]
 
 

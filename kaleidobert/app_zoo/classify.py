@@ -1,7 +1,5 @@
 """``kaleidobert classify``: category or subcategory recognition, or any other label column (paper, section 4.2: CR, SUB)."""
 
-import csv
-import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,8 +7,8 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from kaleidobert import io as files
-from kaleidobert.app_zoo import lineage, models, plain_head, released_runs, tables, training
+from kaleidobert import io
+from kaleidobert.app_zoo import lineage, models, released_runs, tables, training
 from kaleidobert.app_zoo.training import LabelData
 from kaleidobert.configs import ClassifyConfig
 from kaleidobert.datasets.bank.bank import Bank, describe, sha256
@@ -87,19 +85,19 @@ def _run(config: ClassifyConfig) -> None:
     folder.results({"task": "classify", "model": lineage.model(config.head, *past), "label": config.label, "modality": config.modality,
                     "metrics": report, **_beside(config, data, guesses, plain), "baselines": compared, "steps": total,
                     "bank": data.metadata(), "checkpoint_sha256": sha256(folder.best)}, config)
-    results = files.read_json(config.run / "results.json")
+    results = io.read_json(config.run / "results.json")
     tables.write(config.run, results)
     _print_summary(config, results)
     print(f"run folder: {config.run}\n  weights: {folder.best}\n  table: table.md\n  pictures: losses.png, confusion.png; classes.csv")
 
 
-def _plain(config: ClassifyConfig, data: LabelData) -> plain_head.PlainLabels | None:
+def _plain(config: ClassifyConfig, data: LabelData) -> lineage.PlainLabels | None:
     """Returns the plain head that stands beside the wide one. Raises UserError where plain_run names none on the same examples."""
     all_names = [*data.names, *data.unknown]
-    return plain_head.labels(config, [str(image) for image in data.ids], [all_names[number] for number in data.truth])
+    return lineage.plain_labels(config, [str(image) for image in data.ids], [all_names[number] for number in data.truth])
 
 
-def _beside(config: ClassifyConfig, data: LabelData, guesses: Mapping[str, np.ndarray], plain: plain_head.PlainLabels | None) -> dict:
+def _beside(config: ClassifyConfig, data: LabelData, guesses: Mapping[str, np.ndarray], plain: lineage.PlainLabels | None) -> dict:
     """Returns what stands beside the figures of the wide head: {"parts", "plain", "differences"}; nothing beside the plain one.
 
     differences: of the accuracies, the wide head's less the other's, as statistics.difference.
@@ -139,11 +137,17 @@ def evaluate(config: ClassifyConfig, data: LabelData, guesses: np.ndarray) -> tu
     all_names = [*data.names, *data.unknown]
     report = classification.report(data.truth, guesses, all_names, data.counts, _rng(config))
     matrix = classification.confusion_matrix(data.truth, guesses, len(all_names))
-    plots.confusion(matrix, all_names, config.run / "confusion.png")
-    _write_csv(config.run / "classes.csv", classification.per_class(matrix, all_names))
-    _write_csv(config.run / "predictions.csv", [{"image_id": image, "label": all_names[t], "prediction": all_names[g]}
-                                                for image, t, g in zip(data.ids, data.truth, guesses)])
+    write_classes(config.run, matrix, all_names)
+    io.write_csv(config.run / "predictions.csv", ["image_id", "label", "prediction"],
+                 ([image, all_names[t], all_names[g]] for image, t, g in zip(data.ids, data.truth, guesses)))
     return report, data.baselines() if config.baselines else {}
+
+
+def write_classes(run: Path, matrix: np.ndarray, names: list[str]) -> None:
+    """Writes classes.csv and confusion.png, of a confusion matrix i64[C, C] and the names of its classes, into a run's folder."""
+    plots.confusion(matrix, names, run / "confusion.png")
+    rows = classification.per_class(matrix, names)
+    io.write_csv(run / "classes.csv", list(rows[0]), (row.values() for row in rows))
 
 
 def bank_data(config: ClassifyConfig) -> LabelData:
@@ -161,7 +165,7 @@ def bank_data(config: ClassifyConfig) -> LabelData:
     truth = np.array([numbers[str(value)] for value in column[val_rows]])
     sampler = LabelSampler(bank, rows, labels, config.modality, config.noise, config.train.batch_size, config.train.seed)
     return LabelData(
-        bank, len(rows), sampler.batch, lambda part: modality_inputs(bank, part, config.modality), val_rows, truth,
+        bank, len(rows), sampler.batch, lambda chosen: modality_inputs(bank, chosen, config.modality), val_rows, truth,
         bank.column("image_id")[val_rows], names, unknown, np.bincount(labels[rows], minlength=len(numbers)),
         lambda model: models.adapt(model, bank, config.data.train_split),
         lambda: compare(config, bank, rows, val_rows, labels[rows], truth, len(numbers)), lambda: describe(bank),
@@ -189,13 +193,5 @@ def compare(config: ClassifyConfig, bank: Bank, rows: np.ndarray, val_rows: np.n
 
 def picture_features(bank: Bank, rows: np.ndarray) -> np.ndarray:
     """Returns f32[len(rows), F]: the mean of all untouched patches, the frozen feature of the baselines."""
-    parts = [clean_features(bank, rows[i : i + 256]).astype(np.float32).mean(1) for i in range(0, len(rows), 256)]
-    return np.concatenate(parts)
-
-
-def _write_csv(path: Path, rows: list[dict]) -> None:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    files.write_text(path, text.getvalue())
+    means = [clean_features(bank, rows[i : i + 256]).astype(np.float32).mean(1) for i in range(0, len(rows), 256)]
+    return np.concatenate(means)

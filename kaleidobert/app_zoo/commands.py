@@ -15,8 +15,7 @@ from kaleidobert import configs
 from kaleidobert.datasets.sources import SOURCES
 from kaleidobert.evaluators.candidates import PROTOCOLS
 from kaleidobert.preprocessors.alignment_guided_masking import POLICIES
-from kaleidobert.preprocessors.grid_encoders import GRID_ENCODERS
-from kaleidobert.preprocessors.patch_encoders import ENCODERS
+from kaleidobert.preprocessors.encoders import ENCODERS, GRID_ENCODERS
 
 # {name of a table: its rows}; a key of a configuration names its table in configs.section.key(..., table=...)
 TABLES: dict[str, Mapping[str, Any]] = {

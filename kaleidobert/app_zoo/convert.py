@@ -14,7 +14,7 @@ from tqdm import tqdm
 from kaleidobert import io
 from kaleidobert.app_zoo import lineage
 from kaleidobert.configs import ConvertConfig, NewParameters
-from kaleidobert.datasets.bank import storage
+from kaleidobert.datasets.bank import builder
 from kaleidobert.datasets.bank.bank import Bank
 from kaleidobert.errors import UserError
 from kaleidobert.model_zoo import checkpoints
@@ -54,7 +54,7 @@ def dry_run(config: ConvertConfig) -> None:
 
 
 def run(config: ConvertConfig) -> None:
-    """Converts; lists what did not come along."""
+    """Converts, and prints what did not come along."""
     if is_bank(config.source):
         return run_bank(config)
     if is_data(config.source):
@@ -205,16 +205,16 @@ def is_bank(source: Path) -> bool:
 def dry_run_bank(config: ConvertConfig) -> None:
     """Checks the bank and the target, prints sizes."""
     bank = _bank(config)
-    storage.check(bank, config.target, config.storage)
+    builder.check_copy(bank, config.target, config.storage)
     print(f"{config.source}: {bank.size:,} pictures, features as {bank.storage}, {_gigabytes(bank):.2f} GB\n"
           f"would be written: {config.target}, features as {config.storage}")
 
 
 def run_bank(config: ConvertConfig) -> None:
-    """Copies the bank, or goes on with an interrupted copy."""
+    """Copies the bank, or continues an interrupted copy."""
     bank = _bank(config)
     with tqdm(total=bank.size, unit="picture", desc="convert") as bar:
-        for count in storage.convert(bank, config.target, config.storage):
+        for count in builder.copy_bank(bank, config.target, config.storage):
             bar.update(count)
     print(f"written: {config.target}: features as {config.storage}, {_gigabytes(Bank(config.target)):.2f} GB in the place of "
           f"{_gigabytes(bank):.2f} GB; use it as data.bank")
@@ -253,7 +253,7 @@ def dry_run_files(config: ConvertConfig) -> None:
 
 
 def run_files(config: ConvertConfig) -> None:
-    """Converts, or goes on with an interrupted conversion."""
+    """Converts, or continues an interrupted conversion."""
     if config.target.suffix == ".npz":
         raise UserError("the source is data and the target a checkpoint", "source, target", "a folder as the target")
     io.check_folder(config.target, "choose another target")
@@ -267,8 +267,8 @@ def schema_of(config: ConvertConfig, paths: list[Path]) -> Schema:
     """Returns files.schema, or the published one that has as many columns as the first line, with the lengths that the levels give."""
     if config.files.schema:
         schema = released_schema.parse(config.files.schema, "files.schema", config.files.encoding)
-        kind = "pretrain" if "masked_lm_ids" in schema.names else "retrieve" if "nx_sent_labels" in schema.names else "finetune"
-        return released_schema.for_task(schema, kind)
+        which = "pretrain" if "masked_lm_ids" in schema.names else "retrieve" if "nx_sent_labels" in schema.names else "finetune"
+        return released_schema.for_task(schema, which)
     line = next(released_files.lines(paths))
     count = line.content.count(b"\t") + 1
     published = {task: released_schema.released(task) for task in released_schema.TASKS}

@@ -10,7 +10,7 @@ import numpy as np
 from kaleidobert import io
 from kaleidobert.app_zoo import tables
 from kaleidobert.configs import ClassifyConfig, EvaluateConfig, TrainingData
-from kaleidobert.configs.addresses import written
+from kaleidobert.configs.loader import path_as_written
 from kaleidobert.datasets.bank.bank import Bank, describe, sha256
 from kaleidobert.engines.run_folder import Run, check_folder
 from kaleidobert.errors import UserError
@@ -61,7 +61,7 @@ def run(config: EvaluateConfig) -> None:
 
 
 def _task(config: EvaluateConfig) -> "type[ScoreData] | type[PredictionData] | type[CaptionData]":
-    """The task whose file is named. Raises UserError for a key that the task does not read, which would be ignored silently."""
+    """Returns the task whose file is named. Raises UserError for a key that the task does not read, which would be ignored silently."""
     task = next(task for task in TASKS if getattr(config, task.name) is not None)
     plain = EvaluateConfig(config.run, **{key: getattr(config, key) for key in (task.name, "references")})
     for key in sorted({key for other in TASKS for key in other.keys} - set(task.keys)):
@@ -72,23 +72,23 @@ def _task(config: EvaluateConfig) -> "type[ScoreData] | type[PredictionData] | t
 
 
 def _model(answers: Path) -> dict[str, Any]:
-    """The model whose answers a file holds: that of the run in whose folder the file lies, otherwise one that is not known."""
+    """Returns the model whose answers a file holds: that of the run in whose folder the file lies, else one that is not known."""
     path = answers.parent / "results.json"
     run = io.read_json(path) if answers.name in RUN_FILES and path.is_file() else None
     model = run.get("model") if isinstance(run, Mapping) else None
     if not isinstance(model, Mapping):
         return {"head": NOT_KNOWN, "head_of": NOT_KNOWN, "trained": NOT_KNOWN}
-    return {**model, "run": written(answers.parent)}
+    return {**model, "run": path_as_written(answers.parent)}
 
 
 def _inputs(config: EvaluateConfig) -> dict[str, Any]:
-    """{key: its file and the file's SHA-256}."""
+    """Returns {key: {"file", "sha256"}} of the files that the configuration names."""
     paths = {key: getattr(config, key) for key in INPUTS if getattr(config, key) is not None}
-    return {key: {"file": written(path), "sha256": sha256(path)} for key, path in paths.items()}
+    return {key: {"file": path_as_written(path), "sha256": sha256(path)} for key, path in paths.items()}
 
 
 def _comparison_lines(compared: Mapping[str, Any] | None) -> list[str]:
-    """The paired tests as lines for people."""
+    """Returns the paired tests as lines for people."""
     if not compared:
         return []
     made = [f"against {compared['against']} (differences are this one minus that one):"]
@@ -179,7 +179,7 @@ class ScoreData:
                    "queries_without_a_right_candidate": lonely, "right_by_their_text": self.turned,
                    "candidates": {"direction": self.direction, "list_length": table.scores.shape[1], **drawn},
                    "baselines": _retrieval_baselines(config, self.bank, self.direction, table, rng) if self.bank else {},
-                   "files": {"source": written(config.scores)}, "notes": [*self.table.notes, *_other_counting(config, self)]}
+                   "files": {"source": path_as_written(config.scores)}, "notes": [*self.table.notes, *_other_counting(config, self)]}
         if self.bank:
             results["bank"] = describe(self.bank)
         if config.counting != "expectation":
@@ -194,7 +194,7 @@ class ScoreData:
             first, second = (retrieval.rank_statistics(side.scores, side.relevant, side.valid)
                              for side in score_files.matched(table, _with_answers(self.against)[0]))
             compared = retrieval.compare(first, second, rng, config.resamples, config.permutations)
-            results["comparison"] = {"against": written(config.against), **compared}
+            results["comparison"] = {"against": path_as_written(config.against), **compared}
         return results
 
     @staticmethod
@@ -233,7 +233,7 @@ def _number(name: str, value: Any) -> str:
 
 
 def _labelled(config: EvaluateConfig, path: Path, direction: str, lists: SavedLists | None, bank: Bank | None) -> ScoreTable:
-    """A table whose labels are those of its file or of the lists."""
+    """Returns the scores of a file, their labels those of the file or of the lists."""
     table = score_files.read(path, direction, config.columns, need_labels=lists is None)
     if bank:
         ids = bank.column("image_id")[bank.rows(config.data.val_split)].tolist()
@@ -244,12 +244,12 @@ def _labelled(config: EvaluateConfig, path: Path, direction: str, lists: SavedLi
 
 
 def _with_texts(table: ScoreTable, texts: Mapping[str, str] | None) -> tuple[ScoreTable, int]:
-    """(the table with every right candidate, how many are right by their text alone)."""
+    """Returns (the table with every right candidate, how many are right by their text alone)."""
     return score_files.with_texts(table, texts) if texts is not None else (table, 0)
 
 
 def _with_answers(table: ScoreTable) -> tuple[ScoreTable, int]:
-    """(the queries that have a right candidate, how many have none)."""
+    """Returns (the queries that have a right candidate, how many have none)."""
     used = np.asarray(table.relevant.any(axis=1))
     if used.all():
         return table, 0
@@ -259,7 +259,7 @@ def _with_answers(table: ScoreTable) -> tuple[ScoreTable, int]:
 
 
 def _texts(config: EvaluateConfig, bank: Bank | None) -> dict[str, str] | None:
-    """{id: text}; None where identical texts do not count as right, or no texts are known."""
+    """Returns {id: text}; None where identical texts do not count as right, or no texts are known."""
     if not config.identical_texts:
         return None
     if config.texts is None:
@@ -274,13 +274,13 @@ def _texts(config: EvaluateConfig, bank: Bank | None) -> dict[str, str] | None:
 
 def _retrieval_baselines(config: EvaluateConfig, bank: Bank, direction: str, table: ScoreTable,
                          rng: np.random.Generator) -> dict[str, dict[str, float]]:
-    """Oracle and ridge regression on the same lists."""
+    """Returns {baseline: {metric: value}} of the oracle and ridge regression on the same lists."""
     from kaleidobert.app_zoo.retrieve.results import Baselines
-    from kaleidobert.datasets.sampling.pretraining import share_of_groups
+    from kaleidobert.datasets.sampling.pretraining import fraction_of_groups
 
     data = config.data
     val_rows = bank.rows(data.val_split)
-    rows = share_of_groups(bank, bank.rows(data.train_split), data.train_share, config.seed)
+    rows = fraction_of_groups(bank, bank.rows(data.train_split), data.train_share, config.seed)
     numbers = {name: number for number, name in enumerate(bank.column("image_id")[val_rows].tolist())}
     answers = np.full(table.scores.shape, candidates.PADDING, np.int64)
     for row, names in enumerate(table.candidates):
@@ -291,14 +291,14 @@ def _retrieval_baselines(config: EvaluateConfig, bank: Bank, direction: str, tab
 
 
 def _other_counting(config: EvaluateConfig, data: ScoreData) -> list[str]:
-    """A note where the source of a protocol counts in another way than ``counting``."""
+    """Returns a note where the source of a protocol counts in another way than ``counting``."""
     theirs = PROTOCOLS[data.protocol].counting if data.protocol not in ("", "kaleido") else "expectation"
     return [f"the source of protocol {data.protocol!r} counts otherwise: counting={theirs} shows its figures beside these"] \
         if theirs not in ("expectation", config.counting) else []
 
 
 def _agreed(key: str, configured: str, of_lists: str, path: Path | None) -> str:
-    """The value of a key, of the configuration or of the lists; UserError where they differ."""
+    """Returns the value of a key, of the configuration or of the lists. Raises UserError where they differ."""
     if configured and of_lists and configured != of_lists:
         raise UserError(f"the lists are for {key} {of_lists}", str(path), configured, f"say {key}={of_lists}, or name other lists")
     return configured or of_lists
@@ -354,7 +354,7 @@ class PredictionData:
 
     def evaluate(self, config: EvaluateConfig) -> dict[str, Any]:
         """Returns the results; writes confusion.png and classes.csv."""
-        from kaleidobert.app_zoo.classify import _write_csv
+        from kaleidobert.app_zoo.classify import write_classes
 
         assert config.predictions is not None
         rng = np.random.Generator(np.random.Philox(config.seed))
@@ -369,11 +369,10 @@ class PredictionData:
         if known and self.bank is None:  # a list of names has no counts
             report |= {"chance": None, "majority_class": None}
         matrix = classification.confusion_matrix(labels, guesses, len(names))
-        plots.confusion(matrix, names, config.run / "confusion.png")
-        _write_csv(config.run / "classes.csv", classification.per_class(matrix, names))
+        write_classes(config.run, matrix, names)
         results: dict[str, Any] = {"task": "classify" if known else "evaluate", "label": config.label or config.prediction_columns.label,
                    "modality": config.modality, "metrics": report, "baselines": _label_baselines(config, self),
-                   "files": {"source": written(config.predictions)}, "notes": list(table.notes)}
+                   "files": {"source": path_as_written(config.predictions)}, "notes": list(table.notes)}
         if self.bank:
             results["bank"] = describe(self.bank)
         if self.against and config.against:
@@ -382,7 +381,7 @@ class PredictionData:
             sets |= {"trained": np.pad(counts, (0, len(self.more))) > 0} if known else {}
             others = self.against.numbered(both)[1]
             compared = classification.compare(labels, guesses, others, sets, rng, config.resamples, config.permutations)
-            results["comparison"] = {"against": written(config.against), **compared}
+            results["comparison"] = {"against": path_as_written(config.against), **compared}
         return results
 
     @staticmethod
@@ -406,10 +405,10 @@ class PredictionData:
 def _of_bank(config: EvaluateConfig, bank: Bank, table: Predictions) -> tuple[np.ndarray, np.ndarray, list[str], np.ndarray]:
     """Returns (training rows, validation rows in the order of the table, classes of training, their counts); checks ids and labels."""
     from kaleidobert.datasets.sampling.finetuning import label_ids
-    from kaleidobert.datasets.sampling.pretraining import share_of_groups
+    from kaleidobert.datasets.sampling.pretraining import fraction_of_groups
 
     data, column = config.data, bank.column(config.label)
-    rows = share_of_groups(bank, bank.rows(data.train_split), data.train_share, config.seed)
+    rows = fraction_of_groups(bank, bank.rows(data.train_split), data.train_share, config.seed)
     ids, names = label_ids(bank, config.label, rows)
     rows = rows[ids[rows] >= 0]
     val_rows = bank.rows(data.val_split)
@@ -422,7 +421,7 @@ def _of_bank(config: EvaluateConfig, bank: Bank, table: Predictions) -> tuple[np
 
 
 def _label_baselines(config: EvaluateConfig, data: PredictionData) -> dict[str, dict[str, float]]:
-    """Neighbours and logistic regression on the bank, as `kaleidobert classify` has them beside its result."""
+    """Returns {baseline: {metric: value}} of neighbours and logistic regression on the bank, as `kaleidobert classify` shows them."""
     if data.bank is None or data.rows is None or data.val_rows is None or not config.baselines:
         return {}
     from kaleidobert.app_zoo.classify import compare
@@ -438,7 +437,7 @@ def _label_baselines(config: EvaluateConfig, data: PredictionData) -> dict[str, 
 
 
 def _class_names(path: Path) -> list[str]:
-    """The lines of a file, each a class. Raises UserError where it cannot be read or has none."""
+    """Returns the lines of a file, each a class. Raises UserError where it cannot be read or has none."""
     try:
         names = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
@@ -486,13 +485,13 @@ class CaptionData:
         rng = np.random.Generator(np.random.Philox(config.seed))
         report = caption_metrics.report(self.captions, self.references, rng, config.resamples)
         results: dict[str, Any] = {"task": "caption", "mode": "captions of a file", "references": sum(map(len, self.references)),
-                                   "metrics": report, "baselines": {}, "files": {"source": written(config.captions)}}
+                                   "metrics": report, "baselines": {}, "files": {"source": path_as_written(config.captions)}}
         if self.against and config.against:
             first, second = (caption_metrics.per_caption(captions, self.references)
                              for captions in (self.captions, self.against))
             compared = {name: statistics.difference(values, second[name], rng, config.resamples, config.permutations)
                         for name, values in first.items()}
-            results["comparison"] = {"against": written(config.against), **compared}
+            results["comparison"] = {"against": path_as_written(config.against), **compared}
         return results
 
     @staticmethod

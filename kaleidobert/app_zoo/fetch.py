@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from tqdm import tqdm
 
 from kaleidobert.configs import AlignConfig, FetchConfig, RecordsConfig
-from kaleidobert.configs.addresses import Address
+from kaleidobert.configs.loader import Address
 from kaleidobert.errors import UserError
 from kaleidobert.io import check_folder, check_room
 from kaleidobert.released.tf_checkpoint import prefix_of
@@ -62,8 +62,8 @@ def _chosen(config: FetchConfig) -> tuple[tuple[File, ...], Path]:
     chosen = manifests.select(manifests.read(config.manifest), config.only, str(config.manifest))
     check_folder(into, "choose another folder with into=...")
     missing = [file for file in chosen if _state(file, into, config.mirror) != "there"]
-    parts = [part for file in missing if (part := _part(into / file.name)).is_file()]
-    needed = sum(file.size or 0 for file in missing) - sum(part.stat().st_size for part in parts)
+    begun = [unfinished for file in missing if (unfinished := _unfinished(into / file.name)).is_file()]
+    needed = sum(file.size or 0 for file in missing) - sum(unfinished.stat().st_size for unfinished in begun)
     check_room(into, needed, f"{len(missing):,} files", "free some space, or choose another folder with into=..., or "
                "fewer files with only=...")
     return chosen, into
@@ -73,13 +73,13 @@ def _state(file: File, into: Path, mirror: str) -> str:
     target = into / file.name
     if file.unpack and (into / file.unpack).is_dir() or target.exists():
         return "there"
-    part = _part(target)
-    if part.exists():
-        return f"{in_bytes(part.stat().st_size)} there"
+    unfinished = _unfinished(target)
+    if unfinished.exists():
+        return f"{in_bytes(unfinished.stat().st_size)} there"
     return "" if file.url or mirror else "no public address"
 
 
-def _part(target: Path) -> Path:
+def _unfinished(target: Path) -> Path:
     return target.with_name(f".{target.name}.part")
 
 
@@ -92,7 +92,7 @@ def in_bytes(count: int | None) -> str:
 
 # --- Inputs that a configuration names by an address (s3://, https://): the path of their copy in the cache takes its place
 #
-# The cache is the folder KALEIDO_CACHE, or ~/.cache/kaleidobert. What a command writes keeps the address: see configs/addresses.py.
+# The cache is the folder KALEIDO_CACHE, or ~/.cache/kaleidobert. What a command writes keeps the address: see configs/loader.py.
 
 
 CHECKPOINTS = ("init", "checkpoint", "source")  # keys of checkpoints: such an address may be that of a TensorFlow 1 one, without endings

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import keras
+import numpy as np
 
 from kaleidobert import configs
 from kaleidobert.datasets.bank.bank import Bank
@@ -26,6 +27,7 @@ from kaleidobert.released import any_checkpoint, tf_checkpoint
 
 NO_CHECKPOINT = UserError("no pre-trained checkpoint is named", "init", "the best.npz of a pre-training run",
                           "set init=..., or from_scratch=true to start from random weights")
+SAMPLE = 500  # rows from which a scale of features is measured, and the best constant answers are taken
 ENCODER = "baked into released files"  # the encoder of released text files: no bank has it, and their boxes are in pixels
 # what a checkpoint may have been made with otherwise
 OF_THIS_RUN = ("seed", "precision", "dropout", "attention_dropout", "initializer_range", "text_length", "gradient_checkpointing")
@@ -122,12 +124,14 @@ def matcher(matching: configs.Matching) -> Callable[[dict[str, Any]], keras.Mode
 
 
 def adapt(model: keras.Model, bank: Bank, split: str) -> None:
-    """Fits scales of features that are not set, those of fresh models and heads, to (at most) 500 pictures of the split."""
-    if not model.unadapted:
-        return
-    rows = bank.rows(split)
-    sample = rows[:: max(1, len(rows) // 500)]
-    model.adapt_features(clean_features(bank, sample))
+    """Fits scales of features that are not set, those of fresh models and heads, to a ``sample`` of the split."""
+    if model.unadapted:
+        model.adapt_features(clean_features(bank, sample(bank.rows(split))))
+
+
+def sample(rows: np.ndarray) -> np.ndarray:
+    """Returns evenly spaced ones of the rows, some SAMPLE where there are many more."""
+    return rows[:: max(1, len(rows) // SAMPLE)]
 
 
 def is_unadapted(init: Path) -> bool:
@@ -148,7 +152,7 @@ def print_start(init: Path, new: list[str], bank: Layout) -> None:
         if key not in meta:
             print(f"  it does not say with {what} it was made: that they are those of the data is taken on trust")
     if "encoder" not in meta and isinstance(bank, Bank):
-        print("  the release's was trained on boxes in pixels, and a bank's are shares of the picture: on a bank its answers mean little")
+        print("  the release's was trained on boxes in pixels; a bank's are fractions of the picture: on a bank its answers mean little")
 
 
 def check_start(config: Any, bank: Layout) -> None:
@@ -185,7 +189,7 @@ def require(path: Path, arguments: dict[str, Any], bank: Layout) -> dict[str, An
                "levels")
         if "encoder" in meta and (meta["encoder"] == ENCODER) != (bank.identity.get("encoder") == ENCODER):
             fix = ("use what was trained on released files on such files (data.files) and what was trained on a bank on banks: features "
-                   "come from other networks, and boxes are in pixels in files and shares of the picture in banks")
+                   "come from other networks, and boxes are in pixels in files and fractions of the picture in banks")
         raise UserError(f"the checkpoint (-) does not fit the configuration and the bank (+): {'; '.join(lines)}", str(path), fix=fix)
     return meta
 
@@ -258,19 +262,19 @@ def trainer_schedule(train: configs.Train, total: int) -> Schedule:
     )
 
 
-def part_maker(sampler: Any, train: configs.Train) -> ShardMaker | None:
-    """Returns what makes parts of batches for distribution.feed, of samplers that can, as PretrainSampler; None of others."""
+def shard_maker(sampler: Any, train: configs.Train) -> ShardMaker | None:
+    """Returns what makes shards of batches for distribution.feed, of samplers that can, as PretrainSampler; None of others."""
     if not hasattr(sampler, "token_mask"):
         return None
 
-    def part(step: int, number: int, count: int) -> tuple:
+    def shard(step: int, number: int, count: int) -> tuple:
         rows = slice(number * train.batch_size // count, (number + 1) * train.batch_size // count)
         inputs, targets, weights = sampler.batch(step, rows)
-        if train.dynamic_padding:  # all parts alike
+        if train.dynamic_padding:  # all shards alike
             inputs = examples.trim(inputs, length=examples.longest_text(sampler.token_mask(step)))
         return inputs, targets, weights, sampler.weights(step)
 
-    return part
+    return shard
 
 
 def num_parameters(arguments: dict[str, Any]) -> int:

@@ -11,7 +11,7 @@ from kaleidobert.app_zoo import lineage, models, released_runs, step_memory, tra
 from kaleidobert.app_zoo.training import Batch, PretrainData, open_bank
 from kaleidobert.configs import PretrainConfig
 from kaleidobert.datasets.bank.bank import Bank, describe, sha256
-from kaleidobert.datasets.sampling.pretraining import PretrainSampler, hold_out, share_of_groups
+from kaleidobert.datasets.sampling.pretraining import PretrainSampler, fraction_of_groups, hold_out
 from kaleidobert.engines import steps
 from kaleidobert.engines.distributed import distribution
 from kaleidobert.engines.run_folder import Run, check_folder, check_room
@@ -77,24 +77,24 @@ def _run(config: PretrainConfig) -> None:
     begun = _begun(config, model, optimizer, total) if config.init_optimizer else 0
     by_task = losses.for_tasks(config.levels, config.losses.feature_target, config.losses.mlm_weight, config.losses.itm_weight)
 
-    kinds = {task: "loss" for task in by_task} | {level.name: "kl" for level in kaleido.feature_levels(config.levels)}
+    metric_of = {task: "loss" for task in by_task} | {level.name: "kl" for level in kaleido.feature_levels(config.levels)}
     if config.losses.feature_target == "joint":  # another quantity than the KL per patch
-        kinds |= {level.name: "joint_kl" for level in config.levels if level.pretext == "grey"}
+        metric_of |= {level.name: "joint_kl" for level in config.levels if level.pretext == "grey"}
 
     def loss(outputs, targets, weights, over):
         values = losses.total(by_task, outputs, targets, weights, over)
-        return {"loss": values["total"], **{f"{task}_{kind}": values[task] for task, kind in kinds.items()}}
+        return {"loss": values["total"], **{f"{task}_{metric}": values[task] for task, metric in metric_of.items()}}
 
     folder = Run(config.run, config)  # claimed when nothing is left to refuse
     past = config.init, lineage.epochs("pre-trained", config.train.epochs), masking(config)
     trainer = Trainer(folder, model, optimizer, models.origin(model, data.bank, lineage.extend(*past)))
     trainer.step = begun
-    shares = {f"{task}_{kind}": by_task[task].factor for task, kind in kinds.items()}
+    factors = {f"{task}_{metric}": by_task[task].factor for task, metric in metric_of.items()}
     batch = training.trim_batches(data.sampler.batch, config.train)
     validation = training.trim_batches(data.validation.validation, config.train)
 
     def judge(make):
-        return evaluator(model, make, config.levels, shares, config.losses.feature_target)
+        return evaluator(model, make, config.levels, factors, config.losses.feature_target)
 
     evaluate = judge(validation)
     goal = Goal(evaluate, "loss", higher_is_better=False if data.choice.by == "val_files" else None)
@@ -102,7 +102,7 @@ def _run(config: PretrainConfig) -> None:
         goal = Goal(judge(training.trim_batches(data.held.validation, config.train)), "loss", higher_is_better=False, split=HELD_OUT)
     additive = DecomposableLoss(loss, lambda weights: losses.denominators(by_task, weights))
     trainer.fit(batch, additive, goal, models.trainer_schedule(config.train, total), config.train.clip_norm,
-                models.part_maker(data.sampler, config.train))
+                models.shard_maker(data.sampler, config.train))
 
     rows_of_metrics = folder.metrics()
     chosen = checkpoints.restore(folder.best, model)["step"]
@@ -128,30 +128,30 @@ def bank_data(config: PretrainConfig) -> PretrainData:
     """Returns the splits of data.bank, spoiled anew for every example."""
     bank, rows, held, val_rows = _open(config)
     settings = (config.sampling, config.train.batch_size, config.train.seed)
-    sampler, validation = (PretrainSampler(bank, part, config.levels, *settings) for part in (rows, val_rows))
+    sampler, validation = (PretrainSampler(bank, of_split, config.levels, *settings) for of_split in (rows, val_rows))
     judge = PretrainSampler(bank, held, config.levels, *settings) if len(held) else None
     return PretrainData(bank, len(rows), sampler, judge, validation, training.choice(bank, held),
                             lambda model: models.adapt(model, bank, config.data.train_split),
                             lambda: baseline(bank, rows, sampler, validation, config), lambda: describe(bank))
 
 
-def evaluator(model: keras.Model, batch: Callable[[int], Batch | None], levels: tuple[KaleidoLevel, ...], shares: dict[str, float],
+def evaluator(model: keras.Model, batch: Callable[[int], Batch | None], levels: tuple[KaleidoLevel, ...], factors: dict[str, float],
               feature_target: str = "per-patch") -> Callable[[], dict[str, float]]:
     """Returns a function () -> {metric: value} over what batch(step) gives, None behind the last: a split, spoiled the same way every time.
 
-    "loss" is the sum of the metrics that ``shares`` names, each times its share: with the feature target "per-patch" the feature tasks
+    "loss" is the sum of the metrics that ``factors`` names, each times its factor: with the feature target "per-patch" the feature tasks
     count per patch, as in the paper; with "joint" the loss is the released one, and grey per patch stands beside it.
     """
     forward = steps.forward(model)
 
     def evaluate() -> dict[str, float]:
-        parts, step = [], 0
+        sums, step = [], 0
         while (result := batch(step)) is not None:
             inputs, targets, weights = result
-            parts.append(pretraining.sums(forward(inputs), targets, weights, levels, feature_target))
+            sums.append(pretraining.sums(forward(inputs), targets, weights, levels, feature_target))
             step += 1
-        values = pretraining.means(parts)
-        values["loss"] = sum(fraction * values.get(name, 0.0) for name, fraction in shares.items())
+        values = pretraining.means(sums)
+        values["loss"] = sum(factor * values.get(name, 0.0) for name, factor in factors.items())
         return values
 
     return evaluate
@@ -159,23 +159,18 @@ def evaluator(model: keras.Model, batch: Callable[[int], Batch | None], levels: 
 
 def baseline(bank: Bank, rows: np.ndarray, train: PretrainSampler, val: PretrainSampler, config: PretrainConfig) -> dict[str, float]:
     """Returns what each metric is worth without looking: chance; where AGM chooses the slot of the answer, the slot that it chooses
-    most often in training; and for "feature" levels the KL of the best constant answer, which is the mean of the softmaxed features of (at
-    most) 500 training pictures."""
-    levels, starts, constants = config.levels, kaleido.vector_slices(config.levels), {}
-    sample = rows[:: max(1, len(rows) // 500)]
-    for level in kaleido.feature_levels(levels):
-        position = np.broadcast_to(starts[level.name].start + np.arange(level.num_patches), (len(sample), level.num_patches))
-        constants[level.name] = pretraining.mean_distribution(bank.features(sample, position))
+    most often in training; and for "feature" levels the KL of the best constant answer."""
+    levels, constants = config.levels, training.constant_answers(bank, rows, config.levels)
     guided = POLICIES[config.sampling.masking].needs_alignment and config.sampling.camouflage == "guided"
     slots = {level.name: train.commonest_slot(level.name) for level in levels if guided and level.pretext == "camouflage"}
-    parts, step = [], 0
+    sums, step = [], 0
     while (batch := val.validation(step)) is not None:
-        parts.append({f"{name}_kl": pretraining.constant_kl(constant, batch[1][name], batch[2][name])
+        sums.append({f"{name}_kl": pretraining.constant_kl(constant, batch[1][name], batch[2][name])
                       for name, constant in constants.items()})
         for name, slot in slots.items():
-            parts[-1][f"{name}_accuracy"] = float(batch[2][name] @ (batch[1][name] == slot)), float(batch[2][name].sum())
+            sums[-1][f"{name}_accuracy"] = float(batch[2][name] @ (batch[1][name] == slot)), float(batch[2][name].sum())
         step += 1
-    return {**pretraining.chance(levels, bank.vocabulary.size), **pretraining.means(parts)}
+    return {**pretraining.chance(levels, bank.vocabulary.size), **pretraining.means(sums)}
 
 
 def _check(config: PretrainConfig) -> None:
@@ -186,7 +181,7 @@ def _check(config: PretrainConfig) -> None:
 
 
 def _begun(config: PretrainConfig, model: keras.Model, optimizer: keras.optimizers.Optimizer, total: int) -> int:
-    """Loads the state of Adam that ``init`` holds; the step at which the run goes on. Raises UserError where all steps are done."""
+    """Loads the state of Adam of ``init``; returns the step at which the run continues. Raises UserError where all steps are done."""
     optimizer.build(model.trainable_variables)
     assert config.init is not None  # whose state it is
     step = any_checkpoint.continue_optimizer(config.init, model, getattr(optimizer, "inner_optimizer", optimizer))
@@ -206,7 +201,7 @@ def _open(config: PretrainConfig) -> tuple[Bank, np.ndarray, np.ndarray, np.ndar
                         "text.length")
     if config.init is not None:
         models.require(config.init, models.backbone_config(bank, config.levels, config.model, config.train), bank)
-    rows = share_of_groups(bank, bank.rows(config.data.train_split), config.data.train_share, config.train.seed)
+    rows = fraction_of_groups(bank, bank.rows(config.data.train_split), config.data.train_share, config.train.seed)
     kept, held = hold_out(bank, rows, config.held_out, config.train.seed, "set held_out=0, which keeps the last epoch")
     return bank, kept, held, bank.rows(config.data.val_split)
 

@@ -1,16 +1,16 @@
 """``kaleidobert quickstart``: every command on a drawn catalogue of toy size, one after another, then a table of their results.
 
 The commands are those of configs/quickstart, each in a process of its own. What has finished is recognised and passed over by the
-commands themselves, so that the quickstart goes on where it stopped.
+commands themselves, so that the quickstart continues where it stopped.
 """
 
 import subprocess
 import sys
 from dataclasses import dataclass
 
-from kaleidobert.configs import packaged
+from kaleidobert.configs import loader
 
-FOLDER, REDUCED_FOLDER = "runs/quickstart", "runs/quickstart_reduced"  # of the results, below packaged.start()
+FOLDER, REDUCED_FOLDER = "runs/quickstart", "runs/quickstart_reduced"  # of the results, below loader.packaged_start()
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def run(reduced: bool = False) -> int:
 
 def dry_run(reduced: bool = False) -> int:
     """Prints the commands; returns 0."""
-    print(f"in {packaged.start()}:")
+    print(f"in {loader.packaged_start()}:")
     for _, words in commands(reduced):
         print(" ".join(["kaleidobert" if words[0] == "kaleidobert.cli" else f"python -m {words[0]}", *words[1:]]))
     return 0
@@ -70,7 +70,7 @@ def dry_run(reduced: bool = False) -> int:
 def _call(words: list[str]) -> int:
     """Returns the exit status of a command in the folder at which the paths of configs/quickstart start; 130 where it was interrupted."""
     interrupted = False
-    with subprocess.Popen(words, cwd=packaged.start()) as process:
+    with subprocess.Popen(words, cwd=loader.packaged_start()) as process:
         while True:
             try:
                 status = process.wait()

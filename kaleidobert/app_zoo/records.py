@@ -15,7 +15,7 @@ from kaleidobert.datasets.sources.reading import Reading, SkippedRow, account, s
 from kaleidobert.errors import Incomplete, UserError
 from kaleidobert.levels import check, num_patches, num_vectors
 from kaleidobert.model_zoo import foreground_net
-from kaleidobert.preprocessors import patch_encoders
+from kaleidobert.preprocessors import encoders
 
 REASONS = 8  # that the account of a bank names
 
@@ -27,7 +27,7 @@ def dry_run(config: RecordsConfig) -> None:
     builder.check(config, products)
     if not config.source.writes_pictures:  # they are written first
         _compare(config, products, dry=True)
-    size = patch_encoders.feature_size(config.encoder)
+    size = encoders.feature_size(config.encoder)
     bytes_per_picture = num_vectors(config.levels) * size * (2 if config.storage == "float16" else 1)
     print(f"{len(products):,} pictures, {num_patches(config.levels)} patches, {num_vectors(config.levels)} vectors of "
           f"{size} each: {len(products) * bytes_per_picture / 1e9:.2f} GB in {config.bank}")
@@ -52,7 +52,7 @@ def run(config: RecordsConfig) -> None:
     builder.refresh(config, _compare(config, products, dry=False))
     build_shards = beam.build_shards if config.beam.runner else builder.build_shards
     with tqdm(total=len(products), unit="picture", desc="records") as bar:
-        for count in build_shards(config, products, patch_encoders.build, foreground_net.build):
+        for count in build_shards(config, products, encoders.build, foreground_net.build):
             bar.update(count)
     index = builder.finish(config, products, reading.skipped, mark)
     bank = Bank(config.bank)
@@ -96,7 +96,7 @@ def _compare(config: RecordsConfig, products: Sequence[Product], dry: bool) -> b
     result = builder.compare(config, products)
     if result.number:
         print(result.describe(dry))
-    needed = builder.room(config, products, patch_encoders.feature_size(config.encoder), result.shards)
+    needed = builder.room(config, products, encoders.feature_size(config.encoder), result.shards)
     io.check_room(config.bank, needed, f"{len(products):,} pictures", "free some space, choose another folder with bank=..., or "
                      "set storage=uint8" if config.storage == "float16" else "free some space, or choose another folder with bank=...")
     return result
@@ -117,8 +117,8 @@ def _read(config: RecordsConfig) -> Reading:
         if value < minimum:
             raise UserError(f"{name} is {value}", "records", f"at least {minimum}")
     if not 0 <= config.max_skipped <= 1:
-        raise UserError(f"max_skipped is {config.max_skipped}", "records", "a share, 0 to 1")
-    patch_encoders.feature_size(config.encoder)
+        raise UserError(f"max_skipped is {config.max_skipped}", "records", "a fraction, 0 to 1")
+    encoders.feature_size(config.encoder)
     if config.beam.runner:
         beam.check(config)
     if config.source.writes_pictures and config.source.images is not None:

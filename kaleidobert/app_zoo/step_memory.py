@@ -1,4 +1,4 @@
-"""How much memory a step of pre-training needs, reckoned from the sizes, and in how many parts it fits (``--dry-run``).
+"""How much memory a step of pre-training needs, computed from the sizes, and in how many micro-batches it fits (``--dry-run``).
 
 With S positions (text and patches), H the hidden size, I the intermediate one and A heads, a block keeps for the backward pass so many
 arrays of [S, H], of [S, I] and of [A, S, S]; while it is computed backwards, one block more. The numbers of arrays are rounded from the
@@ -23,7 +23,7 @@ FUSED, PLAIN, JAX = (11, 2, 2), (20, 6, 6), (11, 4, 4)  # [S, H], [S, I], [A, S,
 EMBEDDINGS, FEATURES, LOGITS = 10, 2, 6  # [S, H]; features of the patches, float32; float32 scores of all word pieces for a masked one
 WEIGHTS = 16  # bytes of a weight: itself, its gradient, two of Adam
 PROGRAM = 1e9  # bytes of Python and the backend, on a machine without a GPU
-FULL = 0.9  # share of the memory that may be planned with
+FULL = 0.9  # fraction of the memory that a plan may use
 TOLERANCE = 0.4
 
 
@@ -49,19 +49,19 @@ def report_line(arguments: dict[str, Any], train: configs.Train, masked: int) ->
             f"{_gb(fixed)} for weights{'' if is_gpu else ' and program'}; {'the GPU' if is_gpu else 'this machine'} has {_gb(memory)}")
     if together * example <= room:
         return line
-    parts = fitting(train.batch_size, devices, example, room)
-    if not parts:
+    micro_batches = fitting(train.batch_size, devices, example, room)
+    if not micro_batches:
         return f"{line}\n  not even one example fits: set train.gradient_checkpointing=true, take a smaller model or a larger machine"
-    part = train.batch_size // (devices * parts)
-    return (f"{line}\n  that does not fit: train.gradient_accumulation_steps={parts} computes a step in parts of {part:,}, "
-            f"{_gb(part * example)} at a time")
+    size = train.batch_size // (devices * micro_batches)
+    return (f"{line}\n  that does not fit: train.gradient_accumulation_steps={micro_batches} computes a step in parts of {size:,}, "
+            f"{_gb(size * example)} at a time")
 
 
 def fitting(batch: int, devices: int, example: float, room: float) -> int:
-    """Returns the least number of parts of which one fits into ``room`` bytes on each device and that divides the batch; 0 where none does.
-    """
-    return next((parts for parts in range(1, batch // devices + 1)
-                 if batch % (devices * parts) == 0 and batch // (devices * parts) * example <= room), 0)
+    """Returns the least number of micro-batches that divides the batch and of which one fits into ``room`` bytes on each device; 0 where
+    none does."""
+    return next((micro_batches for micro_batches in range(1, batch // devices + 1)
+                 if batch % (devices * micro_batches) == 0 and batch // (devices * micro_batches) * example <= room), 0)
 
 
 def _gb(size: float) -> str:

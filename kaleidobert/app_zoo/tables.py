@@ -34,7 +34,7 @@ def write(run: Path, results: Mapping[str, Any]) -> Path:
 
 
 def dry_run(config: TablesConfig) -> None:
-    """Names the runs whose results fill the tables, and those that have no place in them."""
+    """Names the runs whose results fill the tables, and those that belong into none of them."""
     results = _read(config)
     if config.out is not None:
         io.check_folder(config.out, "choose another folder with out=...")
@@ -61,7 +61,7 @@ def run(config: TablesConfig) -> None:
 
 
 def _read(config: TablesConfig) -> list[Result]:
-    """The results below the folders, each once, in the order of their names; what their paths differ in is the name of each."""
+    """Returns the results below the folders, each once, in the order of their names; a name is what sets a path apart from the others."""
     paths: dict[Path, None] = {}
     for folder in config.runs:
         if not folder.is_dir():
@@ -88,7 +88,7 @@ def _read(config: TablesConfig) -> list[Result]:
 
 
 def _source(results: Any) -> str:
-    """The catalogue of a result's bank; "" where the bank is not there."""
+    """Returns the catalogue of a result's bank; "" where the bank is not there."""
     folder = Result("", "", results).find("bank", "folder")
     if not isinstance(folder, str) or not (Path(folder) / "index.json").is_file():
         return ""
@@ -116,7 +116,7 @@ class Line:
     chance: float | None = None
 
     def cells(self) -> tuple[str, ...]:
-        """The line as text, in the order of HEADS."""
+        """Returns the line as text, in the order of HEADS."""
         value = f"{self.value:.1f}" if self.metric == SUM else f"{self.value:.3f}"
         return self.run, self.head, self.trained, self.task, self.metric, value, "" if self.chance is None else f"{self.chance:.3f}"
 
@@ -160,7 +160,7 @@ def sums_of_ranks(results: list[Result]) -> list[Line]:
 
 
 def _results(folder: Path) -> list[Result]:
-    """Every results.json below the folder, the oldest first; its name is the folder of the run."""
+    """Returns every results.json below the folder, the oldest first; its name is the folder of the run."""
     results = []
     for path in sorted(folder.rglob("results.json"), key=lambda p: p.stat().st_mtime):
         values = io.read_json(path)
@@ -170,7 +170,7 @@ def _results(folder: Path) -> list[Result]:
 
 
 def _lines(result: Result) -> list[Line]:
-    """A line per figure, of the run's own model and, for a head of ours, of its parts and of the plain head."""
+    """Returns a line per figure, of the run's own model and, for a head of ours, of its parts and of the plain head."""
     lines = []
     for model in result.counted():
         if model.keys:
@@ -179,7 +179,7 @@ def _lines(result: Result) -> list[Line]:
 
 
 def _remarks(result: Result) -> list[str]:
-    """Which models beside a head of ours are not measured, and how hard the lists of a retrieval are."""
+    """Returns lines on models beside a head of ours that are not measured, and on how hard the lists of a retrieval are."""
     remarks = []
     for model in result.counted():
         if not model.keys:
@@ -192,7 +192,7 @@ def _remarks(result: Result) -> list[str]:
 
 
 def _figures(result: Result, metrics: Mapping[str, Any]) -> list[tuple[str, str, float, float | None]]:
-    """(task, metric, value, chance level) per figure of one model of a result."""
+    """Returns (task, metric, value, chance level) per figure of one model of a result."""
     task, values = result.find("task"), result.values
     if task == "pretrain":
         chance = values["baselines"]
@@ -214,7 +214,7 @@ def _figures(result: Result, metrics: Mapping[str, Any]) -> list[tuple[str, str,
         what = {"i2t": "image to text", "t2i": "text to image"}[values["direction"]]
         return [(f"{what}, {metrics['list_length']['max']} candidates", name, metrics[name]["value"], metrics[name]["chance"])
                 for name in ("rank@1", "rank@5", "rank@10")]
-    return [tuple(figure) for figure in values.get("figures", [])]  # of app_zoo.fine_tuning
+    return [tuple(figure) for figure in values.get("figures", [])]  # of training.run_task
 
 
 def _task(name: str) -> str:

@@ -36,8 +36,8 @@ def dry_run(config: TrainForegroundConfig) -> None:
     _check_folders(config)
     total, warm = _pace(config)
     model = foreground_net.network(config.channels, config.size)
-    whole, parts = config.held_out + config.goods, 4 * config.foregrounds + 3 * config.backgrounds
-    stored = config.size**2 * 4 * whole + round(config.size * ROOM) ** 2 * parts
+    whole, cutouts = config.held_out + config.goods, 4 * config.foregrounds + 3 * config.backgrounds
+    stored = config.size**2 * 4 * whole + round(config.size * ROOM) ** 2 * cutouts
     io.check_room(config.run, stored, "the scenes", "free some space, or choose another folder with run=...")
     print(f"{model.count_params():,} parameters; {total:,} steps of {config.train.batch_size}; "
           f"{whole + config.foregrounds + config.backgrounds:,} pictures to draw, {stored / 1e6:.0f} MB in {config.run / 'scenes'}")
@@ -51,11 +51,11 @@ def run(config: TrainForegroundConfig) -> None:
     total, warm = _pace(config)
     model = foreground_net.network(config.channels, config.size, config.train.precision)
     folder = run_folder.Run(config.run, _work(config))
-    for part, count, shift in (("foregrounds", config.foregrounds, 0), ("backgrounds", config.backgrounds, 0),
+    for name, count, shift in (("foregrounds", config.foregrounds, 0), ("backgrounds", config.backgrounds, 0),
                                ("test", config.held_out, TEST), ("goods", config.goods, GOODS)):
-        _draw(config, part, count, shift)
-    products, behind = (StoredPictures(config.run / "scenes", part) for part in ("foregrounds", "backgrounds"))
-    test, goods = (scenes.read_scenes(config.run / "scenes", part) for part in ("test", "goods"))
+        _draw(config, name, count, shift)
+    products, behind = (StoredPictures(config.run / "scenes", name) for name in ("foregrounds", "backgrounds"))
+    test, goods = (scenes.read_scenes(config.run / "scenes", name) for name in ("test", "goods"))
     trained = keras.Model({"image": model.input}, {"foreground": model.output})
     optimizer = _optimizer(config, total, warm)
     trainer = Trainer(folder, trained, optimizer, {"foregrounds": len(products), "backgrounds": len(behind)})
@@ -103,7 +103,7 @@ def batch(products: StoredPictures, behind: StoredPictures, config: TrainForegro
     """Returns inputs, targets and weights of one step: new scenes, a pure function of the step."""
     rng = np.random.Generator(np.random.Philox(key=np.array([config.train.seed, step], np.uint64), counter=[0, 0, 0, 1]))
     made = [scenes.recompose(products, behind, config.size, rng) for _ in range(config.train.batch_size)]
-    images, masks = (np.stack(part) for part in zip(*made))
+    images, masks = (np.stack(arrays) for arrays in zip(*made))
     return {"image": foreground.channels(images)}, {"foreground": masks[..., None]}, {}
 
 
@@ -132,9 +132,9 @@ def results(weights: Path, test: Scenes, goods: Scenes) -> dict:
             "goods": {"scenes": len(small), "overlap": float(small.mean())}}
 
 
-def _draw(config: TrainForegroundConfig, part: str, count: int, shift: int) -> None:
-    with tqdm(total=count, unit="picture", desc=part) as bar:
-        for number in scenes.draw_files(config.run / "scenes", part, config.train.seed + shift, count, config.size, config.workers):
+def _draw(config: TrainForegroundConfig, name: str, count: int, shift: int) -> None:
+    with tqdm(total=count, unit="picture", desc=name) as bar:
+        for number in scenes.draw_files(config.run / "scenes", name, config.train.seed + shift, count, config.size, config.workers):
             bar.update(number)
 
 

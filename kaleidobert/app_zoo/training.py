@@ -1,23 +1,31 @@
-"""What the training commands share: their examples, whether they lie in a bank or in released files, dynamic padding, and the fit."""
+"""What the training commands share: their examples, of a bank or of released files, dynamic padding, the fit, and the frame of a task."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, Protocol, TypeVar
 
 import keras
 import numpy as np
 
-from kaleidobert.app_zoo import models
+from kaleidobert import levels as kaleido
+from kaleidobert.app_zoo import lineage, models
 from kaleidobert.app_zoo.models import Layout
 from kaleidobert.configs import FineTuningConfig, Train, TrainingData
-from kaleidobert.datasets.bank.bank import Bank
-from kaleidobert.datasets.sampling.pretraining import count_groups, share_of_groups
+from kaleidobert.datasets.bank.bank import Bank, describe, sha256
+from kaleidobert.datasets.sampling.pretraining import count_groups, fraction_of_groups, maskable
 from kaleidobert.engines import steps
-from kaleidobert.engines.run_folder import Run
+from kaleidobert.engines.distributed import distribution
+from kaleidobert.engines.prediction import predict
+from kaleidobert.engines.run_folder import Run, check_folder
 from kaleidobert.engines.trainer import Goal, Trainer
+from kaleidobert.errors import UserError
+from kaleidobert.evaluators import pretraining
 from kaleidobert.evaluators.report import plots
 from kaleidobert.levels import KaleidoLevel
+from kaleidobert.losses import decomposable
 from kaleidobert.model_zoo import checkpoints
+from kaleidobert.model_zoo.backbone import Backbone
+from kaleidobert.model_zoo.kaleidobert import TaskModel
 from kaleidobert.preprocessors.examples import Arrays, trim
 
 Batch = tuple[Arrays, Arrays, Arrays]  # inputs, targets, weights
@@ -35,8 +43,31 @@ def splits(config: FineTuningConfig) -> tuple[Bank, np.ndarray, np.ndarray]:
     Raises UserError as ``open_bank`` does, and where a split is empty.
     """
     bank, data = open_bank(config.data, config.levels), config.data
-    rows = share_of_groups(bank, bank.rows(data.train_split), data.train_share, config.train.seed)
+    rows = fraction_of_groups(bank, bank.rows(data.train_split), data.train_share, config.train.seed)
     return bank, rows, bank.rows(data.val_split)
+
+
+def rows_with_text(bank: Bank, rows: np.ndarray, split: str) -> np.ndarray:
+    """Returns those of the rows whose text has a word piece. Raises UserError, which names their split, where there is none."""
+    rows = rows[maskable(bank, rows).any(1)]
+    if not len(rows):
+        raise UserError(f"no picture of {split!r} has a text", str(bank.folder), "texts to learn captions from",
+                        "map source.columns.text and make the bank again")
+    return rows
+
+
+def first_of_products(bank: Bank, rows: np.ndarray) -> np.ndarray:
+    """Returns the first of the rows of every product, in order."""
+    return rows[np.sort(np.unique(bank.column("product_id")[rows], return_index=True)[1])]
+
+
+def constant_answers(bank: Bank, rows: np.ndarray, levels: Sequence[KaleidoLevel]) -> dict[str, np.ndarray]:
+    """Returns {feature level: f64[F]}, the best answer that ignores the picture: the mean of the softmaxed features of a sample of rows."""
+    rows, starts, constants = models.sample(rows), kaleido.vector_slices(levels), {}
+    for level in kaleido.feature_levels(levels):
+        vectors = np.broadcast_to(starts[level.name].start + np.arange(level.num_patches), (len(rows), level.num_patches))
+        constants[level.name] = pretraining.mean_distribution(bank.features(rows, vectors))
+    return constants
 
 
 def fit(folder: Run, model: keras.Model, meta: Mapping[str, Any], train: Train, work: tuple[keras.optimizers.Optimizer, int],
@@ -147,3 +178,81 @@ def trim_batches(make: Callable[..., B], train: Train, cut: Callable[[Arrays, Ar
 def trim_inputs(make: Callable[[Any], Arrays], train: Train) -> Callable[[Any], Arrays]:
     """Returns ``make``, a function of rows, with the texts of its inputs cut where train.dynamic_padding says so."""
     return (lambda rows: trim(make(rows))) if train.dynamic_padding else make
+
+
+# --- The frame of a downstream task on a bank: a task's module opens its data as a ``Task``, and the rest happens here
+#
+#     def dry_run(config):
+#         training.dry_run_task(config, open_task)
+#
+#     def run(config):
+#         training.run_task(config, open_task)
+#
+# classify, retrieve and caption report more, and use the same functions by themselves. docs/extending.md adds a task.
+
+
+C = TypeVar("C", bound=FineTuningConfig)
+
+
+@dataclass(frozen=True)
+class Task:
+    """What makes a downstream task.
+
+    name: of the task, under which its answer stands in outputs, targets and weights. rows: i64[N] to train on; batch: step -> (inputs,
+    targets, weights). model: backbone -> network; its own layers are named "head_...". loss: (outputs, targets, weights) -> {"loss":
+    mean over the batch, ...}. val_rows: i64[N] to report on; inputs: rows -> inputs of the network. metrics: outputs of all val_rows ->
+    {metric: value}, the first of which is logged after every epoch; chance: {metric: value} without a look at the example.
+    """
+
+    name: str
+    bank: Bank
+    rows: np.ndarray
+    batch: Callable[[int], Batch]
+    model: Callable[[Backbone], TaskModel]
+    loss: Callable[..., dict]
+    val_rows: np.ndarray
+    inputs: Callable[[np.ndarray], Arrays]
+    metrics: Callable[[dict[str, np.ndarray]], dict[str, float]]
+    chance: Mapping[str, float]
+
+
+def dry_run_task(config: C, open_task: Callable[[C], Task]) -> None:
+    """Checks data and checkpoint, prints sizes; raises UserError as ``run_task`` does before its training."""
+    config = models.resolve(config)
+    check_folder(config.run, config)
+    task = open_task(config)
+    models.check_start(config, task.bank)
+    print(f"{task.name}: {len(task.rows):,} pictures to train on, {len(task.val_rows):,} to evaluate")
+    print(models.peak_rate(config.train, len(task.rows)))
+
+
+def run_task(config: C, open_task: Callable[[C], Task]) -> None:
+    """Trains, reports on the weights of the last epoch (nothing is chosen on the validation split), and writes the run folder.
+
+    Raises UserError where data, checkpoint and configuration do not fit, before anything is trained.
+    """
+    config = models.resolve(config)
+    check_folder(config.run, config)
+    with distribution.over(config.train):
+        _run_task(config, open_task(config))
+
+
+def _run_task(config: FineTuningConfig, task: Task) -> None:
+    model = models.start(lambda arguments: task.model(Backbone.from_config(arguments)), config, task.bank)
+    work, forward = models.schedule(config.train, len(task.rows)), steps.forward(model)
+    past = config.init, lineage.epochs(f"{task.name} fine-tuned", config.train.epochs)
+    folder = Run(config.run, config)  # claimed when nothing is left to refuse
+
+    def evaluate() -> dict[str, float]:
+        return task.metrics(predict(forward, task.inputs, task.val_rows, config.train.batch_size))
+
+    goal = Goal(evaluate, next(iter(task.chance)), higher_is_better=None)
+    fit(folder, model, models.origin(model, task.bank, lineage.extend(*past)), config.train, work, task.batch,
+        decomposable.mean(task.loss, task.name), goal)
+    metrics = evaluate()
+    figures = [[task.name, metric, value, task.chance.get(metric)] for metric, value in metrics.items()]
+    folder.results({"task": task.name, "model": lineage.model(task.name, *past), "metrics": metrics, "figures": figures, "steps": work[1],
+                    "bank": describe(task.bank), "checkpoint_sha256": sha256(folder.best)}, config)
+    for name, metric, value, chance in figures:
+        print(f"{name} {metric}: {value:.4f}" + (f"; without a look {chance:.4f}" if chance is not None else ""))
+    print(f"run folder: {config.run}\n  weights: {folder.best}\n  pictures: losses.png")

@@ -14,6 +14,7 @@ from kaleidobert.levels import KALEIDO, KaleidoLevel
 MISSING = ("nan", "-nan", "null", "(null)", "[null]", "\\N", "none", "undefined", "n/a", "na", "<na>", "#n/a", "#na", "#null!", "#ref!",
            "#value!", "#name?", "#div/0!", "#num!", "-", "--")
 FOREGROUND_WEIGHTS = Path(__file__).parents[1] / "model_zoo" / "weights" / "foreground_net.npz"  # part of the package
+FOREGROUND_REMAKE = "make them with: kaleidobert train-foreground configs/train_foreground.yaml install=true"
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ class Foreground:
         "network", "how the product is found: by a network, by the colour of the border, not at all, or by masks of the catalogue")
     weights: Path = key(FOREGROUND_WEIGHTS, "weights file of the network; the default is part of the package")
     tolerance: float = key(12.0, "border only: largest colour distance (of 255, root mean square over channels) that is still background")
-    margin: float = key(0.03, "share of the box's longer side that is added on every side")
+    margin: float = key(0.03, "fraction of the box's longer side that is added on every side")
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,7 @@ class Encoder:
 @dataclass(frozen=True)
 class Text:
     """How text becomes word pieces."""
-    tokenizer: Literal["wordpiece", "sentencepiece"] = key("wordpiece", "kind of vocabulary")
+    tokenizer: Literal["wordpiece", "sentencepiece"] = key("wordpiece", "type of vocabulary")
     vocabulary: Path | None = key(None, "vocab.txt or a SentencePiece model; empty = trained on the training split")
     vocabulary_size: int = key(8000, "word pieces of a vocabulary that is trained")
     length: int = key(64, "word pieces of a text, special ones included; longer texts are cut")
@@ -126,11 +127,11 @@ class RecordsConfig:
         KALEIDO, "kaleido levels into which every picture is cut: rows of name, grid, pretext, num_masked, weight")
     shard_size: int = key(256, "pictures per shard: the unit of work, of progress and of resuming")
     storage: Literal["float16", "uint8"] = key(
-        "float16", "number format of the features; uint8: half the room, a relative error of .4% (float16: .02%)")
+        "float16", "number format of the features; uint8: half the space, a relative error of .4% (float16: .02%)")
     workers: int = key(0, "processes; 0 = one per NVIDIA GPU where the encoder is a network, without a GPU one per core")
     threads: int = key(0, "threads of each process that read and cut pictures ahead; 0 = the cores, shared among processes")
     beam: Beam = key(Beam(), "make the shards on an Apache Beam runner, whose workers all see the same folders")
-    max_skipped: float = key(0.1, "share of rows; where more cannot be used, the bank of the others is made and the exit status is 3")
+    max_skipped: float = key(0.1, "fraction of rows; where more cannot be used, the bank of the others is made and the exit status is 3")
 
 
 @dataclass(frozen=True)
@@ -140,8 +141,8 @@ class SynthesizeConfig:
     num_products: int = key(600, "products to draw")
     views: int = key(2, "pictures of each product")
     size: int = key(192, "side of a picture in pixels")
-    clutter: float = key(0.25, "share of pictures with a cluttered background")
-    val_fraction: float = key(0.15, "share of the products' groups that go to val")
+    clutter: float = key(0.25, "fraction of pictures with a cluttered background")
+    val_fraction: float = key(0.15, "fraction of the products' groups that go to val")
     workers: int = key(0, "processes that draw; 0 = one per core")
     seed: int = key(0, "seed of everything that is drawn")
 
@@ -184,7 +185,7 @@ class FilesFormat:
     """Released text files, to be a folder of arrays."""
     schema: str | dict[str, str] = key("", "columns of the files, as data.schema; empty = the published ones with as many columns")
     encoding: Literal["utf-8", "latin-1"] = key("utf-8", "encoding of the texts")
-    half: bool = key(False, "store features as float16: half the room, rounded")
+    half: bool = key(False, "store features as float16: half the space, rounded")
     threads: int = key(0, "threads that read files; 0 = one per core, at most 8")
 
 

@@ -8,22 +8,23 @@ value of a wrong type and a missing value are errors that name the key, the file
 Relative paths: in a YAML file they start at the folder that holds its ``configs/`` folder (outside of one, at the file's own folder).
 A file found by its name is that of the repository where the package is installed from one (pip install -e), and follows the same rule;
 where the package is installed from a wheel, relative paths in it start at the current folder. In a dotted word they start at the
-current folder. In place of a path an address may stand (configs/addresses.py).
+current folder. In place of a path an address may stand (Address).
 """
 
 import dataclasses
 import difflib
 import os
+import re
 import types
 import typing
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar
 
 import yaml
 
-from kaleidobert.configs import addresses, packaged
 from kaleidobert.configs.section import TABLE, check_name, unknown_name
 from kaleidobert.errors import UserError
 
@@ -47,7 +48,7 @@ def load(config_class: type[C], path: str | Path | None, words: Sequence[str] = 
     (section.key); a table that is not given is not checked. Raises UserError where the file or name does not exist, and for whatever is
     wrong in it.
     """
-    tree: dict = _read(packaged.find(path), ()) if path is not None else {}
+    tree: dict = _read(find_file(path), ()) if path is not None else {}
     for word in words:
         _override(tree, word)
     return _Builder(tables).build(config_class, tree, "")
@@ -61,7 +62,7 @@ def to_dict(config: Any) -> Any:
         return {key: to_dict(value) for key, value in config.items()}
     if isinstance(config, (tuple, list)):
         return [to_dict(value) for value in config]
-    return addresses.written(config) if isinstance(config, Path) else config
+    return path_as_written(config) if isinstance(config, Path) else config
 
 
 def dump(config: Any) -> str:
@@ -88,7 +89,7 @@ def _read(path: Path, chain: tuple[Path, ...]) -> dict:
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except (FileNotFoundError, IsADirectoryError):
-        raise UserError("there is no such configuration file", str(path), fix=packaged.instead_of(path)) from None
+        raise UserError("there is no such configuration file", str(path), fix=nearest_packaged(path)) from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"not valid YAML: {' '.join(str(error).split())}", str(path)) from None
     if not isinstance(raw, dict):
@@ -101,8 +102,8 @@ def _read(path: Path, chain: tuple[Path, ...]) -> dict:
 
 def _start(path: Path) -> Path:
     """Returns the folder at which the relative paths of a file start."""
-    if packaged.holds(path):
-        return packaged.start()
+    if is_packaged(path):
+        return packaged_start()
     return next((parent.parent for parent in path.parents if parent.name == "configs"), path.parent)
 
 
@@ -134,7 +135,7 @@ def _override(tree: dict, word: str) -> None:
         if not isinstance(child, dict):
             child = tree[parent] = {}
         tree = child
-    origin = f"command line, {word!r}" if not addresses.is_secret(text) else f"command line, {key}=..."  # origins are printed
+    origin = f"command line, {word!r}" if not may_hold_password(text) else f"command line, {key}=..."  # origins are printed
     _merge(tree, {last: _leaves(value, origin, Path.cwd())})
 
 
@@ -196,7 +197,7 @@ class _Builder:
     def _field(self, field: dataclasses.Field, hint: Any, tree: Any, key: str) -> Any:
         """Returns the value of a field; raises UserError where its table has no row of this name."""
         rows = self._tables.get(field.metadata.get(TABLE, ""), {})
-        section = next((part for part in (hint, *typing.get_args(hint)) if dataclasses.is_dataclass(part)), None)
+        section = next((option for option in (hint, *typing.get_args(hint)) if dataclasses.is_dataclass(option)), None)
         if rows and section is not None and isinstance(tree, dict):  # the row is the class of the section
             name = getattr(tree.get("kind"), "value", None) or next(iter(rows))
             check_name(name, rows, f"{key}.kind", _origin(tree.get("kind")))
@@ -227,7 +228,7 @@ def _scalar(hint: Any, leaf: _Leaf, key: str) -> Any:
         raise unknown_name(value, choices, key, leaf.origin)
     if hint is Path and isinstance(value, str) and value:
         value = os.path.expandvars(value)
-        return addresses.parse(value, key, leaf.origin) or Path(os.path.normpath(leaf.folder / Path(value).expanduser()))
+        return parse_address(value, key, leaf.origin) or Path(os.path.normpath(leaf.folder / Path(value).expanduser()))
     if hint is float and isinstance(value, (int, float, str)) and not isinstance(value, bool):
         try:
             return float(value)  # YAML 1.1 reads 1e-4 as a string
@@ -265,3 +266,130 @@ def _origin(tree: Any) -> str:
 
 def _join(key: str, name: str) -> str:
     return f"{key}.{name}" if key else name
+
+
+# --- The YAML files that come with the package, by their names: quickstart/pretrain is configs/quickstart/pretrain.yaml
+#
+# They have one home, the folder configs/ of the repository: kaleidobert/configs/yaml is a link to it, and in a wheel a copy of it.
+
+
+YAML_FOLDER = (Path(__file__).parent / "yaml").resolve()
+
+
+def packaged_start() -> Path:
+    """Returns the folder at which relative paths of the packaged files start: the repository; of a wheel, which lies in none, the current
+    one."""
+    return Path.cwd() if YAML_FOLDER.name == "yaml" else YAML_FOLDER.parent
+
+
+def is_packaged(path: Path) -> bool:
+    """Whether ``path`` is one of the files of a wheel."""
+    return YAML_FOLDER.name == "yaml" and path.resolve().is_relative_to(YAML_FOLDER)
+
+
+def packaged_names() -> list[str]:
+    """Returns the names of all packaged files, those of no folder first."""
+    result = [path.relative_to(YAML_FOLDER).with_suffix("").as_posix() for path in YAML_FOLDER.rglob("*.yaml")]
+    return sorted(result, key=lambda name: ("/" in name, name))
+
+
+def packaged_of_command(command: str) -> list[str]:
+    """Returns the names of the packaged files of a command."""
+    return [name for name, other in _commands().items() if other == command]
+
+
+def find_file(word: str | Path) -> Path:
+    """Returns the file that ``word`` means: a path as it is, else the packaged file of this name.
+
+    A path is what ends in .yaml or .yml and what names an existing file. Raises UserError for an unknown name.
+    """
+    path, name = Path(word), str(word)
+    if path.suffix in (".yaml", ".yml") or path.expanduser().is_file():
+        return path
+    known = packaged_names()
+    if name in known:
+        return _packaged_file(name)
+    folders = sorted({f"{other.partition('/')[0]}/" for other in known if "/" in other})
+    near = _nearest(name, known)
+    raise UserError(f"there is no configuration named {name!r}", "command line",
+                    f"a YAML file, one of {', '.join(other for other in known if '/' not in other)}, or one of {', '.join(folders)}",
+                    f"did you mean {' or '.join(near)}?" if near else "")
+
+
+def nearest_packaged(path: Path) -> str:
+    """Returns what to say in place of the path of a YAML file that does not exist."""
+    parts = path.with_suffix("").parts
+    last = max((position for position, part in enumerate(parts) if part == "configs"), default=len(parts) - 2)
+    near = _nearest("/".join(parts[last + 1:]), packaged_names())
+    return f"name a YAML file, or one that comes with the package by its name, such as {' or '.join(near or ['pretrain'])}"
+
+
+@cache
+def _commands() -> dict[str, str]:
+    """Returns {name: its command}, which stands in the first line of every file: ``# kaleidobert pretrain configs/pretrain.yaml``."""
+    result = {}
+    for name in packaged_names():
+        with _packaged_file(name).open(encoding="utf-8") as file:
+            result[name] = (file.readline().removeprefix("# kaleidobert ").split() or [""])[0]
+    return result
+
+
+def _packaged_file(name: str) -> Path:
+    return YAML_FOLDER / f"{name}.yaml"
+
+
+def _nearest(name: str, known: list[str]) -> list[str]:
+    """Returns up to three names: itself, those with the same last part, and those spelt much alike."""
+    if name in known:
+        return [name]
+    same = [other for other in known if other.rpartition("/")[2] == name.rpartition("/")[2]]
+    return list(dict.fromkeys([*difflib.get_close_matches(name, known, 3, 0.6), *same]))[:3]
+
+
+# --- Addresses in place of paths: data.bank=s3://bucket/banks/mine
+#
+# A configuration keeps the address and commands read the copy: an Address is the path of the copy, and is written down as its url.
+
+
+SCHEMES = ("s3", "https", "http")
+SECRET = "@?#"  # what stands beside a user, a password or a signature in an address
+
+
+class Address(type(Path())):  # type: ignore[misc]  # Path itself has no subclasses before Python 3.12
+    """The path of the local copy of ``url``, which names nothing until the copy is made. Of paths made from it url is ""."""
+
+    url = ""
+
+    @classmethod
+    def of(cls, url: str, copy: str | Path = "") -> "Address":
+        """Returns ``url``, with the path of its copy where there is one."""
+        path = cls(copy or url)
+        path.url = url
+        return path
+
+    def __reduce__(self) -> tuple:
+        return Address.of, (self.url, str(self))
+
+
+def parse_address(value: str, key: str, where: str) -> Address | None:
+    """Returns the address that a value of a configuration is; None of a path. Raises UserError for one that cannot be fetched or may hold a
+    password."""
+    start = re.match(r"([a-z][a-z0-9+.-]+):/", value, re.IGNORECASE)
+    if not start:
+        return None
+    if may_hold_password(value):  # configurations are printed and kept
+        raise UserError(f"{key} is an address with one of {SECRET}, beside which passwords stand", where, "an address without them",
+                        "put credentials into ~/.netrc for https, into the environment or ~/.aws for S3")
+    if start[1] not in SCHEMES or not value.startswith(f"{start[1]}://"):
+        raise UserError(f"{key} is {value!r}", where, "a local path, s3://bucket/path or https://host/path")
+    return Address.of(value)
+
+
+def may_hold_password(text: str) -> bool:
+    """Whether a text is, or holds, an address that may hold a password."""
+    return ":/" in text and any(mark in text for mark in SECRET)
+
+
+def path_as_written(path: Path) -> str:
+    """Returns how a path stands in a configuration."""
+    return getattr(path, "url", "") or str(path)

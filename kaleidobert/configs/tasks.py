@@ -46,7 +46,7 @@ class Matching(Checked):
         "plain", "matching head: that of pre-training, with a product (ours), or with two towers that are trained first (ours)")
     objective: Literal["pairwise", "listwise"] = key("pairwise", "loss per pair, or softmax over a right pair and its negatives")
     negatives: int = key(3, "negatives per example")
-    negatives_same_subcategory: float = key(0.5, "share of the negatives that come from the same subcategory")
+    negatives_same_subcategory: float = key(0.5, "fraction of the negatives that come from the same subcategory")
     width: int = key(512, "size of the towers of dual_encoder")
     feature_dropout: float = key(0.3, "dropout of the features in the picture tower of dual_encoder")
 
@@ -64,7 +64,7 @@ class RetrieveConfig(FineTuningConfig):
     train: Train = key(
         Train(epochs=0, learning_rate=2e-5), "fine-tuning of the matching task; epochs 0 = the head of pre-training as it is")
     num_candidates: int = key(101, "candidates of a query, the right one included")
-    max_queries: int = key(1000, "most queries")
+    max_queries: int = key(1000, "largest number of queries")
     candidates_seed: int = key(0, "seed by which queries and candidates are drawn")
     protocol: str = key("kaleido", "how the lists are drawn; full and mvlt take no num_candidates and max_queries", table="protocols")
     candidates: Path | None = key(None, "candidates.jsonl of an earlier run, instead of new lists")
@@ -84,7 +84,7 @@ class Writing(Checked):
     iterations: int = key(4, "mask-predict: rounds of prediction")
     length_candidates: int = key(
         3, "the other modes, length predicted: lengths tried; the caption with the best mean log-probability stays")
-    max_length: int = key(0, "most word pieces of a caption; 0 = as many as a text of the bank has at most")
+    max_length: int = key(0, "largest number of word pieces of a caption; 0 = as many as the longest text of the bank")
     matcher: Path | None = key(
         None, "checkpoint of a `retrieve` run with head dual_encoder: picks among what was written and the training texts; empty = none")
 
@@ -106,8 +106,8 @@ class CaptionConfig(FineTuningConfig):
         "predicted", "length of captions of the first two modes; oracle: the reference's own")
     fixed_length: int = key(0, "word pieces where length is fixed; 0 = the median of the training texts")
     noise: Noise = key(Noise(), "what training hides of its examples")
-    smoothing: float = key(0.0, "share of the truth that label smoothing spreads over all pieces")
-    held_out: float = key(0.05, "share of the training groups that chooses the best epoch; 0 = none, the last epoch is kept")
+    smoothing: float = key(0.0, "fraction of the truth that label smoothing spreads over all pieces")
+    held_out: float = key(0.05, "fraction of the training groups that chooses the best epoch; 0 = none, the last epoch is kept")
     writing: Writing = key(Writing(), "how captions are written")
     subcategory: str = key("subcategory", 'label of the baseline "most frequent caption of the subcategory"')
     baselines: bool = key(True, "count simple captions, too")
@@ -135,16 +135,16 @@ class PredictionColumns:
 
 @dataclass(frozen=True)
 class EvaluationData:
-    """A bank that tells more of the ids in the files: baselines, identical texts, classes of training."""
+    """A bank that knows more about the ids in the files: baselines, identical texts, classes of training."""
     bank: Path | None = key(None, "folder of a bank that knows the ids; empty = none")
     train_split: str = key("train", "split that the model was trained on")
-    val_split: str = key("val", "split that the model answered")
-    train_share: float = key(1.0, "share of the training groups that the model saw")
+    val_split: str = key("val", "split of the predictions")
+    train_share: float = key(1.0, "fraction of the training groups that the model saw")
 
 
 @dataclass(frozen=True)
 class EvaluateConfig(Checked):
-    """``kaleidobert evaluate``: count what anyone's model answered. One of scores, predictions, captions."""
+    """``kaleidobert evaluate``: count what any model predicted. One of scores, predictions, captions."""
     run: Path = required("folder of the run: its configuration, log, checkpoints and results")
     scores: Path | None = key(None, "retrieval: scores.jsonl of ours, a released result file, or a table of scores (CSV, TSV, JSONL, NPZ)")
     direction: Literal["", "i2t", "t2i"] = key("", "direction of the scores; needed by released result files and beside a bank")
@@ -165,7 +165,7 @@ class EvaluateConfig(Checked):
     captions: Path | None = key(None, "generation: JSONL or COCO results with image_id and caption")
     references: Path | None = key(None, "generation: JSONL or COCO annotations")
     against: Path | None = key(None, "the same file of another model, for paired tests")
-    data: EvaluationData = key(EvaluationData(), "bank that tells more of the ids: baselines, identical texts, classes of training")
+    data: EvaluationData = key(EvaluationData(), "bank that knows more about the ids: baselines, identical texts, classes of training")
     subcategory: str = key("subcategory", "label of the oracle that knows the subcategory")
     baselines: bool = key(True, "count linear models on the bank's features and texts, too")
     resamples: int = key(1000, "resamples of every bootstrap")
@@ -198,7 +198,7 @@ class InspectConfig:
     """``kaleidobert inspect``: one page per chosen picture."""
     run: Path = required("folder for the pages")
     data: Data = required("bank whose pictures are shown")
-    checkpoint: Path | None = key(None, "checkpoint of a pre-training run: shows its answers beside the truth; empty = none")
+    checkpoint: Path | None = key(None, "checkpoint of a pre-training run: shows its predictions beside the truth; empty = none")
     products: tuple[str, ...] = key((), "ids of the pictures to show; empty = `count` of data.val_split, drawn from the seed")
     count: int = key(6, "pictures to draw where products is empty")
     source: Source | None = key(None, "catalogue of the bank: shows its masks, and finds pictures that lie elsewhere now; empty = none",

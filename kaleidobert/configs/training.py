@@ -21,7 +21,7 @@ class Data:
     encoder: str = key("", "refuse a bank of another encoder; empty = any")
     train_split: str = key("train", "split to train on")
     val_split: str = key("val", "split to evaluate on")
-    train_share: float = key(1.0, "share of the training groups to use, drawn from the seed")
+    train_share: float = key(1.0, "fraction of the training groups to use, drawn from the seed")
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class Train(Checked):
     batch_size: int = key(64, "examples per step, over all devices")
     learning_rate: float = key(1e-4, "peak of the schedule")
     warmup_steps: int = key(0, "steps of the warm-up; 0 = the first warmup_share of all steps")
-    warmup_share: float = key(0.1, "share of all steps that is the warm-up where warmup_steps is 0")
+    warmup_share: float = key(0.1, "fraction of all steps that is the warm-up where warmup_steps is 0")
     decay: Literal["from-start", "after-warmup"] = key(
         "from-start",
         "linear decay from the first step, as released, so that the rate stays below learning_rate, or from the end of the warm-up (paper)")
@@ -121,14 +121,14 @@ class Sampling(Checked):
     masking: str = key(
         "alignment_guided", "what is masked: at random, or by Alignment Guided Masking (AGM), for which `kaleidobert align` must have run",
         table="masking policies")
-    mask_rate: float = key(0.15, "share of a text's pieces that is masked, one at least; 0 = none")
-    max_masked: int = key(10, "most masked pieces of a text")
+    mask_rate: float = key(0.15, "fraction of a text's pieces that is masked, one at least; 0 = none")
+    max_masked: int = key(10, "largest number of masked pieces of a text")
     whole_word: bool = key(False, "mask all pieces of a word together, as far as the quota allows")
     pairs: Literal["quota", "all"] = key("quota", "AGM: draw at most as many aligned words as tokens are masked, or all of them")
     camouflage: Literal["even", "guided"] = key(
-        "even", "which patch is replaced: drawn evenly, or by AGM (paper), where other masks tell it")
-    negative_share: float = key(0.5, "share of the examples that get the text of another product")
-    negatives_same_subcategory: float = key(0.5, "share of the negatives that come from the same subcategory")
+        "even", "which patch is replaced: drawn evenly, or by AGM (paper), where other masks reveal it")
+    negative_share: float = key(0.5, "fraction of the examples that get the text of another product")
+    negatives_same_subcategory: float = key(0.5, "fraction of the negatives that come from the same subcategory")
     subcategory: str = key("subcategory", "label that is the subcategory")
     losses_on_negatives: Literal["itm-only", "all"] = key("itm-only", "losses that count on negatives: matching alone, or all")
 
@@ -158,7 +158,7 @@ def check_losses(table: Sequence[KaleidoLevel], sampling: Sampling, losses: Loss
     if sampling.negative_share in (0, 1) and losses.itm_weight:
         texts = "its own" if not sampling.negative_share else "another product's"
         raise UserError(f"sampling.negative_share is {sampling.negative_share:g} and losses.itm_weight is {losses.itm_weight:g}: every "
-                        f"picture gets {texts} text, so that the matching task has one answer", "", "a share between 0 and 1",
+                        f"picture gets {texts} text, so that the matching task has one answer", "", "a fraction between 0 and 1",
                         "set sampling.negative_share=0.5, or losses.itm_weight=0 too")
     if sampling.negative_share == 1 and sampling.losses_on_negatives == "itm-only":
         raise UserError("sampling.negative_share is 1 and sampling.losses_on_negatives is itm-only: no example counts", "",
@@ -177,10 +177,10 @@ class PretrainConfig(Checked):
     losses: Losses = key(Losses(), "weights of the text tasks, and the target of grey")
     held_out: float = key(
         0.05,
-        "share of the training groups that chooses the best epoch; 0 = none, the last one is kept; of data.files data.val_files chooses")
+        "fraction of the training groups that chooses the best epoch; 0 = none, the last one is kept; of data.files data.val_files chooses")
     train: Train = key(Train(), "optimiser and schedule")
     init: Path | None = key(None, "checkpoint to start from; empty = random weights")
-    init_optimizer: bool = key(False, "go on at the step of init, with its state of Adam")
+    init_optimizer: bool = key(False, "continue at the step of init, with its state of Adam")
 
     limits: ClassVar[Limits] = {"held_out": (0, 0.5)}
 
@@ -233,7 +233,7 @@ class Captioner(Checked):
         super().__post_init__()
         if self.grounding and self.query != "word":
             raise UserError(f"grounding is {self.grounding} and query is {self.query}", "section Captioner",
-                            "query word, for grounding ties words to places", "set captioner.grounding=0 as in the paper, or query=word")
+                            "query word, for grounding ties words to positions", "set captioner.grounding=0 as in the paper, or query=word")
 
 
 @dataclass(frozen=True)
@@ -241,7 +241,7 @@ class Decoding(Checked):
     """How captions are written."""
     num_beams: int = key(3, "captions followed at a time; 1 = greedy")
     length_penalty: float = key(0.7, "power of the length by which log-likelihoods are divided")
-    max_length: int = key(0, "most word pieces of a caption; 0 = as many as a text of the bank has at most")
+    max_length: int = key(0, "largest number of word pieces of a caption; 0 = as many as the longest text of the bank")
 
     limits: ClassVar[Limits] = {"num_beams": (1,), "length_penalty": (0,), "max_length": (0,)}
 
@@ -249,8 +249,8 @@ class Decoding(Checked):
 @dataclass(frozen=True)
 class Regions(Checked):
     """How the map of a word becomes links to patches."""
-    threshold: float = key(0.5, "share of its maximum that the map of a word reaches inside the word's region")
-    relative_threshold: float = key(0.5, "share of the strength of its level's best patch from which a patch is linked")
+    threshold: float = key(0.5, "fraction of its maximum that the map of a word reaches inside the word's region")
+    relative_threshold: float = key(0.5, "fraction of the strength of its level's best patch from which a patch is linked")
     top_k: int = key(2, "patches linked per word and level")
     content_only: bool = key(False, "link no stop words, numbers and punctuation (ours)")
 
@@ -274,7 +274,7 @@ class AlignConfig(Checked):
     regions: Regions = key(Regions(), "how the map of a word becomes links to patches")
     held_out: float = key(
         0.05,
-        "share of the training groups that chooses the best epochs and ends trainings (captioner.patience); 0 = the last epochs are kept")
+        "fraction of the training groups that chooses the best epochs and ends trainings (captioner.patience); 0 = last epochs are kept")
     subcategory: str = key("subcategory", 'label of the baseline "most frequent caption of the predicted subcategory"')
     baselines: bool = key(True, "count simple captions beside the captioner's")
     keep_maps: bool = key(True, "write the words' maps into the run folder")

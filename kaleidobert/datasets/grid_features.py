@@ -1,23 +1,22 @@
 """What the captioner sees of every picture of a bank: its foreground box at one size, or the features of it, kept on disk.
 
-    folder/grid.json          what the parts were made of
+    folder/grid.json          what the chunks were made of
            part-00000.npy     uint8[n, s, s, 3] or f16[n, N, F], opened as memory maps
 """
 
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from kaleidobert import io
-from kaleidobert.datasets.bank.bank import Bank
+from kaleidobert.datasets.bank.bank import Bank, write_array
 from kaleidobert.datasets.products import read_image
 from kaleidobert.errors import UserError
 
-PART = 256  # pictures per file: the unit of progress and of resuming
+CHUNK = 256  # pictures per file: the unit of progress and of resuming
 INDEX = "grid.json"
 
 Encode = Callable[[np.ndarray], np.ndarray]  # uint8[n, s, s, 3] -> what is kept of n pictures
@@ -37,37 +36,37 @@ def cut(row: Mapping[str, Any], size: int) -> np.ndarray:
 
 
 def frames(bank: Bank, rows: np.ndarray) -> np.ndarray:
-    """Returns f32[n, 4]: x1, x2, y1, y2 of the foreground boxes, as shares of the whole picture: what the grids of these rows cover."""
+    """Returns f32[n, 4]: x1, x2, y1, y2 of the foreground boxes, as fractions of the whole picture: what the grids of these rows cover."""
     # the union of the patches' boxes; on every level they tile the foreground box
     boxes = bank.boxes[rows]
     return np.stack([boxes[..., 0].min(1), boxes[..., 1].max(1), boxes[..., 2].min(1), boxes[..., 3].max(1)], 1).astype(np.float32)
 
 
 class Grids:
-    """The kept pictures or features of a bank's rows, complete; raises UserError where a part is missing."""
+    """The kept pictures or features of a bank's rows, complete; raises UserError where a chunk is missing."""
 
     def __init__(self, bank: Bank, folder: Path):
-        self._parts = []
-        for number, start in enumerate(range(0, bank.size, PART)):
+        self._chunks = []
+        for number, start in enumerate(range(0, bank.size, CHUNK)):
             path = _path(folder, number)
             try:
-                part = np.load(path, mmap_mode="r", allow_pickle=False)
+                chunk = np.load(path, mmap_mode="r", allow_pickle=False)
             except (OSError, ValueError) as error:
                 raise UserError(f"cannot be read ({error})", str(path), fix="delete the folder and run the same command again") from None
-            if len(part) != min(PART, bank.size - start):
-                raise UserError(f"holds {len(part)} pictures", str(path), fix="delete the folder and run the same command again")
-            self._parts.append(part)
+            if len(chunk) != min(CHUNK, bank.size - start):
+                raise UserError(f"holds {len(chunk)} pictures", str(path), fix="delete the folder and run the same command again")
+            self._chunks.append(chunk)
 
     def gather(self, rows: np.ndarray) -> np.ndarray:
         """Returns [n, ...] of these rows."""
-        return np.stack([self._parts[row // PART][row % PART] for row in rows])
+        return np.stack([self._chunks[row // CHUNK][row % CHUNK] for row in rows])
 
 
 def make(bank: Bank, size: int, folder: Path, encode: Callable[[], Encode], source: Mapping[str, Any]) -> Iterator[int]:
-    """Makes the parts that are not there yet; yields the number of pictures done, part by part.
+    """Makes the chunks that are not there yet; yields the number of pictures done, chunk by chunk.
 
     encode() builds what turns uint8[n, size, size, 3] into what is kept, and is called once where something is to do. source:
-    what decides about the content; parts made of something else are made anew.
+    what decides about the content; chunks made of something else are made anew.
     """
     own = {name: bank.index["files"][name]["sha256"] for name in ("table.jsonl", "boxes.npy")}
     source = dict(source) | {"size": size, "bank": own | bank.pictures}
@@ -77,13 +76,12 @@ def make(bank: Bank, size: int, folder: Path, encode: Callable[[], Encode], sour
         io.write_json(folder / INDEX, source)
     io.clear(folder)
     network = None
-    for number, start in enumerate(range(0, bank.size, PART)):
-        rows = bank.table[start : start + PART]
+    for number, start in enumerate(range(0, bank.size, CHUNK)):
+        rows = bank.table[start : start + CHUNK]
         if not _path(folder, number).is_file():
             network = network or encode()
             kept = network(np.stack([cut(row, size) for row in rows]))
-            with io.atomic(_path(folder, number)) as file:
-                np.save(SimpleNamespace(write=file.write), kept)
+            write_array(_path(folder, number), kept)
         yield len(rows)
 
 

@@ -68,7 +68,7 @@ def read_image(path: str | Path) -> np.ndarray:
         raise
     except FileNotFoundError:
         raise UserError("there is no such picture", where) from None
-    except Exception as error:  # Pillow's decoders raise many kinds: OSError, SyntaxError, struct.error, ValueError, ...
+    except Exception as error:  # Pillow's decoders raise many types: OSError, SyntaxError, struct.error, ValueError, ...
         raise UserError(f"the picture cannot be decoded ({error})", where, "a complete picture file") from error
 
 
@@ -113,7 +113,7 @@ def _h5_picture(path: Path, key: str, row: int) -> np.ndarray:
 
 @lru_cache(4)
 def _h5_array(path: Path, key: str, size: int, changed: int) -> h5py.Dataset:
-    """Returns an array stays open, for its compressed blocks may hold many pictures: read in order, each is unpacked once.
+    """Returns an array of a file that stays open: its compressed blocks may hold many pictures, and read in order each is unpacked once.
 
     size, changed: of the file now, so that a file written anew is opened anew.
     """
@@ -178,9 +178,9 @@ def class_lines(tables: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """
     lines = []
     for name, table in tables.items():
-        parts = [f"{len(values):,} only in {split} ({', '.join(values[:SHOWN_CLASSES])}{', ...' if len(values) > SHOWN_CLASSES else ''})"
-                 for split, values in table["one_split"].items()]
-        lines.append(", ".join([f"label {name}: {len(table['ids']):,} classes", *parts]))
+        lonely = [f"{len(values):,} only in {split} ({', '.join(values[:SHOWN_CLASSES])}{', ...' if len(values) > SHOWN_CLASSES else ''})"
+                  for split, values in table["one_split"].items()]
+        lines.append(", ".join([f"label {name}: {len(table['ids']):,} classes", *lonely]))
     return lines
 
 

@@ -45,12 +45,12 @@ class FashionGen(tfds.core.GeneratorBasedBuilder):
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Iterator[Example]]:
         labels = self.LABELS[self.builder_config.name]
         if self.builder_config.name == "h5":
-            columns, kind = Columns("input_productID", "input_image", ("input_name", "input_description"), view=("input_pose",),
+            columns, source = Columns("input_productID", "input_image", ("input_name", "input_description"), view=("input_pose",),
                                     split="split", labels=labels), "fashion_gen"
         else:
-            columns, kind = Columns("product_id", "image", ("description",), view=("view",), split="split",
+            columns, source = Columns("product_id", "image", ("description",), view=("view",), split="split",
                                     labels=labels), "fashion_gen_extracted"
-        products, skipped = reading.read(SOURCES[kind](Path(dl_manager.manual_dir), columns))
+        products, skipped = reading.read(SOURCES[source](Path(dl_manager.manual_dir), columns))
         if skipped:
             logging.warning("%s: %d rows are left out, the first one, %s, because %s", self.name, len(skipped), skipped[0]["where"],
                             skipped[0]["reason"])

@@ -13,13 +13,12 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from kaleidobert.configs.data import FOREGROUND_WEIGHTS
+from kaleidobert.configs.data import FOREGROUND_REMAKE, FOREGROUND_WEIGHTS
 from kaleidobert.errors import UserError
 from kaleidobert.io import atomic
 from kaleidobert.model_zoo import checkpoints
 from kaleidobert.specs import Tensor
 
-REMAKE = "make them with: kaleidobert train-foreground configs/train_foreground.yaml"
 HEADER, FORMAT = "__header__", 1
 INPUTS = 4  # red, green, blue, distance from the border's colour
 
@@ -88,14 +87,14 @@ def load(path: str | Path = FOREGROUND_WEIGHTS) -> keras.Model:
         model = network(header["channels"], header["size"])
     except FileNotFoundError:
         raise UserError("the weights of the foreground network are missing", str(path),
-                        fix=f"{REMAKE}, or use foreground.method=border") from None
+                        fix=f"{FOREGROUND_REMAKE}, or use foreground.method=border") from None
     except UserError:
         raise
     except Exception as error:  # zipfile, zlib, numpy and json raise many kinds over a damaged file
         raise UserError(f"the weights of the foreground network cannot be read ({error})", str(path),
-                        "a complete file", f"{REMAKE}, or use foreground.method=border") from error
+                        "a complete file", f"{FOREGROUND_REMAKE}, or use foreground.method=border") from error
     wanted = {variable.path: variable for variable in model.variables if "seed" not in variable.path}
-    checkpoints.fit(wanted, arrays, str(path), REMAKE)
+    checkpoints.fit(wanted, arrays, str(path), FOREGROUND_REMAKE)
     for name, variable in wanted.items():
         variable.assign(arrays[name].astype(np.float32))
     return model

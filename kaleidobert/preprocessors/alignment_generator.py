@@ -16,7 +16,7 @@ from kaleidobert.errors import UserError
 from kaleidobert.levels import KaleidoLevel
 from kaleidobert.preprocessors.tokenization import Word
 
-# stop words of ordinary English that name things of a picture here: a garment, a place on it, its make
+# stop words of ordinary English that name things of a picture here: a garment, a side of it, its make
 NOT_STOP_WORDS = frozenset({"back", "bottom", "detail", "front", "full", "side", "thick", "thin", "top"})
 STOP_WORDS = ENGLISH_STOP_WORDS - NOT_STOP_WORDS
 FINER = 4  # map cells are divided by so many on each side, with bilinear interpolation, before the region is cut out
@@ -45,10 +45,10 @@ def align(token_words: np.ndarray, maps: np.ndarray, has_map: np.ndarray, *, box
     token_words i16[B, T]: index of each piece's word, -1 for special pieces and padding; all pieces of a word share a row.
     maps f32[B, W, G, G]: attention of word w, rows from top to bottom; has_map bool[B, W]: whether the word has one. A word
     beyond W has none. boxes f32[B, P, 5]: as patches.boxes gives them; frames f32[B, 4]: x1, x2, y1, y2 of the region that
-    the maps cover, both as shares of the whole picture.
+    the maps cover, both as fractions of the whole picture.
 
     A word's region is where its map, refined by bilinear interpolation, reaches ``threshold`` of its maximum. The strength of
-    a patch is the share of the region's attention that falls into it, by exact areas. On each level with num_masked > 0, at
+    a patch is the fraction of the region's attention that falls into it, by exact areas. On each level with num_masked > 0, at
     most ``top_k`` patches are kept, those with at least ``relative_threshold`` of the best one's strength; of equal ones the first.
     Raises UserError where shapes do not fit each other or a map holds negative or infinite numbers.
     """
@@ -58,9 +58,9 @@ def align(token_words: np.ndarray, maps: np.ndarray, has_map: np.ndarray, *, box
     region = _regions(maps, has_map, threshold)
     strengths = _overlap(region, boxes, frames)
     kept = np.zeros_like(strengths)
-    for level, part in zip(levels, kaleido.patch_slices(levels).values()):
+    for level, columns in zip(levels, kaleido.patch_slices(levels).values()):
         if level.num_masked:
-            kept[..., part] = _best(strengths[..., part], relative_threshold, top_k)
+            kept[..., columns] = _best(strengths[..., columns], relative_threshold, top_k)
     words = np.clip(token_words.astype(np.int64), 0, maps.shape[1] - 1)
     known = (token_words >= 0) & (token_words < maps.shape[1])
     return np.where(known[..., None], np.take_along_axis(kept, words[..., None], 1), 0).astype(np.float16)
@@ -85,8 +85,8 @@ def _regions(maps: np.ndarray, has_map: np.ndarray, threshold: float) -> np.ndar
 
 
 def _overlap(region: np.ndarray, boxes: np.ndarray, frames: np.ndarray) -> np.ndarray:
-    """Returns f32[B, W, P]: the share of each region that lies in each patch. Cells and patches are upright rectangles, so that the
-    covered share of a cell is the product of the covered shares of its sides."""
+    """Returns f32[B, W, P]: the fraction of each region that lies in each patch. Cells and patches are upright rectangles, so that the
+    covered fraction of a cell is the product of the covered fractions of its sides."""
     cells = region.shape[-1]
     across = _covered(boxes[..., 0], boxes[..., 1], frames[:, 0], frames[:, 1], cells)  # [B, P, g]
     down = _covered(boxes[..., 2], boxes[..., 3], frames[:, 2], frames[:, 3], cells)
@@ -95,7 +95,7 @@ def _overlap(region: np.ndarray, boxes: np.ndarray, frames: np.ndarray) -> np.nd
 
 
 def _covered(low: np.ndarray, high: np.ndarray, start: np.ndarray, stop: np.ndarray, cells: int) -> np.ndarray:
-    """Returns f32[B, P, cells]: the share of each cell's side, start..stop [B] divided equally, that low..high [B, P] covers."""
+    """Returns f32[B, P, cells]: the fraction of each cell's side, start..stop [B] divided equally, that low..high [B, P] covers."""
     side = ((stop - start) / cells)[:, None, None]
     borders = start[:, None, None] + side * np.arange(cells + 1)
     common = np.minimum(high[..., None], borders[..., 1:]) - np.maximum(low[..., None], borders[..., :-1])

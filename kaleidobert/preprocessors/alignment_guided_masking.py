@@ -3,10 +3,10 @@
 Policies are rows of POLICIES: ``random``, and ``alignment_guided``, the paper's Alignment Guided Masking (AGM). Whatever the policy, the
 quotas are met exactly, [CLS], [SEP] and padding are never masked, and no id is taken twice.
 
-Masks tell no answer. A policy is a pure function of a product (its text, its links) and of random numbers. Where the text of an
+Masks reveal no answer. A policy is a pure function of a product (its text, its links) and of random numbers. Where the text of an
 example is another product's, its tokens are masked as in that product, and its patches as in the picture's own product, with the
 same random numbers: tokens alone and patches alone are masked alike whether text and picture belong together or not. And the
-patch that ``camouflage`` predicts is drawn evenly, so that no other masked patch tells it.
+patch that ``camouflage`` predicts is drawn evenly, so that no other masked patch reveals it.
 """
 
 from collections.abc import Callable, Sequence
@@ -32,7 +32,7 @@ class Quota:
     are masked together; where the quota ends inside a word, as many of its pieces as are left, drawn at random: the number of masked
     tokens stays what it is without whole words, and at most one word per text is masked in part. pairs: how many aligned words AGM draws
     at most: "quota", as many as tokens are masked, or "all". camouflage: the slot that is predicted is drawn "even", or "guided" by AGM
-    as in the paper, where the other masked patches tell it.
+    as in the paper, where the other masked patches reveal it.
     """
 
     mask_rate: float = 0.15
@@ -192,7 +192,7 @@ def replace(token_ids: np.ndarray, masks: MaskPlan, mask_id: int, ordinary: tupl
 
 
 def _heads(token_words: np.ndarray) -> np.ndarray:
-    """Returns i64[B, T]: the place in [B * T] of the first piece of each token's word: a name for the word. A token of no word (-1)
+    """Returns i64[B, T]: the position in [B * T] of the first piece of each token's word: a name for the word. A token of no word (-1)
     is a word of its own."""
     starts = np.ones(token_words.shape, bool)
     starts[:, 1:] = (token_words[:, 1:] != token_words[:, :-1]) | (token_words[:, 1:] < 0)
@@ -202,13 +202,13 @@ def _heads(token_words: np.ndarray) -> np.ndarray:
 
 def _guided(levels: Sequence[KaleidoLevel], quota: Quota) -> np.ndarray:
     """Returns bool[P]: the patches that AGM chooses among. The slot of a masked patch is the answer of a "class" level: there it is drawn
-    evenly, unless the quota says otherwise, for the other masked patches of a word lie in the same place."""
+    evenly, unless the quota says otherwise, for the other masked patches of a word lie at the same location."""
     guided = [level.num_masked > 0 and (level.answer == "feature" or quota.camouflage == "guided") for level in levels]
     return np.repeat(guided, [level.num_patches for level in levels])
 
 
 def _links(alignment: np.ndarray, maskable: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Returns (piece i64[L]: place in [B * T]; patch i64[L]; strength f64[L]) of the links of pieces that can be masked."""
+    """Returns (piece i64[L]: position in [B * T]; patch i64[L]; strength f64[L]) of the links of pieces that can be masked."""
     alignment = np.ascontiguousarray(alignment, np.float16)
     # positive halves are positive integers of the same bits, which compare ten times as fast
     flat = np.flatnonzero(alignment.view(np.int16).ravel() > 0)
@@ -229,7 +229,7 @@ def _wanted(maskable: np.ndarray, quota: Quota) -> np.ndarray:
 
 
 def _highest(keys: np.ndarray, count: np.ndarray) -> np.ndarray:
-    """Returns bool[B, T]: the count[b] highest keys [B, T] above 0; equal ones of the last place are all among them."""
+    """Returns bool[B, T]: the count[b] highest keys [B, T] above 0; those equal to the last are all among them."""
     ordered = -np.sort(-np.pad(keys, ((0, 0), (0, 1))), axis=1)
     return (keys > 0) & (keys >= np.take_along_axis(ordered, np.maximum(count, 1)[:, None] - 1, 1))
 
@@ -237,9 +237,9 @@ def _highest(keys: np.ndarray, count: np.ndarray) -> np.ndarray:
 def _patches(priority: np.ndarray, levels: Sequence[KaleidoLevel]) -> dict[str, np.ndarray]:
     """Returns MaskPlan.patches: on each masked level the num_masked patches of highest priority [B, P]."""
     patches = {}
-    for level, part in zip(levels, kaleido.patch_slices(levels).values()):
+    for level, columns in zip(levels, kaleido.patch_slices(levels).values()):
         if level.num_masked:
-            best = np.argpartition(-priority[:, part], level.num_masked - 1, axis=1)[:, : level.num_masked]
+            best = np.argpartition(-priority[:, columns], level.num_masked - 1, axis=1)[:, : level.num_masked]
             patches[level.name] = np.sort(best, axis=1).astype(np.int32)
     return patches
 

@@ -27,7 +27,7 @@ def pretraining(rows: np.ndarray, donors: np.ndarray, masked: Mapping[str, np.nd
                 levels: Sequence[KaleidoLevel], gather: Gather) -> tuple[Arrays, Arrays]:
     """Returns (inputs: patch_features, masked_patches; targets of the image tasks) of B pictures.
 
-    rows, donors i64[B]: bank rows of the pictures and of the products that lend a camouflage patch. masked: i32[B, k] by level,
+    rows, donors i64[B]: bank rows of the pictures and of the donors of camouflage patches. masked: i32[B, k] by level,
     from the mask plan; spoiled: by level, from pretexts.spoil. Features are as ``gather`` brings them.
     """
     starts = kaleido.vector_slices(levels)
@@ -66,20 +66,20 @@ def without_picture(arrays: Arrays) -> Arrays:
     return {**arrays, "patch_features": np.zeros_like(arrays["patch_features"]), "patch_boxes": np.zeros_like(arrays["patch_boxes"])}
 
 
-def hide(arrays: Arrays, patches: float, tokens: float, mask_id: int, rng: np.random.Generator, whole: int = 0,
-         part: slice = slice(None)) -> Arrays:
+def hide(arrays: Arrays, patches: float, tokens: float, mask_id: int, rng: np.random.Generator, batch_size: int = 0,
+         chosen: slice = slice(None)) -> Arrays:
     """Returns the same examples with random patches blank (features of zero) and random word pieces replaced by [MASK].
 
-    patches, tokens: the probability of each patch and of each piece; the first piece, [CLS], and padding stay. whole, part: the
-    arrays are this part of a batch of so many examples, all of which are drawn for; 0 = they are all.
+    patches, tokens: the probability of each patch and of each piece; the first piece, [CLS], and padding stay. batch_size, chosen: the
+    arrays are these rows of a batch of so many examples, all of which are drawn for; 0 = they are all.
     """
     features, token_ids = arrays["patch_features"], arrays["token_ids"]
-    whole = whole or len(token_ids)
+    batch_size = batch_size or len(token_ids)
     if patches:
-        blank = rng.random((whole, features.shape[1]))[part] < patches
+        blank = rng.random((batch_size, features.shape[1]))[chosen] < patches
         features = np.where(blank[..., None], np.zeros((), features.dtype), features)
     if tokens:
-        hidden = (rng.random((whole, token_ids.shape[1]))[part] < tokens) & arrays["token_mask"]
+        hidden = (rng.random((batch_size, token_ids.shape[1]))[chosen] < tokens) & arrays["token_mask"]
         hidden[:, 0] = False
         token_ids = np.where(hidden, np.int32(mask_id), token_ids)
     return {**arrays, "patch_features": features, "token_ids": token_ids}
@@ -87,7 +87,7 @@ def hide(arrays: Arrays, patches: float, tokens: float, mask_id: int, rng: np.ra
 
 # --- Dynamic padding: the texts of a batch are cut to the longest of them
 #
-# The network answers the same with and without (layers.encoder hides padding from attention); this changes speed only.
+# The network's outputs are the same with and without (layers.encoder hides padding from attention); this changes speed only.
 
 
 MULTIPLE = 8  # lengths are rounded up to its multiples: few shapes to compile, and products of even sizes
@@ -103,7 +103,7 @@ def longest_text(token_mask: np.ndarray, multiple: int = MULTIPLE) -> int:
 def trim(inputs: Mapping[str, np.ndarray], multiple: int = MULTIPLE, length: int = 0) -> Arrays:
     """Returns the same inputs with token_ids, segment_ids and token_mask [B, T] cut to [B, T'].
 
-    T' is ``longest_text`` of this batch, or ``length`` where that is given: parts of one batch must be cut alike. The arrays are views.
+    T' is ``longest_text`` of this batch, or ``length`` where that is given: shards of one batch must be cut alike. The arrays are views.
     """
     length = length or longest_text(inputs["token_mask"], multiple)
     return {name: array[:, :length] if name in TEXT else array for name, array in inputs.items()}

@@ -33,8 +33,8 @@ class Cut:
 
 def cut(image: np.ndarray, result: foreground.Foreground, levels: Sequence[KaleidoLevel], size: int, small_size: int = 0,
         square: Collection[str] = ()) -> Cut:
-    """Cuts uint8[h, w, 3] at its foreground, sizes and ``square`` as in patches.cut; raises UserError where it is smaller than the finest
-    grid."""
+    """Cuts uint8[h, w, 3] at its foreground, sizes and ``square`` as in patch_generator.cut. Raises UserError where it is smaller than the
+    finest grid."""
     height, width = image.shape[:2]
     box = patches.enlarge(result.box, width, height, levels)
     views = pretexts.all_views(levels, patches.cut(image, box, levels, size, small_size, square))
@@ -89,7 +89,7 @@ def _encoded(patches: np.ndarray, encoder: Encode) -> tuple[np.ndarray, list[str
     return np.nan_to_num(features, posinf=0, neginf=0).clip(-65504, 65504).astype(np.float16), faults
 
 
-# --- Features as bytes: one scale for each vector, half the room of float16 on disk and on the way to the device
+# --- Features as bytes: one scale for each vector, half the space of float16 on disk and on the way to the device
 #
 # The relative error of a vector of pooled ReLU features is about 4e-3 (float16: 2e-4). Quantised arrays travel in pairs: ``name``
 # uint8[..., F] and ``name`` + specs.SCALE f32[...].
@@ -116,8 +116,7 @@ def dequantise(numbers: np.ndarray, scale: np.ndarray) -> np.ndarray:
 
 
 def to_floats(arrays: Arrays) -> Arrays:
-    """Returns the arrays with every quantised pair as one of float16; others are left as they are. In the compiled step: engines/wire.py.
-    """
+    """Returns the arrays with every quantised pair as one of float16; others are left as they are."""
     pairs = {name: name + SCALE for name, array in arrays.items() if array.dtype == np.uint8 and name + SCALE in arrays}
     whole = {name: array for name, array in arrays.items() if name not in pairs.values()}
     return whole | {name: dequantise(arrays[name], arrays[scale]) for name, scale in pairs.items()}

@@ -24,12 +24,12 @@ class Predictor(Protocol):
 
     def __call__(self, inputs: np.ndarray, /) -> np.ndarray: ...
 
-MIN_SHARE = 0.01  # of the picture: a smaller foreground is dust, not a product
+MIN_FRACTION = 0.01  # of the picture: a smaller foreground is dust, not a product
 MIN_COMPONENT = 0.02  # of the largest component: smaller ones are specks; a pair of shoes is two components
 MIN_BORDER = 0.5  # of the border must be of one colour, else the picture has no plain background
 REFINED = 320  # longest side in pixels at which a network's answer is fitted to the picture's edges
-CLOSER = 0.2  # a network's second look: margin of the box, as a share of its longer side
-GUIDE_RADIUS, GUIDE_SOFTNESS = 0.025, 0.002  # of the guided filter: share of the longer side, variance that counts as an edge
+CLOSER = 0.2  # a network's second look: margin of the box, as a fraction of its longer side
+GUIDE_RADIUS, GUIDE_SOFTNESS = 0.025, 0.002  # of the guided filter: fraction of the longer side, variance that counts as an edge
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Foreground:
 def find(image: np.ndarray, segment: Callable[[np.ndarray], np.ndarray] | None, margin: float = 0.03) -> Foreground:
     """Returns the foreground of uint8[h, w, 3]; ``segment`` maps a picture to bool[h, w], None takes the whole picture.
 
-    margin: share of the box's longer side added on every side. A picture without a foreground falls back to the whole
+    margin: fraction of the box's longer side added on every side. A picture without a foreground falls back to the whole
     picture and says why in ``fallback``.
     """
     height, width = image.shape[:2]
@@ -53,7 +53,7 @@ def find(image: np.ndarray, segment: Callable[[np.ndarray], np.ndarray] | None, 
         return whole
     mask = segment(image)
     fraction = float(mask.mean())
-    if fraction < MIN_SHARE:
+    if fraction < MIN_FRACTION:
         return Foreground(whole.mask, whole.box, "no foreground found")
     return Foreground(mask, bounding_box(mask, margin))
 
@@ -128,8 +128,8 @@ def network_mask(image: np.ndarray, predict: Predictor) -> np.ndarray:
 def _look(picture: Image.Image, box: Box, frame: tuple[int, int], predict: Predictor) -> np.ndarray:
     """Returns probabilities f32[h, w] inside of a box given in pixels of a ``frame`` (width, height) that shows the whole picture."""
     x, y = picture.width / frame[0], picture.height / frame[1]
-    part = (box[0] * x, box[1] * y, box[2] * x, box[3] * y)
-    small = np.asarray(picture.resize((predict.size, predict.size), Image.Resampling.BILINEAR, part, reducing_gap=3.0))
+    region = (box[0] * x, box[1] * y, box[2] * x, box[3] * y)
+    small = np.asarray(picture.resize((predict.size, predict.size), Image.Resampling.BILINEAR, region, reducing_gap=3.0))
     likely = Image.fromarray(np.asarray(predict(channels(small)[None])[0], np.float32))
     return np.asarray(likely.resize((box[2] - box[0], box[3] - box[1]), Image.Resampling.BILINEAR))
 

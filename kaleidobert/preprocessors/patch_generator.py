@@ -30,7 +30,7 @@ def tiles(box: Box, grid: int) -> np.ndarray:
 
 
 def boxes(box: Box, width: int, height: int, levels: Sequence[KaleidoLevel]) -> np.ndarray:
-    """Returns f32[P, 5]: x1, x2, y1, y2 as shares of the picture, and the product of the two sides."""
+    """Returns f32[P, 5]: x1, x2, y1, y2 as fractions of the picture, and the product of the two sides."""
     x1, y1, x2, y2 = np.concatenate([tiles(box, level.grid) for level in levels]).T.astype(np.float64)
     x1, x2, y1, y2 = x1 / width, x2 / width, y1 / height, y2 / height
     return np.stack([x1, x2, y1, y2, (x2 - x1) * (y2 - y1)], 1).astype(np.float32)
@@ -75,6 +75,6 @@ def cut(image: np.ndarray, box: Box, levels: Sequence[KaleidoLevel], size: int, 
         cuts[level.name] = np.empty((len(positions), side, side, 3), np.uint8)
         for position, patch in zip(positions.tolist(), cuts[level.name]):
             # crop first: a resize with box= lets the filter read the neighbours' pixels, and jigsaw would be solved by seams
-            part = Image.fromarray(surroundings(image, position)) if level.name in square else picture.crop(position)
-            patch[:] = np.asarray(part.resize((side, side), Image.Resampling.BILINEAR))
+            tile = Image.fromarray(surroundings(image, position)) if level.name in square else picture.crop(position)
+            patch[:] = np.asarray(tile.resize((side, side), Image.Resampling.BILINEAR))
     return cuts

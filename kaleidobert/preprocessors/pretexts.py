@@ -48,7 +48,7 @@ class Spoiled:
 
     vectors i64[B, n]: index into the level's stored vectors (view-major). from_donor, zeroed: bool[B, n], slots filled from the
     donor or set to zero. answer i32[B]: the class; None where the answer is the original feature of the masked patches, or where
-    nothing is asked.
+    there is no target.
     """
 
     vectors: np.ndarray
@@ -80,33 +80,33 @@ def turns(patches: np.ndarray) -> np.ndarray:
 
 
 def show_view(level: KaleidoLevel, masked: np.ndarray, rng: np.random.Generator) -> Spoiled:
-    """Returns all slots show the view that the label names, drawn evenly; for rotate label k = k quarter turns."""
+    """Shows in all slots the view that the label names, drawn evenly; for rotate label k = k quarter turns."""
     base, label = untouched(level, len(masked)), rng.integers(level.num_classes, size=len(masked))
     return replace(base, vectors=base.vectors + label[:, None] * level.num_patches, answer=label.astype(np.int32))
 
 
 def shuffle(level: KaleidoLevel, masked: np.ndarray, rng: np.random.Generator) -> Spoiled:
-    """Slot i shows patch perm[i]; label = the index of perm in lexicographic order, drawn evenly."""
+    """Shows patch perm[i] in slot i; label = the index of perm in lexicographic order, drawn evenly."""
     label = rng.integers(level.num_classes, size=len(masked))
     order = orders(level.num_patches)[label].astype(np.int64)
     return replace(untouched(level, len(masked)), vectors=order, answer=label.astype(np.int32))
 
 
 def camouflage(level: KaleidoLevel, masked: np.ndarray, rng: np.random.Generator) -> Spoiled:
-    """Returns the masked slot shows one of the donor's patches, drawn evenly; label = the slot."""
+    """Shows one of the donor's patches, drawn evenly, in the masked slot; label = the slot."""
     base, chosen = untouched(level, len(masked)), _chosen(level, masked)
     patch = rng.integers(level.num_patches, size=len(masked))
     return replace(base, vectors=np.where(chosen, patch[:, None], base.vectors), from_donor=chosen, answer=masked[:, 0].astype(np.int32))
 
 
 def show_grey(level: KaleidoLevel, masked: np.ndarray, rng: np.random.Generator) -> Spoiled:
-    """Returns the masked slots show the grey view."""
+    """Shows the grey view in the masked slots."""
     base = untouched(level, len(masked))
     return replace(base, vectors=base.vectors + _chosen(level, masked) * level.num_patches)
 
 
 def show_blank(level: KaleidoLevel, masked: np.ndarray, rng: np.random.Generator) -> Spoiled:
-    """Returns the masked slots are zero."""
+    """Sets the masked slots to zero."""
     return replace(untouched(level, len(masked)), zeroed=_chosen(level, masked))
 
 
@@ -122,22 +122,24 @@ class Spoiling:
     """What a pretext does, a row of SPOILING.
 
     views: patches uint8[n, s, s, 3] -> uint8[V, n, s, s, 3], V as levels.PRETEXTS says, view 0 untouched. spoil: (level, masked i32[B, k],
-    generator) -> Spoiled.
+    generator) -> Spoiled. class_name: (level, class) -> the class in words.
     """
 
     views: Callable[[np.ndarray], np.ndarray]
     spoil: Callable[[KaleidoLevel, np.ndarray, np.random.Generator], Spoiled]
+    class_name: Callable[[KaleidoLevel, int], str] = lambda level, label: f"class {label}"
 
 
 def _only_untouched(patches: np.ndarray) -> np.ndarray:
     return patches[None]
 
 
-# by the names of levels.PRETEXTS, which says what is asked about each
+# by the names of levels.PRETEXTS, which says what is to be predicted of each
 SPOILING: dict[str, Spoiling] = {
-    "rotate": Spoiling(turns, show_view),
-    "shuffle": Spoiling(_only_untouched, shuffle),
-    "camouflage": Spoiling(_only_untouched, camouflage),
+    "rotate": Spoiling(turns, show_view, lambda level, label: f"by {90 * label}° to the left" if label else "not at all"),
+    "shuffle": Spoiling(_only_untouched, shuffle,
+                        lambda level, label: " ".join(str(patch + 1) for patch in orders(level.num_patches)[label])),
+    "camouflage": Spoiling(_only_untouched, camouflage, lambda level, label: f"patch {label + 1}"),
     "grey": Spoiling(lambda patches: np.stack([patches, grey(patches)]), show_grey),
     "blank": Spoiling(_only_untouched, show_blank),
     "none": Spoiling(_only_untouched, lambda level, masked, rng: untouched(level, len(masked))),

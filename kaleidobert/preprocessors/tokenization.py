@@ -164,16 +164,16 @@ def train(texts: Sequence[str], size: int) -> WordPiece:
     if not words:
         raise UserError("the texts hold no word", "vocabulary", "texts to train the vocabulary on")
     letters = sorted({c for word in words for c in word})
-    parts: Counter[str] = Counter()
+    savings: Counter[str] = Counter()
     for word, count in words.items():
-        parts[word] += 2 * count * len(word)  # a whole word saves more pieces than its parts
+        savings[word] += 2 * count * len(word)  # a whole word saves more pieces than its parts
         for cut in range(2, len(word) - 1):
-            parts[word[:cut]] += count * cut // 2
-            parts["##" + word[cut:]] += count * (len(word) - cut) // 2
+            savings[word[:cut]] += count * cut // 2
+            savings["##" + word[cut:]] += count * (len(word) - cut) // 2
     pieces = [*SPECIAL, *letters, *("##" + c for c in letters)]
     taken = set(pieces)
-    ranked = sorted(parts, key=lambda piece: (-parts[piece], piece))
-    pieces += [piece for piece in ranked if piece not in taken and parts[piece] >= 4][: max(0, size - len(pieces))]
+    ranked = sorted(savings, key=lambda piece: (-savings[piece], piece))
+    pieces += [piece for piece in ranked if piece not in taken and savings[piece] >= 4][: max(0, size - len(pieces))]
     return WordPiece(pieces)
 
 

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from kaleidobert import io
-from kaleidobert.configs.addresses import written
+from kaleidobert.configs.loader import path_as_written
 from kaleidobert.errors import UserError
 from kaleidobert.model_zoo.checkpoints import LazyArray
 
@@ -336,7 +336,7 @@ def prefix_of(path: Path, key: str) -> Path:
         indices = sorted(path.glob("*.index"))
         if len(indices) != 1:
             names = ", ".join(file.name.removesuffix(".index") for file in indices) or "none"
-            raise UserError(f"the folder holds {len(indices)} checkpoints: {names}", written(path), "one",
+            raise UserError(f"the folder holds {len(indices)} checkpoints: {names}", path_as_written(path), "one",
                             f"name the checkpoint: {key}=FOLDER/NAME")
         return Path(path / indices[0].name.removesuffix(".index"))
     suffix = next((suffix for suffix in SUFFIXES if path.name.endswith(suffix)), "")

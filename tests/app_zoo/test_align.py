@@ -15,7 +15,7 @@ from kaleidobert.datasets.bank import alignment
 from kaleidobert.datasets.bank.bank import Bank
 from kaleidobert.datasets.sampling.captions import END, PAD, START, UNKNOWN, CaptionSampler, CaptionVocabulary, augment
 from kaleidobert.errors import UserError
-from kaleidobert.preprocessors import alignment_generator, grid_encoders
+from kaleidobert.preprocessors import alignment_generator, encoders
 from kaleidobert.preprocessors.tokenization import Word, join_pieces
 from tests.support import tables
 from tests.support.apps_data import CAPTIONER, World, call, edit, refused, results
@@ -46,7 +46,7 @@ def test_forced_mode_aligns_every_word(world, done):
     assert counts["pictures_without_alignment"] == 0
     assert strengths.shape == (bank.size, bank.text_length, 55) and not strengths[bank.token_words < 0].any()
     assert outcomes["model"] == {
-        "head": "Show, Attend and Tell, word grounder, asked by words, knows places, teacher_forced",
+        "head": "Show, Attend and Tell, word grounder, word queries, cell positions, teacher_forced",
         "head_of": "ours",
         "trained": "word grounder trained at most 2 epochs; captioner trained at most 2 epochs",
         "trained_in_this_run": "word grounder trained at most 2 epochs; captioner trained at most 2 epochs",
@@ -160,7 +160,7 @@ def test_a_picture_is_its_foreground_box(world):
 
 def test_finer_layers_are_brought_to_the_grid_by_their_mean():
     fine, coarse = keras.Input((8, 8, 3)), keras.Input((4, 4, 2))
-    cells = keras.Model([fine, coarse], grid_encoders._cells([fine, coarse], 4))
+    cells = keras.Model([fine, coarse], encoders._cells([fine, coarse], 4))
     rng = np.random.default_rng(0)
     first, second = rng.normal(size=(1, 8, 8, 3)).astype(np.float32), rng.normal(size=(1, 4, 4, 2)).astype(np.float32)
     found = np.asarray(cells([first, second]))

@@ -11,7 +11,7 @@ from PIL import Image
 from kaleidobert import __version__, cli, configs
 from kaleidobert import levels as kaleido
 from kaleidobert.app_zoo import commands, models
-from kaleidobert.configs import packaged
+from kaleidobert.configs import loader
 from kaleidobert.datasets.bank.bank import Bank
 from kaleidobert.datasets.sampling.finetuning import modality_inputs
 from kaleidobert.datasets.sampling.pretraining import clean_batch
@@ -204,7 +204,7 @@ def test_help_names_every_key(name, capsys):
     assert end.value.code == 0 and "--dry-run" in text
     example = text.partition(f"\nexample: kaleidobert {name} ")[2].split()[0]
     named = text.partition("\nconfigurations by name:")[2]
-    assert commands.every()[name].takes_folders or example in packaged.of_command(name) and f" {example}" in named
+    assert commands.every()[name].takes_folders or example in loader.packaged_of_command(name) and f" {example}" in named
     for field in fields(commands.config_class(name)):
         assert f"  {field.name}:" in text
 

@@ -12,8 +12,8 @@ from kaleidobert.app_zoo import models
 from kaleidobert.app_zoo.caption import caption, writing
 from kaleidobert.app_zoo.caption.writing import simple_captions
 from kaleidobert.app_zoo.retrieve.fine_tuning import DualEncoderModel
-from kaleidobert.datasets.sampling.finetuning import CaptionTaskSampler, caption_pieces
-from kaleidobert.datasets.sampling.pretraining import clean_batch
+from kaleidobert.datasets.sampling.finetuning import CaptionTaskSampler
+from kaleidobert.datasets.sampling.pretraining import clean_batch, maskable
 from kaleidobert.engines import optimizers, steps
 from kaleidobert.evaluators import baselines
 from kaleidobert.model_zoo import checkpoints
@@ -66,7 +66,7 @@ def test_examples_ask_what_the_mode_says(world, mode):
             assert np.array_equal(inputs["token_ids"], ids) and np.array_equal(asked, ids[:, 1:] != vocabulary.pad)
             assert (inputs["predict_positions"] == np.arange(15)).all() and weights.keys() == {"pieces"}
             continue
-        real = caption_pieces(bank, rows)
+        real = maskable(bank, rows)
         masked = inputs["token_ids"][:8] == vocabulary.mask
         assert np.array_equal(masked[:, 1:], asked[:8]) and (real | ~masked).all() and masked.any(1).all()
         assert np.array_equal(inputs["token_ids"][:8][~masked], ids[~masked]) and (inputs["predict_positions"] == np.arange(1, 16)).all()
@@ -126,7 +126,7 @@ def test_texts_are_learnt_and_written(world, mode):
     assert found == bank.column("text")[rows].tolist()
     if mode != "causal":
         oracle = writing.write(replace(config, length="oracle"), model, bank, rows, rows)
-        assert [len(one.pieces) for one in oracle] == caption_pieces(bank, rows).sum(1).tolist()
+        assert [len(one.pieces) for one in oracle] == maskable(bank, rows).sum(1).tolist()
 
 
 # --- the command --------------------------------------------------------------------------------------------------------
@@ -212,7 +212,7 @@ def written(run) -> list[dict]:
 def test_lengths_are_as_asked_and_called_so(world, runs, length, said):
     done = call("caption", world.caption(length, init=world.folder / "mask-all/best.npz", length=length, train=STILL))
     outcome, lengths = results(world.folder / length), [line["length"] for line in written(world.folder / length)]
-    own, train = (caption_pieces(world.bank, rows).sum(1) for rows in (caption._open(world.caption()).shown, world.bank.rows("train")))
+    own, train = (maskable(world.bank, rows).sum(1) for rows in (caption._open(world.caption()).shown, world.bank.rows("train")))
     assert done.status == 0 and said in done.out and outcome["length"] == length
     assert lengths == (own.tolist() if length == "oracle" else [round(np.median(train))] * len(own))
     assert outcome.get("fixed_length") == (round(np.median(train)) if length == "fixed" else None)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from kaleidobert import configs, io
-from kaleidobert.app_zoo import lineage, plain_head
+from kaleidobert.app_zoo import lineage
 from kaleidobert.app_zoo import tables as app_tables
 from kaleidobert.app_zoo.retrieve import fine_tuning as matching_app
 from kaleidobert.app_zoo.retrieve.fine_tuning import DualEncoderModel
@@ -184,9 +184,9 @@ def test_scores_that_were_changed_are_refused(world, tmp_path):
     ids = world.bank.column("image_id")[world.bank.rows("val")].tolist()
     lines = (world.folder / "plain/scores.jsonl").read_text().splitlines()
     (tmp_path / "scores.jsonl").write_text("\n".join([lines[1], lines[0], *lines[2:]]) + "\n")
-    with pytest.raises(plain_head.UserError, match="not of the lists"):
-        plain_head.tallies(tmp_path, [lists], ids)
-    assert plain_head.tallies(tmp_path / "nowhere", [lists], ids) is None
+    with pytest.raises(lineage.UserError, match="not of the lists"):
+        lineage.plain_tallies(tmp_path, [lists], ids)
+    assert lineage.plain_tallies(tmp_path / "nowhere", [lists], ids) is None
 
 
 def test_what_is_not_measured_says_why(world):

@@ -9,7 +9,7 @@ import pytest
 
 from kaleidobert import configs
 from kaleidobert import levels as kaleido
-from kaleidobert.app_zoo.inspect import alignment, inspect, pictures
+from kaleidobert.app_zoo.inspect import content, inspect, pictures
 from kaleidobert.datasets.bank import alignment as alignments
 from kaleidobert.errors import UserError
 from kaleidobert.levels import KALEIDO
@@ -74,13 +74,13 @@ def test_pages_show_caption_maps_links_and_plans(world, tmp_path):
 
 
 def test_what_is_shown_is_what_the_bank_holds(world):
-    aligned = alignment.BankAlignment(world.bank, world.maps)
+    aligned = content.BankAlignment(world.bank, world.maps)
     masked = [level for level in world.levels if level.num_masked]
     both = 0
     for row in range(0, world.bank.size, 3):
-        shown = alignment.build(aligned, world.levels, row, world.photo(row), configs.Sampling(camouflage="guided"), seed=1)
+        shown = content.build_alignment(aligned, world.levels, row, world.photo(row), configs.Sampling(camouflage="guided"), seed=1)
         words = aligned.words(row)
-        assert [item.caption for item in shown.maps] == [word.text for word in words[::2]][:alignment.MAX_MAPS]
+        assert [item.caption for item in shown.maps] == [word.text for word in words[::2]][:content.MAX_MAPS]
         assert shown.note == f"{len(words[::2])} of {len(words)} words are linked to patches."
         assert [item.caption for item in shown.links] == [f"{level.name}: {level.grid} × {level.grid}" for level in masked]
         assert [plan.title for plan in shown.plans] == ["Alignment Guided Masking", "random masking"]
@@ -92,8 +92,9 @@ def test_what_is_shown_is_what_the_bank_holds(world):
             assert numbers[0] == sum(ours) and len(plan.figures) == len(masked)
         both += int(re.search(r"both sides: (\d+)", shown.plans[0].note)[1])
     assert both == 0 or world.levels is not KALEIDO
-    again = alignment.build(aligned, world.levels, 0, world.photo(0), configs.Sampling(), seed=1)
-    assert again.plans[0].tokens == alignment.build(aligned, world.levels, 0, world.photo(0), configs.Sampling(), 1).plans[0].tokens
+    again = content.build_alignment(aligned, world.levels, 0, world.photo(0), configs.Sampling(), seed=1)
+    twice = content.build_alignment(aligned, world.levels, 0, world.photo(0), configs.Sampling(), 1)
+    assert again.plans[0].tokens == twice.plans[0].tokens
 
 
 def test_a_heat_map_is_hot_where_the_map_is_and_outlined_at_the_region():

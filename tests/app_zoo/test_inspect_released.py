@@ -24,7 +24,7 @@ def test_its_pages_are_those_of_its_conversion(world):
         config = replace(world.inspect(run), checkpoint=checkpoint)
         done = call("inspect", config)
         assert done.status == 0, done.err
-        assert ("trained on boxes in pixels, and a bank's are shares" in done.out) == (run != "pages")
+        assert ("trained on boxes in pixels; a bank's are fractions" in done.out) == (run != "pages")
         pages.append(json.loads((config.run / "results.json").read_text())["pages"])
     assert pages[0] == pages[1] == pages[2] and pages[0][0]["right"]["itm"] is not None
 
@@ -39,5 +39,5 @@ def test_what_is_refused(world, tmp_path):
     checkpoints.save(path, world.model, None, {"encoder": models.ENCODER})
     for flags in ([], ["--dry-run"]):
         refused(call("inspect", replace(world.inspect("no"), checkpoint=path), *flags), "- encoder baked into released files [+] pixels-8",
-                r"on such files \(data.files\).*boxes are in pixels in files and shares of the picture in banks")
+                r"on such files \(data.files\).*boxes are in pixels in files and fractions of the picture in banks")
     assert not (world.folder / "no").exists()

@@ -11,7 +11,7 @@ import pytest
 
 from kaleidobert import cli
 from kaleidobert.app_zoo import commands, quickstart
-from kaleidobert.configs import packaged
+from kaleidobert.configs import loader
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -78,7 +78,7 @@ def test_other_words_are_refused(called, capsys, words):
 
 
 def test_commands_run_in_the_folder_of_the_configurations_and_keep_their_status(tmp_path, monkeypatch, capfd):
-    monkeypatch.setattr(packaged, "FOLDER", tmp_path / "configs")
+    monkeypatch.setattr(loader, "YAML_FOLDER", tmp_path / "configs")
     assert quickstart._call([sys.executable, "-c", "import os; print(os.getcwd()); raise SystemExit(3)"]) == 3
     assert capfd.readouterr().out == f"{tmp_path}\n"
     assert quickstart._call([sys.executable, "-c", "import os; os.kill(os.getpid(), 15)"]) == 128 + 15
@@ -92,8 +92,8 @@ def test_an_interrupt_waits_for_the_command_that_keeps_what_it_has(tmp_path):
     (tmp_path / "step.py").write_text("import pathlib, signal, time\n" + HEEDED + "pathlib.Path('begun').touch()\n"
                                       "try:\n    time.sleep(60)\n"
                                       "except KeyboardInterrupt:\n    time.sleep(1)\n    pathlib.Path('kept').touch()\n")
-    code = ("import signal, sys\n" + HEEDED + "from kaleidobert.app_zoo import quickstart\nfrom kaleidobert.configs import packaged\n"
-            "packaged.FOLDER = packaged.Path('configs').absolute()\n"
+    code = ("import signal, sys\n" + HEEDED + "from kaleidobert.app_zoo import quickstart\nfrom kaleidobert.configs import loader\n"
+            "loader.YAML_FOLDER = loader.Path('configs').absolute()\n"
             "quickstart.commands = lambda reduced: [('== a', ['step']), ('== b', ['step'])]\nsys.exit(quickstart.run())\n")
     variables = os.environ | {"PYTHONPATH": str(ROOT)}
     process = subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, env=variables, stdout=subprocess.PIPE, text=True,

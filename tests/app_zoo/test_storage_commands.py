@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from kaleidobert import configs
-from kaleidobert.datasets.bank import storage
+from kaleidobert.datasets.bank import builder
 from kaleidobert.datasets.bank.bank import Bank
 from kaleidobert.levels import KALEIDO
 from tests.support.apps_data import TRAIN, World, call, results
@@ -21,7 +21,7 @@ def worlds(tmp_path_factory):
     """Two worlds, of float16 and of uint8, pre-trained alike."""
     folder, levels = tmp_path_factory.mktemp("worlds"), KALEIDO
     floats = World(folder / "float16", levels, tiny_bank(folder / "float16", levels))
-    for _ in storage.convert(floats.bank, folder / "uint8/bank", "uint8"):
+    for _ in builder.copy_bank(floats.bank, folder / "uint8/bank", "uint8"):
         pass
     made = floats, World(folder / "uint8", levels, Bank(folder / "uint8/bank"))
     for world in made:

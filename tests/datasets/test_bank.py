@@ -16,7 +16,7 @@ from kaleidobert.datasets.products import read_image
 from kaleidobert.datasets.sources import reading as catalogue
 from kaleidobert.errors import UserError
 from kaleidobert.levels import KaleidoLevel
-from kaleidobert.preprocessors import features, foreground, patch_encoders
+from kaleidobert.preprocessors import encoders, features, foreground
 from kaleidobert.preprocessors import patch_generator as patches
 from tests.support.tables import TABLES, TWO
 from tests.support.tiny import COLUMNS, tiny_catalogue
@@ -28,7 +28,7 @@ def build(folder: Path, source: configs.Source, levels=TWO, shard_size: int = 7,
     config = configs.RecordsConfig(folder, source, levels=levels, shard_size=shard_size, **options)
     products, skipped = catalogue.read(source)
     mark = builder.claim(config, products)
-    assert sum(builder.build_shards(config, products, patch_encoders.build)) == len(products)
+    assert sum(builder.build_shards(config, products, encoders.build)) == len(products)
     builder.finish(config, products, skipped, mark)
     return Bank(folder)
 

@@ -11,7 +11,7 @@ from kaleidobert.datasets.bank import beam as beam_records
 from kaleidobert.datasets.bank import builder
 from kaleidobert.datasets.sources import reading
 from kaleidobert.errors import UserError
-from kaleidobert.preprocessors import patch_encoders
+from kaleidobert.preprocessors import encoders
 from tests.datasets.test_builder import content
 from tests.datasets.test_fashion_gen import source as fashion_gen
 from tests.support import raw_fashion_gen as raw
@@ -58,11 +58,11 @@ def test_a_worker_makes_its_shard_from_the_source_alone(fresh, monkeypatch):
     products, _ = reading.read(fresh.source)
     builder.claim(config, products)
     monkeypatch.setattr(beam_records, "_PRODUCTS", {})
-    assert beam_records._make(3, config, patch_encoders.build, None) == 4 and builder.is_done(config.bank, 3)
+    assert beam_records._make(3, config, encoders.build, None) == 4 and builder.is_done(config.bank, 3)
     monkeypatch.setattr(beam_records, "_PRODUCTS", {})
     fresh.source.table.write_text("\n".join(fresh.source.table.read_text().splitlines()[1:]))
     with pytest.raises(UserError, match="another bank"):  # the table has changed since the bank was begun
-        beam_records._make(1, config, patch_encoders.build, None)
+        beam_records._make(1, config, encoders.build, None)
 
 
 @needs_beam

@@ -20,7 +20,7 @@ from kaleidobert.datasets.bank.bank import Bank
 from kaleidobert.datasets.products import read_image
 from kaleidobert.datasets.sources import reading
 from kaleidobert.errors import UserError
-from kaleidobert.preprocessors import features, foreground, patch_encoders
+from kaleidobert.preprocessors import encoders, features, foreground
 from tests.support.apps_data import World, call, edit, refused
 from tests.support.tables import TWO
 from tests.support.tiny import tiny_catalogue
@@ -104,7 +104,7 @@ def test_double_ids_and_empty_texts_are_left_out(fresh):
 
 
 def test_an_encoder_that_returns_nan(fresh, monkeypatch):
-    build, names = patch_encoders.build, [product.image_id for product in reading.read(fresh.source)[0]]
+    build, names = encoders.build, [product.image_id for product in reading.read(fresh.source)[0]]
     Path(fresh.folder / "catalogue/p03-front.png").write_bytes(b"")
     sick = {views(fresh.folder / "catalogue" / f"{name.replace('/', '-')}.png")[1].tobytes() for name in names[::9]}
 
@@ -118,7 +118,7 @@ def test_an_encoder_that_returns_nan(fresh, monkeypatch):
 
         return replace(encoder, encode=encode)
 
-    monkeypatch.setattr(patch_encoders, "build", broken)
+    monkeypatch.setattr(encoders, "build", broken)
     monkeypatch.setattr(builder, "_ENCODERS", {})
     done = call("records", fresh.records())
     left = [json.loads(line) for line in (fresh.folder / "made/skipped.jsonl").read_text().splitlines()]
@@ -136,13 +136,13 @@ def views(path: Path) -> list[np.ndarray]:
 
 
 def test_a_picture_of_several_rows_is_encoded_once(fresh, monkeypatch):
-    build, count = patch_encoders.build, []
+    build, count = encoders.build, []
 
     def counting(config):
         encoder = build(config)
         return replace(encoder, batch=5, encode=lambda patches: count.append(len(patches)) or encoder.encode(patches))
 
-    monkeypatch.setattr(patch_encoders, "build", counting)
+    monkeypatch.setattr(encoders, "build", counting)
     monkeypatch.setattr(builder, "_ENCODERS", {})
     assert call("records", fresh.records("once")).status == 0
     once = sum(count)

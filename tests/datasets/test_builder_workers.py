@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from kaleidobert import configs
-from kaleidobert.datasets.bank import builder, patch_extraction
+from kaleidobert.datasets.bank import builder
 from kaleidobert.datasets.sources import reading
 from kaleidobert.errors import UserError
 from tests.datasets.test_builder import content
@@ -49,7 +49,7 @@ def test_pictures_come_in_order_and_faults_in_their_places(fresh, threads):
             raise UserError("broken", "here")
         return np.full((8 + number, 9, 3), number, np.uint8)
 
-    found = list(patch_extraction.ahead([read(product, load) for product in whole], config, None))
+    found = list(builder.cut_ahead([read(product, load) for product in whole], config, None))
     assert len(found) == 16 and str(found[5]) == "here: broken"
     for number, cut in enumerate(found):
         assert number == 5 or (cut.views[0] == number).all() and cut.box == (0, 0, 9, 8 + number)
@@ -64,7 +64,7 @@ def test_no_more_pictures_are_cut_ahead_than_fit_together(fresh):
             started.append(number)
         return np.zeros((9, 9, 3), np.uint8)
 
-    cuts = patch_extraction.ahead([read(product, load) for product in products], config, None)
+    cuts = builder.cut_ahead([read(product, load) for product in products], config, None)
     for taken in range(1, 8):
         next(cuts)
         time.sleep(0.01)
@@ -80,7 +80,7 @@ def test_an_error_that_is_no_picture_s_fault_is_raised(fresh):
         raise MemoryError("all of it")
 
     with pytest.raises(MemoryError, match="all of it"):
-        list(patch_extraction.ahead([read(product, load) for product in reading.read(fresh.source)[0]], config, None))
+        list(builder.cut_ahead([read(product, load) for product in reading.read(fresh.source)[0]], config, None))
 
 
 def test_any_number_of_threads_makes_the_same_bank(fresh):

@@ -1,4 +1,4 @@
-"""The questions that tie words to places: sentences, priors within a subcategory, candidates."""
+"""The targets of the word grounder: sentences, priors within a subcategory, candidates."""
 
 from types import SimpleNamespace
 

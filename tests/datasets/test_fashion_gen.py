@@ -16,7 +16,7 @@ from kaleidobert.datasets.bank.bank import Bank
 from kaleidobert.datasets.products import read_image
 from kaleidobert.datasets.sources import SOURCES, reading
 from kaleidobert.errors import UserError
-from tests.configs.test_configs import ROOT
+from tests.configs.test_loader import ROOT
 from tests.support import raw_fashion_gen as raw
 from tests.support.apps_data import World, call, refused
 from tests.support.tables import TWO

@@ -221,11 +221,11 @@ def test_whole_words_can_be_asked_for(bank):
 
 def test_a_share_of_the_training_data_is_whole_groups(bank):
     rows, groups = bank.rows("train"), bank.column("group")
-    some = pretraining.share_of_groups(bank, rows, 0.3, 0)
+    some = pretraining.fraction_of_groups(bank, rows, 0.3, 0)
     assert 0.15 < len(some) / len(rows) < 0.5 and set(groups[some]).isdisjoint(groups[np.setdiff1d(rows, some)])
-    assert (pretraining.share_of_groups(bank, rows, 1.0, 0) == rows).all()
+    assert (pretraining.fraction_of_groups(bank, rows, 1.0, 0) == rows).all()
     with pytest.raises(UserError, match="train_share is 0"):
-        pretraining.share_of_groups(bank, rows, 0, 0)
+        pretraining.fraction_of_groups(bank, rows, 0, 0)
 
 
 def test_modalities_leave_nothing_of_the_other_side(bank):

@@ -381,10 +381,10 @@ def test_pictures_that_cannot_be_read_count_too(fresh):
 
 @pytest.mark.parametrize("share", [-0.1, 1.5, float("nan")])
 def test_a_share_is_a_share(fresh, share):
-    refused(call("records", fresh.records(max_skipped=share)), "max_skipped is .*expected: a share, 0 to 1")
+    refused(call("records", fresh.records(max_skipped=share)), "max_skipped is .*expected: a fraction, 0 to 1")
 
 
 def test_help_tells_the_exit_statuses(capsys):
     with pytest.raises(SystemExit):
         cli.main(["--help"])
-    assert "3 done, but a large share of the input was left out" in capsys.readouterr().out
+    assert "3 done, but a large fraction of the input was left out" in capsys.readouterr().out

@@ -16,7 +16,7 @@ from kaleidobert.datasets.bank.bank import Bank
 from kaleidobert.datasets.sources import SOURCES, reading
 from kaleidobert.drawing import catalogue as synthetic
 from kaleidobert.errors import UserError
-from tests.configs.test_configs import ROOT
+from tests.configs.test_loader import ROOT
 from tests.datasets.test_fashion_gen import change
 from tests.datasets.test_fashion_gen import source as fashion_gen
 from tests.support import raw_fashion_gen as raw

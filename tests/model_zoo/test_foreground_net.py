@@ -10,7 +10,7 @@ from PIL import Image
 
 from kaleidobert import configs
 from kaleidobert.configs.data import FOREGROUND_WEIGHTS
-from kaleidobert.datasets.bank import patch_extraction
+from kaleidobert.datasets.bank import builder
 from kaleidobert.datasets.bank.bank import Bank
 from kaleidobert.datasets.sources.reading import read_mask
 from kaleidobert.drawing import scenes
@@ -209,11 +209,12 @@ def test_records_find_the_foreground_by_the_network(tmp_path):
 def test_a_bank_knows_by_which_weights_its_foregrounds_were_found(tmp_path):
     path = tmp_path / "net.npz"
     path.write_bytes(b"one")
-    marks = {str(patch_extraction.identity(configs.Foreground("network", weights=path)))}
+    marks = {str(builder.foreground_identity(configs.Foreground("network", weights=path)))}
     path.write_bytes(b"two")
-    marks.add(str(patch_extraction.identity(configs.Foreground("network", weights=path))))
+    marks.add(str(builder.foreground_identity(configs.Foreground("network", weights=path))))
     assert len(marks) == 2 and all(str(tmp_path) not in mark for mark in marks)
     assert hashlib.sha256(b"two").hexdigest() in str(marks)
-    assert patch_extraction.identity(configs.Foreground("border", weights=path)) == {"method": "border", "tolerance": 12.0, "margin": 0.03}
+    border = builder.foreground_identity(configs.Foreground("border", weights=path))
+    assert border == {"method": "border", "tolerance": 12.0, "margin": 0.03}
     with pytest.raises(UserError, match="are not there.*foreground.method=border"):
-        patch_extraction.identity(configs.Foreground("network", weights=tmp_path / "none.npz"))
+        builder.foreground_identity(configs.Foreground("network", weights=tmp_path / "none.npz"))

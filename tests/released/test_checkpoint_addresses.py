@@ -7,9 +7,9 @@ import pytest
 import yaml
 
 from kaleidobert.app_zoo import fetch
-from kaleidobert.configs.addresses import Address
+from kaleidobert.configs.loader import Address
 from kaleidobert.remote import downloads
-from tests.configs.test_inputs_from_s3 import fetched, upload  # noqa: F401 (a fixture)
+from tests.configs.test_loader_s3 import fetched, upload  # noqa: F401 (a fixture)
 from tests.support.apps_data import call, refused
 from tests.support.checkpoint_data import npz, same
 from tests.support.convert_data import convert

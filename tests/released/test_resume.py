@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from kaleidobert import configs
-from kaleidobert.app_zoo.retrieve import released_files
+from kaleidobert.app_zoo import released_runs
 from kaleidobert.engines import steps
 from kaleidobert.levels import KALEIDO
 from kaleidobert.model_zoo import checkpoints
@@ -119,7 +119,7 @@ def test_twice_interrupted_and_a_line_cut_off(world, whole, press, tmp_path):
 def test_a_finished_run_scores_nothing_again(world, whole, press, tmp_path, monkeypatch):
     config = world.config(tmp_path / "run")
     with monkeypatch.context() as patch:
-        patch.setattr(released_files.counting, "analyse", lambda *arguments: exec("raise KeyboardInterrupt"))
+        patch.setattr(released_runs.counting, "analyse", lambda *arguments: exec("raise KeyboardInterrupt"))
         assert call("retrieve", config).status == 130  # all is scored, and nothing counted yet
     scored = press(0)
     done = call("retrieve", config)

@@ -8,8 +8,8 @@ from PIL import Image
 
 from kaleidobert import configs
 from kaleidobert import levels as kaleido
-from kaleidobert.app_zoo.inspect import examples
-from kaleidobert.app_zoo.inspect.examples import Example, Photo
+from kaleidobert.app_zoo.inspect import content
+from kaleidobert.app_zoo.inspect.content import Example, Photo
 from kaleidobert.datasets.products import read_image
 from kaleidobert.datasets.sampling.pretraining import PretrainSampler, generator
 from kaleidobert.model_zoo import checkpoints
@@ -60,5 +60,5 @@ class World:
         constants = {level.name: np.full(self.bank.feature_size, 1 / self.bank.feature_size)
                      for level in kaleido.feature_levels(self.levels)}
         example = Example(draw, targets, outputs(draw, targets) if outputs else None, constants)
-        content = examples.build(self.bank, self.levels, example, self.photo(row), self.photo(int(draw.donors[0])))
-        return content, draw, targets
+        page = content.build_page(self.bank, self.levels, example, self.photo(row), self.photo(int(draw.donors[0])))
+        return page, draw, targets

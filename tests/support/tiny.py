@@ -16,7 +16,7 @@ from kaleidobert.datasets.bank.bank import Bank
 from kaleidobert.datasets.sources import reading
 from kaleidobert.datasets.sources.table import TableSource
 from kaleidobert.levels import KALEIDO, KaleidoLevel
-from kaleidobert.preprocessors import patch_encoders
+from kaleidobert.preprocessors import encoders
 
 COLUMNS = configs.Columns(id="id", image="image", text=("text",), view=("view",), split="split", mask="mask", parts="parts",
                           labels={"category": "category", "subcategory": "subcategory", "colour": "colour"})
@@ -57,7 +57,7 @@ def make_bank(folder: Path, source: configs.Source, levels: tuple[KaleidoLevel, 
                                    levels=levels, text=configs.Text(length=text_length), workers=1)
     products, skipped = reading.read(source)
     mark = builder.claim(config, products)
-    for _ in builder.build_shards(config, products, patch_encoders.build):
+    for _ in builder.build_shards(config, products, encoders.build):
         pass
     builder.finish(config, products, skipped, mark)
     return Bank(folder)

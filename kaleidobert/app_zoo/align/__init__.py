@@ -1,1 +1,1 @@
-"""``kaleidobert align``: align (the command, step by step), task (its data), networks (what is trained), report."""
+"""``kaleidobert align``: align (the command, step by step, and its report), task (its data), networks (what is trained)."""

@@ -19,7 +19,7 @@ from kaleidobert.engines.trainer import Goal
 from kaleidobert.losses import auxiliary
 from kaleidobert.model_zoo.show_attend_tell import Caption, Scorer, ShowAttendTell, Writer, best
 from kaleidobert.model_zoo.word_grounding import Cells, WordGrounder
-from kaleidobert.preprocessors.grid_encoders import GRID_ENCODERS
+from kaleidobert.preprocessors.encoders import GRID_ENCODERS
 
 
 class Captioner:
@@ -29,10 +29,10 @@ class Captioner:
         self.task, self.grids, self.model = task, grids, model
         self._score = steps.forward(Scorer(model))
 
-    def sampler(self, rows: np.ndarray, augment: bool = False, ask: Any = None) -> CaptionSampler:
+    def sampler(self, rows: np.ndarray, augment: bool = False, word_targets: Any = None) -> CaptionSampler:
         """Returns batches of rows with text."""
         task, train = self.task, self.task.config.train
-        return CaptionSampler(task.bank, self.grids, task.vocabulary, rows, train.batch_size, train.seed, augment, ask)
+        return CaptionSampler(task.bank, self.grids, task.vocabulary, rows, train.batch_size, train.seed, augment, word_targets)
 
     def score(self, rows: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
         """Returns (log-likelihood f32[L], alpha f32[L, N]) of the L pieces, the end included, of each row's own text."""
@@ -85,14 +85,14 @@ def train_captioner(task: Task, grids: Grids, grounder: WordGrounder | None) -> 
 
     def loss(outputs, targets, weights):
         written = weights["pieces"]
-        parts = {"cross_entropy": auxiliary.caption_cross_entropy(outputs["logits"], targets["pieces"], written),
+        terms = {"cross_entropy": auxiliary.caption_cross_entropy(outputs["logits"], targets["pieces"], written),
                  "coverage": auxiliary.coverage(outputs["alpha"], written)}
-        total = parts["cross_entropy"] + options.coverage * parts["coverage"]
+        total = terms["cross_entropy"] + options.coverage * terms["coverage"]
         if options.grounding:
-            parts["attention_distillation"] = auxiliary.attention_distillation(outputs["word_attention"], outputs["alpha"],
+            terms["attention_distillation"] = auxiliary.attention_distillation(outputs["word_attention"], outputs["alpha"],
                                                                                 weights["content_mask"])
-            total = total + options.grounding * parts["attention_distillation"]
-        return {"loss": total, **parts}
+            total = total + options.grounding * terms["attention_distillation"]
+        return {"loss": total, **terms}
 
     judge, better, split = task.rows.judge
     goal = Goal(lambda: {"perplexity": captioner.perplexity(judge)}, "perplexity", better, options.patience, split)
@@ -145,8 +145,8 @@ def extract_cells(task: Task, model: WordGrounder) -> Grids:
     encode, size, folder = steps.forward(Cells(model)), task.config.predict_batch_size, captioner_folder(task.config) / "cells"
 
     def cells(pictures: np.ndarray) -> np.ndarray:
-        parts = [encode({"picture": pictures[i : i + size]})["cells"] for i in range(0, len(pictures), size)]
-        return np.concatenate(parts).astype(np.float16)
+        chunks = [encode({"picture": pictures[i : i + size]})["cells"] for i in range(0, len(pictures), size)]
+        return np.concatenate(chunks).astype(np.float16)
 
     source = {"word_grounding": sha256(grounder_folder(task.config) / "best.npz")}
     with tqdm(total=task.bank.size, unit="picture", desc="cells") as bar:
@@ -166,7 +166,7 @@ def _evaluator(model: WordGrounder, sampler: CaptionSampler) -> Callable[[], dic
 
     def evaluate() -> dict[str, float]:
         sums, wanted = np.zeros(2), 0.0
-        for inputs, targets, weights in prefetch(lambda start: sampler.questions(sampler.rows[start : start + size]),
+        for inputs, targets, weights in prefetch(lambda start: sampler.with_word_targets(sampler.rows[start : start + size]),
                                                  range(0, len(sampler.rows), size)):
             number = float(weights["cooccurrence_labels"].sum())
             sums += number * np.array([float(chunk) for chunk in auxiliary.grounding_loss(forward(inputs), targets, weights)])

@@ -20,12 +20,11 @@ from kaleidobert.datasets import grid_features
 from kaleidobert.datasets.bank.bank import Bank, sha256
 from kaleidobert.datasets.grid_features import Grids
 from kaleidobert.datasets.sampling.captions import PAD, CaptionVocabulary, WordCooccurrenceTargets
-from kaleidobert.datasets.sampling.pretraining import hold_out, share_of_groups
+from kaleidobert.datasets.sampling.pretraining import fraction_of_groups, hold_out
 from kaleidobert.engines.run_folder import Run, check_folder
 from kaleidobert.engines.trainer import HELD_OUT, VAL
-from kaleidobert.errors import UserError
-from kaleidobert.preprocessors import grid_encoders
-from kaleidobert.preprocessors.grid_encoders import GRID_ENCODERS
+from kaleidobert.preprocessors import encoders
+from kaleidobert.preprocessors.encoders import GRID_ENCODERS
 from kaleidobert.preprocessors.tokenization import plain_piece
 
 SHARED = ("attention_size", "context_size", "dropout", "min_count", "patience")  # options of the captioner that the grounder has, too
@@ -78,7 +77,7 @@ def make(config: AlignConfig, bank: Bank) -> Task:
     if config.captioner.grounding:
         targets = _targets(config, bank, vocabulary, rows.train)
         check_folder(grounder_folder(config), grounder_settings(config))
-    return Task(config, bank, rows, vocabulary, targets, *grid_encoders.describe(config.grid))
+    return Task(config, bank, rows, vocabulary, targets, *encoders.describe_grid(config.grid))
 
 
 def captioner_folder(config: AlignConfig) -> Path:
@@ -92,24 +91,24 @@ def grounder_folder(config: AlignConfig) -> Path:
 
 
 def captioner_settings(config: AlignConfig) -> dict[str, Any]:
-    """Returns the part of the configuration on which the captioner's weights depend: another mode or beam needs no other captioner."""
+    """Returns the settings on which the captioner's weights depend: another mode or beam needs no other captioner."""
     return grounder_settings(config) | {name: configs.to_dict(getattr(config, name)) for name in ("captioner", "train")}
 
 
 def grounder_settings(config: AlignConfig) -> dict[str, Any]:
-    """Returns the part of the configuration on which the word grounder's weights depend."""
-    parts = {name: configs.to_dict(getattr(config, name)) for name in ("data", "grid", "word_grounding", "held_out", "subcategory")}
-    parts["grid"].pop("keep")
+    """Returns the settings on which the word grounder's weights depend."""
+    settings = {name: configs.to_dict(getattr(config, name)) for name in ("data", "grid", "word_grounding", "held_out", "subcategory")}
+    settings["grid"].pop("keep")
     captioner = configs.to_dict(config.captioner)
-    return parts | {"captioner": {name: captioner[name] for name in SHARED}}
+    return settings | {"captioner": {name: captioner[name] for name in SHARED}}
 
 
 def rates(task: Task) -> list[str]:
     """Returns the highest rates of learning, of the word grounder where there is one; raises UserError as models.steps_and_warmup, before
     anything is trained."""
     lengths = (task.vocabulary.encode(task.bank.token_ids[task.rows.train]) != PAD).sum(1)
-    parts = [("word_grounding", task.config.word_grounding)] * bool(task.targets) + [("train", task.config.train)]
-    return [models.peak_rate(train, int((lengths > 2).sum()), name) for name, train in parts]
+    trainings = [("word_grounding", task.config.word_grounding)] * bool(task.targets) + [("train", task.config.train)]
+    return [models.peak_rate(train, int((lengths > 2).sum()), name) for name, train in trainings]
 
 
 def extract_grid_features(task: Task) -> Grids:
@@ -121,7 +120,7 @@ def extract_grid_features(task: Task) -> Grids:
               "weights": sha256(grid.weights) if grid.weights else ""}
 
     def encoder() -> Callable[[np.ndarray], np.ndarray]:
-        encode = None if task.sees_pictures else grid_encoders.build(grid).encode
+        encode = None if task.sees_pictures else encoders.build_grid_network(grid).encode
         return np.asarray if encode is None else encode
 
     with tqdm(total=task.bank.size, unit="picture", desc="grids") as bar:
@@ -132,12 +131,9 @@ def extract_grid_features(task: Task) -> Grids:
 
 def _split(config: AlignConfig, bank: Bank) -> Rows:
     data, result = config.data, []
-    train = share_of_groups(bank, bank.rows(data.train_split), data.train_share, config.train.seed)
+    train = fraction_of_groups(bank, bank.rows(data.train_split), data.train_share, config.train.seed)
     for name, rows in ((data.train_split, train), (data.val_split, bank.rows(data.val_split))):
-        result.append(rows[(bank.token_words[rows] >= 0).any(1)])
-        if not len(result[-1]):
-            raise UserError(f"no picture of {name!r} has a text", str(bank.folder), "texts to learn captions from",
-                            "map source.columns.text and make the bank again")
+        result.append(training.rows_with_text(bank, rows, name))
     kept, held = hold_out(bank, result[0], config.held_out, config.train.seed, "set held_out=0 and captioner.patience=0")
     return Rows(kept, held, result[1])
 

@@ -16,8 +16,8 @@ from kaleidobert.app_zoo.caption import writing
 from kaleidobert.app_zoo.caption.writing import Reranker, Score, simple_captions
 from kaleidobert.configs import CaptionConfig
 from kaleidobert.datasets.bank.bank import Bank, describe, sha256
-from kaleidobert.datasets.sampling.finetuning import CaptionTaskSampler, caption_pieces
-from kaleidobert.datasets.sampling.pretraining import hold_out
+from kaleidobert.datasets.sampling.finetuning import CaptionTaskSampler
+from kaleidobert.datasets.sampling.pretraining import hold_out, maskable
 from kaleidobert.engines.distributed import distribution
 from kaleidobert.engines.run_folder import Run, check_folder
 from kaleidobert.engines.trainer import HELD_OUT, VAL, Goal
@@ -54,7 +54,7 @@ class Data:
         """The reference texts of each shown picture: its own, then other texts of its product."""
         products, texts = self.bank.column("product_id"), self.bank.column("text")
         of: dict[str, list[str]] = {product: [] for product in products[self.shown]}
-        for row in np.flatnonzero(np.isin(products, products[self.shown]) & caption_pieces(self.bank, np.arange(self.bank.size)).any(1)):
+        for row in np.flatnonzero(np.isin(products, products[self.shown]) & maskable(self.bank, np.arange(self.bank.size)).any(1)):
             of[products[row]].append(texts[row])
         return [list(dict.fromkeys([texts[row], *of[products[row]]])) for row in self.shown]
 
@@ -160,8 +160,8 @@ def objective(smoothing: float) -> DecomposableLoss:
     return DecomposableLoss(loss, lambda weights: {name: ops.maximum(ops.sum(each), 1.0) for name, each in weights.items()})
 
 
-def _total(parts: Mapping[str, Any]) -> dict[str, Any]:
-    return {"loss": sum(parts.values()), **{f"{name}_loss": value for name, value in parts.items()}}
+def _total(terms: Mapping[str, Any]) -> dict[str, Any]:
+    return {"loss": sum(terms.values()), **{f"{name}_loss": value for name, value in terms.items()}}
 
 
 def _train(config: CaptionConfig, model: Captioner, data: Data, score: Score) -> Run:
@@ -188,16 +188,9 @@ def _open(config: CaptionConfig) -> Data:
                         "of their own", "leave length out, or set mode=mask-predict")
     bank, train, val = training.splits(config)
     writing.max_pieces(config, bank)
-    train, val = _with_text(bank, train, config.data.train_split), _with_text(bank, val, config.data.val_split)
-    return Data(bank, train, val, val[np.sort(np.unique(bank.column("product_id")[val], return_index=True)[1])])
-
-
-def _with_text(bank: Bank, rows: np.ndarray, split: str) -> np.ndarray:
-    rows = rows[caption_pieces(bank, rows).any(1)]
-    if not len(rows):
-        raise UserError(f"no picture of {split!r} has a text", str(bank.folder), "texts to learn captions from",
-                        "map source.columns.text and make the bank again")
-    return rows
+    train, val = (training.rows_with_text(bank, rows, split)
+                  for rows, split in ((train, config.data.train_split), (val, config.data.val_split)))
+    return Data(bank, train, val, training.first_of_products(bank, val))
 
 
 def _check_trained(config: CaptionConfig) -> None:

@@ -13,11 +13,10 @@ from kaleidobert import configs
 from kaleidobert.app_zoo import lineage, models, training
 from kaleidobert.app_zoo.classify import picture_features
 from kaleidobert.configs import CaptionConfig
-from kaleidobert.configs.addresses import written
+from kaleidobert.configs.loader import path_as_written
 from kaleidobert.datasets.bank.bank import Bank
 from kaleidobert.datasets.products import read_image
-from kaleidobert.datasets.sampling.finetuning import caption_pieces
-from kaleidobert.datasets.sampling.pretraining import clean_features
+from kaleidobert.datasets.sampling.pretraining import clean_features, maskable
 from kaleidobert.engines import steps
 from kaleidobert.engines.feeding import prefetch
 from kaleidobert.errors import UserError
@@ -45,7 +44,7 @@ def max_pieces(config: CaptionConfig, bank: Bank) -> int:
 
 def fixed_length(config: CaptionConfig, bank: Bank, train: np.ndarray) -> int:
     """Returns the number of pieces of every caption where length is "fixed"."""
-    return min(config.fixed_length or round(float(np.median(caption_pieces(bank, train).sum(1)))), max_pieces(config, bank))
+    return min(config.fixed_length or round(float(np.median(maskable(bank, train).sum(1)))), max_pieces(config, bank))
 
 
 def write(config: CaptionConfig, model: Captioner, bank: Bank, train: np.ndarray, rows: np.ndarray) -> list[Written]:
@@ -54,10 +53,10 @@ def write(config: CaptionConfig, model: Captioner, bank: Bank, train: np.ndarray
     size, result = min(config.predict_batch_size, len(rows)), []
     filled = np.resize(rows, -(-len(rows) // size) * size).reshape(-1, size)  # batches of one size: each size is compiled anew
     batches = prefetch(lambda number: (filled[number], _pictures(bank, filled[number])), range(len(filled)))
-    for part, pictures in tqdm(batches, desc="captions", total=len(filled), unit="batch", leave=False):
-        written = make(part, pictures)
+    for chunk, pictures in tqdm(batches, desc="captions", total=len(filled), unit="batch", leave=False):
+        written = make(chunk, pictures)
         if not np.isfinite([caption.log_probability for caption in written]).all():
-            raise steps.not_finite("the model's answer", "captions", pictures)
+            raise steps.not_finite("the model's output", "captions", pictures)
         result += written
     return result[: len(rows)]
 
@@ -78,8 +77,8 @@ def scorer(model: Captioner) -> Score:
         for inputs, targets, weights in prefetch(batch, range(2**31)):
             result = score({**inputs, **{f"right_{name}": answers for name, answers in targets.items()}})
             for name, values in result.items():
-                part = np.array([-(values * weights[name]).sum(dtype=np.float64), weights[name].sum()])
-                sums[name] = sums.get(name, 0) + part
+                chunk = np.array([-(values * weights[name]).sum(dtype=np.float64), weights[name].sum()])
+                sums[name] = sums.get(name, 0) + chunk
         return {name: float(total / max(count, 1)) for name, (total, count) in sums.items()}
 
     return mean
@@ -111,7 +110,7 @@ def _masked(config: CaptionConfig, model: Captioner, bank: Bank,
         elif config.length == "fixed":
             lengths = np.full((len(rows), 1), fixed)
         else:
-            lengths = caption_pieces(bank, rows).sum(1, keepdims=True)
+            lengths = maskable(bank, rows).sum(1, keepdims=True)
         return caption_search.mask_predict(answer, pictures, np.minimum(lengths, limit), iterations, special, bank.text_length)
 
     return make
@@ -160,7 +159,7 @@ class Reranker:
         bank = bank.require(models.levels_of(meta), "")  # the captioner may see others
         sizes = {"feature_size": bank.feature_size, "vocabulary_size": bank.vocabulary.size, "levels": configs.to_dict(bank.levels)}
         models.require(path, sizes, bank)
-        self.model = {"checkpoint": written(path), **lineage.model("dual_encoder", path)}
+        self.model = {"checkpoint": path_as_written(path), **lineage.model("dual_encoder", path)}
         self._bank, self._model = bank, rebuild(meta, "float32")
         checkpoints.restore(path, self._model)
         self._towers = self._model.get_layer(DUAL_ENCODER)
@@ -172,11 +171,11 @@ class Reranker:
         own, pictures, sides = self._texts(written), self._pictures(rows), self._texts(offered)
         texts, result = [], []
         for number in range(0, len(rows), BATCH):
-            part = slice(number, number + BATCH)
-            scores = pictures[part] @ sides.T  # [N, offered]
+            chunk = slice(number, number + BATCH)
+            scores = pictures[chunk] @ sides.T  # [N, offered]
             best = scores.argmax(1)
-            better = scores[np.arange(len(best)), best] > (pictures[part] * own[part]).sum(1)
-            texts += [offered[position] if use else text for position, use, text in zip(best, better, written[part])]
+            better = scores[np.arange(len(best)), best] > (pictures[chunk] * own[chunk]).sum(1)
+            texts += [offered[position] if use else text for position, use, text in zip(best, better, written[chunk])]
             result.append(better)
         return texts, np.concatenate(result)
 
@@ -208,7 +207,8 @@ def simple_captions(bank: Bank, train: np.ndarray, texts: Sequence[str], rows: n
     """
     features = picture_features(bank, np.concatenate([train, rows]))
     unit = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
-    nearest = np.concatenate([(part @ unit[: len(train)].T).argmax(1) for part in np.array_split(unit[len(train) :], -(-len(rows) // 256))])
+    chunks = np.array_split(unit[len(train) :], -(-len(rows) // 256))
+    nearest = np.concatenate([(chunk @ unit[: len(train)].T).argmax(1) for chunk in chunks])
     result = {"nearest_picture": [texts[number] for number in nearest]}
     if subcategory not in bank.index["labels"]:
         return result | {"commonest": [Counter(texts).most_common(1)[0][0]] * len(rows)}

@@ -1,1 +1,3 @@
-"""``kaleidobert inspect``: inspect (the command), pages (their content and HTML), examples, alignment, pictures (drawn with Pillow)."""
+"""``kaleidobert inspect``: inspect (the command), content (of a page: an example, and the bank's alignment), pages (the values on a page,
+and their HTML), pictures (drawn with Pillow).
+"""

@@ -12,9 +12,9 @@ from tqdm import tqdm
 
 from kaleidobert import io
 from kaleidobert import levels as kaleido
-from kaleidobert.app_zoo import models
-from kaleidobert.app_zoo.inspect import alignment, examples, pages
-from kaleidobert.app_zoo.inspect.examples import Example, Photo
+from kaleidobert.app_zoo import models, training
+from kaleidobert.app_zoo.inspect import content, pages
+from kaleidobert.app_zoo.inspect.content import Example, Photo
 from kaleidobert.app_zoo.inspect.pages import Page
 from kaleidobert.configs import InspectConfig
 from kaleidobert.datasets.bank import alignment as alignments
@@ -25,14 +25,12 @@ from kaleidobert.datasets.sources import reading
 from kaleidobert.engines import steps
 from kaleidobert.engines.run_folder import Run, check_folder
 from kaleidobert.errors import UserError
-from kaleidobert.evaluators import pretraining
 from kaleidobert.levels import KaleidoLevel
 from kaleidobert.model_zoo import checkpoints
 from kaleidobert.model_zoo.kaleidobert import Pretrainer, rebuild
 from kaleidobert.preprocessors import features, patch_generator
 from kaleidobert.released import any_checkpoint, tf_checkpoint
 
-MAX_FOR_MEAN = 500  # training pictures from which the best constant answer is computed
 REMAKE = "put the picture back, or make the bank again"
 
 
@@ -56,26 +54,26 @@ def run(config: InspectConfig) -> None:
     for row in rows:  # refuses a missing picture before the first page is drawn
         photos(row)
     aligned, forward = _alignment(config, bank), _forward(config.checkpoint, bank)
-    constants = _constant_answers(config, bank, levels) if forward else {}
+    constants = training.constant_answers(bank, bank.rows(config.data.train_split), levels) if forward else {}
     folder = Run(config.run, config)
     settings = (("bank", str(bank.folder)), ("encoder", bank.encoder), ("masking", config.sampling.masking),
                 ("seed", str(config.seed)), ("checkpoint", str(config.checkpoint or "none, so no answers are shown")))
     samplers: dict[str, PretrainSampler] = {}
-    content = []
+    shown: list[Page] = []
     for number, row in enumerate(tqdm(rows, unit="page", desc="inspect", leave=False), 1):
         split = bank.table[row]["split"]
         if split not in samplers:
             samplers[split] = PretrainSampler(bank, bank.rows(split), levels, config.sampling, 1, config.seed)
         page = _page(bank, levels, row, (samplers[split], photos), (forward, constants), config.seed)
-        section = alignment.build(aligned, levels, row, photos(row), config.sampling, config.seed) if aligned else None
+        section = content.build_alignment(aligned, levels, row, photos(row), config.sampling, config.seed) if aligned else None
         page = replace(page, name=f"{number:02d}-{file_name(page.image_id)}", alignment=section)
         io.write_text(config.run / f"{page.name}.html", pages.page(page, settings))
-        content.append(pages.thumbnail(page))
-    corpus = alignment.corpus(aligned, levels, config.run / "alignment.png") if aligned else None
-    io.write_text(config.run / "index.html", pages.index(content, settings, corpus))
-    result = {"task": "inspect", "pages": [_result(page) for page in content]}
+        shown.append(pages.thumbnail(page))
+    corpus = content.build_corpus(aligned, levels, config.run / "alignment.png") if aligned else None
+    io.write_text(config.run / "index.html", pages.index(shown, settings, corpus))
+    result = {"task": "inspect", "pages": [_result(page) for page in shown]}
     folder.results({**result, "alignment": corpus.statistics} if corpus else result, config)
-    print(f"{len(content)} pages in {config.run}\n  open this: {(config.run / 'index.html').absolute()}\n"
+    print(f"{len(shown)} pages in {config.run}\n  open this: {(config.run / 'index.html').absolute()}\n"
           f"  as numbers: {config.run.absolute()}/results.json")
 
 
@@ -161,7 +159,7 @@ def _photos(config: InspectConfig, bank: Bank) -> Callable[[int], Photo]:
     return load
 
 
-def _alignment(config: InspectConfig, bank: Bank) -> alignment.BankAlignment | None:
+def _alignment(config: InspectConfig, bank: Bank) -> content.BankAlignment | None:
     """Returns the bank's alignment; None where it has none, or where no level has patches to mask.
 
     Raises UserError for an alignment that does not fit, and for maps without an alignment.
@@ -171,7 +169,7 @@ def _alignment(config: InspectConfig, bank: Bank) -> alignment.BankAlignment | N
             raise UserError("no level has masked patches, to which words could be linked", str(config.maps), fix="leave maps out")
         return None
     if alignments.strengths(bank) is not None:
-        return alignment.BankAlignment(bank, config.maps)
+        return content.BankAlignment(bank, config.maps)
     if config.maps is not None:
         raise UserError("the bank holds no alignment", str(bank.folder), fix="run `kaleidobert align` for it, or leave maps out")
     return None
@@ -191,16 +189,6 @@ def _forward(checkpoint: Path | None, bank: Bank) -> Callable | None:
     return steps.forward(model)
 
 
-def _constant_answers(config: InspectConfig, bank: Bank, levels: tuple[KaleidoLevel, ...]) -> dict[str, np.ndarray]:
-    """Returns {feature level: f64[F]}, the best constant answer for training pictures."""
-    rows, starts, constants = bank.rows(config.data.train_split), kaleido.vector_slices(levels), {}
-    rows = rows[:: max(1, len(rows) // MAX_FOR_MEAN)]
-    for level in kaleido.feature_levels(levels):
-        vectors = np.broadcast_to(starts[level.name].start + np.arange(level.num_patches), (len(rows), level.num_patches))
-        constants[level.name] = pretraining.mean_distribution(bank.features(rows, vectors))
-    return constants
-
-
 def _page(bank: Bank, levels: tuple[KaleidoLevel, ...], row: int, sources: tuple, model: tuple, seed: int) -> Page:
     """Returns the page of a row; the draw depends on seed and row only, not on what else is inspected."""
     (sampler, photos), (forward, constants) = sources, model
@@ -213,7 +201,7 @@ def _page(bank: Bank, levels: tuple[KaleidoLevel, ...], row: int, sources: tuple
         raise UserError("the model's outputs are not finite", bank.table[row]["image_id"],
                         fix="use a checkpoint from before the training diverged")
     example = Example(plan, targets, outputs, constants)
-    return examples.build(bank, levels, example, photos(row), photos(int(plan.donors[0])) if foreign else None)
+    return content.build_page(bank, levels, example, photos(row), photos(int(plan.donors[0])) if foreign else None)
 
 
 def _result(page: Page) -> Mapping:

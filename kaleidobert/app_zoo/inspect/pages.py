@@ -164,18 +164,18 @@ class Page:
 
 
 def page(content: Page, settings: Sequence[tuple[str, str]]) -> str:
-    """The HTML of one page. settings: (name, value) of what it was made with."""
+    """Returns the HTML of one page. settings: (name, value) of what it was made with."""
     return _environment().get_template("page.html").render(title=content.image_id, page=content, settings=settings)
 
 
 def index(pages: Sequence[Page], settings: Sequence[tuple[str, str]], corpus: Corpus | None = None) -> str:
-    """The HTML of index.html: a table of all pages (see ``thumbnail``) with links to <name>.html, then the alignment of the bank."""
+    """Returns index.html: a table of all pages (see ``thumbnail``) with links to <name>.html, then the alignment of the bank."""
     title = "Inspected pictures"
     return _environment().get_template("index.html").render(title=title, pages=pages, settings=settings, corpus=corpus)
 
 
 def thumbnail(content: Page) -> Page:
-    """The page with one small picture: all that the index needs, so that a thousand pages fit into memory."""
+    """Returns the page with one small picture: all that the index needs, so that a thousand pages fit into memory."""
     image = content.figures[0].image.copy()
     image.thumbnail((THUMBNAIL, THUMBNAIL))
     return replace(content, figures=(Figure("", image),), alignment=None,
@@ -191,12 +191,12 @@ def _environment() -> jinja2.Environment:
 
 
 def _percent(fraction: float) -> str:
-    """A probability for people: 12.3%, 0.04%, <0.01%."""
+    """Returns a probability for people: 12.3%, 0.04%, <0.01%."""
     return f"{fraction:.1%}" if fraction >= 0.001 else f"{fraction:.2%}" if fraction >= 0.0001 else "<0.01%"
 
 
 def _jpeg(image: Image.Image) -> str:
-    """The picture as a data address."""
+    """Returns the picture as a data address."""
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=90, subsampling=0)
     return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"

@@ -69,7 +69,7 @@ def donor_patch(image: np.ndarray, box: Sequence[int], tile: Sequence[int], side
 
 
 def cell_size(grid: int, aspect: float) -> tuple[int, int]:
-    """(width, height) in pixels of one patch of a ``grid x grid`` whose width is ``aspect`` times its height."""
+    """Returns (width, height) in pixels of one patch of a ``grid x grid`` whose width is ``aspect`` times its height."""
     aspect = min(max(aspect, 1 / MAX_ASPECT), MAX_ASPECT)
     whole = (SIDE, SIDE / aspect) if aspect >= 1 else (SIDE * aspect, SIDE)
     width, height = (max(4, round((length - GAP * (grid - 1)) / grid)) for length in whole)

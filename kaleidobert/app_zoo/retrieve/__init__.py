@@ -1,1 +1,1 @@
-"""``kaleidobert retrieve``: retrieve (the command), fine_tuning, ranking (scores), results (what is reported), released_files."""
+"""``kaleidobert retrieve``: retrieve (the command), fine_tuning, ranking (scores and their cache), results (what is reported)."""

@@ -129,7 +129,7 @@ def sized(options: Train, num_rows: int) -> Train:
 
 
 def check_single_device(config: RetrieveConfig, process: Process) -> None:
-    """Raises UserError where the towers would be trained on parts of a batch: they compare all of its texts with all of its pictures."""
+    """Raises UserError where the towers would be trained on shards of a batch: they compare all of its texts with all of its pictures."""
     if config.matching.head == "dual_encoder" and process.replicas > 1:
         raise UserError(f"matching.head is dual_encoder, on {process.replicas} devices", "retrieve", "one device: its towers compare all "
                         "pairs of a batch", "set train.devices=1 and start one process, or choose another matching.head")
@@ -162,7 +162,7 @@ def sides(forward: Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]], 
           batch_size: int = 256) -> tuple[np.ndarray, np.ndarray]:
     """Returns (texts, pictures) f32[len(rows), W] each; forward: steps.forward(DualEncoderModel)."""
     result = [forward(clean_batch(bank, rows[start : start + batch_size])) for start in range(0, len(rows), batch_size)]
-    texts, pictures = (np.concatenate([part[name] for part in result]) for name in ("text_side", "picture_side"))
+    texts, pictures = (np.concatenate([sides[name] for sides in result]) for name in ("text_side", "picture_side"))
     return texts, pictures
 
 

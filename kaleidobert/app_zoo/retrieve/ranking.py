@@ -1,4 +1,4 @@
-"""Candidate lists scored part by part, and what was scored kept on the disk: an interrupted run goes on where it stopped.
+"""Candidate lists scored chunk by chunk; the scores are kept on disk, so that an interrupted run continues where it stopped.
 
     run/.scores.part       a line that says of what the scores are; then of every batch, in the order of engines.prediction, its scores as
                            little-endian float32 and their CRC-32; removed when the results are written
@@ -29,7 +29,7 @@ from kaleidobert.remote.downloads import explained
 
 MAX_LINES = 10**7  # pairs of a gallery that are written as text, some 30 bytes each
 SAFE_AFTER = 1.0  # seconds after which what was scored is forced onto the disk
-Part = tuple[CandidateLists, dict[str, np.ndarray]]  # some queries; of each answer (Ranker.names) f32[q, L], -inf for padding
+ScoredChunk = tuple[CandidateLists, dict[str, np.ndarray]]  # some queries; of each answer (Ranker.names) f32[q, L], -inf for padding
 
 
 class Ranker:
@@ -46,17 +46,17 @@ class Ranker:
 
     def table(self, lists: CandidateLists) -> np.ndarray:
         """Returns f32[Q, L] of small lists, without progress."""
-        return np.concatenate([tables["itm"] for _, tables in self.parts(lists)])
+        return np.concatenate([tables["itm"] for _, tables in self.chunks(lists)])
 
-    def parts(self, lists: CandidateLists | Gallery, title: str = "", store: "ScoreCache | None" = None) -> Iterator[Part]:
+    def chunks(self, lists: CandidateLists | Gallery, title: str = "", store: "ScoreCache | None" = None) -> Iterator[ScoredChunk]:
         """Yields all queries with their scores, some at a time; what the store holds is read, and what is scored is added to it.
 
         Raises UserError where a score is not finite or the disk is full.
         """
         with tqdm(total=lists.num_pairs, desc=title, unit="pair", disable=not title, leave=False, smoothing=0) as bar:
-            for part in lists.chunks():
-                query, position = np.nonzero(part.valid)
-                wanted, answer = self._rows[part.queries[query]], self._rows[part.candidates[query, position]]
+            for chunk in lists.chunks():
+                query, position = np.nonzero(chunk.valid)
+                wanted, answer = self._rows[chunk.queries[query]], self._rows[chunk.candidates[query, position]]
                 batches = self._scorer.batches(*((wanted, answer) if lists.direction == "i2t" else (answer, wanted)))
                 result, done, answers = np.empty((len(self.names), len(query)), np.float32), 0, len(self.names)
                 while store is not None and done < len(batches) and (known := store.read(answers * len(batches[done].pairs))) is not None:
@@ -69,10 +69,10 @@ class Ranker:
                     if store is not None:
                         store.add(scores.ravel())
                     bar.update(len(batch.pairs))
-                tables = {name: np.full(part.candidates.shape, -np.inf, np.float32) for name in self.names}
+                tables = {name: np.full(chunk.candidates.shape, -np.inf, np.float32) for name in self.names}
                 for table, values in zip(tables.values(), result):
                     table[query, position] = values
-                yield part, tables
+                yield chunk, tables
 
 
 class ScoreCache:
@@ -145,13 +145,13 @@ def writer(path: Path, lists: CandidateLists | Gallery, ids: Sequence[str]) -> I
         if is_large(lists):
             shape = (len(lists.queries), lists.length)
             np.lib.format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": shape})
-            yield lambda part, scores: file.write(scores.astype("<f4").tobytes())
+            yield lambda chunk, scores: file.write(scores.astype("<f4").tobytes())
         else:
-            yield lambda part, scores: file.write("".join(_lines(part, scores, ids)).encode())
+            yield lambda chunk, scores: file.write("".join(_lines(chunk, scores, ids)).encode())
 
 
-def _lines(part: CandidateLists, scores: np.ndarray, ids: Sequence[str]) -> Iterator[str]:
-    for query, row, right, values in zip(part.queries, part.candidates, part.relevant, scores):
+def _lines(chunk: CandidateLists, scores: np.ndarray, ids: Sequence[str]) -> Iterator[str]:
+    for query, row, right, values in zip(chunk.queries, chunk.candidates, chunk.relevant, scores):
         used = row >= 0
         yield json.dumps({"query": ids[query], "candidates": [ids[i] for i in row[used]], "relevant": right[used].astype(int).tolist(),
                           "scores": [float(f"{value:.9g}") for value in values[used]]}) + "\n"  # exact: ties must stay ties

@@ -11,11 +11,11 @@ import numpy as np
 from kaleidobert import io
 from kaleidobert.app_zoo import lineage
 from kaleidobert.app_zoo.classify import picture_features
-from kaleidobert.app_zoo.plain_head import PlainHead
+from kaleidobert.app_zoo.lineage import PlainHead
 from kaleidobert.app_zoo.retrieve import fine_tuning
 from kaleidobert.app_zoo.retrieve.ranking import is_large
 from kaleidobert.configs import RetrieveConfig
-from kaleidobert.configs.addresses import written
+from kaleidobert.configs.loader import path_as_written
 from kaleidobert.datasets.bank.bank import Bank, describe
 from kaleidobert.datasets.products import read_image
 from kaleidobert.errors import UserError
@@ -65,7 +65,7 @@ def beside(config: RetrieveConfig, own: list[dict[str, PerQueryMetrics]], plain:
             metrics = io.read_json(plain.run / "results.json")["metrics"]
         origin = {"checkpoint": plain.checkpoint, "run": plain.run}
         made["plain"] = {"model": plain.model, "metrics": metrics, **({"why": plain.why} if metrics is None else {}),
-                         **{name: written(path) for name, path in origin.items() if path is not None}}
+                         **{name: path_as_written(path) for name, path in origin.items() if path is not None}}
     others |= {PLAIN: plain_tallies} if plain_tallies else {}
     return made | ({"differences": {name: _differences(config, own, tallies) for name, tallies in others.items()}} if others else {})
 
@@ -132,13 +132,13 @@ class Baselines:
 
     def compare(self, lists: CandidateLists | Gallery, rng: np.random.Generator) -> dict[str, dict[str, float]]:
         """Returns {baseline: {metric: value}}."""
-        def oracle(part: CandidateLists) -> np.ndarray:
-            return retrieval.subcategory_oracle(self._subcategories, part.queries, part.candidates)
+        def oracle(chunk: CandidateLists) -> np.ndarray:
+            return retrieval.subcategory_oracle(self._subcategories, chunk.queries, chunk.candidates)
 
         scorers = {"subcategory_oracle": oracle} | ({"ridge": partial(baselines.products, *self._sides)} if self._ridge else {})
         compared = {}
         for name, score in scorers.items():
-            tallies = [retrieval.per_query_metrics(score(part), part.relevant, part.valid) for part in lists.chunks()]
+            tallies = [retrieval.per_query_metrics(score(chunk), chunk.relevant, chunk.valid) for chunk in lists.chunks()]
             report = retrieval.summarise(retrieval.concatenate(tallies), rng, RESAMPLES)
             compared[name] = {metric: report[metric]["value"] for metric in METRICS}
         return compared

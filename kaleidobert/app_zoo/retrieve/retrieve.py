@@ -12,9 +12,9 @@ import keras
 import numpy as np
 
 from kaleidobert import io
-from kaleidobert.app_zoo import lineage, models, plain_head, tables, training
-from kaleidobert.app_zoo.plain_head import PlainHead
-from kaleidobert.app_zoo.retrieve import fine_tuning, released_files, results
+from kaleidobert.app_zoo import lineage, models, released_runs, tables, training
+from kaleidobert.app_zoo.lineage import PlainHead
+from kaleidobert.app_zoo.retrieve import fine_tuning, results
 from kaleidobert.app_zoo.retrieve.ranking import Ranker, ScoreCache, is_large, save_gallery, writer
 from kaleidobert.configs import RetrieveConfig
 from kaleidobert.datasets.bank.bank import Bank, sha256
@@ -52,7 +52,7 @@ def dry_run(config: RetrieveConfig) -> None:
     """Checks bank and checkpoint, builds the candidate lists, prints sizes."""
     config = models.resolve(config)
     if _of_files(config):
-        return released_files.dry_run(config)
+        return released_runs.dry_run_retrieval(config)
     task = open_task(config)
     models.check_start(config, task.bank)
     for lists in task.lists:
@@ -69,7 +69,7 @@ def run(config: RetrieveConfig) -> None:
     """Fine-tunes the matching task for train.epochs, scores the lists, writes the run folder."""
     config = models.resolve(config)
     if _of_files(config):
-        return released_files.run(config)
+        return released_runs.run_retrieval(config)
     if not config.train.epochs:
         return _run(config)
     with distribution.over(config.train) as process:
@@ -105,7 +105,7 @@ def open_task(config: RetrieveConfig) -> Task:
     bank, rows, val_rows = training.splits(config)
     records = fine_tuning.records_of(bank, val_rows, config.subcategory)
     lists = _lists(config, records)
-    return Task(config, bank, rows, val_rows, records, lists, plain_head.find(config, lists, bank))
+    return Task(config, bank, rows, val_rows, records, lists, lineage.find_plain_head(config, lists, bank))
 
 
 def fine_tune(task: Task, model: Matcher) -> Run:
@@ -130,10 +130,10 @@ def score(task: Task, number: int, model: Matcher, checkpoint: Path) -> dict[str
         candidates.save(lists, ids, config.run / _name("candidates.jsonl", number))
     tallies: dict[str, list[PerQueryMetrics]] = {}
     with _cache(task, SCORES, number, checkpoint, ranker) as cache, writer(path, lists, ids) as write:
-        for part, tables_ in ranker.parts(lists, config.direction, cache):
-            for name, table in tables_.items():
-                tallies.setdefault(name, []).append(retrieval.per_query_metrics(table, part.relevant, part.valid))
-            write(part, tables_["itm"])
+        for chunk, tables_of_chunk in ranker.chunks(lists, config.direction, cache):
+            for name, table in tables_of_chunk.items():
+                tallies.setdefault(name, []).append(retrieval.per_query_metrics(table, chunk.relevant, chunk.valid))
+            write(chunk, tables_of_chunk["itm"])
     return {name: retrieval.concatenate(each) for name, each in tallies.items()}
 
 
@@ -143,13 +143,13 @@ def score_plain_head(task: Task) -> list[PerQueryMetrics] | None:
     if plain is None:
         return None
     if plain.checkpoint is None:
-        return plain_head.tallies(plain.run, task.lists, task.records.ids) if plain.run is not None else None
-    ranker, tallies = Ranker(plain_head.build(config, plain.checkpoint, task.bank), task.bank, task.val_rows, config), []
+        return lineage.plain_tallies(plain.run, task.lists, task.records.ids) if plain.run is not None else None
+    ranker, tallies = Ranker(lineage.plain_matcher(config, plain.checkpoint, task.bank), task.bank, task.val_rows, config), []
     for number, lists in enumerate(task.lists):
         with _cache(task, PLAIN_SCORES, number, plain.checkpoint, ranker) as cache:
-            parts = ranker.parts(lists, f"{config.direction}, {results.PLAIN}", cache)
-            tallies.append(retrieval.concatenate([retrieval.per_query_metrics(result["itm"], part.relevant, part.valid)
-                                                  for part, result in parts]))
+            chunks = ranker.chunks(lists, f"{config.direction}, {results.PLAIN}", cache)
+            tallies.append(retrieval.concatenate([retrieval.per_query_metrics(result["itm"], chunk.relevant, chunk.valid)
+                                                  for chunk, result in chunks]))
     return tallies
 
 

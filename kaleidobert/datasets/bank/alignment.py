@@ -15,7 +15,7 @@ import numpy as np
 
 from kaleidobert import configs, io
 from kaleidobert import levels as kaleido
-from kaleidobert.datasets.bank.bank import Bank, sha256
+from kaleidobert.datasets.bank.bank import Bank, checksums, sha256
 from kaleidobert.errors import UserError
 
 FORMAT = 1
@@ -76,7 +76,7 @@ def _write(bank: Bank, blocks: Iterable[np.ndarray], captions: Iterable[Mapping[
         "levels": configs.to_dict(bank.made_with), "vocabulary_sha256": bank.identity["vocabulary_sha256"],
         "captioner_sha256": made["captioner_sha256"], "settings": made["settings"], "made_for": _made_for(bank),
         "statistics": dict(statistics(strengths)) if statistics else {},
-        "files": {name: {"bytes": (folder / name).stat().st_size, "sha256": sha256(folder / name)} for name in (STRENGTHS, CAPTIONS)},
+        "files": checksums(folder, (STRENGTHS, CAPTIONS)),
     }
     io.write_json(folder / INFO, info)
     return info
@@ -105,10 +105,10 @@ def info(bank: Bank) -> dict[str, Any] | None:
     if result["made_for"] != _made_for(bank):
         raise UserError("the alignment was made for other texts or boxes than the bank has now, or other pictures", str(path), fix=AGAIN)
     for name, entry in result["files"].items():
-        part = bank.folder / name
-        size = part.stat().st_size if part.is_file() else None
+        path_of_file = bank.folder / name
+        size = path_of_file.stat().st_size if path_of_file.is_file() else None
         if size != entry["bytes"]:
-            raise UserError("is missing" if size is None else f"has {size:,} bytes", str(part), f"{entry['bytes']:,} bytes", AGAIN)
+            raise UserError("is missing" if size is None else f"has {size:,} bytes", str(path_of_file), f"{entry['bytes']:,} bytes", AGAIN)
     return result
 
 

@@ -14,9 +14,10 @@ import copy
 import hashlib
 import json
 import mmap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Literal
 
 import numpy as np
@@ -142,7 +143,7 @@ class Bank:
     def require(self, levels: tuple[KaleidoLevel, ...], encoder: str) -> "Bank":
         """Returns the bank as these levels see it: itself, or one on the same files that shows their patches, boxes and links only.
 
-        levels: those that the bank was made with, or some of them in the same order, each with its pretext or with none. Raises
+        levels: those that the bank was made with, or some of them in the same order, each with its pretext or with none.
         Raises UserError for others, and where the bank was made with another encoder than a run asks for.
         """
         positions = kaleido.subset(self.made_with, kaleido.check(levels))
@@ -198,6 +199,18 @@ def sha256(path: Path) -> str:
     """Returns the SHA-256 of a file's content, in hexadecimal."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def checksums(folder: Path, names: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Returns {name: {"bytes", "sha256"}} of files in a folder."""
+    return {name: {"bytes": (folder / name).stat().st_size, "sha256": sha256(folder / name)} for name in names}
+
+
+def write_array(path: Path, array: np.ndarray) -> None:
+    """Writes an array atomically as .npy. Raises UserError where the disk is full."""
+    with io.atomic(path) as file:
+        # only its write method: into a real file numpy writes past Python, and a full disk is an error without a number
+        np.save(SimpleNamespace(write=file.write), array)
 
 
 def describe(bank: Bank) -> Mapping[str, Any]:

@@ -24,7 +24,7 @@ def build_shards(config: RecordsConfig, products: Sequence[Product], build_encod
 
     Raises UserError as ``check``, and where the pipeline fails; finished shards are kept.
     """
-    counts = {number: len(part) for number, part in builder.portions(config, products)}
+    counts = {number: len(chunk) for number, chunk in builder.portions(config, products)}
     todo = [number for number in counts if not builder.is_done(config.bank, number)]
     yield from (counts[number] for number in counts.keys() - set(todo))
     if not todo:
@@ -37,7 +37,7 @@ def build_shards(config: RecordsConfig, products: Sequence[Product], build_encod
         _run(pipeline, todo, make)
     except UserError as error:
         raise UserError(error.what.split(" [while running")[0], error.where, error.expected, error.fix) from error
-    except Exception as error:  # of the engine: each has kinds of its own; Beam logs the place
+    except Exception as error:  # of the engine: each has types of its own; Beam logs where
         raise UserError(f"the pipeline failed ({str(error).strip().splitlines()[-1] if str(error).strip() else repr(error)})",
                         f"beam.runner {config.beam.runner}", fix="run the same command again; finished shards are kept") from error
     for number in todo:
@@ -60,8 +60,8 @@ def _make(number: int, config: RecordsConfig, build_encoder: Any, build_network:
         builder.check_folder(config, products)  # the very products of which the bank is being made
         _PRODUCTS.clear()
         _PRODUCTS[key] = products
-    part = _PRODUCTS[key][number * config.shard_size : (number + 1) * config.shard_size]
-    return builder.build_shard(config, number, part, build_encoder, build_network)
+    chunk = _PRODUCTS[key][number * config.shard_size : (number + 1) * config.shard_size]
+    return builder.build_shard(config, number, chunk, build_encoder, build_network)
 
 
 def _pipeline(config: RecordsConfig) -> Any:

@@ -1,4 +1,4 @@
-"""Making a bank: shard by shard, over several processes, to be interrupted and continued at any moment.
+"""Making a bank: shard by shard, over several processes, to be interrupted and continued at any moment; and copying one.
 
 A shard is written when all its pictures are encoded, its notes (boxes, faults, and which pictures these were) last; a shard with
 notes is made again only where a picture has changed since. The index is written when every shard has its notes.
@@ -14,8 +14,9 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -23,7 +24,6 @@ from itertools import zip_longest
 from multiprocessing import get_context
 from multiprocessing.queues import SimpleQueue
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -31,11 +31,13 @@ import numpy as np
 from kaleidobert import configs, io
 from kaleidobert import levels as kaleido
 from kaleidobert.configs import RecordsConfig
-from kaleidobert.datasets.bank import patch_extraction, storage
-from kaleidobert.datasets.bank.bank import FORMAT, sha256
+from kaleidobert.configs.data import FOREGROUND_REMAKE
+from kaleidobert.datasets.bank import alignment
+from kaleidobert.datasets.bank.bank import FORMAT, Bank, checksums, sha256, write_array
 from kaleidobert.datasets.products import Product, digest, stamp, tabulate_classes
 from kaleidobert.errors import UserError
-from kaleidobert.preprocessors import features, patch_encoders, tokenization
+from kaleidobert.preprocessors import encoders, features, foreground, tokenization
+from kaleidobert.preprocessors.features import quantise
 
 _ENCODERS: dict[str, Any] = {}  # one network per worker process, not one per shard
 TRAIN = "train"  # the split on which the vocabulary is trained
@@ -69,11 +71,11 @@ def fingerprint(config: RecordsConfig, products: Sequence[Product]) -> str:
     """Returns what decides the content of the shards and of the table beside the pictures: products, foreground, encoder, levels; not
     paths, workers or text settings. The pictures' contents are in the notes of the shards (``compare``)."""
     encoder = {"name": encoder_name(config.encoder), "weights": _weights(config.encoder)}
-    parts = {"foreground": patch_extraction.identity(config.foreground), "encoder": encoder, "shard_size": config.shard_size,
-             "levels": configs.to_dict(config.levels), **storage.entries(config.storage, ()),
-             "products": [[p.image_id, p.product_id, p.group, p.view, p.split, p.text, dict(p.labels),
-                           [[part.word, *part.box] for part in p.parts]] for p in products]}
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+    settings = {"foreground": foreground_identity(config.foreground), "encoder": encoder, "shard_size": config.shard_size,
+                "levels": configs.to_dict(config.levels), **storage_entries(config.storage, ()),
+                "products": [[p.image_id, p.product_id, p.group, p.view, p.split, p.text, dict(p.labels),
+                              [[part.word, *part.box] for part in p.parts]] for p in products]}
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
 
 
 def check(config: RecordsConfig, products: Sequence[Product]) -> str:
@@ -137,14 +139,14 @@ def compare(config: RecordsConfig, products: Sequence[Product]) -> Changes:
     shards: list[int] = []
     noted: dict[int, dict[str, Any]] = {}
     with ThreadPoolExecutor(READERS) as pool:
-        for number, part in portions(config, products):
+        for number, chunk in portions(config, products):
             if not is_noted(config.bank, number):
                 continue
             notes = io.read_json(_notes_path(config.bank, number))
             before, kept = notes["pictures"], {row["image_id"] for row in notes["kept"]}
-            now = list(pool.map(partial(_files, config), part, before))
+            now = list(pool.map(partial(_files, config), chunk, before))
             lost, others = [], []
-            for product, old, new in zip(part, before, now):
+            for product, old, new in zip(chunk, before, now):
                 pairs = [(one["sha256"], other["sha256"]) for one, other in zip(old, new, strict=True)]
                 if product.image_id in kept and not all(other for _, other in pairs):
                     lost.append(product)
@@ -185,7 +187,7 @@ def _files(config: RecordsConfig, product: Product, before: Sequence[dict[str, A
 def room(config: RecordsConfig, products: Sequence[Product], feature_size: int, again: Sequence[int] = ()) -> int:
     """Returns bytes that the bank still needs: of the shards that are not there, of one of those that are made ``again``, and of the rest.
     """
-    made = [(number in again, len(part)) for number, part in portions(config, products)
+    made = [(number in again, len(chunk)) for number, chunk in portions(config, products)
             if number in again or not is_done(config.bank, number)]
     rows = sum(size for once_more, size in made if not once_more) + max((size for once_more, size in made if once_more), default=0)
     vectors, patches = kaleido.num_vectors(config.levels), kaleido.num_patches(config.levels)
@@ -207,25 +209,25 @@ def build_shards(config: RecordsConfig, products: Sequence[Product], build_encod
     once in every process.
     """
     todo = []
-    for number, part in portions(config, products):
+    for number, chunk in portions(config, products):
         if is_done(config.bank, number):
-            yield len(part)
+            yield len(chunk)
         else:
-            todo.append((number, part))
+            todo.append((number, chunk))
     cores, devices = os.cpu_count() or 1, gpus() if todo else []
-    usual = len(devices) if devices and patch_encoders.ENCODERS[config.encoder.name].is_network else cores
+    usual = len(devices) if devices and encoders.ENCODERS[config.encoder.name].is_network else cores
     workers = max(1, min(config.workers or usual, len(todo)))
     config = replace(config, threads=config.threads or max(1, cores // workers))
     if workers == 1:
-        for number, part in todo:
-            yield build_shard(config, number, part, build_encoder, build_network)
+        for number, chunk in todo:
+            yield build_shard(config, number, chunk, build_encoder, build_network)
         return
     context = get_context("spawn")  # a process forked after TensorFlow started its threads hangs
     waiting = context.SimpleQueue()
-    for fraction in environments(workers, devices, cores):
-        waiting.put(fraction)
+    for environment in environments(workers, devices, cores):
+        waiting.put(environment)
     with ProcessPoolExecutor(workers, context, take_environment, (waiting,)) as pool:
-        futures = [pool.submit(build_shard, config, number, part, build_encoder, build_network) for number, part in todo]
+        futures = [pool.submit(build_shard, config, number, chunk, build_encoder, build_network) for number, chunk in todo]
         try:
             for future in as_completed(futures):
                 yield future.result()
@@ -241,14 +243,14 @@ def build_shard(config: RecordsConfig, number: int, products: Sequence[Product],
     key = str(config.encoder)
     if key not in _ENCODERS:
         _ENCODERS[key] = build_encoder(config.encoder)
-    segment = patch_extraction.segmenter(config.foreground, build_network)
+    segment = segmenter(config.foreground, build_network)
     rows: list[tuple[Product, dict[str, Any]]] = []
     reasons: dict[str, str] = {}
     pictures: dict[str, list[dict[str, Any]]] = {}
     looked_at = [replace(product, load_image=partial(_load, config, product, pictures)) for product in products]
 
     def good() -> Iterator[features.Cut]:
-        for product, cut in zip(products, patch_extraction.ahead(looked_at, config, segment)):
+        for product, cut in zip(products, cut_ahead(looked_at, config, segment)):
             if isinstance(cut, UserError):
                 reasons[product.image_id] = str(cut)
             else:
@@ -259,7 +261,7 @@ def build_shard(config: RecordsConfig, number: int, products: Sequence[Product],
     reasons.update((product.image_id, fault) for (product, _), fault in zip(rows, faults) if fault)
     if not all(faults):
         good_ones = vectors[[not fault for fault in faults]] if any(faults) else vectors
-        storage.save(_features_path(config.bank, number), good_ones, config.storage)
+        save_features(_features_path(config.bank, number), good_ones, config.storage)
     kept = [{"image_id": product.image_id, **result} for (product, result), fault in zip(rows, faults) if not fault]
     notes = [{"image_id": p.image_id, "where": p.image_path, "reason": reasons[p.image_id]} for p in products if p.image_id in reasons]
     io.write_json(_notes_path(config.bank, number), {"kept": kept, "skipped": notes,
@@ -295,13 +297,13 @@ def finish(config: RecordsConfig, products: Sequence[Product], skipped: list[dic
     tokenizer = _tokenizer(config, rows)
     token_ids, token_words = tokenizer.encode([row["text"] for row in rows], config.text.length)
     for name, array in (("boxes", boxes), ("token_ids", token_ids), ("token_words", token_words)):
-        _save(folder / f"{name}.npy", array)
+        write_array(folder / f"{name}.npy", array)
     io.write_text(folder / "table.jsonl", "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
     shards = [_features_path(folder, number).name for number in numbers if notes[number]["kept"]]
     feature_size = int(np.load(folder / shards[0], mmap_mode="r").shape[-1])
     text_file = tokenizer.save(folder).name
     labels = list(config.source.columns.labels)
-    held = storage.entries(config.storage, shards)
+    held = storage_entries(config.storage, shards)
     names = [*shards, *held.get("scales", ()), "boxes.npy", "token_ids.npy", "token_words.npy", "table.jsonl", "skipped.jsonl", text_file]
     index = {
         "format": FORMAT, "size": len(rows), "skipped": len(skipped), "levels": configs.to_dict(config.levels),
@@ -313,7 +315,7 @@ def finish(config: RecordsConfig, products: Sequence[Product], skipped: list[dic
         "pictures": _digest(config, products, notes), "labels": labels,
         "classes": tabulate_classes(((row["split"], row["labels"]) for row in rows), labels), "fingerprint": mark,
         "source": str(config.source.table), "shards": shards, **held,
-        "files": {name: {"bytes": (folder / name).stat().st_size, "sha256": sha256(folder / name)} for name in names},
+        "files": checksums(folder, names),
     }
     io.write_json(folder / "index.json", index)
     return index
@@ -338,7 +340,7 @@ def encoder_name(config: configs.Encoder) -> str:
 
 def _weights(config: configs.Encoder) -> str:
     """Returns which weights the encoder has: the SHA-256 of a file, "imagenet" for what Keras fetches, "" for none."""
-    if not patch_encoders.ENCODERS[config.name].is_network:
+    if not encoders.ENCODERS[config.name].is_network:
         return ""
     return sha256(config.weights) if config.weights else "imagenet"
 
@@ -367,9 +369,9 @@ def _moved(row: dict[str, str], product: Product) -> dict[str, str]:
 def _digest(config: RecordsConfig, products: Sequence[Product], notes: Sequence[dict[str, Any]]) -> str:
     """Returns the SHA-256 of the contents of the pictures and masks that a bank was made of."""
     result = []
-    for (_, part), note in zip(portions(config, products), notes):
+    for (_, chunk), note in zip(portions(config, products), notes):
         kept = {row["image_id"] for row in note["kept"]}
-        result += [[product.image_id, *(one["sha256"] for one in entry)] for product, entry in zip(part, note["pictures"])
+        result += [[product.image_id, *(one["sha256"] for one in entry)] for product, entry in zip(chunk, note["pictures"])
                   if product.image_id in kept]
     return hashlib.sha256(json.dumps(result).encode()).hexdigest()
 
@@ -380,12 +382,6 @@ def _notes_path(folder: Path, number: int) -> Path:
 
 def _features_path(folder: Path, number: int) -> Path:
     return folder / f"features-{number:05d}.npy"
-
-
-def _save(path: Path, array: np.ndarray) -> None:
-    with io.atomic(path) as file:
-        # only its write method: into a real file numpy writes past Python, and a full disk is an error without a number
-        np.save(SimpleNamespace(write=file.write), array)
 
 
 # --- Which cores and GPUs the worker processes of this machine get
@@ -430,7 +426,7 @@ def listed(text: str) -> list[str]:
 
 
 def environments(workers: int, devices: list[str], cores: int) -> list[dict[str, str]]:
-    """Returns the variables of each process: a share of the cores, and one of the GPUs in turn; without GPUs nothing about them is said."""
+    """Returns the variables of each process: some of the cores, and one of the GPUs in turn; without GPUs nothing about them is said."""
     threads = str(max(1, cores // workers))
     cores_each = {"TF_NUM_INTRAOP_THREADS": threads, "TF_NUM_INTEROP_THREADS": "1", "OMP_NUM_THREADS": threads}
     return [cores_each | ({DEVICES: devices[number % len(devices)], **SHARED} if devices else {}) for number in range(workers)]
@@ -439,3 +435,153 @@ def environments(workers: int, devices: list[str], cores: int) -> list[dict[str,
 def take_environment(waiting: SimpleQueue) -> None:
     """Takes one of the environments for this process; must run before a network library is imported in it."""
     os.environ.update(waiting.get())
+
+
+# --- From a product's picture to what the encoder sees: the foreground of the configured method, cut into patches
+
+
+Segment = Callable[[np.ndarray], np.ndarray]  # uint8[h, w, 3] -> bool[h, w]
+_NETWORKS: dict[str, foreground.Predictor] = {}  # one network per worker process, not one per shard
+
+
+def foreground_identity(config: configs.Foreground) -> dict[str, Any]:
+    """Returns what decides where the foreground is found: the settings, and of the network its weights' checksum instead of their path.
+
+    Raises UserError where the weights are not there.
+    """
+    settings = {key: value for key, value in configs.to_dict(config).items() if key != "weights"}
+    if config.method != "network":
+        return settings
+    if not config.weights.is_file():
+        raise UserError("the weights of the foreground network are not there", str(config.weights),
+                        fix=f"{FOREGROUND_REMAKE}, correct foreground.weights, or use foreground.method=border")
+    return {**settings, "weights": sha256(config.weights)}
+
+
+def segmenter(config: configs.Foreground, build_network: Callable[[Path], foreground.Predictor]) -> Segment | None:
+    """Returns what finds the foreground of a picture; None where nothing does, or where masks are given.
+
+    build_network: path of weights -> what foreground.network_mask calls; called once in every process.
+    """
+    if config.method == "network":
+        key = str(config.weights)
+        if key not in _NETWORKS:
+            network = _NETWORKS[key] = build_network(config.weights)
+            network(np.zeros((1, network.size, network.size, 4), np.float32))  # compiled once, not by several threads at a time
+        return partial(foreground.network_mask, predict=_NETWORKS[key])
+    return partial(foreground.border_mask, tolerance=config.tolerance) if config.method == "border" else None
+
+
+def cut_product(product: Product, config: RecordsConfig, segment: Segment | None) -> features.Cut:
+    """Returns the patches of a product's picture. Raises UserError where the picture or its mask cannot be used."""
+    image = product.load_image()
+    if config.foreground.method == "masks":
+        if product.load_mask is None:
+            raise UserError("no mask is given", product.image_id, "a mask picture", "map source.columns.mask")
+        mask = product.load_mask()
+        if mask.shape != image.shape[:2]:
+            raise UserError(f"the mask is {mask.shape[1]} x {mask.shape[0]}", product.image_id,
+                            f"the picture's size, {image.shape[1]} x {image.shape[0]}")
+        segment = lambda _: mask  # noqa: E731
+    square = kaleido.turned_levels(config.levels) if config.encoder.turned == "square" else ()
+    return features.cut(image, foreground.find(image, segment, config.foreground.margin), config.levels, config.encoder.size,
+                        config.encoder.small_size, square)
+
+
+def cut_ahead(products: Sequence[Product], config: RecordsConfig, segment: Segment | None) -> Iterator[features.Cut | UserError]:
+    """Yields each product's patches in order, or the reason it was skipped; config.threads threads cut while others are encoded.
+
+    At most config.encoder.batch_size pictures, or one per thread where those are more, are cut ahead. Raises
+    other errors.
+    """
+    def attempt(product: Product) -> features.Cut | UserError:
+        try:
+            return cut_product(product, config, segment)
+        except UserError as error:
+            return error
+
+    waiting: deque[Future] = deque()
+    with ThreadPoolExecutor(max(1, config.threads), "cut") as pool:
+        try:
+            for product in products:
+                waiting.append(pool.submit(attempt, product))
+                if len(waiting) > max(config.encoder.batch_size, config.threads):
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+# --- Features as float16 or as bytes with a scale for each vector, and a copy of a bank that holds them otherwise
+
+
+COPY_MARK = "copy.json"  # in a copy: of which bank
+COPY_FIX = "wait until it has ended, or choose another target"
+
+
+def save_features(path: Path, features: np.ndarray, storage: str) -> None:
+    """Writes a shard f16[n, V, F] to features-*.npy, last of its files; raises UserError where bytes cannot hold it."""
+    if storage == "uint8":
+        features, scales = quantise(features)
+        write_array(path.with_name(_scales_name(path.name)), scales)
+    write_array(path, features)
+
+
+def storage_entries(storage: str, shards: Sequence[str]) -> dict[str, Any]:
+    """Returns what index.json says of it; nothing of float16, as ever."""
+    return {} if storage == "float16" else {"storage": storage, "scales": [_scales_name(name) for name in shards]}
+
+
+def check_copy(bank: Bank, target: Path, storage: str) -> dict[str, str]:
+    """Returns the mark of this copy; raises UserError where the bank is held so already, or the folder holds something else."""
+    if bank.storage == storage:
+        raise UserError(f"the bank holds {storage} already", str(bank.folder), "another storage")
+    mark = {"source_index_sha256": sha256(bank.folder / "index.json"), "storage": storage}
+    if target.exists() and not target.is_dir():
+        raise UserError("this is a file", str(target), "a folder", "choose another target")
+    begun = (target / COPY_MARK).is_file() and io.read_json(target / COPY_MARK) == mark
+    if not begun and io.contents(target):
+        raise UserError("the folder is not empty and holds no copy of this bank", str(target), fix="choose another target, or delete it")
+    io.check_unlocked(target, COPY_FIX)
+    io.check_folder(target, "choose another target")
+    made = [name for name in bank.index["shards"] if not (target / name).is_file()]
+    values = kaleido.num_vectors(bank.levels) * sum(end - first for first, end in map(bank.shard, map(bank.index["shards"].index, made)))
+    io.check_room(target, values * (bank.feature_size * 2 if storage == "float16" else bank.feature_size + 4), "the features")
+    return mark
+
+
+def copy_bank(bank: Bank, target: Path, storage: str) -> Iterator[int]:
+    """Copies a bank, an alignment too, into ``target`` with its features held as ``storage``; yields rows done, shard by shard.
+
+    An interrupted copy continues where it stopped; index.json comes last. Raises UserError as ``check_copy`` and ``save_features``, and
+    where the source's table or its alignment is not what its index says.
+    """
+    mark = check_copy(bank, target, storage)
+    with io.locked(target, fix=COPY_FIX):
+        io.write_json(target / COPY_MARK, mark)
+        io.clear(target)
+        yield from _copy_shards(bank, target, storage)
+
+
+def _copy_shards(bank: Bank, target: Path, storage: str) -> Iterator[int]:
+    for number, name in enumerate(bank.index["shards"]):
+        first, end = bank.shard(number)
+        if not (target / name).is_file():
+            rows, vectors = np.arange(first, end), np.arange(kaleido.num_vectors(bank.levels))
+            save_features(target / name, bank.features(rows, np.broadcast_to(vectors, (len(rows), len(vectors)))), storage)
+        yield end - first
+    made = {*bank.index["shards"], *bank.index.get("scales", ())}
+    kept = [name for name in bank.index["files"] if name not in made]
+    aligned = alignment.info(bank)
+    for name in (*kept, *((*aligned["files"], alignment.INFO) if aligned else ())):
+        with open(bank.folder / name, "rb") as source, io.atomic(target / name) as copy:
+            shutil.copyfileobj(source, copy)
+    new = storage_entries(storage, bank.index["shards"])
+    names = [*bank.index["shards"], *new.get("scales", ()), *kept]
+    old = {key: value for key, value in bank.index.items() if key not in ("storage", "scales")}
+    io.write_json(target / "index.json", {**old, **new, "files": checksums(target, names)})
+
+
+def _scales_name(name: str) -> str:
+    return name.replace("features", "scales")

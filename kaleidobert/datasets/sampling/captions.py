@@ -51,8 +51,8 @@ class CaptionVocabulary:
 class CaptionSampler:
     """Batches (inputs, targets, weights) of the training rows: "grid" or "picture", "pieces" [B, L]; the pieces that follow.
 
-    Rows without a word are left out. augment: pictures are mirrored and moved at random. ask: a function of rows and a length
-    that brings further arrays, as those of sampling.cooccurrence do.
+    Rows without a word are skipped. augment: pictures are mirrored and moved at random. word_targets: a function of rows and a length
+    that returns further arrays, as WordCooccurrenceTargets.arrays does.
     """
 
     def __init__(
@@ -64,9 +64,10 @@ class CaptionSampler:
         batch_size: int,
         seed: int,
         augment: bool = False,
-        ask: Callable[[np.ndarray, int], tuple[Arrays, Arrays, Arrays]] | None = None,
+        word_targets: Callable[[np.ndarray, int], tuple[Arrays, Arrays, Arrays]] | None = None,
     ):
-        self._ids, self._grids, self._augment, self._seed, self._ask = pieces.encode(bank.token_ids), grids, augment, seed, ask
+        self._ids, self._grids, self._augment = pieces.encode(bank.token_ids), grids, augment
+        self._seed, self._word_targets = seed, word_targets
         self._lengths = (self._ids != PAD).sum(1)
         self.rows, self.batch_size = rows[self._lengths[rows] > 2], batch_size  # START and END alone say nothing
         if not len(self.rows):
@@ -81,21 +82,21 @@ class CaptionSampler:
         """Returns the batch of a step, 0-based."""
         epoch, number = divmod(step, self.batches_per_epoch)
         rows = self._batches(epoch)[number]
-        inputs, targets, weights = self.questions(rows)
+        inputs, targets, weights = self.with_word_targets(rows)
         if self._augment:
             inputs["picture"] = augment(inputs["picture"], generator(self._seed, AUGMENT, step))
         return inputs, targets, weights
 
-    def questions(self, rows: np.ndarray) -> tuple[Arrays, Arrays, Arrays]:
-        """Returns the examples of given rows with the arrays of ``ask``, not augmented."""
+    def with_word_targets(self, rows: np.ndarray) -> tuple[Arrays, Arrays, Arrays]:
+        """Returns the examples of given rows with the arrays of ``word_targets``, not augmented."""
         batch = self.examples(rows)
-        if self._ask is not None:
-            for own, wanted in zip(batch, self._ask(rows, batch[0]["pieces"].shape[1])):
+        if self._word_targets is not None:
+            for own, wanted in zip(batch, self._word_targets(rows, batch[0]["pieces"].shape[1])):
                 own.update(wanted)
         return batch
 
     def examples(self, rows: np.ndarray) -> tuple[Arrays, Arrays, Arrays]:
-        """Returns ``questions`` without what ``ask`` brings."""
+        """Returns ``with_word_targets`` without those."""
         length = int(-(-(self._lengths[rows].max() - 1) // BUCKET) * BUCKET)
         ids = np.full((len(rows), length + 1), PAD, np.int32)
         ids[:, : self._ids.shape[1]] = self._ids[rows, : length + 1]
@@ -136,12 +137,12 @@ MAX_CONTEXT_WORDS = 400  # words to predict, the most frequent ones
 MAX_CANDIDATES = 80  # words per subcategory whose presence is predicted
 MIN_COUNT = 4  # occurrences in a subcategory for that
 UNSETTLED = (0.01, 0.97)  # fractions of a subcategory's texts between which a word's presence is open
-PRIOR_WEIGHT = 2.0  # texts' worth of the general share in the share within a subcategory
-MIN_SHARE = 2e-3  # no share is nearer to 0 or 1
+PRIOR_WEIGHT = 2.0  # texts' worth of the general fraction in that of a subcategory
+MIN_FRACTION = 2e-3  # no fraction is nearer to 0 or 1
 
 
 class WordCooccurrenceTargets:
-    """The questions of the rows of a bank, learned from ``rows``.
+    """The targets of the word grounder for rows of a bank; their counts are taken from ``rows``.
 
     ids i32[N, T]: the captioner's pieces; texts: of its vocabulary; groups i64[N]: the product's subcategory, by number.
     """
@@ -166,9 +167,9 @@ class WordCooccurrenceTargets:
         """
         ids = self._read(rows, length)
         cooccurrence_labels = np.zeros((len(rows), length, len(self.context_words)), np.float32)
-        prior = np.full_like(cooccurrence_labels, np.log(MIN_SHARE))
+        prior = np.full_like(cooccurrence_labels, np.log(MIN_FRACTION))
         for number, row in enumerate(rows):
-            for position, piece, others in self._questions(ids[number]):
+            for position, piece, others in self._word_contexts(ids[number]):
                 cooccurrence_labels[number, position, others] = 1
                 prior[number, position] = self._prior(int(self._groups[row]), piece)
         group = self._groups[rows]
@@ -195,8 +196,8 @@ class WordCooccurrenceTargets:
         ids[:, : self._ids.shape[1]] = self._ids[rows, :length]
         return ids
 
-    def _questions(self, ids: np.ndarray) -> list[tuple[int, int, np.ndarray]]:
-        """Returns (place, piece, columns of the other words of its sentence) for every content word of a text."""
+    def _word_contexts(self, ids: np.ndarray) -> list[tuple[int, int, np.ndarray]]:
+        """Returns (position, piece, columns of the other words of its sentence) for every content word of a text."""
         result, start = [], 0
         for stop in [*np.flatnonzero(self._ends[ids]).tolist(), len(ids)]:
             positions = start + np.flatnonzero(self._is_content[ids[start:stop]])
@@ -211,7 +212,7 @@ class WordCooccurrenceTargets:
         self._together, self._alone = np.zeros((size, len(self.context_words)), np.float32), np.zeros(size, np.float32)
         self._by_group: dict[tuple[int, int], list] = {}  # [number of sentences, counts]
         for row in rows:
-            for _, piece, others in self._questions(self._ids[row]):
+            for _, piece, others in self._word_contexts(self._ids[row]):
                 entry = self._by_group.setdefault((int(self._groups[row]), piece), [0, np.zeros(len(self.context_words), np.float32)])
                 for counts in (self._together[piece], entry[1]):
                     counts[others] += 1
@@ -242,5 +243,5 @@ class WordCooccurrenceTargets:
 
 
 def _odds(fraction: np.ndarray) -> np.ndarray:
-    fraction = np.clip(fraction, MIN_SHARE, 1 - MIN_SHARE)
+    fraction = np.clip(fraction, MIN_FRACTION, 1 - MIN_FRACTION)
     return np.log(fraction / (1 - fraction)).astype(np.float32)

@@ -4,12 +4,21 @@ import numpy as np
 
 from kaleidobert.configs import Matching, Noise
 from kaleidobert.datasets.bank.bank import Bank
-from kaleidobert.datasets.sampling.pretraining import ALL, EXAMPLES, VALIDATION, EpochOrder, NegativeSampler, clean_batch, generator
+from kaleidobert.datasets.sampling.pretraining import (
+    ALL,
+    EXAMPLES,
+    VALIDATION,
+    EpochOrder,
+    NegativeSampler,
+    clean_batch,
+    generator,
+    maskable,
+)
 from kaleidobert.errors import UserError
 from kaleidobert.preprocessors import examples
 from kaleidobert.preprocessors.examples import Arrays
 
-LENGTH_SHARE = 4  # one picture of so many also has the length of its text as a target
+LENGTH_EVERY = 4  # one picture of so many also has the length of its text as a target
 
 
 def label_ids(bank: Bank, label: str, train_rows: np.ndarray) -> tuple[np.ndarray, list[str]]:
@@ -36,7 +45,7 @@ def modality_inputs(bank: Bank, rows: np.ndarray, modality: str) -> Arrays:
 
 
 class LabelSampler:
-    """batch(step) -> inputs, {"label": i32[B]}, {"label": f32[B]} (all ones); part and weights as in PretrainSampler.
+    """batch(step) -> inputs, {"label": i32[B]}, {"label": f32[B]} (all ones); ``chosen`` and weights as in PretrainSampler.
 
     noise: how much of the inputs is hidden, anew in every batch, so that a small catalogue is not learnt by heart.
     """
@@ -45,11 +54,11 @@ class LabelSampler:
         self._bank, self._labels, self._modality, self._noise, self._seed = bank, labels, modality, noise, seed
         self.order = EpochOrder(rows, batch_size, seed)
 
-    def batch(self, step: int, part: slice = ALL) -> tuple[Arrays, Arrays, Arrays]:
+    def batch(self, step: int, chosen: slice = ALL) -> tuple[Arrays, Arrays, Arrays]:
         whole, rng, noise = self.order.batch(step), generator(self._seed, EXAMPLES, step), self._noise
-        rows = whole[part]
+        rows = whole[chosen]
         inputs = modality_inputs(self._bank, rows, self._modality)
-        inputs = examples.hide(inputs, noise.patch_dropout, noise.token_dropout, self._bank.vocabulary.mask, rng, len(whole), part)
+        inputs = examples.hide(inputs, noise.patch_dropout, noise.token_dropout, self._bank.vocabulary.mask, rng, len(whole), chosen)
         return inputs, {"label": self._labels[rows]}, {"label": np.ones(len(rows), np.float32)}
 
     def weights(self, step: int) -> Arrays:
@@ -61,7 +70,7 @@ class MatchSampler:
 
     A batch of B products has B * (1 + negatives) pairs, product by product, the right pair first; of every second product the
     picture is replaced instead of the text, so that both directions of retrieval are learnt. targets: {"itm": i32[B * (1 + negatives)]}.
-    part and weights as in PretrainSampler; a part is one of the B products, each with all of its pairs.
+    ``chosen`` and weights as in PretrainSampler, of the B products, each with all of its pairs.
     """
 
     def __init__(self, bank: Bank, rows: np.ndarray, subcategory: str, matching: Matching, batch_size: int, seed: int):
@@ -69,19 +78,19 @@ class MatchSampler:
             raise UserError(f"matching.negatives is {matching.negatives}", "sampler", "at least 1")
         self._bank, self._matching, self._seed = bank, matching, seed
         self.order = EpochOrder(rows, batch_size, seed)
-        self._partners = NegativeSampler(bank, rows, subcategory)
+        self._negatives = NegativeSampler(bank, rows, subcategory)
 
-    def batch(self, step: int, part: slice = ALL) -> tuple[Arrays, Arrays, Arrays]:
+    def batch(self, step: int, chosen: slice = ALL) -> tuple[Arrays, Arrays, Arrays]:
         rows, rng = self.order.batch(step), generator(self._seed, EXAMPLES, step)
         count = self._matching.negatives
         repeated = np.repeat(rows, count)
         same = rng.random(len(repeated)) < self._matching.negatives_same_subcategory
-        others = self._partners.draw(repeated, same, rng).reshape(-1, count)
+        others = self._negatives.draw(repeated, same, rng).reshape(-1, count)
         pictures, texts = np.repeat(rows[:, None], count + 1, 1), np.repeat(rows[:, None], count + 1, 1)
         swap = np.arange(len(rows)) % 2 == 1
         texts[~swap, 1:] = others[~swap]
         pictures[swap, 1:] = others[swap]
-        pictures, texts = pictures[part].ravel(), texts[part].ravel()
+        pictures, texts = pictures[chosen].ravel(), texts[chosen].ravel()
         match = (pictures == texts).astype(np.int32)
         return clean_batch(self._bank, pictures, texts), {"itm": match}, {"itm": np.ones(match.shape, np.float32)}
 
@@ -98,11 +107,11 @@ class DualEncoderSampler:
     def __init__(self, bank: Bank, rows: np.ndarray, subcategory: str, batch_size: int, seed: int):
         self._bank = bank
         self.order = EpochOrder(rows, min(batch_size, len(rows)), seed)
-        self._partners = NegativeSampler(bank, rows, subcategory)
+        self._negatives = NegativeSampler(bank, rows, subcategory)
 
     def batch(self, step: int) -> tuple[Arrays, Arrays, Arrays]:
         rows = self.order.batch(step)
-        related = self._partners.related(rows[:, None], rows) & ~np.eye(len(rows), dtype=bool)
+        related = self._negatives.related(rows[:, None], rows) & ~np.eye(len(rows), dtype=bool)
         return clean_batch(self._bank, rows), {"open": (~related).astype(np.float32)}, {}
 
 
@@ -132,10 +141,10 @@ class CaptionTaskSampler:
         """Returns the examples of given rows."""
         vocabulary, count = self._bank.vocabulary, len(rows)
         if self._mode != "causal":
-            rows = np.concatenate([rows, rows[: max(1, count // LENGTH_SHARE)]])
+            rows = np.concatenate([rows, rows[: max(1, count // LENGTH_EVERY)]])
         inputs = clean_batch(self._bank, rows)
         ids = inputs["token_ids"]
-        real = caption_pieces(self._bank, rows)
+        real = maskable(self._bank, rows)
         targets = {"pieces": ids[:, 1:]}
         if self._mode == "causal":
             wanted, hidden = inputs["token_mask"][:, 1:], np.zeros_like(real)
@@ -158,12 +167,6 @@ class CaptionTaskSampler:
         inputs = examples.hide({**inputs, **examples.text(ids, vocabulary.pad)}, noise.patch_dropout, 0, vocabulary.mask, rng)
         first = np.arange(ids.shape[1] - 1, dtype=np.int32) + (self._mode != "causal")
         return {**inputs, "predict_positions": np.repeat(first[None], len(ids), 0)}, targets, weights
-
-
-def caption_pieces(bank: Bank, rows: np.ndarray) -> np.ndarray:
-    """Returns bool[n, T]: where the texts of the rows have pieces, [CLS], [SEP] and padding left out."""
-    vocabulary = bank.vocabulary
-    return ~np.isin(bank.token_ids[rows], (vocabulary.pad, vocabulary.start, vocabulary.end))
 
 
 # --- The two sides of a bank's products apart, for pairs of any picture with any text

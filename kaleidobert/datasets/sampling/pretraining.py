@@ -115,7 +115,7 @@ class PretrainSampler:
                             "`kaleidobert align` for this bank first, see configs/align.yaml, or set sampling.masking=random")
         self._bank, self._levels, self._sampling, self._seed = bank, tuple(levels), sampling, seed
         self.order = EpochOrder(rows, batch_size, seed)
-        self._partners = NegativeSampler(bank, rows, sampling.subcategory)
+        self._negatives = NegativeSampler(bank, rows, sampling.subcategory)
         # batch and weights of a step share it
         self._drawn = lru_cache(4)(lambda step: self.draw(self.order.batch(step), generator(seed, EXAMPLES, step)))
 
@@ -136,7 +136,7 @@ class PretrainSampler:
         return int(np.bincount(np.concatenate([self._drawn(step).masks.patches[level].ravel() for step in range(batches)])).argmax())
 
     def validation(self, step: int) -> tuple[Arrays, Arrays, Arrays] | None:
-        """Returns the step-th part of the split in its own order, the last one smaller; None behind the end. Targets are always floats."""
+        """Returns the step-th batch of the split in its own order, the last one smaller; None behind the end. Targets are always floats."""
         size = self.order.batch_size
         rows = self.order.rows[step * size : (step + 1) * size]
         if not len(rows):
@@ -149,12 +149,12 @@ class PretrainSampler:
         return self.assemble(self.draw(rows, rng))
 
     def draw(self, rows: np.ndarray, rng: np.random.Generator) -> BatchPlan:
-        """Returns everything that is left to chance; reads no feature."""
+        """Returns everything that is random in the examples of rows; reads no feature."""
         bank, sampling, batch = self._bank, self._sampling, len(rows)
         negative = rng.random(batch) < sampling.negative_share
         same = rng.random(batch) < sampling.negatives_same_subcategory
-        text_rows = np.where(negative, self._partners.draw(rows, same, rng), rows)
-        donors = self._partners.draw(rows, np.zeros(batch, bool), rng)
+        text_rows = np.where(negative, self._negatives.draw(rows, same, rng), rows)
+        donors = self._negatives.draw(rows, np.zeros(batch, bool), rng)
         foreign = text_rows != rows
         masks = alignment_guided_masking.plan(sampling.masking, self._texts(text_rows), self._levels, quota(sampling), rng, foreign,
                              self._texts(rows[foreign]))
@@ -209,10 +209,10 @@ def clean_features(bank: Bank, rows: np.ndarray) -> np.ndarray:
     return features.to_floats(examples.clean(rows, bank.levels, bank.gather))["patch_features"]
 
 
-def share_of_groups(bank: Bank, rows: np.ndarray, fraction: float, seed: int) -> np.ndarray:
-    """Returns the rows of a share of the groups, drawn from the seed: few labels, without near-duplicates of the left-out ones."""
+def fraction_of_groups(bank: Bank, rows: np.ndarray, fraction: float, seed: int) -> np.ndarray:
+    """Returns the rows of a fraction of the groups, drawn from the seed: few labels, without near-duplicates of the others."""
     if not 0 < fraction <= 1:
-        raise UserError(f"data.train_share is {fraction}", "sampler", "a share above 0 and at most 1")
+        raise UserError(f"data.train_share is {fraction}", "sampler", "a fraction above 0 and at most 1")
     if fraction == 1:
         return rows
     groups = np.unique(bank.column("group")[rows])
@@ -221,8 +221,8 @@ def share_of_groups(bank: Bank, rows: np.ndarray, fraction: float, seed: int) ->
 
 
 def hold_out(bank: Bank, rows: np.ndarray, fraction: float, seed: int, fix: str) -> tuple[np.ndarray, np.ndarray]:
-    """Returns (rows to train on, rows that choose the weights): the second are those of a share of the groups, at least two and at most all
-    but two, drawn from the seed; without any where the share is 0. So nothing is chosen by rows that are reported on afterwards.
+    """Returns (rows to train on, rows that choose the weights): the second are those of a fraction of the groups, at least two and at most
+    all but two, drawn from the seed; none where the fraction is 0. So nothing is chosen by rows that are reported on afterwards.
 
     fix: how the command does without. Raises UserError for fewer than 4 groups.
     """
@@ -232,7 +232,7 @@ def hold_out(bank: Bank, rows: np.ndarray, fraction: float, seed: int, fix: str)
     if groups < 4:
         raise UserError(f"the training split has {groups} group(s)", str(bank.folder), "at least 4: two to train on and two that "
                         "are held out to choose the best epoch", f"use a larger data.train_share, or {fix}")
-    held = share_of_groups(bank, rows, min(max(fraction, 2 / groups), 1 - 2 / groups), seed + 1)
+    held = fraction_of_groups(bank, rows, min(max(fraction, 2 / groups), 1 - 2 / groups), seed + 1)
     return np.setdiff1d(rows, held), held
 
 

@@ -1,6 +1,7 @@
 """Where products come from: one module per source, each with a class that is its configuration section and yields its rows.
 
-``SOURCES`` is the one list of them: ``source.kind`` of a configuration names a row. ``reading`` makes products of the rows.
+``SOURCES`` is the one list of them: ``source.kind`` of a configuration names a row. table: CSV, TSV, JSONL. fashion_gen: the raw
+release. tfds: data sets of TensorFlow Datasets. reading: makes products of the rows of any source.
 """
 
 from kaleidobert.configs import Source

@@ -169,8 +169,8 @@ def _info_lines(path: Path) -> Iterator[tuple[int, list[str]]]:
 def _pictures(base: Path, info: Path) -> str:
     """Returns the folder of an info text's pictures, relative to ``base``: as in the release, unpacked here or by
     dataset/get_raw_dataset.sh."""
-    part = "train" if "train" in info.name else "valid"
-    names = [f"extracted_{part}_images", f"extracted_images/extracted_{part}_images", "extracted_images", "."]
+    split = "train" if "train" in info.name else "valid"
+    names = [f"extracted_{split}_images", f"extracted_images/extracted_{split}_images", "extracted_images", "."]
     for name in names:
         if any((base / name).glob("*.png")):
             return name

@@ -25,7 +25,7 @@ from kaleidobert.specs import Part
 
 SkippedRow = dict[str, str]  # image_id, where, reason
 ROUNDED = re.compile(r"\d([.,]\d+)?[eE]\+\d+")  # 1.00123E+12: what a spreadsheet shows, and exports, of a long number
-UNREADABLE = 0.5  # share of lines that cannot be read from which on a file is not the table that it is taken for
+UNREADABLE = 0.5  # fraction of lines that cannot be read from which on a file is not the table that it is taken for
 SHOWN = 5  # positions, and words, that one line names
 
 

@@ -1,7 +1,7 @@
 """Any prepared TFDS data set with pictures, texts and labels.
 
 Columns name features: nested ones as captions/text, of a sequence the first element is taken, class labels become their names.
-Every row has ``split`` and ``row`` (its place, for data sets without an id) beside. TFDS files are read in order only, so the
+Every row has ``split`` and ``row`` (its position, for data sets without an id) beside. TFDS files are read in order only, so the
 pictures are written once, as they are encoded there, into the folder source.images.
 """
 
@@ -132,9 +132,9 @@ def _quiet() -> Iterator[None]:
 def _feature(builder: "tfds.core.DatasetBuilder", column: str) -> Any:
     """Returns the feature of a column; raises UserError that names the existing ones."""
     feature: Any = builder.info.features
-    for part in _path(feature, column):
+    for name in _path(feature, column):
         try:
-            feature = feature[part]
+            feature = feature[name]
         except (KeyError, TypeError):
             known = [*builder.info.features, *OWN]
             near = difflib.get_close_matches(column, known, 1, 0.5)
@@ -144,7 +144,7 @@ def _feature(builder: "tfds.core.DatasetBuilder", column: str) -> Any:
 
 
 def _path(top: Any, column: str) -> list[str]:
-    """Returns the parts of a feature name; one that exists as it is comes first, such as image/id of COCO."""
+    """Returns the names on the way to a feature; one that exists as it is comes first, such as image/id of COCO."""
     return [column] if column in top else column.split("/")
 
 
@@ -169,13 +169,13 @@ def _read(builder: "tfds.core.DatasetBuilder", expression: str, columns: Sequenc
                                          decoders=tfds.decode.PartialDecoding(wanted, decoders=decoders))
     except (ValueError, KeyError) as error:
         raise UserError(f"there is no split {expression!r} ({' '.join(str(error).split())[:200]})", builder.info.full_name,
-                        f"one of {', '.join(builder.info.splits)}, or a part such as train[:90%]", "correct source.splits") from None
+                        f"one of {', '.join(builder.info.splits)}, or a slice such as train[:90%]", "correct source.splits") from None
     yield from dataset.as_numpy_iterator()
 
 
 def _get(example: Mapping[str, Any], column: str) -> Any:
-    for part in _path(example, column):
-        example = example[part]
+    for name in _path(example, column):
+        example = example[name]
     return example
 
 

@@ -9,7 +9,7 @@ import yaml
 
 from kaleidobert import cli, configs
 from kaleidobert.app_zoo import fetch
-from kaleidobert.configs.addresses import Address
+from kaleidobert.configs.loader import Address
 from kaleidobert.datasets.sources import SOURCES
 from kaleidobert.errors import UserError
 from kaleidobert.remote import downloads

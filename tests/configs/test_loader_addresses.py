@@ -1,4 +1,4 @@
-"""Addresses in place of paths: what a configuration makes of them, and how their copies take their place (S3: test_s3_configs.py)."""
+"""Addresses in place of paths: what a configuration makes of them, and how their copies take their place (S3: test_loader_s3.py)."""
 
 import pickle
 from dataclasses import replace
@@ -8,7 +8,7 @@ import pytest
 
 from kaleidobert import configs
 from kaleidobert.app_zoo import fetch
-from kaleidobert.configs.addresses import Address
+from kaleidobert.configs.loader import Address
 from kaleidobert.errors import UserError
 from kaleidobert.released.files import read_list
 from tests.support.apps_data import World, call, refused

@@ -13,7 +13,7 @@ from kaleidobert.datasets.bank import builder
 from kaleidobert.datasets.bank.bank import Bank
 from kaleidobert.datasets.sources import reading
 from kaleidobert.levels import KALEIDO
-from kaleidobert.preprocessors import patch_encoders, patch_generator
+from kaleidobert.preprocessors import encoders, patch_generator
 from tests.support.apps_data import World, call, refused
 from tests.support.tiny import HEIGHT, WIDTH, tiny_catalogue
 
@@ -80,7 +80,7 @@ def test_the_bank_holds_what_the_plain_way_gives(fresh, weights):
 
 
 def test_a_row_does_not_depend_on_its_company(fresh):
-    encoder = patch_encoders.build(fresh.encoder)
+    encoder = encoders.build(fresh.encoder)
     pixels = np.random.default_rng(0).integers(0, 255, (encoder.batch + 5, SIZE, SIZE, 3)).astype(np.uint8)
     whole = encoder.encode(pixels)
     assert whole.shape == (encoder.batch + 5, 1280) and whole.dtype == np.float32
@@ -92,9 +92,9 @@ def test_a_row_does_not_depend_on_its_company(fresh):
                                               ({"precision": "mixed_float16"}, 0.02)])
 def test_faster_ways_are_near(fresh, changes, largest):
     pixels = np.random.default_rng(0).integers(0, 255, (6, SIZE, SIZE, 3)).astype(np.uint8)
-    plain = patch_encoders.build(fresh.encoder).encode(pixels)
+    plain = encoders.build(fresh.encoder).encode(pixels)
     before = keras.config.dtype_policy()
-    other = patch_encoders.build(replace(fresh.encoder, **changes)).encode(pixels)
+    other = encoders.build(replace(fresh.encoder, **changes)).encode(pixels)
     assert other.dtype == np.float32 and keras.config.dtype_policy() == before
     distance = np.linalg.norm(other - plain, axis=1) / np.linalg.norm(plain, axis=1)
     assert 0 < distance.max() < largest
@@ -110,7 +110,7 @@ def test_normalisation_folds_into_every_kind_of_convolution():
     y = layers.Conv2D(5, 1, use_bias=False)(layers.Conv2D(5, 1, bias_initializer="ones")(y))  # without a normalisation
     plain = keras.Model(image, layers.Dense(4)(layers.GlobalAveragePooling2D()(y)))
     _disturb(plain)
-    copy = patch_encoders.folded(plain)
+    copy = encoders.folded(plain)
     pixels = np.random.default_rng(0).normal(size=(3, 12, 12, 3)).astype(np.float32)
     assert not any(isinstance(layer, layers.BatchNormalization) for layer in copy.layers)
     np.testing.assert_allclose(copy.predict_on_batch(pixels), plain.predict_on_batch(pixels), rtol=2e-4, atol=1e-5)
@@ -120,7 +120,7 @@ def test_small_patches_go_through_the_network_at_their_own_size(fresh):
     fine = replace(fresh.encoder, size=64, small_size=32)
     made = fresh.records(encoder=fine, foreground=configs.Foreground("none"))  # pictures of 40 x 52
     assert call("records", made).status == 0
-    bank, encoder = Bank(made.bank), patch_encoders.build(fine)
+    bank, encoder = Bank(made.bank), encoders.build(fine)
     assert bank.encoder == "mobilenet_v2-64-small32" and bank.feature_size == 1280
     picture = Image.open(bank.table[2]["image_path"])
     stored = np.load(bank.folder / "features-00000.npy")[2]

@@ -10,7 +10,7 @@ import pytest
 from kaleidobert import configs, specs
 from kaleidobert.app_zoo import convert
 from kaleidobert.configs import Matching, Noise, Sampling
-from kaleidobert.datasets.bank import alignment, storage
+from kaleidobert.datasets.bank import alignment, builder
 from kaleidobert.datasets.bank.bank import Bank
 from kaleidobert.datasets.sampling import finetuning
 from kaleidobert.datasets.sampling.pretraining import PretrainSampler, clean_batch, clean_features
@@ -27,7 +27,7 @@ def banks(request, tmp_path_factory):
     """A bank of float16 and its copy of uint8."""
     folder = tmp_path_factory.mktemp("banks")
     bank = random_bank(folder / "bank", TABLES[request.param])
-    assert sum(storage.convert(bank, folder / "copy", "uint8")) == bank.size
+    assert sum(builder.copy_bank(bank, folder / "copy", "uint8")) == bank.size
     return bank, Bank(folder / "copy")
 
 
@@ -82,7 +82,7 @@ def test_a_bank_can_be_made_of_bytes(tmp_path):
     assert other.index["scales"] == [name.replace("features", "scales") for name in other.index["shards"]]
     assert set(other.index["scales"]) <= set(other.index["files"]) and "storage" not in bank.index
     assert bank.index["fingerprint"] != other.index["fingerprint"]
-    list(storage.convert(bank, tmp_path / "copy", "uint8"))
+    list(builder.copy_bank(bank, tmp_path / "copy", "uint8"))
     for name in (*other.index["shards"], *other.index["scales"], "boxes.npy", "token_ids.npy", "table.jsonl"):
         assert (tmp_path / "bytes" / name).read_bytes() == (tmp_path / "copy" / name).read_bytes()
     (tmp_path / "bytes/scales-00001.npy").unlink()
@@ -95,7 +95,7 @@ def test_the_command_copies_both_ways_and_goes_on(tmp_path, capsys):
     config = configs.ConvertConfig(tmp_path / "bank", tmp_path / "bytes", storage="uint8")
     convert.dry_run(config)
     assert not (tmp_path / "bytes").exists() and "features as uint8" in capsys.readouterr().out
-    steps = storage.convert(Bank(tmp_path / "bank"), tmp_path / "bytes", "uint8")
+    steps = builder.copy_bank(Bank(tmp_path / "bank"), tmp_path / "bytes", "uint8")
     next(steps), next(steps), steps.close()  # interrupted
     (tmp_path / "bytes/.features-00002.npy.9.tmp").write_bytes(b"half")
     kept = (tmp_path / "bytes/features-00000.npy").stat().st_mtime_ns

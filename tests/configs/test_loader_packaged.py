@@ -9,7 +9,7 @@ import pytest
 
 from kaleidobert import configs
 from kaleidobert.app_zoo import commands
-from kaleidobert.configs import packaged
+from kaleidobert.configs import loader
 from kaleidobert.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -20,14 +20,14 @@ def wheel(tmp_path, monkeypatch) -> Path:
     """The files as a wheel has them, in kaleidobert/configs/yaml of a folder that is no repository; the current folder is another."""
     folder = tmp_path / "site-packages/kaleidobert/configs/yaml"
     shutil.copytree(ROOT / "configs", folder)
-    monkeypatch.setattr(packaged, "FOLDER", folder)
+    monkeypatch.setattr(loader, "YAML_FOLDER", folder)
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     return folder
 
 
 def test_the_files_have_one_home():
-    assert os.readlink(ROOT / "kaleidobert/configs/yaml") == "../../configs" and packaged.FOLDER == ROOT / "configs"
+    assert os.readlink(ROOT / "kaleidobert/configs/yaml") == "../../configs" and loader.YAML_FOLDER == ROOT / "configs"
     if (ROOT / ".git").exists() and shutil.which("git"):
         words = ["git", "ls-files", "-s", "kaleidobert/configs/yaml"]
         listed = subprocess.run(words, cwd=ROOT, text=True, capture_output=True)
@@ -35,10 +35,10 @@ def test_the_files_have_one_home():
 
 
 def test_every_file_has_a_name_and_every_command_with_files_knows_them():
-    assert len(packaged.names()) == len(list((ROOT / "configs").rglob("*.yaml"))) > 40
-    assert packaged.names()[0] == "align" and "quickstart/pretrain" in packaged.names()
-    by_command = [name for command in commands.every() for name in packaged.of_command(command)]
-    assert sorted(by_command) == sorted(packaged.names())
+    assert len(loader.packaged_names()) == len(list((ROOT / "configs").rglob("*.yaml"))) > 40
+    assert loader.packaged_names()[0] == "align" and "quickstart/pretrain" in loader.packaged_names()
+    by_command = [name for command in commands.every() for name in loader.packaged_of_command(command)]
+    assert sorted(by_command) == sorted(loader.packaged_names())
 
 
 @pytest.mark.parametrize("name", ["pretrain", "quickstart/pretrain", "table4/b_i-ii"])
