@@ -14,7 +14,8 @@ from kaleidobert import configs, io
 from kaleidobert import levels as kaleido
 from kaleidobert.app_zoo import commands
 from kaleidobert.configs import PretrainConfig
-from kaleidobert.datasets.bank.bank import FORMAT, Bank, sha256
+from kaleidobert.datasets.bank.bank import FORMAT, Bank
+from kaleidobert.io import sha256
 from kaleidobert.levels import KALEIDO, KaleidoLevel
 from kaleidobert.preprocessors import patch_generator, tokenization
 

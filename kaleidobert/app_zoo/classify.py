@@ -13,7 +13,7 @@ from kaleidobert import io as files
 from kaleidobert.app_zoo import lineage, models, plain_head, released_runs, tables, training
 from kaleidobert.app_zoo.training import LabelData
 from kaleidobert.configs import ClassifyConfig
-from kaleidobert.datasets.bank.bank import Bank, describe, sha256
+from kaleidobert.datasets.bank.bank import Bank, describe
 from kaleidobert.datasets.sampling import finetuning
 from kaleidobert.datasets.sampling.finetuning import LabelSampler, label_ids, modality_inputs
 from kaleidobert.datasets.sampling.pretraining import clean_features
@@ -26,6 +26,7 @@ from kaleidobert.errors import UserError
 from kaleidobert.evaluators import baselines, classification, statistics
 from kaleidobert.evaluators.report import plots
 from kaleidobert.evaluators.report.results import head_name
+from kaleidobert.io import sha256
 from kaleidobert.losses import decomposable
 from kaleidobert.losses.pretraining import cross_entropy
 from kaleidobert.model_zoo.kaleidobert import classifier

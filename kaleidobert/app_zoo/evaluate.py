@@ -11,7 +11,7 @@ from kaleidobert import io
 from kaleidobert.app_zoo import tables
 from kaleidobert.configs import ClassifyConfig, EvaluateConfig, TrainingData
 from kaleidobert.configs.addresses import written
-from kaleidobert.datasets.bank.bank import Bank, describe, sha256
+from kaleidobert.datasets.bank.bank import Bank, describe
 from kaleidobert.engines.run_folder import Run, check_folder
 from kaleidobert.errors import UserError
 from kaleidobert.evaluators import candidates, classification, retrieval, statistics
@@ -26,6 +26,7 @@ from kaleidobert.evaluators.files.scores import ScoreTable
 from kaleidobert.evaluators.report import plots
 from kaleidobert.evaluators.report.results import NOT_KNOWN, head_name
 from kaleidobert.evaluators.report.tables import TASKS as TASKS_WITH_TABLES
+from kaleidobert.io import sha256
 from kaleidobert.released import counting
 
 INPUTS = ("scores", "candidates", "other_direction", "texts", "predictions", "trained_classes", "captions", "references", "against")

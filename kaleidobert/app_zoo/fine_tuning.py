@@ -19,12 +19,13 @@ import numpy as np
 from kaleidobert.app_zoo import lineage, models, training
 from kaleidobert.app_zoo.training import Batch
 from kaleidobert.configs import FineTuningConfig
-from kaleidobert.datasets.bank.bank import Bank, describe, sha256
+from kaleidobert.datasets.bank.bank import Bank, describe
 from kaleidobert.engines import steps
 from kaleidobert.engines.distributed import distribution
 from kaleidobert.engines.prediction import predict
 from kaleidobert.engines.run_folder import Run, check_folder
 from kaleidobert.engines.trainer import Goal
+from kaleidobert.io import sha256
 from kaleidobert.losses import decomposable
 from kaleidobert.model_zoo.backbone import Backbone
 from kaleidobert.model_zoo.kaleidobert import TaskModel

@@ -14,7 +14,7 @@ from typing import Any
 
 from kaleidobert import configs
 from kaleidobert.configs.addresses import written
-from kaleidobert.datasets.bank.bank import sha256
+from kaleidobert.io import sha256
 from kaleidobert.model_zoo.kaleidobert import Matcher, Pretrainer
 from kaleidobert.released import any_checkpoint, tf_checkpoint
 

@@ -10,7 +10,7 @@ from kaleidobert import levels as kaleido
 from kaleidobert.app_zoo import lineage, models, released_runs, step_memory, training
 from kaleidobert.app_zoo.training import Batch, PretrainData, open_bank
 from kaleidobert.configs import PretrainConfig
-from kaleidobert.datasets.bank.bank import Bank, describe, sha256
+from kaleidobert.datasets.bank.bank import Bank, describe
 from kaleidobert.datasets.sampling.pretraining import PretrainSampler, hold_out, share_of_groups
 from kaleidobert.engines import steps
 from kaleidobert.engines.distributed import distribution
@@ -20,6 +20,7 @@ from kaleidobert.errors import UserError
 from kaleidobert.evaluators import pretraining
 from kaleidobert.evaluators.report import plots
 from kaleidobert.evaluators.report.results import head_name
+from kaleidobert.io import sha256
 from kaleidobert.levels import KALEIDO, KaleidoLevel
 from kaleidobert.losses import pretraining as losses
 from kaleidobert.losses.decomposable import DecomposableLoss

@@ -27,10 +27,11 @@ from kaleidobert.app_zoo.align.task import Task, captioner_folder, captioner_set
 from kaleidobert.configs import AlignConfig
 from kaleidobert.datasets import grid_features
 from kaleidobert.datasets.bank import alignment as alignments
-from kaleidobert.datasets.bank.bank import Bank, sha256
+from kaleidobert.datasets.bank.bank import Bank
 from kaleidobert.engines.run_folder import FIX, check_folder
 from kaleidobert.errors import UserError
 from kaleidobert.evaluators.report.results import head_name
+from kaleidobert.io import sha256
 from kaleidobert.preprocessors import alignment_generator
 from kaleidobert.preprocessors.tokenization import join_pieces, words_of_text
 

@@ -15,7 +15,7 @@ from kaleidobert.app_zoo import lineage, models, tables, training
 from kaleidobert.app_zoo.caption import writing
 from kaleidobert.app_zoo.caption.writing import Reranker, Score, simple_captions
 from kaleidobert.configs import CaptionConfig
-from kaleidobert.datasets.bank.bank import Bank, describe, sha256
+from kaleidobert.datasets.bank.bank import Bank, describe
 from kaleidobert.datasets.sampling.finetuning import CaptionTaskSampler, caption_pieces
 from kaleidobert.datasets.sampling.pretraining import hold_out
 from kaleidobert.engines.distributed import distribution
@@ -25,6 +25,7 @@ from kaleidobert.errors import UserError
 from kaleidobert.evaluators import captions as caption_metrics
 from kaleidobert.evaluators.files import captions as caption_files
 from kaleidobert.evaluators.report.results import head_name
+from kaleidobert.io import sha256
 from kaleidobert.losses.decomposable import DecomposableLoss
 from kaleidobert.losses.pretraining import weighted_cross_entropy
 from kaleidobert.model_zoo import checkpoints

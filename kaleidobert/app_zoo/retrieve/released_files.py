@@ -20,7 +20,6 @@ from tqdm import tqdm
 from kaleidobert import io
 from kaleidobert.app_zoo import lineage, models, released_runs, training
 from kaleidobert.configs import RetrieveConfig
-from kaleidobert.datasets.bank.bank import sha256
 from kaleidobert.engines import steps
 from kaleidobert.engines.run_folder import Run
 from kaleidobert.errors import UserError
@@ -28,12 +27,12 @@ from kaleidobert.evaluators import retrieval
 from kaleidobert.evaluators.files import released_results
 from kaleidobert.evaluators.report import plots
 from kaleidobert.evaluators.report.results import head_name
+from kaleidobert.io import sha256
 from kaleidobert.model_zoo import checkpoints
 from kaleidobert.released import counting
 from kaleidobert.released import files as released_files
 from kaleidobert.released.rows import MAX_THREADS, Columns, Rows, TextRows
 from kaleidobert.released.samplers import Reader
-from kaleidobert.remote.downloads import explained
 
 RESULT = {"i2t": "result_img2txt.txt", "t2i": "result_txt2img.txt"}  # what prediction_analysis of the release reads
 IDS = ("text_prod_id", "image_prod_id", "prod_img_id")
@@ -143,7 +142,7 @@ def _score(config: RetrieveConfig, rows: Rows, forward: Callable[[Mapping[str, n
     done, cut = _kept(part, config.predict_batch_size), training.trim_inputs(lambda inputs: inputs, config.train)
     if done:
         print(f"resuming {config.run} after {done:,} pairs")
-    with explained(part):
+    with io.explained(part, resumes=True):
         file = open(part, "ab", buffering=0)
     with file, tqdm(unit="pair", desc=config.direction, initial=done) as bar, steps.held(forward):
         for start, columns in _stream(config, rows, done):
@@ -164,7 +163,7 @@ def _score(config: RetrieveConfig, rows: Rows, forward: Callable[[Mapping[str, n
 
 
 def _append(file: FileIO, part: Path, content: bytes) -> None:
-    with explained(part):
+    with io.explained(part, resumes=True):
         while content:
             content = content[file.write(content):]
         os.fsync(file.fileno())

@@ -32,9 +32,10 @@ from kaleidobert import configs, io
 from kaleidobert import levels as kaleido
 from kaleidobert.configs import RecordsConfig
 from kaleidobert.datasets.bank import patch_extraction, storage
-from kaleidobert.datasets.bank.bank import FORMAT, sha256
+from kaleidobert.datasets.bank.bank import FORMAT
 from kaleidobert.datasets.products import Product, digest, stamp, tabulate_classes
 from kaleidobert.errors import UserError
+from kaleidobert.io import sha256
 from kaleidobert.preprocessors import features, patch_encoders, tokenization
 
 _ENCODERS: dict[str, Any] = {}  # one network per worker process, not one per shard

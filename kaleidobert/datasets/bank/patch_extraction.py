@@ -11,9 +11,9 @@ import numpy as np
 
 from kaleidobert import configs
 from kaleidobert.configs import RecordsConfig
-from kaleidobert.datasets.bank.bank import sha256
 from kaleidobert.datasets.products import Product
 from kaleidobert.errors import UserError
+from kaleidobert.io import sha256
 from kaleidobert.levels import turned_levels
 from kaleidobert.preprocessors import features, foreground
 

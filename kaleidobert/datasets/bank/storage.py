@@ -10,8 +10,9 @@ import numpy as np
 
 from kaleidobert import io
 from kaleidobert.datasets.bank import alignment
-from kaleidobert.datasets.bank.bank import Bank, sha256
+from kaleidobert.datasets.bank.bank import Bank
 from kaleidobert.errors import UserError
+from kaleidobert.io import sha256
 from kaleidobert.levels import num_vectors
 from kaleidobert.preprocessors.features import quantise
 
