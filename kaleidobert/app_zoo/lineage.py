@@ -16,7 +16,8 @@ from kaleidobert import configs
 from kaleidobert.configs.addresses import written
 from kaleidobert.io import sha256
 from kaleidobert.model_zoo.kaleidobert import Matcher, Pretrainer
-from kaleidobert.released import any_checkpoint, tf_checkpoint
+from kaleidobert.released import tf_checkpoint
+from kaleidobert.released.checkpoints import load_meta
 
 PAPERS, OURS = "the paper's", "ours"
 NOT_RECORDED = "not recorded"
@@ -31,7 +32,7 @@ def extend(init: Path | None, steps: Sequence[str] = (), masking: str | None = N
     """Returns the lineage of a run that starts from ``init``. steps: what it trains; masking: of a run that pre-trains."""
     if init is None:
         return {"steps": [*([] if masking else [NOT_PRETRAINED]), *steps], "masking": masking, "plain": None}
-    meta = any_checkpoint.load_meta(init)
+    meta = load_meta(init)
     before = _recorded(init, meta)
     plain = {"checkpoint": written(init), "sha256": digest(init)} if has_plain_head(meta) else before["plain"]
     return {"steps": [*before["steps"], *steps], "masking": masking or before["masking"], "plain": plain}
@@ -45,7 +46,7 @@ def model(head: str, init: Path | None, steps: Sequence[str] = (), masking: str 
     """
     past = extend(init, steps, masking)
     trained = list(past["steps"])
-    if not steps and init is not None and _is_pretrained(any_checkpoint.load_meta(init)):
+    if not steps and init is not None and _is_pretrained(load_meta(init)):
         trained.append("not fine-tuned")
     parts = {"encoder alone": [step for step in trained if not step.startswith(DUAL_ENCODER)],
              "dual encoder alone": [step for step in trained if step.startswith(DUAL_ENCODER)]} if head == "dual_encoder" else {}

@@ -22,7 +22,8 @@ from kaleidobert.errors import UserError
 from kaleidobert.levels import KALEIDO, KaleidoLevel
 from kaleidobert.model_zoo import kaleidobert
 from kaleidobert.preprocessors import examples
-from kaleidobert.released import any_checkpoint, tf_checkpoint
+from kaleidobert.released import tf_checkpoint
+from kaleidobert.released.checkpoints import load_meta, transfer
 
 NO_CHECKPOINT = UserError("no pre-trained checkpoint is named", "init", "the best.npz of a pre-training run",
                           "set init=..., or from_scratch=true to start from random weights")
@@ -71,7 +72,7 @@ def resolve(config: F) -> F:
     levels = KALEIDO if config.data.bank is None else Bank(config.data.bank).levels  # a missing bank is refused before a checkpoint
     sizes = configs.to_dict(configs.BERT_BASE)
     if config.init is not None and (config.data.files is None or config.init.exists() or tf_checkpoint.exists(config.init)):
-        meta = any_checkpoint.load_meta(config.init)  # missing files are refused before their checkpoint
+        meta = load_meta(config.init)  # missing files are refused before their checkpoint
         levels, sizes = levels_of(meta), sizes | backbone_of(meta)
     return replace(config, levels=config.levels or levels, model=configs.Model(**_sizes(config.model, sizes)))
 
@@ -105,8 +106,8 @@ def start(make: Callable[[dict[str, Any]], keras.Model], config: Any, bank: Layo
         fitted(model)
         return model
     own = {name: arguments[name] for name in OF_THIS_RUN}
-    model = make({**backbone_of(any_checkpoint.load_meta(config.init)), **own})
-    new = any_checkpoint.transfer(config.init, model)
+    model = make({**backbone_of(load_meta(config.init)), **own})
+    new = transfer(config.init, model)
     if new and not config.train.epochs:
         raise UserError(f"the checkpoint has no trained {', '.join(new)}", str(config.init), "one, as train.epochs is 0",
                         "set train.epochs, or name the best.npz of a run that trained it")
@@ -132,17 +133,17 @@ def adapt(model: keras.Model, bank: Bank, split: str) -> None:
 
 def is_unadapted(init: Path) -> bool:
     """Whether a checkpoint leaves the scale of features to the run that starts from it, as a BERT does that `convert` has made one of."""
-    return bool(any_checkpoint.load_meta(init).get("unadapted"))
+    return bool(load_meta(init).get("unadapted"))
 
 
 def like_checkpoint(init: Path | None, arguments: dict[str, Any]) -> dict[str, Any]:
     """Returns the backbone's arguments; what they leave open, such as the rows of a released type table, is as in the checkpoint."""
-    return arguments if init is None else {**backbone_of(any_checkpoint.load_meta(init)), **arguments}
+    return arguments if init is None else {**backbone_of(load_meta(init)), **arguments}
 
 
 def print_start(init: Path, new: list[str], bank: Layout) -> None:
     """Prints where the weights come from, which layers keep their start values, and what the checkpoint does not say of its origin."""
-    layers, meta = sorted({name.split("/")[0] for name in new}), any_checkpoint.load_meta(init)
+    layers, meta = sorted({name.split("/")[0] for name in new}), load_meta(init)
     print(f"weights from {init}" + (f"; new: {', '.join(layers)}" if layers else ""))
     for key, what in (("encoder", "which features"), ("vocabulary_sha256", "which vocabulary")):
         if key not in meta:
@@ -171,7 +172,7 @@ def check_start(config: Any, bank: Layout) -> None:
 def require(path: Path, arguments: dict[str, Any], bank: Layout) -> dict[str, Any]:
     """Returns the meta of a checkpoint that fits; raises UserError that lists which sizes, levels, encoder, vocabulary differ: - its +
     ours."""
-    meta = any_checkpoint.load_meta(path)
+    meta = load_meta(path)
     have = backbone_of(meta)
     free = (*OF_THIS_RUN, "levels")
     lines = [f"- {key} {have.get(key)} + {value}" for key, value in arguments.items()

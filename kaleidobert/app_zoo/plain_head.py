@@ -24,7 +24,7 @@ from kaleidobert.evaluators.files import predictions as prediction_files
 from kaleidobert.evaluators.files import scores as score_files
 from kaleidobert.evaluators.files.predictions import Predictions
 from kaleidobert.model_zoo.kaleidobert import Matcher, matcher
-from kaleidobert.released import any_checkpoint
+from kaleidobert.released.checkpoints import load_meta, transfer
 
 Lists = CandidateLists | Gallery
 
@@ -62,7 +62,7 @@ def find(config: RetrieveConfig, draws: Sequence[Lists], bank: Bank) -> PlainHea
         return PlainHead(None, why="plain is false")
     if config.init is None:
         return PlainHead(None, why="the run began with random weights and has no pre-training")
-    meta = any_checkpoint.load_meta(config.init)
+    meta = load_meta(config.init)
     if lineage.has_plain_head(meta):
         return PlainHead(lineage.model("plain", config.init), config.init)
     recorded = (meta.get("lineage") or {}).get("plain")
@@ -113,7 +113,7 @@ def build(config: RetrieveConfig, checkpoint: Path, bank: Bank) -> Matcher:
     arguments = models.backbone_config(bank, config.levels, config.model, config.train)
     meta = models.require(checkpoint, arguments, bank)
     model = matcher({**models.backbone_of(meta), **{name: arguments[name] for name in models.OF_THIS_RUN}})
-    if new := any_checkpoint.transfer(checkpoint, model):
+    if new := transfer(checkpoint, model):
         raise UserError(f"the checkpoint has no trained {', '.join(new)}", str(checkpoint), "the plain head of a pre-training",
                         "set plain=false, or name a run with head plain as plain_run")
     if models.is_unadapted(checkpoint):

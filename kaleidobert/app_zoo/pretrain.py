@@ -27,7 +27,7 @@ from kaleidobert.losses.decomposable import DecomposableLoss
 from kaleidobert.model_zoo import checkpoints
 from kaleidobert.model_zoo.kaleidobert import pretrainer
 from kaleidobert.preprocessors.alignment_guided_masking import POLICIES
-from kaleidobert.released import any_checkpoint
+from kaleidobert.released.checkpoints import continue_optimizer, transfer
 
 
 def dry_run(config: PretrainConfig) -> None:
@@ -70,7 +70,7 @@ def _run(config: PretrainConfig) -> None:
     if config.init is None:
         data.adapt(model)
     else:
-        new = any_checkpoint.transfer(config.init, model)
+        new = transfer(config.init, model)
         models.print_start(config.init, new, data.bank)
         if models.is_unadapted(config.init):
             data.adapt(model)
@@ -190,7 +190,7 @@ def _begun(config: PretrainConfig, model: keras.Model, optimizer: keras.optimize
     """Loads the state of Adam that ``init`` holds; the step at which the run goes on. Raises UserError where all steps are done."""
     optimizer.build(model.trainable_variables)
     assert config.init is not None  # whose state it is
-    step = any_checkpoint.continue_optimizer(config.init, model, getattr(optimizer, "inner_optimizer", optimizer))
+    step = continue_optimizer(config.init, model, getattr(optimizer, "inner_optimizer", optimizer))
     if step >= total:
         raise UserError(f"the checkpoint has done {step:,} steps", str(config.init), f"fewer than the {total:,} of this run",
                         "set a larger train.epochs, or init_optimizer=false to start from the weights alone")

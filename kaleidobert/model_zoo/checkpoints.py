@@ -2,7 +2,7 @@
 
 Entries: "model/<variable path>" (weights and the states of the dropout generators), "optimizer/<variable path>", and
 "__meta__", a JSON text: the model (KaleidoModel.describe) and what the caller adds, such as the step. No entry is pickled, so that reading
-a checkpoint executes nothing; the same file serves every backend. released/any_checkpoint.py reads TensorFlow 1
+a checkpoint executes nothing; the same file serves every backend. released/checkpoints.py reads TensorFlow 1
 checkpoints as well.
 """
 

@@ -1,5 +1,7 @@
 """Released TensorFlow 1 checkpoints: their names and config.json, conversion to checkpoints of ours and back, and BERT as a start.
 
+read, load_meta, transfer and continue_optimizer take a checkpoint of ours as well: they serve ``init``, which may name either.
+
 Names: an exact map in both directions. A "bare" name lacks its first component, which the release calls
 "kaleido_bert_pre_trained_model"; other files carry another one that contains "pre_trained_model", or none. The release spells some
 names oddly; they are its format. prefix, in every function: the path of a checkpoint without ".index".
@@ -8,7 +10,7 @@ State of Adam, there: "<variable>/Adam" (m), "<variable>/Adam_1" (v), global_ste
 next step. Here: "optimizer/adam/<path>_momentum", "..._velocity" and "optimizer/adam/iteration".
 
 Google's BERT as the start of pre-training gives its text part; everything else is drawn anew. Its next-sentence head
-(cls/seq_relationship) is left out: its label 0 means "is next" where ours means "no match", so that it would start with the answers
+(cls/seq_relationship) is skipped: its label 0 means "is next" where ours means "no match", so that it would start with the answers
 swapped, and it judged a second sentence, which ours never sees.
 """
 
@@ -19,6 +21,7 @@ from inspect import signature
 from pathlib import Path
 from typing import Any, TypeVar
 
+import keras
 import numpy as np
 
 from kaleidobert.errors import UserError
@@ -258,8 +261,8 @@ def origin(prefix: str | Path, vocabulary: Path | None, size: int) -> dict[str, 
     return known if vocabulary is None else known | {"vocabulary_sha256": vocabulary_sha256(vocabulary, size)}
 
 
-def read(prefix: str | Path, wants: Callable[[str], bool]) -> tuple[dict[str, Any], checkpoints.Arrays]:
-    """Reads (meta, {"model/path": array}) as model_zoo.checkpoints does of files of ours.
+def _read_released(prefix: str | Path, wants: Callable[[str], bool]) -> tuple[dict[str, Any], checkpoints.Arrays]:
+    """Reads (meta, {"model/path": array}) of a released checkpoint.
 
     config.json and an optional vocab.txt lie beside the checkpoint or a folder above. A variable without a name of ours keeps its own,
     so that it is reported as unexpected. Raises UserError where a file is missing, damaged or does not fit, and for a BERT.
@@ -393,6 +396,33 @@ def _slots(model: TaskModel, task: str) -> Iterator[tuple[str, Name, str, str, n
                    np.broadcast_to(np.float32(0), weight.shape))
 
 
+# --- The checkpoint that ``init`` names: one of ours (.npz), or a released one by its prefix
+
+
+def read(path: str | Path, wants: Callable[[str], bool]) -> tuple[dict[str, Any], checkpoints.Arrays]:
+    """Reads (meta, {"model/path": array}) as model_zoo.checkpoints.read does, of either."""
+    return (_read_released if tf_checkpoint.exists(path) else checkpoints.read)(path, wants)
+
+
+def load_meta(path: str | Path) -> dict[str, Any]:
+    """Reads the meta of either; that of a released checkpoint is made of its config.json and its names."""
+    return read(path, lambda name: False)[0]
+
+
+def transfer(path: str | Path, model: keras.Model) -> list[str]:
+    """Initialises ``model`` from either, as model_zoo.checkpoints.transfer does; returns the paths that keep their start values."""
+    return checkpoints.transfer(path, model, read)
+
+
+def continue_optimizer(path: str | Path, model: keras.Model, optimizer: keras.optimizers.Optimizer) -> int:
+    """Loads the state of an optimizer from either and returns its step; prints what a released checkpoint leaves unverified."""
+    if not tf_checkpoint.exists(path):
+        return checkpoints.continue_optimizer(path, model, optimizer)
+    arrays, remarks = import_optimizer(path, model, "pretraining")
+    print("\n".join(f"  {remark}" for remark in remarks), end="\n" * bool(remarks))
+    return checkpoints.continue_optimizer(path, model, optimizer, arrays)
+
+
 # --- Google's BERT
 
 
@@ -401,8 +431,8 @@ MASKED_WORDS = "head_mlm/"
 
 
 def start_from_bert(prefix: str | Path, config: str | Path, levels: Sequence[KaleidoLevel], feature_size: int,
-          seed: int, standardise_features: bool = False) -> tuple[Pretrainer, list[str]]:
-    """Returns (a Pretrainer for these levels and features, a line for each weight that is new and for each of BERT that is left out).
+                    seed: int, standardise_features: bool = False) -> tuple[Pretrainer, list[str]]:
+    """Returns (a Pretrainer for these levels and features, a line for each weight that is new and for each of BERT that is skipped).
 
     prefix: a TensorFlow 1 checkpoint with Google's names; config: its bert_config.json. Of a BERT without cls/predictions, as after
     fine-tuning, the masked language model's head is new. Raises UserError that lists missing (-) and misshapen (-, +) weights.

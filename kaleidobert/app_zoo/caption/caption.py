@@ -31,7 +31,7 @@ from kaleidobert.losses.pretraining import weighted_cross_entropy
 from kaleidobert.model_zoo import checkpoints
 from kaleidobert.model_zoo.kaleidobert import Captioner, captioner
 from kaleidobert.preprocessors.examples import trim_captions
-from kaleidobert.released import any_checkpoint
+from kaleidobert.released.checkpoints import load_meta
 
 SHOWN = 6  # captions that are printed
 MEASURES = {"bleu4": "BLEU-4", "meteor": "METEOR", "rouge_l": "ROUGE-L", "cider_d": "CIDEr-D"}
@@ -205,7 +205,7 @@ def _check_trained(config: CaptionConfig) -> None:
     """Raises UserError where nothing is trained and the checkpoint is no captioner of the same mode."""
     if config.init is None or config.train.epochs:
         return
-    meta = any_checkpoint.load_meta(config.init)
+    meta = load_meta(config.init)
     mode = meta.get("config", {}).get("mode")
     if meta.get("kind") != Captioner.kind or mode != config.mode:
         raise UserError(f"holds a {meta.get('kind')!r}" + (f" of mode {mode}" if mode else ""), str(config.init),
