@@ -13,9 +13,8 @@ import keras
 import numpy as np
 
 from kaleidobert.engines import feeding
-from kaleidobert.engines.distributed import channel as channels
-from kaleidobert.engines.distributed.channel import Channel, own_devices
-from kaleidobert.engines.distributed.cluster import Cluster
+from kaleidobert.engines.distributed import cluster as clusters
+from kaleidobert.engines.distributed.cluster import Channel, Cluster, own_devices
 from kaleidobert.engines.optimizers import clip_by_global_norm, loss_scale
 from kaleidobert.errors import UserError
 from kaleidobert.losses.decomposable import DecomposableLoss
@@ -171,7 +170,7 @@ def put(process: Any, own: tuple, whole: dict) -> tuple:
 
 
 def _begin(cluster: Cluster, channel: Channel, gpus: list[int] | None) -> None:
-    address = channel.broadcast(f"{channel.host}:{channels.free_port()}" if cluster.rank == 0 else None)
+    address = channel.broadcast(f"{channel.host}:{clusters.free_port()}" if cluster.rank == 0 else None)
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     jax.config.update("jax_enable_recoverability", True)  # the control channel ends the other processes in order; JAX would abort them
     try:

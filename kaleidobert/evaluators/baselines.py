@@ -91,12 +91,6 @@ def fit_ridge(features: np.ndarray, texts: Sequence[str], seed: int, groups: Seq
     return next(_ridge_options(features, texts, [RIDGE_ALPHAS[int(np.argmax(qualities))]]))
 
 
-def ridge_scores(matcher: RidgeMatcher, features: np.ndarray, texts: Sequence[str], given: lists.CandidateLists) -> np.ndarray:
-    """f32[Q, L]: cosines for the candidate lists; features f32[N, D] and texts are those of all N records, -inf = padding."""
-    _same_length("ridge regression", features=features, texts=texts)
-    return products(matcher.pictures(features), matcher.texts(texts), given)
-
-
 def products(pictures: np.ndarray, texts: np.ndarray, given: lists.CandidateLists) -> np.ndarray:
     """Returns f32[Q, L], the lists' pairs by the product of their two sides, f64[N, D] of all N records each; -inf = padding."""
     queries, answers = (pictures, texts) if given.direction == "i2t" else (texts, pictures)

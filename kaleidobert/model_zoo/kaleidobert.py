@@ -14,8 +14,16 @@ from kaleidobert import levels as kaleido
 from kaleidobert.errors import UserError
 from kaleidobert.layers.core import Dropout, seed_for, truncated_normal
 from kaleidobert.layers.embeddings import FeatureStandardizer
-from kaleidobert.layers.heads import LevelClassHead, LevelFeatureHead, MaskedTokenHead, ProductHead
-from kaleidobert.layers.linear_towers import DualEncoder, DualEncoderHead, LevelMeans, WordBag
+from kaleidobert.layers.heads import (
+    DualEncoder,
+    DualEncoderHead,
+    LevelClassHead,
+    LevelFeatureHead,
+    LevelMeans,
+    MaskedTokenHead,
+    ProductHead,
+    WordBag,
+)
 from kaleidobert.model_zoo.backbone import Backbone, KaleidoModel
 
 
@@ -103,7 +111,7 @@ class Classifier(TaskModel):
     """Category or subcategory recognition: {"label": logits [B, C]}, dropout and dense on the pooled output.
 
     head: "plain" as in the paper, or "wide" (ours): the logits of linear models on the mean features of each level, with dropout
-    ``feature_dropout``, and on the words are added (layers.linear_towers); outputs "own" of the encoder and "linear", [B, C] each, are
+    ``feature_dropout``, and on the words are added (layers.heads); outputs "own" of the encoder and "linear", [B, C] each, are
     what is added. Raises UserError for another.
     """
 

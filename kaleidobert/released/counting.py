@@ -19,9 +19,8 @@ import numpy as np
 
 from kaleidobert.errors import UserError
 from kaleidobert.evaluators import retrieval
-from kaleidobert.evaluators.files import released_results
-from kaleidobert.evaluators.files.released_results import MARK, Pairs
-from kaleidobert.evaluators.files.scores import ScoreTable
+from kaleidobert.evaluators.files.columns import MARK
+from kaleidobert.evaluators.files.scores import Pairs, ScoreTable, read_released
 
 # --- As released, and ours
 
@@ -213,7 +212,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     direction = DIRECTIONS[words[1]]
     try:
-        analysis = analyse(released_results.read(words[0]), direction)
+        analysis = analyse(read_released(words[0]), direction)
     except UserError as error:
         print(f"counting: {error}", file=sys.stderr)
         return 2

@@ -14,8 +14,8 @@ from kaleidobert.configs import EvaluationData
 from kaleidobert.evaluators import candidates, retrieval
 from kaleidobert.evaluators import captions as caption_evaluation
 from kaleidobert.evaluators.files import captions as caption_files
-from kaleidobert.evaluators.files import released_results
 from kaleidobert.evaluators.files import scores as score_files
+from kaleidobert.evaluators.files.scores import read_released
 from kaleidobert.released import counting
 from tests.released.test_runs import G4
 from tests.support.apps_data import TRAIN, World, call, refused, results
@@ -133,7 +133,7 @@ def test_golden_analysis_to_the_last_digit(tmp_path, direction, name):
     out, found = evaluated(tmp_path, scores=path, direction=direction, counting="released")
     expected = (G4 / f"analysis/result_img2txt.{name}.stdout.py37.txt").read_text()
     assert expected in out
-    counted = counting.count_as_released(released_results.read(path), direction)
+    counted = counting.count_as_released(read_released(path), direction)
     assert {key: found["released_counting"][key] for key in counted} == counted
     assert found["queries_without_a_right_candidate"] == found["released_counting"]["queries"] - found["metrics"]["queries"] > 0
     config = configs.EvaluateConfig(tmp_path / "plain", path, direction)
@@ -143,7 +143,7 @@ def test_golden_analysis_to_the_last_digit(tmp_path, direction, name):
 @needs_golden
 def test_golden_analysis_as_a_table(tmp_path):
     """The same pairs as CSV: the same released hits, but for what needs both logits."""
-    pairs = released_results.read(G4 / "analysis/result_img2txt.txt")
+    pairs = read_released(G4 / "analysis/result_img2txt.txt")
     write(tmp_path / "a.csv", Long(pairs.products, [f"{name}-{i}" for i, name in enumerate(pairs.texts)], pairs.labels.tolist(),
                                    pairs.logits[:, 1].tolist()))
     _, found = evaluated(tmp_path, scores=tmp_path / "a.csv", counting="released")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kaleidobert.evaluators.files import released_results
+from kaleidobert.evaluators.files.scores import released_line
 
 
 @dataclass
@@ -75,5 +75,5 @@ def released(pairs: Long, batch: int) -> str:
         part = slice(start, start + batch)
         logits = np.stack([np.zeros(len(pairs.scores[part])), pairs.scores[part]], axis=1)
         pictures = [f"{name}_0" for name in pairs.queries[part]]
-        lines.append(released_results.line(pairs.candidates[part], pairs.queries[part], pictures, np.array(pairs.labels[part]), logits))
+        lines.append(released_line(pairs.candidates[part], pairs.queries[part], pictures, np.array(pairs.labels[part]), logits))
     return "\n".join(lines) + "\n"

@@ -24,7 +24,7 @@ from kaleidobert.engines import steps
 from kaleidobert.engines.run_folder import Run
 from kaleidobert.errors import UserError
 from kaleidobert.evaluators import retrieval
-from kaleidobert.evaluators.files import released_results
+from kaleidobert.evaluators.files.scores import read_released, released_line
 from kaleidobert.evaluators.report import plots
 from kaleidobert.evaluators.report.results import head_name
 from kaleidobert.io import sha256
@@ -54,7 +54,7 @@ def run(config: RetrieveConfig) -> None:
     digest = sha256(folder.best)
     if not _begun(config.run / "scoring.json", {"data": _stamps(rows), "checkpoint_sha256": digest}, result):
         _score(config, rows, steps.forward(model), result)
-    analysis = counting.analyse(released_results.read(result), config.direction)
+    analysis = counting.analyse(read_released(result), config.direction)
     _write_scores(analysis.lists, config)
     counted = analysis.released
     which = lineage.model(config.matching.head, config.init)
@@ -114,7 +114,7 @@ def _kept(part: Path, size: int) -> int:
     with open(part, "rb+") as file:
         ends = [0, *(file.tell() for line in iter(file.readline, b"") if line.endswith(b"\n"))]
         file.truncate(ends[-1])
-    count = len(released_results.read(part).texts) if ends[-1] else 0
+    count = len(read_released(part).texts) if ends[-1] else 0
     if not 0 <= (len(ends) - 1) * size - count < size:
         raise UserError(f"holds {count:,} pairs in {len(ends) - 1:,} lines", str(part), f"{size} in each", "delete it")
     return count
@@ -154,7 +154,7 @@ def _score(config: RetrieveConfig, rows: Rows, forward: Callable[[Mapping[str, n
                 raise steps.not_finite("the model's answer 'itm'", f"pairs from {rows.where(int(numbers[0]))} on", inputs)
             try:
                 texts, products, pictures = (columns[name][:, 0].tolist() for name in IDS)
-                line = released_results.line(texts, products, pictures, labels, logits)
+                line = released_line(texts, products, pictures, labels, logits)
             except UserError as error:
                 raise UserError(error.what, f"pairs from {rows.where(int(numbers[0]))} on", error.expected) from None
             _append(file, part, line.encode("utf-8") + b"\n")

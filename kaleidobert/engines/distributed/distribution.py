@@ -20,10 +20,8 @@ from typing import Any
 import numpy as np
 
 from kaleidobert.configs import Train
-from kaleidobert.engines.distributed import channel as channels
 from kaleidobert.engines.distributed import cluster as clusters
-from kaleidobert.engines.distributed.channel import Channel
-from kaleidobert.engines.distributed.cluster import Cluster
+from kaleidobert.engines.distributed.cluster import Channel, Cluster
 from kaleidobert.engines.feeding import to_device
 from kaleidobert.errors import UserError
 
@@ -102,7 +100,7 @@ def over(train: Train) -> Iterator[Process]:
     with ExitStack() as stack:
         channel = None
         if cluster.size > 1:
-            channel = channels.connect(cluster, float(os.environ.get(WAIT, 600)))
+            channel = clusters.connect(cluster, float(os.environ.get(WAIT, 600)))
             if cluster.rank:
                 stack.enter_context(redirect_stdout(stack.enter_context(open(os.devnull, "w", encoding="utf-8"))))
         with _farewell(channel):

@@ -13,11 +13,11 @@ import numpy as np
 
 from kaleidobert import table_text
 from kaleidobert.errors import UserError
-from kaleidobert.evaluators.files.released_results import MARK
 
 FORMATS = {".npz": "npz", ".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl"}
 IDS = ("query", "candidate", "id")  # roles in which every row has a value
 NUMBERS = ("label", "score")  # roles whose values keep their type; all others are texts
+MARK = "\x01"  # between the five lists in a line of a released result file
 CUT = "copy the file again, or make it again: it is cut off"
 
 
