@@ -216,7 +216,7 @@ class ScoreData:
             made.append(f"{name:12s}{value['value']:8.4f}{interval:>20s}{value['pessimistic']:9.4f}{value['optimistic']:9.4f}"
                         f"{value['chance']:9.4f}{beside}".rstrip())
         if results["queries_without_a_right_candidate"]:
-            made.append(f"{results['queries_without_a_right_candidate']} queries without a right candidate are left out of these lines")
+            made.append(f"{results['queries_without_a_right_candidate']} queries without a right candidate are not in these lines")
         if results["right_by_their_text"]:
             made.append(f"{results['right_by_their_text']:,} candidates are right because their text is the query's")
         if "sum_of_ranks" in results:

@@ -122,7 +122,7 @@ def _backward(model: keras.Model, loss: Callable[..., dict[str, Any]], gradient_
 
 
 def _fold(array: Tensor, count: int, devices: int) -> Tensor:
-    """[B, ...] -> [count, B / count, ...]; every micro-batch has rows of every device, so that no row moves between devices."""
+    """Reshapes [B, ...] -> [count, B / count, ...]; every micro-batch has rows of every device, so that no row moves between devices."""
     rows = array.shape[0] // (count * devices)
     by_device = jax.numpy.reshape(array, (devices, count, rows, *array.shape[1:]))
     return jax.numpy.reshape(jax.numpy.swapaxes(by_device, 0, 1), (count, devices * rows, *array.shape[1:]))

@@ -116,7 +116,7 @@ class _HalfPrecision:
 
     @contextmanager
     def hold(self):
-        """A context inside of which the weights count as they are at its beginning."""
+        """Opens a context inside of which the weights count as they are at its beginning."""
         if not self._copies:
             self._copies = [tf.Variable(tf.cast(variable.value, dtype), trainable=False) for variable, dtype in self._weights]
         else:
@@ -213,7 +213,7 @@ class _Backward:
 
 
 def _fold(array: Tensor, count: int) -> Tensor:
-    """[B, ...] -> [count, B / count, ...]."""
+    """Reshapes [B, ...] -> [count, B / count, ...]."""
     shape = tf.shape(array)
     folded = tf.reshape(array, tf.concat([[count, shape[0] // count], shape[1:]], 0))
     rows = array.shape[0]

@@ -58,7 +58,7 @@ class _Forward:
 
 
 def held(forward: Callable) -> AbstractContextManager:
-    """A context for many batches in a row, inside of which the weights do not change.
+    """Returns a context for many batches in a row, inside of which the weights do not change.
 
     ``forward`` (of this module) may then cast them to the compute dtype once, at the beginning.
     """

@@ -45,7 +45,7 @@ class MaskedTokenHead(keras.layers.Layer):
         return self.logits(gather(sequence, positions))
 
     def logits(self, hidden):
-        """[B, M, H] -> [B, M, V]."""
+        """Computes [B, M, H] -> [B, M, V]."""
         shape = ops.shape(hidden)
         hidden = self.layer_norm(self.dense(flatten_tokens(hidden)))
         words = ops.cast(self.embedding.word_embeddings, self.compute_dtype)  # [V, H]
@@ -180,7 +180,7 @@ class LevelMeans(keras.layers.Layer):
         self.scale.adapt(ops.convert_to_numpy(self.means(features)))
 
     def means(self, features, seen=None):
-        """[B, P, F], [B, P] -> [B, levels * F]."""
+        """Averages by level: [B, P, F], [B, P] -> [B, levels * F]."""
         means = []
         for level in self.levels:
             patches = ops.cast(features[:, level.start : level.stop], "float32")
@@ -250,11 +250,11 @@ class DualEncoder(keras.layers.Layer):
 
     @property
     def adapted(self) -> bool:
-        """As LevelMeans."""
+        """Whether the scale of the picture tower has been measured."""
         return self.picture_tower.adapted
 
     def adapt(self, features: Tensor) -> None:
-        """As LevelMeans."""
+        """Measures the scale of the picture tower on a sample [N, P, F]."""
         self.picture_tower.adapt(features)
 
     def call(self, features, token_ids, token_mask, training=False):

@@ -25,7 +25,7 @@ INPUTS = 4  # red, green, blue, distance from the border's colour
 
 
 def network(channels: Sequence[int], size: int, precision: str = "float32") -> keras.Model:
-    """f32[B, size, size, 4] -> logits f32[B, size, size, 1].
+    """Makes the network: f32[B, size, size, 4] -> logits f32[B, size, size, 1].
 
     channels: at 1/2, 1/4, ... of the size; only the first and the last convolution are computed at full size.
     precision: a Keras dtype policy; the logits are float32 whatever it is.

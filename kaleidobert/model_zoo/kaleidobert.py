@@ -98,7 +98,7 @@ class Pretrainer(TaskModel):
         outputs = {"mlm": mlm_head(hidden["sequence"], inputs["masked_tokens"]), "itm": itm_head(hidden["pooled"])}
         if column:
             inputs["masked_patches"] = keras.Input((column,), dtype="int32", name="masked_patches")
-        for level in kaleido.asked_levels(backbone.levels):
+        for level in kaleido.target_levels(backbone.levels):
             masked = [inputs["masked_patches"]] if level.answer == "feature" else []
             outputs[level.name] = level_heads[level.name](hidden["sequence"], *masked)
         super().__init__(inputs=inputs, outputs=outputs, name=self.kind)
@@ -151,7 +151,7 @@ class Classifier(TaskModel):
 class Matcher(TaskModel):
     """Image-text matching: {"itm": logits [B, 2]}, column 1 = text and picture match.
 
-    head: "plain", that of pre-training; two of our own: "product" (heads.ProductHead) and "dual_encoder" (dual_encoder.DualEncoderHead on
+    head: "plain", that of pre-training; two of our own: "product" (heads.ProductHead) and "dual_encoder" (heads.DualEncoderHead on
     DualEncoder of ``width``), which also answers "own" [B, 2]. feature_dropout: of the towers. Raises UserError for another.
     """
 

@@ -454,5 +454,5 @@ def start_from_bert(prefix: str | Path, config: str | Path, levels: Sequence[Kal
         weights[path].assign(stored[name.bare].load())
     lines = [f"- {path} {list(weight.shape)}: not in BERT, " + (f"drawn from seed {seed}" if weight.trainable else
              "measured by the run that starts from it") for path, weight in weights.items() if path not in names]
-    lines += [f"+ {name} {list(array.shape)}: left out" for name, array in stored.items() if name not in wanted]
+    lines += [f"+ {name} {list(array.shape)}: skipped" for name, array in stored.items() if name not in wanted]
     return model, lines

@@ -232,7 +232,7 @@ def convert(paths: Sequence[str | Path], schema: Schema, folder: str | Path, thr
 
 
 def _convert(paths: Sequence[Path], schema: Schema, folder: Path, threads: int, half: bool) -> FolderRows:
-    """As ``convert``, by one process at a time."""
+    """Does what ``convert`` says, in one process at a time."""
     if (folder / INDEX).is_file():
         rows = FolderRows(folder)
         _check_same(folder, rows.index["source"], _source(LineIndex.open(paths, folder / LINES), schema, half))

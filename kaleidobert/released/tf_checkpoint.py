@@ -59,7 +59,7 @@ def read(prefix: str | Path, wants: Callable[[str], bool] = lambda name: True) -
 
 
 def open_arrays(prefix: str | Path, wants: Callable[[str], bool] = lambda name: True) -> dict[str, LazyArray]:
-    """As ``read``, but an array is read and compared with its checksum when it is loaded; everything else is checked at once."""
+    """Opens what ``read`` reads; an array is read and compared with its checksum when it is loaded, everything else is checked at once."""
     entries, num_shards = index(prefix)
     sizes: dict[int, int] = {}
     arrays = {}

@@ -177,7 +177,7 @@ class _Unpacking:
             raise self._refused(f"holds a link to what is no file of it ({links[0][0]} -> {links[0][1]})")
 
     def _parented(self, name: PurePosixPath) -> Path:
-        """The path of a file, whose folder is made."""
+        """Returns the path of a file and makes its folder."""
         path = self.work / name
         if path == self.work:
             raise self._refused("holds a file without a name")
@@ -228,7 +228,7 @@ def _tar_members(file: BinaryIO) -> Contents:
 
 
 def _zip_members(file: BinaryIO) -> Contents:
-    """The members as tarfile would describe them, so that its filter checks both kinds of archives."""
+    """Yields the members as tarfile would describe them, so that its filter checks both kinds of archives."""
     with zipfile.ZipFile(file) as archive:
         for entry in archive.infolist():
             info, form = tarfile.TarInfo(entry.filename), stat.S_IFMT(entry.external_attr >> 16)

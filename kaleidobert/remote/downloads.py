@@ -160,7 +160,7 @@ def fetch(files: Sequence[File], into: str | Path, mirror: str = "", options: Op
 
 
 class Fetcher:
-    """State that the threads of one download share. stop: set it to end them. received: whether any byte has come."""
+    """The common state of the threads of one download. stop: set it to end them. received: whether any byte has come."""
 
     def __init__(self, options: Options = DEFAULT, progress: Progress | None = None):
         self.options, self.remote = options, Remote(options.endpoint, options.timeout)
@@ -168,7 +168,7 @@ class Fetcher:
         self._progress, self._lock = progress, threading.Lock()
 
     def fetch(self, files: Sequence[File], into: Path, mirror: str = "") -> None:
-        """As ``fetch``."""
+        """Does what the function ``fetch`` says."""
         failed = []
         with ThreadPoolExecutor(self.options.workers) as pool:
             try:
@@ -226,8 +226,8 @@ class Fetcher:
             if wrong:
                 held.restart()
                 raise UserError(f"what came is not what the manifest says: {wrong[0]}", redacted(url), wrong[1],
-                                "run the same command again; if it stays so, the file at this address is another: name another place "
-                                "that holds it with mirror=URL_OR_FOLDER")
+                                "run the same command again; if it stays so, the file at this address is another: name another location "
+                                "of it with mirror=URL_OR_FOLDER")
             validator = held.note.get("validator", "")
             held.finish()
             return validator
@@ -316,7 +316,7 @@ def _wrong(file: File, path: Path) -> tuple[str, str] | None:
 def _wrong_size(size: int | str, file: File, url: str) -> UserError:
     size = f"{size:,}" if isinstance(size, int) else size
     return UserError(f"the file there has {size} bytes", redacted(url), f"{file.size:,} bytes" if file.size is not None else "",
-                     "the file at this address is another: name another place that holds it with mirror=URL_OR_FOLDER")
+                     "the file at this address is another: name another location of it with mirror=URL_OR_FOLDER")
 
 
 def _with_contact(error: UserError, file: File) -> UserError:
@@ -327,7 +327,7 @@ def _with_contact(error: UserError, file: File) -> UserError:
 
 
 def _together(failed: Sequence[UserError], count: int) -> UserError:
-    """Joins many errors into one; advice that several share appears once."""
+    """Joins many errors into one; equal advice appears once."""
     lines = [f"\n  {error.where}: {error.what}" + (f" (expected: {error.expected})" if error.expected else "") for error in failed]
     return UserError(f"{len(failed)} of {count} files could not be fetched" + "".join(lines) + "\n",
                      fix="\n  ".join(dict.fromkeys(error.fix for error in failed if error.fix)))

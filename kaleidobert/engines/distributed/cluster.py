@@ -181,7 +181,7 @@ class Channel:
         close()
 
     def fail(self, what: str) -> None:
-        """Tells the others that this process ends with an error."""
+        """Sends the others the news that this process ends with an error."""
         self._closing = True
         for peer in self.peers.values():
             peer.send("failed", what)

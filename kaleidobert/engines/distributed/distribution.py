@@ -4,7 +4,7 @@
         ...                                    # a model, Trainer.fit, and, in process 0 alone, what follows it
 
 TensorFlow: MirroredStrategy, or MultiWorkerMirroredStrategy over processes. JAX: one program on a mesh of all devices. Every
-process computes its rows of each batch; process 0 alone writes, evaluates and prints. The run folder must be one that all share.
+process computes its rows of each batch; process 0 alone writes, evaluates and prints. All must see one run folder.
 """
 
 import os
@@ -163,7 +163,7 @@ def split(batch: Batch, process: Process, gradient_accumulation_steps: int) -> t
 
 @contextmanager
 def _farewell(channel: Channel | None) -> Iterator[None]:
-    """Tells the other processes at the end that this one is done, or failed."""
+    """Sends the other processes at the end the news that this one is done, or failed."""
     if channel is None:
         yield
         return

@@ -131,7 +131,7 @@ def _text(path: str | Path) -> str:
 
 
 def _whole(path: str | Path, expected: str) -> Any:
-    """The value of a file that is one JSON document and not one line of JSONL; None for JSONL."""
+    """Returns the value of a file that is one JSON document and not one line of JSONL; None for JSONL."""
     text = _text(path)
     if not text.strip():
         raise UserError("the file is empty", str(path), expected)

@@ -219,14 +219,14 @@ def _texts(array: np.ndarray) -> list[str]:
     return (np.char.decode(array, "utf-8") if array.dtype.kind == "S" else array.astype(str)).tolist()
 
 
-def _find(name: str, there: Sequence[str], where: str, optional: bool) -> int | None:
-    """The position of a column; None of an optional one that is missing."""
-    if list(there).count(name) > 1:
-        raise UserError(f"there are {list(there).count(name)} columns {name!r}", where, "one", "rename the other")
-    if name in there:
-        return list(there).index(name)
+def _find(name: str, columns: Sequence[str], where: str, optional: bool) -> int | None:
+    """Returns the position of a column; None of an optional one that is missing."""
+    if list(columns).count(name) > 1:
+        raise UserError(f"there are {list(columns).count(name)} columns {name!r}", where, "one", "rename the other")
+    if name in columns:
+        return list(columns).index(name)
     if optional:
         return None
-    near = difflib.get_close_matches(name, there, 1, 0.5)
-    raise UserError(f"there is no column {name!r}", where, f"one of its columns: {', '.join(there)}",
+    near = difflib.get_close_matches(name, columns, 1, 0.5)
+    raise UserError(f"there is no column {name!r}", where, f"one of its columns: {', '.join(columns)}",
                     f"did you mean {near[0]!r}?" if near else "say what it is called, such as columns.score=similarity")

@@ -70,7 +70,7 @@ MODEL_COLUMNS = (Column("head", "head"), Column("trained", "trained"))  # which 
 class Row:
     """origin: whose numbers. cells: {column's key: cell}, a missing key = none.
 
-    note: the conditions of the row; rows with equal notes share one footnote.
+    note: the conditions of the row; rows with equal notes have one footnote.
     """
 
     name: str
@@ -153,8 +153,8 @@ def labels_and_captions(labelled: list[Result], captioned: list[Result]) -> Tabl
     for result in labelled:
         simple += _label_baselines(result)
     for modality in dict.fromkeys(result.text("modality") for result in labelled):
-        part = [result for result in labelled if result.text("modality") == modality]
-        for pair in pairs(part, [result for result in part if task_of(result) == "CR"], LABEL_TOKEN):
+        of_modality = [result for result in labelled if result.text("modality") == modality]
+        for pair in pairs(of_modality, [result for result in of_modality if task_of(result) == "CR"], LABEL_TOKEN):
             runs = [result for result in pair if result]
             name, note = f"{pair_name(pair, LABEL_TOKEN)} ({MODALITIES.get(modality, modality)})", both(map(_label_setting, runs))
             for model, each in beside(runs):
@@ -199,7 +199,10 @@ def _label_baselines(result: Result) -> list[Row]:
 
 
 def _captions(result: Result) -> list[Row]:
-    """Rows of a result; where a matcher chose, the captioner's own words have a row, too. `kaleidobert evaluate` has no mode and length."""
+    """Returns the rows of a result; where a matcher chose, the captioner's own words have a row, too.
+
+    `kaleidobert evaluate` has no mode and length.
+    """
     length, name, way = result.find("length"), result.name, ""
     if result.text("task") == "caption":
         way = f"{result.text('mode')}, {'length of the reference, an oracle' if length == 'oracle' else f'length: {length}'}"
@@ -220,7 +223,7 @@ def _named(model: Mapping[str, Any]) -> dict[str, Cell]:
 
 
 def _caption_cells(result: Result, *keys: str) -> dict[str, Cell]:
-    """METEOR is null where there was no Java; older baselines lack it and others."""
+    """Returns the cells of captions. METEOR is null where there was no Java; older baselines lack it and others."""
     figures = result.group(*keys)
     cells: dict[str, Cell] = {key: result.measure(*keys, key) for key in CAPTION_KEYS if len(keys) == 1 or key in figures}
     if "meteor" in cells and cells["meteor"] is None:
@@ -282,7 +285,7 @@ def retrieval(results: list[Result]) -> Table:
 
 
 def _ours(name: str, runs: Sequence[Result]) -> list[Row]:
-    """The row of runs that belong together, and one for each of their other models."""
+    """Returns the row of runs that belong together, and one for each of their other models."""
     rows = []
     for model, each in beside(runs):
         cells: dict[str, Cell] = {"head": model.head, "trained": model.trained}
@@ -299,7 +302,7 @@ def _ranks_of(result: Result, model: Counted) -> dict[str, Cell]:
 
 
 def _own_subcategory(results: Sequence[Result]) -> list[str]:
-    """How hard the lists are: how many of the other candidates are of the query's subcategory."""
+    """Returns a line about how hard the lists are: how many of the other candidates are of the query's subcategory."""
     fractions = {result.name: result.find("candidates", SHARE) for result in results}
     listed = ", ".join(f"{name} {100 * value:.1f}%" for name, value in fractions.items() if isinstance(value, float))
     return [f"Of the other candidates of a query, as many are of its own subcategory (mean over queries): {listed}."] if listed else []
@@ -312,7 +315,7 @@ def _ranks(result: Result, *keys: str) -> dict[str, Cell]:
 
 
 def _other_ranks(result: Result) -> dict[str, Cell]:
-    """The ranks of the other direction, where `kaleidobert evaluate` has both."""
+    """Returns the ranks of the other direction, where `kaleidobert evaluate` has both."""
     if not result.group("other_direction"):
         return {}
     direction = result.text("other_direction", "direction")
@@ -320,7 +323,7 @@ def _other_ranks(result: Result) -> dict[str, Cell]:
 
 
 def _setting(result: Result) -> str:
-    """Data, protocol and counting of a retrieval result, which two rows must share to be compared."""
+    """Describes data, protocol and counting of a retrieval result: only rows with equal ones can be compared."""
     if result.need("metrics") is None:
         return f"{result.data()}; no query has a right candidate"
     size = " to ".join(dict.fromkeys(str(result.whole("metrics", "list_length", name)) for name in ("min", "max")))
@@ -362,7 +365,7 @@ def retrieval_details(results: list[Result]) -> Table:
 
 
 def _bounds(result: Result, keys: tuple[str, ...], key: str) -> str:
-    """'36.9 [36.4, 37.2]': expected, pessimistic, optimistic."""
+    """Formats '36.9 [36.4, 37.2]': expected, pessimistic, optimistic."""
     scale, digits = (100, 1) if key.startswith("rank") else (1, 1 if key == "median_rank" else 3)
     numbers = [f"{scale * result.number(*keys, key, name):.{digits}f}" for name in ("value", "pessimistic", "optimistic")]
     return f"{numbers[0]} [{numbers[1]}, {numbers[2]}]"
@@ -377,7 +380,7 @@ def printed(columns: Sequence[Column], numbers: Sequence[float]) -> dict[str, Ce
 
 
 def both(settings: Iterable[str]) -> str:
-    """Returns one note of two runs, which mostly share it."""
+    """Returns one note of two runs, whose notes are mostly equal."""
     return " | ".join(dict.fromkeys(settings))
 
 
