@@ -103,7 +103,7 @@ def work(options: argparse.Namespace) -> None:
     from kaleidobert.model_zoo.kaleidobert import pretrainer
 
     config = _config(settings)
-    with distribution.over(config.train) as process:
+    with distribution.scope(config.train) as process:
         bank = Bank(settings["bank"])
         sampler = PretrainSampler(bank, bank.rows("train"), config.levels, config.sampling, config.train.batch_size, config.train.seed)
         model = pretrainer(models.backbone_config(bank, config.levels, config.model, config.train))

@@ -86,6 +86,17 @@ def read_json(path: str | Path) -> Any:
         raise UserError(f"not valid JSON ({error})", str(path), fix="make the file again") from error
 
 
+@contextmanager
+def readable(path: str | Path, expected: str = "", fix: str = "") -> Iterator[None]:
+    """Raises what keeps a file from being read inside, or its text from being UTF-8, as a UserError."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"cannot be read ({error.strerror})", str(path), expected, fix) from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"is not UTF-8 ({error.reason} at byte {error.start:,})", str(path), expected or "UTF-8 text") from error
+
+
 def sha256(path: str | Path) -> str:
     """Returns the SHA-256 of a file's content, in hexadecimal."""
     with open(path, "rb") as file:

@@ -54,7 +54,7 @@ def run(config: ClassifyConfig) -> None:
     """Trains, evaluates the weights of the last epoch (nothing is chosen on the validation split), writes the run folder."""
     config = models.resolve(config)
     check_folder(config.run, config)
-    with distribution.over(config.train):
+    with distribution.scope(config.train):
         _run(config)
 
 

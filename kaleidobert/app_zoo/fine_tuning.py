@@ -73,7 +73,7 @@ def run(config: C, open_task: Callable[[C], Task]) -> None:
     """
     config = models.resolve(config)
     check_folder(config.run, config)
-    with distribution.over(config.train):
+    with distribution.scope(config.train):
         _run(config, open_task(config))
 
 

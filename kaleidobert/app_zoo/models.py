@@ -215,8 +215,8 @@ def steps_and_warmup(train: configs.Train, num_examples: int, name: str = "train
     and for a warm-up above half of the run."""
     if not train.epochs:
         raise UserError(f"{name}.epochs is 0", "the schedule", "more than 0: this command trains")
-    total, warmup = optimizers.steps(num_examples, train.epochs, train.batch_size, train.warmup_steps, train.warmup_share)
-    reached, _ = optimizers.highest(train.learning_rate, total, warmup, train.decay)
+    total, warmup = optimizers.count_steps(num_examples, train.epochs, train.batch_size, train.warmup_steps, train.warmup_share)
+    reached, _ = optimizers.peak_rate(train.learning_rate, total, warmup, train.decay)
     optimizers.check_warmup(total, warmup, reached, train.learning_rate, name)
     return total, warmup
 
@@ -224,7 +224,7 @@ def steps_and_warmup(train: configs.Train, num_examples: int, name: str = "train
 def peak_rate(train: configs.Train, num_examples: int, name: str = "train") -> str:
     """Returns the highest rate of learning and when it comes, for dry runs; raises UserError as ``steps_and_warmup``."""
     total, warmup = steps_and_warmup(train, num_examples, name)
-    return rate_line(*optimizers.highest(train.learning_rate, total, warmup, train.decay), total, train.learning_rate, name)
+    return rate_line(*optimizers.peak_rate(train.learning_rate, total, warmup, train.decay), total, train.learning_rate, name)
 
 
 def rate_line(reached: float, step: int, total: int, target: float, name: str = "train") -> str:
@@ -251,7 +251,7 @@ def schedule(train: configs.Train, num_examples: int, name: str = "train") -> tu
 
 
 def trainer_schedule(train: configs.Train, total: int) -> Schedule:
-    """Returns the Schedule of a training configuration; raises UserError for several devices outside of distribution.over."""
+    """Returns the Schedule of a training configuration; raises UserError for several devices outside of distribution.scope."""
     if train.devices != 1 and current_process() is SINGLE_PROCESS:
         raise UserError(f"devices is {train.devices}", "the schedule", "1: this training runs on one device")
     return Schedule(

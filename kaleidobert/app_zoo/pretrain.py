@@ -52,7 +52,7 @@ def run(config: PretrainConfig) -> None:
     """Trains, chooses the epoch by what is held out of the training split, evaluates on the validation split, writes the run folder."""
     config = resolve(config)
     _check(config)
-    with distribution.over(config.train):
+    with distribution.scope(config.train):
         _run(config)
 
 

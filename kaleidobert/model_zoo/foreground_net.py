@@ -95,7 +95,7 @@ def load(path: str | Path = FOREGROUND_WEIGHTS) -> keras.Model:
         raise UserError(f"the weights of the foreground network cannot be read ({error})", str(path),
                         "a complete file", f"{REMAKE}, or use foreground.method=border") from error
     wanted = {variable.path: variable for variable in model.variables if "seed" not in variable.path}
-    checkpoints.fit(wanted, arrays, str(path), REMAKE)
+    checkpoints.check_fit(wanted, arrays, str(path), REMAKE)
     for name, variable in wanted.items():
         variable.assign(arrays[name].astype(np.float32))
     return model

@@ -325,7 +325,7 @@ def import_checkpoint(prefix: str | Path, config: str | Path | Mapping[str, Any]
     wanted = {names[weight.path].bare: names[weight.path].oriented(np.broadcast_to(np.float32(0), weight.shape))
               for weight in model.weights}
     relevant = {name: array for name, array in stored.items() if name in wanted or name not in heads}
-    checkpoints.fit(wanted, relevant, str(prefix), "check that config.json belongs to this checkpoint")
+    checkpoints.check_fit(wanted, relevant, str(prefix), "check that config.json belongs to this checkpoint")
     for weight in model.weights:
         weight.assign(names[weight.path].oriented(stored[names[weight.path].bare]).load())
     return model
@@ -363,7 +363,7 @@ def import_optimizer(prefix: str | Path, model: TaskModel, task: str) -> tuple[A
     slots = list(_slots(model, task))
     wanted = {name.bare + slot: name.oriented(blank) for _, name, slot, _, blank in slots}
     wanted |= {counter: np.zeros((), np.int64 if counter == "global_step" else np.float32) for counter in COUNTERS}
-    checkpoints.fit(wanted, stored, str(prefix), "leave optimizer=true out to convert the weights alone")
+    checkpoints.check_fit(wanted, stored, str(prefix), "leave optimizer=true out to convert the weights alone")
     step = int(stored["global_step"].load())
     arrays = {ITERATION: np.array(step)} | {entry: name.oriented(stored[name.bare + slot]) for _, name, slot, entry, _ in slots}
     remarks = []
@@ -380,7 +380,7 @@ def export_optimizer(path: str | Path, model: TaskModel, task: str) -> tuple[Arr
     if not entries:
         raise UserError("holds weights but no optimizer", str(path), "the last.npz of a run", "leave optimizer=true out")
     slots = list(_slots(model, task))
-    checkpoints.fit({ITERATION: np.array(0)} | {entry: blank for *_, entry, blank in slots}, entries, str(path))
+    checkpoints.check_fit({ITERATION: np.array(0)} | {entry: blank for *_, entry, blank in slots}, entries, str(path))
     step = int(entries[ITERATION].load())
     arrays = {full_name(where, name) + slot: name.oriented(entries[entry]) for where, name, slot, entry, _ in slots}
     # multiplied step by step in float32, as in the release
@@ -449,7 +449,7 @@ def start_from_bert(prefix: str | Path, config: str | Path, levels: Sequence[Kal
     wanted = {name.bare: np.broadcast_to(np.float32(0), weights[path].shape) for path, name in names.items()}
     relevant = {name: array for name, array in stored.items() if name in wanted}
     blocks = {name: array for name, array in stored.items() if name.startswith("bert/encoder/")}  # a deeper BERT is another one
-    checkpoints.fit(wanted, relevant | blocks, str(prefix), "check that the bert_config.json belongs to this checkpoint")
+    checkpoints.check_fit(wanted, relevant | blocks, str(prefix), "check that the bert_config.json belongs to this checkpoint")
     for path, name in names.items():
         weights[path].assign(stored[name.bare].load())
     lines = [f"- {path} {list(weight.shape)}: not in BERT, " + (f"drawn from seed {seed}" if weight.trainable else

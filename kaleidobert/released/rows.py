@@ -383,12 +383,9 @@ def data_files(source: str | Path) -> list[Path]:
             raise UserError("no file has such a name", str(source), "data files of the release", "fetch them (dataset/get_*.sh), "
                             "or set data.files and data.val_files to where they are")
         return matches
-    try:
-        with open(source, "rb") as file:
-            start = file.read(MAX_ENTRY)
-    except OSError as error:
-        raise UserError(f"cannot be read ({error.strerror})", str(source), "a data file, a list of data files, a pattern with *, or a "
-                        "folder made of them", "set data.files and data.val_files") from None
+    with io.readable(source, "a data file, a list of data files, a pattern with *, or a folder made of them",
+                     "set data.files and data.val_files"), open(source, "rb") as file:
+        start = file.read(MAX_ENTRY)
     # a line of a list has no TAB, and a line of data is longer than any file name where its first TAB comes late
     return [source] if b"\t" in start or len(start.split(b"\n")[0]) == MAX_ENTRY else files.read_list(source)
 

@@ -20,7 +20,7 @@ from kaleidobert.released import counting
 from tests.released.test_runs import G4
 from tests.support.apps_data import TRAIN, World, call, refused, results
 from tests.support.golden_data import needs_golden
-from tests.support.score_data import Long, random_pairs, write
+from tests.support.score_data import Long, random_pairs, write, write_caption_lines, write_reference_lines
 from tests.support.tables import TWO
 from tests.support.tiny import tiny_bank
 
@@ -279,7 +279,7 @@ def test_captions(tmp_path, format):
     paths = {name: tmp_path / name for name in ("captions", "references", "against")}
     others = ["red bag", REFERENCES["2"][0]]
     results_of, references_of = {"coco": (caption_files.write_results, caption_files.write_annotations),
-                                 "lines": (caption_files.write_lines, caption_files.write_reference_lines)}[format]
+                                 "lines": (write_caption_lines, write_reference_lines)}[format]
     results_of(paths["captions"], list(CAPTIONS)[::-1], list(CAPTIONS.values())[::-1])
     results_of(paths["against"], list(CAPTIONS), others)
     references_of(paths["references"], list(REFERENCES), list(REFERENCES.values()))

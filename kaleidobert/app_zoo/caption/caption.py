@@ -84,7 +84,7 @@ def run(config: CaptionConfig) -> None:
     check_folder(config.run, config)
     if not config.train.epochs:
         return _run(config)
-    with distribution.over(config.train):
+    with distribution.scope(config.train):
         _run(config)
 
 

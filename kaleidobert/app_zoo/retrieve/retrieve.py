@@ -73,7 +73,7 @@ def run(config: RetrieveConfig) -> None:
         return released_files.run(config)
     if not config.train.epochs:
         return _run(config)
-    with distribution.over(config.train) as process:
+    with distribution.scope(config.train) as process:
         fine_tuning.check_single_device(config, process)
         _run(config)
 

@@ -1,6 +1,6 @@
 """Data parallel training: on several devices of one process, and in several processes on one host or many.
 
-    with distribution.over(config.train):      # before the first variable is made
+    with distribution.scope(config.train):      # before the first variable is made
         ...                                    # a model, Trainer.fit, and, in process 0 alone, what follows it
 
 TensorFlow: MirroredStrategy, or MultiWorkerMirroredStrategy over processes. JAX: one program on a mesh of all devices. Every
@@ -82,12 +82,12 @@ _HERE: ContextVar[Process] = ContextVar("process")
 
 
 def current_process() -> Process:
-    """Returns this process among all; outside of ``over`` it is alone, with one device."""
+    """Returns this process among all; outside of ``scope`` it is alone, with one device."""
     return _HERE.get(SINGLE_PROCESS)
 
 
 @contextmanager
-def over(train: Train) -> Iterator[Process]:
+def scope(train: Train) -> Iterator[Process]:
     """Places all variables made inside on train.devices devices of every process that the environment names (cluster.read).
 
     In processes other than 0 the block ends with ``Process.leave`` and standard output is silent. The loss of a process ends all others

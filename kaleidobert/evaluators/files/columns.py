@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from kaleidobert import table_text
+from kaleidobert import io, table_text
 from kaleidobert.errors import UserError
 
 FORMATS = {".npz": "npz", ".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl"}
@@ -80,11 +80,8 @@ def format_of(path: str | Path) -> str:
     Raises UserError for a missing and for an empty file.
     """
     path = Path(path)
-    try:
-        with open(path, "rb") as file:
-            start = file.read(1 << 16)
-    except OSError as error:
-        raise UserError(f"cannot be read ({error.strerror})", str(path), "a file") from None
+    with io.readable(path, "a file"), open(path, "rb") as file:
+        start = file.read(1 << 16)
     if not start.strip():
         raise UserError("the file is empty", str(path), "at least one row")
     if path.suffix.lower() in FORMATS:
@@ -107,10 +104,8 @@ def read_columns(path: str | Path, file_format: str, names: Mapping[str, str], o
     where = str(path)
     if file_format == "npz":
         return _npz(where, names, optional)
-    try:
+    with io.readable(path):
         text = Path(path).read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UserError(f"is not UTF-8 ({error.reason} at byte {error.start:,})", where, "UTF-8 text") from None
     if file_format == "jsonl":
         return _jsonl(where, text, names, optional, lists)
     return _separated(where, text, "\t" if file_format == "tsv" else ",", names, optional)

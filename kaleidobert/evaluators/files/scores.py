@@ -77,29 +77,24 @@ def read_released(path: str | Path) -> Pairs:
     products: list[str] = []
     pictures: list[str] = []
     labels, logits = [], []
-    try:
-        with open(path, encoding="utf-8") as file:
-            for number, content in enumerate(file, 1):
-                where = f"{path}, line {number:,}"
-                fields = content.rstrip("\r\n").split(MARK)
-                if len(fields) != len(FIELDS):
-                    raise UserError(f"the line has {len(fields)} fields", where, f"{len(FIELDS)}: {', '.join(FIELDS)}")
-                lists = [field.translate({ord(mark): None for mark in "[] "}).split(",") for field in fields]
-                try:
-                    numbers = np.array(list(map(int, lists[3])), np.int32), np.array(list(map(float, lists[4])), np.float32)
-                except ValueError as error:
-                    raise UserError(str(error), where, "labels 0 and 1, two logits per pair") from None
-                if {len(one) for one in lists[:4]} != {len(lists[0])} or len(lists[4]) != 2 * len(lists[0]):
-                    raise UserError(f"the lists have {', '.join(str(len(one)) for one in lists)} items", where,
-                                    "as many ids and labels, twice as many logits")
-                for kept, values in zip((texts, products, pictures), lists):
-                    kept += [QUOTED.sub(r"\2", value) for value in values]
-                labels.append(numbers[0])
-                logits.append(numbers[1])
-    except OSError as error:
-        raise UserError(f"cannot be read ({error.strerror})", str(path), "a retrieval result file") from None
-    except UnicodeDecodeError:
-        raise UserError("is not UTF-8", str(path), "a retrieval result file") from None
+    with io.readable(path, "a retrieval result file"), open(path, encoding="utf-8") as file:
+        for number, content in enumerate(file, 1):
+            where = f"{path}, line {number:,}"
+            fields = content.rstrip("\r\n").split(MARK)
+            if len(fields) != len(FIELDS):
+                raise UserError(f"the line has {len(fields)} fields", where, f"{len(FIELDS)}: {', '.join(FIELDS)}")
+            lists = [field.translate({ord(mark): None for mark in "[] "}).split(",") for field in fields]
+            try:
+                numbers = np.array(list(map(int, lists[3])), np.int32), np.array(list(map(float, lists[4])), np.float32)
+            except ValueError as error:
+                raise UserError(str(error), where, "labels 0 and 1, two logits per pair") from None
+            if {len(one) for one in lists[:4]} != {len(lists[0])} or len(lists[4]) != 2 * len(lists[0]):
+                raise UserError(f"the lists have {', '.join(str(len(one)) for one in lists)} items", where,
+                                "as many ids and labels, twice as many logits")
+            for kept, values in zip((texts, products, pictures), lists):
+                kept += [QUOTED.sub(r"\2", value) for value in values]
+            labels.append(numbers[0])
+            logits.append(numbers[1])
     if not texts:
         raise UserError("the file is empty", str(path), "a retrieval result file")
     return Pairs(texts, products, pictures, np.concatenate(labels), np.concatenate(logits).reshape(-1, 2))

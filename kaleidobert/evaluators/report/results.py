@@ -174,11 +174,11 @@ class Result:
         return ", ".join(words)
 
 
-def beside(runs: Sequence[Result]) -> list[tuple[Counted, list[tuple[Result, Counted]]]]:
+def models_by_row(runs: Sequence[Result]) -> list[tuple[Counted, list[tuple[Result, Counted]]]]:
     """Returns the models of runs in one row, each with its figures in every run; different trainings are both named.
 
     >>> one = Result("i2t", "", {"task": "retrieve", "model": {"head": "plain", "head_of": "the paper's", "trained": "a"}})
-    >>> [(model.name, model.head, model.trained, len(each)) for model, each in beside([one, one])]
+    >>> [(model.name, model.head, model.trained, len(each)) for model, each in models_by_row([one, one])]
     [('', "plain (the paper's)", 'a', 2)]
     """
     by_name: dict[str, list[tuple[Result, Counted]]] = {}
