@@ -94,8 +94,8 @@ class Parts:
 
     def batch(self, batch: int) -> None:
         """The whole step on batches that lie on the device."""
-        (step, _), make = self.trained, feeding.on_device(self.sampler(batch).batch)
-        ready = [make(number) for number in range(READY)]
+        (step, _), sampler, put = self.trained, self.sampler(batch), feeding.to_device()
+        ready = [put(sampler.batch(number)) for number in range(READY)]
         row = self._rates(batch, self._timed(lambda number: step(*ready[number % READY]), steps.read))
         stats = self.device.memory_stats() or {}
         row |= {"peak_bytes": stats.get("peak_bytes_in_use"), "limit_bytes": stats.get("bytes_limit")}
@@ -104,7 +104,7 @@ class Parts:
     def input(self, batch: int, workers: int) -> None:
         """The loop of training, with batches made by so many threads meanwhile, and the sampler alone."""
         (step, _), sampler, last = self.trained, self.sampler(batch), None
-        steps.read(step(*feeding.on_device(sampler.batch)(0)))
+        steps.read(step(*feeding.to_device()(sampler.batch(0))))
         alone = self._timed(sampler.batch, lambda _: None, least=min(1.0, self.options.least))
         count = max(8, round(self.options.least / (batch / self._known(batch))))
         metered = feeding.Metered(feeding.prefetch(distribution.feed(sampler.batch), range(1, count + 1), workers))
@@ -121,7 +121,8 @@ class Parts:
     def profile(self, batch: int) -> None:
         """Forward alone, forward and backward, and what makes and moves a batch; the kernels of a step, longest first."""
         (step, model), sampler = self.trained, self.sampler(batch)
-        loss, made, ready = keras_peer.loss_function(self.config, self.config.levels), sampler.batch(0), feeding.on_device(sampler.batch)(0)
+        loss, made = keras_peer.loss_function(self.config, self.config.levels), sampler.batch(0)
+        ready = feeding.to_device()(made)
         backward = keras_peer.gradients(model, loss)
         forward = jax.jit(lambda trained, other, inputs, *rest: loss(
             model.stateless_call(trained, other, inputs, training=True)[0], *rest)["loss"])

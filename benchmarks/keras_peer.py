@@ -41,7 +41,7 @@ def prepare(settings: dict[str, Any]) -> tuple[dict[str, Any], turns.Cases]:
     HELD.enter_context(steps.held(predict))
 
     def train() -> dict[str, float]:
-        return step(*feeding.on_device(lambda _: batch)(0))
+        return step(*feeding.to_device()(batch))
 
     floor = floors.products_like(sizes, config.levels, rows) if settings["model"] == "ours" else []
     metadata = {"versions": report.machine()["versions"], "accelerators": report.machine()["accelerators"],
