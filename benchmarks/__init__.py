@@ -14,7 +14,7 @@ ablation.py       saliency and Alignment Guided Masking on and off, with several
 foreground.py     overlap of the foreground with the truth on drawn scenes, and with the colour threshold on real pictures
 fuzz_data_files.py  the reader of the released text files against a plain reference (fuzz_reference.py) on random input (fuzz_drawing.py)
 floors.py         interleaved timing, floors, ratios
-report.py         the arguments and the printed tables that all share
+report.py         the arguments and the printed tables of all
 flops.py          the products of the network, counted from its sizes
 random_bank.py    the sizes, and a bank of random features
 """

@@ -5,7 +5,7 @@ data, same steps, seeds.
     python -m benchmarks.ablation runs/ablation --variants b b_i b_i-ii b_i-iii b_i-iv b_i-v b_v
 
 makes a bank per foreground, aligns those that a variant masks by, and for every variant and seed pre-trains, fine-tunes and
-evaluates with the commands of the package (paper, table 4). Which words count as aligned is asked of one bank for all variants,
+evaluates with the commands of the package (paper, table 4). Which words count as aligned comes from one bank for all variants,
 the saliency bank where there is one. A step whose results exist is not run again, so the program can be interrupted and continued.
 """
 
@@ -60,15 +60,15 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         command(options, "records", "records", bank, [f"foreground.method={method}"], bank / "index.json")
         if method in aligned:
             command(options, "align", "align", options.folder / method / "align", [f"data.bank={bank}"], bank / "alignment.json")
-    found: dict[str, dict[str, list[float]]] = {}
+    by_variant: dict[str, dict[str, list[float]]] = {}
     for seed in options.seeds:
         for name in options.variants:
             values = measure(options, name, seed, banks[methods[name]], banks[judge])
             for metric, value in values.items():
-                found.setdefault(name, {}).setdefault(metric, []).append(value)
-    result = {"machine": report.machine(), "seeds": options.seeds, "variants": found}
+                by_variant.setdefault(name, {}).setdefault(metric, []).append(value)
+    result = {"machine": report.machine(), "seeds": options.seeds, "variants": by_variant}
     io.write_json(options.folder / "results.json", result)
-    print(markdown(found))
+    print(markdown(by_variant))
     print(f"every figure: {options.folder / 'results.json'}")
     return result
 
@@ -135,7 +135,7 @@ def masked_words(checkpoint: Path, folder: Path, judge: Path) -> dict[str, float
         raise UserError("the banks hold other texts, or the same in another order", f"{folder}, {judge}",
                         "banks of one catalogue that differ in foreground.method only", "make both with the same source and text keys")
     linked = (alignments.strengths(other) > 0).any(-1)  # [N, T]
-    right, kinds = [], []
+    right, aligned_of_batches = [], []
     for draw in range(MASK_DRAWS):
         sampler = PretrainSampler(bank, bank.rows("val"), bank.levels, Sampling(masking="random", negative_share=0.0), 64, draw)
         step = 0
@@ -145,18 +145,18 @@ def masked_words(checkpoint: Path, folder: Path, judge: Path) -> dict[str, float
             hit = np.asarray(forward(inputs)["mlm"]).argmax(-1) == targets["mlm"]
             used = weights["mlm"] > 0
             right.append(hit[used])
-            kinds.append(np.take_along_axis(linked[rows], inputs["masked_tokens"], 1)[used])
+            aligned_of_batches.append(np.take_along_axis(linked[rows], inputs["masked_tokens"], 1)[used])
             step += 1
-    hits, aligned = np.concatenate(right), np.concatenate(kinds)
+    hits, aligned = np.concatenate(right), np.concatenate(aligned_of_batches)
     return {"mlm aligned": float(hits[aligned].mean()), "mlm unaligned": float(hits[~aligned].mean())}
 
 
-def markdown(found: dict[str, dict[str, list[float]]]) -> str:
+def markdown(result: dict[str, dict[str, list[float]]]) -> str:
     """A table: the mean over the seeds and, with several, the 95% interval of the mean (Student's t)."""
-    lines = ["| | " + " | ".join(found) + " |", "|---|" + "---:|" * len(found)]
+    lines = ["| | " + " | ".join(result) + " |", "|---|" + "---:|" * len(result)]
     for metric in METRICS:
         cells = []
-        for values in (np.array(found[name][metric]) for name in found):
+        for values in (np.array(result[name][metric]) for name in result):
             error = stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else None
             cells.append(f"{values.mean():.3f}" + (f" ± {error:.3f}" if error is not None else ""))
         lines.append(f"| {metric} | " + " | ".join(cells) + " |")

@@ -149,12 +149,12 @@ def _profile(result: Mapping[str, Any]) -> list[str]:
 
 
 def _kernels(result: Mapping[str, Any]) -> list[str]:
-    found = result.get("kernels", {})
-    if "kernels" not in found:
-        return [f"- kernels: {found['none']}"] if "none" in found else []
-    lines = ["", f"| kernel (all together {1e3 * found['seconds']:.1f} ms a step) | ms | share | calls |", "|---|---:|---:|---:|"]
-    return lines + [f"| `{name[:90].replace('|', '/')}` | {1e3 * value:.2f} | {value / found['seconds']:.3f} | {calls:.0f} |"
-                    for name, value, calls in found["kernels"]]
+    longest = result.get("kernels", {})
+    if "kernels" not in longest:
+        return [f"- kernels: {longest['none']}"] if "none" in longest else []
+    lines = ["", f"| kernel (all together {1e3 * longest['seconds']:.1f} ms a step) | ms | share | calls |", "|---|---:|---:|---:|"]
+    return lines + [f"| `{name[:90].replace('|', '/')}` | {1e3 * value:.2f} | {value / longest['seconds']:.3f} | {calls:.0f} |"
+                    for name, value, calls in longest["kernels"]]
 
 
 if __name__ == "__main__":

@@ -37,7 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 class Parts:
-    """All parts, and what they found."""
+    """Runs all parts and returns their results."""
 
     def __init__(self, options: argparse.Namespace):
         if keras.backend.backend() != "jax":
@@ -66,7 +66,7 @@ class Parts:
     def part(self, name: str, measure: Callable[[], None]) -> bool:
         """Whether the part was done; a note says why not."""
         if perf_counter() - self.begun > self.options.seconds:
-            self._note(f"{name}: left out, as the time was up")
+            self._note(f"{name}: skipped, as the time was up")
             self._write()
             return False
         begun = perf_counter()
@@ -94,8 +94,8 @@ class Parts:
 
     def batch(self, batch: int) -> None:
         """The whole step on batches that lie on the device."""
-        (step, _), make = self.trained, feeding.on_device(self.sampler(batch).batch)
-        ready = [make(number) for number in range(READY)]
+        (step, _), sampler, put = self.trained, self.sampler(batch), feeding.to_device()
+        ready = [put(sampler.batch(number)) for number in range(READY)]
         row = self._rates(batch, self._timed(lambda number: step(*ready[number % READY]), steps.read))
         stats = self.device.memory_stats() or {}
         row |= {"peak_bytes": stats.get("peak_bytes_in_use"), "limit_bytes": stats.get("bytes_limit")}
@@ -104,7 +104,7 @@ class Parts:
     def input(self, batch: int, workers: int) -> None:
         """The loop of training, with batches made by so many threads meanwhile, and the sampler alone."""
         (step, _), sampler, last = self.trained, self.sampler(batch), None
-        steps.read(step(*feeding.on_device(sampler.batch)(0)))
+        steps.read(step(*feeding.to_device()(sampler.batch(0))))
         alone = self._timed(sampler.batch, lambda _: None, least=min(1.0, self.options.least))
         count = max(8, round(self.options.least / (batch / self._known(batch))))
         metered = feeding.Metered(feeding.prefetch(distribution.feed(sampler.batch), range(1, count + 1), workers))
@@ -121,17 +121,18 @@ class Parts:
     def profile(self, batch: int) -> None:
         """Forward alone, forward and backward, and what makes and moves a batch; the kernels of a step, longest first."""
         (step, model), sampler = self.trained, self.sampler(batch)
-        loss, made, ready = keras_peer.loss_function(self.config, self.config.levels), sampler.batch(0), feeding.on_device(sampler.batch)(0)
+        loss, made = keras_peer.loss_function(self.config, self.config.levels), sampler.batch(0)
+        ready = feeding.to_device()(made)
         backward = keras_peer.gradients(model, loss)
         forward = jax.jit(lambda trained, other, inputs, *rest: loss(
             model.stateless_call(trained, other, inputs, training=True)[0], *rest)["loss"])
         groups = [[variable.value for variable in group] for group in (model.trainable_variables, model.non_trainable_variables)]
-        found = {"forward": self._timed(lambda _: forward(*groups, *ready), jax.block_until_ready),
+        timings = {"forward": self._timed(lambda _: forward(*groups, *ready), jax.block_until_ready),
                  "forward and backward": self._timed(lambda _: backward(*ready), lambda _: None),
                  "making a batch": self._timed(sampler.batch, lambda _: None, least=1.0),
                  "moving it to the device": self._timed(lambda _: jax.device_put(made), jax.block_until_ready, least=1.0),
                  "step": self._timed(lambda _: step(*ready), steps.read)}
-        self.result["profile"] = {"batch": batch, "seconds": found}
+        self.result["profile"] = {"batch": batch, "seconds": timings}
         self._write()
         self.result["kernels"] = kernels.longest(lambda: steps.read(step(*ready)))
 
@@ -168,8 +169,8 @@ class Parts:
     def _rates(self, batch: int, seconds: float) -> dict[str, Any]:
         rate = batch / seconds
         gflops = rate * flops.training(self.parts) / 1e9
-        shares = {name: gflops / float(np.median(known["rates"])) for name, known in self.result.get("matrix", {}).items()}
-        return {"batch": batch, "ms": 1e3 * seconds, "examples_per_second": rate, "tflops": gflops / 1e3, "share": shares,
+        fractions = {name: gflops / float(np.median(known["rates"])) for name, known in self.result.get("matrix", {}).items()}
+        return {"batch": batch, "ms": 1e3 * seconds, "examples_per_second": rate, "tflops": gflops / 1e3, "share": fractions,
                 "hours": EPOCHS * PAIRS / rate / 3600}
 
     def _known(self, batch: int) -> float:

@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def read(path: Path, column: str) -> Iterator[str]:
-    """The texts of a column of a CSV file (.gz or not), blank ones left out."""
+    """The texts of a column of a CSV file (.gz or not), blank ones skipped."""
     csv.field_size_limit(sys.maxsize)
     with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file):
@@ -54,8 +54,8 @@ def perturbed(texts: Sequence[str], number: int, rng: np.random.Generator) -> Pa
     """``number`` captions, and for each one to four references: a text, and others made of it as the caption is."""
     words = [word for text in texts for word in text.split()]
     captions, references = [], []
-    for place in rng.choice(len(texts), number, replace=number > len(texts)):
-        text = texts[place]
+    for position in rng.choice(len(texts), number, replace=number > len(texts)):
+        text = texts[position]
         captions.append("" if rng.integers(EMPTY) == 0 else _changed(text, words, rng))
         others = (_changed(text, words, rng) for _ in range(rng.integers(0, 4)))
         references.append([text, *(other for other in others if other)])
@@ -66,8 +66,8 @@ def reference_tokens(texts: Sequence[str]) -> list[list[str]]:
     """Words as pycocoevalcap has them; [] of an empty text."""
     from pycocoevalcap.tokenizer.ptbtokenizer import PTBTokenizer
 
-    found = PTBTokenizer().tokenize({number: [{"caption": text}] for number, text in enumerate(texts)})
-    return [found[number][0].split(" ") if found.get(number, [""])[0] else [] for number in range(len(texts))]
+    result = PTBTokenizer().tokenize({number: [{"caption": text}] for number, text in enumerate(texts)})
+    return [result[number][0].split(" ") if result.get(number, [""])[0] else [] for number in range(len(texts))]
 
 
 def reference_scores(captions: Sequence[str], references: Sequence[Sequence[str]], with_meteor: bool = True) -> dict[str, tuple]:
@@ -108,8 +108,8 @@ def our_scores(captions: Sequence[Sequence[str]], references: Sequence[Sequence[
         scores[name] = float(values.mean()), values, perf_counter() - begin
     if with_meteor:
         begin = perf_counter()
-        found = meteor.corpus([" ".join(words) for words in captions], [[" ".join(words) for words in several] for several in references])
-        scores["METEOR"] = *found, perf_counter() - begin
+        result = meteor.corpus([" ".join(words) for words in captions], [[" ".join(words) for words in several] for several in references])
+        scores["METEOR"] = *result, perf_counter() - begin
     return scores
 
 
@@ -156,15 +156,15 @@ def _metrics(captions: list[str], references: list[list[str]]) -> list[str]:
 def _changed(text: str, words: Sequence[str], rng: np.random.Generator) -> str:
     made = text.split()
     for _ in range(rng.integers(0, 2 + len(made) // 3)):
-        place = rng.integers(len(made)) if made else 0
-        kind = rng.integers(3)
-        if kind == 0:
-            del made[place : place + 1]
-        elif kind == 1 and made:
-            made[place] = words[rng.integers(len(words))]
+        position = rng.integers(len(made)) if made else 0
+        change = rng.integers(3)
+        if change == 0:
+            del made[position : position + 1]
+        elif change == 1 and made:
+            made[position] = words[rng.integers(len(words))]
         elif made:
             other = rng.integers(len(made))
-            made[place], made[other] = made[other], made[place]
+            made[position], made[other] = made[other], made[position]
     return " ".join(made)
 
 

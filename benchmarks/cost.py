@@ -25,7 +25,7 @@ VECTORS = 60  # features of an example that travel: 55 patches and 5 targets, fl
 
 @dataclass(frozen=True)
 class Inputs:
-    """What the model is told. Rates in units per second, money in any currency.
+    """The inputs of the model. Rates in units per second, money in any currency.
 
     steps: (batch of a GPU, seconds of its step) as measured, or () and the next three say it: the rate of matrix products, the share
     of it that a step reaches, and the least time that a step takes. link: bytes/s of a GPU to others of its host, one way; network:
@@ -136,11 +136,11 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
 
 def measured(path: Path) -> tuple[tuple[int, float], ...]:
     """(batch, seconds) of every step in a file; UserError where it holds none."""
-    found = io.read_json(path)
-    found = found.get("measurements", {}).get("accelerator", {}).get("result", found)
-    if not found.get("batches"):
+    content = io.read_json(path)
+    content = content.get("measurements", {}).get("accelerator", {}).get("result", content)
+    if not content.get("batches"):
         raise UserError("no measured steps", str(path), "the JSON of benchmarks.accelerator, or results.json of a run that has it")
-    return tuple((row["batch"], row["ms"] / 1e3) for row in found["batches"])
+    return tuple((row["batch"], row["ms"] / 1e3) for row in content["batches"])
 
 
 def markdown(result: dict[str, Any], is_measured: bool) -> str:

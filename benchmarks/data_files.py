@@ -56,10 +56,10 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
             case("decode_csv and to_number", released), case("lines alone", lambda: files.lines([path]))], options.repeats)
         size = path.stat().st_size / options.rows
     digits = f"{options.digits} digits" if options.digits else "all digits of a float32"
-    facts = {"title": f"data files: {options.rows} rows of {size / 1e6:.2f} MB, {digits}, {options.zeros:.0%} zeros, "
+    metadata = {"title": f"data files: {options.rows} rows of {size / 1e6:.2f} MB, {digits}, {options.zeros:.0%} zeros, "
                       f"{options.threads} thread(s), numbers by {'numba' if numbers.compiled() else 'Python alone'}",
              "machine": machine, "rows": options.rows, "bytes_per_row": size}
-    return report.show(facts, timing, against, options.json)
+    return report.show(metadata, timing, against, options.json)
 
 
 def columns(schema: Schema, rows: int, zeros: float) -> dict[str, np.ndarray]:

@@ -67,7 +67,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def case(settings: Mapping[str, Any], processes: int) -> dict[str, Any]:
-    """What process 0 found."""
+    """Returns the result of process 0."""
     words = [sys.executable, "-m", "benchmarks.devices", "--worker", json.dumps(settings)]
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -103,29 +103,29 @@ def work(options: argparse.Namespace) -> None:
     from kaleidobert.model_zoo.kaleidobert import pretrainer
 
     config = _config(settings)
-    with distribution.over(config.train) as place:
+    with distribution.scope(config.train) as process:
         bank = Bank(settings["bank"])
         sampler = PretrainSampler(bank, bank.rows("train"), config.levels, config.sampling, config.train.batch_size, config.train.seed)
         model = pretrainer(models.backbone_config(bank, config.levels, config.model, config.train))
         optimizer, _ = models.schedule(config.train, 100 * settings["batch"])
         optimizer.build(model.trainable_variables)
         update = steps.train_step(model, keras_peer.loss_function(config, config.levels), optimizer, config.train.clip_norm)
-        feed, found, seconds = distribution.feed(sampler.batch, 1, models.shard_maker(sampler, config.train)), [], []
+        feed, result, seconds = distribution.feed(sampler.batch, 1, models.shard_maker(sampler, config.train)), [], []
         for step in range(settings["steps"]):
             begun = perf_counter()
-            found.append(steps.read(update(*feed(step)[1])))
+            result.append(steps.read(update(*feed(step)[1])))
             seconds.append(perf_counter() - begun)
-        place.leave()
+        process.leave()
         rate = settings["batch"] / float(np.median(seconds[1:])) if seconds[1:] else float("nan")
-        print(json.dumps({"losses": found, "examples_per_second": rate, "backend": keras.backend.backend(),
+        print(json.dumps({"losses": result, "examples_per_second": rate, "backend": keras.backend.backend(),
                           "versions": report.machine()["versions"]}), flush=True)
 
 
 def _config(settings: Mapping[str, Any]) -> PretrainConfig:
     words = [f"train.batch_size={settings['batch']}", f"train.precision={settings['precision']}", f"train.devices={settings['devices']}",
              "train.dynamic_padding=false", "sampling.masking=random", "model.dropout=0", "model.attention_dropout=0"]
-    found = configs.load(PretrainConfig, random_bank.CONFIGS / random_bank.SIZES[settings["size"]].folder / "pretrain.yaml", words)
-    return replace(found, levels=found.levels or KALEIDO)
+    config = configs.load(PretrainConfig, random_bank.CONFIGS / random_bank.SIZES[settings["size"]].folder / "pretrain.yaml", words)
+    return replace(config, levels=config.levels or KALEIDO)
 
 
 def _split(devices: int) -> None:
@@ -149,7 +149,7 @@ def markdown(result: Mapping[str, Any]) -> str:
              "largest relative difference of any loss from one device's", "examples/s")
     lines = [f"## {result['title']}", "", "| " + " | ".join(heads) + " |", "|---:" * len(heads) + "|"]
     for row in result["cases"]:
-        ends = [f"{row['losses'][place]['loss']:.5f}" for place in (0, -1)]
+        ends = [f"{row['losses'][position]['loss']:.5f}" for position in (0, -1)]
         lines.append(f"| {row['processes']} | {row['devices']} | {ends[0]} | {ends[1]} | {row['difference']:.1e} | "
                      f"{row['examples_per_second']:.1f} |")
     return "\n".join(lines) + "\n"

@@ -2,7 +2,7 @@
 
 Case and floor take turns, round by round, so that both see the same machine. Each is timed twice: by the wall clock, and by
 the CPU seconds of this process (all threads), which other people's programs disturb less. CPU seconds say nothing where a GPU
-does the work; there they are left out.
+does the work; there they are skipped.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -76,9 +76,9 @@ def interleaved(cases: Sequence[Case], rounds: int, compiled: bool = False) -> l
     times = [max(1, ceil(least / seconds)) for seconds in once]
     seconds = [{clock: np.zeros(rounds) for clock in CLOCKS} for _ in cases]
     for number in range(rounds):
-        for place in range(len(cases))[:: -1 if number % 2 else 1]:
-            for clock, value in cases[place].measure(times[place]).items():
-                seconds[place][clock][number] = value
+        for position in range(len(cases))[:: -1 if number % 2 else 1]:
+            for clock, value in cases[position].measure(times[position]).items():
+                seconds[position][clock][number] = value
     return [Timing(case, values) for case, values in zip(cases, seconds)]
 
 

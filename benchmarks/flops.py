@@ -10,7 +10,7 @@ from typing import Any
 from kaleidobert import levels as kaleido
 from kaleidobert.levels import KaleidoLevel
 
-WITHOUT_INPUT_GRADIENT = ("patches", "boxes")  # nobody asks for the gradient of features and boxes
+WITHOUT_INPUT_GRADIENT = ("patches", "boxes")  # the gradient of features and boxes is not needed
 
 
 def backbone(sizes: Mapping[str, Any], levels: Sequence[KaleidoLevel]) -> dict[str, int]:

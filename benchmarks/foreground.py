@@ -77,25 +77,25 @@ def drawn(methods: dict[str, Segment], options: argparse.Namespace) -> dict[str,
     inside = {f"{low:.0%} to {high:.0%}": rows for low, high in zip(AREAS, AREAS[1:]) if (rows := (area >= low) & (area < high)).any()}
     print(f"## {options.scenes} held-out drawn scenes of {options.size} pixels\n\n| method | mean IoU | " + " | ".join(names)
           + " | share >= .9 | small goods | ms a picture |\n|---|" + "---:|" * (len(names) + 4))
-    found = {}
+    result = {}
     for name, segment in methods.items():
         start = time.process_time()
         values = np.array([float(foreground.overlap(segment(one.image), one.mask)) for one in made])
         spent = (time.process_time() - start) / len(made)
         goods = float(np.mean([foreground.overlap(segment(one.image), one.mask) for one in small]))
         families = {family: float(values[k :: len(names)].mean()) for k, family in enumerate(names)}
-        found[name] = {"iou": float(values.mean()), **families, "at_least_0.9": float((values >= 0.9).mean()), "goods": goods,
+        result[name] = {"iou": float(values.mean()), **families, "at_least_0.9": float((values >= 0.9).mean()), "goods": goods,
                        "areas": {key: float(values[rows].mean()) for key, rows in inside.items()}, "ms": 1e3 * spent}
         print(f"| {name} | {values.mean():.3f} | " + " | ".join(f"{v:.3f}" for v in families.values())
               + f" | {(values >= 0.9).mean():.1%} | {goods:.3f} | {1e3 * spent:.1f} |")
-    print("\n| area of the product | scenes | " + " | ".join(found) + " |\n|---|" + "---:|" * (len(found) + 1))
+    print("\n| area of the product | scenes | " + " | ".join(result) + " |\n|---|" + "---:|" * (len(result) + 1))
     for key, rows in inside.items():
-        print(f"| {key} | {rows.sum()} | " + " | ".join(f"{row['areas'][key]:.3f}" for row in found.values()) + " |")
+        print(f"| {key} | {rows.sum()} | " + " | ".join(f"{row['areas'][key]:.3f}" for row in result.values()) + " |")
     if options.sheets:
         for name, segment in methods.items():
             sheet(options.sheets / f"drawn-{name}.png", [(one.image, segment(one.image)) for one in made[:64]])
             sheet(options.sheets / f"goods-{name}.png", [(one.image, segment(one.image)) for one in small[:64]])
-    return found
+    return result
 
 
 def catalogue(methods: dict[str, Segment], options: argparse.Namespace) -> dict[str, Any]:
@@ -108,7 +108,7 @@ def catalogue(methods: dict[str, Segment], options: argparse.Namespace) -> dict[
     others = [image for image in pictures if not white_border(image)]
     print(f"\n## {len(pictures)} pictures of {options.catalogue.name}: {len(white)} with a white border\n\n"
           "| method | mean IoU with border | share >= .9 | ms a picture |\n|---|---:|---:|---:|")
-    truths, found = [foreground.border_mask(image) for image in white], {"white": len(white), "pictures": len(pictures)}
+    truths, result = [foreground.border_mask(image) for image in white], {"white": len(white), "pictures": len(pictures)}
     worst: list[np.ndarray] = []
     for name, segment in methods.items():
         if name == "border":
@@ -116,7 +116,7 @@ def catalogue(methods: dict[str, Segment], options: argparse.Namespace) -> dict[
         start = time.process_time()
         values = np.array([float(foreground.overlap(segment(image), truth)) for image, truth in zip(white, truths)])
         spent = (time.process_time() - start) / len(white)
-        found[name] = {"iou": float(values.mean()), "at_least_0.9": float((values >= 0.9).mean()), "ms": 1e3 * spent}
+        result[name] = {"iou": float(values.mean()), "at_least_0.9": float((values >= 0.9).mean()), "ms": 1e3 * spent}
         print(f"| {name} | {values.mean():.3f} | {(values >= 0.9).mean():.1%} | {1e3 * spent:.1f} |")
         worst = worst or [white[k] for k in np.argsort(values)[:64]]
     if options.sheets:
@@ -127,7 +127,7 @@ def catalogue(methods: dict[str, Segment], options: argparse.Namespace) -> dict[
                 if group:
                     sheet(options.sheets / f"{title}-{name}.png", [(image, segment(image)) for image in group])
         print(f"\nsheets: {options.sheets}")
-    return found
+    return result
 
 
 def white_border(image: np.ndarray) -> bool:

@@ -1,8 +1,8 @@
-"""Fuzz the reader of the released text files: random schemas, lines, lists and places against a reference in plain Python.
+"""Fuzz the reader of the released text files: random schemas, lines, lists and positions against a reference in plain Python.
 
     python -m benchmarks.fuzz_data_files --seconds 600 --seed 0
 
-Every line must give the reference's bits, or a UserError that names the same file, line, column and kind of mistake, whether numba
+Every line must give the reference's bits, or a UserError that names the same file, line, column and mistake, whether numba
 or Python reads the numbers, in one thread or three, in a row or by its number. Anything else, a warning included, is a finding: it
 is printed with seed, schema and line, and the exit status is 1. The reference (fuzz_reference.py) shares no code with the reader.
 """
@@ -42,24 +42,24 @@ class Difference(Exception):
 
 
 class Fuzz:
-    """One case after the other in a folder; ``facts`` is what a finding needs to be understood, ``counts`` what was covered."""
+    """One case after the other in a folder; ``context`` is what a finding needs to be understood, ``counts`` what was covered."""
 
     def __init__(self, folder: Path):
         self.folder, self.counts = folder, Counter()
-        self.facts: dict[str, Any] = {}
+        self.context: dict[str, Any] = {}
         (folder / "lists").mkdir()
         (folder / "a folder").mkdir()
 
     def case(self, rng: random.Random) -> None:
-        """One schema, some files, a list; raises Difference, or whatever the reader should not have raised."""
+        """Checks one schema, some files, a list; raises Difference, or whatever the reader should not have raised."""
         schema = fuzz_drawing.schema(rng)
-        self.facts = {"schema": str(schema), "encoding": schema.encoding}
+        self.context = {"schema": str(schema), "encoding": schema.encoding}
         same("schema", released_schema.parse(str(schema), "flag", schema.encoding).columns, schema.columns)
         paths, contents, tags = [], [], {}
         for name in rng.sample(NAMES, rng.randint(1, 3)):
-            content, kinds = fuzz_drawing.file(rng, schema, tags)
-            self.counts[f"file: {kinds}"] += 1
-            path = self.folder / {"a folder": "a folder", "long name": "x" * 300}.get(kinds, name)
+            content, label = fuzz_drawing.file(rng, schema, tags)
+            self.counts[f"file: {label}"] += 1
+            path = self.folder / {"a folder": "a folder", "long name": "x" * 300}.get(label, name)
             (self.folder / name).unlink(missing_ok=True)
             if content is not None:
                 path.write_bytes(content)
@@ -68,11 +68,12 @@ class Fuzz:
         longest = rng.randint(20, 2000) if rng.random() < 0.1 else files.MAX_LINE
         with warnings.catch_warnings(), self.limits(rng, longest, sum(map(len, filter(None, contents)))):
             warnings.simplefilter("error")
-            told = self.index(rng, paths, contents, schema, longest, tags)
-            places = [Position(), *(after for *_, after in rng.sample(told, min(2, len(told)))), fuzz_drawing.place(rng, contents)]
-            for place in places:
+            expected_lines = self.index(rng, paths, contents, schema, longest, tags)
+            inside = [after for *_, after in rng.sample(expected_lines, min(2, len(expected_lines)))]
+            positions = [Position(), *inside, fuzz_drawing.position(rng, contents)]
+            for position in positions:
                 with self.numbers(rng.random() < 0.5):
-                    self.rows(rng, paths, contents, schema, place, longest)
+                    self.rows(rng, paths, contents, schema, position, longest)
             self.listing(rng, paths)
 
     @contextlib.contextmanager
@@ -86,37 +87,37 @@ class Fuzz:
     @contextlib.contextmanager
     def numbers(self, compiled: bool) -> Iterator[None]:
         """Numbers by numba, or as where numba is not installed."""
-        self.facts["numbers by"] = "numba" if compiled and released_numbers.compiled() else "Python"
+        self.context["numbers by"] = "numba" if compiled and released_numbers.compiled() else "Python"
         with contextlib.nullcontext() if compiled else mock.patch.object(released_numbers, "_loops", lambda: None):
             yield
 
     def index(self, rng: random.Random, paths: list[Path], contents: list[bytes | None], schema: Schema, longest: int,
               tags: dict[bytes, str]) -> list[tuple[bytes, str, Position]]:
-        """Every line by its number, in any order, and its row; returns the lines of files that have no fault as files."""
-        told, refused = listed(fuzz_reference.lines(paths, contents, Position(), longest))
+        """Checks every line by its number, in any order, and its row; returns the lines of files that have no fault as files."""
+        expected_lines, refused = listed(fuzz_reference.lines(paths, contents, Position(), longest))
         index, error = attempt(lambda: files.LineIndex.scan(paths))
         self.agree("Index.scan", error, refused)
         if refused:
-            return told
-        same("lines in the index", len(index), len(told))
-        for number in rng.sample(range(len(told)), len(told)):
-            text, where, after = told[number]
-            self.facts["line"] = text
+            return expected_lines
+        same("lines in the index", len(index), len(expected_lines))
+        for number in rng.sample(range(len(expected_lines)), len(expected_lines)):
+            text, where, after = expected_lines[number]
+            self.context["line"] = text
             line = index.line(number)
             ended = contents[after.file][after.offset - 1 : after.offset] == b"\n"
             same("Index.line", line, Line(text, where, after, ended))
-            same("Index.position", index.position(number + 1).offset, after.offset if number + 1 < len(told) and told[number + 1][2].file
-                 == after.file else 0)
+            same_file = number + 1 < len(expected_lines) and expected_lines[number + 1][2].file == after.file
+            same("Index.position", index.position(number + 1).offset, after.offset if same_file else 0)
             self.line(rng, line, schema, tags.get(text, "newline"))
-        return told
+        return expected_lines
 
     def line(self, rng: random.Random, line: Line, schema: Schema, tag: str) -> None:
-        """One line, by both ways of reading numbers, and some of its columns alone."""
+        """Checks one line, by both ways of reading numbers, and some of its columns alone."""
         row, refused = attempt(lambda: fuzz_reference.row(line.content, line.where, schema))
         self.counts[f"lines, {tag}: {'refused' if refused else 'valid'}"] += 1
         for column in schema.columns if not refused else [schema.column(refused.column)] if refused.column else []:
-            kind = f"{column.type} {'scalar' if column.length == 1 else 'vector'}" if column.type in ("int", "float") else column.type
-            self.counts[f"columns, {kind}: {'refused' if refused else 'valid'}"] += 1
+            shape = f" {'scalar' if column.length == 1 else 'vector'}" if column.type in ("int", "float") else ""
+            self.counts[f"columns, {column.type}{shape}: {'refused' if refused else 'valid'}"] += 1
         only = rng.sample(schema.names, rng.randint(1, len(schema.names)))
         for compiled in (True, False):
             with self.numbers(compiled):
@@ -127,23 +128,23 @@ class Fuzz:
                     some = files.parse(line, schema, only)
                     same_row(some, {name: row[name] for name in schema.names if name in only}, schema)
 
-    def rows(self, rng: random.Random, paths: list[Path], contents: list[bytes | None], schema: Schema, place: Position,
+    def rows(self, rng: random.Random, paths: list[Path], contents: list[bytes | None], schema: Schema, position: Position,
              longest: int) -> None:
-        """All rows from a place on, up to the first mistake, in one thread and in several, and batches of them."""
-        self.facts |= {"place": place, "line": "of all files: " + repr(contents)}
-        expected, refused = listed(fuzz_reference.rows(paths, contents, schema, place, longest))
+        """Checks all rows from a position on, up to the first mistake, in one thread and in several, and batches of them."""
+        self.context |= {"position": position, "line": "of all files: " + repr(contents)}
+        expected, refused = listed(fuzz_reference.rows(paths, contents, schema, position, longest))
         for threads in THREADS:
-            self.facts["threads"] = threads
-            got, error = listed(files.rows(paths, schema, place, threads))
+            self.context["threads"] = threads
+            got, error = listed(files.rows(paths, schema, position, threads))
             self.agree("rows", error, refused)
-            same("places", [after for after, _ in got], [after for after, _ in expected])
+            same("positions", [after for after, _ in got], [after for after, _ in expected])
             for (_, mine), (_, other) in zip(got, expected):
                 same_row(mine, other, schema)
         size, start = rng.randint(1, 4), 0
         for after, batch in files.batches(iter(got), size):
             held = expected[start : start + size]
             start += len(held)
-            same("place after a batch", after, held[-1][0])
+            same("position after a batch", after, held[-1][0])
             for column in schema.columns:
                 values, whole = [row[column.name] for _, row in held], batch[column.name]
                 same("batch", (len(whole), whole.tolist() if column.type == "str" else whole.tobytes()),
@@ -151,11 +152,11 @@ class Fuzz:
         same("rows in batches", start, len(expected))
 
     def listing(self, rng: random.Random, paths: list[Path]) -> None:
-        """A list file that names these files, and others."""
+        """Checks a list file that names these files, and others."""
         root = self.folder if rng.random() < 0.3 else None
         path, content = self.folder / "lists" / "list", fuzz_drawing.list_file(rng, paths)
         path.write_bytes(content)
-        self.facts |= {"line": "of a list: " + repr(content), "root": root}
+        self.context |= {"line": "of a list: " + repr(content), "root": root}
         folders = ["", str(path.parent), str(self.folder)] if root is None else [str(root)]
         expected, refused = attempt(lambda: fuzz_reference.names(path, content, folders))
         got, error = attempt(lambda: files.read_list(path, root))
@@ -164,14 +165,14 @@ class Fuzz:
         self.counts[f"lists: {'refused' if refused else 'valid'}"] += 1
 
     def agree(self, what: str, error: UserError | None, refused: Refused | None) -> None:
-        """Both went well, or both refused the same thing at the same place."""
+        """Checks that both went well, or both refused the same thing at the same position."""
         self.counts[f"checks, {what}"] += 1
         if (error is None) != (refused is None) or (error and not (error.where == refused.where and error.what.startswith(refused.what))):
             raise Difference(f"{what}: the reader says {error!r}, the reference {refused!r}")
 
 
 def attempt(call: Callable[[], Any]) -> tuple[Any, Any]:
-    """What a call returns, and None; or None, and the UserError or Refused that it raises."""
+    """Returns what a call returns, and None; or None, and the UserError or Refused that it raises."""
     try:
         return call(), None
     except (UserError, Refused) as error:
@@ -180,13 +181,13 @@ def attempt(call: Callable[[], Any]) -> tuple[Any, Any]:
 
 def listed(source: Iterator[Any]) -> tuple[list[Any], Any]:
     """What an iterator gives, and the UserError or Refused that ends it."""
-    found: list[Any] = []
+    result: list[Any] = []
     try:
         for each in source:
-            found.append(each)
+            result.append(each)
     except (UserError, Refused) as error:
-        return found, error
-    return found, None
+        return result, error
+    return result, None
 
 
 def same(what: str, mine: Any, other: Any) -> None:
@@ -207,8 +208,8 @@ def same_row(row: Row, expected: dict[str, bytes | str], schema: Schema) -> None
         same(f"type and shape of column {name}", (mine.dtype, mine.shape), (np.dtype(dtype), (column.length,)))
         size = mine.itemsize
         for number in range(column.length) if mine.tobytes() != value else ():
-            place = slice(number * size, (number + 1) * size)
-            same(f"column {name}, number {number + 1}", mine.tobytes()[place], value[place])
+            position = slice(number * size, (number + 1) * size)
+            same(f"column {name}, number {number + 1}", mine.tobytes()[position], value[position])
 
 
 def run(seed: int, seconds: float, cases: int | None = None, first: int = 0) -> tuple[int, Counter]:
@@ -221,7 +222,7 @@ def run(seed: int, seconds: float, cases: int | None = None, first: int = 0) -> 
                 fuzz.case(random.Random(f"{seed}/{number}"))
             except Exception as error:  # whatever it is, it is what this program looks for
                 tqdm.write(f"FOUND by --seed {seed} --first {number} --cases 1:\n" + "".join(traceback.format_exception(error)[-3:]))
-                tqdm.write("\n".join(f"{name}: {fact}" for name, fact in fuzz.facts.items()))
+                tqdm.write("\n".join(f"{name}: {value}" for name, value in fuzz.context.items()))
                 return 1, fuzz.counts
             number += 1
             bar.update()
@@ -237,10 +238,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--first", type=int, default=0, help="number of the first case: a finding names it; default: 0")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
-    found, counts = run(options.seed, options.seconds, options.cases, options.first)
+    result, counts = run(options.seed, options.seconds, options.cases, options.first)
     for name, count in sorted(counts.items()):
         print(f"{name:45} {count:12,}")
-    return found
+    return result
 
 
 if __name__ == "__main__":

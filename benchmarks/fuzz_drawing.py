@@ -28,9 +28,9 @@ def schema(rng: random.Random) -> Schema:
     """1 to 8 columns of any type."""
     columns = []
     for number in range(rng.choice((1, 2, 3, 5, 8))):
-        kind = rng.choice(("int", "float", "float", "str", "base64"))
-        length = 1 if kind == "str" else rng.choice((1, 1, rng.randint(2, 12), rng.randint(2, 12), rng.randint(1, 300)))
-        columns.append(Column(f"c{number}" if rng.random() < 0.9 else f"é{number}'", kind, length))
+        type_ = rng.choice(("int", "float", "float", "str", "base64"))
+        length = 1 if type_ == "str" else rng.choice((1, 1, rng.randint(2, 12), rng.randint(2, 12), rng.randint(1, 300)))
+        columns.append(Column(f"c{number}" if rng.random() < 0.9 else f"é{number}'", type_, length))
     return Schema(tuple(columns), "flag", rng.choice(("utf-8", "utf-8", "latin-1")))
 
 
@@ -70,16 +70,16 @@ INTS: tuple[Draw, ...] = (
     lambda rng: "0" * rng.choice((1, 2, 17, 18, 19, 30, rng.choice((4300, 6000)))) + str(rng.randrange(10**6)))
 
 
-def number(rng: random.Random, kind: str, scalar: bool, style: int | None) -> str:
+def number(rng: random.Random, type_: str, scalar: bool, style: int | None) -> str:
     """A number of a column, in any spelling or in that of the style."""
-    draws = FLOATS if kind == "float" else INTS
+    draws = FLOATS if type_ == "float" else INTS
     text = draws[style](rng) if style is not None else rng.choice(draws)(rng)
-    if kind == "int" and scalar and len(text) < 4000 and int(text) >= 2**31:
+    if type_ == "int" and scalar and len(text) < 4000 and int(text) >= 2**31:
         text = str(int(text) % 2**31)
-    if kind == "int" and rng.random() < 0.02:
+    if type_ == "int" and rng.random() < 0.02:
         text = f"-{2**31 if scalar else 2**63}"
     if text[0] != "-" and rng.random() < 0.2:
-        text = rng.choice("-+" if kind == "float" or not scalar else "-") + text
+        text = rng.choice("-+" if type_ == "float" or not scalar else "-") + text
     return rng.choice(BLANKS) + text + rng.choice(BLANKS) if rng.random() < 0.1 else text
 
 
@@ -104,7 +104,7 @@ def field(rng: random.Random, column: Column, encoding: str) -> bytes:
 
 
 def put(more: Callable[[random.Random], bytes], out: int = 0) -> Callable[[random.Random, bytes], bytes]:
-    """A mutation: these bytes at a random place, where ``out`` bytes are taken out."""
+    """A mutation: these bytes at a random position, where ``out`` bytes are taken out."""
     def mutate(rng: random.Random, line: bytes) -> bytes:
         at = rng.randint(0, max(len(line) - out, 0))
         return line[:at] + more(rng) + line[at + out :]
@@ -165,8 +165,8 @@ def file(rng: random.Random, schema: Schema, tags: dict[bytes, str]) -> tuple[by
     return changed.get(odd, content), odd
 
 
-def place(rng: random.Random, contents: list[bytes | None]) -> Position:
-    """Any place, mostly one where no line begins."""
+def position(rng: random.Random, contents: list[bytes | None]) -> Position:
+    """Draws any position, mostly one where no line begins."""
     number = rng.randint(0, len(contents))
     size = len(contents[number] or b"") if number < len(contents) else 0
     return Position(number if rng.random() < 0.9 else number + 1, rng.choice((rng.randint(0, size), size, size + 1)), rng.randint(0, 2000))

@@ -149,7 +149,7 @@ def row(content: bytes, where: str, schema: Schema) -> dict[str, bytes | str]:
 
 
 def lines(paths: Sequence[Path], contents: Sequence[bytes | None], start: Position, longest: int) -> Iterator[tuple[bytes, str, Position]]:
-    """(line, where it is, place after it) of files with these contents, None for what cannot be read; raises Refused."""
+    """(line, where it is, position after it) of files with these contents, None for what cannot be read; raises Refused."""
     if not 0 <= start.file <= len(paths):
         raise Refused("the position to continue from", "data files")
     for number in range(start.file, len(paths)):
@@ -174,14 +174,14 @@ def lines(paths: Sequence[Path], contents: Sequence[bytes | None], start: Positi
 
 def rows(paths: Sequence[Path], contents: Sequence[bytes | None], schema: Schema, start: Position,
          longest: int) -> Iterator[tuple[Position, dict[str, bytes | str]]]:
-    """(place after the row, row) from a place on; raises Refused."""
+    """(position after the row, row) from a position on; raises Refused."""
     for text, where, after in lines(paths, contents, start, longest):
         yield after, row(text, where, schema)
 
 
 def names(path: Path, content: bytes, folders: Sequence[str]) -> list[Path]:
     """The files that a list file names, each in the first of the folders that has it; raises Refused."""
-    found = []
+    result = []
     for text, where, _ in lines([path], [content], Position(), LONGEST_NAME):
         try:
             name = text.removeprefix(BOM).decode().strip()
@@ -194,7 +194,7 @@ def names(path: Path, content: bytes, folders: Sequence[str]) -> list[Path]:
         there = [each for each in (Path(folder, name) for folder in folders) if os.path.isfile(each)]  # Path drops a last slash
         if not there:
             raise Refused("there is no file", where)
-        found.append(there[0])
-    if not found:
+        result.append(there[0])
+    if not result:
         raise Refused("names no data file", str(path))
-    return found
+    return result

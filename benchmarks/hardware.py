@@ -17,7 +17,7 @@ def describe(torch_python: str | None = None) -> dict[str, Any]:
     """processor, flags, cores, memory_bytes, gpus, system, versions; torch_python: where torch lives if not here."""
     cpu = _cpu()
     names, flags = cpu.get("model name", []), {flag for line in cpu.get("flags", cpu.get("Features", [])) for flag in line.split()}
-    versions = {"python": platform.python_version()} | {name: found for name in PACKAGES if (found := _version(name))}
+    versions = {"python": platform.python_version()} | {name: result for name in PACKAGES if (result := _version(name))}
     if torch_python:
         versions |= _versions_of(torch_python)
     return {"processor": names[0] if names else platform.processor() or platform.machine(),
@@ -38,10 +38,10 @@ def gpus() -> list[str]:
         return []
     words = ["nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"]
     try:
-        found = subprocess.run(words, capture_output=True, text=True, timeout=60)
+        result = subprocess.run(words, capture_output=True, text=True, timeout=60)
     except (OSError, subprocess.TimeoutExpired):
         return []
-    return [line.strip() for line in found.stdout.splitlines() if line.strip()] if found.returncode == 0 else []
+    return [line.strip() for line in result.stdout.splitlines() if line.strip()] if result.returncode == 0 else []
 
 
 def load() -> float | None:
@@ -58,11 +58,11 @@ def sentence(machine: dict[str, Any]) -> str:
 
 
 def _cpu() -> dict[str, list[str]]:
-    path, found = Path("/proc/cpuinfo"), {}
+    path, fields = Path("/proc/cpuinfo"), {}
     for line in path.read_text().splitlines() if path.is_file() else []:
         key, _, value = line.partition(":")
-        found.setdefault(key.strip(), []).append(value.strip())
-    return found
+        fields.setdefault(key.strip(), []).append(value.strip())
+    return fields
 
 
 def _version(package: str) -> str | None:
@@ -75,7 +75,7 @@ def _version(package: str) -> str | None:
 def _versions_of(python: str) -> dict[str, str]:
     code = "import importlib.metadata as m\nfor name in ('torch', 'transformers'):\n  print(name, m.version(name))"
     try:
-        found = subprocess.run([python, "-c", code], capture_output=True, text=True, timeout=60)
+        result = subprocess.run([python, "-c", code], capture_output=True, text=True, timeout=60)
     except (OSError, subprocess.TimeoutExpired):
         return {}
-    return dict(line.split() for line in found.stdout.splitlines())
+    return dict(line.split() for line in result.stdout.splitlines())

@@ -31,24 +31,24 @@ def prepare(settings: dict[str, Any]) -> tuple[dict[str, Any], turns.Cases]:
     else:
         model, matching = plain_bert.plain_bert(sizes, config.levels)
     batch, loss = read(settings["batch"]), loss_function(config, config.levels)
-    asked = {name: batch[0][name] for name in matching.input}
+    inputs_of_matching = {name: batch[0][name] for name in matching.input}
     optimizer, _ = models.schedule(config.train, TOTAL)
     optimizer.build(model.trainable_variables)
-    micro, rows = settings["micro"], len(asked["token_ids"])
+    micro, rows = settings["micro"], len(inputs_of_matching["token_ids"])
     step = steps.train_step(model, loss, optimizer, config.train.clip_norm, rows // micro)
 
     predict = steps.forward(matching)
     HELD.enter_context(steps.held(predict))
 
     def train() -> dict[str, float]:
-        return step(*feeding.on_device(lambda _: batch)(0))
+        return step(*feeding.to_device()(batch))
 
     floor = floors.products_like(sizes, config.levels, rows) if settings["model"] == "ours" else []
-    facts = {"versions": report.machine()["versions"], "accelerators": report.machine()["accelerators"],
+    metadata = {"versions": report.machine()["versions"], "accelerators": report.machine()["accelerators"],
              "backend": keras.backend.backend(), "parameters": model.count_params(), "floors": {case.name: case.work for case in floor}}
-    return facts, {"forward and backward": repeated(gradients(model, loss, micro), batch),
+    return metadata, {"forward and backward": repeated(gradients(model, loss, micro), batch),
                    "step": lambda times: steps.read(repeated(train, ())(times)),
-                   "prediction": repeated(predict, (asked,)), **{case.name: case.run for case in floor}}
+                   "prediction": repeated(predict, (inputs_of_matching,)), **{case.name: case.run for case in floor}}
 
 
 def repeated(run: Callable[..., Any], arguments: Sequence[Any]) -> Callable[[int], Any]:
@@ -88,8 +88,8 @@ def gradients(model: keras.Model, loss: DecomposableLoss, micro: int = 0) -> Cal
     def run(*batch: dict[str, np.ndarray]) -> None:
         over, total = loss.denominators(batch[2]), None
         for part in parts(batch, micro):
-            found = backward(*part, over)
-            total = found if total is None else add(total, found)
+            result = backward(*part, over)
+            total = result if total is None else add(total, result)
         wait(total)
 
     return run
@@ -111,14 +111,14 @@ def _tensorflow_gradients(model, loss):
     def compiled(inputs, targets, weights, over):
         with tf.GradientTape() as tape:
             value = loss.micro_batch(model(inputs, training=True), targets, weights, over)["loss"]
-        found = tape.gradient(value, [variable.value for variable in model.trainable_variables])
-        return [tf.convert_to_tensor(gradient) for gradient in found if gradient is not None]
+        result = tape.gradient(value, [variable.value for variable in model.trainable_variables])
+        return [tf.convert_to_tensor(gradient) for gradient in result if gradient is not None]
 
     def backward(inputs, targets, weights, over):
         return compiled(*({name: tf.convert_to_tensor(array) for name, array in part.items()} for part in (inputs, targets, weights)), over)
 
     add = tf.function(lambda one, other: [x + y for x, y in zip(one, other)], jit_compile=xla, autograph=False)
-    return backward, add, lambda found: found[-1][..., 0].numpy()
+    return backward, add, lambda result: result[-1][..., 0].numpy()
 
 
 def _jax_gradients(model, loss):
@@ -132,10 +132,10 @@ def _jax_gradients(model, loss):
 
     def backward(*batch):
         groups = (model.trainable_variables, model.non_trainable_variables)
-        found, other = compiled(*[[variable.value for variable in group] for group in groups], *batch)
+        result, other = compiled(*[[variable.value for variable in group] for group in groups], *batch)
         for variable, value in zip(model.non_trainable_variables, other):
             variable.assign(value)  # the dropout of the next time is another
-        return found
+        return result
 
     return backward, jax.jit(lambda one, other: jax.tree.map(jax.numpy.add, one, other), donate_argnums=0), jax.block_until_ready
 

@@ -16,7 +16,7 @@ TIMES = 3  # that the function runs under the profiler
 def longest(run: Callable[[], Any]) -> dict[str, Any]:
     """{"seconds": of all kernels in one run of the function, "kernels": [[name, seconds, calls], ...]}, the longest first.
 
-    Where there is no GPU the threads of the CPU count as one; functions of Python are left out. {"none": why} where the profiler left
+    Where there is no GPU the threads of the CPU count as one; functions of Python are skipped. {"none": why} where the profiler left
     nothing to read.
     """
     import jax
@@ -26,10 +26,10 @@ def longest(run: Callable[[], Any]) -> dict[str, Any]:
         with jax.profiler.trace(folder):
             for _ in range(TIMES):
                 run()
-        found = sorted(Path(folder).rglob("*.trace.json.gz"))
-        if not found:
+        result = sorted(Path(folder).rglob("*.trace.json.gz"))
+        if not result:
             return {"none": "the profiler wrote no trace"}
-        with gzip.open(found[-1], "rt", encoding="utf-8") as file:
+        with gzip.open(result[-1], "rt", encoding="utf-8") as file:
             return added_up(json.load(file)["traceEvents"])
 
 

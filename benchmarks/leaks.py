@@ -7,7 +7,7 @@ Examples are drawn as in training, without features. A probe is ridge regression
 quarters of the products and tested on the others'. It sees one of:
 
     tokens       which positions of the text are masked, and how long the text is
-    slots        which patches are masked, singly and in pairs; of the asked level none
+    slots        which patches are masked, singly and in pairs; of the predicted level none
     both         tokens, slots, and every masked position together with every masked patch
     word kinds   how many content words and how many other pieces are masked, and are there (ITM only)
     kinds, slots how many content words are masked, together with every masked patch (ITM only)
@@ -66,7 +66,7 @@ class Draws:
 
 
 @dataclass(frozen=True)
-class Found:
+class ProbeResult:
     """The result of a probe: accuracy on n examples, and the share of the commonest answer there."""
 
     task: str
@@ -99,22 +99,22 @@ def run(options: argparse.Namespace) -> list[dict[str, Any]]:
     for policy in ("random", "alignment_guided") if alignment.strengths(bank) is not None else ("random",):
         sampling = Sampling(masking=policy, **settings)
         print(f"{policy}: {options.examples:,} examples of {bank.folder}{''.join(f', {word}' for word in options.set)}")
-        for found in probe(draws(bank, sampling, options.examples), bank):
-            low, high = found.interval
-            print(f"  {found.task:12s} {found.probe:13s} {found.accuracy:.3f} [{low:.3f}, {high:.3f}]  share {found.share:.3f}")
-            rows.append({"policy": policy, **vars(found), "low": low, "high": high})
+        for result in probe(draws(bank, sampling, options.examples), bank):
+            low, high = result.interval
+            print(f"  {result.task:12s} {result.probe:13s} {result.accuracy:.3f} [{low:.3f}, {high:.3f}]  share {result.share:.3f}")
+            rows.append({"policy": policy, **vars(result), "low": low, "high": high})
     if options.json:
         io.write_json(options.json, rows)
     return rows
 
 
 def draws(bank: Bank, sampling: Sampling, examples: int, seed: int = 0) -> Draws:
-    """Examples of the training split, as many as asked for or a few more."""
+    """Examples of the training split, as many as requested or a few more."""
     sampler = PretrainSampler(bank, bank.rows("train"), bank.levels, sampling, BATCH, seed)
-    found = [sampler.draw(sampler.order.batch(step), generator(seed, EXAMPLES, step)) for step in range(-(-examples // BATCH))]
-    rows, text_rows = (np.concatenate([getattr(one, name) for one in found]) for name in ("rows", "text_rows"))
-    tokens, weights = (np.concatenate([getattr(one.masks, name) for one in found]) for name in ("tokens", "token_weights"))
-    ids, true = np.concatenate([one.token_ids for one in found]), bank.token_ids[text_rows]
+    batches = [sampler.draw(sampler.order.batch(step), generator(seed, EXAMPLES, step)) for step in range(-(-examples // BATCH))]
+    rows, text_rows = (np.concatenate([getattr(one, name) for one in batches]) for name in ("rows", "text_rows"))
+    tokens, weights = (np.concatenate([getattr(one.masks, name) for one in batches]) for name in ("tokens", "token_weights"))
+    ids, true = np.concatenate([one.token_ids for one in batches]), bank.token_ids[text_rows]
     plain = ~np.isin(true, (bank.vocabulary.pad, bank.vocabulary.start, bank.vocabulary.end))
     hidden = np.zeros(ids.shape, bool)
     hidden[np.nonzero(weights)[0], tokens[weights > 0]] = True
@@ -122,10 +122,10 @@ def draws(bank: Bank, sampling: Sampling, examples: int, seed: int = 0) -> Draws
     near[:, 1:] |= hidden[:, :-1]
     near[:, :-1] |= hidden[:, 1:]
     slots, starts = np.zeros((len(rows), kaleido.num_patches(bank.levels)), bool), kaleido.patch_slices(bank.levels)
-    for name in found[0].masks.patches:
-        np.put_along_axis(slots, starts[name].start + np.concatenate([one.masks.patches[name] for one in found]), True, 1)
+    for name in batches[0].masks.patches:
+        np.put_along_axis(slots, starts[name].start + np.concatenate([one.masks.patches[name] for one in batches]), True, 1)
     answers = {"itm": (rows == text_rows).astype(int)} | {
-        level.name: np.concatenate([one.spoiled[level.name].answer for one in found]) for level in bank.levels if level.answer == "class"}
+        level.name: np.concatenate([one.spoiled[level.name].answer for one in batches]) for level in bank.levels if level.answer == "class"}
     size = bank.vocabulary.size
     length = np.zeros(ids.shape, bool)
     length[np.arange(len(ids)), np.maximum(plain.sum(1) - 1, 0)] = True
@@ -135,14 +135,14 @@ def draws(bank: Bank, sampling: Sampling, examples: int, seed: int = 0) -> Draws
                  tuple(level.name for level in bank.levels if level.answer == "class" and level.num_masked))
 
 
-def probe(drawn: Draws, bank: Bank) -> Iterator[Found]:
+def probe(drawn: Draws, bank: Bank) -> Iterator[ProbeResult]:
     """Every probe of every answer."""
-    places, learnt = kaleido.patch_slices(bank.levels), drawn.products % TESTED != 0
+    slices, learnt = kaleido.patch_slices(bank.levels), drawn.products % TESTED != 0
     seen: dict[str, list[str]] = {}  # tasks that see the same patches: of camouflage the masked slot is the answer itself
     for task in drawn.answers:
         seen.setdefault(task if task in drawn.slot_levels else "", []).append(task)
     for level, tasks in seen.items():
-        slots = _without(drawn.slots, places[level] if level else slice(0))
+        slots = _without(drawn.slots, slices[level] if level else slice(0))
         tokens = sparse.hstack([drawn.tokens, drawn.length])
         columns = np.arange(slots.shape[1])
         once = np.flatnonzero(columns[:, None] < columns)
@@ -158,7 +158,7 @@ def probe(drawn: Draws, bank: Bank) -> Iterator[Found]:
     yield from _fit(drawn, ["itm"], "words, slots", _usual(drawn, learnt), learnt)
 
 
-def _fit(drawn: Draws, tasks: list[str], name: str, features: sparse.coo_array, learnt: np.ndarray) -> Iterator[Found]:
+def _fit(drawn: Draws, tasks: list[str], name: str, features: sparse.coo_array, learnt: np.ndarray) -> Iterator[ProbeResult]:
     """Ridge regression onto the classes of several tasks at once."""
     inputs = sparse.hstack([features, np.ones((features.shape[0], 1), np.float32)], format="csr").astype(np.float64)
     inputs = inputs[:, np.flatnonzero(inputs[learnt].sum(0))]
@@ -166,10 +166,10 @@ def _fit(drawn: Draws, tasks: list[str], name: str, features: sparse.coo_array, 
     gram = (inputs[learnt].T @ inputs[learnt]).toarray() + RIDGE * np.eye(inputs.shape[1])
     weights = linalg.solve(gram, inputs[learnt].T @ np.concatenate(classes, 1)[learnt], assume_a="pos")
     scores = np.split(inputs[~learnt] @ weights, np.cumsum([one.shape[1] for one in classes])[:-1], axis=1)
-    for task, found in zip(tasks, scores):
+    for task, result in zip(tasks, scores):
         answers = drawn.answers[task]
         share = np.bincount(answers[~learnt]).max() / (~learnt).sum()
-        yield Found(task, name, float((found.argmax(1) == answers[~learnt]).mean()), float(share), int((~learnt).sum()))
+        yield ProbeResult(task, name, float((result.argmax(1) == answers[~learnt]).mean()), float(share), int((~learnt).sum()))
 
 
 def _without(slots: sparse.csr_array, left_out: slice) -> sparse.csr_array:
@@ -197,8 +197,8 @@ def _products(left: sparse.csr_array, right: sparse.csr_array) -> sparse.csr_arr
     """[N, A * B]: every column of the one times every column of the other, example by example."""
     size, (rows, columns) = right.shape[1], left.nonzero()
     other = right[rows].tocoo()
-    place = (rows[other.coords[0]], columns[other.coords[0]] * size + other.coords[1])
-    return sparse.csr_array((np.ones(len(place[0]), np.float32), place), (left.shape[0], left.shape[1] * size))
+    position = (rows[other.coords[0]], columns[other.coords[0]] * size + other.coords[1])
+    return sparse.csr_array((np.ones(len(position[0]), np.float32), position), (left.shape[0], left.shape[1] * size))
 
 
 def _usual(drawn: Draws, learnt: np.ndarray) -> sparse.csr_array:
@@ -219,10 +219,10 @@ def _usual(drawn: Draws, learnt: np.ndarray) -> sparse.csr_array:
 def _bag(ids: np.ndarray, chosen: np.ndarray, size: int) -> sparse.csr_array:
     """[N, V]: which pieces stand in the chosen positions."""
     rows, columns = np.nonzero(chosen)
-    found = sparse.csr_array((np.ones(len(rows), np.float32), (rows, ids[rows, columns])), (len(ids), size))
-    found.sum_duplicates()
-    found.data[:] = 1
-    return found
+    result = sparse.csr_array((np.ones(len(rows), np.float32), (rows, ids[rows, columns])), (len(ids), size))
+    result.sum_duplicates()
+    result.data[:] = 1
+    return result
 
 
 if __name__ == "__main__":

@@ -29,30 +29,31 @@ def main(arguments: list[str] | None = None) -> int:
 def run(options: argparse.Namespace) -> dict[str, Any]:
     """Measure and print: AGM, and as floors random masking of the same texts and copying the alignment once."""
     machine = report.machine()
-    found = texts(options.batch, options.words)
+    text_batch = texts(options.batch, options.words)
     rng = np.random.Generator(np.random.Philox(0))
 
     def case(policy: str, name: str) -> floors.Case:
         def repeat(times: int) -> None:
             for _ in range(times):
-                alignment_guided_masking.plan(policy, found, KALEIDO, alignment_guided_masking.Quota(), rng)
+                alignment_guided_masking.plan(policy, text_batch, KALEIDO, alignment_guided_masking.Quota(), rng)
 
         return floors.Case(name, options.batch / 1e3, "thousand examples", repeat)
 
-    copying = floors.copies(found.alignment.nbytes, 1)
+    copying = floors.copies(text_batch.alignment.nbytes, 1)
     copying = floors.Case(f"{copying.name}, the alignment", options.batch / 1e3, "thousand examples", copying.run)
     timing, *against = floors.interleaved([case("alignment_guided", "AGM"), case("random", "random masking"), copying], options.repeats)
-    links = np.count_nonzero(found.alignment) / options.batch
-    title = f"masking: batch {options.batch}, {TEXT_LENGTH} tokens, {found.alignment.shape[-1]} patches, {links:.0f} links in an example"
-    facts = {"title": title, "machine": machine, "batch": options.batch}
-    return report.show(facts, timing, against, options.json)
+    links = np.count_nonzero(text_batch.alignment) / options.batch
+    title = (f"masking: batch {options.batch}, {TEXT_LENGTH} tokens, {text_batch.alignment.shape[-1]} patches, "
+             f"{links:.0f} links in an example")
+    metadata = {"title": title, "machine": machine, "batch": options.batch}
+    return report.show(metadata, timing, against, options.json)
 
 
 def texts(batch: int, words: int) -> alignment_guided_masking.Texts:
     """Texts of 10 to 62 pieces, four pieces to three
     words, with two patches per masked level for each of ``words`` words."""
-    rng, places = np.random.Generator(np.random.Philox(0)), np.arange(TEXT_LENGTH)
-    maskable = (places >= 1) & (places <= rng.integers(10, TEXT_LENGTH - 1, (batch, 1)))
+    rng, positions = np.random.Generator(np.random.Philox(0)), np.arange(TEXT_LENGTH)
+    maskable = (positions >= 1) & (positions <= rng.integers(10, TEXT_LENGTH - 1, (batch, 1)))
     token_words = np.where(maskable, np.cumsum(rng.random(maskable.shape) < 0.75, axis=1), -1).astype(np.int16)
     strengths = np.zeros((batch, TEXT_LENGTH + 1, kaleido.num_patches(KALEIDO)), np.float16)
     for level, part in zip(KALEIDO, kaleido.patch_slices(KALEIDO).values()):

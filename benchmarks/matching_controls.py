@@ -20,10 +20,11 @@ from benchmarks import report
 from kaleidobert import io
 from kaleidobert.configs import Sampling
 from kaleidobert.datasets.bank import alignment
-from kaleidobert.datasets.bank.bank import Bank, sha256
+from kaleidobert.datasets.bank.bank import Bank
 from kaleidobert.datasets.sampling.pretraining import PretrainSampler, generator
 from kaleidobert.engines import steps
 from kaleidobert.evaluators import statistics
+from kaleidobert.io import sha256
 from kaleidobert.model_zoo import checkpoints
 from kaleidobert.model_zoo.kaleidobert import rebuild
 from kaleidobert.preprocessors import examples, features

@@ -49,30 +49,30 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     config, sizes = random_bank.config(options.size, batch, options.precision), random_bank.sizes(options.size, options.precision)
     with tempfile.TemporaryDirectory(prefix="kaleido-benchmark-") as folder, ExitStack() as stack:
         file = write_batch(Path(folder) / "batch.npz", options.size, config)
-        present, facts = {}, {}
+        present, metadata = {}, {}
         for name in ("ours", *options.peers):
             try:
                 contestant = stack.enter_context(_start(name, options, file, sizes, config))
-                for case in (*options.works, *contestant.facts.get("floors", {})):
+                for case in (*options.works, *contestant.metadata.get("floors", {})):
                     contestant.measure(case, 1)  # compiles; whoever cannot do it is out before the first round
             except UserError as error:
                 if name == "ours":
                     raise
-                facts[name] = {"skipped": str(error)}
+                metadata[name] = {"skipped": str(error)}
             else:
-                present[name], facts[name] = contestant, contestant.facts
-        floor = [turns.remote(present["ours"], name, work, name) for name, work in facts["ours"]["floors"].items()]
+                present[name], metadata[name] = contestant, contestant.metadata
+        floor = [turns.remote(present["ours"], name, work, name) for name, work in metadata["ours"]["floors"].items()]
         groups, work = [], works(sizes, config, batch)
         for names in filter(None, ([name for name in group if name in options.works] for group in GROUPS)):
             cases = floor + [turns.remote(contestant, name, work[name]) for contestant in present.values() for name in names]
             groups.append({timing.case.name: timing for timing in floors.interleaved(cases, options.repeats, compiled=True)})
         for name, contestant in present.items():
-            facts[name]["peak_bytes"] = contestant.peak()
-    machine["versions"] |= facts["ours"]["versions"] | facts.get("torch", {}).get("versions", {})
-    machine["accelerators"] = facts["ours"]["accelerators"]
+            metadata[name]["peak_bytes"] = contestant.peak()
+    machine["versions"] |= metadata["ours"]["versions"] | metadata.get("torch", {}).get("versions", {})
+    machine["accelerators"] = metadata["ours"]["accelerators"]
     parts = f" in parts of {options.micro}" if options.micro else ""
-    title = f"peers: {options.size}, batch {batch}{parts}, {options.precision}, {facts['ours']['backend']}"
-    result = summary({"title": title, "machine": machine, "sizes": sizes, "batch": batch, "contestants": facts}, groups)
+    title = f"peers: {options.size}, batch {batch}{parts}, {options.precision}, {metadata['ours']['backend']}"
+    result = summary({"title": title, "machine": machine, "sizes": sizes, "batch": batch, "contestants": metadata}, groups)
     print(markdown(result))
     if options.json is not None:
         io.write_json(options.json, result)
@@ -116,10 +116,10 @@ def _start(name: str, options: argparse.Namespace, file: Path, sizes: Mapping[st
     return Contestant(name, [torch_python(options.torch), "-m", "benchmarks.torch_peer"], settings)
 
 
-def summary(facts: dict[str, Any], groups: Sequence[Mapping[str, Timing]]) -> dict[str, Any]:
+def summary(metadata: dict[str, Any], groups: Sequence[Mapping[str, Timing]]) -> dict[str, Any]:
     """The result: every figure; ratios "WORK / OTHER" of our rate to the floors' and the peers'; the optimiser's share of a step."""
-    clocks = report.clocks(facts["machine"])
-    result = {**facts, "timings": [report.row(timing, clocks) for timings in groups for timing in timings.values()], "ratios": {},
+    clocks = report.clocks(metadata["machine"])
+    result = {**metadata, "timings": [report.row(timing, clocks) for timings in groups for timing in timings.values()], "ratios": {},
               "ratios_of": "our rate / that of"}
     for timings in groups:
         for work in (name.removeprefix("ours: ") for name in timings if name.startswith("ours: ")):
@@ -129,18 +129,18 @@ def summary(facts: dict[str, Any], groups: Sequence[Mapping[str, Timing]]) -> di
                 if other is not ours and what in ("", work):  # the floors have no colon
                     result["ratios"][f"{work} / {who}"] = {clock: asdict(floors.ratio(ours, other, clock)) for clock in clocks}
         if {"ours: step", "ours: forward and backward"} <= set(timings):
-            for who in (name for name, known in facts["contestants"].items() if "skipped" not in known):
+            for who in (name for name, known in metadata["contestants"].items() if "skipped" not in known):
                 step, backward = (timings[f"{who}: {work}"].seconds for work in ("step", "forward and backward"))
-                shares = {clock: float(np.median(1 - backward[clock] / step[clock])) for clock in clocks}
-                result.setdefault("optimiser_share", {})[who] = shares
+                fractions = {clock: float(np.median(1 - backward[clock] / step[clock])) for clock in clocks}
+                result.setdefault("optimiser_share", {})[who] = fractions
     return result
 
 
 def markdown(result: Mapping[str, Any]) -> str:
     """The report's two tables, the optimiser's share, and who was there."""
     lines = [report.markdown(result, report.clocks(result["machine"]))]
-    for who, shares in result.get("optimiser_share", {}).items():
-        cells = ", ".join(f"{value:.2f} ({clock})" for clock, value in shares.items())
+    for who, fractions in result.get("optimiser_share", {}).items():
+        cells = ", ".join(f"{value:.2f} ({clock})" for clock, value in fractions.items())
         lines.append(f"- clipping and Adam, share of a step of {who}: {cells}")
     for who, known in result["contestants"].items():
         if "skipped" in known:

@@ -20,11 +20,11 @@ class Words(layers.Layer):
     def __init__(self, sizes: Mapping[str, Any], **kwargs):
         super().__init__(**kwargs)
         self.words = layers.Embedding(sizes["vocabulary_size"], sizes["hidden_size"], dtype=self.dtype_policy)
-        self.places = layers.Embedding(sizes["max_positions"], sizes["hidden_size"], dtype=self.dtype_policy)
+        self.positions = layers.Embedding(sizes["max_positions"], sizes["hidden_size"], dtype=self.dtype_policy)
         self.segments = layers.Embedding(2, sizes["hidden_size"], dtype=self.dtype_policy)
 
     def call(self, token_ids, segment_ids):
-        return self.words(token_ids) + self.places(ops.arange(token_ids.shape[1])) + self.segments(segment_ids)
+        return self.words(token_ids) + self.positions(ops.arange(token_ids.shape[1])) + self.segments(segment_ids)
 
 
 class Masked(layers.Layer):
@@ -69,8 +69,8 @@ def plain_bert(sizes: Mapping[str, Any], levels: Sequence[KaleidoLevel]) -> tupl
     matching = keras.Model(dict(inputs), {"itm": itm})
 
     inputs["masked_tokens"] = keras.Input((None,), dtype="int32", name="masked_tokens")
-    asked = layers.Dense(hidden_size, "gelu", dtype=policy)(Masked(dtype=policy)(hidden, inputs["masked_tokens"]))
-    mlm = layers.Dense(sizes["vocabulary_size"], dtype=policy)(layers.LayerNormalization(dtype=policy)(asked))
+    predicted = layers.Dense(hidden_size, "gelu", dtype=policy)(Masked(dtype=policy)(hidden, inputs["masked_tokens"]))
+    mlm = layers.Dense(sizes["vocabulary_size"], dtype=policy)(layers.LayerNormalization(dtype=policy)(predicted))
     outputs = {"mlm": mlm, "itm": itm, **_levels(hidden, inputs, sizes, levels, policy)}
     return keras.Model(inputs, outputs), matching
 
@@ -96,8 +96,8 @@ def _levels(hidden, inputs: dict[str, Any], sizes: Mapping[str, Any], levels: Se
             flat = layers.Flatten(dtype=policy)(hidden[:, start:stop])
             outputs[level.name] = layers.Dense(level.num_classes, dtype="float32")(flat)
         else:
-            places = inputs["masked_patches"][:, column : column + level.num_masked] + sizes["text_length"]
-            outputs[level.name] = layers.Dense(sizes["feature_size"], use_bias=False, dtype=policy)(Masked(dtype=policy)(hidden, places))
+            positions = inputs["masked_patches"][:, column : column + level.num_masked] + sizes["text_length"]
+            outputs[level.name] = layers.Dense(sizes["feature_size"], use_bias=False, dtype=policy)(Masked(dtype=policy)(hidden, positions))
             column += level.num_masked
         start = stop
     return outputs

@@ -40,9 +40,9 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     timing, *against = floors.interleaved([case, *floors.products_like(sizes, config.levels, batch)], options.repeats)
     if not np.isfinite(last["itm"]).all():
         raise UserError("a logit is not finite", "prediction", "finite numbers", "choose another --precision")
-    facts = {"title": f"prediction: {options.size}, batch {batch}, {options.precision}, {keras.backend.backend()}",
+    metadata = {"title": f"prediction: {options.size}, batch {batch}, {options.precision}, {keras.backend.backend()}",
              "machine": machine, "sizes": sizes, "batch": batch, "forward_flop_per_example": parts}
-    return report.show(facts, timing, against, options.json)
+    return report.show(metadata, timing, against, options.json)
 
 
 if __name__ == "__main__":

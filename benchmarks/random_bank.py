@@ -14,7 +14,8 @@ from kaleidobert import configs, io
 from kaleidobert import levels as kaleido
 from kaleidobert.app_zoo import commands
 from kaleidobert.configs import PretrainConfig
-from kaleidobert.datasets.bank.bank import FORMAT, Bank, sha256
+from kaleidobert.datasets.bank.bank import FORMAT, Bank
+from kaleidobert.io import sha256
 from kaleidobert.levels import KALEIDO, KaleidoLevel
 from kaleidobert.preprocessors import patch_generator, tokenization
 
@@ -27,7 +28,7 @@ GIVEN_VOCABULARY = 30522  # of bert-base-uncased, where a configuration names a 
 
 @dataclass(frozen=True)
 class Size:
-    """The folder of a shipped pair of records.yaml and pretrain.yaml, and the batch that is timed unless another is asked for."""
+    """The folder of a shipped pair of records.yaml and pretrain.yaml, and the batch that is timed unless another is requested."""
 
     folder: str
     batch: int
@@ -56,8 +57,8 @@ def content(size: str) -> Content:
 def config(size: str, batch: int, precision: str = "float32", more: Sequence[str] = ()) -> PretrainConfig:
     """The size's configuration with this batch, this precision and more words; masking is random, as the bank holds no alignment."""
     words = [f"train.batch_size={batch}", f"train.precision={precision}", "sampling.masking=random", *more]
-    found = configs.load(PretrainConfig, CONFIGS / SIZES[size].folder / "pretrain.yaml", words)
-    return replace(found, levels=found.levels or KALEIDO)
+    result = configs.load(PretrainConfig, CONFIGS / SIZES[size].folder / "pretrain.yaml", words)
+    return replace(result, levels=result.levels or KALEIDO)
 
 
 def sizes(size: str, precision: str = "float32") -> dict[str, Any]:

@@ -43,8 +43,8 @@ def _read(bank: Bank, batch: int, random: bool, workers: int) -> dict[str, Any]:
     rows = rows[: min(BATCHES, bank.size // batch) * batch].reshape(-1, batch)
     vectors = {"patches": np.tile(np.arange(kaleido.num_patches(bank.levels)), (batch, 1))}
     wall, cpu, size = perf_counter(), process_time(), 0
-    for found in prefetch(lambda number: bank.gather(rows[number], vectors), range(len(rows)), workers):
-        size += sum(array.nbytes for array in found.values())
+    for result in prefetch(lambda number: bank.gather(rows[number], vectors), range(len(rows)), workers):
+        size += sum(array.nbytes for array in result.values())
     wall, cpu = perf_counter() - wall, process_time() - cpu
     return {"pictures/s": round(rows.size / wall), "MB/s": round(size / wall / 1e6), "cpu share": round(cpu / wall, 2)}
 

@@ -79,14 +79,14 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         cases = [floors.Case(name, len(products), "pictures", function) for name, function in
                  (("records", records), ("encoder alone", encode), ("reading and cutting alone", cut))]
         timing, *against = floors.interleaved(cases, options.repeats)
-        facts = {"title": f"records: {builder.encoder_name(config.encoder)}, {len(products)} pictures, {keras.backend.backend()}",
+        metadata = {"title": f"records: {builder.encoder_name(config.encoder)}, {len(products)} pictures, {keras.backend.backend()}",
                  "machine": machine, "encoder": configs.to_dict(config.encoder), "vectors": kaleido.num_vectors(config.levels),
                  "equal_vectors": equal, "encoded_together": encoder.batch}
-        facts["processes"] = {str(count): rate(config, products, count, max(options.processes)) for count in options.processes}
-    result = report.show(facts, timing, against, options.json)
-    print(f"{equal:.1%} of the {facts['vectors']} vectors of a picture equal another one and are encoded once")
-    for count, found in facts["processes"].items():
-        print(f"{count} processes: {found:.2f} pictures/s")
+        metadata["processes"] = {str(count): rate(config, products, count, max(options.processes)) for count in options.processes}
+    result = report.show(metadata, timing, against, options.json)
+    print(f"{equal:.1%} of the {metadata['vectors']} vectors of a picture equal another one and are encoded once")
+    for count, pictures_per_second in metadata["processes"].items():
+        print(f"{count} processes: {pictures_per_second:.2f} pictures/s")
     return result
 
 
@@ -109,10 +109,10 @@ def prepare(options: argparse.Namespace, folder: Path) -> tuple[RecordsConfig, S
     return config, reading.read(source)[0]
 
 
-def rate(config: RecordsConfig, products: Sequence[Product], workers: int, most: int) -> float:
+def rate(config: RecordsConfig, products: Sequence[Product], workers: int, max_workers: int) -> float:
     """Pictures a second in so many processes, from when each had done a shard, and with it its start, to the end."""
     shutil.rmtree(config.bank, ignore_errors=True)
-    config = replace(config, workers=workers, shard_size=max(1, len(products) // (SHARDS * most)))
+    config = replace(config, workers=workers, shard_size=max(1, len(products) // (SHARDS * max_workers)))
     times = []
     for count in builder.build_shards(config, products, encoders.build, foreground_net.build):
         times.append((perf_counter(), count))

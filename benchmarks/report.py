@@ -1,4 +1,4 @@
-"""The command line that the programs share, and what they print."""
+"""The command line of all programs, and what they print."""
 
 import argparse
 import os
@@ -78,13 +78,13 @@ def _accelerators() -> list[str]:
     return [tf.config.experimental.get_device_details(gpu).get("device_name", gpu.name) for gpu in gpus]
 
 
-def show(facts: Mapping[str, Any], case: Timing, floors: Sequence[Timing], path: Path | None) -> dict[str, Any]:
+def show(metadata: Mapping[str, Any], case: Timing, floors: Sequence[Timing], path: Path | None) -> dict[str, Any]:
     """Print times, rates and the ratio of the case's rate to each floor's as Markdown; write them to ``path`` too.
 
-    facts: "title", "machine" as it was at the start, and whatever else belongs into the file (JSON-able).
+    metadata: "title", "machine" as it was at the start, and whatever else belongs into the file (JSON-able).
     """
-    used = clocks(facts["machine"])
-    result = {**facts, "timings": [row(timing, used) for timing in (case, *floors)], "ratios": {}}
+    used = clocks(metadata["machine"])
+    result = {**metadata, "timings": [row(timing, used) for timing in (case, *floors)], "ratios": {}}
     for floor in floors:
         result["ratios"][floor.case.name] = {clock: asdict(ratio(case, floor, clock)) for clock in used}
     print(markdown(result, used))

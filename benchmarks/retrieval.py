@@ -55,14 +55,14 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
 
         def shared(times: int) -> None:
             for _ in range(times):
-                found = scores["shared"] = np.empty(len(pictures), np.float32)
-                for part, values in scorer.scores(batches):
-                    found[part.pairs] = values
+                of_pairs = scores["shared"] = np.empty(len(pictures), np.float32)
+                for chunk, values in scorer.scores(batches):
+                    of_pairs[chunk.pairs] = values
 
         def plain(times: int) -> None:
             for _ in range(times):
-                found = predict(forward, lambda part: clean_batch(bank, pictures[part], texts[part]), np.arange(len(pictures)), batch)
-                scores["plain"] = found["itm"][:, 1]
+                outputs = predict(forward, lambda rows: clean_batch(bank, pictures[rows], texts[rows]), np.arange(len(pictures)), batch)
+                scores["plain"] = outputs["itm"][:, 1]
 
         count, parts = len(pictures), needed(sizes, config.levels, batches, options.head)
         whole = flops.matcher(sizes, config.levels)
@@ -75,11 +75,11 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     seconds = {clock: float(np.median(timing.seconds[clock])) / count * PAPER[0] * PAPER[1] for clock in report.clocks(machine)}
     title = (f"retrieval: {options.size}, {options.queries} x {options.candidates} {options.direction}, head {options.head}, "
              f"batch {batch}, {options.precision}, {keras.backend.backend()}")
-    facts = {"title": title,
-             "machine": machine, "sizes": sizes, "batch": batch, "pairs": count, "flop": parts, "flop_plain": count * sum(whole.values()),
-             "extrapolated_seconds_of_1000_x_101": seconds}
-    result = report.show(facts, timing, against, options.json)
-    print(f"{sum(parts.values()) / facts['flop_plain']:.3f} of the plain way's FLOPs; 1,000 x 101 pairs, extrapolated: "
+    metadata = {"title": title,
+                "machine": machine, "sizes": sizes, "batch": batch, "pairs": count, "flop": parts,
+                "flop_plain": count * sum(whole.values()), "extrapolated_seconds_of_1000_x_101": seconds}
+    result = report.show(metadata, timing, against, options.json)
+    print(f"{sum(parts.values()) / metadata['flop_plain']:.3f} of the plain way's FLOPs; 1,000 x 101 pairs, extrapolated: "
           + ", ".join(f"{value:,.0f} s {clock}" for clock, value in seconds.items()))
     return result
 
@@ -93,7 +93,7 @@ def lists(bank: Bank, options: argparse.Namespace) -> tuple[np.ndarray, np.ndarr
 
 
 def needed(sizes: Mapping[str, Any], levels: Sequence[KaleidoLevel], batches: Sequence[Batch], head: str) -> dict[str, int]:
-    """{part: FLOPs of all pairs}, forward, where each side is computed once, as benchmarks.flops counts. DualEncoderModel are left out.
+    """{step: FLOPs of all pairs}, forward, where each side is computed once, as benchmarks.flops counts. DualEncoderModel are skipped.
 
     sides: projections of features and boxes, and the first block's query, key and value; last_block: less than the others where the
     head reads [CLS] alone.
@@ -105,7 +105,7 @@ def needed(sizes: Mapping[str, Any], levels: Sequence[KaleidoLevel], batches: Se
     pictures = sum(len(batch.all_pictures) for batch in tables)
     texts = sum(len(batch.all_texts) * prediction.round_up(max(one.length for one in batches), prediction.MULTIPLE)
                 for batch in {tuple(batch.all_texts): batch for batch in batches}.values())
-    found = {"sides": pictures * (own["patches"] + own["boxes"] + patches * start) + texts * start, "blocks": 0, "last_block": 0}
+    result = {"sides": pictures * (own["patches"] + own["boxes"] + patches * start) + texts * start, "blocks": 0, "last_block": 0}
     for batch in batches:
         length, count = min(batch.length, sizes["text_length"]) + patches, len(batch.pairs)
         behind = 2 * hidden * hidden + 4 * hidden * inner  # of a position: what follows its attention
@@ -113,10 +113,10 @@ def needed(sizes: Mapping[str, Any], levels: Sequence[KaleidoLevel], batches: Se
         block = length * (start + attention + behind)
         cut = head == "plain" and layers > 1
         last = length * 2 * hidden * 2 * hidden + 2 * hidden * hidden + attention + behind if cut else block
-        found["blocks"] += count * ((layers - 1) * block - length * start)
-        found["last_block"] += count * last
-    found["heads"] = sum(len(batch.pairs) for batch in batches) * (own["pooler"] + 4 * hidden)
-    return found
+        result["blocks"] += count * ((layers - 1) * block - length * start)
+        result["last_block"] += count * last
+    result["heads"] = sum(len(batch.pairs) for batch in batches) * (own["pooler"] + 4 * hidden)
+    return result
 
 
 if __name__ == "__main__":

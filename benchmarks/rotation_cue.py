@@ -1,9 +1,9 @@
-"""Measure what tells, apart from content, how far a picture was turned: the squash to a square, bars, the seam of a mirror image.
+"""Measure what reveals, apart from content, how far a picture was turned: the squash to a square, bars, the seam of a mirror image.
 
     python -m benchmarks.rotation_cue --sizes 180x100 100x180
     python -m benchmarks.rotation_cue --catalogue products.csv --column image
 
-Pictures of noise have no content: a probe that tells their four turns better than chance (.25) reads a cue. On real pictures
+Pictures of noise have no content: a probe that distinguishes their four turns better than chance (.25) reads a cue. On real pictures
 (--catalogue, foreground by the colour threshold) it reads content too. A probe is a logistic regression on a few numbers of the turned
 patch, judged on the other half of the pictures.
 
@@ -60,8 +60,8 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         sources = {f"noise {height}x{width}": noise(height, width, options.pictures, rng) for height, width in options.sizes}
     result: dict[str, Any] = {"machine": report.machine(), "side": options.side, "pictures": options.pictures, "sources": {}}
     for title, pictures in sources.items():
-        found = result["sources"][title] = {way: measure(pictures, way, options.side) for way in options.ways}
-        print(f"## {title}: {len(pictures)} pictures, patch of {options.side} pixels\n\n{markdown(found)}")
+        by_way = result["sources"][title] = {way: measure(pictures, way, options.side) for way in options.ways}
+        print(f"## {title}: {len(pictures)} pictures, patch of {options.side} pixels\n\n{markdown(by_way)}")
     if options.json:
         io.write_json(options.json, result)
     return result
@@ -71,11 +71,11 @@ def measure(pictures: Sequence[Picture], way: str, side: int) -> dict[str, dict[
     """{probe: accuracy on the second half with its 95% interval (Wilson)}; the turns are the same for every way."""
     half, rng = len(pictures) // 2, np.random.Generator(np.random.Philox(1))
     labels = np.concatenate([rng.permutation(np.arange(count) % 4) for count in (half, len(pictures) - half)])  # equally often
-    found: dict[str, list[list[float]]] = {}
+    by_probe: dict[str, list[list[float]]] = {}
     for (image, box), label in zip(pictures, labels):
         for name, numbers in cues(pretexts.views(LEVEL[0], WAYS[way](image, box, side)[None])[label, 0]).items():
-            found.setdefault(name, []).append(numbers)
-    columns = {name: np.array(numbers) for name, numbers in found.items()}
+            by_probe.setdefault(name, []).append(numbers)
+    columns = {name: np.array(numbers) for name, numbers in by_probe.items()}
     columns["all"] = np.concatenate(list(columns.values()), 1)
     result = {}
     for name, numbers in columns.items():
@@ -121,21 +121,21 @@ def real(table: Path, column: str, count: int, rng: np.random.Generator) -> list
     with open(table, encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     images = [read_image(table.parent / rows[number][column]) for number in rng.permutation(len(rows))[:count]]
-    found = [(image, foreground.find(image, foreground.border_mask).box) for image in images]
-    aspects = np.array([(box[2] - box[0]) / (box[3] - box[1]) for _, box in found])
-    short, long = np.array([sorted((box[2] - box[0], box[3] - box[1])) for _, box in found]).T
+    result = [(image, foreground.find(image, foreground.border_mask).box) for image in images]
+    aspects = np.array([(box[2] - box[0]) / (box[3] - box[1]) for _, box in result])
+    short, long = np.array([sorted((box[2] - box[0], box[3] - box[1])) for _, box in result]).T
     room = np.array([min(image.shape[:2]) for image in images])
     print(f"boxes: {(aspects < 0.9).mean():.0%} tall, {(aspects > 1.1).mean():.0%} wide; of {(long > room).mean():.0%} the square does not "
           f"fit into the picture; square keeps {np.minimum(1, room / long).mean():.1%} of them, centre {(short / long).mean():.1%}\n")
-    return found
+    return result
 
 
-def markdown(found: dict[str, dict[str, dict[str, float]]]) -> str:
+def markdown(result: dict[str, dict[str, dict[str, float]]]) -> str:
     """A row per way, a column per probe: accuracy and its interval."""
-    probes = list(next(iter(found.values())))
+    probes = list(next(iter(result.values())))
     lines = ["| | " + " | ".join(probes) + " |", "|---|" + "---:|" * len(probes)]
     lines += [f"| {way} | " + " | ".join(f"{one['value']:.2f} [{one['low']:.2f}, {one['high']:.2f}]" for one in values.values()) + " |"
-              for way, values in found.items()]
+              for way, values in result.items()]
     return "\n".join(lines) + "\n"
 
 

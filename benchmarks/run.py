@@ -61,9 +61,9 @@ def run(options: argparse.Namespace) -> int:
             print(f"[{number}/{len(chosen)}] {measurement.name}: measured already", flush=True)
             continue
         print(f"[{number}/{len(chosen)}] {measurement.name} ...", end=" ", flush=True)
-        found = state["measurements"][measurement.name] = measured(words, measurement.limit)
+        result = state["measurements"][measurement.name] = measured(words, measurement.limit)
         write(options.out, state)
-        print(f"{found['status']}, {found['seconds']:.0f} s" + (f": {found['reason']}" if "reason" in found else ""), flush=True)
+        print(f"{result['status']}, {result['seconds']:.0f} s" + (f": {result['reason']}" if "reason" in result else ""), flush=True)
     write(options.out, state)
     print(f"table: {options.out / MARKDOWN}\nevery figure: {options.out / JSON}")
     return int(any(state["measurements"][measurement.name]["status"] != "done" for measurement in chosen))

@@ -51,8 +51,8 @@ def opened(options: argparse.Namespace) -> Iterator[Path]:
 
 def links(bank: Bank, start: int) -> np.ndarray:
     """f16[n, T, P] from row ``start`` on, as masking.py draws them."""
-    found = masking.texts(min(random_bank.SHARD_SIZE, bank.size - start), 12).alignment[:, : bank.text_length]
-    return np.pad(found, ((0, 0), (0, bank.text_length - found.shape[1]), (0, 0)))
+    result = masking.texts(min(random_bank.SHARD_SIZE, bank.size - start), 12).alignment[:, : bank.text_length]
+    return np.pad(result, ((0, 0), (0, bank.text_length - result.shape[1]), (0, 0)))
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
@@ -93,9 +93,9 @@ def timed(bank: Bank, options: argparse.Namespace, machine: dict[str, Any], batc
                                           options.repeats)
     rates = {clock: batch / float(np.median(seconds)) for clock, seconds in timing.seconds.items()}
     title = f"sampler: {options.size}, batch {batch}, {options.masking} masking, {options.storage}"
-    facts = {"title": f"{title}, bank of {options.pictures} pictures, {stored / 1e6:.0f} MB", "machine": machine, "batch": batch,
+    metadata = {"title": f"{title}, bank of {options.pictures} pictures, {stored / 1e6:.0f} MB", "machine": machine, "batch": batch,
              "feature_bytes": moved, "bank_bytes": stored, "examples_per_second": rates}
-    result = report.show(facts, timing, against, None)
+    result = report.show(metadata, timing, against, None)
     print("examples/s: " + ", ".join(f"{value:,.0f} ({clock})" for clock, value in rates.items()) + "\n")
     result["waiting"] = [row for milliseconds in options.step_ms
                          for row in reading.waiting(sampler.batch, batch, milliseconds / 1e3, options.workers)]

@@ -50,7 +50,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     if options.curve == "text":
         points = [point for point in points if point <= random_bank.content(options.size).text_length]
     if options.points:
-        points = [points[place] for place in sorted({round(x) for x in np.linspace(0, len(points) - 1, options.points)})]
+        points = [points[position] for position in sorted({round(x) for x in np.linspace(0, len(points) - 1, options.points)})]
     rows, works, last = [], {}, None
     for point, sizes, levels, model, batch in models(options, points):
         if model is not last:

@@ -37,8 +37,8 @@ def ratio(pattern: str, clock: str = "wall") -> Value:
     """The median of the first ratio whose name matches."""
 
     def value(result: Result) -> float | None:
-        found = [values[clock]["median"] for name, values in result.get("ratios", {}).items() if re.search(pattern, name)]
-        return found[0] if found else None
+        medians = [values[clock]["median"] for name, values in result.get("ratios", {}).items() if re.search(pattern, name)]
+        return medians[0] if medians else None
 
     return value
 

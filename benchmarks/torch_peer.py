@@ -62,9 +62,9 @@ class Peer(nn.Module):
                 logits = head(sequence[:, start:stop].flatten(1))
                 loss = _cross_entropy(logits, targets[name], weights[name], over[name])
             else:
-                places = inputs["masked_patches"][:, column : column + level["masked"]] + self.text_length
-                given, asked = head(sequence[rows, places]).float(), targets[name].float()
-                each = functional.kl_div(given.log_softmax(-1), asked.log_softmax(-1), reduction="none", log_target=True).sum(-1).mean(-1)
+                positions = inputs["masked_patches"][:, column : column + level["masked"]] + self.text_length
+                given, target = head(sequence[rows, positions]).float(), targets[name].float()
+                each = functional.kl_div(given.log_softmax(-1), target.log_softmax(-1), reduction="none", log_target=True).sum(-1).mean(-1)
                 loss, column = (weights[name] * each).sum() / over[name], column + level["masked"]
             total, start = total + loss, stop
         return total
@@ -85,10 +85,10 @@ def prepare(settings: dict[str, Any]) -> tuple[dict[str, Any], turns.Cases]:
     optimizer = torch.optim.AdamW(peer.parameters(), settings["learning_rate"], (0.9, 0.98), 1e-6, settings["weight_decay"], fused=True)
     work = Work(peer, optimizer, settings, device)
     compiled = work.compile()
-    facts = {"versions": {"torch": torch.__version__, "transformers": transformers.__version__}, "compiled": compiled, "device": device,
+    metadata = {"versions": {"torch": torch.__version__, "transformers": transformers.__version__}, "compiled": compiled, "device": device,
              "accelerators": [torch.cuda.get_device_name(0)] if device == "cuda" else [],
              "parameters": sum(weight.numel() for weight in peer.parameters()), "attention": peer.model.config._attn_implementation}
-    return facts, {"forward and backward": work.gradients, "step": work.steps, "prediction": work.predict}
+    return metadata, {"forward and backward": work.gradients, "step": work.steps, "prediction": work.predict}
 
 
 class Work:
@@ -105,7 +105,7 @@ class Work:
     def compile(self) -> str:
         """Compile the network and try it; "yes", or why it runs eagerly."""
         if not self.settings.get("compile", True):
-            return "not asked for"
+            return "not requested"
         self.network = torch.compile(self.peer)
         try:
             self.gradients(1)

@@ -44,10 +44,10 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     timing, *against = floors.interleaved([case, *floors.products_like(sizes, config.levels, batch)], options.repeats)
     if not np.isfinite(last["loss"]):
         raise UserError(f"the loss is {last['loss']}", "training step", "a finite number", "choose another --precision")
-    facts = {"title": f"training step: {options.size}, batch {batch}, {options.precision}, {keras.backend.backend()}",
+    metadata = {"title": f"training step: {options.size}, batch {batch}, {options.precision}, {keras.backend.backend()}",
              "machine": machine, "sizes": sizes, "batch": batch, "forward_flop_per_example": parts,
              "losses": last}
-    return report.show(facts, timing, against, options.json)
+    return report.show(metadata, timing, against, options.json)
 
 
 def _step(model, config, num_rows: int):

@@ -1,6 +1,6 @@
 """Programs that take turns, each a process of its own: other libraries and environments on the same machine in one run.
 
-A contestant reads one line of settings, prepares, answers with facts, and then answers every line {"case": ..., "times": ...} with
+A contestant reads one line of settings, prepares, answers with metadata, and then answers every line {"case": ..., "times": ...} with
 the seconds that one time took, {"wall": ..., "cpu": ...}; all lines are JSON. While one works, the others wait for their line.
 """
 
@@ -22,7 +22,7 @@ from kaleidobert.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
-PEAK = {"case": "peak", "times": 0}  # asks for the memory that was needed
+PEAK = {"case": "peak", "times": 0}  # requests the memory that was needed
 
 Cases = Mapping[str, Callable[[int], Any]]  # {name: run(n) does it n times and returns when it is done}
 
@@ -32,9 +32,9 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def reason(said: str) -> str:
+def reason(stderr: str) -> str:
     """The line in what a program printed on standard error that says why it failed: that of the last exception, else the last one."""
-    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    lines = [line.strip() for line in stderr.splitlines() if line.strip()]
     errors = [line for line in lines if re.match(r"[\w.]*(Error|Exception|Interrupt|Exit)\b", line)]
     return ((errors or lines)[-1] if lines else "it printed nothing")[:300]
 
@@ -42,19 +42,19 @@ def reason(said: str) -> str:
 class Contestant:
     """A process that serves cases (``serve``), seen from its parent; a context, at the end of which it ends.
 
-    facts: its answer to ``settings``. All contestants get as many threads as this process may use cores. Raises UserError, with
-    the last line that the process printed, where it cannot be started or ends before it is told to.
+    metadata: its answer to ``settings``. All contestants get as many threads as this process may use cores. Raises UserError, with
+    the last line that the process printed, where it cannot be started or ends too early.
     """
 
     def __init__(self, name: str, words: Sequence[str], settings: Mapping[str, Any], environment: Mapping[str, str] | None = None):
-        self.name, self._said = name, tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")
+        self.name, self._stderr = name, tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")
         threads = {variable: str(cores()) for variable in THREADS}
         try:
             self._process = subprocess.Popen(list(words), cwd=ROOT, env={**os.environ, **threads, **(environment or {})}, text=True,
-                                             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._said)
+                                             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._stderr)
         except OSError as error:
             raise UserError(f"cannot be started ({error.strerror})", name, "a Python that has its libraries") from error
-        self.facts = self._ask(settings)
+        self.metadata = self._request(settings)
 
     def __enter__(self) -> "Contestant":
         return self
@@ -65,17 +65,17 @@ class Contestant:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.communicate()
-        self._said.close()
+        self._stderr.close()
 
     def measure(self, case: str, times: int) -> dict[str, float]:
         """Seconds of one time of a case, by clock, out of so many times one after another."""
-        return self._ask({"case": case, "times": times})
+        return self._request({"case": case, "times": times})
 
     def peak(self) -> int:
         """Bytes of memory that it needed at most."""
-        return self._ask(PEAK)["bytes"]
+        return self._request(PEAK)["bytes"]
 
-    def _ask(self, line: Mapping[str, Any]) -> dict[str, Any]:
+    def _request(self, line: Mapping[str, Any]) -> dict[str, Any]:
         try:
             self._process.stdin.write(json.dumps(line) + "\n")
             self._process.stdin.flush()
@@ -91,8 +91,8 @@ class Contestant:
 
     def _last_words(self) -> str:
         status = self._process.wait(10)
-        self._said.seek(0)
-        return f"{reason(self._said.read())} (status {status})"
+        self._stderr.seek(0)
+        return f"{reason(self._stderr.read())} (status {status})"
 
 
 @dataclass(frozen=True)
@@ -112,8 +112,9 @@ def remote(contestant: Contestant, case: str, work: float, name: str = "", unit:
 
 
 def serve(prepare: Callable[[dict[str, Any]], tuple[dict[str, Any], Cases]]) -> int:
-    """The contestant's side: prepare(settings) -> (facts, cases); then cases as asked until the parent hangs up. Exit status.
+    """Serves the contestant's side: prepare(settings) -> (metadata, cases); then cases as requested until the parent hangs up.
 
+    Returns the exit status.
     Standard output belongs to the answers; whatever libraries print goes to standard error.
     """
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
@@ -124,8 +125,8 @@ def serve(prepare: Callable[[dict[str, Any]], tuple[dict[str, Any], Cases]]) -> 
         answers.flush()
 
     try:
-        facts, cases = prepare(json.loads(sys.stdin.readline()))
-        answer(facts)
+        metadata, cases = prepare(json.loads(sys.stdin.readline()))
+        answer(metadata)
         for line in sys.stdin:
             answer(_done(json.loads(line), cases))
     except Exception as error:  # whatever it is, the parent says it in its own words
@@ -135,10 +136,10 @@ def serve(prepare: Callable[[dict[str, Any]], tuple[dict[str, Any], Cases]]) -> 
     return 0
 
 
-def _done(asked: Mapping[str, Any], cases: Cases) -> dict[str, float]:
-    if asked == PEAK:
+def _done(request: Mapping[str, Any], cases: Cases) -> dict[str, float]:
+    if request == PEAK:
         return {"bytes": peak_memory()}
-    return Case(asked["case"], 0.0, "", cases[asked["case"]]).measure(asked["times"])
+    return Case(request["case"], 0.0, "", cases[request["case"]]).measure(request["times"])
 
 
 def peak_memory() -> int:

@@ -22,6 +22,6 @@ class UserError(Exception):
 
 
 class Incomplete(UserError):
-    """The work is done and can be used, but a larger share of the input was left out than is allowed."""
+    """The work is done and can be used, but a larger fraction of the input was skipped than is allowed."""
 
     status = 3

@@ -15,6 +15,7 @@ again. Where a file system knows no locks, a note on standard error says so.
 
 import csv
 import errno
+import hashlib
 import json
 import os
 import shutil
@@ -46,7 +47,7 @@ REFUSED = (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EEXIST, 
 
 @contextmanager
 def atomic(path: str | Path) -> Iterator[BinaryIO]:
-    """A binary file that appears under ``path`` complete or not at all; what stood there before survives a failure.
+    """Opens a binary file that appears under ``path`` complete or not at all; what was there before survives a failure.
 
     Raises UserError when the disk is full or the folder cannot be written.
     """
@@ -67,7 +68,7 @@ def atomic(path: str | Path) -> Iterator[BinaryIO]:
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Write UTF-8 text atomically."""
+    """Writes UTF-8 text atomically."""
     with atomic(path) as file:
         file.write(text.encode("utf-8"))
 
@@ -82,12 +83,12 @@ def write_csv(path: str | Path, header: Sequence[str], rows: Iterable[Iterable[A
 
 
 def write_json(path: str | Path, value: Any) -> None:
-    """Write JSON atomically, indented, keys in the order given."""
+    """Writes JSON atomically, indented, keys in the order given."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
 def read_json(path: str | Path) -> Any:
-    """Read JSON; raises UserError where the file is missing or cut off."""
+    """Reads JSON; raises UserError where the file is missing or cut off."""
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -96,52 +97,76 @@ def read_json(path: str | Path) -> Any:
         raise UserError(f"not valid JSON ({error})", str(path), fix="make the file again") from error
 
 
-def explain(error: OSError, path: str | Path) -> UserError | OSError:
-    """What the disk refuses as a UserError; other errors as they are."""
+@contextmanager
+def readable(path: str | Path, expected: str = "", fix: str = "") -> Iterator[None]:
+    """Raises what keeps a file from being read inside, or its text from being UTF-8, as a UserError."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"cannot be read ({error.strerror})", str(path), expected, fix) from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"is not UTF-8 ({error.reason} at byte {error.start:,})", str(path), expected or "UTF-8 text") from error
+
+
+def sha256(path: str | Path) -> str:
+    """Returns the SHA-256 of a file's content, in hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+class NoSpace(UserError):
+    """The disk is full."""
+
+
+def explain(error: OSError, path: str | Path, resumes: bool = False) -> UserError | OSError:
+    """Returns what the disk refuses as a UserError (NoSpace where it is full), and any other error unchanged.
+
+    resumes: the command continues an unfinished file; the fix then says so, and every error becomes a UserError.
+    """
     if error.errno in FULL:
-        return UserError("no space left on the disk", str(path), fix="free some space and run the same command again; "
-                         "everything finished before this file is kept")
-    if error.errno in REFUSED:
-        return UserError(f"cannot write here ({error.strerror})", str(path), fix="choose another folder")
+        kept = "it continues where it stopped" if resumes else "everything finished before this file is kept"
+        return NoSpace("no space left on the disk", str(path), fix=f"free some space and run the same command again; {kept}")
+    if resumes or error.errno in REFUSED:
+        return UserError(f"cannot write here ({error.strerror or error})", str(path), fix="choose another folder")
     return error
 
 
 @contextmanager
-def explained(path: Path) -> Iterator[None]:
-    """Raises what the disk refuses inside as ``explain`` gives it."""
+def explained(path: str | Path, resumes: bool = False) -> Iterator[None]:
+    """Raises every OSError inside as ``explain`` returns it."""
     try:
         yield
     except OSError as error:
-        raise explain(error, path) from error
+        raise explain(error, path, resumes) from error
 
 
 def contents(folder: Path) -> list[Path]:
-    """What a folder holds beside what killed commands left; nothing where there is no such folder."""
+    """Lists a folder without what killed commands left; empty where there is no such folder."""
     return [path for path in folder.iterdir() if not path.match(LEFTOVER) and path.name != LOCK] if folder.is_dir() else []
 
 
 def clear(folder: Path) -> None:
-    """Delete what killed commands left half written in a folder."""
+    """Deletes the half-written files of killed commands in a folder."""
     with explained(folder):
         for path in folder.glob(LEFTOVER):
             path.unlink(missing_ok=True)
 
 
 def check_folder(folder: Path, fix: str = "choose another folder") -> None:
-    """UserError where ``folder``, which need not be there yet, cannot be written; leaves nothing behind."""
+    """Raises UserError where ``folder``, which need not exist yet, cannot be written; leaves nothing behind."""
     try:
         try:
             os.stat(folder)
         except (FileNotFoundError, NotADirectoryError):
             pass
-        there = next(path for path in (folder, *folder.absolute().parents) if os.path.lexists(path))
-        if not there.is_dir():
-            what = "a file" if there.exists() else "a link that leads nowhere"
-            raise UserError(f"cannot write here: this is {what}", str(there), "a folder", fix)
-        if there == folder:
+        existing = next(path for path in (folder, *folder.absolute().parents) if os.path.lexists(path))
+        if not existing.is_dir():
+            what = "a file" if existing.exists() else "a link that leads nowhere"
+            raise UserError(f"cannot write here: this is {what}", str(existing), "a folder", fix)
+        if existing == folder:
             with tempfile.TemporaryFile(dir=folder) as file:  # nameless where the system can
                 file.write(b".")
-        elif not os.access(there, os.W_OK | os.X_OK):
+        elif not os.access(existing, os.W_OK | os.X_OK):
             raise PermissionError(errno.EACCES, "it is read-only, or belongs to somebody else")
     except OSError as error:
         if error.errno in FULL:
@@ -150,15 +175,16 @@ def check_folder(folder: Path, fix: str = "choose another folder") -> None:
 
 
 def check_room(folder: Path, needed: float, what: str, fix: str = "free some space, or choose another folder") -> None:
-    """UserError where the disk of ``folder``, which need not be there yet, has less room than the ``needed`` bytes for ``what``."""
-    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    free = shutil.disk_usage(there).free
+    """Raises UserError where the disk of ``folder``, which need not exist yet, has less room than the ``needed`` bytes for ``what``."""
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    free = shutil.disk_usage(existing).free
     if needed > free:
         raise UserError(f"the disk has {_size(free)} free", str(folder), f"{_size(needed)} for {what}", fix)
 
 
 def _size(count: float) -> str:
-    """
+    """Formats a number of bytes.
+
     >>> _size(1_234_567)
     '1.2 MB'
     """
@@ -169,7 +195,7 @@ def _size(count: float) -> str:
 # --- One process per folder: a lock that the system releases when its holder ends, however it ends
 
 
-LOCK_WAIT = 0.5  # seconds for which a lock is waited for: somebody who looks whether it is free holds it so long
+LOCK_WAIT = 0.5  # seconds to wait for a lock: a process that checks whether it is free holds it for a moment
 NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
 LOCK_FIX = "wait until it has ended, or choose another folder"
 
@@ -183,12 +209,12 @@ class Lock:
 
 _LOCKS: weakref.WeakValueDictionary[str, Lock] = weakref.WeakValueDictionary()  # of this process, by the lock's path
 _SCOPES: list[list[Lock]] = []
-_TOLD: set[str] = set()  # folders without locks that a note was written about
+_NOTED: set[str] = set()  # folders without locks that a note was written about
 
 
 @contextmanager
 def lock_scope() -> Iterator[None]:
-    """What is locked inside stays locked until its end, unless it was held before."""
+    """Keeps what is locked inside locked until its end, unless it was held before."""
     kept: list[Lock] = []
     _SCOPES.append(kept)
     try:
@@ -200,7 +226,7 @@ def lock_scope() -> Iterator[None]:
 
 
 def lock(folder: Path, wait: float = LOCK_WAIT, fix: str = LOCK_FIX, name: str = LOCK) -> Lock:
-    """Take the lock of a folder, which is made where it is not there: inside of a lock_scope for its length, else for as long as the
+    """Takes the lock of a folder, which is made where it does not exist: inside of a lock_scope for its length, else for as long as the
     result is kept. name: of the lock's file; .NAME.lock for a lock of the file NAME in the folder alone.
 
     Raises UserError where another process has it for longer than ``wait`` seconds, and where the folder cannot be written.
@@ -227,7 +253,7 @@ def lock(folder: Path, wait: float = LOCK_WAIT, fix: str = LOCK_FIX, name: str =
 
 @contextmanager
 def locked(folder: Path, wait: float = LOCK_WAIT, fix: str = LOCK_FIX, name: str = LOCK) -> Iterator[None]:
-    """``lock`` for the length of a block."""
+    """Holds ``lock`` for the length of a block."""
     before = _own(folder / name)
     mine = lock(folder, wait, fix, name)
     try:
@@ -238,7 +264,7 @@ def locked(folder: Path, wait: float = LOCK_WAIT, fix: str = LOCK_FIX, name: str
 
 
 def check_unlocked(folder: Path, fix: str = LOCK_FIX, name: str = LOCK) -> None:
-    """UserError where another process holds the lock of a folder; writes nothing."""
+    """Raises UserError where another process holds the lock of a folder; writes nothing."""
     path = folder / name
     if _own(path) is not None:
         return
@@ -252,7 +278,7 @@ def check_unlocked(folder: Path, fix: str = LOCK_FIX, name: str = LOCK) -> None:
 
 
 def try_lock(path: Path) -> BinaryIO | None:
-    """The file ``path``, open and locked, or None where another process has it. Its holder may rename or delete it."""
+    """Returns the file ``path``, open and locked, or None where another process has it. Its holder may rename or delete it."""
     file = open(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+b")  # noqa: SIM115  its holder closes it
     try:
         if _lock(file, path) and _is(file, path):
@@ -265,8 +291,8 @@ def try_lock(path: Path) -> BinaryIO | None:
 
 
 def _own(path: Path) -> Lock | None:
-    found = _LOCKS.get(_key(path))
-    return found if found is not None and found.release.alive else None
+    mine = _LOCKS.get(_key(path))
+    return mine if mine is not None and mine.release.alive else None
 
 
 def _key(path: Path) -> str:
@@ -274,22 +300,22 @@ def _key(path: Path) -> str:
 
 
 def _lock(file: BinaryIO, path: Path, shared: bool = False) -> bool:
-    """Whether nobody else has it; a shared one can be had by several, and needs a file open for reading only."""
+    """Whether nobody else has the lock; several processes can have a shared one, which needs a file open for reading only."""
     if fcntl is None:
-        _tell(path.parent)
+        _note_no_locks(path.parent)
         return True
     try:
         fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except OSError as error:
         if error.errno not in NO_LOCKS:
             return False
-        _tell(path.parent)
+        _note_no_locks(path.parent)
     return True
 
 
-def _tell(folder: Path) -> None:
-    if str(folder) not in _TOLD:
-        _TOLD.add(str(folder))
+def _note_no_locks(folder: Path) -> None:
+    if str(folder) not in _NOTED:
+        _NOTED.add(str(folder))
         print(f"note: {folder}: this system or disk has no locks: start no second command that writes this folder", file=sys.stderr)
 
 
@@ -303,15 +329,15 @@ def _is(file: BinaryIO, path: Path) -> bool:
 def _in_use(path: Path, fix: str) -> UserError:
     who = ""
     with suppress(OSError, ValueError, KeyError, TypeError):
-        found = json.loads(path.read_text(encoding="utf-8"))
-        who = f" (process {found['process']} on {found['host']}, since {found['since']})"
+        holder = json.loads(path.read_text(encoding="utf-8"))
+        who = f" (process {holder['process']} on {holder['host']}, since {holder['since']})"
     folder = path.name == LOCK
     where = path.parent if folder else path.with_name(path.name.removeprefix(".").removesuffix(LOCK))
     return UserError(f"another process is using this {'folder' if folder else 'file'}{who}", str(where), fix=fix)
 
 
 def _release(file: BinaryIO, path: Path, process: int) -> None:
-    """The file goes while it is locked: whoever has opened it by then sees that it is gone, and begins anew."""
+    """Deletes the file while it is locked: whoever has opened it by then sees that it is gone, and begins anew."""
     if os.getpid() == process:  # a forked child shares the lock, and does not end it
         with suppress(OSError):
             if _is(file, path):

@@ -8,7 +8,7 @@ from typing import Any
 
 
 def adam_moments(optimizer: Any, variable: Any) -> tuple[Any, Any]:
-    """The first and second moment that a built keras.optimizers.Adam keeps of a variable; Keras has no public way to look them up."""
+    """Returns the first and second moment that a built keras.optimizers.Adam keeps of a variable; Keras has no public way to them."""
     index = optimizer._get_variable_index(variable)
     return optimizer._momentums[index], optimizer._velocities[index]
 
@@ -29,7 +29,7 @@ def skip_gradient_sum(optimizer: Any) -> None:
 
 
 def weights_cast_in_calls(model: Any) -> list[tuple[Any, str]]:
-    """(variable, dtype) of the matrices that layers of half precision cast to their compute dtype in every call.
+    """Returns (variable, dtype) of the matrices that layers of half precision cast to their compute dtype in every call.
 
     Keras does not say publicly which layer owns a variable, nor whether it is cast (add_weight(autocast=...)).
     """
@@ -38,5 +38,5 @@ def weights_cast_in_calls(model: Any) -> list[tuple[Any, str]]:
 
 
 def producer(tensor: Any) -> Any:
-    """The layer that made a symbolic tensor. A functional model has no public way from a layer to the one before it."""
+    """Returns the layer that made a symbolic tensor. A functional model has no public way from a layer to the one before it."""
     return tensor._keras_history.operation

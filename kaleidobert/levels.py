@@ -1,7 +1,7 @@
-"""The kaleido levels: the only file that knows how many there are and what is asked of each.
+"""The kaleido levels: the only file that knows how many there are and what is predicted of each.
 
 A level cuts the picture's foreground into ``grid x grid`` patches and owns a slice of the one patch axis of length P. What
-the model is asked about a level follows from how its patches were spoiled (paper, section 3.3; sizes as released).
+the model predicts of a level follows from how its patches were spoiled (paper, section 3.3; sizes as released).
 """
 
 from collections.abc import Callable, Sequence
@@ -17,10 +17,10 @@ RESERVED = ("mlm", "itm", "total", "patch_features", "patch_features_scale")  # 
 
 @dataclass(frozen=True)
 class Pretext:
-    """How a level is spoiled and what is asked about it.
+    """How a level is spoiled and what is predicted of it.
 
-    answer: "class" (cross-entropy over num_classes(grid)), "feature" (the original feature of each masked patch), or "" (nothing is
-    asked: no head, loss or metric).
+    answer: "class" (cross-entropy over num_classes(grid)), "feature" (the original feature of each masked patch), or "" (nothing:
+    no head, loss or metric).
     num_views: stored feature vectors per patch; more than one where spoiling changes pixels, not only their order.
     fixed_masked: how many patches are spoiled one by one; None = free choice of the level (at least one).
     question: what is asked, in words, for the pages of ``inspect``; "" = a general one.
@@ -79,9 +79,9 @@ class KaleidoLevel:
     def _check_weight(self, where: str) -> None:
         if not (isfinite(self.weight) and self.weight >= 0):
             raise UserError(f"weight is {self.weight}", where, "a finite number, at least 0",
-                            "set weight: 0 to leave the level's loss out, or pretext: none to ask nothing of it")
+                            "set weight: 0 to leave the level's loss out, or pretext: none to predict nothing of it")
         if not self.answer and self.weight not in (0, 1):
-            raise UserError(f"weight is {self.weight}, and nothing is asked of a level without a pretext", where, "no weight",
+            raise UserError(f"weight is {self.weight}, and nothing is predicted of a level without a pretext", where, "no weight",
                             "leave weight out, or name a pretext")
 
     @property
@@ -117,7 +117,7 @@ KALEIDO = (
 
 
 def check(levels: Sequence[KaleidoLevel]) -> tuple[KaleidoLevel, ...]:
-    """The levels as a tuple; raises UserError if there are none, two share a name, or all of their patches are blank."""
+    """Returns the levels as a tuple; raises UserError if there are none, two have one name, or all of their patches are blank."""
     names = [level.name for level in levels]
     if not names or len(set(names)) < len(names):
         raise UserError(f"levels are named {names}", "the level table", "at least one level, each name once")
@@ -128,48 +128,48 @@ def check(levels: Sequence[KaleidoLevel]) -> tuple[KaleidoLevel, ...]:
 
 
 def num_patches(levels: Sequence[KaleidoLevel]) -> int:
-    """P: the length of the patch axis; 55 for KALEIDO."""
+    """Returns P, the length of the patch axis; 55 for KALEIDO."""
     return sum(level.num_patches for level in levels)
 
 
 def num_vectors(levels: Sequence[KaleidoLevel]) -> int:
-    """Feature vectors stored per picture, all views; 74 for KALEIDO."""
+    """Counts the feature vectors stored per picture, all views; 74 for KALEIDO."""
     return sum(level.num_patches * level.num_views for level in levels)
 
 
 def patch_slices(levels: Sequence[KaleidoLevel]) -> dict[str, slice]:
-    """{level name: its slice of the patch axis}."""
+    """Returns {level name: its slice of the patch axis}."""
     return _slices(levels, [level.num_patches for level in levels])
 
 
 def vector_slices(levels: Sequence[KaleidoLevel]) -> dict[str, slice]:
-    """{level name: its slice of the stored vectors}, inside it view-major: (views, patches)."""
+    """Returns {level name: its slice of the stored vectors}, inside it view-major: (views, patches)."""
     return _slices(levels, [level.num_patches * level.num_views for level in levels])
 
 
-def asked_levels(levels: Sequence[KaleidoLevel]) -> tuple[KaleidoLevel, ...]:
-    """The levels of which something is asked: those with a head, a loss and metrics."""
+def target_levels(levels: Sequence[KaleidoLevel]) -> tuple[KaleidoLevel, ...]:
+    """Returns the levels that have a target: those with a head, a loss and metrics."""
     return tuple(level for level in levels if level.answer)
 
 
 def subset(stored: Sequence[KaleidoLevel], wanted: Sequence[KaleidoLevel]) -> list[int] | None:
-    """Where each of ``wanted`` stands in ``stored``; None where one is not there or the order is another.
+    """Returns the position in ``stored`` of each of ``wanted``; None where one is missing or the order differs.
 
-    A level is there where name, grid and pretext are the same; a level without a pretext needs name and grid only, as view 0 of every
+    A level is stored where name, grid and pretext are the same; a level without a pretext needs name and grid only, as view 0 of every
     pretext is the untouched patch.
     """
-    places = {(level.name, level.grid, pretext): place for place, level in enumerate(stored) for pretext in (level.pretext, "none")}
-    found = [places.get((level.name, level.grid, level.pretext), -1) for level in wanted]
-    return found if -1 not in found and found == sorted(set(found)) else None
+    known = {(level.name, level.grid, pretext): position for position, level in enumerate(stored) for pretext in (level.pretext, "none")}
+    positions = [known.get((level.name, level.grid, level.pretext), -1) for level in wanted]
+    return positions if -1 not in positions and positions == sorted(set(positions)) else None
 
 
 def turned_levels(levels: Sequence[KaleidoLevel]) -> frozenset[str]:
-    """The names of the levels of which patches get turned: rotation of KALEIDO."""
+    """Returns the names of the levels whose patches get turned: rotation of KALEIDO."""
     return frozenset(level.name for level in levels if level.pretext == "rotate")
 
 
 def feature_levels(levels: Sequence[KaleidoLevel]) -> tuple[KaleidoLevel, ...]:
-    """The levels whose masked patches are answered by a feature: grey and blank of KALEIDO."""
+    """Returns the levels whose masked patches are answered by a feature: grey and blank of KALEIDO."""
     return tuple(level for level in levels if level.answer == "feature")
 
 

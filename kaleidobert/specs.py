@@ -45,19 +45,19 @@ class Spec:
 
 
 def record(levels: Sequence[KaleidoLevel], text_length: int, feature_size: int, storage: str = "float16") -> dict[str, Spec]:
-    """One picture with its text, as the bank stores it; storage: of the features, float16 or uint8."""
+    """Describes one picture with its text, as the bank stores it; storage: of the features, float16 or uint8."""
     patches, vectors = kaleido.num_patches(levels), kaleido.num_vectors(levels)
     return {
         **_features("vectors", (vectors, feature_size), storage, "features of all patches in all views, level by level, view-major"),
         "token_ids": Spec((text_length,), "int32", "[CLS] text [SEP], then padding"),
         "token_words": Spec((text_length,), "int16", "index of the word a piece belongs to; -1 for special tokens and padding"),
-        "boxes": Spec((patches, 5), "float32", "x1, x2, y1, y2, area of each patch as shares of the picture"),
+        "boxes": Spec((patches, 5), "float32", "x1, x2, y1, y2, area of each patch as fractions of the picture"),
     }
 
 
 def inputs(levels: Sequence[KaleidoLevel], text_length: int, feature_size: int, max_masked: int = 0,
            storage: str = "float16") -> dict[str, Spec]:
-    """What the model reads; the masked positions only for pre-training (max_masked > 0)."""
+    """Describes what the model reads; the masked positions only for pre-training (max_masked > 0)."""
     patches = kaleido.num_patches(levels)
     specs = {
         "token_ids": Spec(("B", text_length), "int32", "word pieces, some replaced by [MASK] or a random piece"),
@@ -74,12 +74,12 @@ def inputs(levels: Sequence[KaleidoLevel], text_length: int, feature_size: int, 
 
 
 def targets(levels: Sequence[KaleidoLevel], feature_size: int, max_masked: int, storage: str = "float16") -> dict[str, Spec]:
-    """What the model is asked; the weights have the same keys, [B, M] for mlm and [B] for the others."""
+    """Describes what the model predicts; the weights have the same keys, [B, M] for mlm and [B] for the others."""
     specs = {
         "mlm": Spec(("B", max_masked), "int32", "the true pieces at masked_tokens"),
         "itm": Spec(("B",), "int32", "1 = the text belongs to the picture"),
     }
-    for level in kaleido.asked_levels(levels):
+    for level in kaleido.target_levels(levels):
         if level.answer == "class":
             specs[level.name] = Spec(("B",), "int32", f"one of {level.num_classes} classes of {level.pretext!r}")
         else:

@@ -252,5 +252,5 @@ class _Separated:
 
 
 def _look(cell: str) -> tuple[bool, bool, bool]:
-    """What the keys of rows have in common, whatever their names: filled, without blanks around, a file's suffix or none."""
+    """Returns what the keys of rows have in common, whatever their names: filled, without blanks around, a file's suffix or none."""
     return bool(cell.strip()), cell == cell.strip(), bool(SUFFIX.search(cell))

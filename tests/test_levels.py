@@ -41,7 +41,7 @@ def test_slices_tile_the_axis(levels):
     (("a", 1, "rotate", 0, -0.5), "weight is -0.5; expected: a finite number, at least 0; .*pretext: none"),
     (("a", 1, "rotate", 0, float("nan")), "weight is nan"),
     (("a", 1, "rotate", 0, float("inf")), "weight is inf"),
-    (("a", 1, "none", 0, 2.0), "weight is 2.0, and nothing is asked of a level without a pretext; .*leave weight out"),
+    (("a", 1, "none", 0, 2.0), "weight is 2.0, and nothing is predicted of a level without a pretext; .*leave weight out"),
     (("a", 2, "none", 1), "num_masked is 1; expected: 0 for 'none'; .*leave num_masked out"),
 ])
 def test_rows_that_make_no_sense_are_refused(row, words):
@@ -57,7 +57,7 @@ def test_a_table_names_each_level_once():
 def test_a_level_without_a_pretext_is_asked_nothing():
     bare = KaleidoLevel("a", 4, "none")
     assert (bare.answer, bare.num_views, bare.num_classes, bare.num_masked) == ("", 1, 0, 0)
-    assert kaleido.asked_levels((KALEIDO[0], bare, KALEIDO[4])) == (KALEIDO[0], KALEIDO[4])
+    assert kaleido.target_levels((KALEIDO[0], bare, KALEIDO[4])) == (KALEIDO[0], KALEIDO[4])
     assert kaleido.feature_levels((bare, KALEIDO[4])) == (KALEIDO[4],)
 
 

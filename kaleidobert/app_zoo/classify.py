@@ -11,7 +11,7 @@ from kaleidobert import io
 from kaleidobert.app_zoo import lineage, models, released_runs, tables, training
 from kaleidobert.app_zoo.training import LabelData
 from kaleidobert.configs import ClassifyConfig
-from kaleidobert.datasets.bank.bank import Bank, describe, sha256
+from kaleidobert.datasets.bank.bank import Bank, describe
 from kaleidobert.datasets.sampling import finetuning
 from kaleidobert.datasets.sampling.finetuning import LabelSampler, label_ids, modality_inputs
 from kaleidobert.datasets.sampling.pretraining import clean_features
@@ -24,6 +24,7 @@ from kaleidobert.errors import UserError
 from kaleidobert.evaluators import baselines, classification, statistics
 from kaleidobert.evaluators.report import plots
 from kaleidobert.evaluators.report.results import head_name
+from kaleidobert.io import sha256
 from kaleidobert.losses import decomposable
 from kaleidobert.losses.pretraining import cross_entropy
 from kaleidobert.model_zoo.kaleidobert import classifier
@@ -51,7 +52,7 @@ def run(config: ClassifyConfig) -> None:
     """Trains, evaluates the weights of the last epoch (nothing is chosen on the validation split), writes the run folder."""
     config = models.resolve(config)
     check_folder(config.run, config)
-    with distribution.over(config.train):
+    with distribution.scope(config.train):
         _run(config)
 
 

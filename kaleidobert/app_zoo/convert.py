@@ -20,11 +20,11 @@ from kaleidobert.errors import UserError
 from kaleidobert.model_zoo import checkpoints
 from kaleidobert.model_zoo.checkpoints import LazyArray
 from kaleidobert.model_zoo.kaleidobert import Classifier, Pretrainer, TaskModel, rebuild
-from kaleidobert.released import any_checkpoint, tf_checkpoint
 from kaleidobert.released import checkpoints as released
 from kaleidobert.released import files as released_files
 from kaleidobert.released import rows as released_rows
 from kaleidobert.released import schema as released_schema
+from kaleidobert.released import tf_checkpoint
 from kaleidobert.released.checkpoints import COUNTERS, LABELS, SLOTS, bare_name, config_json, find_beside, is_bert, vocabulary_sha256
 from kaleidobert.released.schema import Schema
 from kaleidobert.released.tf_checkpoint import prefix_of
@@ -142,7 +142,7 @@ def _from_bert(config: ConvertConfig, prefix: Path) -> Conversion:
 
 def _to_released(config: ConvertConfig, path: Path) -> Conversion:
     tf_checkpoint.require_tensorflow(config.target)
-    meta = any_checkpoint.load_meta(path)
+    meta = released.load_meta(path)
     model = rebuild(meta, "float32")
     if not isinstance(model, TaskModel):
         raise UserError(f"holds a {model.kind}", str(path), "the checkpoint of a task", "name the best.npz of a run")

@@ -11,7 +11,7 @@ from kaleidobert import io
 from kaleidobert.app_zoo import tables
 from kaleidobert.configs import ClassifyConfig, EvaluateConfig, TrainingData
 from kaleidobert.configs.loader import path_as_written
-from kaleidobert.datasets.bank.bank import Bank, describe, sha256
+from kaleidobert.datasets.bank.bank import Bank, describe
 from kaleidobert.engines.run_folder import Run, check_folder
 from kaleidobert.errors import UserError
 from kaleidobert.evaluators import candidates, classification, retrieval, statistics
@@ -26,6 +26,7 @@ from kaleidobert.evaluators.files.scores import ScoreTable
 from kaleidobert.evaluators.report import plots
 from kaleidobert.evaluators.report.results import NOT_KNOWN, head_name
 from kaleidobert.evaluators.report.tables import TASKS as TASKS_WITH_TABLES
+from kaleidobert.io import sha256
 from kaleidobert.released import counting
 
 INPUTS = ("scores", "candidates", "other_direction", "texts", "predictions", "trained_classes", "captions", "references", "against")
@@ -215,7 +216,7 @@ class ScoreData:
             made.append(f"{name:12s}{value['value']:8.4f}{interval:>20s}{value['pessimistic']:9.4f}{value['optimistic']:9.4f}"
                         f"{value['chance']:9.4f}{beside}".rstrip())
         if results["queries_without_a_right_candidate"]:
-            made.append(f"{results['queries_without_a_right_candidate']} queries without a right candidate are left out of these lines")
+            made.append(f"{results['queries_without_a_right_candidate']} queries without a right candidate are not in these lines")
         if results["right_by_their_text"]:
             made.append(f"{results['right_by_their_text']:,} candidates are right because their text is the query's")
         if "sum_of_ranks" in results:

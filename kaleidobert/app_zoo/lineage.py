@@ -20,15 +20,17 @@ from kaleidobert import configs, io
 from kaleidobert.app_zoo import models
 from kaleidobert.configs import ClassifyConfig, RetrieveConfig
 from kaleidobert.configs.loader import path_as_written
-from kaleidobert.datasets.bank.bank import Bank, sha256
+from kaleidobert.datasets.bank.bank import Bank
 from kaleidobert.errors import UserError
 from kaleidobert.evaluators import retrieval
 from kaleidobert.evaluators.candidates import CandidateLists, Gallery
 from kaleidobert.evaluators.files import predictions as prediction_files
 from kaleidobert.evaluators.files import scores as score_files
 from kaleidobert.evaluators.files.predictions import Predictions
+from kaleidobert.io import sha256
 from kaleidobert.model_zoo.kaleidobert import Matcher, Pretrainer, matcher
-from kaleidobert.released import any_checkpoint, tf_checkpoint
+from kaleidobert.released import tf_checkpoint
+from kaleidobert.released.checkpoints import load_meta, transfer
 
 PAPERS, OURS = "the paper's", "ours"
 NOT_RECORDED = "not recorded"
@@ -43,7 +45,7 @@ def extend(init: Path | None, steps: Sequence[str] = (), masking: str | None = N
     """Returns the lineage of a run that starts from ``init``. steps: what it trains; masking: of a run that pre-trains."""
     if init is None:
         return {"steps": [*([] if masking else [NOT_PRETRAINED]), *steps], "masking": masking, "plain": None}
-    meta = any_checkpoint.load_meta(init)
+    meta = load_meta(init)
     before = _recorded(init, meta)
     plain = {"checkpoint": path_as_written(init), "sha256": digest(init)} if has_plain_head(meta) else before["plain"]
     return {"steps": [*before["steps"], *steps], "masking": masking or before["masking"], "plain": plain}
@@ -57,7 +59,7 @@ def model(head: str, init: Path | None, steps: Sequence[str] = (), masking: str 
     """
     past = extend(init, steps, masking)
     trained = list(past["steps"])
-    if not steps and init is not None and _is_pretrained(any_checkpoint.load_meta(init)):
+    if not steps and init is not None and _is_pretrained(load_meta(init)):
         trained.append("not fine-tuned")
     parts = {"encoder alone": [step for step in trained if not step.startswith(DUAL_ENCODER)],
              "dual encoder alone": [step for step in trained if step.startswith(DUAL_ENCODER)]} if head == "dual_encoder" else {}
@@ -149,7 +151,7 @@ def find_plain_head(config: RetrieveConfig, draws: Sequence[Lists], bank: Bank) 
         return PlainHead(None, why="plain is false")
     if config.init is None:
         return PlainHead(None, why="the run began with random weights and has no pre-training")
-    meta = any_checkpoint.load_meta(config.init)
+    meta = load_meta(config.init)
     if has_plain_head(meta):
         return PlainHead(model("plain", config.init), config.init)
     recorded = (meta.get("lineage") or {}).get("plain")
@@ -200,7 +202,7 @@ def plain_matcher(config: RetrieveConfig, checkpoint: Path, bank: Bank) -> Match
     arguments = models.backbone_config(bank, config.levels, config.model, config.train)
     meta = models.require(checkpoint, arguments, bank)
     model = matcher({**models.backbone_of(meta), **{name: arguments[name] for name in models.OF_THIS_RUN}})
-    if new := any_checkpoint.transfer(checkpoint, model):
+    if new := transfer(checkpoint, model):
         raise UserError(f"the checkpoint has no trained {', '.join(new)}", str(checkpoint), "the plain head of a pre-training",
                         "set plain=false, or name a run with head plain as plain_run")
     if models.is_unadapted(checkpoint):

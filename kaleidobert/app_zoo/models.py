@@ -23,7 +23,8 @@ from kaleidobert.errors import UserError
 from kaleidobert.levels import KALEIDO, KaleidoLevel
 from kaleidobert.model_zoo import kaleidobert
 from kaleidobert.preprocessors import examples
-from kaleidobert.released import any_checkpoint, tf_checkpoint
+from kaleidobert.released import tf_checkpoint
+from kaleidobert.released.checkpoints import load_meta, transfer
 
 NO_CHECKPOINT = UserError("no pre-trained checkpoint is named", "init", "the best.npz of a pre-training run",
                           "set init=..., or from_scratch=true to start from random weights")
@@ -73,7 +74,7 @@ def resolve(config: F) -> F:
     levels = KALEIDO if config.data.bank is None else Bank(config.data.bank).levels  # a missing bank is refused before a checkpoint
     sizes = configs.to_dict(configs.BERT_BASE)
     if config.init is not None and (config.data.files is None or config.init.exists() or tf_checkpoint.exists(config.init)):
-        meta = any_checkpoint.load_meta(config.init)  # missing files are refused before their checkpoint
+        meta = load_meta(config.init)  # missing files are refused before their checkpoint
         levels, sizes = levels_of(meta), sizes | backbone_of(meta)
     return replace(config, levels=config.levels or levels, model=configs.Model(**_sizes(config.model, sizes)))
 
@@ -107,8 +108,8 @@ def start(make: Callable[[dict[str, Any]], keras.Model], config: Any, bank: Layo
         fitted(model)
         return model
     own = {name: arguments[name] for name in OF_THIS_RUN}
-    model = make({**backbone_of(any_checkpoint.load_meta(config.init)), **own})
-    new = any_checkpoint.transfer(config.init, model)
+    model = make({**backbone_of(load_meta(config.init)), **own})
+    new = transfer(config.init, model)
     if new and not config.train.epochs:
         raise UserError(f"the checkpoint has no trained {', '.join(new)}", str(config.init), "one, as train.epochs is 0",
                         "set train.epochs, or name the best.npz of a run that trained it")
@@ -136,17 +137,17 @@ def sample(rows: np.ndarray) -> np.ndarray:
 
 def is_unadapted(init: Path) -> bool:
     """Whether a checkpoint leaves the scale of features to the run that starts from it, as a BERT does that `convert` has made one of."""
-    return bool(any_checkpoint.load_meta(init).get("unadapted"))
+    return bool(load_meta(init).get("unadapted"))
 
 
 def like_checkpoint(init: Path | None, arguments: dict[str, Any]) -> dict[str, Any]:
     """Returns the backbone's arguments; what they leave open, such as the rows of a released type table, is as in the checkpoint."""
-    return arguments if init is None else {**backbone_of(any_checkpoint.load_meta(init)), **arguments}
+    return arguments if init is None else {**backbone_of(load_meta(init)), **arguments}
 
 
 def print_start(init: Path, new: list[str], bank: Layout) -> None:
     """Prints where the weights come from, which layers keep their start values, and what the checkpoint does not say of its origin."""
-    layers, meta = sorted({name.split("/")[0] for name in new}), any_checkpoint.load_meta(init)
+    layers, meta = sorted({name.split("/")[0] for name in new}), load_meta(init)
     print(f"weights from {init}" + (f"; new: {', '.join(layers)}" if layers else ""))
     for key, what in (("encoder", "which features"), ("vocabulary_sha256", "which vocabulary")):
         if key not in meta:
@@ -175,7 +176,7 @@ def check_start(config: Any, bank: Layout) -> None:
 def require(path: Path, arguments: dict[str, Any], bank: Layout) -> dict[str, Any]:
     """Returns the meta of a checkpoint that fits; raises UserError that lists which sizes, levels, encoder, vocabulary differ: - its +
     ours."""
-    meta = any_checkpoint.load_meta(path)
+    meta = load_meta(path)
     have = backbone_of(meta)
     free = (*OF_THIS_RUN, "levels")
     lines = [f"- {key} {have.get(key)} + {value}" for key, value in arguments.items()
@@ -218,8 +219,8 @@ def steps_and_warmup(train: configs.Train, num_examples: int, name: str = "train
     and for a warm-up above half of the run."""
     if not train.epochs:
         raise UserError(f"{name}.epochs is 0", "the schedule", "more than 0: this command trains")
-    total, warmup = optimizers.steps(num_examples, train.epochs, train.batch_size, train.warmup_steps, train.warmup_share)
-    reached, _ = optimizers.highest(train.learning_rate, total, warmup, train.decay)
+    total, warmup = optimizers.count_steps(num_examples, train.epochs, train.batch_size, train.warmup_steps, train.warmup_share)
+    reached, _ = optimizers.peak_rate(train.learning_rate, total, warmup, train.decay)
     optimizers.check_warmup(total, warmup, reached, train.learning_rate, name)
     return total, warmup
 
@@ -227,7 +228,7 @@ def steps_and_warmup(train: configs.Train, num_examples: int, name: str = "train
 def peak_rate(train: configs.Train, num_examples: int, name: str = "train") -> str:
     """Returns the highest rate of learning and when it comes, for dry runs; raises UserError as ``steps_and_warmup``."""
     total, warmup = steps_and_warmup(train, num_examples, name)
-    return rate_line(*optimizers.highest(train.learning_rate, total, warmup, train.decay), total, train.learning_rate, name)
+    return rate_line(*optimizers.peak_rate(train.learning_rate, total, warmup, train.decay), total, train.learning_rate, name)
 
 
 def rate_line(reached: float, step: int, total: int, target: float, name: str = "train") -> str:
@@ -254,7 +255,7 @@ def schedule(train: configs.Train, num_examples: int, name: str = "train") -> tu
 
 
 def trainer_schedule(train: configs.Train, total: int) -> Schedule:
-    """Returns the Schedule of a training configuration; raises UserError for several devices outside of distribution.over."""
+    """Returns the Schedule of a training configuration; raises UserError for several devices outside of distribution.scope."""
     if train.devices != 1 and current_process() is SINGLE_PROCESS:
         raise UserError(f"devices is {train.devices}", "the schedule", "1: this training runs on one device")
     return Schedule(

@@ -10,7 +10,7 @@ from kaleidobert import levels as kaleido
 from kaleidobert.app_zoo import lineage, models, released_runs, step_memory, training
 from kaleidobert.app_zoo.training import Batch, PretrainData, open_bank
 from kaleidobert.configs import PretrainConfig
-from kaleidobert.datasets.bank.bank import Bank, describe, sha256
+from kaleidobert.datasets.bank.bank import Bank, describe
 from kaleidobert.datasets.sampling.pretraining import PretrainSampler, fraction_of_groups, hold_out
 from kaleidobert.engines import steps
 from kaleidobert.engines.distributed import distribution
@@ -20,13 +20,14 @@ from kaleidobert.errors import UserError
 from kaleidobert.evaluators import pretraining
 from kaleidobert.evaluators.report import plots
 from kaleidobert.evaluators.report.results import head_name
+from kaleidobert.io import sha256
 from kaleidobert.levels import KALEIDO, KaleidoLevel
 from kaleidobert.losses import pretraining as losses
 from kaleidobert.losses.decomposable import DecomposableLoss
 from kaleidobert.model_zoo import checkpoints
 from kaleidobert.model_zoo.kaleidobert import pretrainer
 from kaleidobert.preprocessors.alignment_guided_masking import POLICIES
-from kaleidobert.released import any_checkpoint
+from kaleidobert.released.checkpoints import continue_optimizer, transfer
 
 
 def dry_run(config: PretrainConfig) -> None:
@@ -51,7 +52,7 @@ def run(config: PretrainConfig) -> None:
     """Trains, chooses the epoch by what is held out of the training split, evaluates on the validation split, writes the run folder."""
     config = resolve(config)
     _check(config)
-    with distribution.over(config.train):
+    with distribution.scope(config.train):
         _run(config)
 
 
@@ -69,7 +70,7 @@ def _run(config: PretrainConfig) -> None:
     if config.init is None:
         data.adapt(model)
     else:
-        new = any_checkpoint.transfer(config.init, model)
+        new = transfer(config.init, model)
         models.print_start(config.init, new, data.bank)
         if models.is_unadapted(config.init):
             data.adapt(model)
@@ -184,7 +185,7 @@ def _begun(config: PretrainConfig, model: keras.Model, optimizer: keras.optimize
     """Loads the state of Adam of ``init``; returns the step at which the run continues. Raises UserError where all steps are done."""
     optimizer.build(model.trainable_variables)
     assert config.init is not None  # whose state it is
-    step = any_checkpoint.continue_optimizer(config.init, model, getattr(optimizer, "inner_optimizer", optimizer))
+    step = continue_optimizer(config.init, model, getattr(optimizer, "inner_optimizer", optimizer))
     if step >= total:
         raise UserError(f"the checkpoint has done {step:,} steps", str(config.init), f"fewer than the {total:,} of this run",
                         "set a larger train.epochs, or init_optimizer=false to start from the weights alone")

@@ -28,7 +28,7 @@ from kaleidobert.engines.run_folder import Run
 from kaleidobert.errors import UserError
 from kaleidobert.evaluators import pretraining as tasks
 from kaleidobert.evaluators import retrieval
-from kaleidobert.evaluators.files import released_results
+from kaleidobert.evaluators.files.scores import read_released, released_line
 from kaleidobert.evaluators.report import plots
 from kaleidobert.evaluators.report.results import head_name
 from kaleidobert.levels import KaleidoLevel
@@ -40,7 +40,6 @@ from kaleidobert.released import samplers as released_samplers
 from kaleidobert.released import schema as released_schema
 from kaleidobert.released.rows import MAX_THREADS, Columns, FolderRows, Rows, TextRows
 from kaleidobert.released.samplers import FileLabelSampler, FilePretrainSampler, Reader
-from kaleidobert.remote.downloads import explained
 
 JUDGED = 2000  # validation rows on which constant answers are judged: reading text is slow
 
@@ -228,7 +227,7 @@ def run_retrieval(config: RetrieveConfig) -> None:
     digest = sha256(folder.best)
     if not _begun(config.run / "scoring.json", {"data": _stamps(rows), "checkpoint_sha256": digest}, result):
         _score(config, rows, steps.forward(model), result)
-    analysis = counting.analyse(released_results.read(result), config.direction)
+    analysis = counting.analyse(read_released(result), config.direction)
     _write_scores(analysis.lists, config)
     counted = analysis.released
     which = lineage.model(config.matching.head, config.init)
@@ -288,7 +287,7 @@ def _kept(unfinished: Path, size: int) -> int:
     with open(unfinished, "rb+") as file:
         ends = [0, *(file.tell() for line in iter(file.readline, b"") if line.endswith(b"\n"))]
         file.truncate(ends[-1])
-    count = len(released_results.read(unfinished).texts) if ends[-1] else 0
+    count = len(read_released(unfinished).texts) if ends[-1] else 0
     if not 0 <= (len(ends) - 1) * size - count < size:
         raise UserError(f"holds {count:,} pairs in {len(ends) - 1:,} lines", str(unfinished), f"{size} in each", "delete it")
     return count
@@ -316,7 +315,7 @@ def _score(config: RetrieveConfig, rows: Rows, forward: Callable[[Mapping[str, n
     done, cut = _kept(unfinished, config.predict_batch_size), training.trim_inputs(lambda inputs: inputs, config.train)
     if done:
         print(f"resuming {config.run} after {done:,} pairs")
-    with explained(unfinished):
+    with io.explained(unfinished, resumes=True):
         file = open(unfinished, "ab", buffering=0)
     with file, tqdm(unit="pair", desc=config.direction, initial=done) as bar, steps.held(forward):
         for start, columns in _stream(config, rows, done):
@@ -328,7 +327,7 @@ def _score(config: RetrieveConfig, rows: Rows, forward: Callable[[Mapping[str, n
                 raise steps.not_finite("the model's output 'itm'", f"pairs from {rows.where(int(numbers[0]))} on", inputs)
             try:
                 texts, products, pictures = (columns[name][:, 0].tolist() for name in IDS)
-                line = released_results.line(texts, products, pictures, labels, logits)
+                line = released_line(texts, products, pictures, labels, logits)
             except UserError as error:
                 raise UserError(error.what, f"pairs from {rows.where(int(numbers[0]))} on", error.expected) from None
             _append(file, unfinished, line.encode("utf-8") + b"\n")
@@ -337,7 +336,7 @@ def _score(config: RetrieveConfig, rows: Rows, forward: Callable[[Mapping[str, n
 
 
 def _append(file: FileIO, unfinished: Path, content: bytes) -> None:
-    with explained(unfinished):
+    with io.explained(unfinished, resumes=True):
         while content:
             content = content[file.write(content):]
         os.fsync(file.fileno())

@@ -233,7 +233,7 @@ def run_task(config: C, open_task: Callable[[C], Task]) -> None:
     """
     config = models.resolve(config)
     check_folder(config.run, config)
-    with distribution.over(config.train):
+    with distribution.scope(config.train):
         _run_task(config, open_task(config))
 
 

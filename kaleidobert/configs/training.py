@@ -11,7 +11,7 @@ from typing import ClassVar, Literal
 from kaleidobert import levels
 from kaleidobert.configs.section import Checked, Limits, key, required
 from kaleidobert.errors import UserError
-from kaleidobert.levels import KaleidoLevel, asked_levels
+from kaleidobert.levels import KaleidoLevel, target_levels
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,7 @@ class Losses(Checked):
 def check_losses(table: Sequence[KaleidoLevel], sampling: Sampling, losses: Losses) -> None:
     """Raises UserError where a task is given weight that the sampling leaves without an answer to learn, or no task has weight."""
     weights = {"losses.mlm_weight": losses.mlm_weight, "losses.itm_weight": losses.itm_weight}
-    weights |= {f"weight of level {level.name}": level.weight for level in asked_levels(table)}
+    weights |= {f"weight of level {level.name}": level.weight for level in target_levels(table)}
     if table and not any(weights.values()):  # without a table those of the bank are not known yet
         raise UserError(f"every loss has weight 0 ({', '.join(weights)})", "", "one weight above 0 at least", "there is nothing to learn")
     if not sampling.mask_rate and losses.mlm_weight:

@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from kaleidobert.errors import UserError
+from kaleidobert.io import sha256
 from kaleidobert.specs import Part
 
 H5_ROW = re.compile(r"(.+\.(?:h5|hdf5))#(.+)/(\d+)")  # file.h5#input_image/17: row 17 of the array input_image
@@ -91,8 +92,7 @@ def digest(path: str | Path) -> str:
         if h5_row := H5_ROW.fullmatch(str(path)):
             image = _h5_picture(Path(h5_row[1]), h5_row[2], int(h5_row[3]))
             return hashlib.sha256(f"{image.shape}".encode() + image.tobytes()).hexdigest()
-        with open(path, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return sha256(path)
     except (UserError, OSError, ValueError):
         return ""
 

@@ -1,6 +1,6 @@
 """Procedural backgrounds, float32[size, size, 3] from 0 to 255: of the catalogue, of scenes, and cluttered ones.
 
-TRAINING and HELD_OUT share no family: a test on HELD_OUT measures backgrounds that the foreground network never saw.
+TRAINING and HELD_OUT have no family in common: a test on HELD_OUT measures backgrounds that the foreground network never saw.
 """
 
 from collections.abc import Callable
@@ -46,8 +46,8 @@ def shadow(mask: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 def _gradient(size: int, first: RGB, second: RGB, lot: float) -> Image.Image:
     ramp = np.linspace(0, 1, size, dtype=np.float32)
-    share = ramp[:, None] * (0.3 + 0.7 * lot) + ramp[None] * (0.7 - 0.7 * lot)
-    colours = np.array(first, np.float32) + share[:, :, None] * (np.array(second, np.float32) - np.array(first, np.float32))
+    fraction = ramp[:, None] * (0.3 + 0.7 * lot) + ramp[None] * (0.7 - 0.7 * lot)
+    colours = np.array(first, np.float32) + fraction[:, :, None] * (np.array(second, np.float32) - np.array(first, np.float32))
     return Image.fromarray(np.clip(colours, 0, 255).astype(np.uint8))
 
 
@@ -86,7 +86,7 @@ def _blotches(draw: ImageDraw.ImageDraw, size: int, colour: RGB, rng: np.random.
 
 
 def _room(draw: ImageDraw.ImageDraw, size: int, colour: RGB, rng: np.random.Generator) -> None:
-    """A wall and a floor, with a framed picture."""
+    """Draws a wall and a floor, with a framed picture."""
     u, v, w = rng.random(3).tolist()
     floor, x, y = size * (0.62 + 0.25 * u), size * (0.05 + 0.6 * v), size * (0.05 + 0.2 * w)
     draw.rectangle([0, floor, size, size], fill=(*dark(colour, 0.25), 210))
@@ -144,14 +144,14 @@ def ramp(size: int, first: np.ndarray, second: np.ndarray, rng: np.random.Genera
     y, x = np.mgrid[0:size, 0:size].astype(np.float32) / size - 0.5
     if rng.random() < 0.5:
         angle = rng.uniform(0, 2 * np.pi)
-        share = np.clip(0.5 + x * np.cos(angle) + y * np.sin(angle), 0, 1)
+        fraction = np.clip(0.5 + x * np.cos(angle) + y * np.sin(angle), 0, 1)
     else:
-        share = np.clip(np.hypot(x - rng.uniform(-0.3, 0.3), y - rng.uniform(-0.3, 0.3)) * rng.uniform(0.8, 1.6), 0, 1)
-    return first + share[:, :, None] * (second - first)
+        fraction = np.clip(np.hypot(x - rng.uniform(-0.3, 0.3), y - rng.uniform(-0.3, 0.3)) * rng.uniform(0.8, 1.6), 0, 1)
+    return first + fraction[:, :, None] * (second - first)
 
 
 def studio(size: int, rng: np.random.Generator) -> np.ndarray:
-    """A plain backdrop of one colour with uneven light."""
+    """Draws a plain backdrop of one colour with uneven light."""
     form = rng.random()
     first = tone(rng, 190, 252, 0.3) if form < 0.5 else tone(rng, 10, 60, 0.3) if form < 0.65 else tone(rng)
     return ramp(size, first, np.clip(first * rng.uniform(0.72, 1.1), 0, 255), rng)
@@ -168,8 +168,8 @@ def clouds(size: int, rng: np.random.Generator) -> np.ndarray:
     first = tone(rng)
     second = first + rng.uniform(0.15, 0.7) * (tone(rng) - first)
     fine, stretch, fade = int(rng.integers(1, 12)), rng.choice([1.0, 1.0, 4.0, 0.25]), rng.uniform(0.4, 0.9)
-    share = np.clip(0.5 + 0.35 * noise(size, rng, fine, 5, stretch, fade), 0, 1)
-    return first + share[:, :, None] * (second - first)
+    fraction = np.clip(0.5 + 0.35 * noise(size, rng, fine, 5, stretch, fade), 0, 1)
+    return first + fraction[:, :, None] * (second - first)
 
 
 def wood(size: int, rng: np.random.Generator) -> np.ndarray:
@@ -200,11 +200,11 @@ def wall(size: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def floor(size: int, rng: np.random.Generator) -> np.ndarray:
-    """A wall above, something else below: a table, a floor, the ground; the edge soft or hard."""
+    """Draws a wall above, something else below: a table, a floor, the ground; the edge soft or hard."""
     rear, front = (PLAIN[int(rng.integers(len(PLAIN)))](size, rng) for _ in range(2))
     edge = size * rng.uniform(0.45, 0.95) + rng.uniform(-0.08, 0.08) * np.arange(size)
-    share = np.clip((np.arange(size)[:, None] - edge[None]) / rng.choice([1.0, 3.0, 15.0]), 0, 1)[:, :, None]
-    return rear * (1 - share) + front * share * rng.uniform(0.6, 1.0)
+    fraction = np.clip((np.arange(size)[:, None] - edge[None]) / rng.choice([1.0, 3.0, 15.0]), 0, 1)[:, :, None]
+    return rear * (1 - fraction) + front * fraction * rng.uniform(0.6, 1.0)
 
 
 def leaves(size: int, rng: np.random.Generator) -> np.ndarray:
@@ -234,7 +234,7 @@ def room(size: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def scatter(size: int, rng: np.random.Generator) -> np.ndarray:
-    """A plain, marbled, wooden or walled ground on which small things lie about, most of them near the edges."""
+    """Draws a plain, marbled, wooden or walled ground on which small things lie about, most of them near the edges."""
     ground = PLAIN[int(rng.integers(len(PLAIN)))](size, rng)
     image = Image.fromarray(np.clip(ground, 0, 255).astype(np.uint8))
     draw = ImageDraw.Draw(image, "RGBA")
@@ -275,7 +275,7 @@ def pebbles(size: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def lights(size: int, rng: np.random.Generator) -> np.ndarray:
-    """A street at night or a party, far out of focus: bright discs on dark."""
+    """Draws a street at night or a party, far out of focus: bright discs on dark."""
     image = Image.fromarray(np.clip(ramp(size, tone(rng, 5, 80), tone(rng, 5, 120), rng), 0, 255).astype(np.uint8))
     draw = ImageDraw.Draw(image, "RGBA")
     for x, y, r in rng.random((int(rng.integers(10, 60)), 3)).tolist():
@@ -296,7 +296,7 @@ PRODUCTS = 2**40  # indices of designs whose cloth is shown; below are those of 
 
 
 def fabric(size: int, rng: np.random.Generator) -> np.ndarray:
-    """A cloth with a product's pattern all over the picture, turned, with folds."""
+    """Draws a cloth with a product's pattern all over the picture, turned, with folds."""
     product = design(int(rng.integers(2**31)), PRODUCTS)
     angle, scale = rng.uniform(0, 2 * np.pi), size * rng.uniform(0.5, 1.6)
     turn = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
@@ -313,10 +313,10 @@ def checks(size: int, rng: np.random.Generator) -> np.ndarray:
     along, across = x * np.cos(angle) + y * np.sin(angle), y * np.cos(angle) - x * np.sin(angle)
     image, hard = ramp(size, tone(rng), tone(rng), rng), rng.choice([1.0, 3.0, 30.0])
     for number in range(int(rng.integers(1, 5))):
-        place = along if number % 2 == 0 or rng.random() < 0.3 else across
-        wave = np.cos(2 * np.pi * (place / (period * rng.choice([0.5, 1.0, 1.0, 2.0])) + rng.random()))
-        share = rng.uniform(0.15, 1) * np.clip(0.5 + hard * (wave - rng.uniform(-0.6, 0.9)), 0, 1)
-        image = image + share[:, :, None] * (tone(rng) - image)
+        position = along if number % 2 == 0 or rng.random() < 0.3 else across
+        wave = np.cos(2 * np.pi * (position / (period * rng.choice([0.5, 1.0, 1.0, 2.0])) + rng.random()))
+        fraction = rng.uniform(0.15, 1) * np.clip(0.5 + hard * (wave - rng.uniform(-0.6, 0.9)), 0, 1)
+        image = image + fraction[:, :, None] * (tone(rng) - image)
     return image
 
 
@@ -335,7 +335,7 @@ def splinters(size: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def blotches(size: int, rng: np.random.Generator) -> np.ndarray:
-    """A few flat tones with wandering borders, as a map or a cowhide."""
+    """Draws a few flat tones with wandering borders, as a map or a cowhide."""
     count = int(rng.integers(2, 6))
     tones = np.stack([tone(rng) for _ in range(count)])
     if rng.random() < 0.5:
@@ -344,9 +344,9 @@ def blotches(size: int, rng: np.random.Generator) -> np.ndarray:
     level = np.clip((field + 1.6) / 3.2 * count, 0, count - 1.001)
     hard = rng.choice([1.0, 4.0, 40.0])
     low = np.floor(level)
-    share = np.clip(0.5 + hard * (level - low - 0.5), 0, 1)[:, :, None]
+    fraction = np.clip(0.5 + hard * (level - low - 0.5), 0, 1)[:, :, None]
     low = low.astype(int)
-    return tones[low] * (1 - share) + tones[np.minimum(low + 1, count - 1)] * share
+    return tones[low] * (1 - fraction) + tones[np.minimum(low + 1, count - 1)] * fraction
 
 
 def litter(size: int, rng: np.random.Generator) -> np.ndarray:
@@ -354,10 +354,10 @@ def litter(size: int, rng: np.random.Generator) -> np.ndarray:
     image = Image.fromarray(np.clip(_ground(size, rng), 0, 255).astype(np.uint8))
     draw = ImageDraw.Draw(image, "RGBA")
     tones = [tone(rng) for _ in range(int(rng.integers(1, 7)))]
-    least, most = sorted(rng.uniform(0.008, 0.3, 2).tolist())
+    smallest, largest = sorted(rng.uniform(0.008, 0.3, 2).tolist())
     clear, outlined = rng.uniform(30, 255), rng.random() < 0.4
     for x, y, r, form, flat, turn in rng.random((int(rng.choice([4, 10, 25, 70, 160])), 6)).tolist():
-        radius = least * (most / least) ** r
+        radius = smallest * (largest / smallest) ** r
         points = _thing(radius, form, flat, rng)
         cos, sin = np.cos(6.28 * turn), np.sin(6.28 * turn)
         points = [((x + a * cos - b * sin) * size, (y + a * sin + b * cos) * size) for a, b in points]
@@ -368,7 +368,7 @@ def litter(size: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def wallpaper(size: int, rng: np.random.Generator) -> np.ndarray:
-    """Wallpaper: one or two motifs in rows."""
+    """Draws wallpaper: one or two motifs in rows."""
     image = Image.fromarray(np.clip(_ground(size, rng), 0, 255).astype(np.uint8))
     draw, step = ImageDraw.Draw(image, "RGBA"), rng.uniform(0.05, 0.4)
     for _ in range(int(rng.integers(1, 3))):
@@ -402,7 +402,7 @@ def _ground(size: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def _thing(radius: float, form: float, flat: float, rng: np.random.Generator) -> list[tuple[float, float]]:
-    """The outline of a small thing about the origin."""
+    """Returns the outline of a small thing about the origin."""
     if form < 0.3:
         return ellipse(0, 0, radius, radius * (0.3 + 0.7 * flat), 20)
     if form < 0.45:

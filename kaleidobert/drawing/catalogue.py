@@ -176,7 +176,7 @@ def write_catalogue(folder: Path, num_products: int, seed: int = 0, size: int = 
 
 
 def _fill(folder: Path, recipe: Recipe, workers: int, progress: Callable[[int, int], None] | None) -> dict[str, Any]:
-    """As ``write_catalogue``, by the process that holds the lock."""
+    """Does what ``write_catalogue`` says, in the process that holds the lock."""
     _claim(folder, recipe)
     todo = _missing(folder, recipe)
     total = recipe.num_products * recipe.views

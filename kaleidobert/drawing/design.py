@@ -20,7 +20,7 @@ COLOURS: dict[str, RGB] = {
 
 
 def luminance(rgb: RGB) -> float:
-    """Perceived brightness, 0 to 255 (the weights of ITU-R BT.601)."""
+    """Computes the perceived brightness, 0 to 255 (the weights of ITU-R BT.601)."""
     return 0.299 * rgb[0] + 0.587 * rgb[1] + 0.114 * rgb[2]
 
 

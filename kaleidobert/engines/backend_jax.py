@@ -13,9 +13,8 @@ import keras
 import numpy as np
 
 from kaleidobert.engines import feeding
-from kaleidobert.engines.distributed import channel as channels
-from kaleidobert.engines.distributed.channel import Channel, own_devices
-from kaleidobert.engines.distributed.cluster import Cluster
+from kaleidobert.engines.distributed import cluster as clusters
+from kaleidobert.engines.distributed.cluster import Channel, Cluster, own_devices
 from kaleidobert.engines.optimizers import clip_by_global_norm, loss_scale
 from kaleidobert.errors import UserError
 from kaleidobert.losses.decomposable import DecomposableLoss
@@ -123,7 +122,7 @@ def _backward(model: keras.Model, loss: Callable[..., dict[str, Any]], gradient_
 
 
 def _fold(array: Tensor, count: int, devices: int) -> Tensor:
-    """[B, ...] -> [count, B / count, ...]; every micro-batch has rows of every device, so that no row moves between devices."""
+    """Reshapes [B, ...] -> [count, B / count, ...]; every micro-batch has rows of every device, so that no row moves between devices."""
     rows = array.shape[0] // (count * devices)
     by_device = jax.numpy.reshape(array, (devices, count, rows, *array.shape[1:]))
     return jax.numpy.reshape(jax.numpy.swapaxes(by_device, 0, 1), (count, devices * rows, *array.shape[1:]))
@@ -171,7 +170,7 @@ def put(process: Any, own: tuple, whole: dict) -> tuple:
 
 
 def _begin(cluster: Cluster, channel: Channel, gpus: list[int] | None) -> None:
-    address = channel.broadcast(f"{channel.host}:{channels.free_port()}" if cluster.rank == 0 else None)
+    address = channel.broadcast(f"{channel.host}:{clusters.free_port()}" if cluster.rank == 0 else None)
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     jax.config.update("jax_enable_recoverability", True)  # the control channel ends the other processes in order; JAX would abort them
     try:

@@ -14,9 +14,8 @@ import tensorflow as tf
 
 from kaleidobert import keras_private
 from kaleidobert.engines import feeding
-from kaleidobert.engines.distributed import channel as channels
-from kaleidobert.engines.distributed.channel import Channel, own_devices
-from kaleidobert.engines.distributed.cluster import Cluster
+from kaleidobert.engines.distributed import cluster as clusters
+from kaleidobert.engines.distributed.cluster import Channel, Cluster, own_devices
 from kaleidobert.engines.optimizers import clip_by_global_norm, dense, loss_scale
 from kaleidobert.errors import UserError
 from kaleidobert.losses.decomposable import DecomposableLoss
@@ -117,7 +116,7 @@ class _HalfPrecision:
 
     @contextmanager
     def hold(self):
-        """A context inside of which the weights count as they are at its beginning."""
+        """Opens a context inside of which the weights count as they are at its beginning."""
         if not self._copies:
             self._copies = [tf.Variable(tf.cast(variable.value, dtype), trainable=False) for variable, dtype in self._weights]
         else:
@@ -214,7 +213,7 @@ class _Backward:
 
 
 def _fold(array: Tensor, count: int) -> Tensor:
-    """[B, ...] -> [count, B / count, ...]."""
+    """Reshapes [B, ...] -> [count, B / count, ...]."""
     shape = tf.shape(array)
     folded = tf.reshape(array, tf.concat([[count, shape[0] // count], shape[1:]], 0))
     rows = array.shape[0]
@@ -258,7 +257,7 @@ def setup(cluster: Cluster, wanted: int, channel: Channel | None) -> dict[str, A
     if not gpus and wanted > 1:
         raise UserError(f"train.devices is {wanted}", "several processes on TensorFlow without GPUs", "1", "start more processes instead")
     own = own_devices(channel, len(gpus), wanted)
-    addresses = channel.gather(f"{channel.host}:{channels.free_port()}")
+    addresses = channel.gather(f"{channel.host}:{clusters.free_port()}")
     try:
         if gpus:
             gpus = [gpus[k] for k in own]

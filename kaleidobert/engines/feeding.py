@@ -73,22 +73,11 @@ class Metered(Generic[T]):
                 batches.close()
 
 
-def on_device(make: Callable[[int], Batch | None]) -> Callable[[int], Batch | None]:
-    """Wraps make so that the arrays of its batches are on the backend's first device, or on their way there, when they are returned.
-
-    The threads of ``prefetch`` then do the transfer while the device computes. Without an accelerator nothing is copied.
-    """
-    put = to_device()
-
-    def made(number: int) -> Batch | None:
-        batch = make(number)
-        return None if batch is None else put(batch)
-
-    return made
-
-
 def to_device() -> Callable[[Batch], Batch]:
-    """Makes a function that puts a batch on the backend's first device."""
+    """Makes a function that puts a batch on the backend's first device, or on its way there.
+
+    In the threads of ``prefetch`` the transfer happens while the device computes. Without an accelerator nothing is copied.
+    """
     import keras  # here: prefetch needs no network library
 
     put = {"tensorflow": _tensorflow_put, "jax": _jax_put}[keras.backend.backend()]()

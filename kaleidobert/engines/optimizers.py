@@ -46,7 +46,7 @@ class WarmupLinearDecay(keras.optimizers.schedules.LearningRateSchedule):
         return {"peak": self.peak, "total_steps": self.total_steps, "warmup_steps": self.warmup_steps, "decay": self.decay}
 
 
-def highest(peak: float, total: int, warmup: int, decay: str) -> tuple[float, int]:
+def peak_rate(peak: float, total: int, warmup: int, decay: str) -> tuple[float, int]:
     """Returns the highest rate of a WarmupLinearDecay and its step t, also where the warm-up is longer than the run."""
     if decay == AFTER_WARMUP:
         step = min(warmup, total - 1)
@@ -55,7 +55,7 @@ def highest(peak: float, total: int, warmup: int, decay: str) -> tuple[float, in
     return peak * (1 - step / total) * (step / warmup if warmup else 1.0), step
 
 
-def steps(num_examples: int, epochs: float, batch_size: int, warmup_steps: int = 0, warmup_share: float = 0.1) -> tuple[int, int]:
+def count_steps(num_examples: int, epochs: float, batch_size: int, warmup_steps: int = 0, warmup_share: float = 0.1) -> tuple[int, int]:
     """Returns T = int(examples * epochs / batch) + 1, as released, and W = warmup_steps or, where that is 0, int(warmup_share * T)."""
     total = int(num_examples * epochs / batch_size) + 1
     return total, warmup_steps or int(warmup_share * total)

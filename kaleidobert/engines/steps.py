@@ -22,7 +22,7 @@ def train_step(model: keras.Model, loss: LossFunction, optimizer: keras.optimize
     """Makes a function (inputs, targets, weights) -> the losses, "gradient_norm" and, with float16, "loss_scale" that updates the model.
 
     The device may still be computing what it returns; ``read`` waits. Gradients are summed over ``gradient_accumulation_steps``
-    micro-batches and all devices of distribution.over, then clipped by their global norm, then applied once. With several devices the
+    micro-batches and all devices of distribution.scope, then clipped by their global norm, then applied once. With several devices the
     function takes the batches of distribution.feed. The optimizer must have been built. Raises UserError where the batch would be split
     and the loss is no DecomposableLoss.
     """
@@ -58,7 +58,7 @@ class _Forward:
 
 
 def held(forward: Callable) -> AbstractContextManager:
-    """A context for many batches in a row, inside of which the weights do not change.
+    """Returns a context for many batches in a row, inside of which the weights do not change.
 
     ``forward`` (of this module) may then cast them to the compute dtype once, at the beginning.
     """

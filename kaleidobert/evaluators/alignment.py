@@ -1,4 +1,4 @@
-"""How well alignments find the parts that words name, where the parts' boxes are known, and statistics of a corpus's alignment.
+"""How well alignments locate the parts that words name, where the parts' boxes are known, and statistics of a corpus's alignment.
 
 Pointing game: whether the peak of a word's map lies in a box of the part, without the tolerance that some papers allow. Patch hits: the
 fraction of the word's linked patches of a level that hit the part; a patch hits where its centre lies in a box or a box's centre lies in
@@ -149,7 +149,7 @@ def summary(scores: Mapping[str, Mapping[str, np.ndarray]], sightings: Sightings
         np.add.at(sums, (picture, word), scores[measure][method])
 
     def means(units: np.ndarray) -> np.ndarray:
-        """f64[K, 2, b]: of every row of the table, the mean over words and over sightings."""
+        """Computes f64[K, 2, b]: of every row of the table, the mean over words and over sightings."""
         times = times_drawn(units)
         drawn = times @ counts
         # a word that a resample lacks has no mean there

@@ -91,12 +91,6 @@ def fit_ridge(features: np.ndarray, texts: Sequence[str], seed: int, groups: Seq
     return next(_ridge_options(features, texts, [RIDGE_ALPHAS[int(np.argmax(qualities))]]))
 
 
-def ridge_scores(matcher: RidgeMatcher, features: np.ndarray, texts: Sequence[str], given: lists.CandidateLists) -> np.ndarray:
-    """f32[Q, L]: cosines for the candidate lists; features f32[N, D] and texts are those of all N records, -inf = padding."""
-    _same_length("ridge regression", features=features, texts=texts)
-    return products(matcher.pictures(features), matcher.texts(texts), given)
-
-
 def products(pictures: np.ndarray, texts: np.ndarray, given: lists.CandidateLists) -> np.ndarray:
     """Returns f32[Q, L], the lists' pairs by the product of their two sides, f64[N, D] of all N records each; -inf = padding."""
     queries, answers = (pictures, texts) if given.direction == "i2t" else (texts, pictures)
@@ -110,7 +104,10 @@ def products(pictures: np.ndarray, texts: np.ndarray, given: lists.CandidateList
 
 def _logistic(train: Any, labels: np.ndarray, rows: Any, strengths: Sequence[float], seed: int,
               groups: Sequence[str] | None) -> np.ndarray:
-    """train and rows: dense or sparse. Warm starts: the strengths rise, each fit begins where the one before ended."""
+    """Predicts i64[Q] of dense or sparse rows, fitted on ``train``.
+
+    Warm starts: the strengths rise, each fit begins where the one before ended.
+    """
     _same_length("logistic regression", train=train, labels=labels)
     labels = np.asarray(labels)
     if len(np.unique(labels)) < 2:
@@ -140,7 +137,7 @@ def _logistic_fits(train: Any, labels: np.ndarray, strengths: Sequence[float]) -
 
 
 def _ridge_options(features: np.ndarray, texts: Sequence[str], alphas: Sequence[float]) -> Iterator[RidgeMatcher]:
-    """One fit per alpha from a single eigendecomposition. Rows are centred, so the constant column's weights are the mean
+    """Yields one fit per alpha from a single eigendecomposition. Rows are centred, so the constant column's weights are the mean
     text (all but unshrunk); sums run over chunks, as float64 copies of all rows may not fit into memory.
     """
     vectorizer = _tfidf()
@@ -158,7 +155,7 @@ def _ridge_options(features: np.ndarray, texts: Sequence[str], alphas: Sequence[
 
 
 def _held_out_mrr(matcher: RidgeMatcher, features: np.ndarray, texts: Sequence[str]) -> float:
-    """Every picture among all texts and every text among all pictures, averaged; equal texts are right for each other."""
+    """Averages the MRR of every picture among all texts and of every text among all pictures; equal texts are right for each other."""
     _, codes = np.unique([lists.normalise(text) for text in texts], return_inverse=True)
     scores = matcher.pictures(features) @ matcher.texts(texts).T
     equal = codes[:, None] == codes
@@ -166,7 +163,7 @@ def _held_out_mrr(matcher: RidgeMatcher, features: np.ndarray, texts: Sequence[s
 
 
 def _held_out(count: int, seed: int, groups: Sequence[str] | None) -> np.ndarray:
-    """bool[count]: about a tenth of the rows, at least one, whole groups at a time; none of a single group."""
+    """Draws bool[count]: about a tenth of the rows, at least one, whole groups at a time; none of a single group."""
     _, codes = np.unique(np.arange(count) if groups is None else np.asarray(groups), return_inverse=True)
     if len(codes) != count:
         raise UserError(f"{count} training rows, {len(codes)} groups", "baselines", "one group per row")

@@ -248,7 +248,7 @@ class Pool:
         return order[np.argsort(~same, kind="stable")] if fill else order[same]
 
     def _barred(self, product: int, groups: bool) -> np.ndarray:
-        """bool[products]: the product, and those of its groups where ``groups``."""
+        """Returns bool[products]: the product, and those of its groups where ``groups``."""
         barred = np.zeros(self.num_products, bool)
         barred[product] = True
         for group in self.groups_of[product] if groups else ():
@@ -256,7 +256,7 @@ class Pool:
         return barred
 
     def _codes(self, values: Sequence[str]) -> np.ndarray:
-        """i64, in the order of ``rows``: equal values, equal numbers; the numbers follow the sorted values."""
+        """Numbers values, i64 in the order of ``rows``: equal values have equal numbers, which follow the sorted values."""
         numbers = {value: number for number, value in enumerate(sorted(set(values)))}
         return np.array([numbers[values[row]] for row in self.rows], np.int64)
 

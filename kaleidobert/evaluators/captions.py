@@ -39,7 +39,7 @@ def report(captions: Sequence[str], references: Sequence[Sequence[str]], rng: np
     seed = int((np.random.Generator(np.random.Philox(0)) if rng is None else rng).integers(2**63))
 
     def scored(statistic: Callable[[np.ndarray], np.ndarray], values: np.ndarray) -> dict[str, float]:
-        """The statistic of the sums of values f64[N, C] with its interval; every metric draws the same captions."""
+        """Computes the statistic of the sums of values f64[N, C] with its interval; every metric draws the same captions."""
         again = np.random.Generator(np.random.Philox(seed))
         ends = bootstrap(lambda units: statistic(times_drawn(units) @ values), len(values), again, resamples)
         return interval(statistic(values.sum(axis=0, keepdims=True))[0], *ends)
@@ -175,7 +175,7 @@ def _ngrams(words: Words, size: int) -> Counter[tuple[str, ...]]:
 
 
 def _common(one: Words, other: Words) -> int:
-    """Length of the longest common subsequence."""
+    """Returns the length of the longest common subsequence."""
     best = [0] * (len(other) + 1)  # of the words read so far of one, and so many words of other
     for word in one:
         corner = 0
@@ -193,7 +193,7 @@ def _vectors(words: Words, seen: Counter, total: float) -> list[dict[tuple[str, 
 
 
 def _similarity(mine: list[dict], length: int, other: list[dict], other_length: int) -> float:
-    """Cosine with counts clipped to the reference's, damped by the difference of lengths, mean over orders."""
+    """Computes the cosine with counts clipped to the reference's, damped by the difference of lengths, mean over orders."""
     values = []
     for ours, theirs in zip(mine, other):
         common = sum(min(value, theirs.get(ngram, 0.0)) * theirs.get(ngram, 0.0) for ngram, value in ours.items())

@@ -31,12 +31,12 @@ def confusion_matrix(labels: np.ndarray, predictions: np.ndarray, num_classes: i
 
 
 def accuracy(matrix: np.ndarray) -> float:
-    """The fraction of examples on the diagonal: 0.5 in the example of ``confusion_matrix``."""
+    """Computes the fraction of examples on the diagonal: 0.5 in the example of ``confusion_matrix``."""
     return float(np.trace(matrix) / matrix.sum())
 
 
 def f1_scores(matrix: np.ndarray) -> np.ndarray:
-    """i64[C, C] -> f64[C]: F1 = 2 hits / (support + predicted) of each class, 0 where neither occurs.
+    """Computes i64[C, C] -> f64[C]: F1 = 2 hits / (support + predicted) of each class, 0 where neither occurs.
 
     >>> f1_scores(np.array([[1, 1, 0, 0], [0, 1, 0, 0], [0, 1, 0, 0], [0, 0, 0, 0]])).round(3).tolist()
     [0.667, 0.5, 0.0, 0.0]
@@ -45,7 +45,7 @@ def f1_scores(matrix: np.ndarray) -> np.ndarray:
 
 
 def macro_f1(matrix: np.ndarray, classes: np.ndarray | None = None) -> float:
-    """The mean F1 over the classes (bool[C] or indices; None = all C).
+    """Averages F1 over the classes (bool[C] or indices; None = all C).
 
     In the example of ``f1_scores``: 0.292 over all four, 0.389 over the three that are present.
     """
@@ -54,7 +54,7 @@ def macro_f1(matrix: np.ndarray, classes: np.ndarray | None = None) -> float:
 
 
 def per_class(matrix: np.ndarray, class_names: Sequence[str]) -> list[dict[str, Any]]:
-    """One row per class, in the order of the label map: class, support, predicted, precision, recall, f1.
+    """Returns one row per class, in the order of the label map: class, support, predicted, precision, recall, f1.
 
     Precision is 0 where the class was never predicted, recall 0 where it has no examples.
     """
@@ -124,7 +124,7 @@ def _f1(hits: np.ndarray, support: np.ndarray, predicted: np.ndarray) -> np.ndar
 
 def _macro_f1_intervals(labels: np.ndarray, predictions: Sequence[np.ndarray], sets: Mapping[str, np.ndarray], rng: np.random.Generator,
                         resamples: int) -> dict[str, tuple[float, float]]:
-    """{name of a set of classes bool[C]: (low, high) of the macro-F1}; with the predictions of two models, of their difference."""
+    """Returns {name of a set of classes bool[C]: (low, high) of the macro-F1}; with predictions of two models, of their difference."""
     outcomes, counts = np.unique(np.stack([labels, *predictions]).astype(np.int64), axis=1, return_counts=True)  # [1 + models, K], [K]
     truth, *predicted = outcomes
     one_hot = np.eye(len(next(iter(sets.values()))))

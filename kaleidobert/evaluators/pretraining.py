@@ -37,7 +37,7 @@ def sums(outputs: Arrays, targets: Arrays, weights: Arrays, levels: Sequence[Kal
     {'mlm_accuracy': (0.0, 0.0), 'mlm_loss': (0.0, 0.0), 'itm_accuracy': (1.5, 2.0), 'itm_loss': (0.6931471805599453, 2.0)}
     """
     result: Sums = {}
-    answers = {"mlm": "class", "itm": "class"} | {level.name: level.answer for level in kaleido.asked_levels(levels)}
+    answers = {"mlm": "class", "itm": "class"} | {level.name: level.answer for level in kaleido.target_levels(levels)}
     greys = {level.name for level in levels if level.pretext == "grey"}
     for name, answer in answers.items():
         for side, arrays in (("outputs", outputs), ("targets", targets), ("weights", weights)):
@@ -104,7 +104,7 @@ def _class_sums(name: str, logits: np.ndarray, targets: np.ndarray, weights: np.
 
 
 def _hits_and_losses(logits: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """logits [N, C], targets [N] -> f64[N] each. Equal top logits split the hit: a constant answer has the accuracy of chance."""
+    """Computes f64[N] each of logits [N, C], targets [N]. Equal top logits split the hit: a constant answer has chance accuracy."""
     logits = logits.astype(np.float32)
     top = logits.max(axis=-1)
     own = np.take_along_axis(logits, targets[:, None], axis=-1)[:, 0]
@@ -116,7 +116,10 @@ def _hits_and_losses(logits: np.ndarray, targets: np.ndarray) -> tuple[np.ndarra
 
 def _feature_sums(name: str, logits: np.ndarray, targets: np.ndarray, weights: np.ndarray, clipped: bool = False,
                   joint: bool = False) -> Sums:
-    """clipped: both distributions, as in losses.pretraining.kl. joint: one softmax over all k*F true features; only with clipped."""
+    """Sums the KL divergence. clipped: both distributions, as in losses.pretraining.kl.
+
+    joint: one softmax over all k*F true features; only with clipped.
+    """
     if logits.ndim != 3 or targets.shape != logits.shape or weights.shape != logits.shape[:1]:
         raise _misfit(name, logits, targets, weights, "[B, k, F], [B, k, F], [B]")
     used = weights > 0
@@ -135,7 +138,7 @@ def _clipped_kl_sums(logits: np.ndarray, targets: np.ndarray, weights: np.ndarra
 
 
 def _kl_sums(log_predicted: np.ndarray, targets: np.ndarray, weights: np.ndarray) -> tuple[float, float]:
-    """log_predicted [B, k, F] or [F], targets [B, k, F], weights [B]."""
+    """Sums KL of log_predicted [B, k, F] or [F], targets [B, k, F], weights [B]."""
     log_target = _log_softmax(np.asarray(targets))
     target = np.exp(log_target)
     with np.errstate(invalid="ignore"):
@@ -146,7 +149,7 @@ def _kl_sums(log_predicted: np.ndarray, targets: np.ndarray, weights: np.ndarray
 
 
 def _log_softmax(values: np.ndarray) -> np.ndarray:
-    """Over the last axis, in float64."""
+    """Computes the log-softmax over the last axis, in float64."""
     shifted = values.astype(np.float64)
     shifted -= shifted.max(axis=-1, keepdims=True)
     return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))

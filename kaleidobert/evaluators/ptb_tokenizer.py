@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 # What the evaluation removes. Its list has brackets as -LRB-, the program writes -lrb-, so they stay.
 PUNCTUATION = frozenset("'' ' `` ` . ? ! , : - -- ... ;".split())
 
-# --- parts of rules ---------------------------------------------------------------------------------------------------
+# --- pieces of rules ---------------------------------------------------------------------------------------------------
 
 # Numbers that Python takes for letters are none: superscripts, fractions, circled digits. Some letters may be entities.
 _L = (r"(?:[^\W\d_\xb2\xb3\xb9\xbc-\xbe\u2070\u2074-\u2079\u2080-\u2089\u2150-\u218b\u2460-\u24ff\u2776-\u2793]"
@@ -44,7 +44,7 @@ _BEFORE_DIGITS = "art ca fig figs no nos op pp prop"
 
 
 def _any(words: str, capital: str = "", mixed: str = "") -> str:
-    """A choice of words; those of ``capital`` begin with one; the first letter of ``mixed`` may be one, the others not."""
+    """Makes a choice of words; those of ``capital`` begin with one; the first letter of ``mixed`` may be one, the others not."""
     choices = words.split()
     choices += [f"(?-i:{word[0].upper()}){word[1:]}" for word in capital.split()]
     choices += [f"{word[0]}(?-i:{word[1:]})" for word in mixed.split()]

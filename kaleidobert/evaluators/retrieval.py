@@ -31,14 +31,14 @@ class RankStatistics:
     tied_right: np.ndarray
 
     def ranks(self, ties: str = "expectation") -> np.ndarray:
-        """f64[Q], 1 = first. In a random order of e wrong and r right equals e / (r + 1) wrong ones precede the first right
+        """Computes f64[Q], 1 = first. In a random order of e wrong and r right equals e / (r + 1) wrong ones precede the first right
         one: e / 2 for a single right one.
         """
         extra = {"expectation": self.tied_wrong / (self.tied_right + 1), "pessimistic": self.tied_wrong, "optimistic": 0 * self.tied_wrong}
         return 1.0 + self.above + extra[ties]
 
     def hits(self, k: int, ties: str = "expectation") -> np.ndarray:
-        """f64[Q]: the chance that the best right candidate is among the first k."""
+        """Computes f64[Q]: the chance that the best right candidate is among the first k."""
         if ties != "expectation":
             return (self.ranks(ties) <= k).astype(np.float64)
         missing, free = np.ones(len(self.above)), k - self.above  # the chance that all free positions go to wrong equals
@@ -48,7 +48,7 @@ class RankStatistics:
         return 1.0 - missing
 
     def reciprocal_ranks(self, ties: str = "expectation") -> np.ndarray:
-        """f64[Q]: the mean of 1 / rank over the random orders (larger than 1 / mean rank)."""
+        """Computes f64[Q]: the mean of 1 / rank over the random orders (larger than 1 / mean rank)."""
         if ties != "expectation":
             return 1.0 / self.ranks(ties)
         result, missing = np.zeros(len(self.above)), np.ones(len(self.above))
@@ -77,7 +77,7 @@ def rank_statistics(scores: np.ndarray, relevant: np.ndarray, valid: np.ndarray 
 
 def average_precision(scores: np.ndarray, relevant: np.ndarray, valid: np.ndarray | None = None,
                       ties: str = "expectation") -> np.ndarray:
-    """f64[Q]: precision at each right candidate, averaged over them; the mean over queries is mAP.
+    """Computes f64[Q]: precision at each right candidate, averaged over them; the mean over queries is mAP.
 
     Over random orders of equals: of n equals with r right ones behind N0 candidates with R0 right ones, position i holds a right one with
     chance r / n, and then (i - 1)(r - 1) / (n - 1) of the equals before it are right (McSherry and Najork, 2008).
@@ -116,7 +116,7 @@ class PerQueryMetrics:
     tied: np.ndarray
 
     def ranks(self) -> np.ndarray:
-        """f64[Q], as ``RankStatistics.ranks``."""
+        """Returns f64[Q], as ``RankStatistics.ranks``."""
         return self.tables["expectation"]["median_rank"]
 
 
@@ -219,7 +219,7 @@ def _summary(name: str, values: np.ndarray) -> float:
 
 
 def _intervals(table: Mapping[str, np.ndarray], resamples: int, rng: np.random.Generator) -> dict[str, tuple[float, float]]:
-    """{metric: (low, high)} over queries drawn with replacement, the same queries for all metrics."""
+    """Returns {metric: (low, high)} over queries drawn with replacement, the same queries for all metrics."""
     def metrics(queries: np.ndarray) -> np.ndarray:
         return np.stack([np.median(values[queries], axis=1) if name == "median_rank" else values[queries].mean(axis=1)
                          for name, values in table.items()])
@@ -229,7 +229,7 @@ def _intervals(table: Mapping[str, np.ndarray], resamples: int, rng: np.random.G
 
 
 def _runs(scores: np.ndarray, valid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Sorted rows -> i64[Q, N] each: index of the first position with the same score, index behind the last one."""
+    """Computes of sorted rows i64[Q, N] each: index of the first position with the same score, index behind the last one."""
     length = scores.shape[1]
     starts = np.ones(scores.shape, bool)
     starts[:, 1:] = (scores[:, 1:] != scores[:, :-1]) | (valid[:, 1:] != valid[:, :-1])

@@ -21,7 +21,7 @@ Statistic = Callable[[np.ndarray], np.ndarray]
 
 
 def interval(value: float | np.ndarray, low: float | np.ndarray, high: float | np.ndarray) -> dict[str, float]:
-    """A figure with its interval, ready for JSON."""
+    """Returns a figure with its interval, ready for JSON."""
     return {"value": float(value), "low": float(low), "high": float(high)}
 
 
@@ -73,7 +73,7 @@ def stratified_bootstrap(statistic: Statistic, strata: np.ndarray, counts: np.nd
 
 
 def proportion(hits: int, count: int) -> dict[str, float]:
-    """A proportion with the limit of its bootstrap interval for many resamples: redrawn examples make the number of hits binomial."""
+    """Returns a proportion with the limit of its bootstrap interval for many resamples: redrawn examples make the hits binomial."""
     from scipy import stats
 
     low, high = stats.binom.interval(CONFIDENCE, count, hits / count)
@@ -82,7 +82,7 @@ def proportion(hits: int, count: int) -> dict[str, float]:
 
 def difference(first: np.ndarray, second: np.ndarray, rng: np.random.Generator, resamples: int = RESAMPLES,
                permutations: int = PERMUTATIONS) -> dict[str, float]:
-    """f64[N] each, a value per example -> {first, second, difference: means; low, high: of the difference; p: of ``sign_flips``}.
+    """Compares f64[N] each, a value per example -> {first, second, difference: means; low, high: of the difference; p: of ``sign_flips``}.
 
     Raises UserError where the vectors differ in length or are empty.
     """
@@ -96,7 +96,7 @@ def difference(first: np.ndarray, second: np.ndarray, rng: np.random.Generator, 
 
 
 def sign_flips(gaps: np.ndarray, rng: np.random.Generator, permutations: int = PERMUTATIONS) -> float:
-    """Two-sided p of differences f64[N] under the hypothesis that the two models are exchangeable, so that each sign is random.
+    """Returns the two-sided p of differences f64[N] under the hypothesis that the two models are exchangeable, so that each sign is random.
 
     All 2^n flips count where n <= EXACT examples differ; otherwise flips are drawn, and p is (1 + as large) / (1 + permutations), never 0.
     """
@@ -120,7 +120,7 @@ def sign_flips(gaps: np.ndarray, rng: np.random.Generator, permutations: int = P
 
 
 def mcnemar(first: np.ndarray, second: np.ndarray) -> dict[str, Any]:
-    """bool[N] each, right or wrong -> {first, second: examples that each alone has right, p: exact, two-sided}.
+    """Tests bool[N] each, right or wrong -> {first, second: examples that each alone has right, p: exact, two-sided}.
 
     >>> mcnemar(np.array([1, 1, 1, 1, 1, 0, 0]) == 1, np.array([0, 0, 0, 0, 0, 0, 1]) == 1)
     {'first': 5, 'second': 1, 'p': 0.21875}
@@ -130,7 +130,7 @@ def mcnemar(first: np.ndarray, second: np.ndarray) -> dict[str, Any]:
 
 
 def sign_test(first: np.ndarray, second: np.ndarray) -> dict[str, Any]:
-    """Ranks f64[N] each, 1 = best -> as ``mcnemar``, of the examples that one ranks higher than the other."""
+    """Tests ranks f64[N] each, 1 = best -> as ``mcnemar``, of the examples that one ranks higher than the other."""
     return _fair_coin(first < second, second < first)
 
 

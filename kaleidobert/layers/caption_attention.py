@@ -67,17 +67,17 @@ class WordAttention(keras.layers.Layer):
                                        kernel_initializer=keras.initializers.GlorotUniform(seed_for(seed, "word_keys")))
         self.query = keras.layers.Embedding(vocabulary_size, size, keras.initializers.RandomNormal(
             stddev=0.1, seed=seed_for(seed, "word_query")), name="query")
-        self.places = keras.layers.Embedding(vocabulary_size, cells, "zeros", name="places")
+        self.location_bias = keras.layers.Embedding(vocabulary_size, cells, "zeros", name="places")
 
     def build(self, cells_shape: tuple) -> None:
         """Makes all variables; cells [B, N, F]."""
         self.keys.build(cells_shape)
-        for table in (self.query, self.places):
+        for table in (self.query, self.location_bias):
             table.build((None, None))
 
     def queries(self, pieces: Any) -> Any:
         """Looks up [..., A + N] for pieces [...]: the query and the location biases, as ``energy`` takes them."""
-        return ops.concatenate([self.query(pieces), self.places(pieces)], -1)
+        return ops.concatenate([self.query(pieces), self.location_bias(pieces)], -1)
 
     def energy(self, keys: Any, queries: Any) -> Any:
         """Computes [B, K, N] from keys [B, N, A] and the queries [B, K, A + N] of K words."""

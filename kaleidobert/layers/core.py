@@ -31,7 +31,7 @@ def dense(units: int, initializer_range: float, seed: int, name: str, **kwargs: 
 
 
 def flatten_tokens(inputs):
-    """[..., H] -> [N, H].
+    """Reshapes [..., H] -> [N, H].
 
     TensorFlow computes a bias, a sum or GELU along with the matrix product before it only where no reshape stands between.
     """

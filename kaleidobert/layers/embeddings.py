@@ -93,7 +93,7 @@ class FeatureStandardizer(keras.layers.Layer):
 class PatchEmbedding(keras.layers.Layer):
     """One level's patches: projector(dropout(features)) + type row + box, LayerNorm, dropout.
 
-    Inputs: features [B, P, F], and boxes [B, P, H], multiplied already by the matrix that all levels share; output [B, n, H].
+    Inputs: features [B, P, F], and boxes [B, P, H], multiplied already by the one matrix of all levels; output [B, n, H].
     patches: the level's slice of the patch axis. type_row: the one row of the level's type table that is read; as released, a row
     beyond the table is a zero vector. The sum is float32 whatever the precision: released boxes are raw pixels and areas, for which
     half precision is too coarse.

@@ -70,14 +70,14 @@ class SelfAttention(keras.layers.Layer):
         self.dropout.build((inputs_shape[0], self.num_heads, length, length))
 
     def call(self, inputs, score_bias, state=None):
-        """state: of ``dropout``, which the owner draws."""
+        """Computes the attention. state: of ``dropout``, which the owner draws."""
         query, key, value = self.project(inputs)
         scores = ops.matmul(query, ops.transpose(key, (0, 1, 3, 2)))  # [B, A, S, S]
         probabilities = self.dropout.drop(self.softmax(scores, score_bias), state, inputs.shape[-1])
         return self.join(ops.matmul(probabilities, value))
 
     def project(self, inputs):
-        """[B, S, H] -> query (scaled), key and value [B, A, S, D]."""
+        """Projects [B, S, H] -> query (scaled), key and value [B, A, S, D]."""
         size = inputs.shape[-1] // self.num_heads
         query, *others = (ops.convert_to_tensor(kernel) for kernel in self.kernels)
         query_bias, *biases = (ops.convert_to_tensor(bias) for bias in self.biases)
@@ -94,7 +94,7 @@ class SelfAttention(keras.layers.Layer):
         return ops.cast(ops.softmax(ops.cast(scores, "float32") + ops.cast(score_bias, "float32"), axis=-1), self.compute_dtype)
 
     def join(self, context):
-        """[B, A, S, D] -> [B, S, H]."""
+        """Joins the heads: [B, A, S, D] -> [B, S, H]."""
         batch, heads, length, size = ops.shape(context)
         return ops.reshape(ops.transpose(context, (0, 2, 1, 3)), (batch, length, heads * size))
 
@@ -216,14 +216,14 @@ class _SharedBlock(keras.layers.Layer):
         self.built = True
 
     def attend(self, query, key, value, score_bias):
-        """[B, N, H], [B, S, H], [B, S, H], [B, 1, 1, S] -> [B, N, H]: SelfAttention after its projections."""
+        """Attends after the projections: [B, N, H], [B, S, H], [B, S, H], [B, 1, 1, S] -> [B, N, H]."""
         attention = self.block.attention
         query, key, value = (self._heads(array) for array in (query, key, value))
         probabilities = attention.softmax(ops.matmul(query, ops.transpose(key, (0, 1, 3, 2))), score_bias)
         return attention.join(ops.matmul(probabilities, value))
 
     def _heads(self, inputs):
-        """[B, S, H] -> [B, A, S, D]."""
+        """Splits into heads: [B, S, H] -> [B, A, S, D]."""
         batch, length, hidden = ops.shape(inputs)
         heads = self.block.attention.num_heads
         return ops.transpose(ops.reshape(inputs, (batch, length, heads, hidden // heads)), (0, 2, 1, 3))

@@ -1,16 +1,19 @@
-"""Heads on the encoder's output: masked tokens, the class of a level, the features of masked patches, matching.
+"""Heads on the encoder's output: masked tokens, the class of a level, the features of masked patches, matching; and linear towers
+beside the encoder.
 
 The last product of the small heads is float32 whatever the precision: candidates are ranked by these logits, and half
 precision would tie them.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
 from keras import ops
 
-from kaleidobert.layers.core import LayerNorm, dense, flatten_tokens, gelu, seed_for, truncated_normal
-from kaleidobert.layers.embeddings import TextEmbedding
+from kaleidobert.layers.core import Dropout, LayerNorm, dense, flatten_tokens, gelu, seed_for, truncated_normal
+from kaleidobert.layers.embeddings import FeatureStandardizer, TextEmbedding
+from kaleidobert.specs import Tensor
 
 
 def gather(sequence, positions):
@@ -42,7 +45,7 @@ class MaskedTokenHead(keras.layers.Layer):
         return self.logits(gather(sequence, positions))
 
     def logits(self, hidden):
-        """[B, M, H] -> [B, M, V]."""
+        """Computes [B, M, H] -> [B, M, V]."""
         shape = ops.shape(hidden)
         hidden = self.layer_norm(self.dense(flatten_tokens(hidden)))
         words = ops.cast(self.embedding.word_embeddings, self.compute_dtype)  # [V, H]
@@ -130,3 +133,175 @@ class ProductHead(keras.layers.Layer):
 
     def compute_output_shape(self, sequence_shape: tuple, pooled_shape: tuple, token_mask_shape: tuple) -> tuple:
         return (pooled_shape[0], 2)
+
+
+# --- Linear towers beside the encoder, from frozen features and words to a head (ours; neither in the paper nor in the release)
+#
+# On a few thousand products a linear model on the picture features and a bag of words beats a small transformer, whose hidden states are
+# far narrower than the features. LevelMeans and WordBag give a head what the linear models have; head ``wide`` adds their logits.
+#
+# DualEncoder is a matching head of two such towers. Matching is slow to learn: a pair's loss stays near ln 2 for the first epochs. The
+# towers are trained first and alone, in batches so large that every text is compared with hundreds of others
+# (app_zoo/retrieve/fine_tuning.py); DualEncoderHead adds their product to the encoder's own logit.
+
+
+class LevelMeans(keras.layers.Layer):
+    """features [B, P, F], seen [B, P] -> [B, W]: each level's mean feature, concatenated, dropout, linear, in float32.
+
+    There is no bias: in a tower it would prefer the same texts for all pictures.
+    levels: slices of the patch axis. stddev: of the start weights; None = 1 / sqrt(number of inputs). rescale: standardise the means by a
+    scale that ``adapt`` measures. Patches with seen = 0 do not count; the mean of a level without others is 0; seen None = all count.
+    """
+
+    def __init__(self, levels: Sequence[slice], width: int, dropout: float, seed: int, stddev: float | None = None,
+                 rescale: bool = True, **kwargs: Any):
+        super().__init__(dtype="float32", **kwargs)
+        self.levels, self.width, self.stddev, self.seed = list(levels), width, stddev, seed
+        self.scale = FeatureStandardizer(name="scale") if rescale else None  # the mean of 25 patches varies far less than one patch
+        self.dropout = Dropout(dropout, seed_for(seed, "dropout"), dtype="float32", name="dropout")
+
+    def build(self, features_shape: tuple, seen_shape: tuple | None = None) -> None:
+        size = len(self.levels) * features_shape[-1]
+        initializer = truncated_normal(size**-0.5 if self.stddev is None else self.stddev, self.seed, "kernel")
+        self.dense = keras.layers.Dense(self.width, use_bias=False, kernel_initializer=initializer, dtype="float32", name="dense")
+        self.dense.build((features_shape[0], size))
+        self.dropout.build((features_shape[0], size))
+        if self.scale is not None:
+            self.scale.build((features_shape[0], size))
+
+    @property
+    def adapted(self) -> bool:
+        """Whether the scale has been measured, where there is one."""
+        return self.scale is None or self.scale.adapted
+
+    def adapt(self, features: Tensor) -> None:
+        """Measures the scale on a sample [N, P, F]."""
+        assert self.scale is not None  # only means that are rescaled have a scale
+        self.scale.adapt(ops.convert_to_numpy(self.means(features)))
+
+    def means(self, features, seen=None):
+        """Averages by level: [B, P, F], [B, P] -> [B, levels * F]."""
+        means = []
+        for level in self.levels:
+            patches = ops.cast(features[:, level.start : level.stop], "float32")
+            if seen is None:
+                means.append(ops.mean(patches, axis=1))
+            else:
+                weights = ops.expand_dims(ops.cast(seen[:, level.start : level.stop], "float32"), 1)  # [B, 1, n]
+                means.append(ops.matmul(weights / ops.maximum(ops.sum(weights, -1, keepdims=True), 1.0), patches)[:, 0])
+        return ops.concatenate(means, axis=-1)
+
+    def call(self, features, seen=None, training=False):
+        means = self.means(features, seen)
+        return self.dense(self.dropout(means if self.scale is None else self.scale(means), training=training))
+
+    def compute_output_shape(self, features_shape: tuple, seen_shape: tuple | None = None) -> tuple:
+        return (features_shape[0], self.width)
+
+
+class WordBag(keras.layers.Layer):
+    """token_ids, token_mask [B, T] -> [B, W]: a vector for every word piece, summed over the text with learnt weights, in float32.
+
+    The first and the last piece, [CLS] and [SEP], are skipped, as all texts have them. The sum is divided by the square root of the
+    text's length, so that long and short texts have sums of one size.
+    """
+
+    def __init__(self, vocabulary_size: int, width: int, seed: int, stddev: float | None = None, **kwargs: Any):
+        super().__init__(dtype="float32", **kwargs)
+        self.vocabulary_size, self.width, self.seed = vocabulary_size, width, seed
+        self.stddev = width**-0.5 if stddev is None else stddev
+
+    def build(self, token_ids_shape: tuple, token_mask_shape: tuple) -> None:
+        initializer = truncated_normal(self.stddev, self.seed, "vectors")
+        self.vectors = self.add_weight((self.vocabulary_size, self.width), initializer, name="vectors")
+        self.log_weights = self.add_weight((self.vocabulary_size,), "zeros", name="log_weights")
+
+    def call(self, token_ids, token_mask):
+        real = ops.cast(token_mask, "float32")
+        real = ops.pad(real[:, 1:-1] * real[:, 2:], [[0, 0], [1, 1]])  # pieces with one before and one after
+        weights = ops.exp(ops.take(self.log_weights, token_ids, axis=0)) * real  # [B, T]
+        total = ops.matmul(ops.expand_dims(weights, 1), ops.take(self.vectors, token_ids, axis=0))[:, 0]
+        return total / ops.sqrt(ops.maximum(ops.sum(real, axis=1, keepdims=True), 1.0))
+
+    def compute_output_shape(self, token_ids_shape: tuple, token_mask_shape: tuple) -> tuple:
+        return (token_ids_shape[0], self.width)
+
+
+START_SCALE, MAX_SCALE = 20.0, 100.0  # of the cosine; learnt
+
+
+class DualEncoder(keras.layers.Layer):
+    """features [B, P, F], token_ids, token_mask [B, T] -> text [B, W] of norm 1, picture [B, W] whose norm is the learnt scale.
+
+    Both are float32 whatever the precision: their product ranks candidates.
+    """
+
+    def __init__(self, levels: Sequence[slice], vocabulary_size: int, width: int, dropout: float, seed: int, **kwargs: Any):
+        super().__init__(dtype="float32", **kwargs)
+        self.text_tower = WordBag(vocabulary_size, width, seed_for(seed, "text_tower"), name="text_tower")
+        self.picture_tower = LevelMeans(levels, width, dropout, seed_for(seed, "picture_tower"), name="picture_tower")
+        self.width = width
+
+    def build(self, features_shape: tuple, token_ids_shape: tuple, token_mask_shape: tuple) -> None:
+        self.text_tower.build(token_ids_shape, token_mask_shape)
+        self.picture_tower.build(features_shape)
+        # relative to the start: the learning rate of all weights is small for a number of 20
+        self.scale = self.add_weight((), "ones", name="scale")
+
+    @property
+    def adapted(self) -> bool:
+        """Whether the scale of the picture tower has been measured."""
+        return self.picture_tower.adapted
+
+    def adapt(self, features: Tensor) -> None:
+        """Measures the scale of the picture tower on a sample [N, P, F]."""
+        self.picture_tower.adapt(features)
+
+    def call(self, features, token_ids, token_mask, training=False):
+        return self.text_side(token_ids, token_mask), self.picture_side(features, training)
+
+    def text_side(self, token_ids, token_mask):
+        """Computes [B, W] of norm 1."""
+        return ops.normalize(self.text_tower(token_ids, token_mask), axis=-1)
+
+    def picture_side(self, features, training=False):
+        """Computes [B, W] whose norm is the learnt scale."""
+        picture = ops.normalize(self.picture_tower(features, training=training), axis=-1)
+        return picture * ops.clip(self.scale * START_SCALE, 1.0, MAX_SCALE)
+
+    def compute_output_shape(self, features_shape: tuple, token_ids_shape: tuple, token_mask_shape: tuple) -> tuple:
+        return ((features_shape[0], self.width),) * 2
+
+    def compute_output_spec(self, features, token_ids, token_mask, training=False):
+        shapes = self.compute_output_shape(features.shape, token_ids.shape, token_mask.shape)
+        return tuple(keras.KerasTensor(shape, dtype="float32") for shape in shapes)
+
+
+class DualEncoderHead(keras.layers.Layer):
+    """text, picture [B, W] of DualEncoder, sequence [B, S, H], pooled [B, H], token_mask [B, T] -> logits [B, 2], own [B, 2].
+
+    own: the logits of a ProductHead on the encoder; the product of the towers is added to their second column.
+    """
+
+    def __init__(self, initializer_range: float, seed: int, **kwargs: Any):
+        super().__init__(autocast=False, **kwargs)  # half precision would round both sides before their product
+        self.product = ProductHead(initializer_range, seed_for(seed, "product"), dtype=self.dtype_policy, name="product")
+
+    def build(self, text_shape: tuple, picture_shape: tuple, sequence_shape: tuple, pooled_shape: tuple, token_mask_shape: tuple) -> None:
+        self.product.build(sequence_shape, pooled_shape, token_mask_shape)
+
+    def call(self, text, picture, sequence, pooled, token_mask):
+        match = self.match(text, picture)[:, None]
+        own = self.product(sequence, pooled, token_mask)
+        return own + ops.concatenate([ops.zeros_like(match), match], axis=-1), own
+
+    def match(self, text, picture):
+        """Computes f32[B]: the logit of the dual encoder alone, the product of the two sides."""
+        return ops.sum(ops.cast(text, "float32") * ops.cast(picture, "float32"), axis=-1)
+
+    def compute_output_shape(self, text_shape: tuple, picture_shape: tuple, sequence_shape: tuple, pooled_shape: tuple,
+                             token_mask_shape: tuple) -> tuple:
+        return ((pooled_shape[0], 2),) * 2
+
+    def compute_output_spec(self, text, picture, sequence, pooled, token_mask):
+        return tuple(keras.KerasTensor((pooled.shape[0], 2), dtype="float32") for _ in range(2))

@@ -80,7 +80,7 @@ def for_tasks(levels: Sequence[KaleidoLevel], feature_target: str = "per-patch",
     if feature_target == "joint" and taken:
         raise UserError(f"a level is called {taken.pop()!r}, as is the joint loss of a grey level", "losses", "another name")
     losses = {"mlm": Loss(cross_entropy, mlm_weight, TOKEN_EPSILON), "itm": Loss(cross_entropy, itm_weight)}
-    for level in kaleido.asked_levels(levels):
+    for level in kaleido.target_levels(levels):
         joint = feature_target == "joint" and level.pretext == "grey"
         elements = partial(_patches, joint=joint) if level.answer == "feature" else cross_entropy
         losses[level.name] = Loss(elements, level.weight)

@@ -2,7 +2,7 @@
 
 Entries: "model/<variable path>" (weights and the states of the dropout generators), "optimizer/<variable path>", and
 "__meta__", a JSON text: the model (KaleidoModel.describe) and what the caller adds, such as the step. No entry is pickled, so that reading
-a checkpoint executes nothing; the same file serves every backend. released/any_checkpoint.py reads TensorFlow 1
+a checkpoint executes nothing; the same file serves every backend. released/checkpoints.py reads TensorFlow 1
 checkpoints as well.
 """
 
@@ -58,10 +58,10 @@ Reader = Callable[[str | Path, Callable[[str], bool]], tuple[dict[str, Any], Arr
 
 
 def save(path: str | Path, model: keras.Model, optimizer: keras.optimizers.Optimizer | None = None,
-         meta: Mapping[str, Any] | None = None, also: Mapping[str, np.ndarray | LazyArray] | None = None) -> None:
+         meta: Mapping[str, Any] | None = None, extra: Mapping[str, np.ndarray | LazyArray] | None = None) -> None:
     """Writes model, optimizer and meta; the file appears complete or not at all.
 
-    The optimizer must have been built. also: further entries under their full names, such as the state of an optimizer from another
+    The optimizer must have been built. extra: further entries under their full names, such as the state of an optimizer from another
     file. Raises UserError where the disk is full or the folder cannot be written.
     """
     header = {"format": FORMAT} | (model.describe() if hasattr(model, "describe") else {}) | dict(meta or {})
@@ -75,7 +75,7 @@ def save(path: str | Path, model: keras.Model, optimizer: keras.optimizers.Optim
         arrays[name] = array
     header["bfloat16"] = bfloat16
     with atomic(path) as file, zipfile.ZipFile(file, "w") as archive:
-        for name, stored in {META: np.array(json.dumps(header)), **arrays, **(also or {})}.items():
+        for name, stored in {META: np.array(json.dumps(header)), **arrays, **(extra or {})}.items():
             # not np.savez: it stores the time of day, and equal runs would have unequal checksums
             with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as entry:
                 np.lib.format.write_array(entry, np.asarray(stored), allow_pickle=False)
@@ -140,7 +140,7 @@ def restore(path: str | Path, model: keras.Model, optimizer: keras.optimizers.Op
         raise UserError("holds weights but no optimizer", str(path), "a checkpoint of an unfinished run",
                         "resume from the run's last checkpoint, or start from these weights")
     _check_identity(path, meta, model)
-    fit(wanted, arrays, str(path))
+    check_fit(wanted, arrays, str(path))
     _assign(wanted, arrays)
     return meta
 
@@ -162,7 +162,7 @@ def transfer(path: str | Path, model: keras.Model, reader: Reader = read) -> lis
     ignored = {name for name in set(arrays) - set(wanted) if _is_head(name) and _top(name) not in needed}
     loaded = {name: variable for name, variable in wanted.items() if name not in new_parameters}
     arrays = {name: array for name, array in arrays.items() if name not in ignored}
-    fit(loaded, arrays, str(path))
+    check_fit(loaded, arrays, str(path))
     _assign(loaded, arrays)
     return sorted(name.removeprefix("model/") for name in new_parameters)
 
@@ -180,12 +180,12 @@ def continue_optimizer(path: str | Path, model: keras.Model, optimizer: keras.op
     if not arrays:
         raise UserError("holds weights but no optimizer", str(path), "the last.npz of a run, or a file of `kaleidobert convert` "
                         "with optimizer=true", "leave init_optimizer out to start from the weights alone")
-    fit(wanted, arrays, str(path))
+    check_fit(wanted, arrays, str(path))
     _assign(wanted, {name: np.asarray(array) for name, array in arrays.items()})
     return int(np.asarray(optimizer.iterations))
 
 
-def fit(wanted: Mapping[str, Any], present: Mapping[str, Any], where: str, fix: str = "") -> None:
+def check_fit(wanted: Mapping[str, Any], present: Mapping[str, Any], where: str, fix: str = "") -> None:
     """Raises UserError unless both have the same names with the same shapes; lists "- wanted" and "+ present"."""
     expected = {name: (tuple(value.shape), _number_type(value)) for name, value in wanted.items()}
     others = {name: (tuple(value.shape), _number_type(value)) for name, value in present.items()}

@@ -24,7 +24,7 @@ INPUTS = 4  # red, green, blue, distance from the border's colour
 
 
 def network(channels: Sequence[int], size: int, precision: str = "float32") -> keras.Model:
-    """f32[B, size, size, 4] -> logits f32[B, size, size, 1].
+    """Makes the network: f32[B, size, size, 4] -> logits f32[B, size, size, 1].
 
     channels: at 1/2, 1/4, ... of the size; only the first and the last convolution are computed at full size.
     precision: a Keras dtype policy; the logits are float32 whatever it is.
@@ -94,7 +94,7 @@ def load(path: str | Path = FOREGROUND_WEIGHTS) -> keras.Model:
         raise UserError(f"the weights of the foreground network cannot be read ({error})", str(path),
                         "a complete file", f"{FOREGROUND_REMAKE}, or use foreground.method=border") from error
     wanted = {variable.path: variable for variable in model.variables if "seed" not in variable.path}
-    checkpoints.fit(wanted, arrays, str(path), FOREGROUND_REMAKE)
+    checkpoints.check_fit(wanted, arrays, str(path), FOREGROUND_REMAKE)
     for name, variable in wanted.items():
         variable.assign(arrays[name].astype(np.float32))
     return model

@@ -14,8 +14,16 @@ from kaleidobert import levels as kaleido
 from kaleidobert.errors import UserError
 from kaleidobert.layers.core import Dropout, seed_for, truncated_normal
 from kaleidobert.layers.embeddings import FeatureStandardizer
-from kaleidobert.layers.heads import LevelClassHead, LevelFeatureHead, MaskedTokenHead, ProductHead
-from kaleidobert.layers.linear_towers import DualEncoder, DualEncoderHead, LevelMeans, WordBag
+from kaleidobert.layers.heads import (
+    DualEncoder,
+    DualEncoderHead,
+    LevelClassHead,
+    LevelFeatureHead,
+    LevelMeans,
+    MaskedTokenHead,
+    ProductHead,
+    WordBag,
+)
 from kaleidobert.model_zoo.backbone import Backbone, KaleidoModel
 
 
@@ -90,7 +98,7 @@ class Pretrainer(TaskModel):
         outputs = {"mlm": mlm_head(hidden["sequence"], inputs["masked_tokens"]), "itm": itm_head(hidden["pooled"])}
         if column:
             inputs["masked_patches"] = keras.Input((column,), dtype="int32", name="masked_patches")
-        for level in kaleido.asked_levels(backbone.levels):
+        for level in kaleido.target_levels(backbone.levels):
             masked = [inputs["masked_patches"]] if level.answer == "feature" else []
             outputs[level.name] = level_heads[level.name](hidden["sequence"], *masked)
         super().__init__(inputs=inputs, outputs=outputs, name=self.kind)
@@ -103,7 +111,7 @@ class Classifier(TaskModel):
     """Category or subcategory recognition: {"label": logits [B, C]}, dropout and dense on the pooled output.
 
     head: "plain" as in the paper, or "wide" (ours): the logits of linear models on the mean features of each level, with dropout
-    ``feature_dropout``, and on the words are added (layers.linear_towers); outputs "own" of the encoder and "linear", [B, C] each, are
+    ``feature_dropout``, and on the words are added (layers.heads); outputs "own" of the encoder and "linear", [B, C] each, are
     what is added. Raises UserError for another.
     """
 
@@ -143,7 +151,7 @@ class Classifier(TaskModel):
 class Matcher(TaskModel):
     """Image-text matching: {"itm": logits [B, 2]}, column 1 = text and picture match.
 
-    head: "plain", that of pre-training; two of our own: "product" (heads.ProductHead) and "dual_encoder" (dual_encoder.DualEncoderHead on
+    head: "plain", that of pre-training; two of our own: "product" (heads.ProductHead) and "dual_encoder" (heads.DualEncoderHead on
     DualEncoder of ``width``), which also answers "own" [B, 2]. feature_dropout: of the towers. Raises UserError for another.
     """
 

@@ -38,8 +38,8 @@ class ShowAttendTell(keras.Model):
     Inputs: pieces int[B, T], the caption so far, which begins with the start piece; and grid f[B, N, F], a frozen network's features of N
     cells, row by row (``adapt_features`` standardises them), or, where picture_size is not 0, picture uint8[B, s, s, 3], which an encoder
     that is trained along turns into N = grid x grid cells.
-    query: what decides where to look: "state" = h alone as in the paper, "word" = the last piece too, so that alpha is where the
-    captioner looks after it wrote that piece.
+    query: what decides the attention: "state" = h alone as in the paper, "word" = the last piece too, so that alpha is the captioner's
+    attention after it wrote that piece.
     start: the first h and c come from the mean of the cells as in the paper, or are "zero", so that the decoder knows the picture
     through attention only. positions: keys know where in the picture their cell is.
     near: as in WordGrounder. guided: words have the attention of a WordGrounder (``copy_word_attention``), which is not trained on; in
@@ -65,7 +65,7 @@ class ShowAttendTell(keras.Model):
         self.encoder = GridEncoder(feature_size, grid, seed, name="encoder") if picture_size else None
         self.cell_norm = keras.layers.LayerNormalization(name="cell_norm") if picture_size else FeatureStandardizer(name="cell_norm")
         self.values, self.keys = dense(context_size, "values", activation="relu"), dense(attention_size, "keys")
-        self.places = keras.layers.Embedding(grid * grid, feature_size, table("places"), name="places") if positions else None
+        self.position_embedding = keras.layers.Embedding(grid * grid, feature_size, table("places"), name="places") if positions else None
         self.first = dense(2 * hidden_size, "first_state", activation="tanh") if start == "mean" else None
         self.embedding = keras.layers.Embedding(vocabulary_size, embedding_size, table("embedding"), name="embedding")
         self.word_attention = WordAttention(vocabulary_size, grid * grid, attention_size, seed, name="word_attention") \
@@ -99,7 +99,7 @@ class ShowAttendTell(keras.Model):
             self.encoder.build((None, self.picture_size, self.picture_size, 3))
         groups: list[tuple[int, tuple[keras.layers.Layer | None, ...]]] = [
             (self.feature_size, (self.cell_norm, self.values, self.keys)), (self.near, (self.word_attention,)),
-            (embedding, (self.embedding, self.places, self.bias, self.lstm_word)), (self.attention_size, (self.energy,)),
+            (embedding, (self.embedding, self.position_embedding, self.bias, self.lstm_word)), (self.attention_size, (self.energy,)),
             (self.context_size, (self.first, self.lstm_context, self.deep_context)),
             (hidden, (self.query_state, self.gate, self.lstm_state, self.deep_state))]
         for size, layers in groups:
@@ -110,7 +110,7 @@ class ShowAttendTell(keras.Model):
             dropout.build((None, None, embedding))
 
     def call(self, inputs, training=False):
-        """Teacher forcing: reads the given pieces, whatever the model would write."""
+        """Reads the given pieces, whatever the model would write (teacher forcing)."""
         cells = self.cells(inputs, training)
         memory = self.make_memory(cells)
         embedded = self.drop_word(self.embedding(inputs["pieces"]), training=training)  # [B, T, E]
@@ -140,8 +140,8 @@ class ShowAttendTell(keras.Model):
     def make_memory(self, cells: Tensor) -> Memory:
         """Makes a Memory of a picture's cells f32[B, N, F]."""
         word_keys = self.word_attention.keys(cells[..., : self.near]) if self.word_attention is not None else None
-        if self.places is not None:
-            cells = cells + self.places(ops.arange(self.grid**2))
+        if self.position_embedding is not None:
+            cells = cells + self.position_embedding(ops.arange(self.grid**2))
         values, keys = self.values(cells), self.keys(cells)
         if self.first is None:
             h = c = ops.zeros_like(values[:, :1, :1]) * ops.zeros((1, 1, self.hidden_size))
@@ -155,7 +155,7 @@ class ShowAttendTell(keras.Model):
         return ops.concatenate(inputs, -1)
 
     def step(self, memory: Memory, state: tuple, step_inputs: Tensor) -> tuple[Any, Any, Any, Any]:
-        """(h, c) [B, K, H], step_inputs [B, K, 4H + A + N] -> h, c [B, K, H], context [B, K, D], alpha [B, K, N]; K captions each."""
+        """Computes h, c [B, K, H], context [B, K, D], alpha [B, K, N] of K captions each from (h, c), step_inputs [B, K, 4H + A + N]."""
         (h, c), query = state, self.query_state(state[0])  # [B, K, A]
         energy = self.energy(ops.tanh(memory.keys[:, None] + query[:, :, None]))[..., 0]  # [B, K, N]
         if self.word_attention is not None:
@@ -190,11 +190,11 @@ class ShowAttendTell(keras.Model):
         self.bias.embeddings.assign(ops.log((counts + 1.0) / ops.sum(counts + 1.0))[None])
 
     def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments, JSON-able."""
+        """Returns the constructor's arguments, JSON-able."""
         return {name: getattr(self, name) for name in signature(ShowAttendTell).parameters}
 
     def describe(self) -> dict[str, Any]:
-        """kind, config, and identity: what weights mean beyond their names and shapes. JSON-able."""
+        """Returns kind, config, and identity: what weights mean beyond their names and shapes. JSON-able."""
         return {"kind": self.kind, "config": self.get_config(), "identity": {"query": self.query, "start": self.start}}
 
 

@@ -81,11 +81,11 @@ class WordGrounder(keras.Model):
         self.cell_norm.adapt(grid[..., : self.near])
 
     def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments, JSON-able."""
+        """Returns the constructor's arguments, JSON-able."""
         return {name: getattr(self, name) for name in signature(WordGrounder).parameters}
 
     def describe(self) -> dict[str, Any]:
-        """kind, config, and identity: what weights mean beyond their names and shapes. JSON-able."""
+        """Returns kind, config, and identity: what weights mean beyond their names and shapes. JSON-able."""
         return {"kind": self.kind, "config": self.get_config(), "identity": {}}
 
 

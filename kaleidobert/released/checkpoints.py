@@ -1,5 +1,7 @@
 """Released TensorFlow 1 checkpoints: their names and config.json, conversion to checkpoints of ours and back, and BERT as a start.
 
+read, load_meta, transfer and continue_optimizer take a checkpoint of ours as well: they serve ``init``, which may name either.
+
 Names: an exact map in both directions. A "bare" name lacks its first component, which the release calls
 "kaleido_bert_pre_trained_model"; other files carry another one that contains "pre_trained_model", or none. The release spells some
 names oddly; they are its format. prefix, in every function: the path of a checkpoint without ".index".
@@ -8,7 +10,7 @@ State of Adam, there: "<variable>/Adam" (m), "<variable>/Adam_1" (v), global_ste
 next step. Here: "optimizer/adam/<path>_momentum", "..._velocity" and "optimizer/adam/iteration".
 
 Google's BERT as the start of pre-training gives its text part; everything else is drawn anew. Its next-sentence head
-(cls/seq_relationship) is left out: its label 0 means "is next" where ours means "no match", so that it would start with the answers
+(cls/seq_relationship) is skipped: its label 0 means "is next" where ours means "no match", so that it would start with the answers
 swapped, and it judged a second sentence, which ours never sees.
 """
 
@@ -19,6 +21,7 @@ from inspect import signature
 from pathlib import Path
 from typing import Any, TypeVar
 
+import keras
 import numpy as np
 
 from kaleidobert.errors import UserError
@@ -258,8 +261,8 @@ def origin(prefix: str | Path, vocabulary: Path | None, size: int) -> dict[str, 
     return known if vocabulary is None else known | {"vocabulary_sha256": vocabulary_sha256(vocabulary, size)}
 
 
-def read(prefix: str | Path, wants: Callable[[str], bool]) -> tuple[dict[str, Any], checkpoints.Arrays]:
-    """Reads (meta, {"model/path": array}) as model_zoo.checkpoints does of files of ours.
+def _read_released(prefix: str | Path, wants: Callable[[str], bool]) -> tuple[dict[str, Any], checkpoints.Arrays]:
+    """Reads (meta, {"model/path": array}) of a released checkpoint.
 
     config.json and an optional vocab.txt lie beside the checkpoint or a folder above. A variable without a name of ours keeps its own,
     so that it is reported as unexpected. Raises UserError where a file is missing, damaged or does not fit, and for a BERT.
@@ -322,7 +325,7 @@ def import_checkpoint(prefix: str | Path, config: str | Path | Mapping[str, Any]
     wanted = {names[weight.path].bare: names[weight.path].oriented(np.broadcast_to(np.float32(0), weight.shape))
               for weight in model.weights}
     relevant = {name: array for name, array in stored.items() if name in wanted or name not in heads}
-    checkpoints.fit(wanted, relevant, str(prefix), "check that config.json belongs to this checkpoint")
+    checkpoints.check_fit(wanted, relevant, str(prefix), "check that config.json belongs to this checkpoint")
     for weight in model.weights:
         weight.assign(names[weight.path].oriented(stored[names[weight.path].bare]).load())
     return model
@@ -360,7 +363,7 @@ def import_optimizer(prefix: str | Path, model: TaskModel, task: str) -> tuple[A
     slots = list(_slots(model, task))
     wanted = {name.bare + slot: name.oriented(blank) for _, name, slot, _, blank in slots}
     wanted |= {counter: np.zeros((), np.int64 if counter == "global_step" else np.float32) for counter in COUNTERS}
-    checkpoints.fit(wanted, stored, str(prefix), "leave optimizer=true out to convert the weights alone")
+    checkpoints.check_fit(wanted, stored, str(prefix), "leave optimizer=true out to convert the weights alone")
     step = int(stored["global_step"].load())
     arrays = {ITERATION: np.array(step)} | {entry: name.oriented(stored[name.bare + slot]) for _, name, slot, entry, _ in slots}
     remarks = []
@@ -377,7 +380,7 @@ def export_optimizer(path: str | Path, model: TaskModel, task: str) -> tuple[Arr
     if not entries:
         raise UserError("holds weights but no optimizer", str(path), "the last.npz of a run", "leave optimizer=true out")
     slots = list(_slots(model, task))
-    checkpoints.fit({ITERATION: np.array(0)} | {entry: blank for *_, entry, blank in slots}, entries, str(path))
+    checkpoints.check_fit({ITERATION: np.array(0)} | {entry: blank for *_, entry, blank in slots}, entries, str(path))
     step = int(entries[ITERATION].load())
     arrays = {full_name(where, name) + slot: name.oriented(entries[entry]) for where, name, slot, entry, _ in slots}
     # multiplied step by step in float32, as in the release
@@ -393,6 +396,33 @@ def _slots(model: TaskModel, task: str) -> Iterator[tuple[str, Name, str, str, n
                    np.broadcast_to(np.float32(0), weight.shape))
 
 
+# --- The checkpoint that ``init`` names: one of ours (.npz), or a released one by its prefix
+
+
+def read(path: str | Path, wants: Callable[[str], bool]) -> tuple[dict[str, Any], checkpoints.Arrays]:
+    """Reads (meta, {"model/path": array}) as model_zoo.checkpoints.read does, of either."""
+    return (_read_released if tf_checkpoint.exists(path) else checkpoints.read)(path, wants)
+
+
+def load_meta(path: str | Path) -> dict[str, Any]:
+    """Reads the meta of either; that of a released checkpoint is made of its config.json and its names."""
+    return read(path, lambda name: False)[0]
+
+
+def transfer(path: str | Path, model: keras.Model) -> list[str]:
+    """Initialises ``model`` from either, as model_zoo.checkpoints.transfer does; returns the paths that keep their start values."""
+    return checkpoints.transfer(path, model, read)
+
+
+def continue_optimizer(path: str | Path, model: keras.Model, optimizer: keras.optimizers.Optimizer) -> int:
+    """Loads the state of an optimizer from either and returns its step; prints what a released checkpoint leaves unverified."""
+    if not tf_checkpoint.exists(path):
+        return checkpoints.continue_optimizer(path, model, optimizer)
+    arrays, remarks = import_optimizer(path, model, "pretraining")
+    print("\n".join(f"  {remark}" for remark in remarks), end="\n" * bool(remarks))
+    return checkpoints.continue_optimizer(path, model, optimizer, arrays)
+
+
 # --- Google's BERT
 
 
@@ -401,8 +431,8 @@ MASKED_WORDS = "head_mlm/"
 
 
 def start_from_bert(prefix: str | Path, config: str | Path, levels: Sequence[KaleidoLevel], feature_size: int,
-          seed: int, standardise_features: bool = False) -> tuple[Pretrainer, list[str]]:
-    """Returns (a Pretrainer for these levels and features, a line for each weight that is new and for each of BERT that is left out).
+                    seed: int, standardise_features: bool = False) -> tuple[Pretrainer, list[str]]:
+    """Returns (a Pretrainer for these levels and features, a line for each weight that is new and for each of BERT that is skipped).
 
     prefix: a TensorFlow 1 checkpoint with Google's names; config: its bert_config.json. Of a BERT without cls/predictions, as after
     fine-tuning, the masked language model's head is new. Raises UserError that lists missing (-) and misshapen (-, +) weights.
@@ -419,10 +449,10 @@ def start_from_bert(prefix: str | Path, config: str | Path, levels: Sequence[Kal
     wanted = {name.bare: np.broadcast_to(np.float32(0), weights[path].shape) for path, name in names.items()}
     relevant = {name: array for name, array in stored.items() if name in wanted}
     blocks = {name: array for name, array in stored.items() if name.startswith("bert/encoder/")}  # a deeper BERT is another one
-    checkpoints.fit(wanted, relevant | blocks, str(prefix), "check that the bert_config.json belongs to this checkpoint")
+    checkpoints.check_fit(wanted, relevant | blocks, str(prefix), "check that the bert_config.json belongs to this checkpoint")
     for path, name in names.items():
         weights[path].assign(stored[name.bare].load())
     lines = [f"- {path} {list(weight.shape)}: not in BERT, " + (f"drawn from seed {seed}" if weight.trainable else
              "measured by the run that starts from it") for path, weight in weights.items() if path not in names]
-    lines += [f"+ {name} {list(array.shape)}: left out" for name, array in stored.items() if name not in wanted]
+    lines += [f"+ {name} {list(array.shape)}: skipped" for name, array in stored.items() if name not in wanted]
     return model, lines

@@ -19,9 +19,8 @@ import numpy as np
 
 from kaleidobert.errors import UserError
 from kaleidobert.evaluators import retrieval
-from kaleidobert.evaluators.files import released_results
-from kaleidobert.evaluators.files.released_results import MARK, Pairs
-from kaleidobert.evaluators.files.scores import ScoreTable
+from kaleidobert.evaluators.files.columns import MARK
+from kaleidobert.evaluators.files.scores import Pairs, ScoreTable, read_released
 
 # --- As released, and ours
 
@@ -48,7 +47,7 @@ def count_as_released(pairs: Pairs, direction: str) -> dict[str, Any]:
 
 
 def released_report(counted: dict[str, Any]) -> str:
-    """The report that the release prints under Python 3."""
+    """Formats the report that the release prints under Python 3."""
     lines = [f"Read Examples_cnt {counted['examples']}, Queries {counted['queries']}, true_pred_cnt {counted['right']}",
              f"Accuracy:  {counted['accuracy']}"]
     for k in RANKS:
@@ -100,7 +99,7 @@ def analyse(pairs: Pairs, direction: str) -> Analysis:
 
 
 def metric_lines(analysis: Analysis, direction: str) -> list[str]:
-    """Our metrics, a line for each rank."""
+    """Formats our metrics, a line for each rank."""
     metrics, lines = analysis.metrics or {}, []
     for name in [f"rank@{k}" for k in retrieval.RANKS] if metrics else []:
         value = metrics[name]
@@ -108,11 +107,11 @@ def metric_lines(analysis: Analysis, direction: str) -> list[str]:
                      f"chance {value['chance']:.4f}")
     if not analysis.unanswerable:
         return lines
-    return [*lines, f"{analysis.unanswerable} queries without a right candidate are left out of these lines"]
+    return [*lines, f"{analysis.unanswerable} queries without a right candidate are not in these lines"]
 
 
 def _groups(ids: Sequence[str]) -> dict[str, list[int]]:
-    """{id: its rows}, both in the order of the file."""
+    """Returns {id: its rows}, both in the order of the file."""
     groups: dict[str, list[int]] = {}
     for row, value in enumerate(ids):
         groups.setdefault(value, []).append(row)
@@ -169,7 +168,7 @@ def with_blanks(path: str | Path, pairs: Pairs) -> Pairs:
 
 
 def half_softmax(logits: np.ndarray) -> np.ndarray:
-    """f32[N, 2] -> f16[N]: the probability of class 1, from half-precision logits, in half precision.
+    """Computes f32[N, 2] -> f16[N]: the probability of class 1, from half-precision logits, in half precision.
 
     >>> half_softmax(np.array([[0, 8.0], [0, 8.3], [0, 1.0]])).tolist()
     [0.99951171875, 0.99951171875, 0.73095703125]
@@ -213,7 +212,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     direction = DIRECTIONS[words[1]]
     try:
-        analysis = analyse(released_results.read(words[0]), direction)
+        analysis = analyse(read_released(words[0]), direction)
     except UserError as error:
         print(f"counting: {error}", file=sys.stderr)
         return 2

@@ -227,29 +227,26 @@ def _parsed(line: Line, schema: Schema, stop: threading.Event) -> Row:
 
 def _lines(path: Path, number: int, start: Position, longest: int, expected: str) -> Iterator[Line]:
     """Yields the lines of one file, the number-th, from ``start`` on."""
-    try:
-        with open(path, "rb", buffering=BUFFER) as file:
-            assert isinstance(file, BufferedReader)  # as every file with a buffer
-            if file.peek(2)[:2] == GZIP:
-                raise UserError("is compressed", str(path), expected, "unpack it (gunzip)")
-            if start.offset:
-                file.seek(start.offset - 1)
-                before = file.read(1)
-                if before != b"\n" and (not before or file.peek(1)):  # a last line may have no newline
-                    raise UserError(f"no line begins at byte {start.offset:,}", str(path), "the file that was read before",
-                                    "begin anew: the file is another one now")
-            offset, line = start.offset, start.line
-            while content := file.readline(longest):
-                offset, line = offset + len(content), line + 1
-                where = f"{path}, line {line:,}"
-                ended = content.endswith(b"\n")
-                if not ended and len(content) == longest:
-                    raise UserError(f"no line end within {longest:,} bytes", where, expected)
-                yield Line(content[:-1] if ended else content, where, Position(number, offset, line), ended)
-            if not offset:
-                raise UserError("the file is empty", str(path), expected, "fetch it again")
-    except OSError as error:
-        raise UserError(f"cannot be read ({error.strerror})", str(path), expected) from None
+    with io.readable(path, expected), open(path, "rb", buffering=BUFFER) as file:
+        assert isinstance(file, BufferedReader)  # as every file with a buffer
+        if file.peek(2)[:2] == GZIP:
+            raise UserError("is compressed", str(path), expected, "unpack it (gunzip)")
+        if start.offset:
+            file.seek(start.offset - 1)
+            before = file.read(1)
+            if before != b"\n" and (not before or file.peek(1)):  # a last line may have no newline
+                raise UserError(f"no line begins at byte {start.offset:,}", str(path), "the file that was read before",
+                                "begin anew: the file is another one now")
+        offset, line = start.offset, start.line
+        while content := file.readline(longest):
+            offset, line = offset + len(content), line + 1
+            where = f"{path}, line {line:,}"
+            ended = content.endswith(b"\n")
+            if not ended and len(content) == longest:
+                raise UserError(f"no line end within {longest:,} bytes", where, expected)
+            yield Line(content[:-1] if ended else content, where, Position(number, offset, line), ended)
+        if not offset:
+            raise UserError("the file is empty", str(path), expected, "fetch it again")
 
 
 def _at(line: Line, column: Column) -> str:
@@ -361,23 +358,20 @@ def _stamp(paths: Sequence[str | Path]) -> str:
 def _starts(path: Path, bar: tqdm) -> np.ndarray:
     """Returns i64[lines + 1]: the offsets of the lines, and the size of the file."""
     starts, offset = [0], 0
-    try:
-        with open(path, "rb", buffering=0) as file:
-            for block in iter(partial(file.read, BLOCK), b""):
-                if not offset and block[:2] == GZIP:
-                    raise UserError("is compressed", str(path), "a text file with one example in a line", "unpack it (gunzip)")
-                at = block.find(b"\n")
-                while at >= 0:
-                    if offset + at - starts[-1] >= MAX_LINE:
-                        raise _no_end(path, len(starts))
-                    starts.append(offset + at + 1)
-                    at = block.find(b"\n", at + 1)
-                offset += len(block)
-                bar.update(len(block))
-                if offset - starts[-1] >= MAX_LINE:
+    with io.readable(path, "a data file"), open(path, "rb", buffering=0) as file:
+        for block in iter(partial(file.read, BLOCK), b""):
+            if not offset and block[:2] == GZIP:
+                raise UserError("is compressed", str(path), "a text file with one example in a line", "unpack it (gunzip)")
+            at = block.find(b"\n")
+            while at >= 0:
+                if offset + at - starts[-1] >= MAX_LINE:
                     raise _no_end(path, len(starts))
-    except OSError as error:
-        raise UserError(f"cannot be read ({error.strerror})", str(path), "a data file") from None
+                starts.append(offset + at + 1)
+                at = block.find(b"\n", at + 1)
+            offset += len(block)
+            bar.update(len(block))
+            if offset - starts[-1] >= MAX_LINE:
+                raise _no_end(path, len(starts))
     if not offset:
         raise UserError("the file is empty", str(path), "a text file with one example in a line", "fetch it again")
     return np.array(starts if starts[-1] == offset else [*starts, offset], np.int64)

@@ -145,7 +145,7 @@ def _words(field: bytes | memoryview) -> np.ndarray:
 
 
 def _all_at_once(field: bytes, out: np.ndarray) -> bool:
-    """Without numba: fills ``out`` by way of float64; returns False where an item needs the exact parser or is wrong."""
+    """Fills ``out`` without numba, by way of float64; returns False where an item needs the exact parser or is wrong."""
     items = [item for item in field.split(b",") if item]
     if len(items) != len(out) or b"_" in field:
         return False

@@ -14,7 +14,6 @@ Features stay float32, as the released reader delivers them, so that logits agre
 """
 
 import glob
-import hashlib
 import json
 import os
 import shutil
@@ -36,7 +35,7 @@ from kaleidobert.released import files
 from kaleidobert.released import schema as released_schema
 from kaleidobert.released.files import MAX_ENTRY, LineIndex
 from kaleidobert.released.schema import Column, Schema
-from kaleidobert.remote.downloads import explained, locked
+from kaleidobert.remote.downloads import locked
 
 # --- Rows of either
 
@@ -194,7 +193,7 @@ class FolderRows:
     def verify(self) -> None:
         """Compares the SHA-256 of every file; UserError names the first that differs."""
         for name, entry in self.index["files"].items():
-            if _sha256(self.folder / name) != entry["sha256"]:
+            if io.sha256(self.folder / name) != entry["sha256"]:
                 raise UserError(f"the content does not fit the checksum in {INDEX}", str(self.folder / name), fix=REMAKE)
 
     def _column(self, column: Column, numbers: np.ndarray) -> np.ndarray:
@@ -225,7 +224,7 @@ def convert(paths: Sequence[str | Path], schema: Schema, folder: str | Path, thr
     if (folder / INDEX).is_file():
         return _convert(files, schema, folder, threads, half)
     with ExitStack() as stack:
-        with explained(folder):
+        with io.explained(folder, resumes=True):
             stack.enter_context(locked(folder / LOCK, threading.Event()))
         rows = _convert(files, schema, folder, threads, half)
         (folder / LOCK).unlink()
@@ -233,7 +232,7 @@ def convert(paths: Sequence[str | Path], schema: Schema, folder: str | Path, thr
 
 
 def _convert(paths: Sequence[Path], schema: Schema, folder: Path, threads: int, half: bool) -> FolderRows:
-    """As ``convert``, by one process at a time."""
+    """Does what ``convert`` says, in one process at a time."""
     if (folder / INDEX).is_file():
         rows = FolderRows(folder)
         _check_same(folder, rows.index["source"], _source(LineIndex.open(paths, folder / LINES), schema, half))
@@ -250,7 +249,7 @@ def _convert(paths: Sequence[Path], schema: Schema, folder: Path, threads: int, 
     _check_room(folder, lines, schema, half, progress["rows"])
     _fill(folder, lines, schema, half, progress, threads)
     names = [name for column in schema.columns for name in ([_name(column)] + ([f"{column.name}.bin"] if column.type == "str" else []))]
-    sums = {name: {"bytes": (folder / name).stat().st_size, "sha256": _sha256(folder / name)}
+    sums = {name: {"bytes": (folder / name).stat().st_size, "sha256": io.sha256(folder / name)}
             for name in tqdm(names, desc="checksums", unit="file", leave=False)}
     io.write_json(folder / INDEX, {"format": FORMAT, "rows": len(lines), "schema": str(schema), "half": half, "source": source,
                                       "files": sums})
@@ -353,11 +352,6 @@ def _shape(column: Column, rows: int) -> tuple[int, ...]:
     return (rows,) if column.type == "str" else (rows, column.length)
 
 
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 # --- Opening and checking either
 
 
@@ -389,12 +383,9 @@ def data_files(source: str | Path) -> list[Path]:
             raise UserError("no file has such a name", str(source), "data files of the release", "fetch them (dataset/get_*.sh), "
                             "or set data.files and data.val_files to where they are")
         return matches
-    try:
-        with open(source, "rb") as file:
-            start = file.read(MAX_ENTRY)
-    except OSError as error:
-        raise UserError(f"cannot be read ({error.strerror})", str(source), "a data file, a list of data files, a pattern with *, or a "
-                        "folder made of them", "set data.files and data.val_files") from None
+    with io.readable(source, "a data file, a list of data files, a pattern with *, or a folder made of them",
+                     "set data.files and data.val_files"), open(source, "rb") as file:
+        start = file.read(MAX_ENTRY)
     # a line of a list has no TAB, and a line of data is longer than any file name where its first TAB comes late
     return [source] if b"\t" in start or len(start.split(b"\n")[0]) == MAX_ENTRY else files.read_list(source)
 

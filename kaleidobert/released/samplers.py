@@ -78,7 +78,7 @@ class Reader:
         targets["mlm"] = columns["masked_lm_ids"].astype(np.int32)
         targets["itm"] = self.classes(numbers, columns, "nx_sent_labels", 2)
         counts = np.ones(len(numbers), np.float32) if all_losses else targets["itm"].astype(np.float32)
-        weights = {level.name: counts for level in kaleido.asked_levels(self.levels)}
+        weights = {level.name: counts for level in kaleido.target_levels(self.levels)}
         weights |= {"mlm": columns["masked_lm_weights"] * counts[:, None], "itm": np.ones(len(numbers), np.float32)}
         return inputs, targets, weights
 

@@ -59,7 +59,7 @@ def read(prefix: str | Path, wants: Callable[[str], bool] = lambda name: True) -
 
 
 def open_arrays(prefix: str | Path, wants: Callable[[str], bool] = lambda name: True) -> dict[str, LazyArray]:
-    """As ``read``, but an array is read and compared with its checksum when it is loaded; everything else is checked at once."""
+    """Opens what ``read`` reads; an array is read and compared with its checksum when it is loaded, everything else is checked at once."""
     entries, num_shards = index(prefix)
     sizes: dict[int, int] = {}
     arrays = {}
@@ -70,7 +70,8 @@ def open_arrays(prefix: str | Path, wants: Callable[[str], bool] = lambda name: 
             raise UserError(f"{name} is partitioned or of type {entry.dtype}", str(prefix), "whole tensors of plain numbers")
         path = Path(f"{prefix}.data-{entry.shard:05d}-of-{num_shards:05d}")
         if entry.shard not in sizes:
-            sizes[entry.shard] = _size(path)
+            with io.readable(path, "the data beside the .index file"):
+                sizes[entry.shard] = path.stat().st_size
         available = min(entry.size, max(0, sizes[entry.shard] - entry.offset))
         dtype = np.dtype(DTYPES[entry.dtype])
         if available != entry.size or entry.size != dtype.itemsize * math.prod(entry.shape):
@@ -90,11 +91,8 @@ def _load(name: str, entry: Entry, path: Path) -> np.ndarray:
 def index(prefix: str | Path) -> tuple[dict[str, Entry], int]:
     """Reads ({name: Entry}, number of data files); raises UserError as ``read`` does."""
     path = Path(f"{prefix}.index")
-    try:
+    with io.readable(path, "the .index file of a TensorFlow checkpoint", "give the path without .index, .data or .meta"):
         data = path.read_bytes()
-    except OSError as error:
-        raise UserError(f"cannot be read ({error.strerror})", str(path), "the .index file of a TensorFlow checkpoint",
-                        "give the path without .index, .data or .meta") from error
     try:
         return _parse(data)
     except (ValueError, IndexError, KeyError, TypeError, struct.error) as error:
@@ -156,13 +154,6 @@ def _zeros_operator(count: int) -> Callable[[int], int]:
 def mask(crc: int) -> int:
     """Returns a checksum as it is stored: masked, because data may hold checksums of its own."""
     return (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except OSError as error:
-        raise UserError(f"cannot be read ({error.strerror})", str(path), "the data beside the .index file") from error
 
 
 def _parse(data: bytes) -> tuple[dict[str, Entry], int]:

@@ -12,6 +12,7 @@ import gzip
 import lzma
 import math
 import os
+import platform
 import shutil
 import stat
 import tarfile
@@ -65,12 +66,25 @@ def safe_name(name: str, where: str) -> PurePosixPath:
     return PurePosixPath(*parts)
 
 
+def check_python(folder: str | Path) -> None:
+    """Raises UserError where this Python's tarfile has no data filter, which came with 3.11.4: without it no archive is unpacked here.
+
+    folder: what an archive would become, for the message.
+    """
+    if not hasattr(tarfile, "data_filter"):
+        raise UserError(f"archives cannot be unpacked safely by this Python, {platform.python_version()}", str(folder),
+                        "Python 3.11.4 or newer, whose tarfile refuses members that leave their folder",
+                        "run the command with a newer Python, or fetch the archive by other means and unpack it into this folder by hand")
+
+
 def unpack(archive: str | Path, folder: str | Path, limits: Limits = Limits(), progress: Callable[[int], None] | None = None) -> Path:
     """Unpacks into ``folder``, which must not exist yet. An archive that holds a single folder becomes that folder.
 
-    progress(bytes) is called after every write. Raises UserError where the archive is refused or damaged, and leaves nothing behind.
+    progress(bytes) is called after every write. Raises UserError where the archive is refused or damaged, and leaves nothing behind;
+    and as ``check_python``.
     """
     archive, folder = Path(archive), Path(folder)
+    check_python(folder)
     if folder.exists():
         raise UserError("is already there", str(folder), fix="delete it to unpack again")
     work = folder.with_name(f".{folder.name}.unpacking")
@@ -163,7 +177,7 @@ class _Unpacking:
             raise self._refused(f"holds a link to what is no file of it ({links[0][0]} -> {links[0][1]})")
 
     def _parented(self, name: PurePosixPath) -> Path:
-        """The path of a file, whose folder is made."""
+        """Returns the path of a file and makes its folder."""
         path = self.work / name
         if path == self.work:
             raise self._refused("holds a file without a name")
@@ -214,7 +228,7 @@ def _tar_members(file: BinaryIO) -> Contents:
 
 
 def _zip_members(file: BinaryIO) -> Contents:
-    """The members as tarfile would describe them, so that its filter checks both kinds of archives."""
+    """Yields the members as tarfile would describe them, so that its filter checks both kinds of archives."""
     with zipfile.ZipFile(file) as archive:
         for entry in archive.infolist():
             info, form = tarfile.TarInfo(entry.filename), stat.S_IFMT(entry.external_attr >> 16)

@@ -23,7 +23,7 @@ from kaleidobert import io
 from kaleidobert.errors import UserError
 from kaleidobert.remote import manifests
 from kaleidobert.remote.archives import safe_name
-from kaleidobert.remote.downloads import DEFAULT, MAX_PAUSE, Fetcher, Options, Progress, explained, locked
+from kaleidobert.remote.downloads import DEFAULT, MAX_PAUSE, Fetcher, Options, Progress, locked
 from kaleidobert.remote.manifests import File
 from kaleidobert.remote.streams import Broken, is_remote, redacted
 
@@ -47,7 +47,7 @@ def cached(url: str | Path, options: Options = DEFAULT, progress: Progress | Non
     if not is_remote(url):
         return Path(url)
     copy = _Copy(str(url), options, progress, checkpoint)
-    with explained(copy.root), locked(copy.root / ".lock", threading.Event()):
+    with io.explained(copy.root, resumes=True), locked(copy.root / ".lock", threading.Event()):
         return copy.bring()
 
 

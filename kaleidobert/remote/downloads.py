@@ -4,7 +4,6 @@ A partial file is hidden beside its final name, locked, kept for resuming, and r
 """
 
 import errno
-import hashlib
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -25,10 +24,6 @@ from kaleidobert.remote.streams import Broken, Changed, Remote, Stream, redacted
 
 class Stopped(Exception):
     """The download was stopped; partial files stay."""
-
-
-class NoSpace(UserError):
-    """The disk is full."""
 
 
 @contextmanager
@@ -83,7 +78,7 @@ class PartialFile:
         if stream.start != self.size:
             self.restart()
         self.note = {"source": redacted(url), "validator": stream.validator, "size": stream.total}
-        with explained(self.target):
+        with io.explained(self.target, resumes=True):
             io.write_json(self.note_path, self.note)
             state = os.statvfs(self.path.parent)
             if (stream.total or 0) - self.size > state.f_bavail * state.f_frsize:
@@ -91,13 +86,13 @@ class PartialFile:
 
     def write(self, data: bytes) -> None:
         """Appends. Raises UserError on a full disk; the bytes that fit stay."""
-        with explained(self.target):
+        with io.explained(self.target, resumes=True):
             self.file.write(data)
         self.size += len(data)
 
     def finish(self) -> None:
         """Flushes the file to the disk and gives it its final name."""
-        with explained(self.target):
+        with io.explained(self.target, resumes=True):
             self.file.flush()
             os.fsync(self.file.fileno())
             os.replace(self.path, self.target)
@@ -112,7 +107,7 @@ class PartialFile:
 @contextmanager
 def partial_file(target: Path, stop: threading.Event) -> Iterator[PartialFile]:
     """Opens the partial file of ``target``, locked by this process; after an error it stays, unless it is empty."""
-    with explained(target), locked(target.with_name(f".{target.name}.part"), stop) as file:
+    with io.explained(target, resumes=True), locked(target.with_name(f".{target.name}.part"), stop) as file:
         held = PartialFile(target, file)
         try:
             yield held
@@ -121,18 +116,6 @@ def partial_file(target: Path, stop: threading.Event) -> Iterator[PartialFile]:
                 file.flush()
             if held.path.exists() and held.size == 0:
                 held.discard()
-
-
-@contextmanager
-def explained(target: Path) -> Iterator[None]:
-    """Raises every error of the disk as a UserError."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise NoSpace("no space left on the disk", str(target),
-                          fix="free some space and run the same command again; it continues where it stopped") from error
-        raise UserError(f"cannot write here ({error.strerror or error})", str(target), fix="choose another folder") from error
 
 
 # --- Downloads
@@ -177,7 +160,7 @@ def fetch(files: Sequence[File], into: str | Path, mirror: str = "", options: Op
 
 
 class Fetcher:
-    """State that the threads of one download share. stop: set it to end them. received: whether any byte has come."""
+    """The common state of the threads of one download. stop: set it to end them. received: whether any byte has come."""
 
     def __init__(self, options: Options = DEFAULT, progress: Progress | None = None):
         self.options, self.remote = options, Remote(options.endpoint, options.timeout)
@@ -185,7 +168,7 @@ class Fetcher:
         self._progress, self._lock = progress, threading.Lock()
 
     def fetch(self, files: Sequence[File], into: Path, mirror: str = "") -> None:
-        """As ``fetch``."""
+        """Does what the function ``fetch`` says."""
         failed = []
         with ThreadPoolExecutor(self.options.workers) as pool:
             try:
@@ -196,7 +179,7 @@ class Fetcher:
                         pass
                     except UserError as error:
                         failed.append(error)
-                        if isinstance(error, NoSpace) or isinstance(error, Exhausted) and not self.received:
+                        if isinstance(error, io.NoSpace) or isinstance(error, Exhausted) and not self.received:
                             self.stop.set()
             except BaseException:
                 self.stop.set()
@@ -209,11 +192,13 @@ class Fetcher:
         target, folder = into / file.name, into / file.unpack
         if file.unpack and folder.is_dir():
             return
+        if file.unpack:
+            archives.check_python(folder)  # before gigabytes are fetched for nothing
         self.fetch_file(file, target, lambda: address(file, mirror))
         if not file.unpack:
             return
         lock = folder.with_name(f".{folder.name}.lock")
-        with explained(folder), locked(lock, self.stop):
+        with io.explained(folder, resumes=True), locked(lock, self.stop):
             if not folder.is_dir():  # another process may have been faster
                 archives.unpack(target, folder, progress=lambda count: self._end_if_stopped())
             lock.unlink()
@@ -241,8 +226,8 @@ class Fetcher:
             if wrong:
                 held.restart()
                 raise UserError(f"what came is not what the manifest says: {wrong[0]}", redacted(url), wrong[1],
-                                "run the same command again; if it stays so, the file at this address is another: name another place "
-                                "that holds it with mirror=URL_OR_FOLDER")
+                                "run the same command again; if it stays so, the file at this address is another: name another location "
+                                "of it with mirror=URL_OR_FOLDER")
             validator = held.note.get("validator", "")
             held.finish()
             return validator
@@ -259,7 +244,7 @@ class Fetcher:
             try:
                 with closing(self.remote.open(url, held.size, validator or "")) as stream:
                     self._copy(file, url, stream, held)
-                with explained(held.target):
+                with io.explained(held.target, resumes=True):
                     held.file.flush()
                 return stream.start > 0
             except UserError as error:
@@ -322,8 +307,7 @@ def _wrong(file: File, path: Path) -> tuple[str, str] | None:
     if file.size is not None and size != file.size:
         return f"has {size:,} bytes", f"{file.size:,} bytes"
     if file.sha256:
-        with open(path, "rb") as content:
-            digest = hashlib.file_digest(content, "sha256").hexdigest()
+        digest = io.sha256(path)
         if digest != file.sha256:
             return f"has the SHA-256 {digest}", file.sha256
     return None
@@ -332,7 +316,7 @@ def _wrong(file: File, path: Path) -> tuple[str, str] | None:
 def _wrong_size(size: int | str, file: File, url: str) -> UserError:
     size = f"{size:,}" if isinstance(size, int) else size
     return UserError(f"the file there has {size} bytes", redacted(url), f"{file.size:,} bytes" if file.size is not None else "",
-                     "the file at this address is another: name another place that holds it with mirror=URL_OR_FOLDER")
+                     "the file at this address is another: name another location of it with mirror=URL_OR_FOLDER")
 
 
 def _with_contact(error: UserError, file: File) -> UserError:
@@ -343,7 +327,7 @@ def _with_contact(error: UserError, file: File) -> UserError:
 
 
 def _together(failed: Sequence[UserError], count: int) -> UserError:
-    """Joins many errors into one; advice that several share appears once."""
+    """Joins many errors into one; equal advice appears once."""
     lines = [f"\n  {error.where}: {error.what}" + (f" (expected: {error.expected})" if error.expected else "") for error in failed]
     return UserError(f"{len(failed)} of {count} files could not be fetched" + "".join(lines) + "\n",
                      fix="\n  ".join(dict.fromkeys(error.fix for error in failed if error.fix)))

@@ -109,7 +109,7 @@ def address(file: File, mirror: str = "") -> str:
         if file.url:
             return file.url
         raise UserError("has no public address", file.name, fix=f"{file.ask or 'ask its owner for it'}; "
-                        "with the file at hand, name its folder or address with mirror=URL_OR_FOLDER, or put it in its place by hand")
+                        "with the file at hand, name its folder or address with mirror=URL_OR_FOLDER, or put it there by hand")
     if "://" not in mirror:
         return str(Path(mirror).expanduser() / file.name)
     return f"{mirror.rstrip('/')}/{file.name if mirror.startswith('s3://') else urllib.parse.quote(file.name)}"

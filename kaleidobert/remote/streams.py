@@ -4,7 +4,7 @@
 
 Errors: Broken where another attempt may succeed, Changed where the remote file differs from the one whose beginning was fetched, and
 UserError where no attempt can succeed. Messages show addresses without user, password and query. S3 goes through boto3: the bucket
-comes from the address; endpoint, region and credentials from the usual places (environment, ~/.aws).
+comes from the address; endpoint, region and credentials from the environment and ~/.aws.
 """
 
 import base64
@@ -29,7 +29,7 @@ from kaleidobert.errors import UserError
 RETRYABLE = {408, 425, 429, 500, 502, 503, 504}  # HTTP answers after which another attempt may succeed
 REFUSALS = {401: "access is refused (HTTP 401)", 403: "access is refused (HTTP 403)", 404: "there is no such file (HTTP 404)",
             410: "the file is gone (HTTP 410)"}
-MIRROR = "look at the address, or name another place that holds the files with mirror=URL_OR_FOLDER"
+MIRROR = "look at the address, or name another location of the files with mirror=URL_OR_FOLDER"
 
 
 class Broken(Exception):
@@ -214,7 +214,7 @@ class Remote:
         if is_remote(url):
             return open_http(url, start, validator, self.timeout)
         if "://" in url and not url.startswith("file://"):
-            raise UserError("addresses of this kind cannot be fetched", redacted(url), "https://, http://, s3:// or a local path")
+            raise UserError("addresses of this scheme cannot be fetched", redacted(url), "https://, http://, s3:// or a local path")
         return open_local(url, start, validator)
 
     def list(self, url: str) -> dict[str, tuple[int, str]]:

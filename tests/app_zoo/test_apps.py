@@ -68,7 +68,7 @@ def test_pretraining_writes_what_it_promises(world):
     assert [row["step"] for row in rows if row["split"] == "train"] == [2, 4]  # at checkpoints and at ends of epochs
     assert [row["step"] for row in rows if row["split"] == "held_out"] == [2, 4] and {row["split"] for row in rows} == {"train", "held_out"}
     assert not any(name.startswith(f"{level.name}_") for level in world.levels if not level.answer for row in rows for name in row)
-    for level in kaleido.asked_levels(world.levels):
+    for level in kaleido.target_levels(world.levels):
         metrics = {"class": {f"{level.name}_loss", f"{level.name}_accuracy"}, "feature": {f"{level.name}_kl"}}[level.answer]
         assert metrics <= outcome["metrics"].keys() and metrics <= outcome["baselines"].keys()
         assert all(any(name in row for name in metrics) for row in rows) and all(name in world.done.out for name in metrics)

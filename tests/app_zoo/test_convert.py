@@ -11,8 +11,8 @@ from kaleidobert.errors import UserError
 from kaleidobert.model_zoo import checkpoints
 from kaleidobert.model_zoo.kaleidobert import Classifier, Matcher, Pretrainer, rebuild
 from kaleidobert.preprocessors.tokenization import SPECIAL, WordPiece
-from kaleidobert.released import any_checkpoint, tf_checkpoint
 from kaleidobert.released import checkpoints as released
+from kaleidobert.released import tf_checkpoint
 from tests.support import golden_data as data
 from tests.support.apps_data import refused
 from tests.support.checkpoint_data import FIRST, npz, same, small, write
@@ -171,9 +171,9 @@ def test_nothing_is_overwritten(tmp_path):
 
 def test_only_starts_are_taken_from_it_directly(tmp_path):
     prefix = write(tmp_path / "a/b")
-    assert any_checkpoint.transfer(prefix, small(seed=1)) == []
-    with pytest.raises(UserError, match="is a TensorFlow 1 checkpoint.*kaleidobert convert"):
-        any_checkpoint.restore(prefix, small())
+    assert released.transfer(prefix, small(seed=1)) == []
+    with pytest.raises(UserError, match="there is no such checkpoint"):
+        checkpoints.restore(prefix, small())
 
 
 def test_a_dry_run_checks_everything_and_writes_nothing(tmp_path):

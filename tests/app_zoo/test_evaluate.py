@@ -14,13 +14,13 @@ from kaleidobert.configs import EvaluationData
 from kaleidobert.evaluators import candidates, retrieval
 from kaleidobert.evaluators import captions as caption_evaluation
 from kaleidobert.evaluators.files import captions as caption_files
-from kaleidobert.evaluators.files import released_results
 from kaleidobert.evaluators.files import scores as score_files
+from kaleidobert.evaluators.files.scores import read_released
 from kaleidobert.released import counting
 from tests.released.test_runs import G4
 from tests.support.apps_data import TRAIN, World, call, refused, results
 from tests.support.golden_data import needs_golden
-from tests.support.score_data import Long, random_pairs, write
+from tests.support.score_data import Long, random_pairs, write, write_caption_lines, write_reference_lines
 from tests.support.tables import TWO
 from tests.support.tiny import tiny_bank
 
@@ -134,7 +134,7 @@ def test_golden_analysis_to_the_last_digit(tmp_path, direction, name):
     out, found = evaluated(tmp_path, scores=path, direction=direction, counting="released")
     expected = (G4 / f"analysis/result_img2txt.{name}.stdout.py37.txt").read_text()
     assert expected in out
-    counted = counting.count_as_released(released_results.read(path), direction)
+    counted = counting.count_as_released(read_released(path), direction)
     assert {key: found["released_counting"][key] for key in counted} == counted
     assert found["queries_without_a_right_candidate"] == found["released_counting"]["queries"] - found["metrics"]["queries"] > 0
     config = configs.EvaluateConfig(tmp_path / "plain", path, direction)
@@ -144,7 +144,7 @@ def test_golden_analysis_to_the_last_digit(tmp_path, direction, name):
 @needs_golden
 def test_golden_analysis_as_a_table(tmp_path):
     """The same pairs as CSV: the same released hits, but for what needs both logits."""
-    pairs = released_results.read(G4 / "analysis/result_img2txt.txt")
+    pairs = read_released(G4 / "analysis/result_img2txt.txt")
     write(tmp_path / "a.csv", Long(pairs.products, [f"{name}-{i}" for i, name in enumerate(pairs.texts)], pairs.labels.tolist(),
                                    pairs.logits[:, 1].tolist()))
     _, found = evaluated(tmp_path, scores=tmp_path / "a.csv", counting="released")
@@ -281,7 +281,7 @@ def test_captions(tmp_path, format):
     paths = {name: tmp_path / name for name in ("captions", "references", "against")}
     others = ["red bag", REFERENCES["2"][0]]
     results_of, references_of = {"coco": (caption_files.write_results, caption_files.write_annotations),
-                                 "lines": (caption_files.write_lines, caption_files.write_reference_lines)}[format]
+                                 "lines": (write_caption_lines, write_reference_lines)}[format]
     results_of(paths["captions"], list(CAPTIONS)[::-1], list(CAPTIONS.values())[::-1])
     results_of(paths["against"], list(CAPTIONS), others)
     references_of(paths["references"], list(REFERENCES), list(REFERENCES.values()))

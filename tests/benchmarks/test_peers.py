@@ -41,7 +41,7 @@ def test_turns(tmp_path):
     log = tmp_path / "log"
     with (turns.Contestant("a", words, {"log": str(log), "name": "a"}) as one,
           turns.Contestant("b", words, {"log": str(log), "name": "b"}) as other):
-        assert one.facts == {"threads": str(turns.cores())}
+        assert one.metadata == {"threads": str(turns.cores())}
         first = one.measure("work", 2)
         assert 0.01 <= first["wall"] < 1 and 0 <= first["cpu"] < first["wall"]
         timings = floors.interleaved([turns.remote(one, "work", 3.0), turns.remote(other, "work", 3.0, "b's")], 2, compiled=True)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kaleidobert.drawing import backgrounds, figures, scenes
+from kaleidobert.drawing import backgrounds, scenes
 from kaleidobert.drawing.design import generator
 
 
@@ -77,9 +77,9 @@ def test_backgrounds_are_finite_pictures(family):
 
 def test_a_person_reaches_beyond_the_garment_and_small_goods_fit_the_frame():
     for half, above in (("upper", True), ("lower", True), ("both", True)):
-        colour, cover = figures.person(80, (30.0, 35.0, 50.0, 55.0), half, generator(0, 1, 7))
+        colour, cover = scenes.person(80, (30.0, 35.0, 50.0, 55.0), half, generator(0, 1, 7))
         rows = np.flatnonzero(cover.max((1, 2)) > 0.5)
         assert (rows[0] < 30) == above and rows[-1] > 55 and (colour <= 255 * cover + 1e-3).all()
     for index in range(12):
-        _, cover = figures.small_goods(64, generator(0, index, 8))
+        _, cover = scenes.small_goods(64, generator(0, index, 8))
         assert 0.002 < (cover > 0.5).mean() < 0.9

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from kaleidobert.engines.distributed import channel, cluster
+from kaleidobert.engines.distributed import cluster
 from kaleidobert.engines.distributed.cluster import Cluster
 from kaleidobert.errors import UserError
 
@@ -56,10 +56,10 @@ def test_first_host_of_slurms_lists(nodes, first):
 
 TALK = """
 import sys, time
-from kaleidobert.engines.distributed import channel
+from kaleidobert.engines.distributed import cluster
 from kaleidobert.engines.distributed.cluster import Cluster
 rank, size, port, then = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4]
-talk = channel.connect(Cluster(rank, size, f"localhost:{port}"), float(sys.argv[5]))
+talk = cluster.connect(Cluster(rank, size, f"localhost:{port}"), float(sys.argv[5]))
 print(talk.gather([rank, talk.host]), talk.broadcast({"step": rank}), flush=True)
 if then == "wait":
     time.sleep(60)
@@ -72,7 +72,7 @@ else:
 
 def talk(*endings: str, missing: int = 0, seconds: float = 30) -> list[subprocess.Popen]:
     """One process for each ending."""
-    port, size = str(channel.free_port()), str(len(endings) + missing)
+    port, size = str(cluster.free_port()), str(len(endings) + missing)
     return [subprocess.Popen([sys.executable, "-c", TALK, str(rank), size, port, ending, str(seconds)], cwd=ROOT, text=True,
                              stdout=subprocess.PIPE, stderr=subprocess.PIPE) for rank, ending in enumerate(endings)]
 
@@ -106,7 +106,7 @@ def test_an_error_of_one_is_told_to_all():
 def test_who_does_not_come_is_named():
     first, = talk("leave", missing=2, seconds=1)
     assert "2 of 3 processes did not connect (1, 2)" in first.communicate(timeout=60)[1]
-    code = json.dumps(f"localhost:{channel.free_port()}")
-    late = subprocess.run([sys.executable, "-c", "from kaleidobert.engines.distributed import channel, cluster; "
-                           f"channel.connect(cluster.Cluster(1, 2, {code}), 0.5)"], cwd=ROOT, text=True, capture_output=True)
+    code = json.dumps(f"localhost:{cluster.free_port()}")
+    late = subprocess.run([sys.executable, "-c", "from kaleidobert.engines.distributed import cluster; "
+                           f"cluster.connect(cluster.Cluster(1, 2, {code}), 0.5)"], cwd=ROOT, text=True, capture_output=True)
     assert "process 1 does not reach process 0" in late.stderr

@@ -11,7 +11,16 @@ from keras import ops
 
 from kaleidobert import configs
 from kaleidobert.app_zoo import commands, models
-from kaleidobert.engines.optimizers import NO_DECAY, FusedAdam, WarmupLinearDecay, adam, clip_by_global_norm, highest, steps, sum_of_squares
+from kaleidobert.engines.optimizers import (
+    NO_DECAY,
+    FusedAdam,
+    WarmupLinearDecay,
+    adam,
+    clip_by_global_norm,
+    count_steps,
+    peak_rate,
+    sum_of_squares,
+)
 from kaleidobert.errors import UserError
 from kaleidobert.levels import KaleidoLevel
 from kaleidobert.model_zoo.kaleidobert import Backbone, Classifier
@@ -22,10 +31,10 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_steps():
-    assert steps(1000, 25, 64) == (391, 39)
-    assert steps(1000, 0.5, 64) == (8, 0)
-    assert steps(1000, 25, 64, warmup_steps=50) == (391, 50)
-    assert steps(1000, 25, 64, warmup_share=0.5) == (391, 195)
+    assert count_steps(1000, 25, 64) == (391, 39)
+    assert count_steps(1000, 0.5, 64) == (8, 0)
+    assert count_steps(1000, 25, 64, warmup_steps=50) == (391, 50)
+    assert count_steps(1000, 25, 64, warmup_share=0.5) == (391, 195)
 
 
 @pytest.mark.parametrize("total, warmup", ((20, 2), (20, 0), (5, 10)))
@@ -58,7 +67,7 @@ def test_the_papers_rate_is_reached_after_its_warmup():
 @pytest.mark.parametrize("decay", ("from-start", "after-warmup"))
 def test_the_highest_rate_is_the_highest(total, warmup, decay):
     rates = [float(WarmupLinearDecay(2e-5, total, warmup, decay)(t)) for t in range(total)]
-    reached, step = highest(2e-5, total, warmup, decay)
+    reached, step = peak_rate(2e-5, total, warmup, decay)
     close(reached, max(rates), 1e-12, 1e-6)
     close(rates[step], max(rates), 1e-12, 1e-6)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from kaleidobert import configs
-from kaleidobert.engines.distributed import channel, distribution
+from kaleidobert.engines.distributed import cluster, distribution
 from kaleidobert.engines.distributed.cluster import Cluster
 from kaleidobert.errors import UserError
 from kaleidobert.model_zoo import checkpoints
@@ -37,7 +37,7 @@ def start(world: World, backend: str, run: str, size: int, epochs: float = TRAIN
     config = world.pretrain(run, train=replace(TRAIN, epochs=epochs), model=replace(SIZES, dropout=0.0, attention_dropout=0.0))
     (world.folder / f"{run}.yaml").write_text(configs.dump(config))
     common = os.environ | {"KERAS_BACKEND": backend, "CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "3", "KALEIDO_SIZE": str(size),
-                           "KALEIDO_ADDRESS": f"localhost:{channel.free_port()}"}
+                           "KALEIDO_ADDRESS": f"localhost:{cluster.free_port()}"}
     words = [python(backend, True), "-m", "kaleidobert.cli", "pretrain", str(world.folder / f"{run}.yaml")]
     return [subprocess.Popen(words, cwd=ROOT, env=common | {"KALEIDO_RANK": str(rank)}, text=True, stdout=subprocess.PIPE,
                              stderr=subprocess.PIPE) for rank in range(size)]

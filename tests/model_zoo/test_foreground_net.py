@@ -43,7 +43,7 @@ def smooth(mask: np.ndarray) -> np.ndarray:
 
 
 def ellipses(*boxes: tuple[float, float, float, float], size: tuple[int, int] = (200, 160)) -> np.ndarray:
-    """bool[h, w] of ellipses given by middle and radii as shares of the picture."""
+    """bool[h, w] of ellipses given by middle and radii as fractions of the picture."""
     y, x = np.mgrid[0 : 2 * size[0], 0 : 2 * size[1]] / 2
     inside = [((x / size[1] - cx) / rx) ** 2 + ((y / size[0] - cy) / ry) ** 2 <= 1 for cx, cy, rx, ry in boxes]
     return np.any(inside, axis=0)

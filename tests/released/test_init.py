@@ -13,8 +13,8 @@ from kaleidobert.errors import UserError
 from kaleidobert.levels import KALEIDO
 from kaleidobert.model_zoo import checkpoints
 from kaleidobert.model_zoo.kaleidobert import Classifier
-from kaleidobert.released import any_checkpoint, tf_checkpoint
 from kaleidobert.released import checkpoints as released
+from kaleidobert.released import tf_checkpoint
 from tests.released.test_checkpoints import CHECKPOINTS
 from tests.support import golden_data as data
 from tests.support.apps_data import SIZES, TRAIN, call, refused
@@ -36,7 +36,7 @@ def test_what_is_read_is_what_is_imported(name, tmp_path):
     """config.json lies a folder above."""
     path = data.GOLDEN / name
     model = released.import_checkpoint(path, path.parents[1] / "config.json")
-    meta, arrays = any_checkpoint.load_meta(path), released.read(path, lambda name: True)[1]
+    meta, arrays = released.load_meta(path), released.read(path, lambda name: True)[1]
     described = model.describe()
     assert meta["kind"] == described["kind"] and meta["identity"] == described["identity"]
     body = {"backbone": meta["config"]["backbone"] | {"precision": "float32"}}

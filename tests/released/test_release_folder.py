@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from kaleidobert import released_cli
-from kaleidobert.evaluators.files import released_results
+from kaleidobert.evaluators.files.scores import read_released
 from kaleidobert.released import schema as released_schema
 from tests.support import release_folder
 from tests.support.apps_data import results
@@ -70,7 +70,7 @@ def test_a_script_without_words_takes_the_released_files(root, name, tmp_path, m
     assert all((run / file).stat().st_size for file in (*WRITTEN[name], "results.json", "config.yaml"))
     report = results(run)
     if name in ("i2t", "t2i"):
-        assert len(released_results.read(run / WRITTEN[name][0]).texts) == 6
+        assert len(read_released(run / WRITTEN[name][0]).texts) == 6
         assert report["released_counting"]["queries"] == 2 and "Queries 2" in out
     elif name == "pretrain":
         assert report["bank"]["train"]["rows"] == 8 and report["steps"] == 3

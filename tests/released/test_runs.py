@@ -12,7 +12,7 @@ from kaleidobert.app_zoo import models, released_runs
 from kaleidobert.app_zoo import pretrain as app
 from kaleidobert.engines import steps
 from kaleidobert.errors import UserError
-from kaleidobert.evaluators.files import released_results
+from kaleidobert.evaluators.files.scores import read_released, released_line
 from kaleidobert.levels import KALEIDO, KaleidoLevel
 from kaleidobert.losses import pretraining as losses
 from kaleidobert.model_zoo import checkpoints
@@ -87,7 +87,7 @@ def g4(run: Path, *words: str) -> int:
 def test_golden_retrieval_through_the_command_line(tmp_path, capsys):
     assert g4(tmp_path / "run", "predict_batch_size=4") == 0
     golden = json.loads((G4 / "e2e_retrieval_nsp.json").read_text())
-    pairs = released_results.read(tmp_path / "run/result_img2txt.txt")
+    pairs = read_released(tmp_path / "run/result_img2txt.txt")
     assert [f"{text}|{product}" for text, product in zip(pairs.texts, pairs.products)] == list(golden)
     golden_data.close(pairs.logits, [value["nsp_logits"] for value in golden.values()], golden_data.LOGITS)
     assert pairs.labels.tolist() == [value["label"] for value in golden.values()] and pairs.pictures[0] == "IMG0_0"
@@ -124,11 +124,11 @@ def test_golden_analysis_to_the_last_digit(direction, name, capsys):
 @needs_golden
 def test_a_result_file_is_written_as_the_release_wrote_it():
     path = G4 / "analysis/result_img2txt.txt"
-    pairs, first, again = released_results.read(path), 0, []
+    pairs, first, again = read_released(path), 0, []
     for line in path.read_text().splitlines():
         part = slice(first, first + line.count("['TXT"))
         ids = pairs.texts[part], pairs.products[part], pairs.pictures[part]
-        again.append(released_results.line(*ids, pairs.labels[part], pairs.logits[part]))
+        again.append(released_line(*ids, pairs.labels[part], pairs.logits[part]))
         first = part.stop
     assert again == path.read_text().splitlines() and first == 293
 
@@ -357,7 +357,7 @@ def test_result_files_that_are_none(tmp_path, content, message, capsys):
 
 
 def test_a_result_without_any_right_candidate(tmp_path, capsys):
-    (tmp_path / "result").write_text(released_results.line(["a", "b"], ["p", "p"], ["x", "x"], np.zeros(2), np.zeros((2, 2))) + "\n")
+    (tmp_path / "result").write_text(released_line(["a", "b"], ["p", "p"], ["x", "x"], np.zeros(2), np.zeros((2, 2))) + "\n")
     assert counting.main([str(tmp_path / "result"), "i2t"]) == 0 and "AUC None" in capsys.readouterr().out
 
 

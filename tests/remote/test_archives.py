@@ -86,6 +86,14 @@ def test_one_folder_that_holds_all_becomes_the_folder(tmp_path):
         unpack(path, tmp_path / "out")
 
 
+def test_a_python_whose_tarfile_has_no_data_filter_is_refused_and_leaves_nothing(tmp_path, monkeypatch):
+    """Debian 12 has Python 3.11.2; the filter came with 3.11.4."""
+    monkeypatch.delattr(tarfile, "data_filter")
+    for path in (tar(tmp_path / "x", *plain()), zipped(tmp_path / "x.zip", FILES)):
+        refused(path, r"in/out: archives cannot be unpacked safely by this Python, 3\.\d+\.\d+; "
+                r"expected: Python 3\.11\.4 or newer, .*; to fix: run the command with a newer Python, or .* by hand$")
+
+
 def test_a_later_member_replaces_an_earlier_one_and_files_are_not_executable(tmp_path):
     unpack(tar(tmp_path / "x", (member("a"), b"old"), (member("b"), b""), (member("a", mode=0o6777), b"new")), tmp_path / "out")
     assert found(tmp_path / "out") == {"a": b"new", "b": b""}

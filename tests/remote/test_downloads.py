@@ -4,6 +4,7 @@ import errno
 import hashlib
 import os
 import random
+import tarfile
 import threading
 from pathlib import Path
 
@@ -268,3 +269,14 @@ def test_a_second_one_waits_until_the_first_is_done_or_it_is_stopped(tmp_path):
             pytest.fail("both have it")
     with locked(tmp_path / "x", threading.Event()):
         pass
+
+
+def test_an_archive_that_this_python_cannot_unpack_is_not_even_fetched(server, tmp_path, monkeypatch):
+    monkeypatch.delattr(tarfile, "data_filter")
+    server.add("a.bin", CONTENT)
+    with pytest.raises(UserError, match=r"folder: archives cannot be unpacked safely by this Python.*expected: Python 3\.11\.4 or newer"):
+        fetch([entry(server, unpack="folder")], tmp_path, options=FAST)
+    assert server.bytes == 0 and list(tmp_path.iterdir()) == []
+    fetch([entry(server)], tmp_path, options=FAST)  # what is no archive needs no filter
+    (tmp_path / "folder").mkdir()
+    fetch([entry(server, unpack="folder")], tmp_path, options=FAST)  # unpacked by hand

@@ -19,7 +19,7 @@ def convert(source: Path, target: Path, *words: str) -> Done:
 
 
 def done(source: Path, target: Path, *words: str) -> list[str]:
-    """The command, which must succeed; the lines that list what is missing (-) or left out (+)."""
+    """The command, which must succeed; the lines that list what is missing (-) or skipped (+)."""
     outcome = convert(source, target, *words)
     assert outcome.status == 0, outcome.err
     return [line for line in outcome.out.splitlines() if line[:2] in ("- ", "+ ")]

@@ -84,7 +84,7 @@ def train(
     """The steps of a case. blow_up: the step whose loss scale is set so that gradients overflow. halt: before this step everything is
     saved and loaded into a new model. whole: the loss is one that has no parts."""
     found, states = [], []
-    with distribution.over(configs.Train(devices=devices)), tempfile.TemporaryDirectory() as folder:
+    with distribution.scope(configs.Train(devices=devices)), tempfile.TemporaryDirectory() as folder:
         def begin():
             model, optimizer = network(dropout, precision), optimizers.adam(1e-2, weight_decay=0.01)
             optimizer = optimizers.with_loss_scale(optimizer) if precision == "mixed_float16" else optimizer
@@ -118,7 +118,7 @@ def train(
 
 def masks(devices: int) -> list:
     """What dropout leaves of ones on every device, rows of a batch in order."""
-    with distribution.over(configs.Train(devices=devices)) as place:
+    with distribution.scope(configs.Train(devices=devices)) as place:
         layer = Dropout(0.5, 1, name="dropout")
         inputs = keras.Input((64,), name="x")
         model = keras.Model({"x": inputs}, {"y": layer(inputs)})

@@ -12,7 +12,8 @@ import numpy as np
 from kaleidobert import configs, io
 from kaleidobert import levels as kaleido
 from kaleidobert.datasets.bank import alignment
-from kaleidobert.datasets.bank.bank import Bank, sha256
+from kaleidobert.datasets.bank.bank import Bank
+from kaleidobert.io import sha256
 from kaleidobert.levels import KALEIDO, KaleidoLevel
 from kaleidobert.preprocessors import tokenization
 

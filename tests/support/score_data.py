@@ -1,4 +1,4 @@
-"""Made-up retrieval scores, and writers of every kind of file that holds such scores."""
+"""Made-up retrieval scores, and writers of every type of file that holds scores or captions of other models."""
 
 import csv
 import io
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kaleidobert.evaluators.files import released_results
+from kaleidobert.evaluators.files.scores import released_line
 
 
 @dataclass
@@ -75,5 +75,15 @@ def released(pairs: Long, batch: int) -> str:
         part = slice(start, start + batch)
         logits = np.stack([np.zeros(len(pairs.scores[part])), pairs.scores[part]], axis=1)
         pictures = [f"{name}_0" for name in pairs.queries[part]]
-        lines.append(released_results.line(pairs.candidates[part], pairs.queries[part], pictures, np.array(pairs.labels[part]), logits))
+        lines.append(released_line(pairs.candidates[part], pairs.queries[part], pictures, np.array(pairs.labels[part]), logits))
     return "\n".join(lines) + "\n"
+
+
+def write_caption_lines(path: Path, ids, captions) -> None:
+    """Writes captions as JSONL."""
+    path.write_text("".join(json.dumps({"image_id": name, "caption": text}) + "\n" for name, text in zip(ids, captions)))
+
+
+def write_reference_lines(path: Path, ids, references) -> None:
+    """Writes references as JSONL."""
+    path.write_text("".join(json.dumps({"image_id": name, "references": several}) + "\n" for name, several in zip(ids, references)))

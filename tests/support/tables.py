@@ -1,4 +1,4 @@
-"""Level tables on which everything must work: the paper's, fewer, more, other grids and names, levels of which nothing is asked."""
+"""Level tables on which everything must work: the paper's, fewer, more, other grids and names, levels of which nothing is predicted."""
 
 from kaleidobert.levels import KALEIDO, KaleidoLevel
 

@@ -28,13 +28,14 @@ from kaleidobert.app_zoo.caption.writing import simple_captions
 from kaleidobert.configs import AlignConfig
 from kaleidobert.datasets import grid_features
 from kaleidobert.datasets.bank import alignment as alignments
-from kaleidobert.datasets.bank.bank import Bank, describe, sha256
+from kaleidobert.datasets.bank.bank import Bank, describe
 from kaleidobert.engines.run_folder import FIX, check_folder
 from kaleidobert.errors import UserError
 from kaleidobert.evaluators import alignment
 from kaleidobert.evaluators import captions as captioning
 from kaleidobert.evaluators.report import plots
 from kaleidobert.evaluators.report.results import head_name
+from kaleidobert.io import sha256
 from kaleidobert.preprocessors import alignment_generator
 from kaleidobert.preprocessors.tokenization import join_pieces, words_of_text
 

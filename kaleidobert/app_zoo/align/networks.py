@@ -9,13 +9,13 @@ from tqdm import tqdm
 from kaleidobert.app_zoo import models, training
 from kaleidobert.app_zoo.align.task import Task, captioner_folder, captioner_settings, grounder_folder, grounder_settings
 from kaleidobert.datasets import grid_features
-from kaleidobert.datasets.bank.bank import sha256
 from kaleidobert.datasets.grid_features import Grids
 from kaleidobert.datasets.sampling.captions import CaptionSampler
 from kaleidobert.engines import steps
 from kaleidobert.engines.feeding import prefetch
 from kaleidobert.engines.run_folder import Run
 from kaleidobert.engines.trainer import Goal
+from kaleidobert.io import sha256
 from kaleidobert.losses import auxiliary
 from kaleidobert.model_zoo.show_attend_tell import Caption, Scorer, ShowAttendTell, Writer, best
 from kaleidobert.model_zoo.word_grounding import Cells, WordGrounder

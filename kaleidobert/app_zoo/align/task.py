@@ -17,12 +17,13 @@ from kaleidobert.app_zoo import models, training
 from kaleidobert.app_zoo.training import Choice
 from kaleidobert.configs import AlignConfig
 from kaleidobert.datasets import grid_features
-from kaleidobert.datasets.bank.bank import Bank, sha256
+from kaleidobert.datasets.bank.bank import Bank
 from kaleidobert.datasets.grid_features import Grids
 from kaleidobert.datasets.sampling.captions import PAD, CaptionVocabulary, WordCooccurrenceTargets
 from kaleidobert.datasets.sampling.pretraining import fraction_of_groups, hold_out
 from kaleidobert.engines.run_folder import Run, check_folder
 from kaleidobert.engines.trainer import HELD_OUT, VAL
+from kaleidobert.io import sha256
 from kaleidobert.preprocessors import encoders
 from kaleidobert.preprocessors.encoders import GRID_ENCODERS
 from kaleidobert.preprocessors.tokenization import plain_piece

@@ -15,7 +15,7 @@ from kaleidobert.app_zoo import lineage, models, tables, training
 from kaleidobert.app_zoo.caption import writing
 from kaleidobert.app_zoo.caption.writing import Reranker, Score, simple_captions
 from kaleidobert.configs import CaptionConfig
-from kaleidobert.datasets.bank.bank import Bank, describe, sha256
+from kaleidobert.datasets.bank.bank import Bank, describe
 from kaleidobert.datasets.sampling.finetuning import CaptionTaskSampler
 from kaleidobert.datasets.sampling.pretraining import hold_out, maskable
 from kaleidobert.engines.distributed import distribution
@@ -25,12 +25,13 @@ from kaleidobert.errors import UserError
 from kaleidobert.evaluators import captions as caption_metrics
 from kaleidobert.evaluators.files import captions as caption_files
 from kaleidobert.evaluators.report.results import head_name
+from kaleidobert.io import sha256
 from kaleidobert.losses.decomposable import DecomposableLoss
 from kaleidobert.losses.pretraining import weighted_cross_entropy
 from kaleidobert.model_zoo import checkpoints
 from kaleidobert.model_zoo.kaleidobert import Captioner, captioner
 from kaleidobert.preprocessors.examples import trim_captions
-from kaleidobert.released import any_checkpoint
+from kaleidobert.released.checkpoints import load_meta
 
 SHOWN = 6  # captions that are printed
 MEASURES = {"bleu4": "BLEU-4", "meteor": "METEOR", "rouge_l": "ROUGE-L", "cider_d": "CIDEr-D"}
@@ -83,7 +84,7 @@ def run(config: CaptionConfig) -> None:
     check_folder(config.run, config)
     if not config.train.epochs:
         return _run(config)
-    with distribution.over(config.train):
+    with distribution.scope(config.train):
         _run(config)
 
 
@@ -197,7 +198,7 @@ def _check_trained(config: CaptionConfig) -> None:
     """Raises UserError where nothing is trained and the checkpoint is no captioner of the same mode."""
     if config.init is None or config.train.epochs:
         return
-    meta = any_checkpoint.load_meta(config.init)
+    meta = load_meta(config.init)
     mode = meta.get("config", {}).get("mode")
     if meta.get("kind") != Captioner.kind or mode != config.mode:
         raise UserError(f"holds a {meta.get('kind')!r}" + (f" of mode {mode}" if mode else ""), str(config.init),

@@ -26,7 +26,7 @@ from kaleidobert.model_zoo import caption_search, checkpoints
 from kaleidobert.model_zoo.caption_search import Written
 from kaleidobert.model_zoo.kaleidobert import DUAL_ENCODER, Captioner, Matcher, rebuild
 from kaleidobert.preprocessors.tokenization import Spacing, join_pieces
-from kaleidobert.released import any_checkpoint
+from kaleidobert.released.checkpoints import load_meta
 
 Score = Callable[[Callable[[int], tuple | None]], dict[str, float]]
 
@@ -152,7 +152,7 @@ class Reranker:
     """
 
     def __init__(self, path: Path, bank: Bank):
-        meta = any_checkpoint.load_meta(path)
+        meta = load_meta(path)
         if meta.get("kind") != Matcher.kind or meta["config"].get("head") != "dual_encoder":
             raise UserError(f"the checkpoint holds a {meta.get('kind')!r} without towers", str(path), "a matcher with head dual_encoder",
                             "name the best.npz of a `kaleidobert retrieve matching.head=dual_encoder` run as writing.matcher")

@@ -29,7 +29,8 @@ from kaleidobert.levels import KaleidoLevel
 from kaleidobert.model_zoo import checkpoints
 from kaleidobert.model_zoo.kaleidobert import Pretrainer, rebuild
 from kaleidobert.preprocessors import features, patch_generator
-from kaleidobert.released import any_checkpoint, tf_checkpoint
+from kaleidobert.released import tf_checkpoint
+from kaleidobert.released.checkpoints import load_meta, transfer
 
 REMAKE = "put the picture back, or make the bank again"
 
@@ -113,7 +114,7 @@ def _open(config: InspectConfig) -> tuple[Bank, tuple[KaleidoLevel, ...], list[i
     bank = Bank(config.data.bank)
     levels = bank.levels
     if config.checkpoint is not None:
-        meta = any_checkpoint.load_meta(config.checkpoint)
+        meta = load_meta(config.checkpoint)
         if meta.get("kind") != Pretrainer.kind:
             raise UserError(f"the checkpoint holds a {meta.get('kind')!r}", str(config.checkpoint), f"a {Pretrainer.kind!r}",
                             "name the best.npz of a `kaleidobert pretrain` run")
@@ -179,10 +180,10 @@ def _forward(checkpoint: Path | None, bank: Bank) -> Callable | None:
     """Returns a function inputs -> the model's outputs; None without a checkpoint. Raises UserError where the weights do not fit."""
     if checkpoint is None:
         return None
-    model = rebuild(any_checkpoint.load_meta(checkpoint), precision="float32")
+    model = rebuild(load_meta(checkpoint), precision="float32")
     if not tf_checkpoint.exists(checkpoint):
         checkpoints.restore(checkpoint, model)
-    elif missing := any_checkpoint.transfer(checkpoint, model):
+    elif missing := transfer(checkpoint, model):
         raise UserError(f"has no {', '.join(missing)}", str(checkpoint), "a checkpoint of pre-training, whole")
     else:
         models.print_start(checkpoint, [], bank)

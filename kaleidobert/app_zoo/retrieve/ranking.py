@@ -25,7 +25,6 @@ from kaleidobert.datasets.sampling import finetuning
 from kaleidobert.engines.prediction import PairScorer, Sides
 from kaleidobert.evaluators.candidates import CandidateLists, Gallery
 from kaleidobert.model_zoo.kaleidobert import Matcher
-from kaleidobert.remote.downloads import explained
 
 MAX_LINES = 10**7  # pairs of a gallery that are written as text, some 30 bytes each
 SAFE_AFTER = 1.0  # seconds after which what was scored is forced onto the disk
@@ -80,7 +79,7 @@ class ScoreCache:
 
     def __init__(self, path: Path, identity: dict[str, Any]):
         self.path, self._reading, self._safe = path, True, monotonic()
-        with explained(path):
+        with io.explained(path, resumes=True):
             self._file = open(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+b", buffering=0)
         head = json.dumps(identity, sort_keys=True).encode() + b"\n"
         self.resumed = self._file.read(len(head)) == head and os.path.getsize(path) > len(head)
@@ -122,7 +121,7 @@ class ScoreCache:
         self._file.truncate()
 
     def _write(self, content: bytes) -> None:
-        with explained(self.path):
+        with io.explained(self.path, resumes=True):
             while content:
                 content = content[self._file.write(content):]
 

@@ -17,7 +17,7 @@ from kaleidobert.app_zoo.lineage import PlainHead
 from kaleidobert.app_zoo.retrieve import fine_tuning, results
 from kaleidobert.app_zoo.retrieve.ranking import Ranker, ScoreCache, is_large, save_gallery, writer
 from kaleidobert.configs import RetrieveConfig
-from kaleidobert.datasets.bank.bank import Bank, sha256
+from kaleidobert.datasets.bank.bank import Bank
 from kaleidobert.engines import prediction
 from kaleidobert.engines.distributed import distribution
 from kaleidobert.engines.run_folder import Run, check_folder
@@ -25,6 +25,7 @@ from kaleidobert.errors import UserError
 from kaleidobert.evaluators import candidates, retrieval
 from kaleidobert.evaluators.candidates import PROTOCOLS, CandidateLists, Gallery
 from kaleidobert.evaluators.retrieval import PerQueryMetrics
+from kaleidobert.io import sha256
 from kaleidobert.model_zoo import checkpoints
 from kaleidobert.model_zoo.kaleidobert import Matcher
 
@@ -72,7 +73,7 @@ def run(config: RetrieveConfig) -> None:
         return released_runs.run_retrieval(config)
     if not config.train.epochs:
         return _run(config)
-    with distribution.over(config.train) as process:
+    with distribution.scope(config.train) as process:
         fine_tuning.check_single_device(config, process)
         _run(config)
 

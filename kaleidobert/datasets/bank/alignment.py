@@ -15,8 +15,9 @@ import numpy as np
 
 from kaleidobert import configs, io
 from kaleidobert import levels as kaleido
-from kaleidobert.datasets.bank.bank import Bank, checksums, sha256
+from kaleidobert.datasets.bank.bank import Bank, checksums
 from kaleidobert.errors import UserError
+from kaleidobert.io import sha256
 
 FORMAT = 1
 INFO, STRENGTHS, CAPTIONS = "alignment.json", "alignment.npy", "captions.jsonl"

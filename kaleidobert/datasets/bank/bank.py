@@ -11,7 +11,6 @@
 """
 
 import copy
-import hashlib
 import json
 import mmap
 from collections.abc import Iterable, Mapping, Sequence
@@ -25,6 +24,7 @@ import numpy as np
 from kaleidobert import io, specs
 from kaleidobert import levels as kaleido
 from kaleidobert.errors import UserError
+from kaleidobert.io import sha256
 from kaleidobert.levels import KaleidoLevel
 from kaleidobert.preprocessors import features, tokenization
 
@@ -193,12 +193,6 @@ class Bank:
                             fix="raise the limit of open files (ulimit -n), or make the bank with a larger shard_size") from None
         except ValueError as error:
             raise UserError(f"not a numpy array ({error})", str(self.folder / name), fix=REMAKE) from None
-
-
-def sha256(path: Path) -> str:
-    """Returns the SHA-256 of a file's content, in hexadecimal."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def checksums(folder: Path, names: Iterable[str]) -> dict[str, dict[str, Any]]:

@@ -33,9 +33,10 @@ from kaleidobert import levels as kaleido
 from kaleidobert.configs import RecordsConfig
 from kaleidobert.configs.data import FOREGROUND_REMAKE
 from kaleidobert.datasets.bank import alignment
-from kaleidobert.datasets.bank.bank import FORMAT, Bank, checksums, sha256, write_array
+from kaleidobert.datasets.bank.bank import FORMAT, Bank, checksums, write_array
 from kaleidobert.datasets.products import Product, digest, stamp, tabulate_classes
 from kaleidobert.errors import UserError
+from kaleidobert.io import sha256
 from kaleidobert.preprocessors import encoders, features, foreground, tokenization
 from kaleidobert.preprocessors.features import quantise
 

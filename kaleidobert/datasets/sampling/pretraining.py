@@ -182,7 +182,7 @@ class PretrainSampler:
     def _weights(self, draw: BatchPlan) -> Arrays:
         match, ones = draw.text_rows == draw.rows, np.ones(len(draw.rows), np.float32)
         counts = ones if self._sampling.losses_on_negatives == "all" else match.astype(np.float32)
-        weights = {level.name: counts for level in kaleido.asked_levels(self._levels)}
+        weights = {level.name: counts for level in kaleido.target_levels(self._levels)}
         return weights | {"mlm": draw.masks.token_weights * counts[:, None], "itm": ones}
 
 

@@ -1,4 +1,4 @@
-"""What garments share: the upper body with sleeves, cuffs and hem; collars and hoods; closures, pockets and other details."""
+"""The elements of garments: the upper body with sleeves, cuffs and hem; collars and hoods; closures, pockets and other details."""
 
 from dataclasses import dataclass
 from math import cos, sin
@@ -115,8 +115,8 @@ def _arm(torso: Torso, length: float, angle: float, width: float, puff: bool) ->
 def _cuff(sketch: Sketch, design: Design, upper: Points, lower: Points, side: int, height: float) -> None:
     start, end, inner, pit = upper[1], upper[-1], lower[0], lower[-2]
     reach = max(abs(end[0] - start[0]) + abs(end[1] - start[1]), 0.1)
-    share = height / reach
-    ring = [lerp(end, start, share), end, inner, lerp(inner, pit, share)]
+    fraction = height / reach
+    ring = [lerp(end, start, fraction), end, inner, lerp(inner, pit, fraction)]
     ring = [(side * x, y) for x, y in ring]
     if not design.has("cuffs"):
         sketch.seam([ring[0], ring[3]])

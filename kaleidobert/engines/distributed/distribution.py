@@ -1,10 +1,10 @@
 """Data parallel training: on several devices of one process, and in several processes on one host or many.
 
-    with distribution.over(config.train):      # before the first variable is made
+    with distribution.scope(config.train):      # before the first variable is made
         ...                                    # a model, Trainer.fit, and, in process 0 alone, what follows it
 
 TensorFlow: MirroredStrategy, or MultiWorkerMirroredStrategy over processes. JAX: one program on a mesh of all devices. Every
-process computes its rows of each batch; process 0 alone writes, evaluates and prints. The run folder must be one that all share.
+process computes its rows of each batch; process 0 alone writes, evaluates and prints. All must see one run folder.
 """
 
 import os
@@ -20,10 +20,8 @@ from typing import Any
 import numpy as np
 
 from kaleidobert.configs import Train
-from kaleidobert.engines.distributed import channel as channels
 from kaleidobert.engines.distributed import cluster as clusters
-from kaleidobert.engines.distributed.channel import Channel
-from kaleidobert.engines.distributed.cluster import Cluster
+from kaleidobert.engines.distributed.cluster import Channel, Cluster
 from kaleidobert.engines.feeding import to_device
 from kaleidobert.errors import UserError
 
@@ -84,12 +82,12 @@ _HERE: ContextVar[Process] = ContextVar("process")
 
 
 def current_process() -> Process:
-    """Returns this process among all; outside of ``over`` it is alone, with one device."""
+    """Returns this process among all; outside of ``scope`` it is alone, with one device."""
     return _HERE.get(SINGLE_PROCESS)
 
 
 @contextmanager
-def over(train: Train) -> Iterator[Process]:
+def scope(train: Train) -> Iterator[Process]:
     """Places all variables made inside on train.devices devices of every process that the environment names (cluster.read).
 
     In processes other than 0 the block ends with ``Process.leave`` and standard output is silent. The loss of a process ends all others
@@ -102,7 +100,7 @@ def over(train: Train) -> Iterator[Process]:
     with ExitStack() as stack:
         channel = None
         if cluster.size > 1:
-            channel = channels.connect(cluster, float(os.environ.get(WAIT, 600)))
+            channel = clusters.connect(cluster, float(os.environ.get(WAIT, 600)))
             if cluster.rank:
                 stack.enter_context(redirect_stdout(stack.enter_context(open(os.devnull, "w", encoding="utf-8"))))
         with _farewell(channel):
@@ -165,7 +163,7 @@ def split(batch: Batch, process: Process, gradient_accumulation_steps: int) -> t
 
 @contextmanager
 def _farewell(channel: Channel | None) -> Iterator[None]:
-    """Tells the other processes at the end that this one is done, or failed."""
+    """Sends the other processes at the end the news that this one is done, or failed."""
     if channel is None:
         yield
         return

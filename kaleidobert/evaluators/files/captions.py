@@ -36,19 +36,6 @@ def write_annotations(path: str | Path, ids: Sequence[Id], references: Sequence[
     io.write_json(path, {"images": [{"id": name} for name in ids], "annotations": notes})
 
 
-def write_lines(path: str | Path, ids: Sequence[Id], captions: Sequence[str]) -> None:
-    """Writes JSONL of captions. Raises UserError as ``write_results``."""
-    _check(path, ids, captions)
-    _write_lines(path, [{"image_id": name, "caption": caption} for name, caption in zip(ids, captions)])
-
-
-def write_reference_lines(path: str | Path, ids: Sequence[Id], references: Sequence[Sequence[str]]) -> None:
-    """Writes JSONL of references. Raises UserError as ``write_annotations``."""
-    _check(path, ids, references)
-    _write_lines(path, [{"image_id": name, "references": _references(list(several), name, str(path))}
-                        for name, several in zip(ids, references)])
-
-
 def read_results(path: str | Path) -> dict[str, str]:
     """Reads {id as text: caption} of COCO results or JSONL.
 
@@ -117,21 +104,13 @@ def _check(path: str | Path, ids: Sequence[Id], values: Sequence[Any]) -> None:
         raise UserError("an id comes twice", str(path), "different ids")
 
 
-def _write_lines(path: str | Path, lines: Sequence[Mapping[str, Any]]) -> None:
-    io.write_text(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
-
-
 def _text(path: str | Path) -> str:
-    try:
+    with io.readable(path):
         return Path(path).read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise UserError(f"cannot be read ({error.strerror})", str(path)) from None
-    except UnicodeDecodeError as error:
-        raise UserError(f"byte {error.start} is not UTF-8", str(path), "UTF-8 text") from None
 
 
 def _whole(path: str | Path, expected: str) -> Any:
-    """The value of a file that is one JSON document and not one line of JSONL; None for JSONL."""
+    """Returns the value of a file that is one JSON document and not one line of JSONL; None for JSONL."""
     text = _text(path)
     if not text.strip():
         raise UserError("the file is empty", str(path), expected)

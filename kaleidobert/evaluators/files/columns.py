@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from kaleidobert import table_text
+from kaleidobert import io, table_text
 from kaleidobert.errors import UserError
-from kaleidobert.evaluators.files.released_results import MARK
 
 FORMATS = {".npz": "npz", ".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl"}
 IDS = ("query", "candidate", "id")  # roles in which every row has a value
 NUMBERS = ("label", "score")  # roles whose values keep their type; all others are texts
+MARK = "\x01"  # between the five lists in a line of a released result file
 CUT = "copy the file again, or make it again: it is cut off"
 
 
@@ -80,11 +80,8 @@ def format_of(path: str | Path) -> str:
     Raises UserError for a missing and for an empty file.
     """
     path = Path(path)
-    try:
-        with open(path, "rb") as file:
-            start = file.read(1 << 16)
-    except OSError as error:
-        raise UserError(f"cannot be read ({error.strerror})", str(path), "a file") from None
+    with io.readable(path, "a file"), open(path, "rb") as file:
+        start = file.read(1 << 16)
     if not start.strip():
         raise UserError("the file is empty", str(path), "at least one row")
     if path.suffix.lower() in FORMATS:
@@ -107,10 +104,8 @@ def read_columns(path: str | Path, file_format: str, names: Mapping[str, str], o
     where = str(path)
     if file_format == "npz":
         return _npz(where, names, optional)
-    try:
+    with io.readable(path):
         text = Path(path).read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UserError(f"is not UTF-8 ({error.reason} at byte {error.start:,})", where, "UTF-8 text") from None
     if file_format == "jsonl":
         return _jsonl(where, text, names, optional, lists)
     return _separated(where, text, "\t" if file_format == "tsv" else ",", names, optional)
@@ -219,14 +214,14 @@ def _texts(array: np.ndarray) -> list[str]:
     return (np.char.decode(array, "utf-8") if array.dtype.kind == "S" else array.astype(str)).tolist()
 
 
-def _find(name: str, there: Sequence[str], where: str, optional: bool) -> int | None:
-    """The position of a column; None of an optional one that is missing."""
-    if list(there).count(name) > 1:
-        raise UserError(f"there are {list(there).count(name)} columns {name!r}", where, "one", "rename the other")
-    if name in there:
-        return list(there).index(name)
+def _find(name: str, columns: Sequence[str], where: str, optional: bool) -> int | None:
+    """Returns the position of a column; None of an optional one that is missing."""
+    if list(columns).count(name) > 1:
+        raise UserError(f"there are {list(columns).count(name)} columns {name!r}", where, "one", "rename the other")
+    if name in columns:
+        return list(columns).index(name)
     if optional:
         return None
-    near = difflib.get_close_matches(name, there, 1, 0.5)
-    raise UserError(f"there is no column {name!r}", where, f"one of its columns: {', '.join(there)}",
+    near = difflib.get_close_matches(name, columns, 1, 0.5)
+    raise UserError(f"there is no column {name!r}", where, f"one of its columns: {', '.join(columns)}",
                     f"did you mean {near[0]!r}?" if near else "say what it is called, such as columns.score=similarity")

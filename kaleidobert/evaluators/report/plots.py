@@ -74,9 +74,9 @@ def confusion(matrix: np.ndarray, names: Sequence[str], path: str | Path) -> Non
     side = max(3.2, (0.24 if count <= MAX_COUNTED else 0.165) * count)
     figure, (axis,) = panels(side + 2.4, side + 1.7, 1, 1)
     support = matrix.sum(axis=1, keepdims=True)
-    shares = np.ma.masked_where(np.broadcast_to(support == 0, matrix.shape), matrix / np.maximum(support, 1))
+    fractions = np.ma.masked_where(np.broadcast_to(support == 0, matrix.shape), matrix / np.maximum(support, 1))
     axis.set_facecolor("#EEEEEE")
-    image = axis.imshow(shares, cmap="Blues", norm=PowerNorm(0.5, 0, 1), interpolation="nearest")
+    image = axis.imshow(fractions, cmap="Blues", norm=PowerNorm(0.5, 0, 1), interpolation="nearest")
     size = 9 if count <= MAX_COUNTED else 6.5
     labels = [_short(name) for name in names]
     axis.set_xticks(range(count), labels, rotation=90, fontsize=size)
@@ -94,11 +94,11 @@ def confusion(matrix: np.ndarray, names: Sequence[str], path: str | Path) -> Non
     bar = figure.colorbar(image, ax=axis, shrink=min(1.0, 3 / side), aspect=18, pad=0.02, format="{x:.0%}",
                           ticks=[0, 0.05, 0.25, 0.5, 1])
     bar.outline.set_visible(False)
-    bar.ax.set_title("share of\nthe row", fontsize=8, color=MUTED, loc="left")
+    bar.ax.set_title("fraction of\nthe row", fontsize=8, color=MUTED, loc="left")
     if count <= MAX_COUNTED:
         for row, column in np.argwhere(matrix):
             axis.text(column, row, matrix[row, column], ha="center", va="center", fontsize=6.5,
-                      color="white" if shares[row, column] > 0.4 else "black")
+                      color="white" if fractions[row, column] > 0.4 else "black")
     save(figure, path)
 
 
@@ -156,7 +156,7 @@ def alignment_statistics(statistics: Mapping[str, Any], path: str | Path) -> Non
         raise UserError("no level has masked patches", str(path), "a level table with one")
     columns = max(4, len(levels))
     figure, axes = panels(3.4 * columns, 7.6, 2, columns)
-    _shares(axes[0], statistics)
+    _fractions(axes[0], statistics)
     _words(axes[1], "Most aligned words", statistics["most"])
     _words(axes[2], "Least aligned words", statistics["least"])
     _patches(axes[3], statistics["patches_per_word"])
@@ -204,7 +204,7 @@ def save(figure: Any, path: str | Path) -> None:
 
 
 def plain(axis: Any, title: str) -> None:
-    """Gives a panel its title and the look that all panels share."""
+    """Gives a panel its title and the look of all panels."""
     axis.set_title(title, loc="left", fontsize=10)
     axis.spines[["top", "right"]].set_visible(False)
     axis.spines[["left", "bottom"]].set_color(MUTED)
@@ -220,7 +220,7 @@ def _percent(axis: Any, xlabel: str, ylabel: str) -> None:
 
 
 def _curves(rows: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, tuple[np.ndarray, np.ndarray]]]:
-    """{name: {split: (steps, values)}}, names in the order of their first row, steps rising; of a repeated step the last row."""
+    """Returns {name: {split: (steps, values)}}, names in the order of their first row, steps rising; of a repeated step the last row."""
     points: dict[str, dict[str, dict[int, float]]] = {}
     for row in rows:
         for name, value in row.items():
@@ -243,7 +243,7 @@ def _scale(axis: Any, curves: Sequence[np.ndarray]) -> None:
 
 
 def _smoothed(values: np.ndarray) -> np.ndarray:
-    """Centred moving mean over the finite values; gaps stay gaps."""
+    """Computes a centred moving mean over the finite values; gaps stay gaps."""
     width = max(1, round(SMOOTH * len(values)))
     window, finite = np.ones(2 * (width // 2) + 1), np.isfinite(values)
     total = np.convolve(np.where(finite, values, 0.0), window)
@@ -262,8 +262,8 @@ def _short(name: str) -> str:
     return name if len(name) <= MAX_NAME else name[:MAX_NAME - 1] + "…"
 
 
-def _shares(axis: Any, statistics: Mapping[str, Any]) -> None:
-    plain(axis, "Share with a link")
+def _fractions(axis: Any, statistics: Mapping[str, Any]) -> None:
+    plain(axis, "Fraction with a link")
     names = {"tokens": "word pieces", "words": "words", "rows": "pictures"}
     values = [statistics[f"aligned_{name}_share"] for name in names]
     bars = axis.bar(list(names.values()), values, 0.6, color=TRAIN)
@@ -301,7 +301,7 @@ def _patches(axis: Any, per_word: Mapping[str, list[int]]) -> None:
 
 
 def _use(axis: Any, name: str, use: list[float]) -> None:
-    """Each patch's fraction of the level's links."""
+    """Draws each patch's fraction of the level's links."""
     side = round(len(use) ** 0.5)
     square = np.array(use).reshape(side, side)
     axis.imshow(square, cmap="Blues", vmin=0)

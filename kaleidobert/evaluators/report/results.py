@@ -51,7 +51,7 @@ class Counted:
     keys: tuple[str, ...] | None
 
     def row(self, run: str) -> str:
-        """The name of its row."""
+        """Returns the name of its row."""
         return f"{run}: {self.name}" if self.name else run
 
 
@@ -119,7 +119,7 @@ class Result:
         return Value(*numbers)
 
     def optional(self, *keys: str) -> Value | None:
-        """As ``measure``; None also for a figure that `kaleidobert evaluate` cannot compute."""
+        """Returns the same as ``measure``; None also for a figure that `kaleidobert evaluate` cannot compute."""
         return None if self.find(*keys) is None and self.find("task") == "evaluate" else self.measure(*keys)
 
     def number(self, *keys: str) -> float:
@@ -174,11 +174,11 @@ class Result:
         return ", ".join(words)
 
 
-def beside(runs: Sequence[Result]) -> list[tuple[Counted, list[tuple[Result, Counted]]]]:
-    """Returns the models of runs that share a row, each with its figures in every run; different trainings are both named.
+def models_by_row(runs: Sequence[Result]) -> list[tuple[Counted, list[tuple[Result, Counted]]]]:
+    """Returns the models of runs in one row, each with its figures in every run; different trainings are both named.
 
     >>> one = Result("i2t", "", {"task": "retrieve", "model": {"head": "plain", "head_of": "the paper's", "trained": "a"}})
-    >>> [(model.name, model.head, model.trained, len(each)) for model, each in beside([one, one])]
+    >>> [(model.name, model.head, model.trained, len(each)) for model, each in models_by_row([one, one])]
     [('', "plain (the paper's)", 'a', 2)]
     """
     by_name: dict[str, list[tuple[Result, Counted]]] = {}

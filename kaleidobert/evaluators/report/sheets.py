@@ -111,7 +111,7 @@ def captions(entries: Sequence[tuple[np.ndarray, str, Mapping[str, str]]], path:
 
 
 def _captioned(pixels: np.ndarray, name: str, texts: Mapping[str, str]) -> Image.Image:
-    """A picture with its texts on the right."""
+    """Draws a picture with its texts on the right."""
     lines = [(name, SMALL - 1, False, GREY)]
     for number, (label, text) in enumerate(texts.items()):
         short = text if len(text) <= MAX_LETTERS else f"{text[: MAX_LETTERS - 1]}…"
@@ -132,7 +132,7 @@ def _save(content: Image.Image, path: str | Path) -> None:
 
 
 def _row(query: Query) -> Image.Image:
-    """A white card: the query and its rank, then the candidates."""
+    """Draws a white card: the query and its rank, then the candidates."""
     left = _query(query)
     cards = [_candidate(candidate) for candidate in query.candidates]
     height = max([left.height, *(card.height for card in cards)]) + 2 * PAD
@@ -152,7 +152,7 @@ def _row(query: Query) -> Image.Image:
 
 
 def _query(query: Query) -> Image.Image:
-    """The picture or text of the query, and the rank below."""
+    """Draws the picture or text of the query, and the rank below."""
     number = f"{query.rank:g}" if query.rank == round(query.rank) else f"{query.rank:.1f}"
     colour = RIGHT if query.rank == 1 else INK
     below = _lines([(f"rank {number} of {query.length}", BODY, True, colour)], QUERY, "white")
@@ -164,7 +164,7 @@ def _query(query: Query) -> Image.Image:
 
 
 def _candidate(candidate: Candidate) -> Image.Image:
-    """A picture or a text in a frame, green where right; rank and score below."""
+    """Draws a picture or a text in a frame, green where right; rank and score below."""
     box = Image.new("RGB", (CARD, TALL), "white")
     if isinstance(candidate.shown, str):
         brush = ImageDraw.Draw(box)
@@ -180,7 +180,7 @@ def _candidate(candidate: Candidate) -> Image.Image:
 
 
 def _fitted(image: np.ndarray, width: int, height: int, ground: str = "white") -> Image.Image:
-    """The whole picture in the middle of a box."""
+    """Draws the whole picture in the middle of a box."""
     box = Image.new("RGB", (width, height), ground)
     picture = Image.fromarray(image)
     scale = min(width / picture.width, height / picture.height)
@@ -200,7 +200,7 @@ def _stack(blocks: Sequence[Image.Image], width: int, gap: int, ground: str = "w
 
 
 def _lines(paragraphs: Sequence[tuple[str, int, bool, str]], width: int, ground: str, max_lines: int = 40) -> Image.Image:
-    """Paragraphs (text, size, bold, colour), wrapped, each of at most ``max_lines`` lines."""
+    """Draws paragraphs (text, size, bold, colour), wrapped, each of at most ``max_lines`` lines."""
     placed, y = [], 0
     for text, size, bold, colour in paragraphs:
         for line in wrap(text, font(size, bold), width, max_lines):

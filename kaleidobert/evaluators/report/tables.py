@@ -9,7 +9,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from kaleidobert.evaluators.report.results import NOT_KNOWN, NOT_MEASURED, Counted, Result, Value, beside, head_name, pair_name, pairs
+from kaleidobert.evaluators.report.results import (
+    NOT_KNOWN,
+    NOT_MEASURED,
+    Counted,
+    Result,
+    Value,
+    head_name,
+    models_by_row,
+    pair_name,
+    pairs,
+)
 from kaleidobert.evaluators.retrieval import RANKS
 
 MISSING = "–"
@@ -70,7 +80,7 @@ MODEL_COLUMNS = (Column("head", "head"), Column("trained", "trained"))  # which 
 class Row:
     """origin: whose numbers. cells: {column's key: cell}, a missing key = none.
 
-    note: the conditions of the row; rows with equal notes share one footnote.
+    note: the conditions of the row; rows with equal notes have one footnote.
     """
 
     name: str
@@ -148,21 +158,21 @@ def labels_and_captions(labelled: list[Result], captioned: list[Result]) -> Tabl
     columns += [Column(key, head, 1, 1, 100) for key, head in CAPTION_KEYS.items()]
     rows, simple, ours = [], [], []
     for name, (_, labels, captions) in PAPER.items():
-        cells = total(printed(columns[:4], labels), LABEL_KEYS, "Sum CLS")
-        rows.append(Row(name, "paper", {**PRINTED, **cells, **printed(columns[5:], captions)}, PAPERS))
+        cells = with_sum(paper_cells(columns[:4], labels), LABEL_KEYS, "Sum CLS")
+        rows.append(Row(name, "paper", {**PRINTED, **cells, **paper_cells(columns[5:], captions)}, PAPERS))
     for result in labelled:
         simple += _label_baselines(result)
     for modality in dict.fromkeys(result.text("modality") for result in labelled):
-        part = [result for result in labelled if result.text("modality") == modality]
-        for pair in pairs(part, [result for result in part if task_of(result) == "CR"], LABEL_TOKEN):
+        of_modality = [result for result in labelled if result.text("modality") == modality]
+        for pair in pairs(of_modality, [result for result in of_modality if task_of(result) == "CR"], LABEL_TOKEN):
             runs = [result for result in pair if result]
-            name, note = f"{pair_name(pair, LABEL_TOKEN)} ({MODALITIES.get(modality, modality)})", both(map(_label_setting, runs))
-            for model, each in beside(runs):
+            name, note = f"{pair_name(pair, LABEL_TOKEN)} ({MODALITIES.get(modality, modality)})", joint_note(map(_label_setting, runs))
+            for model, each in models_by_row(runs):
                 cells = {key: cell for result, one in each for key, cell in _label_cells(result, one).items()}
                 cells |= {"head": model.head, "trained": model.trained}
-                ours.append(Row(model.row(name), "ours", total(cells, LABEL_KEYS, "Sum CLS"), note))
-    rows += together(simple, ours)
-    rows += together([row for result in captioned for row in _caption_baselines(result)],
+                ours.append(Row(model.row(name), "ours", with_sum(cells, LABEL_KEYS, "Sum CLS"), note))
+    rows += ordered(simple, ours)
+    rows += ordered([row for result in captioned for row in _caption_baselines(result)],
                      [row for result in captioned for row in _captions(result)])
     remarks = ["CR, SUB: recognition of the category and of the subcategory; accuracy in percent; macro-F over all classes of the label "
                "map, absent ones counting 0, as released. Sum CLS: accuracies and macro-F times 100, added.", INTERVALS, LABEL_HEADS]
@@ -194,12 +204,15 @@ def _label_baselines(result: Result) -> list[Row]:
         cells = NO_NETWORK | {f"{task} accuracy": result.measure(*keys)}
         if len(keys) == 3 and "macro_f1_all" in numbers:
             cells[f"{task} macro_f1_all"] = result.measure("baselines", name, "macro_f1_all")
-        rows.append(Row(words(name), "baseline", cells, note))
+        rows.append(Row(baseline_name(name), "baseline", cells, note))
     return rows
 
 
 def _captions(result: Result) -> list[Row]:
-    """Rows of a result; where a matcher chose, the captioner's own words have a row, too. `kaleidobert evaluate` has no mode and length."""
+    """Returns the rows of a result; where a matcher chose, the captioner's own words have a row, too.
+
+    `kaleidobert evaluate` has no mode and length.
+    """
     length, name, way = result.find("length"), result.name, ""
     if result.text("task") == "caption":
         way = f"{result.text('mode')}, {'length of the reference, an oracle' if length == 'oracle' else f'length: {length}'}"
@@ -220,7 +233,7 @@ def _named(model: Mapping[str, Any]) -> dict[str, Cell]:
 
 
 def _caption_cells(result: Result, *keys: str) -> dict[str, Cell]:
-    """METEOR is null where there was no Java; older baselines lack it and others."""
+    """Returns the cells of captions. METEOR is null where there was no Java; older baselines lack it and others."""
     figures = result.group(*keys)
     cells: dict[str, Cell] = {key: result.measure(*keys, key) for key in CAPTION_KEYS if len(keys) == 1 or key in figures}
     if "meteor" in cells and cells["meteor"] is None:
@@ -229,7 +242,7 @@ def _caption_cells(result: Result, *keys: str) -> dict[str, Cell]:
 
 
 def _caption_baselines(result: Result) -> list[Row]:
-    return [Row(words(name), "baseline", NO_NETWORK | _caption_cells(result, "baselines", name), result.data())
+    return [Row(baseline_name(name), "baseline", NO_NETWORK | _caption_cells(result, "baselines", name), result.data())
             for name in result.group("baselines")]
 
 
@@ -262,7 +275,7 @@ def retrieval(results: list[Result]) -> Table:
     """Returns Table 2, of results with a direction: i2t and t2i of one model in one row, below it the parts of a head of ours."""
     heads = [f"{name} R@{k}" for name in DIRECTIONS.values() for k in RANKS]
     columns = [Column(key, head, 1, 2, 100) for key, head in zip(RANK_KEYS, heads)]
-    rows = [Row(name, "paper", PRINTED | total(printed(columns, ranks), RANK_KEYS, "SumR"), PAPERS)
+    rows = [Row(name, "paper", PRINTED | with_sum(paper_cells(columns, ranks), RANK_KEYS, "SumR"), PAPERS)
             for name, (ranks, _, _) in PAPER.items()]
     simple, ours = [], []
     for result in results:
@@ -271,24 +284,24 @@ def retrieval(results: list[Result]) -> Table:
             chance[f"{result.text('direction')} {key}"] = result.measure("metrics", key, "chance")
         simple.append(Row("chance", "baseline", chance, note))
         for name in result.group("baselines"):
-            simple.append(Row(words(name), "baseline", NO_NETWORK | _ranks(result, "baselines", name), note))
+            simple.append(Row(baseline_name(name), "baseline", NO_NETWORK | _ranks(result, "baselines", name), note))
     for pair in pairs(results, [result for result in results if result.text("direction") == "i2t"], RETRIEVAL_TOKEN):
         runs = [result for result in pair if result]
         ours += _ours(pair_name(pair, RETRIEVAL_TOKEN), runs)
-    rows += [Row(row.name, row.origin, total(row.cells, RANK_KEYS, "SumR"), row.note) for row in together(simple, ours)]
+    rows += [Row(row.name, row.origin, with_sum(row.cells, RANK_KEYS, "SumR"), row.note) for row in ordered(simple, ours)]
     remarks = ["ITR: a picture asks for its text; TIR: a text asks for its picture. Rank@K in percent; SumR: the sum of the six.",
                INTERVALS, "The paper does not say how it counts ties.", RETRIEVAL_HEADS, *_own_subcategory(results)]
     return Table("Retrieval (layout of the paper's Table 2)", [*MODEL_COLUMNS, *columns, Column("SumR", "SumR", 1, 2, 100)], rows, remarks)
 
 
 def _ours(name: str, runs: Sequence[Result]) -> list[Row]:
-    """The row of runs that belong together, and one for each of their other models."""
+    """Returns the row of runs that belong together, and one for each of their other models."""
     rows = []
-    for model, each in beside(runs):
+    for model, each in models_by_row(runs):
         cells: dict[str, Cell] = {"head": model.head, "trained": model.trained}
         for result, one in each:
             cells |= (_other_ranks(result) if not one.name else {}) | _ranks_of(result, one)
-        rows.append(Row(model.row(name), "ours", cells, both(map(_setting, runs))))
+        rows.append(Row(model.row(name), "ours", cells, joint_note(map(_setting, runs))))
     return rows
 
 
@@ -299,7 +312,7 @@ def _ranks_of(result: Result, model: Counted) -> dict[str, Cell]:
 
 
 def _own_subcategory(results: Sequence[Result]) -> list[str]:
-    """How hard the lists are: how many of the other candidates are of the query's subcategory."""
+    """Returns a line about how hard the lists are: how many of the other candidates are of the query's subcategory."""
     fractions = {result.name: result.find("candidates", SHARE) for result in results}
     listed = ", ".join(f"{name} {100 * value:.1f}%" for name, value in fractions.items() if isinstance(value, float))
     return [f"Of the other candidates of a query, as many are of its own subcategory (mean over queries): {listed}."] if listed else []
@@ -312,7 +325,7 @@ def _ranks(result: Result, *keys: str) -> dict[str, Cell]:
 
 
 def _other_ranks(result: Result) -> dict[str, Cell]:
-    """The ranks of the other direction, where `kaleidobert evaluate` has both."""
+    """Returns the ranks of the other direction, where `kaleidobert evaluate` has both."""
     if not result.group("other_direction"):
         return {}
     direction = result.text("other_direction", "direction")
@@ -320,7 +333,7 @@ def _other_ranks(result: Result) -> dict[str, Cell]:
 
 
 def _setting(result: Result) -> str:
-    """Data, protocol and counting of a retrieval result, which two rows must share to be compared."""
+    """Describes data, protocol and counting of a retrieval result: only rows with equal ones can be compared."""
     if result.need("metrics") is None:
         return f"{result.data()}; no query has a right candidate"
     size = " to ".join(dict.fromkeys(str(result.whole("metrics", "list_length", name)) for name in ("min", "max")))
@@ -362,7 +375,7 @@ def retrieval_details(results: list[Result]) -> Table:
 
 
 def _bounds(result: Result, keys: tuple[str, ...], key: str) -> str:
-    """'36.9 [36.4, 37.2]': expected, pessimistic, optimistic."""
+    """Formats '36.9 [36.4, 37.2]': expected, pessimistic, optimistic."""
     scale, digits = (100, 1) if key.startswith("rank") else (1, 1 if key == "median_rank" else 3)
     numbers = [f"{scale * result.number(*keys, key, name):.{digits}f}" for name in ("value", "pessimistic", "optimistic")]
     return f"{numbers[0]} [{numbers[1]}, {numbers[2]}]"
@@ -371,22 +384,22 @@ def _bounds(result: Result, keys: tuple[str, ...], key: str) -> str:
 # --- Rows and cells
 
 
-def printed(columns: Sequence[Column], numbers: Sequence[float]) -> dict[str, Cell]:
+def paper_cells(columns: Sequence[Column], numbers: Sequence[float]) -> dict[str, Cell]:
     """Returns the paper's numbers, unscaled; none where it has none."""
     return {column.key: Value(number / column.scale) for column, number in zip(columns, numbers)}
 
 
-def both(settings: Iterable[str]) -> str:
-    """Returns one note of two runs, which mostly share it."""
+def joint_note(settings: Iterable[str]) -> str:
+    """Returns one note of two runs, whose notes are mostly equal."""
     return " | ".join(dict.fromkeys(settings))
 
 
-def words(name: str) -> str:
+def baseline_name(name: str) -> str:
     """Returns the name of a baseline as a table shows it."""
     return BASELINES.get(name, name.replace("_", " "))
 
 
-def merged(rows: Sequence[Row]) -> list[Row]:
+def merge_rows(rows: Sequence[Row]) -> list[Row]:
     """Joins rows of one name and note where no cell contradicts; the order is that of the first ones."""
     joined: list[Row] = []
     for row in rows:
@@ -399,14 +412,14 @@ def merged(rows: Sequence[Row]) -> list[Row]:
     return joined
 
 
-def together(simple: list[Row], ours: list[Row]) -> list[Row]:
+def ordered(simple: list[Row], ours: list[Row]) -> list[Row]:
     """Orders baselines, then runs, setting by setting."""
-    rows = [*merged(simple), *ours]
+    rows = [*merge_rows(simple), *ours]
     order = {note: number for number, note in enumerate(dict.fromkeys(row.note for row in rows))}
     return sorted(rows, key=lambda row: (order[row.note], row.origin == "ours"))
 
 
-def total(cells: Mapping[str, Cell], keys: Sequence[str], name: str) -> dict[str, Cell]:
+def with_sum(cells: Mapping[str, Cell], keys: Sequence[str], name: str) -> dict[str, Cell]:
     """Returns the cells with the sum of those under ``keys``, where all are there."""
     values = [value for value in map(cells.get, keys) if isinstance(value, Value)]
     return {**cells, name: Value(sum(value.value for value in values)) if len(values) == len(keys) else None}

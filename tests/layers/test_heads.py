@@ -1,9 +1,9 @@
-"""layers.linear_towers: what a head gets of frozen features."""
+"""layers.heads: what a head gets of frozen features."""
 
 import numpy as np
 import pytest
 
-from kaleidobert.layers.linear_towers import LevelMeans
+from kaleidobert.layers.heads import LevelMeans
 
 TABLES = [[slice(0, 1), slice(1, 5)], [slice(0, 4), slice(4, 13), slice(13, 14)]]
 
