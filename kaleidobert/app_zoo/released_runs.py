@@ -21,7 +21,6 @@ from kaleidobert.app_zoo import lineage, models, training
 from kaleidobert.app_zoo.models import ENCODER, SAMPLE
 from kaleidobert.app_zoo.training import Choice, LabelData, PretrainData
 from kaleidobert.configs import ClassifyConfig, PretrainConfig, RetrieveConfig, TrainingData
-from kaleidobert.datasets.bank.bank import sha256
 from kaleidobert.datasets.sampling.pretraining import EpochOrder
 from kaleidobert.engines import steps
 from kaleidobert.engines.run_folder import Run
@@ -31,6 +30,7 @@ from kaleidobert.evaluators import retrieval
 from kaleidobert.evaluators.files.scores import read_released, released_line
 from kaleidobert.evaluators.report import plots
 from kaleidobert.evaluators.report.results import head_name
+from kaleidobert.io import sha256
 from kaleidobert.levels import KaleidoLevel
 from kaleidobert.model_zoo import checkpoints
 from kaleidobert.released import counting

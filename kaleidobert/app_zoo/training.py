@@ -11,7 +11,7 @@ from kaleidobert import levels as kaleido
 from kaleidobert.app_zoo import lineage, models
 from kaleidobert.app_zoo.models import Layout
 from kaleidobert.configs import FineTuningConfig, Train, TrainingData
-from kaleidobert.datasets.bank.bank import Bank, describe, sha256
+from kaleidobert.datasets.bank.bank import Bank, describe
 from kaleidobert.datasets.sampling.pretraining import count_groups, fraction_of_groups, maskable
 from kaleidobert.engines import steps
 from kaleidobert.engines.distributed import distribution
@@ -21,6 +21,7 @@ from kaleidobert.engines.trainer import Goal, Trainer
 from kaleidobert.errors import UserError
 from kaleidobert.evaluators import pretraining
 from kaleidobert.evaluators.report import plots
+from kaleidobert.io import sha256
 from kaleidobert.levels import KaleidoLevel
 from kaleidobert.losses import decomposable
 from kaleidobert.model_zoo import checkpoints
