@@ -120,7 +120,7 @@ Lists = CandidateLists | Gallery
 
 @dataclass(frozen=True)
 class PlainHead:
-    """checkpoint: to be scored; run: the results of another run; neither: ``why`` there are no figures. model: as model."""
+    """checkpoint: to be scored; run: the results of another run; neither: ``why`` there are no figures. model: as ``model`` returns it."""
 
     model: dict[str, Any] | None
     checkpoint: Path | None = None
