@@ -24,7 +24,7 @@ from kaleidobert.engines import steps
 from kaleidobert.engines.run_folder import Run
 from kaleidobert.errors import UserError
 from kaleidobert.evaluators import retrieval
-from kaleidobert.evaluators.files.scores import read_released, released_line
+from kaleidobert.evaluators.files.scores import ScoreTable, read_released, released_line
 from kaleidobert.evaluators.report import plots
 from kaleidobert.evaluators.report.results import head_name
 from kaleidobert.io import sha256
@@ -151,7 +151,7 @@ def _score(config: RetrieveConfig, rows: Rows, forward: Callable[[Mapping[str, n
             labels = reader.classes(numbers, columns, "nx_sent_labels", 2)
             logits = forward(inputs)["itm"]
             if not np.isfinite(logits).all():
-                raise steps.not_finite("the model's answer 'itm'", f"pairs from {rows.where(int(numbers[0]))} on", inputs)
+                raise steps.not_finite("the model's output 'itm'", f"pairs from {rows.where(int(numbers[0]))} on", inputs)
             try:
                 texts, products, pictures = (columns[name][:, 0].tolist() for name in IDS)
                 line = released_line(texts, products, pictures, labels, logits)
@@ -169,7 +169,7 @@ def _append(file: FileIO, part: Path, content: bytes) -> None:
         os.fsync(file.fileno())
 
 
-def _write_scores(lists: counting.Lists, config: RetrieveConfig) -> None:
+def _write_scores(lists: ScoreTable, config: RetrieveConfig) -> None:
     """Writes scores.jsonl as `retrieve` on a bank does, and ranks.png of the queries that have a right candidate."""
     with io.atomic(config.run / "scores.jsonl") as file:
         for query, candidates, scores, relevant in zip(lists.queries, lists.candidates, lists.scores, lists.relevant):
