@@ -27,7 +27,7 @@ from kaleidobert.engines.run_folder import Run
 from kaleidobert.errors import UserError
 from kaleidobert.evaluators import pretraining as tasks
 from kaleidobert.evaluators import retrieval
-from kaleidobert.evaluators.files.scores import read_released, released_line
+from kaleidobert.evaluators.files.scores import ScoreTable, read_released, released_line
 from kaleidobert.evaluators.report import plots
 from kaleidobert.evaluators.report.results import head_name
 from kaleidobert.io import sha256
@@ -342,7 +342,7 @@ def _append(file: FileIO, unfinished: Path, content: bytes) -> None:
         os.fsync(file.fileno())
 
 
-def _write_scores(lists: counting.Lists, config: RetrieveConfig) -> None:
+def _write_scores(lists: ScoreTable, config: RetrieveConfig) -> None:
     """Writes scores.jsonl as `retrieve` on a bank does, and ranks.png of the queries that have a right candidate."""
     with io.atomic(config.run / "scores.jsonl") as file:
         for query, candidates, scores, relevant in zip(lists.queries, lists.candidates, lists.scores, lists.relevant):

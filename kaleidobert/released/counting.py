@@ -20,7 +20,7 @@ import numpy as np
 from kaleidobert.errors import UserError
 from kaleidobert.evaluators import retrieval
 from kaleidobert.evaluators.files.columns import MARK
-from kaleidobert.evaluators.files.scores import Pairs, ScoreTable, read_released
+from kaleidobert.evaluators.files.scores import Pairs, ScoreTable, read_released, score_table
 
 # --- As released, and ours
 
@@ -56,29 +56,6 @@ def released_report(counted: dict[str, Any]) -> str:
 
 
 @dataclass(frozen=True)
-class Lists:
-    """Candidate lists of Q queries, as evaluators.retrieval takes them: f32[Q, L], bool[Q, L], bool[Q, L] (False = padding)."""
-
-    queries: list[str]
-    candidates: list[list[str]]
-    scores: np.ndarray
-    relevant: np.ndarray
-    valid: np.ndarray
-
-
-def candidate_lists(pairs: Pairs, direction: str) -> Lists:
-    """Groups the pairs into one list per query, in the order of the file."""
-    groups, answers = _groups(pairs.queries(direction)), pairs.answers(direction)
-    shape = len(groups), max(map(len, groups.values()))
-    scores, relevant, valid = np.full(shape, -np.inf, np.float32), np.zeros(shape, bool), np.zeros(shape, bool)
-    for number, rows in enumerate(groups.values()):
-        scores[number, : len(rows)] = pairs.logits[rows, 1]
-        relevant[number, : len(rows)] = pairs.labels[rows] != 0
-        valid[number, : len(rows)] = True
-    return Lists(list(groups), [[answers[row] for row in rows] for rows in groups.values()], scores, relevant, valid)
-
-
-@dataclass(frozen=True)
 class Analysis:
     """released: counted as the release does. metrics: our report over the queries that have a right candidate (None where there is
     none). unanswerable: queries without one. lists: the candidate lists."""
@@ -86,12 +63,12 @@ class Analysis:
     released: dict[str, Any]
     metrics: dict[str, Any] | None
     unanswerable: int
-    lists: Lists
+    lists: ScoreTable
 
 
 def analyse(pairs: Pairs, direction: str) -> Analysis:
     """Counts the pairs of a result file as the release does and as ours does."""
-    table = candidate_lists(pairs, direction)
+    table = score_table(pairs, direction)
     used = table.relevant.any(1)
     rng = np.random.Generator(np.random.Philox(0))
     metrics = retrieval.report(table.scores[used], table.relevant[used], table.valid[used], rng) if used.any() else None
@@ -180,7 +157,7 @@ def half_softmax(logits: np.ndarray) -> np.ndarray:
 
 def _half_precision(pairs: Pairs, direction: str, rng: np.random.Generator) -> dict[str, Any]:
     probabilities = half_softmax(pairs.logits)
-    lists = candidate_lists(replace(pairs, logits=np.stack([1 - probabilities, probabilities], axis=1)), direction)
+    lists = score_table(replace(pairs, logits=np.stack([1 - probabilities, probabilities], axis=1)), direction)
     used = lists.relevant.any(1)
     report = retrieval.report(lists.scores[used], lists.relevant[used], lists.valid[used], rng, resamples=1)
     return {"queries": int(used.sum()), "share_tied": report["share_tied"]} | {

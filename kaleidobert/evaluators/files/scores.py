@@ -267,11 +267,17 @@ def _result(where: str, direction: str) -> ScoreTable:
     if direction not in DIRECTIONS:
         raise UserError("a released result file can be read in both directions", where, "direction i2t or t2i", "say direction=i2t")
     pairs = read_released(where)
-    lines = list(range(1, len(pairs.labels) + 1))
-    queries, answers, labels = (Column(values, lines, where, "pair") for values in
-                                (pairs.queries(direction), pairs.answers(direction), pairs.labels.tolist()))
-    scores = numbers(Column(pairs.logits[:, 1].tolist(), lines, where, "pair"), "score")
-    return _table(where, queries, answers, scores, truths(labels), pairs, repeated=True)
+    lines = range(1, len(pairs.labels) + 1)
+    truths(Column(pairs.labels.tolist(), lines, where, "pair"))
+    numbers(Column(pairs.logits[:, 1].tolist(), lines, where, "pair"), "score")
+    return score_table(pairs, direction, where)
+
+
+def score_table(pairs: Pairs, direction: str, source: str = "") -> ScoreTable:
+    """Groups the pairs of a released result file into one list per query, in the order of the file, with logit[1] as the score."""
+    lines = range(1, len(pairs.labels) + 1)
+    queries, answers = (Column(values, lines, source, "pair") for values in (pairs.queries(direction), pairs.answers(direction)))
+    return _table(source, queries, answers, pairs.logits[:, 1].astype(np.float64), pairs.labels != 0, pairs, repeated=True)
 
 
 def _one_line_per_query(queries: Column) -> None:
@@ -330,8 +336,8 @@ def _is_number(value: Any) -> bool:
 
 
 def _same_queries(table: ScoreTable, wanted: Sequence[str], where: str) -> None:
-    there = set(table.queries)
-    missing, unknown = [query for query in wanted if query not in there], sorted(there - set(wanted))
+    present = set(table.queries)
+    missing, unknown = [query for query in wanted if query not in present], sorted(present - set(wanted))
     if missing:
         raise UserError(f"{len(missing)} of {len(wanted)} queries are missing, the first is {missing[0]!r}", table.source,
                         f"the queries of {where}", RESCORE)
