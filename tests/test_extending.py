@@ -30,7 +30,7 @@ NETWORK = ("model={hidden_size: 16, num_layers: 1, num_heads: 2, intermediate_si
 
 
 @pytest.fixture
-def page(tmp_path, monkeypatch, unplotted):
+def page(tmp_path, monkeypatch):
     """The page's files in my/ and the tiny catalogue, in a folder of their own; rows that examples add go afterwards."""
     saved = [dict(table) for table in TABLES]
     (tmp_path / "my").mkdir()

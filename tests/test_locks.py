@@ -136,7 +136,7 @@ def test_a_copy_of_a_bank(world, tmp_path):
     assert call("convert", made).status == 0 and not (tmp_path / "small/.lock").exists()
 
 
-def test_two_trainings_in_one_folder(world, unplotted):
+def test_two_trainings_in_one_folder(world):
     """The second is refused; when the first is killed, the same command ends the run, and every step stands in it once."""
     made = world.pretrain("twice", train=replace(TRAIN, epochs=40))
     path, run = world.folder / "first.yaml", world.folder / "twice"

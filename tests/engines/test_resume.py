@@ -110,7 +110,7 @@ def test_sigkill_in_pretraining(world, whole):
     same_run(whole, config.run)
 
 
-def test_a_finished_run_is_not_trained_again(world, whole, interrupt, unplotted):
+def test_a_finished_run_is_not_trained_again(world, whole, interrupt):
     before, metrics, outcomes = saved(whole), (whole / "metrics.jsonl").read_bytes(), results(whole)
     interrupt(1)
     assert call("pretrain", world.pretrain("whole", train=TRAIN)).status == 0
@@ -131,7 +131,7 @@ def continues(world, whole, name: str, files: tuple[str, ...]) -> None:
         assert (one.run / file).read_text() == (two.run / file).read_text()
 
 
-def test_classification_interrupted_before_its_first_checkpoint(world, whole, interrupt, unplotted):
+def test_classification_interrupted_before_its_first_checkpoint(world, whole, interrupt):
     config = finetuning(world, whole, "classify", "cut")
     interrupt(2)
     done = call("classify", config)
@@ -142,7 +142,7 @@ def test_classification_interrupted_before_its_first_checkpoint(world, whole, in
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full on this system")
-def test_matching_stopped_by_a_full_disk_loses_the_steps_since_the_last_checkpoint_only(world, whole, monkeypatch, unplotted):
+def test_matching_stopped_by_a_full_disk_loses_the_steps_since_the_last_checkpoint_only(world, whole, monkeypatch):
     config, real, writes = finetuning(world, whole, "retrieve", "cut"), builtins.open, []
 
     def full(path, *arguments, **named):
@@ -161,7 +161,7 @@ def test_matching_stopped_by_a_full_disk_loses_the_steps_since_the_last_checkpoi
     continues(world, whole, "retrieve", ("scores.jsonl", "candidates.jsonl"))
 
 
-def test_matching_with_towers_interrupted_in_both_stages(world, whole, interrupt, unplotted):
+def test_matching_with_towers_interrupted_in_both_stages(world, whole, interrupt):
     train = replace(SHORT, batch_size=6)
     one, two = (world.retrieve(f"towers-{run}", train=train, dual_encoder=replace(train, epochs=1, save_every=2), init=whole / "best.npz",
                                matching=configs.Matching("dual_encoder", width=8)) for run in ("whole", "cut"))

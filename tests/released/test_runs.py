@@ -99,7 +99,7 @@ def test_golden_retrieval_through_the_command_line(tmp_path, capsys):
 
 
 @needs_golden
-def test_golden_loss_of_the_evaluation_through_the_command_line(tmp_path, unplotted, capsys):
+def test_golden_loss_of_the_evaluation_through_the_command_line(tmp_path, capsys):
     """The released evaluation's loss: `kaleidobert pretrain configs/released/pretrain.yaml` on golden/G4, at a rate of next to 0."""
     files = _list(tmp_path, G4 / "data/pretrain_train__a", G4 / "data/pretrain_train__b")
     sizes = ("hidden_size=16", "num_layers=2", "num_heads=2", "intermediate_size=32")
@@ -191,7 +191,7 @@ def test_the_loss_of_an_evaluation_is_that_of_training(world, start, feature_tar
         assert judged[f"{task}_{kind}"] == pytest.approx(float(trained[task]), rel=1e-4, abs=1e-6), task
 
 
-def test_a_run_is_chosen_by_the_loss_that_it_trains(world, unplotted):
+def test_a_run_is_chosen_by_the_loss_that_it_trains(world):
     """As released: "loss" of every evaluation holds the grey loss over all masked patches, and best.npz is the lowest of them."""
     config = pretrain(world, "joint", losses=configs.Losses(feature_target="joint"), sampling=configs.Sampling(losses_on_negatives="all"))
     assert call("pretrain", config).status == 0
@@ -222,16 +222,16 @@ def continues(name, config, whole, interrupt):
     same_run(whole, config.run)
 
 
-def test_interrupted_pretraining_goes_on(world, start, interrupt, unplotted):
+def test_interrupted_pretraining_goes_on(world, start, interrupt):
     continues("pretrain", pretrain(world, "cut"), start, interrupt)
 
 
-def test_interrupted_classification_goes_on(world, start, labelled, interrupt, unplotted):
+def test_interrupted_classification_goes_on(world, start, labelled, interrupt):
     config = classify(world, "cut-labels", init=start / "best.npz", from_scratch=False, modality="image")
     continues("classify", config, labelled, interrupt)
 
 
-def test_files_that_changed_under_a_begun_run_are_refused(tmp_path, interrupt, unplotted):
+def test_files_that_changed_under_a_begun_run_are_refused(tmp_path, interrupt):
     for name, rows in (("train", 8), ("val", 6)):
         released_data.write(tmp_path / "pretrain", "pretrain", rows, name)
     config = pretrain(tmp_path, "run")
@@ -329,7 +329,7 @@ def test_broken_files(world, tmp_path):
     assert not config.run.exists()
 
 
-def test_a_broken_row_stops_a_training_with_its_place(world, tmp_path, unplotted):
+def test_a_broken_row_stops_a_training_with_its_place(world, tmp_path):
     released_data.write(tmp_path / "pretrain", "pretrain", 4, "val")
     gone = released_data.columns("pretrain", 8)["img_jigsaw_gt"].copy()
     gone[6] = 24
@@ -365,7 +365,7 @@ def test_text_length_is_what_the_files_hold(start):
     assert results(start)["bank"]["train"]["schema"].startswith(f"input_ids:int:{TEXT},")
 
 
-def test_a_limit_of_the_rows_to_evaluate_on(world, start, unplotted):
+def test_a_limit_of_the_rows_to_evaluate_on(world, start):
     config = pretrain(world, "limited", data=data(world, "pretrain", val_limit=5))
     dry = call("pretrain", config, "--dry-run")
     assert "val.list_csv: 2 file(s), " in dry.out and ", of which at most the first 5\n" in dry.out
