@@ -49,8 +49,8 @@ def splits(config: FineTuningConfig) -> tuple[Bank, np.ndarray, np.ndarray]:
 
 
 def rows_with_text(bank: Bank, rows: np.ndarray, split: str) -> np.ndarray:
-    """Returns those of the rows whose text has a word piece. Raises UserError, which names their split, where there is none."""
-    rows = rows[maskable(bank, rows).any(1)]
+    """Returns those of the rows whose text has a piece of a word. Raises UserError, which names their split, where there is none."""
+    rows = rows[(maskable(bank, rows) & (bank.token_words[rows] >= 0)).any(1)]
     if not len(rows):
         raise UserError(f"no picture of {split!r} has a text", str(bank.folder), "texts to learn captions from",
                         "map source.columns.text and make the bank again")
