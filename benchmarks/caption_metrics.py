@@ -102,7 +102,7 @@ def our_scores(captions: Sequence[Sequence[str]], references: Sequence[Sequence[
     for order in (1, 2, 3, 4):
         counts = metrics.bleu_counts(*apart, order)
         scores[f"BLEU-{order}"] = float(metrics.bleu_of(counts.sum(axis=0))), metrics.bleu_of(counts), perf_counter() - begin
-    for name, each, pair in (("ROUGE-L", metrics.rouge_l_each, (captions, references)), ("CIDEr-D", metrics.cider_d_each, apart)):
+    for name, each, pair in (("ROUGE-L", metrics.rouge_l, (captions, references)), ("CIDEr-D", metrics.cider_d, apart)):
         begin = perf_counter()
         values = each(*pair)
         scores[name] = float(values.mean()), values, perf_counter() - begin

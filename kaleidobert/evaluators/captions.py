@@ -94,19 +94,13 @@ def bleu_of(counts: np.ndarray) -> np.ndarray:
     return np.exp(precision + np.minimum(0.0, 1 - (wanted + SMALL) / (length + TINY)))
 
 
-def rouge_l(captions: Sequence[Words], references: Sequence[Sequence[Words]]) -> float:
-    """Returns the ROUGE-L of a corpus, mean over captions, 0 to 1.
-
-    >>> round(rouge_l([["a", "red", "bag"]], [[["a", "big", "red", "bag"]]]), 4)
-    0.8356
-    """
-    return float(rouge_l_each(captions, references).mean())
-
-
-def rouge_l_each(captions: Sequence[Words], references: Sequence[Sequence[Words]]) -> np.ndarray:
+def rouge_l(captions: Sequence[Words], references: Sequence[Sequence[Words]]) -> np.ndarray:
     """Returns f64[N], the F-measure of the longest common subsequence, from the best precision and the best recall over the references.
 
     As in the COCO evaluation, nothing counts as one empty word: it equals nothing, and is right where a reference is empty too.
+
+    >>> rouge_l([["a", "red", "bag"]], [[["a", "big", "red", "bag"]]]).round(4).tolist()
+    [0.8356]
     """
     _check(captions, references)
     scores = []
@@ -119,13 +113,11 @@ def rouge_l_each(captions: Sequence[Words], references: Sequence[Sequence[Words]
     return np.array(scores)
 
 
-def cider_d(captions: Sequence[Words], references: Sequence[Sequence[Words]]) -> float:
-    """Returns the CIDEr-D of a corpus, mean over captions, 0 to 10; words that every product's references hold count nothing."""
-    return float(cider_d_each(captions, references).mean())
+def cider_d(captions: Sequence[Words], references: Sequence[Sequence[Words]]) -> np.ndarray:
+    """Returns f64[N], the CIDEr-D of each caption, 0 to 10, by the document frequencies of all references; 0 for a single caption.
 
-
-def cider_d_each(captions: Sequence[Words], references: Sequence[Sequence[Words]]) -> np.ndarray:
-    """Returns f64[N], the CIDEr-D of each caption, with the document frequencies of all references; 0 where there is only one caption."""
+    Words that the references of every product hold count nothing.
+    """
     _check(captions, references)
     seen: Counter[tuple[str, ...]] = Counter()
     for others in references:
@@ -139,7 +131,7 @@ def cider_d_each(captions: Sequence[Words], references: Sequence[Sequence[Words]
 
 
 def _each(words: list[list[str]], others: list[list[list[str]]]) -> dict[str, np.ndarray]:
-    return {"rouge_l": rouge_l_each(words, others), "cider_d": cider_d_each(_split_blanks(words), list(map(_split_blanks, others)))}
+    return {"rouge_l": rouge_l(words, others), "cider_d": cider_d(_split_blanks(words), list(map(_split_blanks, others)))}
 
 
 def _words(captions: Sequence[str], references: Sequence[Sequence[str]]) -> tuple[list[list[str]], list[list[list[str]]]]:

@@ -86,13 +86,13 @@ def load_meta(path: str | Path) -> dict[str, Any]:
     return read(path, lambda name: False)[0]
 
 
-def read(path: str | Path, wants: Callable[[str], bool]) -> tuple[dict[str, Any], Arrays]:
+def read(path: str | Path, is_wanted: Callable[[str], bool]) -> tuple[dict[str, Any], Arrays]:
     """Reads the meta and the arrays whose names are wanted, checked against the file's own checksums. Raises UserError as load_meta."""
     where = str(path)
     try:
         with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as file:
             meta = json.loads(str(file[META]))
-            arrays = {name: file[name] for name in file.files if name != META and wants(name)}
+            arrays = {name: file[name] for name in file.files if name != META and is_wanted(name)}
     except FileNotFoundError:
         raise UserError("there is no such checkpoint", where) from None
     except IsADirectoryError:

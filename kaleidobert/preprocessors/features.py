@@ -116,7 +116,10 @@ def dequantise(numbers: np.ndarray, scale: np.ndarray) -> np.ndarray:
 
 
 def to_floats(arrays: Arrays) -> Arrays:
-    """Returns the arrays with every quantised pair as one of float16; others are left as they are."""
+    """Returns the arrays with every quantised pair as one of float16; others are left as they are.
+
+    engines/feeding.py does it in the compiled step.
+    """
     pairs = {name: name + SCALE for name, array in arrays.items() if array.dtype == np.uint8 and name + SCALE in arrays}
     whole = {name: array for name, array in arrays.items() if name not in pairs.values()}
     return whole | {name: dequantise(arrays[name], arrays[scale]) for name, scale in pairs.items()}

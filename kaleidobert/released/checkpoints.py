@@ -261,7 +261,7 @@ def origin(prefix: str | Path, vocabulary: Path | None, size: int) -> dict[str, 
     return known if vocabulary is None else known | {"vocabulary_sha256": vocabulary_sha256(vocabulary, size)}
 
 
-def _read_released(prefix: str | Path, wants: Callable[[str], bool]) -> tuple[dict[str, Any], checkpoints.Arrays]:
+def _read_released(prefix: str | Path, is_wanted: Callable[[str], bool]) -> tuple[dict[str, Any], checkpoints.Arrays]:
     """Reads (meta, {"model/path": array}) of a released checkpoint.
 
     config.json and an optional vocab.txt lie beside the checkpoint or a folder above. A variable without a name of ours keeps its own,
@@ -280,7 +280,7 @@ def _read_released(prefix: str | Path, wants: Callable[[str], bool]) -> tuple[di
     arrays = {}
     for name, array in stored.items():
         path, released = ours.get(name, (f"model/{name}", Name(name)))
-        if wants(path):
+        if is_wanted(path):
             arrays[path] = released.oriented(array).load()
     backbone = {name: value.default for name, value in signature(Backbone).parameters.items()} | arguments
     levels = backbone["levels"]
@@ -399,9 +399,9 @@ def _slots(model: TaskModel, task: str) -> Iterator[tuple[str, Name, str, str, n
 # --- The checkpoint that ``init`` names: one of ours (.npz), or a released one by its prefix
 
 
-def read(path: str | Path, wants: Callable[[str], bool]) -> tuple[dict[str, Any], checkpoints.Arrays]:
+def read(path: str | Path, is_wanted: Callable[[str], bool]) -> tuple[dict[str, Any], checkpoints.Arrays]:
     """Reads (meta, {"model/path": array}) as model_zoo.checkpoints.read does, of either."""
-    return (_read_released if tf_checkpoint.exists(path) else checkpoints.read)(path, wants)
+    return (_read_released if tf_checkpoint.exists(path) else checkpoints.read)(path, is_wanted)
 
 
 def load_meta(path: str | Path) -> dict[str, Any]:

@@ -49,22 +49,22 @@ def exists(path: str | Path) -> bool:
     return Path(f"{path}.index").is_file()
 
 
-def read(prefix: str | Path, wants: Callable[[str], bool] = lambda name: True) -> dict[str, np.ndarray]:
+def read(prefix: str | Path, is_wanted: Callable[[str], bool] = lambda name: True) -> dict[str, np.ndarray]:
     """Reads the tensors whose names are wanted, {name: array}, and compares each with its checksum.
 
     prefix: the path without ".index". Raises UserError where a file is missing, cut off, damaged or of another format, and
     for a wanted tensor that is a string, partitioned, or of a type that numpy lacks.
     """
-    return {name: stored.load() for name, stored in open_arrays(prefix, wants).items()}
+    return {name: stored.load() for name, stored in open_arrays(prefix, is_wanted).items()}
 
 
-def open_arrays(prefix: str | Path, wants: Callable[[str], bool] = lambda name: True) -> dict[str, LazyArray]:
+def open_arrays(prefix: str | Path, is_wanted: Callable[[str], bool] = lambda name: True) -> dict[str, LazyArray]:
     """Opens what ``read`` reads; an array is read and compared with its checksum when it is loaded, everything else is checked at once."""
     entries, num_shards = index(prefix)
     sizes: dict[int, int] = {}
     arrays = {}
     for name, entry in entries.items():
-        if not wants(name):
+        if not is_wanted(name):
             continue
         if entry.sliced or entry.dtype not in DTYPES:
             raise UserError(f"{name} is partitioned or of type {entry.dtype}", str(prefix), "whole tensors of plain numbers")
