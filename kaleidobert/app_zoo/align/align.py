@@ -267,7 +267,7 @@ def evaluate_captions(captioner: Captioner, notes: list[dict], folder: Path) -> 
         train = np.union1d(task.rows.train, task.rows.held)
         simple = simple_captions(bank, train, [" ".join(notes[row]["words"]) for row in train], rows, config.subcategory)
         captions |= {name: [text.split() for text in texts] for name, texts in simple.items()}
-    report = {name: {"bleu4": captioning.bleu(result, references), "cider_d": captioning.cider_d(result, references)}
+    report = {name: {"bleu4": captioning.bleu(result, references), "cider_d": float(captioning.cider_d(result, references).mean())}
               for name, result in captions.items()}
     metrics = {"perplexity": captioner.perplexity(task.rows.val), **report.pop("caption"),
                "different_captions": len({" ".join(words) for words in captions["caption"]})}
