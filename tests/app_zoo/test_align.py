@@ -21,7 +21,7 @@ from tests.support import tables
 from tests.support.apps_data import CAPTIONER, World, call, edit, refused, results
 from tests.support.tiny import make_bank, tiny_bank, tiny_catalogue
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.plotted]
 
 
 @pytest.fixture(scope="module")
@@ -206,7 +206,6 @@ def test_grounding_asks_words_where_they_lie():
     assert configs.Captioner(query="state", grounding=0).grounding == 0
 
 
-@pytest.mark.plotted
 def test_the_finder_is_trained_once_and_goes_on_where_it_was_interrupted(world, done, interrupt):
     config, _ = done
     finder = config.run / "word_grounding"
