@@ -1,7 +1,8 @@
 """AAG, the second half: the captioner's attention becomes maps of words, and these become strengths between tokens and patches (paper,
 section 3.2).
 
-A word of the product's own text that the captioner also wrote has a map: where the captioner looked while it wrote the word.
+A word of the product's own text has a map where the captioner also wrote it (``generated_maps``, the paper), or where it was made to write
+the product's own text (``teacher_forced_maps``, ours): where the captioner looked while it wrote the word.
 The map's high-attention region links the word to the patches that the region overlaps most. Only levels of which patches are
 masked get links (levels 3, 4 and 5 of the paper's table): a link is there to be masked.
 """
@@ -44,7 +45,7 @@ def align(token_words: np.ndarray, maps: np.ndarray, has_map: np.ndarray, *, box
 
     token_words i16[B, T]: index of each piece's word, -1 for special pieces and padding; all pieces of a word share a row.
     maps f32[B, W, G, G]: attention of word w, rows from top to bottom; has_map bool[B, W]: whether the word has one. A word
-    beyond W has none. boxes f32[B, P, 5]: as patches.boxes gives them; frames f32[B, 4]: x1, x2, y1, y2 of the region that
+    beyond W has none. boxes f32[B, P, 5]: as patch_generator.boxes gives them; frames f32[B, 4]: x1, x2, y1, y2 of the region that
     the maps cover, both as fractions of the whole picture.
 
     A word's region is where its map, refined by bilinear interpolation, reaches ``threshold`` of its maximum. The strength of

@@ -18,10 +18,11 @@ from kaleidobert import levels as kaleido
 from kaleidobert.errors import UserError
 from kaleidobert.levels import KaleidoLevel
 
-# a word's key is a whole number, so that the fraction behind it can order what belongs to the word
-KEYS = 2.0**24  # two of 30 words share a key once in 40,000 texts; then their patches and pieces mix, nothing worse
-JITTER = 2.0**-16  # strengths as close as this are equal; far above the precision of a key, so that ties are drawn
-LAST = -2.0  # added to a draw from 0..1: behind everything else
+# Priorities are numbers, the highest comes first: a whole number orders words, the fraction behind it what belongs to one word, a draw
+# from 0..1 orders what belongs to none
+KEYS = 2.0**24  # whole numbers of words; two of 30 words share one once in 40,000 texts, and then their pieces and patches mix
+JITTER = 2.0**-16  # times a draw: strengths as close as this are equal and drawn; far above the precision of the whole numbers
+LAST = -2.0  # added to a draw: behind everything else
 
 
 @dataclass(frozen=True)
@@ -130,43 +131,47 @@ def alignment_guided(texts: Texts, levels: Sequence[KaleidoLevel], quota: Quota,
     patches were drawn, are used only when nothing else is left. A word whose patches lie on other levels only has one side, its
     pieces.
 
-    Words can share a patch: one of them has a masked piece, another one wants to mask the patch. Text chooses first: the piece
-    is masked and the patch stays. A few masked pieces forbid few patches, while a few masked patches, of which each belongs to
-    many words, would forbid most pieces that mean something. Where all words share the same few patches, the masked pieces are
-    aligned and the patches those of random masking.
+    Two words can share a patch, of which one has a masked piece and the other claims the patch. Text comes first: the patches of words with
+    a masked piece are blocked, and the claim is dropped. The other way round would cost more: a few pieces block few patches, but a few
+    patches, each of which belongs to many words, would block most words that mean something. Where all words share the same few patches,
+    aligned words are masked, and their patches are blocked, so that the masked patches are as good as random.
     """
     if texts.alignment is None:
         raise UserError("there is no alignment", "sampling.masking: alignment_guided", "strengths of tokens and patches")
     maskable = texts.maskable
-    (batch, width), count = maskable.shape, kaleido.num_patches(levels)
+    (batch, width), num_patches = maskable.shape, kaleido.num_patches(levels)
+    # a word goes by the place of its first piece in [B * T]; what is known by word has that size
     word = _heads(texts.token_words)
-    key = 1 + np.floor(2 * KEYS * lots.words.ravel())  # by word, like all that has B * T elements
-    on_text = key > KEYS  # the coin
-    key -= KEYS * on_text
+    piece, patch, strength = _links(texts.alignment, maskable)  # [L]: of each link
+    linked, claimable = word.ravel()[piece], _guided(levels, quota)[patch]  # the word of each link; whether AGM may mask its patch
 
-    piece, patch, strength = _links(texts.alignment, maskable)
-    linked, usable = word.ravel()[piece], _guided(levels, quota)[patch]  # the word of each link; whether its patch may be masked by it
-    drawn, two_sided = np.zeros((2, maskable.size), bool)
-    drawn[linked], two_sided[linked[usable]] = True, True
-    on_text |= ~two_sided
-    linked, piece, patch, strength = linked[usable], piece[usable], patch[usable], strength[usable]
+    # 1. Groups: the order of the words (a whole number, the higher the earlier), the coin of each, and which are drawn
+    order = 1 + np.floor(2 * KEYS * lots.words.ravel())
+    on_text = order > KEYS  # the coin
+    order -= KEYS * on_text
+    drawn, has_patches = np.zeros((2, maskable.size), bool)
+    drawn[linked], has_patches[linked[claimable]] = True, True
+    on_text |= ~has_patches
     if quota.pairs == "quota":
-        drawn &= _highest(np.where(drawn, key, 0).reshape(batch, width), _wanted(maskable, quota)).ravel()
+        drawn &= _highest(np.where(drawn, order, 0).reshape(batch, width), _wanted(maskable, quota)).ravel()
+
+    # 2. Text: the pieces of drawn words by their order, all others at random; those of words whose patches are to be masked come last
     alone = lots.tokens if not quota.whole_word else lots.tokens.ravel()[word]
-    grouped = np.where(on_text, key, LAST + lots.tokens.ravel())[word]  # the pieces of words whose patches are to be masked wait
+    grouped = np.where(on_text, order, LAST + lots.tokens.ravel())[word]
     tokens, weights = _tokens(np.where(drawn[word], grouped, alone) + JITTER * lots.tokens, maskable, quota)
 
-    hidden, blocked = np.zeros(maskable.size, bool), np.zeros(batch * count, bool)
-    rows, slots = np.nonzero(weights)
-    hidden[word[rows, tokens[rows, slots]]] = True
-    position = piece // width * count + patch  # of each link in [B * P]
-    blocked[position[hidden[linked]]] = True
-    ours = np.flatnonzero(drawn[linked] & ~on_text[linked])
-    claim, any_patch = np.zeros(batch * count), lots.patches.ravel()
-    np.maximum.at(claim, position[ours], key[linked[ours]] + strength[ours] / 2 + JITTER * any_patch[position[ours]])
-    free = np.where(claim > 0, claim, any_patch)
-    priority = np.where(blocked, LAST + any_patch, free).reshape(batch, count)
-    return MaskPlan(tokens, weights, _patches(priority, levels))
+    # 3. Patches: those of words with a masked piece are blocked; drawn words claim theirs, the strongest first; the rest at random
+    linked, piece, patch, strength = linked[claimable], piece[claimable], patch[claimable], strength[claimable]
+    slot = piece // width * num_patches + patch  # of each link, in [B * P]
+    has_masked_piece, blocked = np.zeros(maskable.size, bool), np.zeros(batch * num_patches, bool)
+    rows, columns = np.nonzero(weights)
+    has_masked_piece[word[rows, tokens[rows, columns]]] = True
+    blocked[slot[has_masked_piece[linked]]] = True
+    claims = np.flatnonzero(drawn[linked] & ~on_text[linked])
+    claim, at_random = np.zeros(batch * num_patches), lots.patches.ravel()
+    np.maximum.at(claim, slot[claims], order[linked[claims]] + strength[claims] / 2 + JITTER * at_random[slot[claims]])
+    priority = np.where(blocked, LAST + at_random, np.where(claim > 0, claim, at_random))
+    return MaskPlan(tokens, weights, _patches(priority.reshape(batch, num_patches), levels))
 
 
 @dataclass(frozen=True)
