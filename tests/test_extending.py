@@ -20,7 +20,7 @@ from kaleidobert.levels import PRETEXTS
 from kaleidobert.preprocessors.pretexts import SPOILING
 from tests.support.tiny import tiny_catalogue
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.plotted]
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = (ROOT / "docs/extending.md").read_text(encoding="utf-8")
@@ -152,10 +152,18 @@ def test_a_downstream_task_and_a_metric(page, monkeypatch):
     assert "to train on" in call(*words, "run=runs/one", "--dry-run")
     assert "text_length mean_error: " in call(*words, "run=runs/one")
     found = json.loads(Path("runs/one/results.json").read_text())
+    assert Path("runs/one/losses.png").is_file()
     assert found["metrics"].keys() == {"mean_error"} and found["model"]["trained"] == "pre-trained 1 epoch; text_length fine-tuned 4 epochs"
     assert found["config"]["model"]["hidden_size"] == 16  # of init: the file does not say it
     assert found["config"]["levels"] == Bank("bank").index["levels"]
     assert "- hidden_size 16 + 32" in refused(*words, "run=runs/other", "model.hidden_size=32")
+    for flags in ([], ["--dry-run"]):  # what is refused is refused by a dry run, too
+        uneven = refused(*words, "run=runs/other", "train.batch_size=7", "train.gradient_accumulation_steps=2", *flags)
+        assert "train.batch_size is 7" in uneven and "a multiple of 2" in uneven
+        random = refused(*words[:3], "init=", "from_scratch=true", "run=runs/other", *flags)
+        assert "the network has no size" in random and "set model.hidden_size" in random
+        assert "data.bank is not set" in refused(*words[:2], words[3], "data.bank=", f"data.files={__file__}", "run=runs/other", *flags)
+    assert not Path("runs/other").exists()
     with pytest.raises(SystemExit), contextlib.redirect_stdout(io.StringIO()) as out:
         cli.main(["text-length", "--help"])
     assert "word pieces that count as 1 in the loss" in out.getvalue()

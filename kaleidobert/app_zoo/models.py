@@ -67,12 +67,17 @@ def resolve(config: F) -> F:
     """Returns the configuration of a downstream task with what it leaves out filled in.
 
     The level table and the sizes of the model are those of the checkpoint that it starts from; of random weights the levels are those of
-    the bank, or the five kaleido levels of released files, and the sizes those of BERT-base.
+    the bank, or the five kaleido levels of released files, and sizes that are left out those of BERT-base. Raises UserError for random
+    weights without a size.
     """
     if config.levels and None not in configs.to_dict(config.model).values():
         return config
     levels = KALEIDO if config.data.bank is None else Bank(config.data.bank).levels  # a missing bank is refused before a checkpoint
     sizes = configs.to_dict(configs.BERT_BASE)
+    if config.init is None and config.from_scratch and config.model.hidden_size is None:
+        raise UserError("random weights are asked for and the network has no size", "from_scratch, model", "model.hidden_size and the "
+                        "other sizes, which otherwise come from init", "set model.hidden_size, num_layers, num_heads, intermediate_size "
+                        "and max_positions; of BERT-base these are 768, 12, 12, 3072 and 512")
     if config.init is not None and (config.data.files is None or config.init.exists() or tf_checkpoint.exists(config.init)):
         meta = load_meta(config.init)  # missing files are refused before their checkpoint
         levels, sizes = levels_of(meta), sizes | backbone_of(meta)

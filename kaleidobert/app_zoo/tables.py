@@ -199,10 +199,12 @@ def _figures(result: Result, metrics: Mapping[str, Any]) -> list[tuple[str, str,
         return [(_task(name), name.rpartition("_")[2], value, chance.get(name)) for name, value in metrics.items()
                 if name.endswith(("_accuracy", "_kl"))]
     if task == "align":
-        rows = [("captions", name, value, None) for name, value in metrics.items() if name != "different_captions"]
-        pointing = values["parts"].get("pointing")
-        return rows + ([("peaks of words in their parts", "share", pointing["alignment"]["sightings"]["value"],
-                         pointing["chance"]["sightings"]["value"])] if pointing else [])
+        figures: list[tuple[str, str, float, float | None]]
+        figures = [("captions", name, value, None) for name, value in metrics.items() if name != "different_captions"]
+        if result.find("parts", "pointing") is None:
+            return figures
+        value, chance = (result.need("parts", "pointing", name, "sightings", "value") for name in ("alignment", "chance"))
+        return figures + [("peaks of words in their parts", "share", value, chance)]
     if task == "classify":
         what = f"{values['label']} from {values['modality']}"
         return [(what, "accuracy", metrics["accuracy"]["value"], metrics["chance"]),

@@ -41,8 +41,11 @@ def open_bank(data: TrainingData, levels: tuple[KaleidoLevel, ...]) -> Bank:
 def splits(config: FineTuningConfig) -> tuple[Bank, np.ndarray, np.ndarray]:
     """Returns the bank of a downstream task, and its rows to train on and to evaluate on, i64[N] each.
 
-    Raises UserError as ``open_bank`` does, and where a split is empty.
+    Raises UserError as ``open_bank`` does, where a split is empty, and for released files.
     """
+    if config.data.bank is None:
+        raise UserError("data.bank is not set", "data", "a bank: this task does not train on released files", "set data.bank, and empty "
+                        "data.files")
     bank, data = open_bank(config.data, config.levels), config.data
     rows = fraction_of_groups(bank, bank.rows(data.train_split), data.train_share, config.train.seed)
     return bank, rows, bank.rows(data.val_split)
@@ -199,10 +202,10 @@ C = TypeVar("C", bound=FineTuningConfig)
 class Task:
     """What makes a downstream task.
 
-    name: of the task, under which its answer stands in outputs, targets and weights. rows: i64[N] to train on; batch: step -> (inputs,
+    name: of the task, a key of the weights, by which a mean over several devices goes. rows: i64[N] to train on; batch: step -> (inputs,
     targets, weights). model: backbone -> network; its own layers are named "head_...". loss: (outputs, targets, weights) -> {"loss":
     mean over the batch, ...}. val_rows: i64[N] to report on; inputs: rows -> inputs of the network. metrics: outputs of all val_rows ->
-    {metric: value}, the first of which is logged after every epoch; chance: {metric: value} without a look at the example.
+    {metric: value}; metric: the one that is logged after every epoch; chance: {metric: value} without a look at the example.
     """
 
     name: str
@@ -214,6 +217,7 @@ class Task:
     val_rows: np.ndarray
     inputs: Callable[[np.ndarray], Arrays]
     metrics: Callable[[dict[str, np.ndarray]], dict[str, float]]
+    metric: str
     chance: Mapping[str, float]
 
 
@@ -223,6 +227,7 @@ def dry_run_task(config: C, open_task: Callable[[C], Task]) -> None:
     check_folder(config.run, config)
     task = open_task(config)
     models.check_start(config, task.bank)
+    models.schedule(config.train, len(task.rows))
     print(f"{task.name}: {len(task.rows):,} pictures to train on, {len(task.val_rows):,} to evaluate")
     print(models.peak_rate(config.train, len(task.rows)))
 
@@ -242,13 +247,16 @@ def _run_task(config: FineTuningConfig, task: Task) -> None:
     model = models.start(lambda arguments: task.model(Backbone.from_config(arguments)), config, task.bank)
     work, forward = models.schedule(config.train, len(task.rows)), steps.forward(model)
     past = config.init, lineage.epochs(f"{task.name} fine-tuned", config.train.epochs)
+    if task.name not in (weights := task.batch(0)[2]):
+        raise UserError(f"the weights of a batch have no {task.name!r}", "Task.batch", f"the task's name among {', '.join(weights)}")
     folder = Run(config.run, config)  # claimed when nothing is left to refuse
+    inputs = trim_inputs(task.inputs, config.train)
 
     def evaluate() -> dict[str, float]:
-        return task.metrics(predict(forward, task.inputs, task.val_rows, config.train.batch_size))
+        return task.metrics(predict(forward, inputs, task.val_rows, config.train.batch_size))
 
-    goal = Goal(evaluate, next(iter(task.chance)), higher_is_better=None)
-    fit(folder, model, models.origin(model, task.bank, lineage.extend(*past)), config.train, work, task.batch,
+    goal = Goal(evaluate, task.metric, higher_is_better=None)
+    fit(folder, model, models.origin(model, task.bank, lineage.extend(*past)), config.train, work, trim_batches(task.batch, config.train),
         decomposable.mean(task.loss, task.name), goal)
     metrics = evaluate()
     figures = [[task.name, metric, value, task.chance.get(metric)] for metric, value in metrics.items()]

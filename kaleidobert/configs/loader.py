@@ -25,7 +25,7 @@ from typing import Any, TypeVar
 
 import yaml
 
-from kaleidobert.configs.section import TABLE, check_name, unknown_name
+from kaleidobert.configs.section import RENAMED, TABLE, check_name, unknown_name
 from kaleidobert.errors import UserError
 
 C = TypeVar("C")
@@ -199,22 +199,24 @@ class _Builder:
         rows = self._tables.get(field.metadata.get(TABLE, ""), {})
         section = next((option for option in (hint, *typing.get_args(hint)) if dataclasses.is_dataclass(option)), None)
         if rows and section is not None and isinstance(tree, dict):  # the row is the class of the section
-            name = getattr(tree.get("kind"), "value", None) or next(iter(rows))
+            name = getattr(tree["kind"], "value", "") if "kind" in tree else next(iter(rows))
             check_name(name, rows, f"{key}.kind", _origin(tree.get("kind")))
             return self._section(rows[name], tree, key)
         if dataclasses.is_dataclass(hint):  # keys not set keep the section's own defaults
             return self._section(hint, tree, key, field.default)
-        value = self.build(hint, tree, key)
-        if rows and value:
-            check_name(value, rows, key, _origin(tree))
-        return value
+        if rows:
+            name = getattr(tree, "value", tree) or ""
+            if name == field.default == "":  # none is named, as the key allows
+                return name
+            check_name(name, rows, key, _origin(tree))
+        return self.build(hint, tree, key)
 
 
 def _check_keys(section_class: Any, tree: Mapping[str, Any], key: str) -> None:
     names = [field.name for field in dataclasses.fields(section_class)]
     for name in tree:
         if name not in names:
-            near = difflib.get_close_matches(name, names, 1, 0.5)
+            near = [new for new in (RENAMED.get(name),) if new in names] or difflib.get_close_matches(name, names, 1, 0.5)
             raise UserError(f"unknown key {_join(key, name)!r}", _origin(tree[name]),
                             f"one of {', '.join(names)}", f"did you mean {_join(key, near[0])!r}?" if near else "")
 

@@ -10,6 +10,13 @@ from kaleidobert.errors import UserError
 
 T = TypeVar("T")
 Limits = dict[str, tuple[float, ...]]  # name: (minimum,) or (minimum, maximum)
+# {key or value of an earlier version: what it is called now}, for the messages; CHANGELOG.md has the whole list
+RENAMED = {
+    "accumulate": "gradient_accumulation_steps", "trim_text": "dynamic_padding", "checkpoint_blocks": "gradient_checkpointing",
+    "towers": "dual_encoder", "contrast": "dual_encoder", "pair": "pairwise", "list": "listwise", "alignment": "alignment_guided",
+    "patches": "patch_dropout", "tokens": "token_dropout", "beam": "num_beams", "share": "relative_threshold", "most": "top_k",
+    "forced": "teacher_forced", "finder": "word_grounding", "max_left_out": "max_skipped",
+}
 MEANING, TABLE = "meaning", "table"  # entries of a field's metadata: what the key means, and the table that has its values
 
 
@@ -29,14 +36,14 @@ def required(meaning: str, table: str = "") -> Any:
 
 def check_name(name: object, names: Collection[str], key: str, where: str = "") -> None:
     """Raises UserError with the nearest valid name where the value of a key is none of ``names``."""
-    if name not in names:
+    if not isinstance(name, str) or name not in names:
         raise unknown_name(name, names, key, where)
 
 
 def unknown_name(name: object, names: Iterable[object], key: str, where: str = "") -> UserError:
     """Returns the error of a value that is none of ``names``, with the nearest one."""
     valid = [str(each) for each in names]
-    near = difflib.get_close_matches(str(name), valid, 1)
+    near = [new for new in (RENAMED.get(str(name)),) if new in valid] or difflib.get_close_matches(str(name), valid, 1)
     return UserError(f"{key} is {name!r}", where, f"one of {', '.join(valid)}", f"did you mean {near[0]!r}?" if near else "")
 
 

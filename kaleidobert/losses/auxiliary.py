@@ -30,7 +30,7 @@ def grounding_loss(outputs, targets, weights):
 
     outputs: "cooccurrence_labels", "presence_labels" of the word grounder, logits that are added to the "cooccurrence_prior" and
     "presence_prior" of targets; targets has the labels under the names of the outputs, weights says which of them count
-    (sampling.cooccurrence). Binary cross-entropies: summed over the words that could stand in the sentence, and over those that the
+    (datasets/sampling/captions.py). Binary cross-entropies: summed over the words that could stand in the sentence, and over those that the
     text could have.
     """
     number = ops.maximum(ops.sum(weights["cooccurrence_labels"]), 1.0)

@@ -16,9 +16,9 @@ from kaleidobert.specs import ALONG_CAPTION
 
 
 class WordGrounder(keras.Model):
-    """Trained on sampling.cooccurrence: {"cooccurrence_labels": f32[B, T, K], "presence_labels": f32[B, C], "word_attention":
-    f32[B, T, N]}.
+    """The network that learns which words show where (ours); datasets/sampling/captions.py makes what it is trained on.
 
+    Outputs: {"cooccurrence_labels": f32[B, T, K], "presence_labels": f32[B, C], "word_attention": f32[B, T, N]}.
     Inputs: pieces int[B, T], candidates i32[B, C], and grid f[B, N, F] of a frozen network or, where picture_size is not 0,
     picture uint8[B, s, s, 3], which an encoder that is trained along turns into N = grid x grid cells of F features, near = 0. The first
     two outputs are logits of layers.caption_attention.WordPredictor; "word_attention" is the attention of each piece by itself.

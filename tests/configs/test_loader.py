@@ -49,6 +49,27 @@ def test_sections_keep_the_defaults_of_their_command(written):
     assert configs.load(configs.ClassifyConfig, path).train.learning_rate == 2e-5
 
 
+@pytest.mark.parametrize("command, words, message", [
+    ("retrieve", ["protocol="], "protocol is ''.*one of kaleido, "),
+    ("retrieve", ["protocol=[full]"], r"protocol is \['full'\].*one of kaleido, "),
+    ("pretrain", ["sampling.masking="], "command line, 'sampling.masking=': sampling.masking is ''.*one of random, alignment_guided"),
+    ("pretrain", ["sampling.masking=alignment"], "did you mean 'alignment_guided'"),
+    ("records", ["source.kind=[table]"], r"source.kind is \['table'\].*one of table, "),
+    ("records", ["source.kind="], "source.kind is ''.*one of table, "),
+    ("records", ["encoder.name=[pixels]"], r"encoder.name is \['pixels'\].*one of pixels, "),
+    ("pretrain", ["train.trim_text=true"], "did you mean 'train.dynamic_padding'"),
+    ("align", ["regions.most=2"], "did you mean 'regions.top_k'"),
+    ("retrieve", ["matching.head=contrast"], "did you mean 'dual_encoder'"),
+])
+def test_a_name_that_is_no_row_of_its_table_and_one_of_before(command, words, message):
+    with pytest.raises(UserError, match=message):
+        commands.load(command, {"retrieve": "i2t"}.get(command, command), words)
+
+
+def test_an_empty_name_is_none_where_that_is_the_default():
+    assert commands.load("evaluate", "evaluate", ["protocol="]).protocol == ""
+
+
 def test_relative_paths_start_at_the_holder_of_configs_or_at_the_current_folder(written, tmp_path, monkeypatch):
     path = written(PRETRAIN, "project/configs/deep/run.yaml")
     monkeypatch.chdir(tmp_path)

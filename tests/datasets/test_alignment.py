@@ -101,7 +101,7 @@ def test_what_does_not_fit_the_bank_is_not_written(copy, changes, message):
 
 
 @pytest.mark.parametrize("changes, message", [
-    ({"format": 0}, "another format.*format 1"),
+    ({"format": 0}, "another format.*format 2"),
     ({"levels": [{"name": "whole", "grid": 3, "pretext": "rotate"}]}, "made with levels whole 3x3 rotate.*expected: whole 1x1 rotate"),
     ({"vocabulary_sha256": "x"}, "another vocabulary"),
     ({"size": 7}, "has 7 rows of 16 tokens and 5 patches.*expected: 32 rows"),

@@ -172,8 +172,8 @@ def test_unfinished_and_foreign_folders(tmp_path, source):
     build(tmp_path / "bank", source)
     index = tmp_path / "bank/index.json"
     text = index.read_text()
-    index.write_text(text.replace('"format": 1', '"format": 0'))
-    with pytest.raises(UserError, match="format 0; expected: format 1"):
+    index.write_text(text.replace('"format": 2', '"format": 0'))
+    with pytest.raises(UserError, match="format 0; expected: format 2"):
         Bank(tmp_path / "bank")
     index.write_text(text[:-20])
     with pytest.raises(UserError, match="index.json: not valid JSON"):

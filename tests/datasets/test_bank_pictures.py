@@ -178,7 +178,7 @@ def test_rows_of_an_hdf5_file(tmp_path):
     assert [name for name, time in features(tmp_path / "made").items() if time != shards[name]] == ["features-00001.npy"]
 
 
-def test_a_bank_of_the_time_before_opens_and_is_not_built_on(world):
+def test_a_bank_without_notes_of_its_pictures_opens_and_is_not_built_on(world):
     made = world.folder / "made"
     index = json.loads((made / "index.json").read_text())
     mark = index.pop("pictures") and index["fingerprint"]
@@ -189,10 +189,27 @@ def test_a_bank_of_the_time_before_opens_and_is_not_built_on(world):
         path.write_text(json.dumps({"kept": notes["kept"], "skipped": []}))
     before = content(made)
     for flags in ([], ["--dry-run"]):
-        refused(call("records", world.records(shard_size=6), *flags), "an earlier version made this bank.*train on it as it is, or delete")
+        refused(call("records", world.records(shard_size=6), *flags), "an earlier version made this bank.*delete it and make it again")
     assert content(made) == before
     dry = call("pretrain", world.pretrain(data=configs.Data(made)), "--dry-run")
     assert dry.status == 0 and " pictures to train on" in dry.out, dry.err
+
+
+def test_a_bank_of_an_earlier_version_is_refused_and_stays_as_it_is(world):
+    """One whose notes say "left_out": it is neither read nor lost."""
+    made = world.folder / "made"
+    index = json.loads((made / "index.json").read_text())
+    (made / "index.json").write_text(json.dumps({**index, "format": 1}))
+    work = json.loads((made / "work.json").read_text())
+    (made / "work.json").write_text(json.dumps({**work, "format": 2}))
+    for path in (made / "shards").iterdir():
+        notes = json.loads(path.read_text())
+        path.write_text(json.dumps({"left_out": notes.pop("skipped"), **notes}))
+    before = content(made)
+    for flags in ([], ["--dry-run"]):
+        refused(call("records", world.records(shard_size=6), *flags), "an earlier version made this bank.*delete it and make it again")
+        refused(call("pretrain", world.pretrain(data=configs.Data(made)), *flags), "the bank has format 1; expected: format 2")
+    assert content(made) == before
 
 
 def test_an_alignment_is_of_the_pictures_that_it_was_made_for(world):

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -209,6 +210,13 @@ def test_pictures_that_are_tensors_and_a_limit(source, tmp_path):
 ])
 def test_what_is_refused(source, tmp_path, changes, words):
     refused(call("records", World(tmp_path, TWO).records(source=replace(source, **changes)), "--dry-run"), words)
+
+
+def test_the_builders_of_the_package_are_known_before_anything_is_prepared(tmp_path):
+    """In a process that has imported nothing else of ours."""
+    words = ["-m", "kaleidobert.cli", "records", "tfds", f"bank={tmp_path / 'bank'}", f"source.table={tmp_path}", "--dry-run"]
+    done = subprocess.run([sys.executable, *words], cwd=ROOT, text=True, capture_output=True)
+    assert done.returncode == 2 and "the data set is not prepared" in done.stderr, done.stderr
 
 
 def test_the_named_config_fits_the_builder():

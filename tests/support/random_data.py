@@ -12,7 +12,7 @@ import numpy as np
 from kaleidobert import configs, io
 from kaleidobert import levels as kaleido
 from kaleidobert.datasets.bank import alignment
-from kaleidobert.datasets.bank.bank import Bank
+from kaleidobert.datasets.bank.bank import FORMAT, Bank
 from kaleidobert.io import sha256
 from kaleidobert.levels import KALEIDO, KaleidoLevel
 from kaleidobert.preprocessors import tokenization
@@ -41,7 +41,7 @@ def random_bank(folder: Path, levels: tuple[KaleidoLevel, ...] = KALEIDO, shard:
     (folder / "table.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     names = [*shards, "boxes.npy", "token_ids.npy", "token_words.npy", "table.jsonl", words.save(folder).name]
     io.write_json(folder / "index.json", {
-        "format": 1, "size": SIZE, "skipped": 0, "levels": configs.to_dict(levels),
+        "format": FORMAT, "size": SIZE, "skipped": 0, "levels": configs.to_dict(levels),
         "encoder": {"name": "random", "weights": "", "feature_size": FEATURES}, "labels": ["subcategory"], "shards": shards,
         "text": {"length": LENGTH, "file": "vocab.txt", "vocabulary": asdict(words.vocabulary)},
         "files": {name: {"bytes": (folder / name).stat().st_size, "sha256": sha256(folder / name)} for name in names}})

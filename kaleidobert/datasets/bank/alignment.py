@@ -19,7 +19,7 @@ from kaleidobert.datasets.bank.bank import Bank, checksums
 from kaleidobert.errors import UserError
 from kaleidobert.io import sha256
 
-FORMAT = 1
+FORMAT = 2
 INFO, STRENGTHS, CAPTIONS = "alignment.json", "alignment.npy", "captions.jsonl"
 AGAIN = "run `kaleidobert align` for this bank again"
 WAIT = 60.0  # seconds for which another process that writes the bank is waited for

@@ -28,7 +28,7 @@ from kaleidobert.io import sha256
 from kaleidobert.levels import KaleidoLevel
 from kaleidobert.preprocessors import features, tokenization
 
-FORMAT = 1
+FORMAT = 2
 REMAKE = "delete the folder and make it again with `kaleidobert records`"
 
 

@@ -42,7 +42,7 @@ from kaleidobert.preprocessors.features import quantise
 
 _ENCODERS: dict[str, Any] = {}  # one network per worker process, not one per shard
 TRAIN = "train"  # the split on which the vocabulary is trained
-WORK = 2  # format of work.json and of the notes
+WORK = 3  # format of work.json and of the notes
 FIX = "wait until it has ended, or choose another folder with bank=..."
 READERS = 16  # threads that look at pictures: on a network disk each waits for its answer
 
@@ -108,8 +108,8 @@ def _check_work(folder: Path, mark: str) -> None:
     if path.is_file():
         work = io.read_json(path)
         if work.get("format") != WORK:
-            raise UserError("an earlier version made this bank, and did not note of which pictures", str(folder),
-                            fix="train on it as it is, or delete it and make it again; bank=... chooses another folder")
+            raise UserError(f"an earlier version made this bank, with notes of format {work.get('format', 1)}", str(folder),
+                            f"format {WORK}", "delete it and make it again; bank=... chooses another folder")
         if work["fingerprint"] != mark:
             raise UserError("the folder holds another bank (other products, encoder, levels or foreground)", str(folder),
                             fix="choose another folder with bank=..., or delete this one")

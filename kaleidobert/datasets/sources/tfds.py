@@ -98,6 +98,8 @@ class TfdsSource(Source):
     def _builder(self) -> "tfds.core.DatasetBuilder":
         import tensorflow_datasets as tfds  # here and below: it loads TensorFlow
 
+        import kaleidobert.datasets.tfds  # noqa: F401  registers the builders of the package, which are found before they are prepared
+
         where = f"source.name {self.name!r}"
         try:
             with _quiet():
