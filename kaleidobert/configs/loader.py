@@ -204,7 +204,7 @@ class _Builder:
             return self._section(rows[name], tree, key)
         if dataclasses.is_dataclass(hint):  # keys not set keep the section's own defaults
             return self._section(hint, tree, key, field.default)
-        if rows:
+        if rows and section is None:
             name = getattr(tree, "value", tree) or ""
             if name == field.default == "":  # none is named, as the key allows
                 return name

@@ -15,9 +15,11 @@ from typing import Any, ClassVar
 import tensorflow_datasets as tfds
 from absl import logging
 
-from kaleidobert.configs import Columns
+from kaleidobert.configs import Columns, Source
 from kaleidobert.datasets.products import Product
-from kaleidobert.datasets.sources import SOURCES, reading
+from kaleidobert.datasets.sources.fashion_gen import ExtractedFashionGenSource, FashionGenSource
+from kaleidobert.datasets.sources.reading import read
+from kaleidobert.datasets.sources.table import TableSource
 from kaleidobert.drawing import catalogue as synthetic
 
 Example = tuple[str, dict[str, Any]]
@@ -44,13 +46,14 @@ class FashionGen(tfds.core.GeneratorBasedBuilder):
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Iterator[Example]]:
         labels = self.LABELS[self.builder_config.name]
+        source: type[Source] = FashionGenSource
         if self.builder_config.name == "h5":
-            columns, source = Columns("input_productID", "input_image", ("input_name", "input_description"), view=("input_pose",),
-                                    split="split", labels=labels), "fashion_gen"
+            columns = Columns("input_productID", "input_image", ("input_name", "input_description"), view=("input_pose",), split="split",
+                              labels=labels)
         else:
-            columns, source = Columns("product_id", "image", ("description",), view=("view",), split="split",
-                                    labels=labels), "fashion_gen_extracted"
-        products, skipped = reading.read(SOURCES[source](Path(dl_manager.manual_dir), columns))
+            columns = Columns("product_id", "image", ("description",), view=("view",), split="split", labels=labels)
+            source = ExtractedFashionGenSource
+        products, skipped = read(source(Path(dl_manager.manual_dir), columns))
         if skipped:
             logging.warning("%s: %d rows are left out, the first one, %s, because %s", self.name, len(skipped), skipped[0]["where"],
                             skipped[0]["reason"])
@@ -87,7 +90,7 @@ class KaleidoSynthetic(tfds.core.GeneratorBasedBuilder):
         synthetic.write_catalogue(folder, config.num_products, config.seed, config.size, config.views)
         columns = Columns("product_id", "image", ("text",), group="group_id", view=("view",), split="split",
                           labels={"category": "category", "subcategory": "subcategory"})
-        products, _ = reading.read(SOURCES["table"](folder / synthetic.TABLE, columns))
+        products, _ = read(TableSource(folder / synthetic.TABLE, columns))
         return {"train": self._generate_examples(products, "train"), "validation": self._generate_examples(products, "val")}
 
     def _generate_examples(self, products: Sequence[Product], split: str) -> Iterator[Example]:

@@ -9,6 +9,7 @@ from kaleidobert.app_zoo.inspect import content, pages, pictures
 from kaleidobert.datasets.sampling.pretraining import generator
 from kaleidobert.evaluators import pretraining
 from kaleidobert.levels import KALEIDO, PRETEXTS, KaleidoLevel
+from kaleidobert.preprocessors.pretexts import SPOILING
 from tests.support.inspect_data import World
 from tests.support.tables import TABLES
 
@@ -135,6 +136,9 @@ def test_truth_of_each_pretext_in_words(five):
     for card in (grey, blank):
         assert ", ".join(str(patch + 1) for patch in draw.masks.patches[card.name][0]) in card.answer
     assert all(pretext.question for pretext in PRETEXTS.values())
+    of_classes = [KaleidoLevel(name, 2, name, num_masked=int(name == "camouflage"))
+                  for name, row in PRETEXTS.items() if row.answer == "class"]
+    assert len(of_classes) == 3 and all("class" not in SPOILING[level.name].class_name(level, 0) for level in of_classes)
 
 
 @pytest.mark.parametrize("aspect", [0.01, 0.5, 1, 3, 50])
