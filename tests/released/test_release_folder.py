@@ -12,7 +12,7 @@ from kaleidobert.released import schema as released_schema
 from tests.support import release_folder
 from tests.support.apps_data import results
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.plotted]
 
 ROOT = Path(__file__).resolve().parents[2]
 SIZES = [f"model.{name}={value}" for name, value in release_folder.SMALL.items()]
