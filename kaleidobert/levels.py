@@ -12,7 +12,7 @@ from kaleidobert.errors import UserError
 
 MAX_CLASSES = 1_000_000  # a 4x4 shuffle would have 16! classes: no head, label table or training set can hold them
 MAX_GRID = 32  # 1,024 patches, sixteen times the text: no attention over more is meant
-RESERVED = ("mlm", "itm", "total", "patch_features", "patch_features_scale")  # names that stand beside the levels' in the same dicts
+RESERVED = ("mlm", "itm", "itc", "total", "patch_features", "patch_features_scale")  # names that stand beside the levels' in the same dicts
 
 
 @dataclass(frozen=True)

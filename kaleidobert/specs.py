@@ -73,12 +73,18 @@ def inputs(levels: Sequence[KaleidoLevel], text_length: int, feature_size: int, 
     return specs
 
 
-def targets(levels: Sequence[KaleidoLevel], feature_size: int, max_masked: int, storage: str = "float16") -> dict[str, Spec]:
-    """Describes what the model predicts; the weights have the same keys, [B, M] for mlm and [B] for the others."""
+def targets(levels: Sequence[KaleidoLevel], feature_size: int, max_masked: int, storage: str = "float16",
+            contrastive: bool = False) -> dict[str, Spec]:
+    """Describes what the model predicts; the weights have the same keys, [B, M] for mlm and [B] for the others.
+
+    contrastive: with what image-text contrast needs.
+    """
     specs = {
         "mlm": Spec(("B", max_masked), "int32", "the true pieces at masked_tokens"),
         "itm": Spec(("B",), "int32", "1 = the text belongs to the picture"),
     }
+    if contrastive:
+        specs["itc"] = Spec(("B", 4), "int32", "group of picture and of text, number of the picture's own text and of the text")
     for level in kaleido.target_levels(levels):
         if level.answer == "class":
             specs[level.name] = Spec(("B",), "int32", f"one of {level.num_classes} classes of {level.pretext!r}")

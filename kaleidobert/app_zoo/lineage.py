@@ -52,8 +52,8 @@ def extend(init: Path | None, steps: Sequence[str] = (), masking: str | None = N
 
 
 def model(head: str, init: Path | None, steps: Sequence[str] = (), masking: str | None = None) -> dict[str, Any]:
-    """Returns the entry "model" of results.json: {head, head_of, trained, trained_in_this_run, init, masking}, for the head "dual_encoder"
-    also trained_parts, {part of the head: its training}.
+    """Returns the entry "model" of results.json: {head, head_of, trained, trained_in_this_run, init, masking}, for the heads "dual_encoder"
+    and "contrastive" also trained_parts, {part of the head: its training}.
 
     head: "plain" is the paper's, every other one is ours. The other arguments are those of ``extend``.
     """
@@ -62,7 +62,8 @@ def model(head: str, init: Path | None, steps: Sequence[str] = (), masking: str 
     if not steps and init is not None and _is_pretrained(load_meta(init)):
         trained.append("not fine-tuned")
     parts = {"encoder alone": [step for step in trained if not step.startswith(DUAL_ENCODER)],
-             "dual encoder alone": [step for step in trained if step.startswith(DUAL_ENCODER)]} if head == "dual_encoder" else {}
+             "dual encoder alone": [step for step in trained if step.startswith(DUAL_ENCODER)]} if head == "dual_encoder" else (
+                 dict.fromkeys(("[CLS] alone", "contrast alone"), trained) if head == "contrastive" else {})
     return {"head": head, "head_of": PAPERS if head == "plain" else OURS, "trained": "; ".join(trained),
             **({"trained_parts": {name: "; ".join(each) or NOT_RECORDED for name, each in parts.items()}} if parts else {}),
             "trained_in_this_run": "; ".join(steps) or NOTHING, "init": None if init is None else path_as_written(init),

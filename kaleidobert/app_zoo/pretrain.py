@@ -66,7 +66,7 @@ def resolve(config: PretrainConfig) -> PretrainConfig:
 def _run(config: PretrainConfig) -> None:
     data = released_runs.pretraining(config) if config.data.files is not None else bank_data(config)
     arguments = models.backbone_config(data.bank, config.levels, config.model, config.train)
-    model = pretrainer(models.like_checkpoint(config.init, arguments))
+    model = pretrainer(models.like_checkpoint(config.init, arguments), bool(config.losses.itc_weight))
     if config.init is None:
         data.adapt(model)
     else:
@@ -76,7 +76,8 @@ def _run(config: PretrainConfig) -> None:
             data.adapt(model)
     optimizer, total = models.schedule(config.train, data.num_examples)
     begun = _begun(config, model, optimizer, total) if config.init_optimizer else 0
-    by_task = losses.for_tasks(config.levels, config.losses.feature_target, config.losses.mlm_weight, config.losses.itm_weight)
+    by_task = losses.for_tasks(config.levels, config.losses.feature_target, config.losses.mlm_weight, config.losses.itm_weight,
+                               config.losses.itc_weight)
 
     metric_of = {task: "loss" for task in by_task} | {level.name: "kl" for level in kaleido.feature_levels(config.levels)}
     if config.losses.feature_target == "joint":  # another quantity than the KL per patch
@@ -129,8 +130,9 @@ def bank_data(config: PretrainConfig) -> PretrainData:
     """Returns the splits of data.bank, spoiled anew for every example."""
     bank, rows, held, val_rows = _open(config)
     settings = (config.sampling, config.train.batch_size, config.train.seed)
-    sampler, validation = (PretrainSampler(bank, of_split, config.levels, *settings) for of_split in (rows, val_rows))
-    judge = PretrainSampler(bank, held, config.levels, *settings) if len(held) else None
+    contrastive = bool(config.losses.itc_weight)
+    sampler, validation = (PretrainSampler(bank, of_split, config.levels, *settings, contrastive) for of_split in (rows, val_rows))
+    judge = PretrainSampler(bank, held, config.levels, *settings, contrastive) if len(held) else None
     return PretrainData(bank, len(rows), sampler, judge, validation, training.choice(bank, held),
                             lambda model: models.adapt(model, bank, config.data.train_split),
                             lambda: baseline(bank, rows, sampler, validation, config), lambda: describe(bank))
@@ -170,6 +172,8 @@ def baseline(bank: Bank, rows: np.ndarray, train: PretrainSampler, val: Pretrain
                       for name, constant in constants.items()})
         for name, slot in slots.items():
             sums[-1][f"{name}_accuracy"] = float(batch[2][name] @ (batch[1][name] == slot)), float(batch[2][name].sum())
+        if config.losses.itc_weight:
+            sums[-1] |= pretraining.contrast_chance(batch[1]["itc"], batch[2]["itc"])
         step += 1
     return {**pretraining.chance(levels, bank.vocabulary.size), **pretraining.means(sums)}
 

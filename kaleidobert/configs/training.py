@@ -137,18 +137,20 @@ class Sampling(Checked):
 
 @dataclass(frozen=True)
 class Losses(Checked):
-    """The seven losses; the weights of the image tasks are in the level table."""
+    """The seven losses, and one of ours; the weights of the image tasks are in the level table."""
     mlm_weight: float = key(1.0, "weight of masked language modelling; the image tasks have theirs in levels")
     itm_weight: float = key(1.0, "weight of image-text matching")
+    itc_weight: float = key(0.0, "weight of image-text contrast of both sides before they meet in the encoder (ours); 0 = none (paper)")
     feature_target: Literal["per-patch", "joint"] = key(
         "per-patch", "target of grey: one softmax per patch (paper), or joint over all masked patches (release)")
 
-    limits: ClassVar[Limits] = {"mlm_weight": (0,), "itm_weight": (0,)}
+    limits: ClassVar[Limits] = {"mlm_weight": (0,), "itm_weight": (0,), "itc_weight": (0,)}
 
 
 def check_losses(table: Sequence[KaleidoLevel], sampling: Sampling, losses: Losses) -> None:
     """Raises UserError where a task is given weight that the sampling leaves without an answer to learn, or no task has weight."""
-    weights = {"losses.mlm_weight": losses.mlm_weight, "losses.itm_weight": losses.itm_weight}
+    weights = {"losses.mlm_weight": losses.mlm_weight, "losses.itm_weight": losses.itm_weight,
+               "losses.itc_weight": losses.itc_weight}
     weights |= {f"weight of level {level.name}": level.weight for level in target_levels(table)}
     if table and not any(weights.values()):  # without a table those of the bank are not known yet
         raise UserError(f"every loss has weight 0 ({', '.join(weights)})", "", "one weight above 0 at least", "there is nothing to learn")
@@ -160,6 +162,9 @@ def check_losses(table: Sequence[KaleidoLevel], sampling: Sampling, losses: Loss
         raise UserError(f"sampling.negative_share is {sampling.negative_share:g} and losses.itm_weight is {losses.itm_weight:g}: every "
                         f"picture gets {texts} text, so that the matching task has one answer", "", "a fraction between 0 and 1",
                         "set sampling.negative_share=0.5, or losses.itm_weight=0 too")
+    if sampling.negative_share == 1 and losses.itc_weight:
+        raise UserError(f"sampling.negative_share is 1 and losses.itc_weight is {losses.itc_weight:g}: no picture has its own text", "",
+                        "a fraction below 1", "set sampling.negative_share=0.5, or losses.itc_weight=0")
     if sampling.negative_share == 1 and sampling.losses_on_negatives == "itm-only":
         raise UserError("sampling.negative_share is 1 and sampling.losses_on_negatives is itm-only: no example counts", "",
                         "examples that match", "set sampling.negative_share below 1")
@@ -189,6 +194,9 @@ class PretrainConfig(Checked):
         if self.levels:
             levels.check(self.levels)
         check_losses(self.levels, self.sampling, self.losses)
+        if self.losses.itc_weight and self.data.files is not None:
+            raise UserError(f"losses.itc_weight is {self.losses.itc_weight:g}, of released files", "", "0: the files do not say which "
+                            "products belong together, and so what is no negative", "set losses.itc_weight=0, or train on a bank")
         bare = [level.name for level in self.levels if not level.answer]
         if bare and self.data.files is not None:
             raise UserError(f"levels: {', '.join(bare)} without a pretext, of released files", "", "a pretext: patches of the files are "

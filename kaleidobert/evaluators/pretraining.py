@@ -25,8 +25,9 @@ SMALLEST = 1e-7  # as released: both distributions are clipped to [SMALLEST, 1],
 def sums(outputs: Arrays, targets: Arrays, weights: Arrays, levels: Sequence[KaleidoLevel], feature_target: str = "per-patch") -> Sums:
     """Returns {metric: (weighted sum, sum of weights)} of one batch; ``means`` adds batches up.
 
-    outputs: logits mlm [B, M, V], itm [B, 2], each class level [B, C], each feature level [B, k, F]; any float type.
-    targets: mlm [B, M], itm [B], each class level [B] int; each feature level [B, k, F].
+    outputs: logits mlm [B, M, V], itm [B, 2], each class level [B, C], each feature level [B, k, F]; any float type; where image-text
+    contrast is learnt, itc [B, 2, W].
+    targets: mlm [B, M], itm [B], itc [B, 4], each class level [B] int; each feature level [B, k, F].
     weights: mlm [B, M], the others [B]; an example of weight 0 does not count.
     feature_target: "per-patch", or "joint", which clips feature levels as released and adds "{name}_joint_kl" of every grey level,
     whose true features have one softmax over all k*F. It is no divergence and may be negative.
@@ -38,6 +39,8 @@ def sums(outputs: Arrays, targets: Arrays, weights: Arrays, levels: Sequence[Kal
     """
     result: Sums = {}
     answers = {"mlm": "class", "itm": "class"} | {level.name: level.answer for level in kaleido.target_levels(levels)}
+    if "itc" in targets:
+        answers["itc"] = "contrast"
     greys = {level.name for level in levels if level.pretext == "grey"}
     for name, answer in answers.items():
         for side, arrays in (("outputs", outputs), ("targets", targets), ("weights", weights)):
@@ -46,6 +49,8 @@ def sums(outputs: Arrays, targets: Arrays, weights: Arrays, levels: Sequence[Kal
         arguments = np.asarray(outputs[name]), np.asarray(targets[name]), np.asarray(weights[name], np.float64)
         if answer == "class":
             result |= _class_sums(name, *arguments)
+        elif answer == "contrast":
+            result |= contrast_sums(*arguments)
         else:
             result |= _feature_sums(name, *arguments, clipped=feature_target == "joint" and name not in greys)
             if feature_target == "joint" and name in greys:
@@ -101,6 +106,33 @@ def _class_sums(name: str, logits: np.ndarray, targets: np.ndarray, weights: np.
         hits, loss = hits + float(weights[chunk] @ row_hits), loss + float(weights[chunk] @ row_loss)
     weight = float(weights.sum())
     return {f"{name}_accuracy": (hits, weight), f"{name}_loss": (loss, weight)}
+
+
+def contrast_sums(sides: np.ndarray, identity: np.ndarray, weights: np.ndarray) -> Sums:
+    """Returns the sums of "itc" over both directions, halved: whether the own text, or picture, scores best in the batch, and the loss.
+
+    sides [B, 2, W], identity int[B, 4], weights [B], as in ``sums``.
+    """
+    if sides.shape[:2] != (len(identity), 2) or identity.shape[1:] != (4,) or weights.shape != identity.shape[:1]:
+        raise _misfit("itc", sides, identity, weights, "[B, 2, W], [B, 4], [B]")
+    own, used = np.arange(len(sides)), weights > 0
+    scores = np.where(negatives(identity) | np.eye(len(sides), dtype=bool), sides[:, 1] @ sides[:, 0].T, -np.inf)
+    both = [_hits_and_losses(each[used], own[used]) for each in (scores, scores.T)]
+    hits, losses = (0.5 * float(weights[used] @ (one + other)) for one, other in zip(*both))
+    return {"itc_accuracy": (hits, float(weights.sum())), "itc_loss": (losses, float(weights.sum()))}
+
+
+def negatives(identity: np.ndarray) -> np.ndarray:
+    """Returns bool[B, B]: whether text j is a negative of picture i, of identity int[B, 4] as specs.targets has it."""
+    picture_group, text_group, own_text, text = identity.T
+    return (picture_group[:, None] != text_group) & (own_text[:, None] != text)
+
+
+def contrast_chance(identity: np.ndarray, weights: np.ndarray) -> Sums:
+    """Returns the sums of one batch that a uniform guess among a picture's own text and its negatives gives, and likewise of a text."""
+    counts = [1.0 + negatives(identity).sum(axis) for axis in (1, 0)]
+    own = 0.5 * sum((weights @ np.stack([1 / count, np.log(count)], 1) for count in counts), np.zeros(2))
+    return {f"itc_{metric}": (float(value), float(weights.sum())) for metric, value in zip(("accuracy", "loss"), own)}
 
 
 def _hits_and_losses(logits: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

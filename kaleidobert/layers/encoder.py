@@ -22,12 +22,13 @@ class AttentionMask(keras.layers.Layer):
 
     causal_length: where it is not 0, texts have at most so many tokens and the mask is [B, 1, S, S]: a text position attends to the
     patches and the text up to itself, a patch to patches only, so that patches are encoded once for all steps of a caption.
+    apart: the mask is [B, 1, S, S], too: text and patches each attend to their own side only (ours).
     """
 
-    def __init__(self, num_patches: int, causal_length: int = 0, **kwargs: Any):
+    def __init__(self, num_patches: int, causal_length: int = 0, apart: bool = False, **kwargs: Any):
         super().__init__(**kwargs)
         self.num_patches = num_patches
-        self.causal_length = causal_length
+        self.causal_length, self.apart = causal_length, apart
 
     def call(self, token_mask):
         padding = 1.0 - ops.cast(token_mask, self.compute_dtype)
@@ -37,11 +38,14 @@ class AttentionMask(keras.layers.Layer):
             # rows of patches below, from which all text is hidden; columns of patches behind, hidden from nothing
             later = ops.pad(ops.cast(later, self.compute_dtype)[:length, :length], [[0, self.num_patches], [0, 0]], constant_values=1)
             hidden = ops.maximum(hidden, ops.pad(later, [[0, 0], [0, self.num_patches]]))
+        if self.apart:
+            side = ops.pad(ops.zeros_like(padding[0]), [[0, self.num_patches]], constant_values=1)  # [S]: 0 text, 1 patches
+            hidden = ops.maximum(hidden, ops.abs(side[:, None] - side))
         return hidden * MASKED_SCORE
 
     def compute_output_shape(self, token_mask_shape: tuple) -> tuple:
         length = None if token_mask_shape[1] is None else token_mask_shape[1] + self.num_patches
-        return (token_mask_shape[0], 1, length if self.causal_length else 1, length)
+        return (token_mask_shape[0], 1, length if self.causal_length or self.apart else 1, length)
 
 
 class SelfAttention(keras.layers.Layer):

@@ -104,6 +104,18 @@ class LevelFeatureHead(keras.layers.Layer):
         return (sequence_shape[0], self.columns.stop - self.columns.start, self.feature_size)
 
 
+def mean_states(sequence, token_mask):
+    """Averages each side of sequence [B, S, H] -> text [B, H], over the real tokens, and patches [B, H]."""
+    length = ops.shape(token_mask)[1]
+    return mean_of_tokens(sequence[:, :length], token_mask), ops.mean(sequence[:, length:], axis=1)
+
+
+def mean_of_tokens(states, token_mask):
+    """Averages states [B, T, H] over the real tokens -> [B, H]."""
+    real = ops.expand_dims(ops.cast(token_mask, states.dtype), -1)  # [B, T, 1]
+    return ops.sum(states * real, axis=1) / ops.maximum(ops.sum(real, axis=1), 1)
+
+
 class ProductHead(keras.layers.Layer):
     """A matching head that compares the two sides directly (ours; neither in the paper nor in the release) -> [B, 2].
 
@@ -125,14 +137,83 @@ class ProductHead(keras.layers.Layer):
         self.output_dense.build(pooled_shape)
 
     def call(self, sequence, pooled, token_mask):
-        length = ops.shape(token_mask)[1]
-        real = ops.expand_dims(ops.cast(token_mask, sequence.dtype), -1)  # [B, T, 1]
-        text = ops.sum(sequence[:, :length] * real, axis=1) / ops.maximum(ops.sum(real, axis=1), 1)
-        patches = ops.mean(sequence[:, length:], axis=1)
+        text, patches = mean_states(sequence, token_mask)
         return self.output_dense(self.dense(ops.concatenate([text * patches, pooled], axis=-1)))
 
     def compute_output_shape(self, sequence_shape: tuple, pooled_shape: tuple, token_mask_shape: tuple) -> tuple:
         return (pooled_shape[0], 2)
+
+
+START_SCALE, MAX_SCALE = 20.0, 100.0  # of the cosine; learnt
+
+
+class ContrastiveHead(keras.layers.Layer):
+    """Both sides of image-text contrast, each from its own half of the encoder: sequence [B, S, H] of Backbone.apart, token_mask [B, T] ->
+    f32[B, 2, H], the text of norm 1, then the picture, whose norm is the learnt scale.
+
+    Ours; neither in the paper nor in the release. It aligns the streams before they meet (Li et al., 2021, "Align before Fuse").
+    """
+
+    def __init__(self, initializer_range: float, seed: int, **kwargs: Any):
+        super().__init__(dtype="float32", **kwargs)  # half precision would round both sides before their product
+        self.initializer_range, self.seed = initializer_range, seed
+
+    def build(self, sequence_shape: tuple, token_mask_shape: tuple) -> None:
+        hidden = sequence_shape[-1]
+        self.text_dense, self.picture_dense = (
+            dense(hidden, self.initializer_range, seed_for(self.seed, name), name, use_bias=False, dtype="float32")
+            for name in ("text_dense", "picture_dense"))
+        for layer in (self.text_dense, self.picture_dense):
+            layer.build((sequence_shape[0], hidden))
+        self.scale = self.add_weight((), "ones", name="scale")  # relative to the start, as in DualEncoder
+
+    def call(self, sequence, token_mask):
+        text, patches = mean_states(sequence, token_mask)
+        return ops.stack([self.text_side(text), self.picture_side(patches)], axis=1)
+
+    def text_side(self, text):
+        """Computes [B, H] of norm 1 from the mean state of the text."""
+        return ops.normalize(self.text_dense(text), axis=-1)
+
+    def picture_side(self, patches):
+        """Computes [B, H], whose norm is the learnt scale, from the mean state of the patches."""
+        return ops.normalize(self.picture_dense(patches), axis=-1) * ops.clip(self.scale * START_SCALE, 1.0, MAX_SCALE)
+
+    def compute_output_shape(self, sequence_shape: tuple, token_mask_shape: tuple) -> tuple:
+        return (sequence_shape[0], 2, sequence_shape[-1])
+
+    def compute_output_spec(self, sequence, token_mask):
+        return keras.KerasTensor(self.compute_output_shape(sequence.shape, token_mask.shape), dtype="float32")
+
+
+class ContrastiveMatch(keras.layers.Layer):
+    """The matching logits of [CLS] with what ContrastiveHead knows (ours): logits [B, 2], sides [B, 2, W] -> [B, 2].
+
+    The product of the sides, times a learnt gain and plus a learnt bias, is added to the second column. Both start at 0: at the start it is
+    the paper's head.
+    """
+
+    def __init__(self, **kwargs: Any):
+        super().__init__(dtype="float32", **kwargs)
+
+    def build(self, logits_shape: tuple, sides_shape: tuple) -> None:
+        self.gain, self.bias = (self.add_weight((), "zeros", name=name) for name in ("gain", "bias"))
+
+    def call(self, logits, sides):
+        return self.add(logits, product_of_sides(sides[:, 0], sides[:, 1]))
+
+    def add(self, logits, product):
+        """Adds the product [B] of the two sides."""
+        match = (self.gain * product + self.bias)[:, None]
+        return ops.cast(logits, "float32") + ops.concatenate([ops.zeros_like(match), match], axis=-1)
+
+    def compute_output_shape(self, logits_shape: tuple, sides_shape: tuple) -> tuple:
+        return logits_shape
+
+
+def product_of_sides(text, picture):
+    """Computes f32[B] of text, picture [B, W]: how well the two sides fit."""
+    return ops.sum(ops.cast(text, "float32") * ops.cast(picture, "float32"), axis=-1)
 
 
 # --- Linear towers beside the encoder, from frozen features and words to a head (ours; neither in the paper nor in the release)
@@ -227,9 +308,6 @@ class WordBag(keras.layers.Layer):
         return (token_ids_shape[0], self.width)
 
 
-START_SCALE, MAX_SCALE = 20.0, 100.0  # of the cosine; learnt
-
-
 class DualEncoder(keras.layers.Layer):
     """features [B, P, F], token_ids, token_mask [B, T] -> text [B, W] of norm 1, picture [B, W] whose norm is the learnt scale.
 
@@ -291,13 +369,9 @@ class DualEncoderHead(keras.layers.Layer):
         self.product.build(sequence_shape, pooled_shape, token_mask_shape)
 
     def call(self, text, picture, sequence, pooled, token_mask):
-        match = self.match(text, picture)[:, None]
+        match = product_of_sides(text, picture)[:, None]
         own = self.product(sequence, pooled, token_mask)
         return own + ops.concatenate([ops.zeros_like(match), match], axis=-1), own
-
-    def match(self, text, picture):
-        """Computes f32[B]: the logit of the dual encoder alone, the product of the two sides."""
-        return ops.sum(ops.cast(text, "float32") * ops.cast(picture, "float32"), axis=-1)
 
     def compute_output_shape(self, text_shape: tuple, picture_shape: tuple, sequence_shape: tuple, pooled_shape: tuple,
                              token_mask_shape: tuple) -> tuple:

@@ -10,6 +10,7 @@ from typing import Any
 
 from keras import ops
 
+from kaleidobert.losses import contrastive
 from kaleidobert.losses.pretraining import cross_entropy
 from kaleidobert.specs import Tensor
 
@@ -32,12 +33,7 @@ def in_batch_contrastive(outputs: Mapping[str, Any], comparable: Tensor) -> Tens
     outputs: "text_side", "picture_side" [B, W]; row i of one matches row i of the other. comparable f32[B, B]: 0 for pairs that are no
     negatives, such as two products with one text.
     """
-    text, picture = outputs["text_side"], outputs["picture_side"]
-    matching = ops.sum(picture * text, axis=-1)
-    excluded = 1e9 * (1.0 - comparable)
-    over_texts = ops.logsumexp(ops.matmul(picture, ops.transpose(text)) - excluded, axis=1)
-    over_pictures = ops.logsumexp(ops.matmul(text, ops.transpose(picture)) - ops.transpose(excluded), axis=1)
-    return 0.5 * ops.mean(over_texts + over_pictures - 2.0 * matching)
+    return ops.mean(contrastive.in_batch(outputs["text_side"], outputs["picture_side"], 1.0 - comparable))
 
 
 OBJECTIVES = {"pairwise": pairwise, "listwise": listwise}

@@ -10,6 +10,7 @@ from keras import ops
 from kaleidobert import levels as kaleido
 from kaleidobert.errors import UserError
 from kaleidobert.levels import KaleidoLevel
+from kaleidobert.losses import contrastive
 from kaleidobert.specs import Tensor
 
 
@@ -66,8 +67,8 @@ class Loss:
 
 
 def for_tasks(levels: Sequence[KaleidoLevel], feature_target: str = "per-patch", mlm_weight: float = 1.0,
-              itm_weight: float = 1.0) -> dict[str, Loss]:
-    """Makes {task: Loss}: mlm, itm, then the levels that have a pretext; a level's factor is its ``weight``.
+              itm_weight: float = 1.0, itc_weight: float = 0.0) -> dict[str, Loss]:
+    """Makes {task: Loss}: mlm, itm, itc where it has weight, then the levels that have a pretext; a level's factor is its ``weight``.
 
     feature_target: "per-patch" as in the paper, or "joint" as released, where grey levels softmax all their targets at
     once (``kl``). Weights are [B, M] for mlm and [B] for the others; with all of them 1 every value is the
@@ -80,6 +81,8 @@ def for_tasks(levels: Sequence[KaleidoLevel], feature_target: str = "per-patch",
     if feature_target == "joint" and taken:
         raise UserError(f"a level is called {taken.pop()!r}, as is the joint loss of a grey level", "losses", "another name")
     losses = {"mlm": Loss(cross_entropy, mlm_weight, TOKEN_EPSILON), "itm": Loss(cross_entropy, itm_weight)}
+    if itc_weight:
+        losses["itc"] = Loss(contrastive.of_sides, itc_weight)
     for level in kaleido.target_levels(levels):
         joint = feature_target == "joint" and level.pretext == "grey"
         elements = partial(_patches, joint=joint) if level.answer == "feature" else cross_entropy

@@ -144,6 +144,11 @@ class Backbone(KaleidoModel):
         mask = AttentionMask(self.num_patches, self.text_length, dtype=self.precision, name="causal_mask")
         return _connect({layer.name: layer for layer in self.layers}, self.levels, self.num_layers, inputs, mask)
 
+    def apart(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """Computes the outputs of a call, by the same layers while text and patches do not attend to each other (ours)."""
+        mask = AttentionMask(self.num_patches, apart=True, dtype=self.precision, name="apart_mask")
+        return _connect({layer.name: layer for layer in self.layers}, self.levels, self.num_layers, inputs, mask)
+
     def embed_patches(self, features, boxes):
         """Computes [B, P, H]: the patches' positions of "embedded"."""
         layers = {layer.name: layer for layer in self.layers}

@@ -15,6 +15,8 @@ from kaleidobert.errors import UserError
 from kaleidobert.layers.core import Dropout, seed_for, truncated_normal
 from kaleidobert.layers.embeddings import FeatureStandardizer
 from kaleidobert.layers.heads import (
+    ContrastiveHead,
+    ContrastiveMatch,
     DualEncoder,
     DualEncoderHead,
     LevelClassHead,
@@ -55,9 +57,11 @@ class TaskModel(KaleidoModel):
         return cls(Backbone.from_config(config["backbone"]), **options)
 
 
+CONTRASTIVE = "head_contrastive"  # the name of the ContrastiveHead layer
+CONTRASTIVE_MATCH = "head_contrastive_match"
 DUAL_ENCODER = "head_towers"  # the name of the DualEncoder layer in a matcher with head "dual_encoder"
 LABEL_HEADS = ("plain", "wide")
-MATCHING_HEADS = ("plain", "product", "dual_encoder")
+MATCHING_HEADS = ("plain", "product", "contrastive", "dual_encoder")
 CAPTION_MODES = ("mask-all", "mask-predict", "causal")
 NEW_HEAD_RANGE = 0.01  # standard deviation of a fine-tuning head's start weights, as released
 WIDE_RANGE = 1e-4  # of head "wide": the linear models start near 0
@@ -66,14 +70,16 @@ WIDE_RANGE = 1e-4  # of head "wide": the linear models start near 0
 class Pretrainer(TaskModel):
     """The pre-training model: {"mlm": [B, M, V], "itm": [B, 2], "class" level: [B, C], "feature" level: [B, k, F]} are logits; a level
     without a pretext has no head.
+    contrastive (ours): also {"itc": f32[B, 2, H]}, the two sides that have not met (ContrastiveHead), of which itm knows.
 
     Inputs: the backbone's, masked_tokens int[B, M] (positions in the text, M free), masked_patches int[B, K] (positions on
     the patch axis, of all "feature" levels in their order). itm: column 1 = text and picture match.
     """
 
     kind = "pretrainer"
+    options = ("contrastive",)
 
-    def __init__(self, backbone: Backbone):
+    def __init__(self, backbone: Backbone, contrastive: bool = False):
         # --- Layers ---
         def head(layer, *sizes, name):
             return layer(*sizes, backbone.initializer_range, seed_for(backbone.seed, name), dtype=backbone.precision, name=name)
@@ -101,10 +107,12 @@ class Pretrainer(TaskModel):
         for level in kaleido.target_levels(backbone.levels):
             masked = [inputs["masked_patches"]] if level.answer == "feature" else []
             outputs[level.name] = level_heads[level.name](hidden["sequence"], *masked)
+        if contrastive:
+            outputs["itm"], outputs["itc"] = _with_sides(backbone, inputs, outputs["itm"])
         super().__init__(inputs=inputs, outputs=outputs, name=self.kind)
 
         # --- Config ---
-        self.backbone = backbone
+        self.backbone, self.contrastive = backbone, contrastive
 
 
 class Classifier(TaskModel):
@@ -151,8 +159,9 @@ class Classifier(TaskModel):
 class Matcher(TaskModel):
     """Image-text matching: {"itm": logits [B, 2]}, column 1 = text and picture match.
 
-    head: "plain", that of pre-training; two of our own: "product" (heads.ProductHead) and "dual_encoder" (heads.DualEncoderHead on
-    DualEncoder of ``width``), which also answers "own" [B, 2]. feature_dropout: of the towers. Raises UserError for another.
+    head: "plain", that of pre-training; three of our own: "product" (heads.ProductHead), "contrastive", that of a pre-training with
+    image-text contrast, and "dual_encoder" (heads.DualEncoderHead on DualEncoder of ``width``). The last two also answer "own" [B, 2],
+    without what the two sides know apart. feature_dropout: of the towers. Raises UserError for another.
     """
 
     kind = "matcher"
@@ -164,7 +173,7 @@ class Matcher(TaskModel):
 
         # --- Layers ---
         settings = (backbone.initializer_range, seed_for(backbone.seed, f"head_{head}"))
-        if head == "plain":
+        if head in ("plain", "contrastive"):
             layer = _two_way(backbone)
         elif head == "product":
             layer = ProductHead(*settings, dtype=backbone.precision, name="head_product")
@@ -177,8 +186,11 @@ class Matcher(TaskModel):
         inputs = backbone.declare_inputs()
         hidden = backbone(inputs)
         more = {}
-        if head == "plain":
+        if head in ("plain", "contrastive"):
             logits = layer(hidden["pooled"])
+            if head == "contrastive":
+                more["own"] = logits
+                logits, _ = _with_sides(backbone, inputs, logits)
         elif head == "product":
             logits = layer(hidden["sequence"], hidden["pooled"], inputs["token_mask"])
         else:
@@ -245,9 +257,9 @@ def rebuild(meta: Mapping[str, Any], precision: str | None = None) -> KaleidoMod
     return KINDS[meta["kind"]].from_config(config)
 
 
-def pretrainer(config: Mapping[str, Any]) -> Pretrainer:
+def pretrainer(config: Mapping[str, Any], contrastive: bool = False) -> Pretrainer:
     """Makes a Pretrainer from the backbone's arguments; levels as KaleidoLevel or as dicts."""
-    return Pretrainer(Backbone.from_config(config))
+    return Pretrainer(Backbone.from_config(config), contrastive)
 
 
 def classifier(config: Mapping[str, Any], num_classes: int, dropout: float = 0.1, head: str = "plain",
@@ -264,6 +276,13 @@ def matcher(config: Mapping[str, Any], head: str = "plain", width: int = 512, fe
 def captioner(config: Mapping[str, Any], mode: str = "mask-all") -> Captioner:
     """Makes a Captioner from the backbone's arguments."""
     return Captioner(Backbone.from_config(config), mode)
+
+
+def _with_sides(backbone: Backbone, inputs: Mapping[str, Any], logits: Any) -> tuple[Any, Any]:
+    """Returns (matching logits [B, 2] that know the two sides apart, the sides [B, 2, H])."""
+    head = ContrastiveHead(backbone.initializer_range, seed_for(backbone.seed, CONTRASTIVE), name=CONTRASTIVE)
+    sides = head(backbone.apart(inputs)["sequence"], inputs["token_mask"])
+    return ContrastiveMatch(name=CONTRASTIVE_MATCH)(logits, sides), sides
 
 
 def _two_way(backbone: Backbone) -> keras.layers.Dense:

@@ -1,8 +1,9 @@
 """A trained Matcher in three models: one for each picture alone, one for each text alone, and one for every pair.
 
 The outputs are the Matcher's own up to rounding. A pair is spared the projections of features and boxes, the embeddings, the first block's
-query, key and value, the towers of the head "dual_encoder", and with the head "plain", which reads [CLS] alone, most of the last block.
-Nothing more can be shared: after the first attention every position depends on both sides.
+query, key and value, the towers of the head "dual_encoder", the two streams of the head "contrastive", and with the heads "plain" and
+"contrastive", which read [CLS] alone, most of the last block. Nothing more can be shared: after the first attention every position depends
+on both sides.
 """
 
 from collections.abc import Mapping
@@ -12,9 +13,10 @@ import keras
 import numpy as np
 from keras import ops
 
-from kaleidobert.layers.encoder import FirstBlockQKV, FirstPosition, JointFirstBlock
+from kaleidobert.layers.encoder import MASKED_SCORE, FirstBlockQKV, FirstPosition, JointFirstBlock
+from kaleidobert.layers.heads import mean_of_tokens, product_of_sides
 from kaleidobert.model_zoo.backbone import Backbone
-from kaleidobert.model_zoo.kaleidobert import DUAL_ENCODER, Matcher
+from kaleidobert.model_zoo.kaleidobert import CONTRASTIVE, CONTRASTIVE_MATCH, DUAL_ENCODER, Matcher
 from kaleidobert.specs import TEXT
 
 
@@ -31,6 +33,7 @@ class _SharedMatcher(keras.Model):
         self.matcher = matcher
         self.first_block = matcher.backbone.get_layer("encoder_0")
         self.towers = matcher.get_layer(DUAL_ENCODER) if matcher.head == "dual_encoder" else None
+        self.contrast = matcher.get_layer(CONTRASTIVE) if matcher.head == "contrastive" else None
         self.built = True
 
     @property
@@ -38,9 +41,17 @@ class _SharedMatcher(keras.Model):
         """The matcher's backbone."""
         return self.matcher.backbone
 
+    @property
+    def blocks(self) -> list:
+        """The encoder's blocks."""
+        return [self.backbone.get_layer(f"encoder_{number}") for number in range(self.backbone.num_layers)]
+
 
 class PictureCache(_SharedMatcher):
-    """Pictures alone: {"first_block": [B, P, 4H]} and with towers {"side": f32[B, W]}. Inputs: patch_features, patch_boxes."""
+    """Pictures alone: {"first_block": [B, P, 4H]} and, with towers or contrast, {"side": f32[B, W]}.
+
+    Inputs: patch_features, patch_boxes.
+    """
 
     def __init__(self, matcher: Matcher):
         super().__init__(matcher)
@@ -48,12 +59,18 @@ class PictureCache(_SharedMatcher):
 
     def call(self, inputs: Mapping[str, Any], training: bool = False) -> dict[str, Any]:
         backbone, features = self.matcher.backbone, ops.cast(inputs["patch_features"], "float32")
-        result = {"first_block": self.start(backbone.embed_patches(features, inputs["patch_boxes"]))}
+        hidden = backbone.embed_patches(features, inputs["patch_boxes"])
+        result = {"first_block": self.start(hidden)}
+        if self.contrast is not None:
+            for block in self.blocks:
+                hidden, _ = block.encode_patches(hidden)
+            result["side"] = self.contrast.picture_side(ops.mean(ops.cast(hidden, "float32"), axis=1))
         return result | ({"side": self.towers.picture_side(backbone.scale_features(features))} if self.towers else {})
 
 
 class TextSide(_SharedMatcher):
-    """Texts alone: {"first_block": [B, T, 4H]} and with towers {"side": f32[B, W]}. Inputs: token_ids, segment_ids, token_mask [B, T]."""
+    """Texts alone: {"first_block": [B, T, 4H]} and, with towers or contrast, {"side": f32[B, W]}. Inputs: token_ids, segment_ids,
+    token_mask [B, T]."""
 
     free_axes = dict.fromkeys(TEXT, (1,))
 
@@ -62,13 +79,19 @@ class TextSide(_SharedMatcher):
         self.start = FirstBlockQKV(self.first_block)
 
     def call(self, inputs: Mapping[str, Any], training: bool = False) -> dict[str, Any]:
-        embedded = self.matcher.backbone.get_layer("text_embedding")(inputs["token_ids"], inputs["segment_ids"])
-        result = {"first_block": self.start(embedded)}
+        hidden = self.matcher.backbone.get_layer("text_embedding")(inputs["token_ids"], inputs["segment_ids"])
+        result = {"first_block": self.start(hidden)}
+        if self.contrast is not None:
+            padding = MASKED_SCORE * (1.0 - ops.cast(inputs["token_mask"], hidden.dtype))[:, None, None]
+            for block in self.blocks:
+                hidden = block(hidden, padding)
+            result["side"] = self.contrast.text_side(mean_of_tokens(ops.cast(hidden, "float32"), inputs["token_mask"]))
         return result | ({"side": self.towers.text_side(inputs["token_ids"], inputs["token_mask"])} if self.towers else {})
 
 
 class Pairs(_SharedMatcher):
-    """The Matcher's {"itm": f32[B, 2]} of B pairs; with towers also its summands "own" f32[B, 2] and "dual_encoder" f32[B].
+    """The Matcher's {"itm": f32[B, 2]} of B pairs; of the heads "dual_encoder" and "contrastive" also "own" f32[B, 2], and, under the
+    head's name, the product of the sides f32[B].
 
     Inputs: pictures, texts: tables of PictureCache's and TextSide's outputs, and "token_mask" [N, T] of the texts; picture, text
     int32[B]: rows of the tables; positions int32[T']: 0, 1, ... up to the longest of these texts.
@@ -79,13 +102,13 @@ class Pairs(_SharedMatcher):
 
     def __init__(self, matcher: Matcher):
         super().__init__(matcher)
-        backbone = matcher.backbone
-        later = [backbone.get_layer(f"encoder_{number}") for number in range(1, backbone.num_layers)]
-        self.shared = JointFirstBlock(self.first_block)
-        if matcher.head == "plain" and later:
+        backbone, later = matcher.backbone, self.blocks[1:]
+        self.shared, self.reads_start = JointFirstBlock(self.first_block), matcher.head in ("plain", "contrastive")
+        if self.reads_start and later:
             later[-1] = FirstPosition(later[-1])
         self.later, self.mask, self.pooler = later, backbone.get_layer("attention_mask"), backbone.get_layer("pooler")
-        self.head = matcher.get_layer("head_itm" if matcher.head == "plain" else f"head_{matcher.head}")
+        self.head = matcher.get_layer("head_itm" if self.reads_start else f"head_{matcher.head}")
+        self.with_sides = matcher.get_layer(CONTRASTIVE_MATCH) if matcher.head == "contrastive" else None
 
     def call(self, inputs: Mapping[str, Any], training: bool = False) -> dict[str, Any]:
         pictures, texts, picture, text = (inputs[name] for name in ("pictures", "texts", "picture", "text"))
@@ -103,13 +126,17 @@ class Pairs(_SharedMatcher):
         if self.matcher.head == "product":
             return {"itm": self.head(hidden, pooled, token_mask)}
         sides = ops.take(texts["side"], text, axis=0), ops.take(pictures["side"], picture, axis=0)
+        product = product_of_sides(*sides)
+        if self.with_sides is not None:
+            own = self.head(pooled)
+            return {"itm": self.with_sides.add(own, product), "own": own, "contrastive": product}
         logits, own = self.head(*sides, hidden, pooled, token_mask)
-        return {"itm": logits, "own": own, "dual_encoder": self.head.match(*sides)}
+        return {"itm": logits, "own": own, "dual_encoder": product}
 
 
 def output_names(matcher: Matcher) -> tuple[str, ...]:
     """Returns the names of the outputs of ``Pairs``, first the one that ranks."""
-    return ("itm", "own", "dual_encoder") if matcher.head == "dual_encoder" else ("itm",)
+    return ("itm", "own", matcher.head) if matcher.head in ("dual_encoder", "contrastive") else ("itm",)
 
 
 def bytes_of_a_row(matcher: Matcher) -> int:

@@ -21,7 +21,7 @@ from kaleidobert.errors import UserError
 from kaleidobert.evaluators import candidates, retrieval
 from kaleidobert.evaluators.candidates import PADDING, PROTOCOLS, CandidateLists, Records
 from kaleidobert.model_zoo import checkpoints
-from kaleidobert.model_zoo.kaleidobert import MATCHING_HEADS, matcher, pretrainer
+from kaleidobert.model_zoo.kaleidobert import CONTRASTIVE_MATCH, MATCHING_HEADS, matcher, pretrainer
 from kaleidobert.model_zoo.pairs import Pairs
 from kaleidobert.preprocessors import examples
 from tests.support.apps_data import SIZES as WORLD_SIZES
@@ -62,7 +62,10 @@ def two(tmp_path_factory) -> World:
 def model_of(bank, head="plain", **changes):
     sizes = {"levels": bank.levels, "feature_size": bank.feature_size, "vocabulary_size": bank.vocabulary.size,
              "text_length": bank.text_length, "standardise_features": head != "plain"}
-    return matcher({**SIZES, **sizes, **changes}, head, width=24)
+    model = matcher({**SIZES, **sizes, **changes}, head, width=24)
+    if head == "contrastive":
+        model.get_layer(CONTRASTIVE_MATCH).gain.assign(0.05)  # a fresh one is 0: the sides would not count
+    return model
 
 
 def sides_of(bank) -> Sides:

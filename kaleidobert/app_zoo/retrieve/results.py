@@ -26,7 +26,8 @@ from kaleidobert.evaluators.report.results import head_name
 from kaleidobert.evaluators.report.sheets import Query, Shown
 from kaleidobert.evaluators.retrieval import PerQueryMetrics, average
 
-PARTS = {"own": "encoder alone", "dual_encoder": "dual encoder alone"}  # of the head "dual_encoder": {answer: its name in results.json}
+PARTS = {"dual_encoder": {"own": "encoder alone", "dual_encoder": "dual encoder alone"},  # {head: {answer: its name in results.json}}
+         "contrastive": {"own": "[CLS] alone", "contrastive": "contrast alone"}}
 PLAIN = "plain head"
 
 
@@ -57,7 +58,7 @@ def beside(config: RetrieveConfig, own: list[dict[str, PerQueryMetrics]], plain:
 
     differences: the head less the other, on the same queries; {name of the other: {metric: {first, second, difference, low, high}}}.
     """
-    others = {name: [tallies[answer] for tallies in own] for answer, name in PARTS.items() if answer in own[0]}
+    others = {name: [tallies[answer] for tallies in own] for answer, name in PARTS.get(config.matching.head, {}).items()}
     made: dict[str, Any] = {"parts": {name: _mean(config, tallies) for name, tallies in others.items()}} if others else {}
     if plain is not None:
         metrics = _mean(config, plain_tallies) if plain_tallies else None

@@ -64,6 +64,11 @@ class NegativeSampler:
         """Returns bool, of the shapes' broadcast: the same group or the same text, so that one is no negative of the other."""
         return (self._group[rows] == self._group[others]) | (self._text[rows] == self._text[others])
 
+    def identity(self, pictures: np.ndarray, texts: np.ndarray) -> np.ndarray:
+        """Returns i32[B, 4] of rows of pictures and texts: group of each, number of the picture's own text and of the text."""
+        columns = self._group[pictures], self._group[texts], self._text[pictures], self._text[texts]
+        return np.stack(columns, 1).astype(np.int32)
+
     def draw(self, rows: np.ndarray, same_subcategory: np.ndarray, rng: np.random.Generator, tries: int = 8) -> np.ndarray:
         """Returns i64[B]: a row of another product with another text, from the same subcategory where same_subcategory[b]; the row itself
         where none was found (all texts equal, say). A subcategory without another product is left for the whole split."""
@@ -104,9 +109,11 @@ class PretrainSampler:
     """Pre-training batches: (inputs, targets, weights) as specs.inputs and specs.targets describe them, in the bank's storage.
 
     batch(step) spoils the step's rows anew; validation(step) spoils the split in its own order, the same way every time.
+    contrastive: with targets and weights of image-text contrast, "itc".
     """
 
-    def __init__(self, bank: Bank, rows: np.ndarray, levels: Sequence[KaleidoLevel], sampling: Sampling, batch_size: int, seed: int):
+    def __init__(self, bank: Bank, rows: np.ndarray, levels: Sequence[KaleidoLevel], sampling: Sampling, batch_size: int, seed: int,
+                 contrastive: bool = False):
         check_name(sampling.masking, alignment_guided_masking.POLICIES, "sampling.masking")
         needs_alignment = alignment_guided_masking.POLICIES[sampling.masking].needs_alignment
         self._alignment = alignment.strengths(bank) if needs_alignment else None
@@ -114,6 +121,7 @@ class PretrainSampler:
             raise UserError(f"the bank holds no alignment, which sampling.masking={sampling.masking} needs", str(bank.folder), fix="run "
                             "`kaleidobert align` for this bank first, see configs/align.yaml, or set sampling.masking=random")
         self._bank, self._levels, self._sampling, self._seed = bank, tuple(levels), sampling, seed
+        self._contrastive = contrastive
         self.order = EpochOrder(rows, batch_size, seed)
         self._negatives = NegativeSampler(bank, rows, sampling.subcategory)
         # batch and weights of a step share it
@@ -177,12 +185,16 @@ class PretrainSampler:
         inputs |= {**examples.text(token_ids, bank.vocabulary.pad), "token_ids": draw.token_ids}
         inputs |= {"patch_boxes": bank.boxes[rows], "masked_tokens": masks.tokens}
         targets |= {"mlm": np.take_along_axis(token_ids, masks.tokens, 1), "itm": match.astype(np.int32)}
+        if self._contrastive:
+            targets["itc"] = self._negatives.identity(rows, draw.text_rows)
         return inputs, targets, self._weights(draw)
 
     def _weights(self, draw: BatchPlan) -> Arrays:
         match, ones = draw.text_rows == draw.rows, np.ones(len(draw.rows), np.float32)
         counts = ones if self._sampling.losses_on_negatives == "all" else match.astype(np.float32)
         weights = {level.name: counts for level in kaleido.target_levels(self._levels)}
+        if self._contrastive:
+            weights["itc"] = match.astype(np.float32)
         return weights | {"mlm": draw.masks.token_weights * counts[:, None], "itm": ones}
 
 

@@ -14,6 +14,7 @@ PLAIN = {"head": "plain", "head_of": "the paper's"}
 PLAIN_HEAD = "plain head"
 PARTS: dict[tuple[str, str], tuple[str, ...]] = {
     ("retrieve", "dual_encoder"): ("encoder alone", "dual encoder alone"),
+    ("retrieve", "contrastive"): ("[CLS] alone", "contrast alone"),
     ("classify", "wide"): ("encoder alone", "linear models alone"),
 }
 HEADS = {"retrieve": ("matching", "head"), "classify": ("head",), "caption": ("mode",)}  # where a configuration names it

@@ -1,0 +1,30 @@
+"""Image-text contrast within a batch: every picture is compared with all texts, and every text with all pictures."""
+
+from keras import ops
+
+from kaleidobert.specs import Tensor
+
+
+def in_batch(text: Tensor, picture: Tensor, excluded: Tensor) -> Tensor:
+    """Computes f32[B]: the softmax cross-entropies of picture i over the texts and of text i over the pictures, their mean.
+
+    text, picture [B, W]; row i of one matches row i of the other. excluded bool[B, B], by picture and text: pairs that are no negatives,
+    such as two products with one text.
+    """
+    scores = ops.matmul(picture, ops.transpose(text)) - 1e9 * ops.cast(excluded, "float32")
+    return 0.5 * (ops.logsumexp(scores, axis=1) + ops.logsumexp(scores, axis=0)) - ops.sum(picture * text, axis=-1)
+
+
+def of_sides(sides: Tensor, identity: Tensor) -> Tensor:
+    """Computes ``in_batch`` of sides f32[B, 2, W], text and picture, whose identity int[B, 4] says what is no negative (``related``)."""
+    own = ops.equal(ops.arange(ops.shape(sides)[0])[:, None], ops.arange(ops.shape(sides)[0]))
+    return in_batch(sides[:, 0], sides[:, 1], ops.logical_and(related(identity), ops.logical_not(own)))
+
+
+def related(identity: Tensor) -> Tensor:
+    """Computes bool[B, B]: whether picture i and text j have one group, or picture i's own text is text j.
+
+    identity int[B, 4]: group of the picture, group of the text, number of the picture's own text, number of the text.
+    """
+    columns = [identity[:, column] for column in range(4)]
+    return ops.logical_or(ops.equal(columns[0][:, None], columns[1]), ops.equal(columns[2][:, None], columns[3]))

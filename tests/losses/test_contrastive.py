@@ -1,0 +1,90 @@
+"""Image-text contrast: the loss by hand, what is no negative, and two sides that do not see each other."""
+
+import numpy as np
+import pytest
+from keras import ops
+
+from kaleidobert.configs import Sampling
+from kaleidobert.datasets.sampling.pretraining import PretrainSampler, clean_batch
+from kaleidobert.evaluators import pretraining
+from kaleidobert.losses import contrastive
+from kaleidobert.losses import pretraining as losses
+from kaleidobert.model_zoo.kaleidobert import CONTRASTIVE_MATCH, matcher, pretrainer
+from tests.support.tables import TWO
+from tests.support.tiny import tiny_bank
+
+RANDOM = Sampling(masking="random")
+SIZES = {"hidden_size": 16, "num_layers": 2, "num_heads": 2, "intermediate_size": 32, "max_positions": 32, "initializer_range": 0.3,
+         "dropout": 0.0, "attention_dropout": 0.0}
+
+
+@pytest.fixture(scope="module")
+def bank(tmp_path_factory):
+    return tiny_bank(tmp_path_factory.mktemp("contrast"), TWO, num_products=36)
+
+
+def arguments_of(bank):
+    return {**SIZES, "levels": bank.levels, "feature_size": bank.feature_size, "vocabulary_size": bank.vocabulary.size,
+            "text_length": bank.text_length}
+
+
+def test_the_loss_by_hand():
+    """Four pairs: text 1 is of picture 0's group, texts 2 and 3 are equal, and text 3 stands beside a picture of another product."""
+    sides = np.stack([np.eye(4), 2 * np.eye(4)], 1).astype(np.float32)
+    identity = np.array([[7, 7, 0, 0], [7, 7, 1, 1], [8, 8, 2, 2], [9, 8, 3, 2]])
+    found = np.asarray(contrastive.of_sides(sides, identity))
+    own, other = np.e**2, 1.0
+    # negatives of the pictures: texts {2, 3}, {2, 3}, {0, 1}, all; of the texts: pictures {2, 3}, {2, 3}, {0, 1, 3}, {0, 1}
+    counts = np.array([[2, 2], [2, 2], [2, 3], [3, 2]])
+    np.testing.assert_allclose(found, np.log((own + other * counts) / own).mean(1), rtol=1e-5)
+    sums = pretraining.contrast_sums(sides, identity, np.array([1.0, 1.0, 1.0, 0.0]))
+    assert sums["itc_accuracy"] == (3.0, 3.0) and sums["itc_loss"][0] == pytest.approx(float(found[:3].sum()), rel=1e-5)
+    chance = pretraining.contrast_chance(identity, np.array([1.0, 1.0, 1.0, 0.0]))
+    assert chance["itc_accuracy"][0] == pytest.approx((1 / (1 + counts[:3])).mean(1).sum())
+
+
+def test_equal_sides_score_as_a_guess():
+    sides, identity = np.ones((5, 2, 3), np.float32), np.repeat(np.arange(5)[:, None], 4, 1)
+    sums, chance = (each(*arguments) for each, arguments in (
+        (pretraining.contrast_sums, (sides, identity, np.ones(5))), (pretraining.contrast_chance, (identity, np.ones(5)))))
+    assert {name: pytest.approx(value) for name, value in sums.items()} == chance
+
+
+def test_the_two_sides_do_not_see_each_other(bank):
+    model = pretrainer(arguments_of(bank), contrastive=True)
+    inputs, targets, weights = PretrainSampler(bank, bank.rows("train"), bank.levels, RANDOM, 8, 0, contrastive=True).batch(0)
+    before = np.asarray(model(inputs)["itc"])
+    other_text = np.asarray(model({**inputs, "token_ids": inputs["token_ids"][::-1], "token_mask": inputs["token_mask"][::-1]})["itc"])
+    features = inputs["patch_features"][::-1]
+    other_picture = np.asarray(model({**inputs, "patch_features": features})["itc"])
+    np.testing.assert_allclose(before[:, 1], other_text[:, 1], atol=1e-5)
+    np.testing.assert_allclose(before[:, 0], other_picture[:, 0], atol=1e-6)
+    assert np.abs(before[:, 0] - other_text[:, 0]).max() > 0.01 and np.abs(before[:, 1] - other_picture[:, 1]).max() > 0.01
+    np.testing.assert_allclose(np.linalg.norm(before, axis=2), np.broadcast_to([1, 20], (8, 2)), rtol=1e-4)
+    by_task = losses.for_tasks(bank.levels, itc_weight=1.0)
+    assert float(losses.total(by_task, model(inputs), targets, weights)["itc"]) > 0
+
+
+def test_the_match_starts_as_that_of_the_paper_and_learns_the_sides(bank):
+    model, inputs = matcher(arguments_of(bank), "contrastive"), clean_batch(bank, bank.rows("train")[:8])
+    before = {name: np.asarray(value) for name, value in model(inputs).items()}
+    np.testing.assert_array_equal(before["itm"], before["own"])
+    model.get_layer(CONTRASTIVE_MATCH).gain.assign(0.5)
+    after = np.asarray(model(inputs)["itm"])
+    np.testing.assert_array_equal(after[:, 0], before["own"][:, 0])
+    assert np.ptp(after[:, 1] - before["own"][:, 1]) > 0.01
+
+
+def test_batches_tell_what_is_no_negative(bank):
+    sampler = PretrainSampler(bank, bank.rows("train"), bank.levels, RANDOM, 16, 3, contrastive=True)
+    _, targets, weights = sampler.batch(0)
+    identity, match = targets["itc"], targets["itm"].astype(bool)
+    assert identity.shape == (16, 4) and 0 < match.sum() < 16
+    np.testing.assert_array_equal(weights["itc"], match)
+    np.testing.assert_array_equal(sampler.weights(0)["itc"], match)
+    assert (identity[match, 0] == identity[match, 1]).all() and (identity[match, 2] == identity[match, 3]).all()
+    assert (identity[~match, 0] != identity[~match, 1]).all()
+    related = np.asarray(contrastive.related(ops.convert_to_tensor(identity)))
+    np.testing.assert_array_equal(related, ~pretraining.negatives(identity))
+    plain = PretrainSampler(bank, bank.rows("train"), bank.levels, RANDOM, 16, 3).batch(0)
+    assert "itc" not in plain[1] and "itc" not in plain[2]
