@@ -112,7 +112,7 @@ def _run(config: PretrainConfig) -> None:
     final = {name: value for name, value in evaluated[0].items() if name not in ("step", "split")} if evaluated else evaluate()
     baselines = data.baselines()
     plots.loss_curves(rows_of_metrics, config.run / "losses.png", baselines)
-    which = lineage.model("plain", *past)
+    which = lineage.model("contrastive" if config.losses.itc_weight else "plain", *past)
     folder.results({"task": "pretrain", "model": which, "metrics": final, "baselines": baselines, "steps": total, "best_step": chosen,
                     "choice": data.choice.metadata(), "bank": data.metadata(), "checkpoint_sha256": sha256(folder.best)}, config)
     print(f"{head_name(which)}, {which['trained']}; masking: {which['masking']}")
