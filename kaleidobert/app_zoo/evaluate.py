@@ -276,7 +276,7 @@ def _texts(config: EvaluateConfig, bank: Bank | None) -> dict[str, str] | None:
 def _retrieval_baselines(config: EvaluateConfig, bank: Bank, direction: str, table: ScoreTable,
                          rng: np.random.Generator) -> dict[str, dict[str, float]]:
     """Returns {baseline: {metric: value}} of the oracle and ridge regression on the same lists."""
-    from kaleidobert.app_zoo.retrieve.results import Baselines
+    from kaleidobert.app_zoo.retrieve.results import Baselines, values
     from kaleidobert.datasets.sampling.pretraining import fraction_of_groups
 
     data = config.data
@@ -288,7 +288,7 @@ def _retrieval_baselines(config: EvaluateConfig, bank: Bank, direction: str, tab
         answers[row, : len(names)] = [numbers[name] for name in names]
     queries = np.array([numbers[name] for name in table.queries], np.int64)
     lists = CandidateLists(queries, answers, table.relevant, direction, config.seed, "")
-    return Baselines(bank, rows, val_rows, config.subcategory, config.baselines, config.seed).compare(lists, rng)
+    return values(Baselines(bank, rows, val_rows, config.subcategory, config.baselines, config.seed).tallies(lists), rng)
 
 
 def _other_counting(config: EvaluateConfig, data: ScoreData) -> list[str]:

@@ -1,6 +1,6 @@
 """``kaleidobert pretrain``: the seven tasks on a bank (paper, section 3)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import keras
@@ -17,7 +17,7 @@ from kaleidobert.engines.distributed import distribution
 from kaleidobert.engines.run_folder import Run, check_folder, check_room
 from kaleidobert.engines.trainer import HELD_OUT, VAL, Goal, Trainer
 from kaleidobert.errors import UserError
-from kaleidobert.evaluators import pretraining
+from kaleidobert.evaluators import pretraining, statistics
 from kaleidobert.evaluators.report import plots
 from kaleidobert.evaluators.report.results import head_name
 from kaleidobert.io import sha256
@@ -26,7 +26,9 @@ from kaleidobert.losses import pretraining as losses
 from kaleidobert.losses.decomposable import DecomposableLoss
 from kaleidobert.model_zoo import checkpoints
 from kaleidobert.model_zoo.kaleidobert import pretrainer
+from kaleidobert.preprocessors import examples
 from kaleidobert.preprocessors.alignment_guided_masking import POLICIES
+from kaleidobert.preprocessors.examples import Arrays
 from kaleidobert.released.checkpoints import continue_optimizer, transfer
 
 
@@ -110,13 +112,17 @@ def _run(config: PretrainConfig) -> None:
     chosen = checkpoints.restore(folder.best, model)["step"]
     evaluated = [row for row in rows_of_metrics if row["split"] == VAL and row["step"] == chosen]
     final = {name: value for name, value in evaluated[0].items() if name not in ("step", "split")} if evaluated else evaluate()
+    blind, counts = without_picture(model, validation, config.levels)
     baselines = data.baselines()
     plots.loss_curves(rows_of_metrics, config.run / "losses.png", baselines)
     which = lineage.model("contrastive" if config.losses.itc_weight else "plain", *past)
-    folder.results({"task": "pretrain", "model": which, "metrics": final, "baselines": baselines, "steps": total, "best_step": chosen,
+    folder.results({"task": "pretrain", "model": which, "metrics": final, "baselines": baselines,
+                    "picture_zeroed": blind, "examples": counts, "steps": total, "best_step": chosen,
                     "choice": data.choice.metadata(), "bank": data.metadata(), "checkpoint_sha256": sha256(folder.best)}, config)
     print(f"{head_name(which)}, {which['trained']}; masking: {which['masking']}")
     _table(final, baselines)
+    print("with the features of the pictures set to 0: " + ", ".join(
+        f"{name} {one['value']:.4f} [{one['low']:.4f}, {one['high']:.4f}]" for name, one in blind.items()))
     print(f"run folder: {config.run}\n  weights: {folder.best} (step {chosen}, {data.choice.describe()}), {folder.last} (last)\n"
           f"  curves: {config.run / 'losses.png'}")
 
@@ -148,16 +154,37 @@ def evaluator(model: keras.Model, batch: Callable[[int], Batch | None], levels: 
     forward = steps.forward(model)
 
     def evaluate() -> dict[str, float]:
-        sums, step = [], 0
-        while (result := batch(step)) is not None:
-            inputs, targets, weights = result
-            sums.append(pretraining.sums(forward(inputs), targets, weights, levels, feature_target))
-            step += 1
-        values = pretraining.means(sums)
+        values = pretraining.means(_sums(forward, batch, levels, feature_target))
         values["loss"] = sum(factor * values.get(name, 0.0) for name, factor in factors.items())
         return values
 
     return evaluate
+
+
+def _sums(forward: Callable[[Arrays], dict[str, np.ndarray]], batch: Callable[[int], Batch | None], levels: tuple[KaleidoLevel, ...],
+          feature_target: str) -> Iterator[pretraining.Sums]:
+    """Yields the sums of every batch of a split."""
+    step = 0
+    while (result := batch(step)) is not None:
+        inputs, targets, weights = result
+        yield pretraining.sums(forward(inputs), targets, weights, levels, feature_target)
+        step += 1
+
+
+def without_picture(model: keras.Model, batch: Callable[[int], Batch | None],
+                    levels: tuple[KaleidoLevel, ...]) -> tuple[dict[str, dict[str, float]], dict[str, float]]:
+    """Returns {metric: {value, low, high}} of the tasks of both sides, all features being 0; and {metric: number of examples} of all tasks.
+
+    A model that looks at the picture is then at chance; one that is not has found something else that gives the answer away.
+    """
+    def blind(step: int) -> Batch | None:
+        result = batch(step)
+        return None if result is None else (examples.without_picture(result[0]), *result[1:])
+
+    sums = pretraining.add(_sums(steps.forward(model), blind, levels, "per-patch"))
+    both_sides = {name: statistics.proportion(value, int(weight)) for name, (value, weight) in sums.items()
+                  if name in ("itm_accuracy", "itc_accuracy") and weight}
+    return both_sides, {name: weight for name, (_, weight) in sums.items() if weight}
 
 
 def baseline(bank: Bank, rows: np.ndarray, train: PretrainSampler, val: PretrainSampler, config: PretrainConfig) -> dict[str, float]:

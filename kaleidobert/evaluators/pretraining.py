@@ -58,14 +58,19 @@ def sums(outputs: Arrays, targets: Arrays, weights: Arrays, levels: Sequence[Kal
     return result
 
 
-def means(batches: Iterable[Sums]) -> dict[str, float]:
-    """Returns the weighted means over all batches, without the metrics whose weights add up to 0."""
+def add(batches: Iterable[Sums]) -> Sums:
+    """Returns the sums over all batches."""
     total: Sums = {}
     for batch in batches:
         for name, (value, weight) in batch.items():
             before = total.get(name, (0.0, 0.0))
             total[name] = before[0] + value, before[1] + weight
-    return {name: value / weight for name, (value, weight) in total.items() if weight > 0}
+    return total
+
+
+def means(batches: Iterable[Sums]) -> dict[str, float]:
+    """Returns the weighted means over all batches, without the metrics whose weights add up to 0."""
+    return {name: value / weight for name, (value, weight) in add(batches).items() if weight > 0}
 
 
 def chance(levels: Sequence[KaleidoLevel], vocab_size: int = 0) -> dict[str, float]:

@@ -72,7 +72,7 @@ def stratified_bootstrap(statistic: Statistic, strata: np.ndarray, counts: np.nd
     return low, high
 
 
-def proportion(hits: int, count: int) -> dict[str, float]:
+def proportion(hits: float, count: int) -> dict[str, float]:
     """Returns a proportion with the limit of its bootstrap interval for many resamples: redrawn examples make the hits binomial."""
     from scipy import stats
 

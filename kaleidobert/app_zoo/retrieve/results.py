@@ -1,7 +1,7 @@
 """What ``kaleidobert retrieve`` reports: results.json with the figures of the run's head and of what stands beside it, and queries.png."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from kaleidobert.evaluators.retrieval import PerQueryMetrics, average
 
 PARTS = {"dual_encoder": {"own": "encoder alone", "dual_encoder": "dual encoder alone"},  # {head: {answer: its name in results.json}}
          "contrastive": {"own": "[CLS] alone", "contrastive": "contrast alone"}}
-PLAIN = "plain head"
+PLAIN, RIDGE = "plain head", "ridge regression"
 
 
 def collect(config: RetrieveConfig, bank: Bank, rows: tuple[np.ndarray, np.ndarray], lists: Sequence[CandidateLists | Gallery],
@@ -39,22 +39,24 @@ def collect(config: RetrieveConfig, bank: Bank, rows: tuple[np.ndarray, np.ndarr
     of the paper's plain head on the same lists.
     """
     others = Baselines(bank, *rows, config.subcategory, config.baselines, config.train.seed)
-    reports, compared = [], []
+    reports, compared, ridge = [], [], []
     for number, (one, tallies) in enumerate(zip(lists, own)):
         rng = _rng(config, number)
         reports.append(retrieval.summarise(tallies["itm"], rng))
-        compared.append(others.compare(one, rng))
+        counted = others.tallies(one)
+        compared.append(values(counted, rng))
+        ridge += [counted["ridge"]] if "ridge" in counted else []
     plots.rank_histogram(own[0]["itm"].ranks(), config.run / "ranks.png", lists[0].length)
     draws = [{"seed": one.seed, "sha256": one.sha256, "metrics": report} for one, report in zip(lists, reports)]
     return {"task": "retrieve", "model": lineage.model(config.matching.head, config.init, fine_tuning.trained_steps(config)),
             "direction": config.direction, "protocol": lists[0].protocol, "metrics": average(reports),
-            **beside(config, own, plain, plain_tallies), "baselines": mean_baselines(compared), "bank": describe(bank),
+            **beside(config, own, plain, plain_tallies, ridge), "baselines": mean_baselines(compared), "bank": describe(bank),
             **({"draws": draws} if len(draws) > 1 else {})}
 
 
 def beside(config: RetrieveConfig, own: list[dict[str, PerQueryMetrics]], plain: PlainHead | None,
-           plain_tallies: list[PerQueryMetrics] | None) -> dict:
-    """Returns what stands beside the figures of a head of ours: {"parts", "plain", "differences"}, as far as the head has them.
+           plain_tallies: list[PerQueryMetrics] | None, ridge: list[PerQueryMetrics]) -> dict:
+    """Returns what stands beside the figures of a head: {"parts", "plain"} of a head of ours, and the "differences" to these and to ridge.
 
     differences: the head less the other, on the same queries; {name of the other: {metric: {first, second, difference, low, high}}}.
     """
@@ -67,7 +69,7 @@ def beside(config: RetrieveConfig, own: list[dict[str, PerQueryMetrics]], plain:
         origin = {"checkpoint": plain.checkpoint, "run": plain.run}
         made["plain"] = {"model": plain.model, "metrics": metrics, **({"why": plain.why} if metrics is None else {}),
                          **{name: path_as_written(path) for name, path in origin.items() if path is not None}}
-    others |= {PLAIN: plain_tallies} if plain_tallies else {}
+    others |= ({PLAIN: plain_tallies} if plain_tallies else {}) | ({RIDGE: ridge} if ridge else {})
     return made | ({"differences": {name: _differences(config, own, tallies) for name, tallies in others.items()}} if others else {})
 
 
@@ -131,18 +133,14 @@ class Baselines:
         self._bank, self._rows, self._val_rows, self._seed, self._ridge = bank, rows, val_rows, seed, ridge
         self._subcategories = bank.column(subcategory)[val_rows].tolist()
 
-    def compare(self, lists: CandidateLists | Gallery, rng: np.random.Generator) -> dict[str, dict[str, float]]:
-        """Returns {baseline: {metric: value}}."""
+    def tallies(self, lists: CandidateLists | Gallery) -> dict[str, PerQueryMetrics]:
+        """Returns {baseline: tally}."""
         def oracle(chunk: CandidateLists) -> np.ndarray:
             return retrieval.subcategory_oracle(self._subcategories, chunk.queries, chunk.candidates)
 
         scorers = {"subcategory_oracle": oracle} | ({"ridge": partial(baselines.products, *self._sides)} if self._ridge else {})
-        compared = {}
-        for name, score in scorers.items():
-            tallies = [retrieval.per_query_metrics(score(chunk), chunk.relevant, chunk.valid) for chunk in lists.chunks()]
-            report = retrieval.summarise(retrieval.concatenate(tallies), rng, RESAMPLES)
-            compared[name] = {metric: report[metric]["value"] for metric in METRICS}
-        return compared
+        return {name: retrieval.concatenate([retrieval.per_query_metrics(score(chunk), chunk.relevant, chunk.valid)
+                                             for chunk in lists.chunks()]) for name, score in scorers.items()}
 
     @cached_property
     def _sides(self) -> tuple[np.ndarray, np.ndarray]:
@@ -150,6 +148,12 @@ class Baselines:
         features = picture_features(self._bank, np.concatenate([rows, self._val_rows]))
         matcher = baselines.fit_ridge(features[: len(rows)], texts[rows].tolist(), self._seed, groups[rows].tolist())
         return matcher.pictures(features[len(rows):]), matcher.texts(texts[self._val_rows].tolist())
+
+
+def values(tallies: Mapping[str, PerQueryMetrics], rng: np.random.Generator) -> dict[str, dict[str, float]]:
+    """Returns {baseline: {metric: value}} of {baseline: tally}."""
+    reports = {name: retrieval.summarise(tally, rng, RESAMPLES) for name, tally in tallies.items()}
+    return {name: {metric: report[metric]["value"] for metric in METRICS} for name, report in reports.items()}
 
 
 def mean_baselines(draws: list[dict[str, dict[str, float]]]) -> dict[str, dict[str, float]]:
