@@ -43,10 +43,12 @@ STEPS = (
 
 
 def commands(reduced: bool) -> list[tuple[str, list[str]]]:
-    """Returns (heading, command line) of every process, in order; the last two put the results into tables and have no heading."""
+    """Returns (heading, command line) of every process, in order; the last three put the results into tables and onto the
+    report card, and have no heading."""
     runs = REDUCED_FOLDER if reduced else FOLDER
     steps = [(f"== {step.name}", ["kaleidobert.cli", *step.words(reduced)]) for step in STEPS]
-    return steps + [("", ["kaleidobert.app_zoo.tables", runs]), ("", ["kaleidobert.cli", "tables", runs, f"out={runs}"])]
+    return steps + [("", ["kaleidobert.app_zoo.tables", runs]), ("", ["kaleidobert.cli", "tables", runs, f"out={runs}"]),
+                    ("", ["kaleidobert.app_zoo.report_card", runs])]
 
 
 def run(reduced: bool = False) -> int:

@@ -17,7 +17,8 @@ from kaleidobert.evaluators import retrieval
 from kaleidobert.evaluators.report.results import PLAIN_HEAD, Counted, Result
 from kaleidobert.evaluators.report.tables import TASKS, markdown, tables, task_with_tables, to_json
 
-PICTURES = ("sheet.png", "losses.png", "confusion.png", "ranks.png", "queries.png", "captions.png", "parts.png", "index.html")
+PICTURES = ("sheet.png", "losses.png", "confusion.png", "ranks.png", "queries.png", "captions.png", "parts.png", "index.html",
+            "report_card.html")
 SUM = "SumR"
 HEADS = ("run", "head", "trained", "task", "metric", "value", "chance")
 
@@ -123,7 +124,7 @@ class Line:
 
 def summary(folder: Path) -> list[Line]:
     """Returns the figures of every results.json below the folder, run by run in the order of finishing, then the sums of ranks."""
-    results = _results(folder)
+    results = finished(folder)
     return [line for result in results for line in _lines(result)] + sums_of_ranks(results)
 
 
@@ -138,7 +139,7 @@ def show(folder: Path) -> str:
     widths = [max(map(len, column)) for column in zip(*rows)]
     lines = ["  ".join([*(cell.ljust(width) for cell, width in zip(row[:5], widths)),
                         *(cell.rjust(width) for cell, width in zip(row[5:], widths[5:]))]).rstrip() for row in rows]
-    remarks = [remark for result in _results(folder) for remark in _remarks(result)]
+    remarks = [remark for result in finished(folder) for remark in _remarks(result)]
     return "\n".join([*lines, *([""] if remarks else []), *remarks, "", "pictures:", *(f"  {path}" for path in pictures(folder))])
 
 
@@ -159,7 +160,7 @@ def sums_of_ranks(results: list[Result]) -> list[Line]:
     return lines
 
 
-def _results(folder: Path) -> list[Result]:
+def finished(folder: Path) -> list[Result]:
     """Returns every results.json below the folder, the oldest first; its name is the folder of the run."""
     results = []
     for path in sorted(folder.rglob("results.json"), key=lambda p: p.stat().st_mtime):

@@ -14,6 +14,8 @@ from typing import Any
 import jinja2
 from PIL import Image
 
+from kaleidobert.evaluators.report.claims import Claim
+
 THUMBNAIL = 168  # pixels of the longer side; shown at half of it, for dense screens
 
 
@@ -172,6 +174,11 @@ def index(pages: Sequence[Page], settings: Sequence[tuple[str, str]], corpus: Co
     """Returns index.html: a table of all pages (see ``thumbnail``) with links to <name>.html, then the alignment of the bank."""
     title = "Inspected pictures"
     return _environment().get_template("index.html").render(title=title, pages=pages, settings=settings, corpus=corpus)
+
+
+def report_card(claims: Sequence[Claim]) -> str:
+    """Returns the HTML of a report card."""
+    return _environment().get_template("report_card.html").render(title="Report card", claims=claims)
 
 
 def thumbnail(content: Page) -> Page:

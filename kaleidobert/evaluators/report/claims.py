@@ -1,0 +1,121 @@
+"""The report card: what each idea claims, what was measured of it beside its baseline, and whether the figures support it.
+
+A claim is supported ("yes") where the whole 95% interval lies on its side of the baseline, contradicted ("no") where the whole interval
+lies on the other, and "undecided" in between. Baselines are figures of the same examples; where both sides have the same queries, the
+interval is that of the paired difference.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from kaleidobert.evaluators import statistics
+from kaleidobert.evaluators.report.results import Result, head_name
+
+YES, NO, UNDECIDED = "yes", "no", "undecided"
+ALONE = ("contrast alone", "encoder alone", "[CLS] alone")  # parts of a retrieval that are the encoder's own, the best known first
+DIRECTIONS = {"i2t": "image to text", "t2i": "text to image"}
+
+
+@dataclass(frozen=True)
+class Claim:
+    """idea: of the paper, or ours; claim: what it promises; measured: the figures in words; verdict: YES, NO or UNDECIDED."""
+
+    idea: str
+    claim: str
+    measured: str
+    verdict: str
+
+
+def verdict(low: float, high: float, baseline: float) -> str:
+    """Returns whether an interval lies above a baseline.
+
+    >>> verdict(0.2, 0.3, 0.1), verdict(0.05, 0.3, 0.1), verdict(0.02, 0.08, 0.1)
+    ('yes', 'undecided', 'no')
+    """
+    return YES if low > baseline else NO if high < baseline else UNDECIDED
+
+
+def report_card(results: Sequence[Result]) -> list[Claim]:
+    """Returns the claims that the results of finished runs can judge, in the order of the pipeline.
+
+    Raises UserError, which names file and key, where an entry is missing.
+    """
+    by_task = {"align": _alignment, "pretrain": _pretraining, "retrieve": _retrieval, "classify": _classification, "caption": _captions}
+    ordered = sorted(results, key=lambda result: [*by_task, result.find("task")].index(result.find("task")))
+    return [claim for result in ordered if result.find("task") in by_task for claim in by_task[result.text("task")](result)]
+
+
+def _alignment(result: Result) -> Iterator[Claim]:
+    parts = result.group("parts")
+    for measure in parts:
+        own, chance = (result.group("parts", measure, method, "sightings") for method in ("alignment", "chance"))
+        what = "the peak of a word's map lies in the part that the word names" if measure == "pointing" else \
+            f"patches of {measure} that are linked to a word hit its part"
+        words = f"{_with_interval(own)}; chance {_with_interval(chance)}"
+        yield Claim(f"alignment generator ({head_name(result.model())})", what, words,
+                    verdict(own["low"], own["high"], chance["high"] if own["value"] > chance["value"] else chance["low"]))
+
+
+def _pretraining(result: Result) -> Iterator[Claim]:
+    metrics, baselines, counts = (result.group(name) for name in ("metrics", "baselines", "examples"))
+    better, judged, shown = [], [], []
+    for name, value in metrics.items():
+        task, _, kind = name.rpartition("_")
+        if name not in baselines or task in ("itm", "itc") or kind not in ("accuracy", "kl"):
+            continue
+        shown.append(f"{task} {value:.2f} ({baselines[name]:.2f})")
+        better.append(value > baselines[name] if kind == "accuracy" else value < baselines[name])
+        if kind == "accuracy" and name in counts:
+            own = statistics.proportion(value * counts[name], int(counts[name]))
+            judged.append(verdict(own["low"], own["high"], baselines[name]))
+    if shown:
+        answer = NO if not all(better) or NO in judged else YES if set(judged) == {YES} else UNDECIDED
+        yield Claim("kaleido patches and masked words", "every pretext is learnt: better than without looking (in brackets)",
+                    ", ".join(shown), answer)
+    for name, idea, what in (("itm_accuracy", "image-text matching", "tells on new products whether a text belongs to a picture"),
+                             ("itc_accuracy", "image-text contrast (ours)", "finds the own text, or picture, in a batch of new products")):
+        if name in metrics and name in counts:
+            own = statistics.proportion(metrics[name] * counts[name], int(counts[name]))
+            blind = result.group("picture_zeroed", name)
+            words = f"{_with_interval(own)}; chance {baselines[name]:.3f}"
+            words += f"; picture zeroed {_with_interval(blind)}" if blind else ""
+            yield Claim(idea, what, words, verdict(own["low"], own["high"], baselines[name]))
+
+
+def _retrieval(result: Result) -> Iterator[Claim]:
+    ways = DIRECTIONS[result.text("direction")]
+    length = result.whole("metrics", "list_length", "max")
+    for part in ALONE:
+        if own := result.group("parts", part, "rank@1"):
+            oracle = result.number("baselines", "subcategory_oracle", "rank@1")
+            yield Claim(f"one encoder for both sides ({part})", f"{ways}: ranks by more than the subcategory, Rank@1 of {length}",
+                        f"{_with_interval(own)}; oracle of the subcategory {oracle:.3f}; chance {own['chance']:.3f}",
+                        verdict(own["low"], own["high"], oracle))
+            break
+    for rank in ("rank@1", "rank@5", "rank@10"):
+        if gap := result.group("differences", "ridge regression", rank):
+            yield Claim(f"the model of {result.name} ({head_name(result.model())})",
+                        f"{ways}: ahead of ridge regression, {rank} of {length}",
+                        f"{gap['first']:.3f}; ridge {gap['second']:.3f}; difference {gap['difference']:+.3f} "
+                        f"[{gap['low']:+.3f}, {gap['high']:+.3f}]", verdict(gap["low"], gap["high"], 0.0))
+
+
+def _classification(result: Result) -> Iterator[Claim]:
+    own, linear = result.group("metrics", "accuracy"), result.group("baselines")
+    if linear:
+        name, best = max(((name, each["accuracy"]) for name, each in linear.items()), key=lambda pair: pair[1])
+        yield Claim(f"{result.text('label')} recognition ({head_name(result.model())})", "ahead of the best linear model of one side",
+                    f"{_with_interval(own)}; {name.replace('_', ' ')} {best:.3f}", verdict(own["low"], own["high"], best))
+
+
+def _captions(result: Result) -> Iterator[Claim]:
+    own, nearest = (result.group(*keys, "cider_d") for keys in (("metrics",), ("baselines", "nearest_picture")))
+    if own and nearest:
+        yield Claim(f"captions ({head_name(result.model())})", "better than the text of the nearest training picture, CIDEr-D",
+                    f"{_with_interval(own)}; nearest picture {_with_interval(nearest)}",
+                    verdict(own["low"], own["high"], nearest["value"]))
+
+
+def _with_interval(figure: Mapping[str, Any]) -> str:
+    return f"{figure['value']:.3f} [{figure['low']:.3f}, {figure['high']:.3f}]"
