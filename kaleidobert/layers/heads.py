@@ -204,8 +204,8 @@ class ContrastiveMatch(keras.layers.Layer):
 
     def add(self, logits, product):
         """Adds the product [B] of the two sides."""
-        match = (self.gain * product + self.bias)[:, None]
-        return ops.cast(logits, "float32") + ops.concatenate([ops.zeros_like(match), match], axis=-1)
+        match = self.gain * product + self.bias
+        return ops.cast(logits, "float32") + ops.stack([ops.zeros_like(match), match], axis=-1)
 
     def compute_output_shape(self, logits_shape: tuple, sides_shape: tuple) -> tuple:
         return logits_shape
@@ -356,26 +356,17 @@ class DualEncoder(keras.layers.Layer):
 
 
 class DualEncoderHead(keras.layers.Layer):
-    """text, picture [B, W] of DualEncoder, sequence [B, S, H], pooled [B, H], token_mask [B, T] -> logits [B, 2], own [B, 2].
+    """text, picture [B, W] of DualEncoder, own [B, 2] of ContrastiveMatch -> logits [B, 2]: their product is added to the second column."""
 
-    own: the logits of a ProductHead on the encoder; the product of the towers is added to their second column.
-    """
+    def __init__(self, **kwargs: Any):
+        super().__init__(dtype="float32", **kwargs)
 
-    def __init__(self, initializer_range: float, seed: int, **kwargs: Any):
-        super().__init__(autocast=False, **kwargs)  # half precision would round both sides before their product
-        self.product = ProductHead(initializer_range, seed_for(seed, "product"), dtype=self.dtype_policy, name="product")
+    def call(self, text, picture, own):
+        return self.add(own, product_of_sides(text, picture))
 
-    def build(self, text_shape: tuple, picture_shape: tuple, sequence_shape: tuple, pooled_shape: tuple, token_mask_shape: tuple) -> None:
-        self.product.build(sequence_shape, pooled_shape, token_mask_shape)
+    def add(self, own, product):
+        """Adds the product [B] of the two sides."""
+        return own + ops.stack([ops.zeros_like(product), product], axis=-1)
 
-    def call(self, text, picture, sequence, pooled, token_mask):
-        match = product_of_sides(text, picture)[:, None]
-        own = self.product(sequence, pooled, token_mask)
-        return own + ops.concatenate([ops.zeros_like(match), match], axis=-1), own
-
-    def compute_output_shape(self, text_shape: tuple, picture_shape: tuple, sequence_shape: tuple, pooled_shape: tuple,
-                             token_mask_shape: tuple) -> tuple:
-        return ((pooled_shape[0], 2),) * 2
-
-    def compute_output_spec(self, text, picture, sequence, pooled, token_mask):
-        return tuple(keras.KerasTensor((pooled.shape[0], 2), dtype="float32") for _ in range(2))
+    def compute_output_shape(self, text_shape: tuple, picture_shape: tuple, own_shape: tuple) -> tuple:
+        return own_shape

@@ -159,9 +159,9 @@ class Classifier(TaskModel):
 class Matcher(TaskModel):
     """Image-text matching: {"itm": logits [B, 2]}, column 1 = text and picture match.
 
-    head: "plain", that of pre-training; three of our own: "product" (heads.ProductHead), "contrastive", that of a pre-training with
-    image-text contrast, and "dual_encoder" (heads.DualEncoderHead on DualEncoder of ``width``). The last two also answer "own" [B, 2],
-    without what the two sides know apart. feature_dropout: of the towers. Raises UserError for another.
+    head: "plain", that of pre-training; three of our own: "product" (heads.ProductHead); "contrastive", that of a pre-training with
+    image-text contrast, which also answers "own" [B, 2], without contrast; and "dual_encoder" (heads.DualEncoderHead on DualEncoder of
+    ``width``), beside "own" [B, 2], the head "contrastive" alone. feature_dropout: of the towers. Raises UserError for another.
     """
 
     kind = "matcher"
@@ -172,30 +172,29 @@ class Matcher(TaskModel):
             raise UserError(f"unknown head {head!r}", "the matcher", " or ".join(MATCHING_HEADS))
 
         # --- Layers ---
-        settings = (backbone.initializer_range, seed_for(backbone.seed, f"head_{head}"))
-        if head in ("plain", "contrastive"):
-            layer = _two_way(backbone)
-        elif head == "product":
-            layer = ProductHead(*settings, dtype=backbone.precision, name="head_product")
+        seed = seed_for(backbone.seed, f"head_{head}")
+        if head == "product":
+            layer = ProductHead(backbone.initializer_range, seed, dtype=backbone.precision, name="head_product")
         else:
-            layer = DualEncoderHead(*settings, dtype=backbone.precision, name="head_dual_encoder")
-            towers = DualEncoder(list(kaleido.patch_slices(backbone.levels).values()), backbone.vocabulary_size, width, feature_dropout,
-                               settings[1], name=DUAL_ENCODER)
+            layer = _two_way(backbone)
+        towers = DualEncoder(list(kaleido.patch_slices(backbone.levels).values()), backbone.vocabulary_size, width, feature_dropout, seed,
+                             name=DUAL_ENCODER)
 
         # --- Functional Model ---
         inputs = backbone.declare_inputs()
         hidden = backbone(inputs)
         more = {}
-        if head in ("plain", "contrastive"):
-            logits = layer(hidden["pooled"])
-            if head == "contrastive":
-                more["own"] = logits
-                logits, _ = _with_sides(backbone, inputs, logits)
-        elif head == "product":
+        if head == "product":
             logits = layer(hidden["sequence"], hidden["pooled"], inputs["token_mask"])
         else:
+            logits = layer(hidden["pooled"])
+        if head in ("contrastive", "dual_encoder"):
+            more["own"] = logits
+            logits, _ = _with_sides(backbone, inputs, logits)
+        if head == "dual_encoder":
+            more["own"] = logits
             sides = towers(backbone.scale_features(inputs["patch_features"]), inputs["token_ids"], inputs["token_mask"])
-            logits, more["own"] = layer(*sides, hidden["sequence"], hidden["pooled"], inputs["token_mask"])
+            logits = DualEncoderHead(name="head_dual_encoder")(*sides, logits)
         super().__init__(inputs=inputs, outputs={"itm": logits, **more}, name=self.kind)
 
         # --- Config ---

@@ -33,7 +33,7 @@ class _SharedMatcher(keras.Model):
         self.matcher = matcher
         self.first_block = matcher.backbone.get_layer("encoder_0")
         self.towers = matcher.get_layer(DUAL_ENCODER) if matcher.head == "dual_encoder" else None
-        self.contrast = matcher.get_layer(CONTRASTIVE) if matcher.head == "contrastive" else None
+        self.contrast = matcher.get_layer(CONTRASTIVE) if matcher.head in ("contrastive", "dual_encoder") else None
         self.built = True
 
     @property
@@ -48,7 +48,7 @@ class _SharedMatcher(keras.Model):
 
 
 class PictureCache(_SharedMatcher):
-    """Pictures alone: {"first_block": [B, P, 4H]} and, with towers or contrast, {"side": f32[B, W]}.
+    """Pictures alone: {"first_block": [B, P, 4H]}, with contrast also {"contrast": f32[B, H]}, with towers {"tower": f32[B, W]}.
 
     Inputs: patch_features, patch_boxes.
     """
@@ -64,13 +64,12 @@ class PictureCache(_SharedMatcher):
         if self.contrast is not None:
             for block in self.blocks:
                 hidden, _ = block.encode_patches(hidden)
-            result["side"] = self.contrast.picture_side(ops.mean(ops.cast(hidden, "float32"), axis=1))
-        return result | ({"side": self.towers.picture_side(backbone.scale_features(features))} if self.towers else {})
+            result["contrast"] = self.contrast.picture_side(ops.mean(ops.cast(hidden, "float32"), axis=1))
+        return result | ({"tower": self.towers.picture_side(backbone.scale_features(features))} if self.towers else {})
 
 
 class TextSide(_SharedMatcher):
-    """Texts alone: {"first_block": [B, T, 4H]} and, with towers or contrast, {"side": f32[B, W]}. Inputs: token_ids, segment_ids,
-    token_mask [B, T]."""
+    """Texts alone, as PictureCache. Inputs: token_ids, segment_ids, token_mask [B, T]."""
 
     free_axes = dict.fromkeys(TEXT, (1,))
 
@@ -85,8 +84,8 @@ class TextSide(_SharedMatcher):
             padding = MASKED_SCORE * (1.0 - ops.cast(inputs["token_mask"], hidden.dtype))[:, None, None]
             for block in self.blocks:
                 hidden = block(hidden, padding)
-            result["side"] = self.contrast.text_side(mean_of_tokens(ops.cast(hidden, "float32"), inputs["token_mask"]))
-        return result | ({"side": self.towers.text_side(inputs["token_ids"], inputs["token_mask"])} if self.towers else {})
+            result["contrast"] = self.contrast.text_side(mean_of_tokens(ops.cast(hidden, "float32"), inputs["token_mask"]))
+        return result | ({"tower": self.towers.text_side(inputs["token_ids"], inputs["token_mask"])} if self.towers else {})
 
 
 class Pairs(_SharedMatcher):
@@ -97,18 +96,19 @@ class Pairs(_SharedMatcher):
     int32[B]: rows of the tables; positions int32[T']: 0, 1, ... up to the longest of these texts.
     """
 
-    free_axes = {"pictures": {"first_block": (0,), "side": (0,)}, "positions": (0,),
-                 "texts": {"first_block": (0, 1), "side": (0,), "token_mask": (0, 1)}}
+    free_axes = {"pictures": {"first_block": (0,), "contrast": (0,), "tower": (0,)}, "positions": (0,),
+                 "texts": {"first_block": (0, 1), "contrast": (0,), "tower": (0,), "token_mask": (0, 1)}}
 
     def __init__(self, matcher: Matcher):
         super().__init__(matcher)
         backbone, later = matcher.backbone, self.blocks[1:]
-        self.shared, self.reads_start = JointFirstBlock(self.first_block), matcher.head in ("plain", "contrastive")
-        if self.reads_start and later:
+        self.shared = JointFirstBlock(self.first_block)
+        if matcher.head != "product" and later:  # they read [CLS] alone
             later[-1] = FirstPosition(later[-1])
         self.later, self.mask, self.pooler = later, backbone.get_layer("attention_mask"), backbone.get_layer("pooler")
-        self.head = matcher.get_layer("head_itm" if self.reads_start else f"head_{matcher.head}")
-        self.with_sides = matcher.get_layer(CONTRASTIVE_MATCH) if matcher.head == "contrastive" else None
+        self.head = matcher.get_layer("head_product" if matcher.head == "product" else "head_itm")
+        self.with_contrast = matcher.get_layer(CONTRASTIVE_MATCH) if self.contrast is not None else None
+        self.with_towers = matcher.get_layer("head_dual_encoder") if self.towers is not None else None
 
     def call(self, inputs: Mapping[str, Any], training: bool = False) -> dict[str, Any]:
         pictures, texts, picture, text = (inputs[name] for name in ("pictures", "texts", "picture", "text"))
@@ -121,17 +121,20 @@ class Pairs(_SharedMatcher):
         for block in self.later:
             hidden = block(hidden, bias)
         pooled = self.pooler(hidden)
-        if self.matcher.head == "plain":
-            return {"itm": self.head(pooled)}
         if self.matcher.head == "product":
             return {"itm": self.head(hidden, pooled, token_mask)}
-        sides = ops.take(texts["side"], text, axis=0), ops.take(pictures["side"], picture, axis=0)
-        product = product_of_sides(*sides)
-        if self.with_sides is not None:
-            own = self.head(pooled)
-            return {"itm": self.with_sides.add(own, product), "own": own, "contrastive": product}
-        logits, own = self.head(*sides, hidden, pooled, token_mask)
-        return {"itm": logits, "own": own, "dual_encoder": product}
+
+        def product(side):
+            return product_of_sides(ops.take(texts[side], text, axis=0), ops.take(pictures[side], picture, axis=0))
+
+        answers = {"itm": self.head(pooled)}
+        if self.with_contrast is not None:
+            match = product("contrast")
+            answers = {"itm": self.with_contrast.add(answers["itm"], match), "own": answers["itm"], "contrastive": match}
+        if self.with_towers is not None:
+            match = product("tower")
+            answers = {"itm": self.with_towers.add(answers["itm"], match), "own": answers["itm"], "dual_encoder": match}
+        return answers
 
 
 def output_names(matcher: Matcher) -> tuple[str, ...]:
