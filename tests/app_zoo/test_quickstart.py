@@ -28,11 +28,13 @@ def called(monkeypatch):
 def test_it_goes_through_its_commands(called, capsys, words, folder):
     lines, _ = called
     assert cli.main(["quickstart", *words]) == 0
-    assert all(line[:3] in ([sys.executable, "-m", "kaleidobert.cli"], [sys.executable, "-m", "kaleidobert.app_zoo.tables"])
+    assert all(line[:3] in ([sys.executable, "-m", "kaleidobert.cli"], [sys.executable, "-m", "kaleidobert.app_zoo.tables"],
+                         [sys.executable, "-m", "kaleidobert.app_zoo.report_card"])
                for line in lines)
     assert [line[3] for line in lines if line[2] == "kaleidobert.cli"] == [
         "synthesize", "records", "align", "pretrain", "classify", "classify", "retrieve", "retrieve", "caption", "inspect", "tables"]
-    assert lines[-2][2:] == ["kaleidobert.app_zoo.tables", folder] and lines[-1][3:] == ["tables", folder, f"out={folder}"]
+    assert lines[-3][2:] == ["kaleidobert.app_zoo.tables", folder] and lines[-2][3:] == ["tables", folder, f"out={folder}"]
+    assert lines[-1][2:] == ["kaleidobert.app_zoo.report_card", folder]
     assert (lines[0][4:] == ["quickstart/synthesize"]) == (not words)
     assert all(word.count("=") <= 1 and " " not in word for line in lines for word in line[3:])
     headings = [line for line in capsys.readouterr().out.splitlines() if line]
@@ -67,7 +69,7 @@ def test_a_dry_run_prints_the_commands(called, capsys):
     assert cli.main(["quickstart", "--reduced", "--dry-run"]) == 0 and not lines
     out = capsys.readouterr().out.splitlines()
     assert out[0] == f"in {ROOT}:" and out[1].startswith("kaleidobert synthesize quickstart/synthesize catalogue=runs/quickstart_reduced/")
-    assert len(out) == 1 + len(quickstart.STEPS) + 2
+    assert len(out) == 1 + len(quickstart.STEPS) + 3
 
 
 @pytest.mark.parametrize("words", [["--reducd"], ["x"], ["--reduced", "x"]])

@@ -1,0 +1,85 @@
+"""The report card: verdicts by hand, from results as the commands write them; and its page."""
+
+import doctest
+import json
+
+import pytest
+
+from kaleidobert.app_zoo import report_card
+from kaleidobert.errors import UserError
+from kaleidobert.evaluators.report import claims
+from kaleidobert.evaluators.report.claims import NO, UNDECIDED, YES
+from kaleidobert.evaluators.report.results import Result
+
+MODEL = {"head": "contrastive", "head_of": "ours", "trained": "pre-trained 1 epoch"}
+
+
+def figure(value, low, high, **more):
+    return {"value": value, "low": low, "high": high, **more}
+
+
+def pretraining(rotation=0.7, itm=0.8, blank=1.4):
+    return {"task": "pretrain", "model": MODEL, "metrics": {"rotation_accuracy": rotation, "rotation_loss": 0.6, "blank_kl": blank,
+                                                            "itm_accuracy": itm, "loss": 9.0},
+            "baselines": {"rotation_accuracy": 0.25, "rotation_loss": 1.4, "blank_kl": 1.5, "itm_accuracy": 0.5},
+            "examples": {"rotation_accuracy": 100.0, "itm_accuracy": 250.0, "blank_kl": 100.0},
+            "picture_zeroed": {"itm_accuracy": figure(0.5, 0.44, 0.56)}}
+
+
+def retrieval(low=0.01, high=0.3):
+    gap = {"first": 0.7, "second": 0.55, "difference": 0.15, "low": low, "high": high}
+    return {"task": "retrieve", "model": MODEL, "direction": "i2t", "metrics": {"list_length": {"max": 101}},
+            "parts": {"contrast alone": {"rank@1": figure(0.58, 0.5, 0.66, chance=0.01)}},
+            "baselines": {"subcategory_oracle": {"rank@1": 0.24}}, "differences": {"ridge regression": {"rank@1": gap}}}
+
+
+def card(*values):
+    return claims.report_card([Result(f"run{number}", f"{number}/results.json", each) for number, each in enumerate(values)])
+
+
+def test_the_examples_of_the_docstrings():
+    assert doctest.testmod(claims).failed == 0
+
+
+def test_pretexts_and_matching():
+    pretexts, matching = card(pretraining())
+    assert pretexts.verdict == matching.verdict == YES and "rotation 0.70 (0.25), blank 1.40 (1.50)" in pretexts.measured
+    assert "0.800 [0.748, 0.848]; chance 0.500; picture zeroed 0.500 [0.440, 0.560]" == matching.measured
+    assert [claim.verdict for claim in card(pretraining(rotation=0.3, itm=0.53))] == [UNDECIDED, UNDECIDED]
+    assert [claim.verdict for claim in card(pretraining(rotation=0.1, itm=0.4))] == [NO, NO]
+    assert card(pretraining(blank=1.6))[0].verdict == NO  # a feature level that is worse than the constant answer
+
+
+def test_retrieval_is_judged_by_the_paired_difference():
+    alone, ahead = card(retrieval())
+    assert alone.verdict == YES and "contrast alone" in alone.idea and "oracle of the subcategory 0.240" in alone.measured
+    assert ahead.verdict == YES and "difference +0.150 [+0.010, +0.300]" in ahead.measured
+    assert card(retrieval(low=-0.1))[1].verdict == UNDECIDED and card(retrieval(-0.3, -0.1))[1].verdict == NO
+
+
+def test_alignment_classes_and_captions():
+    align = {"task": "align", "model": MODEL, "parts": {
+        "pointing": {"alignment": {"sightings": figure(0.25, 0.22, 0.28)}, "chance": {"sightings": figure(0.1, 0.09, 0.11)}},
+        "blank": {"alignment": {"sightings": figure(0.12, 0.1, 0.14)}, "chance": {"sightings": figure(0.11, 0.1, 0.12)}}}}
+    label = {"task": "classify", "model": MODEL, "label": "category", "metrics": {"accuracy": figure(0.9, 0.86, 0.94)},
+             "baselines": {"nearest_neighbours_image": {"accuracy": 0.7}, "logistic_regression_text": {"accuracy": 0.95}}}
+    caption = {"task": "caption", "model": MODEL, "metrics": {"cider_d": figure(1.2, 1.0, 1.4)},
+               "baselines": {"nearest_picture": {"cider_d": figure(1.1, 0.9, 1.3)}}}
+    found = card(caption, label, pretraining(), align)  # in the order of the pipeline
+    assert [claim.verdict for claim in found] == [YES, UNDECIDED, YES, YES, NO, UNDECIDED]
+    assert "logistic regression text 0.950" in found[4].measured and "patches of blank" in found[1].claim
+
+
+def test_the_page_holds_every_claim_and_nothing_unescaped(tmp_path):
+    (tmp_path / "pre").mkdir()
+    values = retrieval() | {"model": MODEL | {"head": "<script>"}}
+    (tmp_path / "pre/results.json").write_text(json.dumps(values), encoding="utf-8")
+    found = report_card.write(tmp_path)
+    page = (tmp_path / "report_card.html").read_text(encoding="utf-8")
+    assert page.count("<tr>") == 1 + len(found) == 3 and "<script" not in page and "http" not in page
+    assert "ahead of ridge regression" in report_card.show(found)
+
+
+def test_a_folder_without_results_is_refused(tmp_path):
+    with pytest.raises(UserError, match="no run below this folder has results to judge"):
+        report_card.write(tmp_path)
