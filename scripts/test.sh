@@ -10,11 +10,11 @@ extras="[test]"
 . "$root/scripts/environment.sh"
 ruff check .
 if [ "${1:-}" = --quick ] && [ $# -eq 1 ]; then
-  exec python -m pytest -n 2 --dist loadfile -m "not slow" tests
+  exec python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow" tests
 fi
 if [ $# -gt 0 ]; then
   exec python -m pytest "$@"
 fi
-python -m pytest -n 2 --dist loadfile tests  # two files at a time: each process of more would need memory
+python -m pytest -n 2 --dist loadfile --no-loadscope-reorder tests  # two files at a time: each process of more would need memory
 rm -rf runs/quickstart_reduced
 sh scripts/quickstart.sh --reduced

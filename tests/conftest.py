@@ -43,6 +43,12 @@ def interrupt(monkeypatch):
     return press
 
 
+def pytest_collection_modifyitems(items):
+    """Files with slow tests come first, so that several workers end together; xdist hands the files out in this order (scripts/test.sh)."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item):
     """Commands in this process draw no curves and charts, a second of every training, but in tests that are marked ``plotted``."""
