@@ -22,7 +22,7 @@ MIN_NETWORK_SIZE = 32  # pixels: the stride of the networks
 # patches that go through a network together: more large ones exceed the caches of a CPU, fewer small ones leave it waiting
 CPU_BATCH, CPU_SMALL_BATCH, GPU_BATCH = 32, 128, 512
 SMALL = 112  # pixels
-CPU_INFO, BFLOAT16_FLAGS = Path("/proc/cpuinfo"), {"avx512_bf16", "amx_bf16", "bf16"}  # of Linux; the last flag on ARM
+CPU_INFO, AMX = Path("/proc/cpuinfo"), "amx_bf16"  # of Linux; with AVX512's bfloat16 alone small networks are slower than in float32
 
 
 @dataclass(frozen=True)
@@ -112,21 +112,20 @@ def weights_identity(config: configs.Encoder) -> str:
 
 def resolved(config: configs.Encoder) -> configs.Encoder:
     """Returns the configuration with what precision ``auto`` stands for on this machine: a network's normalisation is folded, and its
-    products are bfloat16 where TensorFlow computes on CPUs that have such products, else float32."""
+    products are bfloat16 where TensorFlow computes on CPUs with matrix units for it (AMX), else float32."""
     if config.precision != "auto":
         return config
     if ENCODERS[config.name].architecture is None:
         return replace(config, precision="float32")
     import keras
 
-    fast = keras.backend.backend() == "tensorflow" and not _accelerated() and _has_bfloat16()
+    fast = keras.backend.backend() == "tensorflow" and not _accelerated() and _has_amx()
     return replace(config, folded=True, precision="mixed_bfloat16" if fast else "float32")
 
 
-def _has_bfloat16() -> bool:
-    """Whether the CPUs have products of bfloat16, as far as the system says so."""
-    with suppress(OSError):
-        return bool(BFLOAT16_FLAGS & set(CPU_INFO.read_text(encoding="utf-8").split()))
+def _has_amx() -> bool:
+    with suppress(OSError):  # not Linux
+        return AMX in CPU_INFO.read_text(encoding="utf-8").split()
     return False
 
 

@@ -6,6 +6,8 @@
             kept.json       the source of the copy: {"address", "files": {name: [bytes, validator]}}
             .mine.part      a partial file, or the fetched files of a folder, whose state .mine.part.json records
             .lock           held while one process fetches and others wait
+
+Beside these folders lie the weights that preprocessors/efficientnet_lite0.py converts.
 """
 
 import dataclasses
