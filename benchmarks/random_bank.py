@@ -22,7 +22,7 @@ from kaleidobert.preprocessors import patch_generator, tokenization
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 SHARD_SIZE = 256
 SUBCATEGORIES = 16
-NETWORK_FEATURES = {"resnet50": 2048, "mobilenet_v2": 1280}  # by encoder; pixels have 3 * size**2
+NETWORK_FEATURES = {"resnet50": 2048, "mobilenet_v2": 1280, "efficientnet_lite0": 1280}  # by encoder; pixels have 3 * size**2
 GIVEN_VOCABULARY = 30522  # of bert-base-uncased, where a configuration names a file
 
 

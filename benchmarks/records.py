@@ -95,9 +95,10 @@ def prepare(options: argparse.Namespace, folder: Path) -> tuple[RecordsConfig, S
     size = random_bank.CONFIGS / random_bank.SIZES[options.size].folder / "records.yaml"
     config = commands.load("records", size, [*options.words, f"source.limit={options.pictures}"])
     encoder = config.encoder if options.batch is None else replace(config.encoder, batch_size=options.batch)
-    if encoder.name != "pixels" and encoder.weights is None:
+    networks = {"mobilenet_v2": keras.applications.MobileNetV2, "resnet50": keras.applications.ResNet50}  # whose weights are downloads
+    if encoder.name in networks and encoder.weights is None:
         keras.utils.set_random_seed(0)
-        make = {"mobilenet_v2": keras.applications.MobileNetV2, "resnet50": keras.applications.ResNet50}[encoder.name]
+        make = networks[encoder.name]
         encoder = replace(encoder, weights=folder / "random.weights.h5")
         make(include_top=False, pooling="avg", weights=None, input_shape=(224, 224, 3)).save_weights(encoder.weights)
     source = config.source
@@ -105,7 +106,7 @@ def prepare(options: argparse.Namespace, folder: Path) -> tuple[RecordsConfig, S
         synthetic.write_catalogue(folder / "catalogue", (options.pictures + 1) // 2, size=256)
         drawn = commands.load("records", random_bank.CONFIGS / "quickstart/records.yaml").source
         source = replace(drawn, table=folder / "catalogue/products.jsonl", limit=options.pictures)
-    config = replace(config, bank=folder / "bank", encoder=encoder, source=source)
+    config = replace(config, bank=folder / "bank", encoder=encoders.resolved(encoder), source=source)
     return config, reading.read(source)[0]
 
 

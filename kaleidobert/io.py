@@ -114,6 +114,11 @@ def sha256(path: str | Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def cache_root() -> Path:
+    """Returns the folder of what can be made or fetched again: KALEIDO_CACHE, or ~/.cache/kaleidobert."""
+    return Path(os.environ.get("KALEIDO_CACHE") or "~/.cache/kaleidobert").expanduser()
+
+
 class NoSpace(UserError):
     """The disk is full."""
 

@@ -10,6 +10,14 @@ import pytest
 from tests.support.servers import SECRETS, serving
 
 
+@pytest.fixture(scope="session", autouse=True)
+def cache_of_tests(tmp_path_factory):
+    """No test reads or writes this user's cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("KALEIDO_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture
 def server(monkeypatch):
     """An HTTP server on the loopback, reached without this machine's proxy and passwords."""

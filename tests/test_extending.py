@@ -76,7 +76,8 @@ def refused(*words: str) -> str:
 
 
 def records(config: str, *words: str) -> str:
-    own = ("bank=bank", "source.table=catalogue/table.jsonl", "source.columns.id=id", "source.columns.group=", "encoder.size=4")
+    own = ("bank=bank", "source.table=catalogue/table.jsonl", "source.columns.id=id", "source.columns.group=", "encoder.name=pixels",
+           "encoder.size=4")
     return call("records", config, *own, "foreground.method=border", "workers=1", *words)
 
 

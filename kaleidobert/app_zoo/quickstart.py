@@ -29,7 +29,7 @@ class Step:
 
 STEPS = (
     Step("synthesize", "synthesize", "catalogue={runs}/catalogue num_products=60 size=96"),
-    Step("records", "records", "bank={runs}/bank source.table={runs}/catalogue/products.jsonl encoder.size=8"),
+    Step("records", "records", "bank={runs}/bank source.table={runs}/catalogue/products.jsonl encoder.size=32"),
     Step("align", "align", "run={runs}/align data.bank={runs}/bank train.epochs=1 decoding.num_beams=1"),
     Step("pretrain", "pretrain", "run={runs}/pretrain data.bank={runs}/bank train.epochs=2"),
     Step("cat", "classify", "run={runs}/cat data.bank={runs}/bank init={runs}/pretrain/best.npz train.epochs=1"),

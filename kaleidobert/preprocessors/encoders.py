@@ -3,21 +3,26 @@
 Each table is the one list of its encoders; everything else reads the size of features, F, from the bank.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from kaleidobert import configs, keras_private
+from kaleidobert import configs, io, keras_private
 from kaleidobert.configs.section import check_name
 from kaleidobert.errors import UserError
+from kaleidobert.preprocessors import efficientnet_lite0
 from kaleidobert.specs import Tensor
 
 MIN_NETWORK_SIZE = 32  # pixels: the stride of the networks
-CPU_BATCH, GPU_BATCH = 32, 512  # patches: more exceed the caches of a CPU
+# patches that go through a network together: more large ones exceed the caches of a CPU, fewer small ones leave it waiting
+CPU_BATCH, CPU_SMALL_BATCH, GPU_BATCH = 32, 128, 512
+SMALL = 112  # pixels
+CPU_INFO, AMX = Path("/proc/cpuinfo"), "amx_bf16"  # of Linux; with AVX512's bfloat16 alone small networks are slower than in float32
 
 
 @dataclass(frozen=True)
@@ -30,16 +35,40 @@ class PictureEncoder:
 
 
 @dataclass(frozen=True)
+class FrozenNetwork:
+    """make: (size, whether positions are averaged) -> a Keras network without its top, for pictures of that size; prepare: pixels of 0 to
+    255, an array or a tensor, -> what it reads."""
+
+    make: Callable[[int, bool], Any]
+    prepare: Callable[[Any], Any]
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A picture network and where its weights come from.
+
+    load: (weights file, None = its ImageNet weights; the ``fix`` of the UserError where they cannot be loaded) -> the network.
+    weights: what a bank notes of the ImageNet weights. file: what a weights file is. check: raises UserError where the ImageNet
+    weights cannot be had.
+    """
+
+    load: Callable[[Path | None, str], FrozenNetwork]
+    weights: str = "imagenet"
+    file: str = "a Keras weights file without the top"
+    check: Callable[[], None] = lambda: None
+
+
+@dataclass(frozen=True)
 class EncoderType:
     """A row of ENCODERS.
 
-    feature_size: settings -> F, without building the encoder. build: settings -> the encoder. is_network: whether it has weights and a
-    precision, and needs patches of at least MIN_NETWORK_SIZE pixels.
+    feature_size: settings -> F, without building the encoder. build: settings -> the encoder. architecture: of a network, which has
+    weights and a precision, and needs patches of at least MIN_NETWORK_SIZE pixels; None = it is none.
     """
 
     feature_size: Callable[[configs.Encoder], int]
     build: Callable[[configs.Encoder], PictureEncoder]
-    is_network: bool = False
+    architecture: Architecture | None = None
 
 
 def build(config: configs.Encoder) -> PictureEncoder:
@@ -48,7 +77,7 @@ def build(config: configs.Encoder) -> PictureEncoder:
     Raises UserError as ``feature_size`` does, and where the weights do not fit or cannot be fetched.
     """
     feature_size(config)
-    return ENCODERS[config.name].build(config)
+    return ENCODERS[config.name].build(resolved(config))
 
 
 def feature_size(config: configs.Encoder) -> int:
@@ -58,78 +87,111 @@ def feature_size(config: configs.Encoder) -> int:
     go with the encoder.
     """
     check_name(config.name, ENCODERS, "encoder.name")
-    network = ENCODERS[config.name].is_network
+    network = ENCODERS[config.name].architecture
     minimum = MIN_NETWORK_SIZE if network else 1
     if config.size < minimum:
         raise UserError(f"encoder.size is {config.size}", config.name, f"at least {minimum} pixels")
     if config.small_size and not (network and MIN_NETWORK_SIZE <= config.small_size < config.size):
         raise UserError(f"encoder.small_size is {config.small_size}", config.name, f"{MIN_NETWORK_SIZE} pixels to less than encoder.size, "
                         "or 0" if network else "0, as the number of its features follows from the size")
-    if not network and (config.folded or config.precision != "float32"):
+    if not network and (config.folded or config.precision not in ("float32", "auto")):
         raise UserError(f"encoder.precision is {config.precision}, encoder.folded is {config.folded}", config.name,
-                        "float32 and false, as pixels are not computed")
-    if network and config.weights is not None and not config.weights.is_file():
-        raise UserError("there is no such weights file", str(config.weights), "a Keras weights file without the top",
-                        "correct encoder.weights, or leave it empty to fetch the ImageNet weights")
+                        "float32 (or auto) and false, as pixels are not computed")
+    if network:
+        _check_weights(network, config.weights, "encoder.weights")
     return ENCODERS[config.name].feature_size(config)
 
 
-def network(architecture: str, module: str, feature_size: int) -> EncoderType:
-    """Returns the row of a network of keras.applications: its class, the module that prepares pictures for it, and F."""
-    return EncoderType(lambda config: feature_size, partial(_network, architecture, module), is_network=True)
+def weights_identity(config: configs.Encoder) -> str:
+    """Returns which weights an encoder has: the SHA-256 of a file, "imagenet" for what Keras fetches, "" for none."""
+    architecture = ENCODERS[config.name].architecture
+    if architecture is None:
+        return ""
+    return io.sha256(config.weights) if config.weights else architecture.weights
+
+
+def resolved(config: configs.Encoder) -> configs.Encoder:
+    """Returns the configuration with what precision ``auto`` stands for on this machine: a network's normalisation is folded, and its
+    products are bfloat16 where TensorFlow computes on CPUs with matrix units for it (AMX), else float32."""
+    if config.precision != "auto":
+        return config
+    if ENCODERS[config.name].architecture is None:
+        return replace(config, precision="float32")
+    import keras
+
+    fast = keras.backend.backend() == "tensorflow" and not _accelerated() and _has_amx()
+    return replace(config, folded=True, precision="mixed_bfloat16" if fast else "float32")
+
+
+def _has_amx() -> bool:
+    with suppress(OSError):  # not Linux
+        return AMX in CPU_INFO.read_text(encoding="utf-8").split()
+    return False
+
+
+def _accelerated() -> bool:
+    import keras
+
+    return any("cpu" not in device.lower() for device in keras.distribution.list_devices())
+
+
+def _check_weights(architecture: Architecture, weights: Path | None, key: str) -> None:
+    if weights is None:
+        architecture.check()
+    elif not weights.is_file():
+        raise UserError("there is no such weights file", str(weights), architecture.file,
+                        f"correct {key}, or leave it empty for the ImageNet weights")
 
 
 def _pixels(patches: np.ndarray) -> np.ndarray:
     return patches.reshape(len(patches), -1).astype(np.float32) / 255.0
 
 
-@dataclass(frozen=True)
-class ImageNetNetwork:
-    """A Keras network without its top, for 224 pixels; resized(size): the same for another size; prepare: its preprocess_input."""
-
-    network: Any
-    resized: Callable[[int], Any]
-    prepare: Callable[[Any], Any]
+def network(architecture: Architecture, feature_size: int) -> EncoderType:
+    """Returns the row of a network with F features, which are means over its last positions."""
+    return EncoderType(lambda config: feature_size, partial(_network, architecture), architecture)
 
 
-def imagenet(architecture: str, module: str, weights: Path | None, fix: str, **options: Any) -> ImageNetNetwork:
-    """Loads a network of keras.applications, such as "ResNet50" of "resnet50", with the weights of a file, None = those of ImageNet, which
-    Keras downloads.
+def imagenet(name: str, module: str) -> Architecture:
+    """Returns a network of keras.applications: its class and the module that prepares pictures for it, such as "ResNet50" of "resnet50".
+    Keras downloads the ImageNet weights where no file is given."""
+    return Architecture(partial(_load_imagenet, name, module))
 
-    options: of the network's constructor, such as pooling. Raises UserError, with ``fix``, where the weights cannot be loaded.
-    """
+
+def _load_imagenet(name: str, module: str, weights: Path | None, fix: str) -> FrozenNetwork:
     import keras
 
-    make, prepare = getattr(keras.applications, architecture), getattr(keras.applications, module).preprocess_input
-    source = str(weights) if weights else "imagenet"
+    make, source = getattr(keras.applications, name), str(weights) if weights else "imagenet"
     try:
         # built at 224: the weights do not depend on the size, and Keras's ImageNet files are for this one
-        network = make(include_top=False, weights=source, input_shape=(224, 224, 3), **options)
+        network = make(include_top=False, weights=source, input_shape=(224, 224, 3))
     except UserError:
         raise
     except Exception as error:  # a failed download and a file that does not fit raise many types
         raise UserError(f"the weights of {module} cannot be loaded ({' '.join(str(error).split())[:200]})", source,
                         "ImageNet weights without the top", fix) from error
 
-    def resized(size: int) -> Any:
-        if size == 224:
-            return network
-        other = make(include_top=False, weights=None, input_shape=(size, size, 3), **options)
+    def resized(size: int, pooled: bool) -> Any:
+        other = make(include_top=False, weights=None, input_shape=(size, size, 3), pooling="avg" if pooled else None)
         other.set_weights(network.get_weights())
         return other
 
-    return ImageNetNetwork(network, resized, prepare)
+    return FrozenNetwork(resized, getattr(keras.applications, module).preprocess_input)
 
 
-def _network(architecture: str, module: str, config: configs.Encoder) -> PictureEncoder:
+def _load_lite0(weights: Path | None, fix: str) -> FrozenNetwork:
+    arrays = efficientnet_lite0.weights(weights, fix)
+    return FrozenNetwork(partial(efficientnet_lite0.build, arrays=arrays), efficientnet_lite0.prepare)
+
+
+def _network(architecture: Architecture, config: configs.Encoder) -> PictureEncoder:
     import keras  # here: reading a catalogue or training from a bank needs no picture network
 
-    fix = "give a fitting file as encoder.weights, or use encoder.name=pixels"
-    made = imagenet(architecture, module, config.weights, fix, pooling="avg")
+    made = architecture.load(config.weights, "give a fitting file as encoder.weights, or use encoder.name=pixels")
     prepare_on_device = config.folded or config.precision != "float32"
     runs = {}
     for size in filter(None, (config.size, config.small_size)):
-        resized = made.resized(size)
+        resized = made.make(size, True)
         inputs = keras.Input((size, size, 3), dtype="uint8" if prepare_on_device else "float32")
         if prepare_on_device:  # the bytes are sent to the device, a quarter of the floats
             outputs = folded(resized, config.precision)(made.prepare(keras.ops.cast(inputs, "float32")), training=False)
@@ -137,8 +199,7 @@ def _network(architecture: str, module: str, config: configs.Encoder) -> Picture
             outputs = resized(inputs, training=False)
         runs[size] = keras.Model(inputs, outputs)
         runs[size].compile(jit_compile=False)  # XLA convolutions are several times slower on CPUs
-    accelerated = any("cpu" not in device.lower() for device in keras.distribution.list_devices())
-    batch = GPU_BATCH if accelerated else CPU_BATCH
+    batch = GPU_BATCH if _accelerated() else CPU_SMALL_BATCH if config.size <= SMALL else CPU_BATCH
 
     def encode(patches: np.ndarray) -> np.ndarray:
         features = []
@@ -150,13 +211,18 @@ def _network(architecture: str, module: str, config: configs.Encoder) -> Picture
             features.append(np.asarray(outputs, np.float32)[: len(chunk)])
         return np.concatenate(features)
 
-    return PictureEncoder(int(made.network.output_shape[-1]), encode, batch)
+    return PictureEncoder(int(runs[config.size].output_shape[-1]), encode, batch)
 
+
+MOBILENET_V2, RESNET50 = imagenet("MobileNetV2", "mobilenet_v2"), imagenet("ResNet50", "resnet50")
+EFFICIENTNET_LITE0 = Architecture(_load_lite0, efficientnet_lite0.SHA256, "a PyTorch state dict (.pth) of EfficientNet-lite0",
+                                  efficientnet_lite0.check)
 
 ENCODERS: dict[str, EncoderType] = {
     "pixels": EncoderType(lambda config: 3 * config.size**2, lambda config: PictureEncoder(3 * config.size**2, _pixels)),
-    "mobilenet_v2": network("MobileNetV2", "mobilenet_v2", 1280),
-    "resnet50": network("ResNet50", "resnet50", 2048),
+    "efficientnet_lite0": network(EFFICIENTNET_LITE0, efficientnet_lite0.FEATURES),
+    "mobilenet_v2": network(MOBILENET_V2, 1280),
+    "resnet50": network(RESNET50, 2048),
 }
 
 
@@ -209,15 +275,14 @@ CHUNK = 32  # pictures that go through the network together
 
 @dataclass(frozen=True)
 class GridEncoder:
-    """A row of GRID_ENCODERS: a frozen network of keras.applications, or one that is trained with the captioner.
+    """A row of GRID_ENCODERS: a frozen network, or one that is trained with the captioner.
 
-    stride: pixels per cell. architecture, module: its class and the module that prepares pictures, "" = trained along. layers: the
-    names of those whose outputs are kept; features: their sizes, the last one of a late layer.
+    stride: pixels per cell. architecture: of the frozen network, None = trained along. layers: the names of those whose outputs are
+    kept; features: their sizes, the last one of a late layer.
     """
 
     stride: int
-    architecture: str = ""
-    module: str = ""
+    architecture: Architecture | None = None
     layers: tuple[str, ...] = ()
     features: tuple[int, ...] = ()
 
@@ -229,9 +294,10 @@ class GridEncoder:
 
 GRID_ENCODERS: dict[str, GridEncoder] = {
     "small": GridEncoder(8),
-    "mobilenet_v2": GridEncoder(16, "MobileNetV2", "mobilenet_v2", ("block_3_expand_relu", "block_6_expand_relu", "block_13_expand_relu"),
-                                (144, 192, 576)),
-    "resnet50": GridEncoder(16, "ResNet50", "resnet50", ("conv2_block3_out", "conv3_block4_out", "conv4_block6_out"), (256, 512, 1024)),
+    "efficientnet_lite0": GridEncoder(16, EFFICIENTNET_LITE0, ("block3_expand_relu", "block5_expand_relu", "block11_expand_relu"),
+                                      (144, 240, 672)),
+    "mobilenet_v2": GridEncoder(16, MOBILENET_V2, ("block_3_expand_relu", "block_6_expand_relu", "block_13_expand_relu"), (144, 192, 576)),
+    "resnet50": GridEncoder(16, RESNET50, ("conv2_block3_out", "conv3_block4_out", "conv4_block6_out"), (256, 512, 1024)),
 }
 
 
@@ -253,9 +319,8 @@ def describe_grid(config: configs.Grid) -> tuple[int, int]:
     row = GRID_ENCODERS[config.network]
     if config.size < row.stride or config.size % row.stride:
         raise UserError(f"grid.size is {config.size}", config.network, f"a multiple of {row.stride}, such as {14 * row.stride}")
-    if row.architecture and config.weights is not None and not config.weights.is_file():
-        raise UserError("there is no such weights file", str(config.weights), "a Keras weights file without the top",
-                        "correct grid.weights, or leave it empty to fetch the ImageNet weights")
+    if row.architecture:
+        _check_weights(row.architecture, config.weights, "grid.weights")
     return config.size // row.stride, sum(row.features) or config.channels
 
 
@@ -263,15 +328,15 @@ def build_grid_network(config: configs.Grid) -> GridNetwork:
     """Returns the network that the configuration names; raises UserError as ``describe_grid`` does, and where the weights do not fit."""
     grid, feature_size = describe_grid(config)
     row = GRID_ENCODERS[config.network]
-    return GridNetwork(grid, feature_size, _frozen(row, config) if row.architecture else None)
+    return GridNetwork(grid, feature_size, _frozen(row.architecture, row.layers, config) if row.architecture else None)
 
 
-def _frozen(row: GridEncoder, config: configs.Grid) -> Callable[[np.ndarray], np.ndarray]:
+def _frozen(architecture: Architecture, layers: Sequence[str], config: configs.Grid) -> Callable[[np.ndarray], np.ndarray]:
     import keras  # here: `small` needs none of these
 
-    made = imagenet(row.architecture, row.module, config.weights, "give a fitting file as grid.weights, or use grid.network=small")
-    network = made.resized(config.size)  # fully convolutional, so that another size is another input
-    model = keras.Model(network.input, _cells([network.get_layer(name).output for name in row.layers], config.size // row.stride))
+    made = architecture.load(config.weights, "give a fitting file as grid.weights, or use grid.network=small")
+    network = made.make(config.size, False)  # fully convolutional, so that another size is another input
+    model = keras.Model(network.input, _cells([network.get_layer(name).output for name in layers], describe_grid(config)[0]))
     model.trainable = False
     model.compile(jit_compile=False)  # XLA convolutions are several times slower on CPUs
 

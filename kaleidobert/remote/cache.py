@@ -6,6 +6,8 @@
             kept.json       the source of the copy: {"address", "files": {name: [bytes, validator]}}
             .mine.part      a partial file, or the fetched files of a folder, whose state .mine.part.json records
             .lock           held while one process fetches and others wait
+
+Beside these folders lie the weights that preprocessors/efficientnet_lite0.py converts.
 """
 
 import dataclasses
@@ -60,11 +62,6 @@ def missing(url: str | Path, options: Options = DEFAULT, checkpoint: bool = Fals
     return copy.path(listing), [state[0] for name, state in listing.items() if kept.get(name) != state or not copy.is_whole({name: state})]
 
 
-def root() -> Path:
-    """Returns the folder of all copies."""
-    return Path(os.environ.get("KALEIDO_CACHE") or "~/.cache/kaleidobert").expanduser()
-
-
 class _Copy:
     """An address and the folder of its copy, which the caller has locked."""
 
@@ -75,7 +72,7 @@ class _Copy:
         service = self.fetcher.remote.client().meta.endpoint_url if url.startswith("s3://") else ""
         identity = "\n".join((service, redacted(url).rstrip("/"), url.partition("?")[2], *["checkpoint"] * self.checkpoint))  # no password
         self.name = redacted(url).rstrip("/").rpartition("/")[2]
-        self.root = root() / hashlib.sha256(identity.encode()).hexdigest()[:16]
+        self.root = io.cache_root() / hashlib.sha256(identity.encode()).hexdigest()[:16]
         self.target, self.work = self.root / str(safe_name(self.name, redacted(url))), self.root / f".{self.name}.part"
         self.kept_path = self.root / ("kept.json" if self.name != "kept.json" else ".kept.json")
         self.work_path = self.root / f".{self.name}.part.json"

@@ -13,7 +13,7 @@ from kaleidobert.datasets.bank import builder
 from kaleidobert.datasets.bank.bank import Bank
 from kaleidobert.datasets.sources import reading
 from kaleidobert.levels import KALEIDO
-from kaleidobert.preprocessors import encoders, patch_generator
+from kaleidobert.preprocessors import efficientnet_lite0, encoders, patch_generator
 from tests.support.apps_data import World, call, refused
 from tests.support.tiny import HEIGHT, WIDTH, tiny_catalogue
 
@@ -142,3 +142,20 @@ def test_a_bank_made_otherwise_is_another_encoder_s(fresh):
     assert builder.fingerprint(replace(made, threads=3, workers=2, encoder=replace(fresh.encoder, batch_size=9)), products) == mark
     for changes in ({"folded": True}, {"precision": "mixed_bfloat16"}, {"small_size": 32}, {"turned": "square"}):
         refused(call("records", replace(made, encoder=replace(fresh.encoder, **changes))), "holds another bank")
+
+
+def test_a_bank_notes_what_auto_was(fresh, monkeypatch):
+    made = fresh.records(encoder=configs.Encoder("efficientnet_lite0", 32, precision="auto"), foreground=configs.Foreground("none"))
+    kinds = {False: "folded", **({True: "bfloat16"} if keras.backend.backend() == "tensorflow" else {})}
+    for number, (amx, kind) in enumerate(kinds.items()):
+        monkeypatch.setattr(encoders, "_has_amx", lambda amx=amx: amx)
+        if number:
+            refused(call("records", made), "holds another bank")
+            made = replace(made, bank=fresh.folder / "other")
+        assert call("records", made).status == call("records", made).status == 0  # the second finds all done
+        bank = Bank(made.bank)
+        assert bank.encoder == f"efficientnet_lite0-32-{kind}" and bank.feature_size == 1280
+        assert bank.index["encoder"]["weights"] == bank.identity["encoder_weights"] == efficientnet_lite0.SHA256
+        noted = bank.index["config"]["encoder"]
+        assert noted["precision"] == {"folded": "float32", "bfloat16": "mixed_bfloat16"}[kind] and noted["folded"] is True
+        assert f"({bank.encoder})" in call("records", made).out

@@ -71,7 +71,7 @@ class Changes:
 def fingerprint(config: RecordsConfig, products: Sequence[Product]) -> str:
     """Returns what decides the content of the shards and of the table beside the pictures: products, foreground, encoder, levels; not
     paths, workers or text settings. The pictures' contents are in the notes of the shards (``compare``)."""
-    encoder = {"name": encoder_name(config.encoder), "weights": _weights(config.encoder)}
+    encoder = {"name": encoder_name(config.encoder), "weights": encoders.weights_identity(config.encoder)}
     settings = {"foreground": foreground_identity(config.foreground), "encoder": encoder, "shard_size": config.shard_size,
                 "levels": configs.to_dict(config.levels), **storage_entries(config.storage, ()),
                 "products": [[p.image_id, p.product_id, p.group, p.view, p.split, p.text, dict(p.labels),
@@ -216,7 +216,7 @@ def build_shards(config: RecordsConfig, products: Sequence[Product], build_encod
         else:
             todo.append((number, chunk))
     cores, devices = os.cpu_count() or 1, gpus() if todo else []
-    usual = len(devices) if devices and encoders.ENCODERS[config.encoder.name].is_network else cores
+    usual = len(devices) if devices and encoders.ENCODERS[config.encoder.name].architecture else cores
     workers = max(1, min(config.workers or usual, len(todo)))
     config = replace(config, threads=config.threads or max(1, cores // workers))
     if workers == 1:
@@ -309,8 +309,8 @@ def finish(config: RecordsConfig, products: Sequence[Product], skipped: list[dic
     index = {
         "format": FORMAT, "size": len(rows), "skipped": len(skipped), "levels": configs.to_dict(config.levels),
         "patches": kaleido.num_patches(config.levels), "vectors": kaleido.num_vectors(config.levels),
-        "encoder": {"name": encoder_name(config.encoder), "weights": _weights(config.encoder), "feature_size": feature_size,
-                    "turned": config.encoder.turned},
+        "encoder": {"name": encoder_name(config.encoder), "weights": encoders.weights_identity(config.encoder),
+                    "feature_size": feature_size, "turned": config.encoder.turned},
         "text": {"length": config.text.length, "file": text_file, "vocabulary": asdict(tokenizer.vocabulary)},
         "config": configs.to_dict(config),
         "pictures": _digest(config, products, notes), "labels": labels,
@@ -337,13 +337,6 @@ def encoder_name(config: configs.Encoder) -> str:
     how = {"float32": "folded" if config.folded else ""}.get(config.precision, config.precision.removeprefix("mixed_"))
     return "-".join(filter(None, (config.name, str(config.size), f"small{config.small_size}" if config.small_size else "",
                                    "square" if config.turned == "square" else "", how)))
-
-
-def _weights(config: configs.Encoder) -> str:
-    """Returns which weights the encoder has: the SHA-256 of a file, "imagenet" for what Keras fetches, "" for none."""
-    if not encoders.ENCODERS[config.name].is_network:
-        return ""
-    return sha256(config.weights) if config.weights else "imagenet"
 
 
 def _tokenizer(config: RecordsConfig, rows: Sequence[Mapping[str, Any]]) -> tokenization.Tokenizer:
