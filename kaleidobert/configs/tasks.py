@@ -43,8 +43,7 @@ class ClassifyConfig(FineTuningConfig):
 class Matching(Checked):
     """Fine-tuning of the matching task before retrieval; train.epochs 0 = the head of pre-training as it is."""
     head: Literal["plain", "product", "contrastive", "dual_encoder"] = key(
-        "plain", "matching head: that of pre-training; ours: with a product, with the two sides of a pre-training whose losses.itc_weight "
-        "is above 0, or with two towers that are trained first")
+        "plain", "matching head: that of pre-training; ours: a product, the sides of losses.itc_weight, or these and two towers")
     objective: Literal["pairwise", "listwise"] = key("pairwise", "loss per pair, or softmax over a right pair and its negatives")
     negatives: int = key(3, "negatives per example")
     negatives_same_subcategory: float = key(0.5, "fraction of the negatives that come from the same subcategory")
