@@ -201,11 +201,13 @@ def _figures(result: Result, metrics: Mapping[str, Any]) -> list[tuple[str, str,
                 if name.endswith(("_accuracy", "_kl"))]
     if task == "align":
         figures: list[tuple[str, str, float, float | None]]
-        figures = [("captions", name, value, None) for name, value in metrics.items() if name != "different_captions"]
+        what = "words seen in the picture" if values["mode"] == "word_presence" else "captions"
+        figures = [(what, name, value, result.find("baselines", "frequencies", name)) for name, value in metrics.items()
+                   if name != "different_captions"]
         if result.find("parts", "pointing") is None:
             return figures
         value, chance = (result.need("parts", "pointing", name, "sightings", "value") for name in ("alignment", "chance"))
-        return figures + [("peaks of words in their parts", "share", value, chance)]
+        return figures + [(f"peaks of words in their parts, {values['mode']}", "share", value, chance)]
     if task == "classify":
         what = f"{values['label']} from {values['modality']}"
         return [(what, "accuracy", metrics["accuracy"]["value"], metrics["chance"]),

@@ -49,11 +49,12 @@ from kaleidobert.configs.training import (
     Train,
     TrainForegroundConfig,
     TrainingData,
+    WordPresence,
 )
 
 __all__ = ["BERT_BASE", "AlignConfig", "Beam", "CaptionConfig", "Captioner", "ClassifyConfig", "Columns", "ConvertConfig", "Data",
            "Decoding", "Encoder", "EvaluateConfig", "EvaluationData", "FetchConfig", "FilesFormat", "FineTuningConfig",
            "Foreground", "Grid", "InspectConfig", "Losses", "Matching", "Model", "NewParameters", "Noise", "PredictionColumns",
            "PretrainConfig", "RecordsConfig", "Regions", "RetrieveConfig", "Sampling", "ScoreColumns", "Source",
-           "SynthesizeConfig", "TablesConfig", "Text", "Train", "TrainForegroundConfig", "TrainingData", "Writing",
-           "differences", "dump", "load", "to_dict"]
+           "SynthesizeConfig", "TablesConfig", "Text", "Train", "TrainForegroundConfig", "TrainingData", "WordPresence",
+           "Writing", "differences", "dump", "load", "to_dict"]

@@ -245,6 +245,20 @@ class Captioner(Checked):
 
 
 @dataclass(frozen=True)
+class WordPresence(Train):
+    """The network of mode word_presence (ours), and its training, the last step of which is kept."""
+    hidden_size: int = key(64, "size of a patch's hidden features")
+    members: int = key(4, "networks with other start weights whose evidence is averaged")
+    sharpness: float = key(1.0, "of the soft maximum over the patches: near 0 it is their mean, above 5 the highest alone")
+    competition: float = key(0.5, "how much terms compete for a patch: 0 = not at all")
+    dropout: float = key(0.2, "dropout of the patches' features")
+    min_count: int = key(5, "training texts that a content word, or a pair of them, stands in at least, to be looked for")
+
+    limits: ClassVar[Limits] = {**Train.limits, "hidden_size": (1,), "members": (1, 64), "sharpness": (0.01, 100),
+                                "competition": (0, 1), "dropout": (0, 0.99), "min_count": (1,)}
+
+
+@dataclass(frozen=True)
 class Decoding(Checked):
     """How captions are written."""
     num_beams: int = key(3, "captions followed at a time; 1 = greedy")
@@ -267,11 +281,15 @@ class Regions(Checked):
 
 @dataclass(frozen=True)
 class AlignConfig(Checked):
-    """``kaleidobert align``: train a captioner, and link the words of every text to patches by its attention."""
+    """``kaleidobert align``: link the words of every text to patches, by a captioner's attention or by word presence."""
     run: Path = required("folder of the run: its configuration, log, checkpoints and results")
     data: Data = required("bank whose texts and pictures are aligned")
-    mode: Literal["generated", "teacher_forced"] = key(
-        "generated", "maps of words that the captioner wrote itself (paper), or of the text's own words")
+    mode: Literal["generated", "teacher_forced", "word_presence"] = key(
+        "generated", "maps of words that the captioner wrote itself (paper), of the text's own words, or of word presence without a "
+        "captioner (ours)")
+    word_presence: WordPresence = key(
+        WordPresence(epochs=30, batch_size=32, learning_rate=3e-3, warmup_share=0.0, beta_2=0.99, epsilon=1e-7, clip_norm=0.0),
+        "network of mode word_presence and its training; grid, captioner, word_grounding, train, decoding and held_out are of the others")
     grid: Grid = key(Grid(), "what the captioner sees: a grid of features of the foreground box")
     captioner: Captioner = key(Captioner(), "sizes and options of Show, Attend and Tell")
     word_grounding: Train = key(

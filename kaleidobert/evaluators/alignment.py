@@ -9,6 +9,11 @@ the patch, so that parts smaller than a patch and larger ones can both be hit. M
     mean_position  the mean position of the same word's parts in training rows, or the patches nearest to it
     best_position  the point or patch that hits the same word's parts most often in training rows. It is stricter than the mean position:
                    it is chosen by the truth, which the captioner never sees, and lies on one sleeve instead of between two
+CONTROLS show whether an alignment looks at the picture: what stands in for the word's own map, and then is treated alike
+    position_alone  the mean of the word's maps in training rows: the same map in every picture
+    other_picture   the word's map in a picture of another product, drawn at random
+    other_word      the map of another word of the same text, drawn at random
+    look            no map, but the alignment's score less that of position_alone: what looking at the picture brings
 Positions are fractions of the whole picture, x1, x2, y1, y2 as everywhere. Letters: N sightings, K boxes, P patches.
 """
 
@@ -26,6 +31,8 @@ from kaleidobert.levels import KaleidoLevel
 
 POINTS = 49  # per side of the frame: the raster of chance and best_position; odd, so that the middle is one of them
 METHODS = ("alignment", "chance", "centre", "mean_position", "best_position")
+CONTROLS = ("position_alone", "other_picture", "other_word")
+LOOK = "look"
 BLOCK = 512  # rows in memory at a time
 NEAR = 1e-6  # patches of even grids lie equally near to the centre
 
@@ -106,12 +113,14 @@ def patch_hits(sightings: Sightings) -> np.ndarray:
     return hit
 
 
-def scores(test: Sightings, train: Sightings, peaks: np.ndarray, links: np.ndarray, levels: Sequence[KaleidoLevel]
-           ) -> dict[str, dict[str, np.ndarray]]:
+def scores(test: Sightings, train: Sightings, peaks: np.ndarray, links: np.ndarray, levels: Sequence[KaleidoLevel],
+           controls: Mapping[str, tuple[np.ndarray, np.ndarray]] | None = None) -> dict[str, dict[str, np.ndarray]]:
     """Returns {"pointing" or level: {method: f64[N]}}, 0..1 for each sighting of ``test``, for METHODS and levels with num_masked > 0.
 
-    peaks f64[N, 2]; links [N, P]: strengths of the sighting's word. A word without a link on a level hits nothing there.
+    peaks f64[N, 2]; links [N, P]: strengths of the sighting's word. A word without a link on a level hits nothing there. controls: further
+    methods, peaks and links of each; LOOK stands beside them where position_alone is one, and lies within -1..1.
     """
+    answers = {"alignment": (peaks, links), **(controls or {})}
     raster = (np.stack(np.meshgrid(np.arange(POINTS), np.arange(POINTS), indexing="xy"), -1).reshape(-1, 2) + 0.5) / POINTS
     hit, known = (inside(x.frames[:, None, [0, 2]] + raster * (x.frames[:, None, [1, 3]] - x.frames[:, None, [0, 2]]), x.boxes)
                   for x in (test, train))
@@ -120,17 +129,23 @@ def scores(test: Sightings, train: Sightings, peaks: np.ndarray, links: np.ndarr
     mean = _mean_position(test, train)
     result = {"pointing": {
         "alignment": inside(peaks[:, None], test.boxes)[:, 0], "chance": hit.mean(1), "centre": inside(centre, test.boxes)[:, 0],
-        "mean_position": inside(mean, test.boxes)[:, 0], "best_position": _best_position(hit, test.words, known, train.words, middle)}}
+        "mean_position": inside(mean, test.boxes)[:, 0], "best_position": _best_position(hit, test.words, known, train.words, middle),
+        **{name: inside(own[:, None], test.boxes)[:, 0] for name, (own, _) in answers.items()}}}
     hits, known = patch_hits(test), patch_hits(train)
     from_centre, from_mean = (np.hypot(*((test.patches[..., [0, 2]] + test.patches[..., [1, 3]]) / 2 - point).transpose(2, 0, 1))
                               for point in (centre, mean))
     for level, own in zip(levels, kaleido.patch_slices(levels).values()):
         if level.num_masked:
-            linked, (middle, usual) = links[:, own] > 0, (_nearest(far[:, own]) for far in (from_centre, from_mean))
-            result[level.name] = {"alignment": _mean(hits[:, own], linked), "chance": hits[:, own].mean(1),
+            middle, usual = (_nearest(far[:, own]) for far in (from_centre, from_mean))
+            result[level.name] = {"alignment": _mean(hits[:, own], links[:, own] > 0), "chance": hits[:, own].mean(1),
                                   "centre": _mean(hits[:, own], middle), "mean_position": _mean(hits[:, own], usual),
-                                  "best_position": _best_position(hits[:, own], test.words, known[:, own], train.words, middle)}
-    return {name: {method: values.astype(np.float64) for method, values in row.items()} for name, row in result.items()}
+                                  "best_position": _best_position(hits[:, own], test.words, known[:, own], train.words, middle),
+                                  **{name: _mean(hits[:, own], strengths[:, own] > 0) for name, (_, strengths) in answers.items()}}
+    as_floats = {name: {method: values.astype(np.float64) for method, values in row.items()} for name, row in result.items()}
+    for row in as_floats.values():
+        if CONTROLS[0] in row:
+            row[LOOK] = row["alignment"] - row[CONTROLS[0]]
+    return as_floats
 
 
 def summary(scores: Mapping[str, Mapping[str, np.ndarray]], sightings: Sightings, rng: np.random.Generator, resamples: int = RESAMPLES

@@ -42,6 +42,12 @@ def grounding_loss(outputs, targets, weights):
     return ops.sum(cooccurrence) / number, ops.sum(presence) / number
 
 
+def presence_loss(logits, labels):
+    """Computes f32[]: the binary cross-entropy of logits [B, M, V] of M members with labels f32[B, V], the mean over pictures of the sum
+    over members and terms (ours)."""
+    return ops.mean(ops.sum(_binary(logits, labels[:, None]), (1, 2)))
+
+
 def attention_distillation(word_attention, alpha, weights):
     """Computes f32[]: the cross-entropy of the captioner's attention alpha [B, T, N] with that of single words, word_attention [B, T, N].
 

@@ -2,7 +2,8 @@
 section 3.2).
 
 A word of the product's own text has a map where the captioner also wrote it (``generated_maps``, the paper), or where it was made to write
-the product's own text (``teacher_forced_maps``, ours): where the captioner looked while it wrote the word.
+the product's own text (``teacher_forced_maps``, ours): where the captioner looked while it wrote the word. Without a captioner, the
+evidence of single patches for a word makes its map (``evidence_maps``, ours).
 The map's high-attention region links the word to the patches that the region overlaps most. Only levels of which patches are
 masked get links (levels 3, 4 and 5 of the paper's table): a link is there to be masked.
 """
@@ -173,3 +174,42 @@ def _mapped(words: Sequence[Word], content_only: bool) -> list[int]:
 
 def _no_maps(words: Sequence[Word], alpha: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.zeros((len(words), alpha.shape[-1]), np.float32), np.zeros(len(words), bool)
+
+
+# --- The evidence of patches for terms (model_zoo.word_presence, ours) to maps of the words of a text
+
+
+MAP_SIDE = 14  # cells of a map that patches of several levels make
+
+
+def evidence_maps(evidence: np.ndarray, words: Sequence[Sequence[int]], grids: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    """Returns (maps f32[W, MAP_SIDE**2] of sum 1, has_map bool[W]) of the words of a text.
+
+    evidence f32[N, C]: of N patches for the C different terms of the text; words: the columns of each word's terms, a word without one
+    has no map; grids: of the levels whose patches these are, one level after another.
+
+    What a patch says of all terms of the text alike says of none where it is: their mean is subtracted. A word has the mean of its terms.
+    Each level's evidence, less its mean, is spread linearly around the centres of the patches, and the levels are added, so that patches
+    that overlap make a finer map than one level has; the softmax over the cells makes it at least 0.
+    """
+    maps, known = np.zeros((len(words), MAP_SIDE**2), np.float32), np.array([bool(columns) for columns in words], bool)
+    if not known.any():
+        return maps, known
+    evidence = evidence - evidence.mean(1, keepdims=True)
+    of_words = np.stack([evidence[:, columns].mean(1) for columns in words if columns])
+    total, start = np.zeros((len(of_words), MAP_SIDE, MAP_SIDE), np.float32), 0
+    for grid in grids:
+        level = of_words[:, start : start + grid * grid]
+        level = (level - level.mean(1, keepdims=True)).reshape(-1, grid, grid)
+        spread = _spread(grid)
+        total += spread @ level @ spread.T
+        start += grid * grid
+    fraction = np.exp(total - total.max((1, 2), keepdims=True))
+    maps[known] = (fraction / fraction.sum((1, 2), keepdims=True)).reshape(len(of_words), -1)
+    return maps, known
+
+
+def _spread(grid: int) -> np.ndarray:
+    """Returns f32[MAP_SIDE, grid]: the weight of each patch in each cell of a side, 1 at its centre and 0 from a patch's side away on."""
+    cells, centres = (np.arange(MAP_SIDE) + 0.5) / MAP_SIDE, (np.arange(grid) + 0.5) / grid
+    return np.maximum(0, 1 - np.abs(cells[:, None] - centres) * grid).astype(np.float32)

@@ -55,7 +55,7 @@ def test_every_command_has_its_configuration_and_reads_what_the_ones_before_wrot
     assert all(found[name].run == runs / ("pages" if name == "inspect" else name) for name in list(found)[2:])
     assert {found[name].init for name in ("cat", "subcat", "i2t", "caption")} == {runs / "pretrain/best.npz"}
     assert found["t2i"].init == runs / "i2t/best.npz" and found["inspect"].checkpoint == runs / "pretrain/best.npz"
-    assert found["inspect"].maps == runs / "align/teacher_forced"
+    assert found["inspect"].maps == runs / "align/word_presence"
 
 
 def test_the_first_command_that_fails_ends_it(called):

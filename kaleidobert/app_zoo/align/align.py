@@ -1,11 +1,13 @@
 """``kaleidobert align``: the Attention-based Alignment Generator (paper, section 3.2): a captioner trained on the bank's own
-texts has an attention map for every word; words of the text are linked to the patches there, and the links go into the bank.
+texts has an attention map for every word, or word presence makes one (ours); words of the text are linked to the patches there, and the
+links go into the bank.
 
-    run/word_grounding/               the word grounder's run folder: where single words look (captioner.grounding)
-        captioner/            the captioner's run folder; both are kept when mode, decoding or regions change
-        generated/, teacher_forced/   per mode: config.yaml, part-*.npz (the unit of work and of resuming), results.json, captions.csv,
-                              maps.npy f16[N, W, G, G], words.jsonl {image_id, words, has_map, frame}, parts.png where the
-                              catalogue knows where the described parts are
+    run/presence/             the run folder of word presence
+        word_grounding/       the word grounder's run folder: where single words look (captioner.grounding)
+        captioner/            the captioner's run folder; all three are kept when mode, decoding or regions change
+        generated/, teacher_forced/, word_presence/   per mode: config.yaml, part-*.npz (the unit of work and of resuming), results.json,
+                              captions.csv of a captioner, maps.npy f16[N, W, G, G], words.jsonl {image_id, words, has_map, frame},
+                              parts.png where the catalogue knows where the described parts are
 """
 
 import json
@@ -19,12 +21,10 @@ import numpy as np
 from tqdm import tqdm
 
 from kaleidobert import configs, io
-from kaleidobert.app_zoo import lineage, training
-from kaleidobert.app_zoo.align import networks
+from kaleidobert.app_zoo import lineage
+from kaleidobert.app_zoo.align import networks, presence
 from kaleidobert.app_zoo.align import task as tasks
-from kaleidobert.app_zoo.align.networks import Captioner
-from kaleidobert.app_zoo.align.task import Task, captioner_folder, captioner_settings
-from kaleidobert.app_zoo.caption.writing import simple_captions
+from kaleidobert.app_zoo.align.task import CaptionTask, Linker, PresenceTask, Task, captioner_folder, captioner_settings
 from kaleidobert.configs import AlignConfig
 from kaleidobert.datasets import grid_features
 from kaleidobert.datasets.bank import alignment as alignments
@@ -32,12 +32,10 @@ from kaleidobert.datasets.bank.bank import Bank, describe
 from kaleidobert.engines.run_folder import FIX, check_folder
 from kaleidobert.errors import UserError
 from kaleidobert.evaluators import alignment
-from kaleidobert.evaluators import captions as captioning
 from kaleidobert.evaluators.report import plots
 from kaleidobert.evaluators.report.results import head_name
 from kaleidobert.io import sha256
 from kaleidobert.preprocessors import alignment_generator
-from kaleidobert.preprocessors.tokenization import join_pieces, words_of_text
 
 CHUNK = 256  # pictures per chunk, part-*.npz
 
@@ -46,64 +44,62 @@ def dry_run(config: AlignConfig) -> None:
     """Checks bank and folder, prints sizes."""
     task = open_task(config)
     rows = task.rows
-    print(f"{len(rows.train):,} texts to learn from, {len(rows.held):,} held out, {len(rows.val):,} to evaluate, "
-          f"{task.vocabulary.size:,} word pieces; grids of {task.cells} x {task.cells} cells of {task.feature_size} "
-          f"features ({config.grid.network}); {task.bank.size:,} pictures to align, mode {config.mode}")
+    print(f"{len(rows.train):,} texts to learn from, {len(rows.held):,} held out, {len(rows.val):,} to evaluate, {_sizes(task)}; "
+          f"{task.bank.size:,} pictures to align, mode {config.mode}")
     print(*tasks.rates(task), sep="\n")
 
 
+def _sizes(task: PresenceTask | CaptionTask) -> str:
+    if isinstance(task, PresenceTask):
+        return f"{task.vocabulary.size:,} terms"
+    return (f"{task.vocabulary.size:,} word pieces; grids of {task.cells} x {task.cells} cells of {task.feature_size} features "
+            f"({task.config.grid.network})")
+
+
 def run(config: AlignConfig) -> None:
-    """Trains the captioner, or loads it; captions and aligns every picture; stores the links in the bank; writes results."""
+    """Trains the mode's network, or loads it; aligns every picture; stores the links in the bank; writes results."""
     task = open_task(config)
     tasks.rates(task)  # refuses a warm-up that is too long before a folder is made
     with io.locked(config.run, fix=FIX):  # of all modes: they share the captioner
-        grids, grounder = tasks.extract_grid_features(task), None
-        if task.targets:
-            grounder = networks.train_grounder(task, grids)
-            if grounder.encoder is not None:  # trained along; the captioner sees its cells from then on
-                grids = networks.extract_cells(task, grounder)
-        captioner = networks.train_captioner(task, grids, grounder)
-        notes = align_pictures(captioner)
-        links = store_links(task, notes)
-        write_results(captioner, notes, links)
+        linker: Linker = presence.train(task) if isinstance(task, PresenceTask) else networks.train(task)
+        notes = align_pictures(linker)
+        links = store_links(linker, notes)
+        write_results(linker, notes, links)
         _clean(task)
 
 
-def align_pictures(captioner: Captioner) -> list[dict]:
-    """Captions and aligns every picture, in chunks that an interrupted run keeps; returns the notes of each picture."""
-    task = captioner.task
-    folder = _mode_folder(task)
-    _claim(task)
+def align_pictures(linker: Linker) -> list[dict]:
+    """Aligns every picture, in chunks that an interrupted run keeps; returns the notes of each picture."""
+    task, folder = linker.task, _mode_folder(linker.task)
+    _claim(linker)
     with tqdm(total=task.bank.size, unit="picture", desc=f"align ({task.config.mode})") as bar:
-        for count in _make_chunks(captioner, folder):
+        for count in _make_chunks(linker, folder):
             bar.update(count)
     return [note for chunk in range(_num_chunks(task.bank)) for note in io.read_json(_notes(folder, chunk))]
 
 
-def store_links(task: Task, notes: list[dict]) -> dict[str, Any]:
+def store_links(linker: Linker, notes: list[dict]) -> dict[str, Any]:
     """Writes the links of all pictures into the bank; returns its alignment.json."""
-    config, bank, folder = task.config, task.bank, _mode_folder(task)
+    config, bank, folder = linker.task.config, linker.task.bank, _mode_folder(linker.task)
     blocks = (np.load(_arrays(folder, chunk))["strengths"] for chunk in range(_num_chunks(bank)))
     settings = {name: configs.to_dict(getattr(config, name)) for name in ("decoding", "regions")}
-    return alignments.write(bank, blocks, notes, mode=config.mode, captioner=_checkpoint(config), settings=settings,
+    return alignments.write(bank, blocks, notes, mode=config.mode, captioner=sha256(linker.weights), settings=settings,
                             statistics=lambda strengths: link_statistics(bank, strengths, notes))
 
 
-def write_results(captioner: Captioner, notes: list[dict], links: dict[str, Any]) -> None:
-    """Judges captions and links, writes maps and results.json, prints both."""
-    task, parts = captioner.task, {}
-    config, bank, folder = task.config, task.bank, _mode_folder(task)
+def write_results(linker: Linker, notes: list[dict], links: dict[str, Any]) -> None:
+    """Judges network and links, writes maps and results.json, prints both."""
+    config, bank, folder, parts = linker.task.config, linker.task.bank, _mode_folder(linker.task), {}
     if config.keep_maps:
         _keep_maps(bank, folder, notes)
-        splits = config.data.train_split, config.data.val_split
-        parts = evaluate_parts(bank, folder, notes, splits, config.train.seed)
-    result, model = evaluate_captions(captioner, notes, folder), model_of(config)
+        parts = evaluate_parts(config, bank, folder, notes)
+    report, model = linker.report(notes, folder), model_of(config)
     io.write_json(folder / "results.json", {
-        "task": "align", "model": model, "mode": config.mode, **result, "choice": task.choice.metadata(), "alignment": links["statistics"],
-        "parts": parts, "checkpoint_sha256": _checkpoint(config), "config": configs.to_dict(config)})
+        "task": "align", "model": model, "mode": config.mode, **report, "bank": describe(bank), "choice": linker.task.choice.metadata(),
+        "alignment": links["statistics"], "parts": parts, "checkpoint_sha256": sha256(linker.weights), "config": configs.to_dict(config)})
     print_parts(parts)
-    print(f"{head_name(model)}; {model['trained']}")
-    print_summary(config, result, links["statistics"], folder)
+    print(f"{head_name(model)}; {model['trained']}\n{linker.summary(report)}")
+    print_summary(linker, links["statistics"], folder)
 
 
 def _clean(task: Task) -> None:
@@ -122,47 +118,49 @@ def _mode_folder(task: Task) -> Path:
     return task.config.run / task.config.mode
 
 
-def _checkpoint(config: AlignConfig) -> str:
-    """Returns the SHA-256 of the captioner's weights."""
-    return sha256(captioner_folder(config) / "best.npz")
-
-
 def model_of(config: AlignConfig) -> dict[str, Any]:
     """Returns the entry "model" of results.json; in the paper Show, Attend and Tell writes the words, without a word grounder."""
     options = config.captioner
-    ours = [name for name, used in (("word grounder", options.grounding), ("word queries", options.query == "word"),
-                                    ("cell positions", options.positions), ("teacher_forced", config.mode == "teacher_forced")) if used]
-    head = ", ".join(["Show, Attend and Tell", *ours])
-    stages = [lineage.epochs("word grounder trained at most", config.word_grounding.epochs if options.grounding else 0),
-              lineage.epochs("captioner trained at most", config.train.epochs)]
+    if config.mode == "word_presence":
+        ours, head, stages = ["word presence"], "word presence", [lineage.epochs("word presence trained", config.word_presence.epochs)]
+    else:
+        ours = [name for name, used in (("word grounder", options.grounding), ("word queries", options.query == "word"),
+                                        ("cell positions", options.positions), ("teacher_forced", config.mode == "teacher_forced")) if used]
+        head = ", ".join(["Show, Attend and Tell", *ours])
+        stages = [lineage.epochs("word grounder trained at most", config.word_grounding.epochs if options.grounding else 0),
+                  lineage.epochs("captioner trained at most", config.train.epochs)]
     trained = "; ".join(sum(stages, []))
     return {"head": head, "head_of": lineage.OURS if ours else lineage.PAPERS, "trained": trained, "trained_in_this_run": trained,
             "init": None, "masking": None}
 
 
-def open_task(config: AlignConfig) -> Task:
+def open_task(config: AlignConfig) -> PresenceTask | CaptionTask:
     """Checks settings, folders, bank and disk before hours are spent; writes nothing."""
-    for name, train in (("train", config.train), ("word_grounding", config.word_grounding)):
+    by_presence = config.mode == "word_presence"
+    for name in ("word_presence",) if by_presence else ("train", "word_grounding"):
+        train = getattr(config, name)
         if train.precision != "float32":
-            raise UserError(f"{name}.precision is {train.precision}", "align", "float32: the captioner is small")
+            raise UserError(f"{name}.precision is {train.precision}", "align", "float32: the network is small")
         if config.predict_batch_size < 1 or not 0 < train.epochs:
             raise UserError(f"predict_batch_size is {config.predict_batch_size}, {name}.epochs {train.epochs}", "align", "more than 0")
-    if config.captioner.patience and not config.held_out:
+    if config.captioner.patience and not config.held_out and not by_presence:
         raise UserError(f"held_out is 0 and captioner.patience is {config.captioner.patience}", "align", "something held out, by which "
                         "the training ends early", "set captioner.patience=0 to train all epochs, or a fraction as held_out")
-    if not (captioner_folder(config) / "config.yaml").is_file():
-        check_folder(config.run, captioner_settings(config))  # refuses a folder that holds something else
+    if not any((folder(config) / "config.yaml").is_file() for folder in (tasks.presence_folder, captioner_folder)):
+        settings = tasks.presence_settings if by_presence else captioner_settings
+        check_folder(config.run, settings(config))  # refuses a folder that holds something else
     io.check_unlocked(config.run, FIX)
     io.check_folder(config.run, "choose another folder with run=...")
     bank = Bank(config.data.bank)
     bank.require(bank.levels, config.data.encoder)
     alignments.check_folder(bank)
     task = tasks.make(config, bank)
-    _check_room(task)
+    if isinstance(task, CaptionTask):
+        _check_room(task)
     return task
 
 
-def _check_room(task: Task) -> None:
+def _check_room(task: CaptionTask) -> None:
     """Raises UserError where the disk has no room for what the captioner sees of every picture, as far as it is not there."""
     config, features = task.config, 2 * task.cells**2 * task.feature_size
     # pictures, and with a word grounder what its encoder sees of them
@@ -172,10 +170,10 @@ def _check_room(task: Task) -> None:
                   "free some space, or choose another folder with run=...")
 
 
-def _claim(task: Task) -> None:
-    """Keeps the chunks of an interrupted run with the same settings and captioner; removes others."""
-    config, folder = task.config, _mode_folder(task)
-    work = {"captioner": _checkpoint(config), "bank": str(config.data.bank),
+def _claim(linker: Linker) -> None:
+    """Keeps the chunks of an interrupted run with the same settings and network; removes others."""
+    config, folder = linker.task.config, _mode_folder(linker.task)
+    work = {"captioner": sha256(linker.weights), "bank": str(config.data.bank),
             **{name: configs.to_dict(getattr(config, name)) for name in ("mode", "decoding", "regions", "predict_batch_size")}}
     if not (folder / "work.json").is_file() or io.read_json(folder / "work.json") != work:
         shutil.rmtree(folder, ignore_errors=True)
@@ -184,16 +182,14 @@ def _claim(task: Task) -> None:
     io.write_text(folder / "config.yaml", configs.dump(config))
 
 
-def _make_chunks(captioner: Captioner, folder: Path) -> Iterator[int]:
+def _make_chunks(linker: Linker, folder: Path) -> Iterator[int]:
     """Makes the missing chunks; yields the number of pictures done. The notes come last: a chunk with notes is complete."""
-    task, write = captioner.task, captioner.writer()
-    bank = task.bank
+    bank, size = linker.task.bank, linker.task.config.predict_batch_size
     max_words = max(1, int(bank.token_words.max()) + 1)
     for number in range(_num_chunks(bank)):
         rows = np.arange(number * CHUNK, min(bank.size, (number + 1) * CHUNK))
         if not _notes(folder, number).is_file():
-            result = [_align(captioner, write, chunk, max_words)
-                     for chunk in np.array_split(rows, -(-len(rows) // task.config.predict_batch_size))]
+            result = [_align(linker, chunk, max_words) for chunk in np.array_split(rows, -(-len(rows) // size))]
             arrays = {name: np.concatenate([each[0][name] for each in result]) for name in result[0][0]}
             with io.atomic(_arrays(folder, number)) as file:
                 np.savez(file, **arrays)  # type: ignore[arg-type]  # none is named allow_pickle
@@ -201,32 +197,19 @@ def _make_chunks(captioner: Captioner, folder: Path) -> Iterator[int]:
         yield len(rows)
 
 
-def _align(captioner: Captioner, write: Any, rows: np.ndarray, max_words: int) -> tuple[dict[str, np.ndarray], list[dict]]:
+def _align(linker: Linker, rows: np.ndarray, max_words: int) -> tuple[dict[str, np.ndarray], list[dict]]:
     """Returns ({"strengths" [n, T, P], "maps" [n, W, G, G]}, notes) of some rows."""
-    task = captioner.task
-    bank, config, tokenizer, cells = task.bank, task.config, task.bank.tokenizer(), task.cells
-    result = np.zeros((len(rows), max_words, cells**2), np.float32)
-    known = np.zeros((len(rows), max_words), bool)
-    captions, notes = write(rows), []
-    scores = captioner.score(rows) if config.mode == "teacher_forced" else None
-    after = config.captioner.query == "word"  # with the query "word" the attention finds a word after the word was read
+    bank, options, notes = linker.task.bank, linker.task.config.regions, []
+    result, known = np.zeros((len(rows), max_words, linker.side**2), np.float32), np.zeros((len(rows), max_words), bool)
     frames = grid_features.frames(bank, rows)
-    for number, (row, caption) in enumerate(zip(rows, captions)):
-        words = words_of_text(tokenizer.pieces(bank.token_ids[row]), bank.token_words[row])
-        written = join_pieces(tokenizer.pieces(task.vocabulary.bank_ids[caption.pieces]))
-        if scores is not None:
-            own = alignment_generator.teacher_forced_maps(words, scores[number][1], after, config.regions.content_only)
-        else:
-            own = alignment_generator.generated_maps(words, written, caption.alpha, after, config.regions.content_only)
-        result[number, : len(words)], known[number, : len(words)] = own
-        entry = bank.table[row]
-        notes.append({"image_id": entry["image_id"], "caption": " ".join(word.text for word in written),
-                      "words": [word.text for word in words], "has_map": own[1].tolist(),
-                      "frame": [round(float(side), 5) for side in frames[number]], "log_likelihood": round(caption.score, 4)})
-    maps = result.reshape(len(rows), max_words, cells, cells)
-    options = config.regions
-    strengths = alignment_generator.align(bank.token_words[rows], maps, known, boxes=bank.boxes[rows], frames=frames, levels=bank.levels,
-                                threshold=options.threshold, relative_threshold=options.relative_threshold, top_k=options.top_k)
+    for number, (row, own) in enumerate(zip(rows, linker.maps(rows))):
+        result[number, : len(own.words)], known[number, : len(own.words)] = own.maps, own.has_map
+        notes.append({"image_id": bank.table[row]["image_id"], "words": [word.text for word in own.words],
+                      "has_map": own.has_map.tolist(), "frame": [round(float(side), 5) for side in frames[number]], **own.notes})
+    maps = result.reshape(len(rows), max_words, linker.side, linker.side)
+    strengths = alignment_generator.align(
+        bank.token_words[rows], maps, known, boxes=bank.boxes[rows], frames=frames, levels=bank.levels, threshold=options.threshold,
+        relative_threshold=options.relative_threshold, top_k=options.top_k)
     return {"strengths": strengths, "maps": maps.astype(np.float16)}, notes
 
 
@@ -253,28 +236,7 @@ def _notes(folder: Path, chunk: int) -> Path:
     return folder / f"part-{chunk:05d}.json"
 
 
-# --- How good the captions are beside simple ones, and how much of the texts is aligned
-
-
-def evaluate_captions(captioner: Captioner, notes: list[dict], folder: Path) -> dict[str, Any]:
-    """Returns {"metrics", "baselines", "bank", ...} of the first picture of every validation product; writes captions.csv."""
-    task = captioner.task
-    config, bank = task.config, task.bank
-    rows = training.first_of_products(bank, task.rows.val)
-    references = [[notes[row]["words"]] for row in rows]
-    captions = {"caption": [notes[row]["caption"].split() for row in rows]}
-    if config.baselines:
-        train = np.union1d(task.rows.train, task.rows.held)
-        simple = simple_captions(bank, train, [" ".join(notes[row]["words"]) for row in train], rows, config.subcategory)
-        captions |= {name: [text.split() for text in texts] for name, texts in simple.items()}
-    report = {name: {"bleu4": captioning.bleu(result, references), "cider_d": float(captioning.cider_d(result, references).mean())}
-              for name, result in captions.items()}
-    metrics = {"perplexity": captioner.perplexity(task.rows.val), **report.pop("caption"),
-               "different_captions": len({" ".join(words) for words in captions["caption"]})}
-    io.write_csv(folder / "captions.csv", ["image_id", "text", *captions],
-                 ([notes[row]["image_id"], " ".join(notes[row]["words"]), *(" ".join(result[number]) for result in captions.values())]
-                  for number, row in enumerate(rows)))
-    return {"metrics": metrics, "baselines": report, "products": len(rows), "vocabulary": task.vocabulary.size, "bank": describe(bank)}
+# --- How much of the texts is aligned
 
 
 def link_statistics(bank: Bank, strengths: np.ndarray, notes: list[dict]) -> dict[str, Any]:
@@ -292,12 +254,9 @@ def link_statistics(bank: Bank, strengths: np.ndarray, notes: list[dict]) -> dic
             "pictures_without_alignment": int((~linked.any(1)).sum())}
 
 
-def print_summary(config: AlignConfig, report: dict[str, Any], counts: dict[str, Any], folder: Path) -> None:
-    """Prints the outcome in a few lines."""
-    metrics = report["metrics"]
-    print(f"captions of {report['products']:,} {config.data.val_split!r} products: perplexity {metrics['perplexity']:.2f}, BLEU-4 "
-          f"{metrics['bleu4']:.4f}, CIDEr-D {metrics['cider_d']:.3f}, {metrics['different_captions']:,} different"
-          + "".join(f"; {name} {values['bleu4']:.4f}, {values['cider_d']:.3f}" for name, values in report["baselines"].items()))
+def print_summary(linker: Linker, counts: dict[str, Any], folder: Path) -> None:
+    """Prints how much is aligned, and where all is."""
+    config = linker.task.config
     print(f"mode {config.mode}: {counts['words_with_map']:,} of {counts['words']:,} words have a map, "
           f"{counts['content_words_with_map']:,} of {counts['content_words']:,} content words; "
           f"{counts['share_of_tokens']:.1%} of {counts['tokens']:,} word pieces are aligned, by {counts['links']:,} links")
@@ -305,34 +264,69 @@ def print_summary(config: AlignConfig, report: dict[str, Any], counts: dict[str,
                       ("without_alignment", "no link at all (these included); masking draws at random there")):
         if counts[f"pictures_{key}"]:
             print(f"  {counts[f'pictures_{key}']:,} of {counts['pictures']:,} pictures have {what}")
-    print(f"alignment: in the bank {config.data.bank}\ncaptions and maps: {folder}\ncaptioner: {captioner_folder(config)}")
+    print(f"alignment: in the bank {config.data.bank}\nresults and maps: {folder}\n{linker.network}: {linker.weights.parent}")
 
 
 # --- How well an alignment finds the parts that words name, where the catalogue knows their boxes (drawn catalogues)
 
 
-def evaluate_parts(bank: Bank, folder: Path, words: list[dict], splits: tuple[str, str], seed: int) -> dict[str, Any]:
-    """Returns the summary of evaluators.alignment on the second of the two splits, with the fraction of sightings whose word has a map
+def evaluate_parts(config: AlignConfig, bank: Bank, folder: Path, words: list[dict]) -> dict[str, Any]:
+    """Returns the summary of evaluators.alignment on the validation split, with the fraction of sightings whose word has a map
     ("coverage"); only those are scored. Writes parts.png into ``folder``, which holds maps.npy. Empty without part boxes.
 
-    words: one dict per row with "words" and "has_map"; splits: names of the training and the evaluation split.
+    words: one dict per row with "words" and "has_map".
     """
     if not any(row["parts"] for row in bank.table):
         return {}
-    train, test = (alignment.sightings(bank.rows(split), bank.table, bank.boxes) for split in splits)
-    maps, strengths = np.load(folder / "maps.npy", mmap_mode="r"), alignments.of(bank)
-    own = [_numbered_word(words[row], word) for row, word in zip(test.rows, test.words)]
-    seen = np.array([number >= 0 for number in own])
+    train, test = (alignment.sightings(bank.rows(split), bank.table, bank.boxes) for split in (config.data.train_split,
+                                                                                              config.data.val_split))
+    strengths, rng = alignments.of(bank), np.random.Generator(np.random.Philox(config.train.seed))
+    own = np.array([_numbered_word(words[row], word) for row, word in zip(test.rows, test.words)])
+    seen = own >= 0
     if not seen.any():
         return {"coverage": 0.0, "sightings": len(seen)}
     test = alignment.Sightings(*(getattr(test, name)[seen] for name in ("rows", "words", "boxes", "frames", "patches")))
-    own = [number for number in own if number >= 0]
-    peaks = alignment.peaks(np.stack([maps[row, number] for row, number in zip(test.rows, own)]).astype(np.float32), test.frames)
+    own, maps = own[seen], np.load(folder / "maps.npy", mmap_mode="r")
     links = np.stack([strengths[row, bank.token_words[row] == number].max(0, initial=0) for row, number in zip(test.rows, own)])
-    result = alignment.scores(test, train, peaks, links, bank.levels)
-    summary = alignment.summary(result, test, np.random.Generator(np.random.Philox(seed)))
+    shown = np.stack([maps[row, number] for row, number in zip(test.rows, own)]).astype(np.float32)
+    controls = {name: (alignment.peaks(other, test.frames), _links(config, bank, test, other))
+                for name, other in _controls(bank, maps, words, test, own, rng).items()}
+    result = alignment.scores(test, train, alignment.peaks(shown, test.frames), links, bank.levels, controls)
+    summary = alignment.summary(result, test, rng)
     plots.located_parts(summary, folder / "parts.png")
     return {"coverage": float(seen.mean()), "sightings": len(seen), **summary}
+
+
+def _controls(bank: Bank, maps: np.ndarray, words: list[dict], test: alignment.Sightings, own: np.ndarray, rng: np.random.Generator
+              ) -> dict[str, np.ndarray]:
+    """Returns {control of evaluators.alignment: the maps f32[N, G, G] that stand in for those of the sightings}."""
+    wanted, product = set(test.words.tolist()), bank.column("product_id")
+    occurrences: dict[str, list[tuple[int, int]]] = {word: [] for word in wanted}
+    for row, entry in enumerate(words):
+        for number, (text, known) in enumerate(zip(entry["words"], entry["has_map"])):
+            if known and text.lower() in wanted:
+                occurrences[text.lower()].append((row, number))
+    train = np.array([row["split"] for row in bank.table]) != bank.table[int(test.rows[0])]["split"]
+    means, result = {}, {name: np.ones((len(own), *maps.shape[2:]), np.float32) for name in alignment.CONTROLS}
+    for word, places in occurrences.items():
+        learnt = [place for place in places if train[place[0]]] or places
+        means[word] = np.mean([maps[place].astype(np.float32) for place in learnt], 0)
+    for position, (row, word, number) in enumerate(zip(test.rows.tolist(), test.words.tolist(), own.tolist())):
+        result["position_alone"][position] = means[word]
+        others = [place for place in occurrences[word] if product[place[0]] != product[row]]
+        neighbours = [(row, other) for other, known in enumerate(words[row]["has_map"]) if known and other != number]
+        for name, places in (("other_picture", others), ("other_word", neighbours)):
+            if places:
+                result[name][position] = maps[places[int(rng.integers(len(places)))]]
+    return result
+
+
+def _links(config: AlignConfig, bank: Bank, test: alignment.Sightings, maps: np.ndarray) -> np.ndarray:
+    """Returns f16[N, P]: the links that maps f32[N, G, G] would give to the sightings' words."""
+    first, one, options = np.zeros((len(maps), 1), np.int16), np.ones((len(maps), 1), bool), config.regions
+    boxes, frames = test.patches.astype(np.float32), test.frames.astype(np.float32)
+    return alignment_generator.align(first, maps[:, None], one, boxes=boxes, frames=frames, levels=bank.levels, threshold=options.threshold,
+                                     relative_threshold=options.relative_threshold, top_k=options.top_k)[:, 0]
 
 
 def print_parts(report: dict[str, Any]) -> None:
@@ -342,10 +336,11 @@ def print_parts(report: dict[str, Any]) -> None:
     print(f"words that name a described part: {report['coverage']:.1%} of {report['sightings']:,} have a map")
     for measure, row in report.items():
         if isinstance(row, dict):
-            pooled = {name: row[name]["sightings"] for name in alignment.METHODS}
+            names = [name for name in row if name != "words"]
+            pooled = {name: row[name]["sightings"] for name in names}
             for what, values in (("mean over words", row), ("over all sightings", pooled)):
                 print(f"  {measure}, {what}: " + "; ".join(f"{name} {values[name]['value']:.3f} [{values[name]['low']:.3f}, "
-                                                           f"{values[name]['high']:.3f}]" for name in alignment.METHODS))
+                                                           f"{values[name]['high']:.3f}]" for name in names))
 
 
 def _numbered_word(row: dict, word: str) -> int:
