@@ -1,7 +1,9 @@
 """``kaleidobert pretrain``: the seven tasks on a bank (paper, section 3)."""
 
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from typing import Any
 
 import keras
 import numpy as np
@@ -13,7 +15,7 @@ from kaleidobert.configs import PretrainConfig
 from kaleidobert.datasets.bank.bank import Bank, describe
 from kaleidobert.datasets.sampling.pretraining import PretrainSampler, fraction_of_groups, hold_out
 from kaleidobert.engines import steps
-from kaleidobert.engines.distributed import distribution
+from kaleidobert.engines.distributed import cluster, distribution
 from kaleidobert.engines.run_folder import Run, check_folder, check_room
 from kaleidobert.engines.trainer import HELD_OUT, VAL, Goal, Trainer
 from kaleidobert.errors import UserError
@@ -90,7 +92,8 @@ def _run(config: PretrainConfig) -> None:
         return {"loss": values["total"], **{f"{task}_{metric}": values[task] for task, metric in metric_of.items()}}
 
     folder = Run(config.run, config)  # claimed when nothing is left to refuse
-    past = config.init, lineage.epochs("pre-trained", config.train.epochs), masking(config)
+    what = "pre-trained" + " with image-text contrast" * bool(config.losses.itc_weight)
+    past = config.init, lineage.epochs(what, config.train.epochs), masking(config)
     trainer = Trainer(folder, model, optimizer, models.origin(model, data.bank, lineage.extend(*past)))
     trainer.step = begun
     factors = {f"{task}_{metric}": by_task[task].factor for task, metric in metric_of.items()}
@@ -108,21 +111,24 @@ def _run(config: PretrainConfig) -> None:
     trainer.fit(batch, additive, goal, models.trainer_schedule(config.train, total), config.train.clip_norm,
                 models.shard_maker(data.sampler, config.train))
 
-    rows_of_metrics = folder.metrics()
     chosen = checkpoints.restore(folder.best, model)["step"]
-    evaluated = [row for row in rows_of_metrics if row["split"] == VAL and row["step"] == chosen]
+    evaluated = [row for row in folder.metrics() if row["split"] == VAL and row["step"] == chosen]
     final = {name: value for name, value in evaluated[0].items() if name not in ("step", "split")} if evaluated else evaluate()
-    blind, counts = without_picture(model, validation, config.levels)
-    baselines = data.baselines()
-    plots.loss_curves(rows_of_metrics, config.run / "losses.png", baselines)
+    _report(config, data, model, folder, {"metrics": final, "steps": total, "best_step": chosen}, past)
+
+
+def _report(config: PretrainConfig, data: PretrainData, model: keras.Model, folder: Run, result: dict[str, Any], past: tuple) -> None:
+    """Judges the controls, draws the curves, writes results.json and prints it. past: of lineage.model."""
+    controls, counts = control(model, config, data)
+    baselines, chosen = data.baselines(), result["best_step"]
+    plots.loss_curves(folder.metrics(), config.run / "losses.png", baselines)
     which = lineage.model("contrastive" if config.losses.itc_weight else "plain", *past)
-    folder.results({"task": "pretrain", "model": which, "metrics": final, "baselines": baselines,
-                    "picture_zeroed": blind, "examples": counts, "steps": total, "best_step": chosen,
+    folder.results({"task": "pretrain", "model": which, **result, "baselines": baselines, "controls": controls, "examples": counts,
                     "choice": data.choice.metadata(), "bank": data.metadata(), "checkpoint_sha256": sha256(folder.best)}, config)
     print(f"{head_name(which)}, {which['trained']}; masking: {which['masking']}")
-    _table(final, baselines)
-    print("with the features of the pictures set to 0: " + ", ".join(
-        f"{name} {one['value']:.4f} [{one['low']:.4f}, {one['high']:.4f}]" for name, one in blind.items()))
+    _table(result["metrics"], baselines)
+    for what, figures in controls.items():
+        print(f"{what}: " + ", ".join(f"{name} {one['value']:.4f} [{one['low']:.4f}, {one['high']:.4f}]" for name, one in figures.items()))
     print(f"run folder: {config.run}\n  weights: {folder.best} (step {chosen}, {data.choice.describe()}), {folder.last} (last)\n"
           f"  curves: {config.run / 'losses.png'}")
 
@@ -171,20 +177,28 @@ def _sums(forward: Callable[[Arrays], dict[str, np.ndarray]], batch: Callable[[i
         step += 1
 
 
-def without_picture(model: keras.Model, batch: Callable[[int], Batch | None],
-                    levels: tuple[KaleidoLevel, ...]) -> tuple[dict[str, dict[str, float]], dict[str, float]]:
-    """Returns {metric: {value, low, high}} of the tasks of both sides, all features being 0; and {metric: number of examples} of all tasks.
+ZEROED, ANOTHER = "picture zeroed", "another picture under the same masks"
 
-    A model that looks at the picture is then at chance; one that is not has found something else that gives the answer away.
+
+def control(model: keras.Model, config: PretrainConfig, data: PretrainData) -> tuple[dict[str, dict], dict[str, float]]:
+    """Returns {control: {metric: {value, low, high}}} of the tasks of both sides, and {metric: number of examples} of all tasks.
+
+    A model that looks is at chance where the picture's features are 0, and where it is another product's (of a bank): one that is not has
+    found something else that gives the answer away. The second keeps the masks, which are such a thing where they differ between right
+    and wrong texts.
     """
     def blind(step: int) -> Batch | None:
-        result = batch(step)
+        result = data.validation.validation(step)
         return None if result is None else (examples.without_picture(result[0]), *result[1:])
 
-    sums = pretraining.add(_sums(steps.forward(model), blind, levels, "per-patch"))
-    both_sides = {name: statistics.proportion(value, int(weight)) for name, (value, weight) in sums.items()
-                  if name in ("itm_accuracy", "itc_accuracy") and weight}
-    return both_sides, {name: weight for name, (_, weight) in sums.items() if weight}
+    forward, makers = steps.forward(model), {ZEROED: blind}
+    if isinstance(data.validation, PretrainSampler):
+        makers[ANOTHER] = data.validation.with_other_pictures
+    sums = {what: pretraining.add(_sums(forward, training.trim_batches(make, config.train), config.levels, "per-patch"))
+            for what, make in makers.items()}
+    controls = {what: {name: statistics.proportion(value, int(weight)) for name, (value, weight) in each.items()
+                       if name in ("itm_accuracy", "itc_accuracy") and weight} for what, each in sums.items()}
+    return controls, {name: weight for name, (_, weight) in sums[ZEROED].items() if weight}
 
 
 def baseline(bank: Bank, rows: np.ndarray, train: PretrainSampler, val: PretrainSampler, config: PretrainConfig) -> dict[str, float]:
@@ -202,14 +216,27 @@ def baseline(bank: Bank, rows: np.ndarray, train: PretrainSampler, val: Pretrain
         if config.losses.itc_weight:
             sums[-1] |= pretraining.contrast_chance(batch[1]["itc"], batch[2]["itc"])
         step += 1
-    return {**pretraining.chance(levels, bank.vocabulary.size), **pretraining.means(sums)}
+    chance = pretraining.chance(levels, bank.vocabulary.size)
+    own = {f"itm_cls_{metric}": chance[f"itm_{metric}"] for metric in ("accuracy", "loss")} if config.losses.itc_weight else {}
+    return {**chance, **own, **pretraining.means(sums)}
 
 
 def _check(config: PretrainConfig) -> None:
     check_folder(config.run, config)
+    _check_contrast(config)
     if config.init_optimizer and config.init is None:
         raise UserError("init_optimizer is set and no checkpoint is named", "init", "the last.npz of a run, or a TensorFlow 1 checkpoint "
                         "of training", "set init=..., or init_optimizer=false")
+
+
+def _check_contrast(config: PretrainConfig) -> None:
+    """Raises UserError where a batch would be split: contrast compares all of its texts with all of its pictures."""
+    train, processes = config.train, cluster.read(os.environ).size
+    if config.losses.itc_weight and (train.gradient_accumulation_steps > 1 or train.devices != 1 or processes > 1):
+        raise UserError(f"losses.itc_weight is {config.losses.itc_weight:g}, and a batch is split: train.gradient_accumulation_steps is "
+                        f"{train.gradient_accumulation_steps}, train.devices {train.devices}, of {processes} process(es)", "pretrain",
+                        "one device and whole batches: contrast compares all texts of a batch with all of its pictures",
+                        "set train.gradient_accumulation_steps=1 and train.devices=1, and start one process; or losses.itc_weight=0")
 
 
 def _begun(config: PretrainConfig, model: keras.Model, optimizer: keras.optimizers.Optimizer, total: int) -> int:

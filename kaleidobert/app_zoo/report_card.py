@@ -7,6 +7,7 @@ prints it, and writes report_card.html into the folder.
 
 import sys
 import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 
 from kaleidobert import io
@@ -20,6 +21,8 @@ WIDTH = 118
 
 def write(folder: Path) -> list[Claim]:
     """Writes report_card.html of the finished runs below the folder; returns the claims. Raises UserError where there are none."""
+    if not folder.is_dir():
+        raise UserError("there is no such folder", str(folder), "the folder of runs, such as runs/quickstart")
     claims = report_card(tables.finished(folder))
     if not claims:
         raise UserError("no run below this folder has results to judge", str(folder), "finished runs of align, pretrain, retrieve, "
@@ -37,6 +40,19 @@ def show(claims: list[Claim]) -> str:
     return "\n".join(lines)
 
 
+def main(words: Sequence[str]) -> int:
+    """Prints the report card of the folder that is named; returns 0, or 1 with a message."""
+    if len(words) != 1:
+        print("usage: python -m kaleidobert.app_zoo.report_card FOLDER", file=sys.stderr)
+        return 1
+    try:
+        card = write(Path(words[0]))
+    except UserError as error:
+        print(f"report card: {error}", file=sys.stderr)
+        return 1
+    print(f"report card: does the data support each idea?\n\n{show(card)}\n\n  page: {Path(words[0]) / 'report_card.html'}")
+    return 0
+
+
 if __name__ == "__main__":
-    card = write(Path(sys.argv[1]))
-    print(f"report card: does the data support each idea?\n\n{show(card)}\n\n  page: {Path(sys.argv[1]) / 'report_card.html'}")
+    sys.exit(main(sys.argv[1:]))

@@ -165,6 +165,8 @@ def finished(folder: Path) -> list[Result]:
     results = []
     for path in sorted(folder.rglob("results.json"), key=lambda p: p.stat().st_mtime):
         values = io.read_json(path)
+        if not isinstance(values, dict):
+            raise UserError(f"the results are a {type(values).__name__}", str(path), "names and values", "evaluate again")
         run = path.parent.parent if values.get("task") == "align" else path.parent  # align/teacher_forced/results.json
         results.append(Result(run.name, str(path), values))
     return results

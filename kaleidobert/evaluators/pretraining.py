@@ -26,7 +26,7 @@ def sums(outputs: Arrays, targets: Arrays, weights: Arrays, levels: Sequence[Kal
     """Returns {metric: (weighted sum, sum of weights)} of one batch; ``means`` adds batches up.
 
     outputs: logits mlm [B, M, V], itm [B, 2], each class level [B, C], each feature level [B, k, F]; any float type; where image-text
-    contrast is learnt, itc [B, 2, W].
+    contrast is learnt, itc [B, 2, W] and own [B, 2], the matching logits of [CLS] without it.
     targets: mlm [B, M], itm [B], itc [B, 4], each class level [B] int; each feature level [B, k, F].
     weights: mlm [B, M], the others [B]; an example of weight 0 does not count.
     feature_target: "per-patch", or "joint", which clips feature levels as released and adds "{name}_joint_kl" of every grey level,
@@ -41,6 +41,8 @@ def sums(outputs: Arrays, targets: Arrays, weights: Arrays, levels: Sequence[Kal
     answers = {"mlm": "class", "itm": "class"} | {level.name: level.answer for level in kaleido.target_levels(levels)}
     if "itc" in targets:
         answers["itc"] = "contrast"
+    if "own" in outputs:  # what [CLS] says of the match without contrast
+        result |= _class_sums("itm_cls", *(np.asarray(one) for one in (outputs["own"], targets["itm"], weights["itm"])))
     greys = {level.name for level in levels if level.pretext == "grey"}
     for name, answer in answers.items():
         for side, arrays in (("outputs", outputs), ("targets", targets), ("weights", weights)):

@@ -70,7 +70,8 @@ WIDE_RANGE = 1e-4  # of head "wide": the linear models start near 0
 class Pretrainer(TaskModel):
     """The pre-training model: {"mlm": [B, M, V], "itm": [B, 2], "class" level: [B, C], "feature" level: [B, k, F]} are logits; a level
     without a pretext has no head.
-    contrastive (ours): also {"itc": f32[B, 2, H]}, the two sides that have not met (ContrastiveHead), of which itm knows.
+    contrastive (ours): also {"itc": f32[B, 2, H]}, the two sides that have not met (ContrastiveHead), of which itm knows, and
+    "own" [B, 2], the matching logits of [CLS] without them.
 
     Inputs: the backbone's, masked_tokens int[B, M] (positions in the text, M free), masked_patches int[B, K] (positions on
     the patch axis, of all "feature" levels in their order). itm: column 1 = text and picture match.
@@ -108,7 +109,8 @@ class Pretrainer(TaskModel):
             masked = [inputs["masked_patches"]] if level.answer == "feature" else []
             outputs[level.name] = level_heads[level.name](hidden["sequence"], *masked)
         if contrastive:
-            outputs["itm"], outputs["itc"] = _with_sides(backbone, inputs, outputs["itm"])
+            outputs["own"] = outputs["itm"]
+            outputs["itm"], outputs["itc"] = _with_sides(backbone, inputs, outputs["own"])
         super().__init__(inputs=inputs, outputs=outputs, name=self.kind)
 
         # --- Config ---
@@ -177,8 +179,6 @@ class Matcher(TaskModel):
             layer = ProductHead(backbone.initializer_range, seed, dtype=backbone.precision, name="head_product")
         else:
             layer = _two_way(backbone)
-        towers = DualEncoder(list(kaleido.patch_slices(backbone.levels).values()), backbone.vocabulary_size, width, feature_dropout, seed,
-                             name=DUAL_ENCODER)
 
         # --- Functional Model ---
         inputs = backbone.declare_inputs()
@@ -193,6 +193,8 @@ class Matcher(TaskModel):
             logits, _ = _with_sides(backbone, inputs, logits)
         if head == "dual_encoder":
             more["own"] = logits
+            towers = DualEncoder(list(kaleido.patch_slices(backbone.levels).values()), backbone.vocabulary_size, width, feature_dropout,
+                                 seed, name=DUAL_ENCODER)
             sides = towers(backbone.scale_features(inputs["patch_features"]), inputs["token_ids"], inputs["token_mask"])
             logits = DualEncoderHead(name="head_dual_encoder")(*sides, logits)
         super().__init__(inputs=inputs, outputs={"itm": logits, **more}, name=self.kind)

@@ -132,7 +132,7 @@ def _convert(tensors: Mapping[str, np.ndarray], where: str, fix: str) -> Arrays:
             wrong.append(f"{name} {'is missing' if tensor is None else list(tensor.shape)}")
         else:
             result[variable.path] = np.array(tensor, np.float32)
-    wrong += [f"{name} is unknown" for name in tensors if name not in known and not name.endswith("num_batches_tracked")]
+    wrong += [f"{name[:80]!r} is unknown" for name in tensors if name not in known and not name.endswith("num_batches_tracked")]
     if wrong:
         more = f" and {len(wrong) - 3:,} more" if len(wrong) > 3 else ""
         raise UserError(f"these are not the weights of EfficientNet-lite0: {', '.join(wrong[:3])}{more}", where,

@@ -27,6 +27,7 @@ from kaleidobert.errors import UserError
 
 EXPECTED = "a state dict of tensors that torch.save wrote"
 MAX_BYTES = 1 << 30
+MAX_DIMENSIONS = 32  # of a tensor; products of thousands of sizes take seconds
 LEGACY_MAGIC, LEGACY_PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
 
 
@@ -89,8 +90,11 @@ def _read_zip(data: bytes) -> dict[str, np.ndarray]:
         if len(roots) != 1:
             raise _Refused(f"it holds {len(roots)} entries named data.pkl")
 
-        def entry(name: str) -> bytes:
+        def entry(name: str, storage: _Storage | None = None) -> bytes:
             info = archive.getinfo(roots[0] + name)
+            if storage is not None and info.file_size != storage.count * storage.dtype.itemsize:  # unread: entries may lie over each other
+                raise _Refused(f"a storage has {info.file_size // storage.dtype.itemsize:,} elements, and its tensors say "
+                               f"{storage.count:,}")
             if info.compress_type != zipfile.ZIP_STORED or info.file_size != info.compress_size:
                 raise _Refused(f"its entry {name[:80]!r} is compressed")
             return archive.read(info)
@@ -99,7 +103,7 @@ def _read_zip(data: bytes) -> dict[str, np.ndarray]:
             raise _Refused("its byte order is not little-endian")
         tensors = _tensors(_unpickle(streams.BytesIO(entry("data.pkl"))))
         storages = _storages(tensors, len(data))
-        return _arrays(tensors, {key: np.frombuffer(entry(f"data/{key}"), storage.dtype) for key, storage in storages.items()})
+        return _arrays(tensors, {key: np.frombuffer(entry(f"data/{key}", storage), storage.dtype) for key, storage in storages.items()})
 
 
 def _read_legacy(data: bytes) -> dict[str, np.ndarray]:
@@ -210,8 +214,8 @@ def _reduce(function: Any, arguments: Any) -> Any:
     if len(arguments) < 4:
         raise _Refused("a tensor of it is not described as torch.save does")
     storage, offset, size, strides = arguments[:4]
-    if not isinstance(storage, _Storage) or not isinstance(size, tuple) or not isinstance(strides, tuple) or len(size) != len(strides) or (
-            not _are_sizes([offset, *size, *strides])):
+    if not isinstance(storage, _Storage) or not isinstance(size, tuple) or not isinstance(strides, tuple) or (
+            len(size) != len(strides) or len(size) > MAX_DIMENSIONS or not _are_sizes([offset, *size, *strides])):
         raise _Refused("a tensor of it is not described as torch.save does")
     return _Tensor(storage, offset, size, strides)
 

@@ -23,7 +23,7 @@ def pretraining(rotation=0.7, itm=0.8, blank=1.4):
                                                             "itm_accuracy": itm, "loss": 9.0},
             "baselines": {"rotation_accuracy": 0.25, "rotation_loss": 1.4, "blank_kl": 1.5, "itm_accuracy": 0.5},
             "examples": {"rotation_accuracy": 100.0, "itm_accuracy": 250.0, "blank_kl": 100.0},
-            "picture_zeroed": {"itm_accuracy": figure(0.5, 0.44, 0.56)}}
+            "controls": {"picture zeroed": {"itm_accuracy": figure(0.5, 0.44, 0.56)}}}
 
 
 def retrieval(low=0.01, high=0.3):
@@ -47,7 +47,8 @@ def test_pretexts_and_matching():
     assert "0.800 [0.748, 0.848]; chance 0.500; picture zeroed 0.500 [0.440, 0.560]" == matching.measured
     assert [claim.verdict for claim in card(pretraining(rotation=0.3, itm=0.53))] == [UNDECIDED, UNDECIDED]
     assert [claim.verdict for claim in card(pretraining(rotation=0.1, itm=0.4))] == [NO, NO]
-    assert card(pretraining(blank=1.6))[0].verdict == NO  # a feature level that is worse than the constant answer
+    assert card(pretraining(rotation=0.24))[0].verdict == UNDECIDED  # below chance, and the interval is not
+    assert card(pretraining(blank=1.6))[0].verdict == UNDECIDED  # a feature level that is worse than the constant answer, no interval
 
 
 def test_retrieval_is_judged_by_the_paired_difference():
@@ -80,6 +81,13 @@ def test_the_page_holds_every_claim_and_nothing_unescaped(tmp_path):
     assert "ahead of ridge regression" in report_card.show(found)
 
 
-def test_a_folder_without_results_is_refused(tmp_path):
+def test_folders_and_results_that_cannot_be_judged_are_refused(tmp_path, capsys):
     with pytest.raises(UserError, match="no run below this folder has results to judge"):
         report_card.write(tmp_path)
+    assert report_card.main([]) == 1 and "usage" in capsys.readouterr().err
+    assert report_card.main([str(tmp_path / "none")]) == 1 and "there is no such folder" in capsys.readouterr().err
+    for broken, message in (([1], "the results are a list"),
+                            (retrieval() | {"baselines": {}}, "there is no 'baselines.subcategory_oracle'"),
+                            ({"task": "align", "model": MODEL, "parts": {"pointing": {}}}, "there is no 'parts.pointing.alignment'")):
+        (tmp_path / "results.json").write_text(json.dumps(broken), encoding="utf-8")
+        assert report_card.main([str(tmp_path)]) == 1 and message in capsys.readouterr().err

@@ -4,8 +4,11 @@ import numpy as np
 import pytest
 from keras import ops
 
+from kaleidobert import configs
+from kaleidobert.app_zoo import pretrain
 from kaleidobert.configs import Sampling
 from kaleidobert.datasets.sampling.pretraining import PretrainSampler, clean_batch
+from kaleidobert.errors import UserError
 from kaleidobert.evaluators import pretraining
 from kaleidobert.losses import contrastive
 from kaleidobert.losses import pretraining as losses
@@ -73,6 +76,25 @@ def test_the_match_starts_as_that_of_the_paper_and_learns_the_sides(bank):
     after = np.asarray(model(inputs)["itm"])
     np.testing.assert_array_equal(after[:, 0], before["own"][:, 0])
     assert np.ptp(after[:, 1] - before["own"][:, 1]) > 0.01
+
+
+def test_a_batch_that_would_be_split_is_refused(bank, tmp_path):
+    """Contrast compares all texts of a batch with all of its pictures: parts of it have other negatives."""
+    words = [f"data.bank={bank.folder}", f"run={tmp_path / 'run'}", "sampling.masking=random", "losses.itc_weight=1"]
+    for word in ("train.gradient_accumulation_steps=2", "train.devices=2"):
+        with pytest.raises(UserError, match="a batch is split"):
+            pretrain.run(configs.load(configs.PretrainConfig, "pretrain", [*words, word]))
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_control_keeps_the_masks_and_the_answers(bank):
+    sampler = PretrainSampler(bank, bank.rows("train"), bank.levels, RANDOM, 8, 0, contrastive=True)
+    (inputs, targets, _), (other, same, _) = sampler.validation(0), sampler.with_other_pictures(0)
+    assert inputs.keys() == other.keys() and targets.keys() == same.keys()
+    differ = {name for name in inputs if not np.array_equal(inputs[name], other[name])}
+    assert "patch_features" in differ and differ <= {"patch_features", "patch_boxes"}
+    assert all(np.array_equal(targets[name], same[name]) for name in targets)
+    assert sampler.with_other_pictures(100) is None
 
 
 def test_batches_tell_what_is_no_negative(bank):

@@ -162,7 +162,7 @@ def test_a_file_of_one_s_own(tmp_path, cache, tensors):
 @pytest.mark.parametrize("change, message", [
     (lambda own: own.pop("_blocks.3._bn2.weight"), "_blocks.3._bn2.weight is missing$"),
     (lambda own: own.update({"_conv_stem.weight": own["_conv_stem.weight"][:16]}), r"_conv_stem.weight \[3, 3, 3, 16\]$"),
-    (lambda own: own.update({"_blocks.16._bn0.bias": np.zeros(3, np.float32)}), "_blocks.16._bn0.bias is unknown$"),
+    (lambda own: own.update({"_blocks.16._bn0.bias": np.zeros(3, np.float32)}), "_blocks.16._bn0.bias' is unknown$"),
     (lambda own: [own.pop(name) for name in list(own) if "_blocks.15" in name], "is missing, .* is missing, .* is missing and 12 more$"),
 ])
 def test_weights_of_another_network_are_refused(change, message, tmp_path, cache, tensors):

@@ -18,7 +18,7 @@ from kaleidobert.levels import KaleidoLevel
 from kaleidobert.preprocessors import alignment_guided_masking, examples, features, pretexts
 from kaleidobert.preprocessors.examples import Arrays
 
-ORDER, EXAMPLES, VALIDATION = range(3)  # independent random streams of one seed
+ORDER, EXAMPLES, VALIDATION, OTHERS = range(4)  # independent random streams of one seed
 ALL = slice(None)
 
 
@@ -151,6 +151,17 @@ class PretrainSampler:
             return None
         inputs, targets, weights = self.examples(rows, generator(self._seed, VALIDATION, step))
         return inputs, features.to_floats(targets), weights
+
+    def with_other_pictures(self, step: int) -> tuple[Arrays, Arrays, Arrays] | None:
+        """Returns validation(step) with the picture of another product in every example, under the same masks: a control."""
+        batch, size = self.validation(step), self.order.batch_size
+        if batch is None:
+            return None
+        rows = self.order.rows[step * size : (step + 1) * size]
+        plan = self.draw(rows, generator(self._seed, VALIDATION, step))
+        others = self._negatives.draw(rows, np.zeros(len(rows), bool), generator(self._seed, OTHERS, step))
+        pictures, _ = examples.pretraining(others, plan.donors, plan.masks.patches, plan.spoiled, self._levels, self._bank.gather)
+        return {**batch[0], **pictures, "patch_boxes": self._bank.boxes[others]}, *batch[1:]
 
     def examples(self, rows: np.ndarray, rng: np.random.Generator) -> tuple[Arrays, Arrays, Arrays]:
         """Returns spoiled examples of the given rows."""

@@ -55,8 +55,9 @@ LABEL_TOKEN = "(?<![a-zA-Z])(?:subcategory|subcat|sub|category|cat|cr)(?![a-zA-Z
 RETRIEVAL_TOKEN = "i2t|t2i|itr|tir"
 SHARE = "share_same_subcategory"
 RETRIEVAL_HEADS = (
-    "Head: plain is the paper's matching head; product, contrastive, dual_encoder are ours, and only rows with head plain are the paper's "
-    "model. The plain head and the parts of the last two are counted on the same lists as the row above them."
+    "Head: plain is the paper's matching head; product, contrastive, dual_encoder are ours, and only rows with head plain, "
+    "pre-trained without image-text contrast, are the paper's model. The plain head and the parts of the last two are counted on the same "
+    "lists as the row above them."
 )
 
 Cell = Value | str | None
