@@ -108,6 +108,17 @@ def test_patch_hits_of_links_beside_chance_centre_and_place():
     assert result["grey"]["centre"] == [0.25] and result["grey"]["best_position"] == [0.25]
 
 
+def test_controls_are_scored_like_the_alignment_and_show_what_looking_brings():
+    test, peaks = whole((0, 0, 350, 350), (0, 0, 350, 350)), np.array([[0.2, 0.2], [0.2, 0.2]])
+    own, other = links(test, camouflage=[0]), links(test, camouflage=[8])
+    controls = {"position_alone": (np.array([[0.2, 0.2], [0.9, 0.9]]), other), "other_word": (peaks, own)}
+    result = alignment.scores(test, test, peaks, own, KALEIDO, controls)
+    assert result["pointing"]["position_alone"].tolist() == [1, 0] and result["pointing"][alignment.LOOK].tolist() == [0, 1]
+    assert result["camouflage"]["other_word"].tolist() == result["camouflage"]["alignment"].tolist() == [1, 1]
+    assert result["camouflage"][alignment.LOOK].tolist() == [1, 1]
+    assert set(alignment.scores(test, test, peaks, own, KALEIDO)["grey"]) == set(alignment.METHODS)
+
+
 def test_the_summary_is_a_mean_over_words_with_intervals_over_pictures():
     found = whole(*[(0, 0, 500, 500)] * 40, words=["often"] * 36 + ["seldom"] * 4)
     values = np.array([1.0] * 18 + [0.0] * 18 + [1, 0, 0, 0])

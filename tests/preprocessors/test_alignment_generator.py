@@ -138,3 +138,23 @@ def test_refusals(changes, message):
     options = {"maps": np.ones((1, 1, 7, 7), np.float32)} | changes
     with pytest.raises(UserError, match=message):
         align(**options)
+
+
+def test_evidence_of_patches_makes_maps_of_words():
+    grids, side = (2, 5), alignment_generator.MAP_SIDE
+    evidence = np.zeros((29, 3), np.float32)
+    evidence[4 + 7, 0] = evidence[0, 0] = 6  # patch 7 of 5 x 5 and the upper left of 2 x 2, where it lies
+    evidence[4 + 24, 1] = 6
+    words = [[0], [], [1], [0, 1]]
+    maps, known = alignment_generator.evidence_maps(evidence, words, grids)
+    assert known.tolist() == [True, False, True, True] and not maps[1].any()
+    np.testing.assert_allclose(maps[known].sum(1), 1, atol=1e-5)
+    row, column = np.divmod(maps.argmax(1), side)
+    assert (row[0], column[0]) in {(int(1.5 / 5 * side), int(2.5 / 5 * side)), (int(1.5 / 5 * side), int(2.5 / 5 * side) - 1)}
+    assert row[2] >= 0.8 * side and column[2] >= 0.8 * side
+    for word in (0, 2):  # a word of two terms is seen where either is
+        assert maps[3, maps[word].argmax()] > np.quantile(maps[3], 0.9)
+    loud = evidence + np.arange(29, dtype=np.float32)[:, None]  # what a patch says of all terms alike says nothing
+    np.testing.assert_allclose(alignment_generator.evidence_maps(loud, words, grids)[0], maps, rtol=1e-3, atol=1e-5)
+    nothing, none = alignment_generator.evidence_maps(evidence[:, :0], [[], []], grids)
+    assert not nothing.any() and not none.any()
