@@ -204,6 +204,6 @@ class InspectConfig:
     source: Source | None = key(None, "catalogue of the bank: shows its masks, and finds pictures that lie elsewhere now; empty = none",
                                table="sources")
     maps: Path | None = key(
-        None, "folder of an align run's mode, such as runs/align/generated: shows the attention of the captioner; empty = none")
+        None, "folder of an align run's mode, such as runs/align/generated: shows the maps of words; empty = none")
     sampling: Sampling = key(Sampling(masking="random"), "how examples are masked and paired")
     seed: int = key(0, "seed of the choice and of the masking")

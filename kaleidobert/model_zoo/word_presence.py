@@ -43,11 +43,10 @@ class WordPresence(keras.Model):
 
         self.cell_norm = FeatureStandardizer(name="cell_norm")
         self.drop_cells = Dropout(dropout, seed_for(seed, "drop_cells"), name="drop_cells")
-        self.hidden = keras.layers.EinsumDense("bnf,fmh->bnmh", (None, members, hidden_size), bias_axes="mh", name="hidden",
-                                               kernel_initializer=normal(feature_size**-0.5, "hidden"))
+        self.hidden = keras.layers.Dense(members * hidden_size, name="hidden", kernel_initializer=normal(feature_size**-0.5, "hidden"))
         self.position_embedding = keras.layers.Embedding(cells, members * hidden_size, "zeros", name="position_embedding")
-        self.terms = keras.layers.EinsumDense("bnmh,mhv->bnmv", (None, members, num_terms), name="terms",
-                                              kernel_initializer=normal(0.05, "terms"))
+        # members first: a product of matrices for each, without moving what is as large as all patches times all terms
+        self.terms = keras.layers.EinsumDense("mph,mhv->mpv", (None, num_terms), name="terms", kernel_initializer=normal(0.05, "terms"))
         self.drop_picture = Dropout(PICTURE_DROPOUT, seed_for(seed, "drop_picture"), name="drop_picture")
         self.whole = keras.layers.Dense(num_terms, kernel_initializer="zeros", name="whole")
 
@@ -61,25 +60,27 @@ class WordPresence(keras.Model):
         for layer in (self.cell_norm, self.drop_cells, self.hidden, self.drop_picture):
             layer.build((None, self.num_cells, self.feature_size))
         self.position_embedding.build((None,))
-        self.terms.build((None, self.num_cells, self.members, self.hidden_size))
+        self.terms.build((self.members, None, self.hidden_size))
         self.whole.build((None, self.feature_size))
 
     def call(self, inputs, training=False):
         cells = self.cells(inputs)
         evidence = self.evidence(self.drop_cells(cells, training=training))
-        highest = ops.logsumexp(self.sharpness * evidence, axis=1) - np.log(self.num_cells).astype("float32")
+        highest = ops.logsumexp(self.sharpness * evidence, axis=2) - np.log(self.num_cells).astype("float32")  # [M, B, V]
         picture = self.whole(self.drop_picture(ops.mean(cells, 1), training=training))
-        return {"presence": highest / self.sharpness + picture[:, None]}
+        return {"presence": ops.swapaxes(highest, 0, 1) / self.sharpness + picture[:, None]}
 
     def cells(self, inputs):
         """Computes f32[B, N, F]: the standardised features."""
         return ops.clip(self.cell_norm(inputs["cells"]), -CLIP, CLIP)
 
     def evidence(self, cells):
-        """Computes f32[B, N, M, V]: how much each patch speaks for each term, from the standardised features."""
-        positions = ops.reshape(self.position_embedding(ops.arange(self.num_cells)), (self.num_cells, self.members, self.hidden_size))
-        evidence = self.terms(ops.relu(self.hidden(cells) + positions))
-        return evidence - self.competition * ops.logsumexp(evidence, axis=-1, keepdims=True)
+        """Computes f32[M, B, N, V]: how much each patch speaks for each term, from the standardised features."""
+        hidden = ops.relu(self.hidden(cells) + self.position_embedding(ops.arange(self.num_cells)))
+        by_member = ops.swapaxes(ops.reshape(hidden, (-1, self.members, self.hidden_size)), 0, 1)
+        evidence = self.terms(by_member)
+        evidence = evidence - self.competition * ops.logsumexp(evidence, axis=-1, keepdims=True)
+        return ops.reshape(evidence, (self.members, -1, self.num_cells, self.num_terms))
 
     def adapt_features(self, cells: np.ndarray) -> None:
         """Measures, on a sample f[n, N, F], the scale that gives every feature mean 0 and deviation 1."""
@@ -111,4 +112,4 @@ class Evidence(keras.Model):
         self.built = True
 
     def call(self, inputs, training=False):
-        return {"evidence": ops.mean(self.model.evidence(self.model.cells(inputs)), 2)}
+        return {"evidence": ops.mean(self.model.evidence(self.model.cells(inputs)), 0)}

@@ -60,7 +60,7 @@ def test_pages_show_caption_maps_links_and_plans(world, tmp_path):
     inspect.run(world.config(tmp_path / "run", count=1, maps=world.maps))
     html = next((tmp_path / "run").glob("01*.html")).read_text()
     assert "&lt;i&gt;caption&lt;/i&gt; of " in html and "<i>caption" not in html
-    for words in ("Alignment Guided Masking", "random masking", "Attention of the captioner"):
+    for words in ("Alignment Guided Masking", "random masking", "Where each word is seen"):
         assert words in html
     index, results = (tmp_path / "run/index.html").read_text(), json.loads((tmp_path / "run/results.json").read_text())
     assert "Alignment of the bank" in index and (tmp_path / "run/alignment.png").is_file()
@@ -69,7 +69,7 @@ def test_pages_show_caption_maps_links_and_plans(world, tmp_path):
     bare = tmp_path / "bare"
     inspect.run(world.config(bare, count=1))
     without = next(bare.glob("01*.html")).read_text()
-    assert "Attention of the captioner" not in without
+    assert "Where each word is seen" not in without
     assert html.count("<img") > without.count("<img")
 
 
@@ -81,7 +81,7 @@ def test_what_is_shown_is_what_the_bank_holds(world):
         shown = content.build_alignment(aligned, world.levels, row, world.photo(row), configs.Sampling(camouflage="guided"), seed=1)
         words = aligned.words(row)
         assert [item.caption for item in shown.maps] == [word.text for word in words[::2]][:content.MAX_MAPS]
-        assert shown.note == f"{len(words[::2])} of {len(words)} words are linked to patches."
+        assert shown.note == f"{len(words[::2])} of {len(words)} words are linked to patches, in mode test."
         assert [item.caption for item in shown.links] == [f"{level.name}: {level.grid} × {level.grid}" for level in masked]
         assert [plan.title for plan in shown.plans] == ["Alignment Guided Masking", "random masking"]
         for plan in shown.plans:

@@ -1,1 +1,2 @@
-"""``kaleidobert align``: align (the command, step by step, and its report), task (its data), networks (what is trained)."""
+"""``kaleidobert align``: align (the command, step by step, and its report), task (its data), networks (captioner and word
+grounder), presence (word presence)."""

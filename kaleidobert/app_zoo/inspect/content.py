@@ -234,9 +234,18 @@ class BankAlignment:
     @property
     def threshold(self) -> float:
         """The fraction of a map's maximum that its region reaches."""
+        return float(self._info["settings"].get("regions", {}).get("threshold", 0.5))
+
+    @property
+    def mode(self) -> str:
+        """How the words were linked, as ``mode`` of `kaleidobert align`."""
+        return str(self._info["mode"])
+
+    @property
+    def _info(self) -> Mapping[str, Any]:
         info = alignments.info(self.bank)
         assert info is not None  # the constructor refuses a bank without
-        return float(info["settings"].get("regions", {}).get("threshold", 0.5))
+        return info
 
 
 def build_alignment(aligned: BankAlignment, levels: Sequence[KaleidoLevel], row: int, photo: Photo, sampling: Sampling,
@@ -253,7 +262,7 @@ def build_alignment(aligned: BankAlignment, levels: Sequence[KaleidoLevel], row:
             caption = f"{level.name}: {level.grid} × {level.grid}"
             links.append(Figure(caption, pictures.link_lines(photo.image, photo.box, level.grid, of_level)))
     content = sum(bool(word.positions) for word in words)
-    note = f"{len(linked)} of {content} words are linked to patches." if content else "The picture has no text."
+    note = f"{len(linked)} of {content} words are linked to patches, in mode {aligned.mode}." if content else "The picture has no text."
     caption = aligned.captions[row].get("caption", "") if aligned.captions else ""
     plans = tuple(_plan(policy, aligned, levels, row, photo, sampling, seed) for policy in TITLES)
     return pages.Alignment(caption, note, _maps(aligned, row, photo, words), tuple(links), plans)

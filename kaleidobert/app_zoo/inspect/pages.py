@@ -113,8 +113,8 @@ class Plan:
 class Alignment:
     """What the bank's alignment says of a picture.
 
-    caption: of the captioner; maps: its attention, word by word; links: the words and their patches, level by level; plans: Alignment
-    Guided Masking beside random masking.
+    caption: of the captioner, "" without one; maps: where each word is seen; links: the words and their patches, level by level; plans:
+    Alignment Guided Masking beside random masking.
     """
 
     caption: str

@@ -115,7 +115,7 @@ def colour(number: int) -> str:
 
 
 def heat_map(image: np.ndarray, box: Sequence[int], attention: np.ndarray, threshold: float, side: int = 190) -> Image.Image:
-    """Draws a map f[G, G] over the box of uint8[h, w, 3], hot where the captioner attends, and an outline of the region that is linked:
+    """Draws a map f[G, G] over the box of uint8[h, w, 3], hot where the word is seen, and an outline of the region that is linked:
     where the map reaches ``threshold`` of its maximum."""
     picture = crop(image, box, side)
     fine = alignment_generator.refine(np.asarray(attention, np.float32)[None])[0]
