@@ -128,12 +128,15 @@ def test_pretraining_from_a_checkpoint(two, monkeypatch):
         assert all(np.array_equal(start[name], end[name]) for name in weights)
 
 
-@pytest.mark.parametrize("head, objective, other", [("product", "listwise", "t2i"), ("dual_encoder", "listwise", None)])
-def test_a_finetuned_head_ranks_again_without_training(two, head, objective, other):
+@pytest.mark.parametrize("head, objective, other, new", [
+    ("product", "listwise", "t2i", "head_product"),
+    ("dual_encoder", "listwise", None, "head_contrastive, head_contrastive_match, head_towers"),
+])
+def test_a_finetuned_head_ranks_again_without_training(two, head, objective, other, new):
     matching = configs.Matching(head, objective, 2)
     done = call("retrieve", two.retrieve(head, 1, matching=matching, baselines=True))
     run = two.folder / head
-    assert done.status == 0 and f"new: head_{head}" in done.out and "ridge" in done.out
+    assert done.status == 0 and f"new: {new}\n" in done.out and "ridge" in done.out
     assert all((run / name).stat().st_size for name in ("metrics.jsonl", "last.npz", "best.npz", "losses.png", "ranks.png"))
     first = results(run)
     assert {"subcategory_oracle", "ridge"} <= first["baselines"].keys()
