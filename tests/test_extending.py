@@ -154,7 +154,8 @@ def test_a_downstream_task_and_a_metric(page, monkeypatch):
     assert "text_length mean_error: " in call(*words, "run=runs/one")
     found = json.loads(Path("runs/one/results.json").read_text())
     assert Path("runs/one/losses.png").is_file()
-    assert found["metrics"].keys() == {"mean_error"} and found["model"]["trained"] == "pre-trained 1 epoch; text_length fine-tuned 4 epochs"
+    assert found["metrics"].keys() == {"mean_error"}
+    assert found["model"]["trained"] == "pre-trained with image-text contrast 1 epoch; text_length fine-tuned 4 epochs"
     assert found["config"]["model"]["hidden_size"] == 16  # of init: the file does not say it
     assert found["config"]["levels"] == Bank("bank").index["levels"]
     assert "- hidden_size 16 + 32" in refused(*words, "run=runs/other", "model.hidden_size=32")

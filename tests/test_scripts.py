@@ -177,7 +177,8 @@ def test_the_package_is_installed_once(project, shell):
     assert lines == [["python", "-m", "pip", "install", "--quiet", "--editable", "ROOT[test]"], ["ruff", "check", "."],
                      ["python", "-m", "pytest", "-k", "a b"]]
     assert project.call([*shell, "scripts/test.sh", "--quick"]).returncode == 0
-    assert project.asked(installed=False)[-1][2:] == ["-m", "pytest", "-n", "2", "--dist", "loadfile", "-m", "not slow", "tests"]
+    assert project.asked(installed=False)[-1][2:] == ["-m", "pytest", "-n", "2", "--dist", "loadfile", "--no-loadscope-reorder", "-m",
+                                                      "not slow", "tests"]
     (project.root / "pyproject.toml").write_text("# more is needed\n")
     assert project.call([*shell, "scripts/run_cat.sh"]).returncode == 0
     assert len(project.asked(installed=False)) == 2

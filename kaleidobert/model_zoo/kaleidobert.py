@@ -116,6 +116,10 @@ class Pretrainer(TaskModel):
         # --- Config ---
         self.backbone, self.contrastive = backbone, contrastive
 
+    def get_config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments; without contrast the paper's model is described as ever."""
+        return {name: value for name, value in super().get_config().items() if name != "contrastive" or value}
+
 
 class Classifier(TaskModel):
     """Category or subcategory recognition: {"label": logits [B, C]}, dropout and dense on the pooled output.
