@@ -33,6 +33,7 @@ from kaleidobert.preprocessors.alignment_guided_masking import POLICIES
 from kaleidobert.preprocessors.examples import Arrays
 from kaleidobert.released.checkpoints import continue_optimizer, transfer
 
+Forward = Callable[[Arrays], dict[str, np.ndarray]]  # steps.forward of the model: one trace for all that judges it
 
 def dry_run(config: PretrainConfig) -> None:
     """Checks the data and the configuration, prints sizes and the number of steps."""
@@ -100,8 +101,10 @@ def _run(config: PretrainConfig) -> None:
     batch = training.trim_batches(data.sampler.batch, config.train)
     validation = training.trim_batches(data.validation.validation, config.train)
 
+    forward = steps.forward(model)
+
     def judge(make):
-        return evaluator(model, make, config.levels, factors, config.losses.feature_target)
+        return evaluator(forward, make, config.levels, factors, config.losses.feature_target)
 
     evaluate = judge(validation)
     goal = Goal(evaluate, "loss", higher_is_better=False if data.choice.by == "val_files" else None)
@@ -114,12 +117,12 @@ def _run(config: PretrainConfig) -> None:
     chosen = checkpoints.restore(folder.best, model)["step"]
     evaluated = [row for row in folder.metrics() if row["split"] == VAL and row["step"] == chosen]
     final = {name: value for name, value in evaluated[0].items() if name not in ("step", "split")} if evaluated else evaluate()
-    _report(config, data, model, folder, {"metrics": final, "steps": total, "best_step": chosen}, past)
+    _report(config, data, forward, folder, {"metrics": final, "steps": total, "best_step": chosen}, past)
 
 
-def _report(config: PretrainConfig, data: PretrainData, model: keras.Model, folder: Run, result: dict[str, Any], past: tuple) -> None:
+def _report(config: PretrainConfig, data: PretrainData, forward: Forward, folder: Run, result: dict[str, Any], past: tuple) -> None:
     """Judges the controls, draws the curves, writes results.json and prints it. past: of lineage.model."""
-    controls, counts = control(model, config, data)
+    controls, counts = control(forward, config, data)
     baselines, chosen = data.baselines(), result["best_step"]
     plots.loss_curves(folder.metrics(), config.run / "losses.png", baselines)
     which = lineage.model("contrastive" if config.losses.itc_weight else "plain", *past)
@@ -150,15 +153,13 @@ def bank_data(config: PretrainConfig) -> PretrainData:
                             lambda: baseline(bank, rows, sampler, validation, config), lambda: describe(bank))
 
 
-def evaluator(model: keras.Model, batch: Callable[[int], Batch | None], levels: tuple[KaleidoLevel, ...], factors: dict[str, float],
+def evaluator(forward: Forward, batch: Callable[[int], Batch | None], levels: tuple[KaleidoLevel, ...], factors: dict[str, float],
               feature_target: str = "per-patch") -> Callable[[], dict[str, float]]:
     """Returns a function () -> {metric: value} over what batch(step) gives, None behind the last: a split, spoiled the same way every time.
 
     "loss" is the sum of the metrics that ``factors`` names, each times its factor: with the feature target "per-patch" the feature tasks
     count per patch, as in the paper; with "joint" the loss is the released one, and grey per patch stands beside it.
     """
-    forward = steps.forward(model)
-
     def evaluate() -> dict[str, float]:
         values = pretraining.means(_sums(forward, batch, levels, feature_target))
         values["loss"] = sum(factor * values.get(name, 0.0) for name, factor in factors.items())
@@ -167,7 +168,7 @@ def evaluator(model: keras.Model, batch: Callable[[int], Batch | None], levels: 
     return evaluate
 
 
-def _sums(forward: Callable[[Arrays], dict[str, np.ndarray]], batch: Callable[[int], Batch | None], levels: tuple[KaleidoLevel, ...],
+def _sums(forward: Forward, batch: Callable[[int], Batch | None], levels: tuple[KaleidoLevel, ...],
           feature_target: str) -> Iterator[pretraining.Sums]:
     """Yields the sums of every batch of a split."""
     step = 0
@@ -180,7 +181,7 @@ def _sums(forward: Callable[[Arrays], dict[str, np.ndarray]], batch: Callable[[i
 ZEROED, ANOTHER = "picture zeroed", "another picture under the same masks"
 
 
-def control(model: keras.Model, config: PretrainConfig, data: PretrainData) -> tuple[dict[str, dict], dict[str, float]]:
+def control(forward: Forward, config: PretrainConfig, data: PretrainData) -> tuple[dict[str, dict], dict[str, float]]:
     """Returns {control: {metric: {value, low, high}}} of the tasks of both sides, and {metric: number of examples} of all tasks.
 
     A model that looks is at chance where the picture's features are 0, and where it is another product's (of a bank): one that is not has
@@ -191,7 +192,7 @@ def control(model: keras.Model, config: PretrainConfig, data: PretrainData) -> t
         result = data.validation.validation(step)
         return None if result is None else (examples.without_picture(result[0]), *result[1:])
 
-    forward, makers = steps.forward(model), {ZEROED: blind}
+    makers = {ZEROED: blind}
     if isinstance(data.validation, PretrainSampler):
         makers[ANOTHER] = data.validation.with_other_pictures
     sums = {what: pretraining.add(_sums(forward, training.trim_batches(make, config.train), config.levels, "per-patch"))

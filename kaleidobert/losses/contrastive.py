@@ -5,20 +5,16 @@ from keras import ops
 from kaleidobert.specs import Tensor
 
 
-def in_batch(text: Tensor, picture: Tensor, excluded: Tensor) -> Tensor:
+def in_batch(sides: Tensor, identity: Tensor) -> Tensor:
     """Computes f32[B]: the softmax cross-entropies of picture i over the texts and of text i over the pictures, their mean.
 
-    text, picture [B, W]; row i of one matches row i of the other. excluded bool[B, B], by picture and text: pairs that are no negatives,
-    such as two products with one text.
+    sides f32[B, 2, W]: text i and picture i, which match; identity int[B, 4]: what is no negative, such as two products with one text
+    (``related``).
     """
+    text, picture, rows = sides[:, 0], sides[:, 1], ops.arange(ops.shape(sides)[0])
+    excluded = ops.logical_and(related(identity), ops.not_equal(rows[:, None], rows))
     scores = ops.matmul(picture, ops.transpose(text)) - 1e9 * ops.cast(excluded, "float32")
     return 0.5 * (ops.logsumexp(scores, axis=1) + ops.logsumexp(scores, axis=0)) - ops.sum(picture * text, axis=-1)
-
-
-def of_sides(sides: Tensor, identity: Tensor) -> Tensor:
-    """Computes ``in_batch`` of sides f32[B, 2, W], text and picture, whose identity int[B, 4] says what is no negative (``related``)."""
-    own = ops.equal(ops.arange(ops.shape(sides)[0])[:, None], ops.arange(ops.shape(sides)[0]))
-    return in_batch(sides[:, 0], sides[:, 1], ops.logical_and(related(identity), ops.logical_not(own)))
 
 
 def related(identity: Tensor) -> Tensor:

@@ -82,7 +82,7 @@ def for_tasks(levels: Sequence[KaleidoLevel], feature_target: str = "per-patch",
         raise UserError(f"a level is called {taken.pop()!r}, as is the joint loss of a grey level", "losses", "another name")
     losses = {"mlm": Loss(cross_entropy, mlm_weight, TOKEN_EPSILON), "itm": Loss(cross_entropy, itm_weight)}
     if itc_weight:
-        losses["itc"] = Loss(contrastive.of_sides, itc_weight)
+        losses["itc"] = Loss(contrastive.in_batch, itc_weight)
     for level in kaleido.target_levels(levels):
         joint = feature_target == "joint" and level.pretext == "grey"
         elements = partial(_patches, joint=joint) if level.answer == "feature" else cross_entropy

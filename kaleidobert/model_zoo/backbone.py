@@ -144,10 +144,10 @@ class Backbone(KaleidoModel):
         mask = AttentionMask(self.num_patches, self.text_length, dtype=self.precision, name="causal_mask")
         return _connect({layer.name: layer for layer in self.layers}, self.levels, self.num_layers, inputs, mask)
 
-    def apart(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
-        """Computes the outputs of a call, by the same layers while text and patches do not attend to each other (ours)."""
+    def apart(self, embedded, token_mask):
+        """Computes [B, T+P, H]: what the encoder makes of "embedded" while text and patches do not attend to each other (ours)."""
         mask = AttentionMask(self.num_patches, apart=True, dtype=self.precision, name="apart_mask")
-        return _connect({layer.name: layer for layer in self.layers}, self.levels, self.num_layers, inputs, mask)
+        return _encode({layer.name: layer for layer in self.layers}, self.num_layers, embedded, mask(token_mask))
 
     def embed_patches(self, features, boxes):
         """Computes [B, P, H]: the patches' positions of "embedded"."""
@@ -167,11 +167,15 @@ def _connect(layers: Mapping[str, keras.layers.Layer], levels: Sequence[KaleidoL
              mask: AttentionMask) -> dict[str, Any]:
     embeddings = [layers["text_embedding"](inputs["token_ids"], inputs["segment_ids"])]
     embeddings += _patches(layers, levels, inputs["patch_features"], inputs["patch_boxes"])
-    embedded = hidden = layers["sequence_embedding"](embeddings)  # [B, T+P, H]
-    bias = mask(inputs["token_mask"])
+    embedded = layers["sequence_embedding"](embeddings)  # [B, T+P, H]
+    hidden = _encode(layers, num_layers, embedded, mask(inputs["token_mask"]))
+    return {"embedded": embedded, "sequence": hidden, "pooled": layers["pooler"](hidden)}
+
+
+def _encode(layers: Mapping[str, keras.layers.Layer], num_layers: int, hidden: Tensor, bias: Tensor) -> Tensor:
     for number in range(num_layers):
         hidden = layers[f"encoder_{number}"](hidden, bias)
-    return {"embedded": embedded, "sequence": hidden, "pooled": layers["pooler"](hidden)}
+    return hidden
 
 
 def _patches(layers: Mapping[str, keras.layers.Layer], levels: Sequence[KaleidoLevel], features: Tensor, boxes: Tensor) -> list[Any]:

@@ -110,7 +110,7 @@ class Pretrainer(TaskModel):
             outputs[level.name] = level_heads[level.name](hidden["sequence"], *masked)
         if contrastive:
             outputs["own"] = outputs["itm"]
-            outputs["itm"], outputs["itc"] = _with_sides(backbone, inputs, outputs["own"])
+            outputs["itm"], outputs["itc"] = _with_sides(backbone, hidden, inputs["token_mask"], outputs["own"])
         super().__init__(inputs=inputs, outputs=outputs, name=self.kind)
 
         # --- Config ---
@@ -194,7 +194,7 @@ class Matcher(TaskModel):
             logits = layer(hidden["pooled"])
         if head in ("contrastive", "dual_encoder"):
             more["own"] = logits
-            logits, _ = _with_sides(backbone, inputs, logits)
+            logits, _ = _with_sides(backbone, hidden, inputs["token_mask"], logits)
         if head == "dual_encoder":
             more["own"] = logits
             towers = DualEncoder(list(kaleido.patch_slices(backbone.levels).values()), backbone.vocabulary_size, width, feature_dropout,
@@ -283,10 +283,10 @@ def captioner(config: Mapping[str, Any], mode: str = "mask-all") -> Captioner:
     return Captioner(Backbone.from_config(config), mode)
 
 
-def _with_sides(backbone: Backbone, inputs: Mapping[str, Any], logits: Any) -> tuple[Any, Any]:
-    """Returns (matching logits [B, 2] that know the two sides apart, the sides [B, 2, H])."""
+def _with_sides(backbone: Backbone, hidden: Mapping[str, Any], token_mask: Any, logits: Any) -> tuple[Any, Any]:
+    """Returns (matching logits [B, 2] that know the two sides apart, the sides [B, 2, H]). hidden: the outputs of the backbone."""
     head = ContrastiveHead(backbone.initializer_range, seed_for(backbone.seed, CONTRASTIVE), name=CONTRASTIVE)
-    sides = head(backbone.apart(inputs)["sequence"], inputs["token_mask"])
+    sides = head(backbone.apart(hidden["embedded"], token_mask), token_mask)
     return ContrastiveMatch(name=CONTRASTIVE_MATCH)(logits, sides), sides
 
 

@@ -8,6 +8,7 @@ import pytest
 from kaleidobert.configs import Matching, Noise, Sampling
 from kaleidobert.datasets.sampling import finetuning
 from kaleidobert.datasets.sampling.pretraining import PretrainSampler
+from kaleidobert.evaluators.pretraining import negatives
 from tests.support.random_data import random_bank
 from tests.support.tables import TABLES
 
@@ -82,7 +83,11 @@ def digests(bank) -> dict[str, str]:
     labels, _ = finetuning.label_ids(bank, "subcategory", rows)
     found["label"] = digest(finetuning.LabelSampler(bank, rows, labels, "both", Noise(0.1, 0.2), 9, 1).batch(3))
     found["match"] = digest(finetuning.MatchSampler(bank, rows, "subcategory", Matching(negatives=2), 6, 2).batch(4))
-    found["dual_encoder"] = digest(finetuning.DualEncoderSampler(bank, rows, "subcategory", 11, 2).batch(4))
+    inputs, targets, weights = finetuning.DualEncoderSampler(bank, rows, "subcategory", 11, 2).batch(4)
+    # when the digests were taken, the batch held this matrix in place of what it follows from
+    comparable = negatives(targets.pop("identity")) | np.eye(11, dtype=bool)
+    assert not targets
+    found["dual_encoder"] = digest((inputs, {"open": comparable.astype(np.float32)}, weights))
     for mode in ("causal", "mask-predict"):
         found[mode] = digest(finetuning.CaptionTaskSampler(bank, rows, mode, Noise(0.1, 0.2), 10, 3).batch(2))
     return found

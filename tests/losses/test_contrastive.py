@@ -35,7 +35,7 @@ def test_the_loss_by_hand():
     """Four pairs: text 1 is of picture 0's group, texts 2 and 3 are equal, and text 3 stands beside a picture of another product."""
     sides = np.stack([np.eye(4), 2 * np.eye(4)], 1).astype(np.float32)
     identity = np.array([[7, 7, 0, 0], [7, 7, 1, 1], [8, 8, 2, 2], [9, 8, 3, 2]])
-    found = np.asarray(contrastive.of_sides(sides, identity))
+    found = np.asarray(contrastive.in_batch(sides, identity))
     own, other = np.e**2, 1.0
     # negatives of the pictures: texts {2, 3}, {2, 3}, {0, 1}, all; of the texts: pictures {2, 3}, {2, 3}, {0, 1, 3}, {0, 1}
     counts = np.array([[2, 2], [2, 2], [2, 3], [3, 2]])

@@ -8,7 +8,7 @@ from kaleidobert.app_zoo.retrieve.fine_tuning import DualEncoderModel
 from kaleidobert.configs import Matching
 from kaleidobert.datasets.sampling.finetuning import DualEncoderSampler, MatchSampler
 from kaleidobert.errors import UserError
-from kaleidobert.losses import finetuning
+from kaleidobert.losses import contrastive, finetuning
 from kaleidobert.model_zoo.kaleidobert import matcher
 from tests.support.tables import TABLES, TWO
 from tests.support.tiny import tiny_bank
@@ -45,15 +45,13 @@ def test_objectives_by_hand():
     np.testing.assert_allclose(finetuning.listwise(logits, labels, 2), lists.mean(), rtol=1e-5)
     pairs = [np.log1p(np.exp(-2.0)), np.log1p(np.exp(1.0)), np.log(2), np.log1p(np.exp(3.0))]
     np.testing.assert_allclose(finetuning.pairwise(logits, labels, 2), 0.5 * (np.mean(pairs[::2]) + np.mean(pairs[1::2])), rtol=1e-5)
-    sides = {"text_side": ops.eye(4), "picture_side": 2 * ops.eye(4)}
-    np.testing.assert_allclose(
-        finetuning.in_batch_contrastive(sides, np.ones((4, 4), np.float32)), np.log((np.e**2 + 3) / np.e**2), rtol=1e-5
-    )
-    fair = np.ones((4, 4), np.float32)
-    fair[0, 1:] = 0  # picture 0 has no wrong text, texts 1 to 3 one wrong picture less
+    sides, own = ops.stack([ops.eye(4), 2 * ops.eye(4)], 1), np.arange(4)
+    np.testing.assert_allclose(contrastive.in_batch(sides, np.stack([own] * 4, 1)), np.log((np.e**2 + 3) / np.e**2), rtol=1e-5)
+    # picture 0 is of the group of texts 1 to 3: it has no wrong text, these one wrong picture less
+    identity = np.stack([[9, 1, 2, 3], [7, 9, 9, 9], own, own], 1)
     over_texts, over_pictures = [0] + 3 * [np.log((np.e**2 + 3) / np.e**2)], [np.log((np.e**2 + 3) / np.e**2)]
     over_pictures += 3 * [np.log((np.e**2 + 2) / np.e**2)]
-    np.testing.assert_allclose(finetuning.in_batch_contrastive(sides, fair), 0.5 * np.mean(np.add(over_texts, over_pictures)), rtol=1e-5)
+    np.testing.assert_allclose(contrastive.in_batch(sides, identity), 0.5 * np.add(over_texts, over_pictures), rtol=1e-5)
 
 
 def test_related_products_are_no_wrong_answers(tmp_path):
@@ -65,7 +63,7 @@ def test_related_products_are_no_wrong_answers(tmp_path):
     np.testing.assert_array_equal(inputs["token_ids"], bank.token_ids[rows])
     related = (groups[rows][:, None] == groups[rows]) | (texts[rows][:, None] == texts[rows])
     assert related.sum() > len(rows)
-    np.testing.assert_array_equal(targets["open"], ~related | np.eye(len(rows), dtype=bool))
+    np.testing.assert_array_equal(contrastive.related(targets["identity"]), related)
 
 
 @pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16"])

@@ -185,7 +185,7 @@ def test_the_loss_of_an_evaluation_is_that_of_training(world, start, feature_tar
     trained = losses.total(by_task, model(inputs), targets, weights)
     kinds = {task: "loss" for task in by_task} | {"blank": "kl", "grey": {"joint": "joint_kl", "per-patch": "kl"}[feature_target]}
     shares = {f"{task}_{kind}": by_task[task].factor for task, kind in kinds.items()}
-    judged = app.evaluator(model, batch, KALEIDO, shares, feature_target)()
+    judged = app.evaluator(steps.forward(model), batch, KALEIDO, shares, feature_target)()
     assert judged["loss"] == pytest.approx(float(trained["total"]), rel=1e-5)
     for task, kind in kinds.items():
         assert judged[f"{task}_{kind}"] == pytest.approx(float(trained[task]), rel=1e-4, abs=1e-6), task

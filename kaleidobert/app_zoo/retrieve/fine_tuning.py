@@ -6,6 +6,7 @@ from typing import Any
 
 import keras
 import numpy as np
+from keras import ops
 
 from kaleidobert.app_zoo import lineage, models, training
 from kaleidobert.app_zoo.retrieve.ranking import Ranker
@@ -20,7 +21,7 @@ from kaleidobert.engines.trainer import HELD_OUT, Goal
 from kaleidobert.errors import UserError
 from kaleidobert.evaluators import candidates, retrieval
 from kaleidobert.evaluators.candidates import CandidateLists
-from kaleidobert.losses import decomposable, finetuning
+from kaleidobert.losses import contrastive, decomposable, finetuning
 from kaleidobert.model_zoo.kaleidobert import DUAL_ENCODER, Matcher
 
 HELD_SHARE = 0.1  # of the training groups, held out to choose the best epoch of fine-tuning
@@ -148,7 +149,8 @@ def train_towers(config: RetrieveConfig, model: Matcher, bank: Bank, rows: np.nd
     forward, (held_rows, lists) = steps.forward(towers), held
 
     def loss(outputs, targets, weights):
-        return {"loss": finetuning.in_batch_contrastive(outputs, targets["open"])}
+        sides = ops.stack([outputs["text_side"], outputs["picture_side"]], axis=1)
+        return {"loss": ops.mean(contrastive.in_batch(sides, targets["identity"]))}
 
     def ranks() -> dict[str, float]:
         return retrieval.brief(score_sides(*sides(forward, bank, held_rows), lists), lists.relevant, lists.valid)

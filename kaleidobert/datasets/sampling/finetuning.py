@@ -99,10 +99,7 @@ class MatchSampler:
 
 
 class DualEncoderSampler:
-    """Right pairs for a softmax over the batch: batch(step) -> inputs, {"open": f32[B, B]}, {}.
-
-    open[i, j]: 0 where text j is related to picture i (the same group or text) without being its own, and so no wrong answer; else 1.
-    """
+    """Right pairs for a softmax over the batch: batch(step) -> inputs, {"identity": i32[B, 4]}, {}; identity: as of NegativeSampler."""
 
     def __init__(self, bank: Bank, rows: np.ndarray, subcategory: str, batch_size: int, seed: int):
         self._bank = bank
@@ -111,8 +108,7 @@ class DualEncoderSampler:
 
     def batch(self, step: int) -> tuple[Arrays, Arrays, Arrays]:
         rows = self.order.batch(step)
-        related = self._negatives.related(rows[:, None], rows) & ~np.eye(len(rows), dtype=bool)
-        return clean_batch(self._bank, rows), {"open": (~related).astype(np.float32)}, {}
+        return clean_batch(self._bank, rows), {"identity": self._negatives.identity(rows, rows)}, {}
 
 
 class CaptionTaskSampler:

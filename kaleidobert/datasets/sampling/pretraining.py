@@ -145,23 +145,27 @@ class PretrainSampler:
 
     def validation(self, step: int) -> tuple[Arrays, Arrays, Arrays] | None:
         """Returns the step-th batch of the split in its own order, the last one smaller; None behind the end. Targets are always floats."""
-        size = self.order.batch_size
-        rows = self.order.rows[step * size : (step + 1) * size]
-        if not len(rows):
-            return None
-        inputs, targets, weights = self.examples(rows, generator(self._seed, VALIDATION, step))
-        return inputs, features.to_floats(targets), weights
+        plan = self._validation_plan(step)
+        return None if plan is None else self._judged(plan)
 
     def with_other_pictures(self, step: int) -> tuple[Arrays, Arrays, Arrays] | None:
         """Returns validation(step) with the picture of another product in every example, under the same masks: a control."""
-        batch, size = self.validation(step), self.order.batch_size
-        if batch is None:
+        plan = self._validation_plan(step)
+        if plan is None:
             return None
-        rows = self.order.rows[step * size : (step + 1) * size]
-        plan = self.draw(rows, generator(self._seed, VALIDATION, step))
-        others = self._negatives.draw(rows, np.zeros(len(rows), bool), generator(self._seed, OTHERS, step))
+        inputs, targets, weights = self._judged(plan)
+        others = self._negatives.draw(plan.rows, np.zeros(len(plan.rows), bool), generator(self._seed, OTHERS, step))
         pictures, _ = examples.pretraining(others, plan.donors, plan.masks.patches, plan.spoiled, self._levels, self._bank.gather)
-        return {**batch[0], **pictures, "patch_boxes": self._bank.boxes[others]}, *batch[1:]
+        return {**inputs, **pictures, "patch_boxes": self._bank.boxes[others]}, targets, weights
+
+    def _validation_plan(self, step: int) -> BatchPlan | None:
+        size = self.order.batch_size
+        rows = self.order.rows[step * size : (step + 1) * size]
+        return self.draw(rows, generator(self._seed, VALIDATION, step)) if len(rows) else None
+
+    def _judged(self, plan: BatchPlan) -> tuple[Arrays, Arrays, Arrays]:
+        inputs, targets, weights = self.assemble(plan)
+        return inputs, features.to_floats(targets), weights
 
     def examples(self, rows: np.ndarray, rng: np.random.Generator) -> tuple[Arrays, Arrays, Arrays]:
         """Returns spoiled examples of the given rows."""
