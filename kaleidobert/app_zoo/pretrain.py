@@ -33,7 +33,7 @@ from kaleidobert.preprocessors.alignment_guided_masking import POLICIES
 from kaleidobert.preprocessors.examples import Arrays
 from kaleidobert.released.checkpoints import continue_optimizer, transfer
 
-Forward = Callable[[Arrays], dict[str, np.ndarray]]  # steps.forward of the model: one trace for all that judges it
+Forward = Callable[[Arrays], dict[str, np.ndarray]]  # steps.forward of the model: one for all that judges it on a split
 
 def dry_run(config: PretrainConfig) -> None:
     """Checks the data and the configuration, prints sizes and the number of steps."""
@@ -101,15 +101,16 @@ def _run(config: PretrainConfig) -> None:
     batch = training.trim_batches(data.sampler.batch, config.train)
     validation = training.trim_batches(data.validation.validation, config.train)
 
-    forward = steps.forward(model)
+    forward = steps.forward(model)  # val has its own: last digits depend on the batches a graph has met, and a finished run meets val alone
 
-    def judge(make):
-        return evaluator(forward, make, config.levels, factors, config.losses.feature_target)
+    def judge(own, make):
+        return evaluator(own, make, config.levels, factors, config.losses.feature_target)
 
-    evaluate = judge(validation)
+    evaluate = judge(forward, validation)
     goal = Goal(evaluate, "loss", higher_is_better=False if data.choice.by == "val_files" else None)
     if data.held is not None:
-        goal = Goal(judge(training.trim_batches(data.held.validation, config.train)), "loss", higher_is_better=False, split=HELD_OUT)
+        held = training.trim_batches(data.held.validation, config.train)
+        goal = Goal(judge(steps.forward(model), held), "loss", higher_is_better=False, split=HELD_OUT)
     additive = DecomposableLoss(loss, lambda weights: losses.denominators(by_task, weights))
     trainer.fit(batch, additive, goal, models.trainer_schedule(config.train, total), config.train.clip_norm,
                 models.shard_maker(data.sampler, config.train))

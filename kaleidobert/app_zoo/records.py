@@ -24,7 +24,7 @@ REASONS = 8  # that the account of a bank names
 def dry_run(config: RecordsConfig) -> None:
     """Checks the table and the configuration, prints sizes; raises Incomplete as ``run``, as far as no picture is opened."""
     reading = _read(config)
-    config = replace(config, encoder=encoders.resolved(config.encoder))
+    config = replace(config, encoder=encoders.resolved(config.encoder, bool(builder.gpus())))
     products = reading.products
     builder.check(config, products)
     if not config.source.writes_pictures:  # they are written first
@@ -45,7 +45,7 @@ def run(config: RecordsConfig) -> None:
     Incomplete where more than config.max_skipped of the rows were left out; the bank of the others is complete then.
     """
     reading = _read(config)
-    config = replace(config, encoder=encoders.resolved(config.encoder))
+    config = replace(config, encoder=encoders.resolved(config.encoder, bool(builder.gpus())))
     products = reading.products
     mark = builder.claim(config, products)
     if reading.skipped:

@@ -110,16 +110,21 @@ def weights_identity(config: configs.Encoder) -> str:
     return io.sha256(config.weights) if config.weights else architecture.weights
 
 
-def resolved(config: configs.Encoder) -> configs.Encoder:
+def resolved(config: configs.Encoder, accelerated: bool | None = None) -> configs.Encoder:
     """Returns the configuration with what precision ``auto`` stands for on this machine: a network's normalisation is folded, and its
-    products are bfloat16 where TensorFlow computes on CPUs with matrix units for it (AMX), else float32."""
+    products are bfloat16 where TensorFlow computes on CPUs with matrix units for it (AMX), else float32.
+
+    accelerated: whether there is a GPU; None = Keras is asked, which takes hold of it.
+    """
     if config.precision != "auto":
         return config
     if ENCODERS[config.name].architecture is None:
         return replace(config, precision="float32")
-    import keras
+    fast = _has_amx()
+    if fast:
+        import keras
 
-    fast = keras.backend.backend() == "tensorflow" and not _accelerated() and _has_amx()
+        fast = keras.backend.backend() == "tensorflow" and not (_accelerated() if accelerated is None else accelerated)
     return replace(config, folded=True, precision="mixed_bfloat16" if fast else "float32")
 
 

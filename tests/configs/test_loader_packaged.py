@@ -61,7 +61,7 @@ def test_relative_paths_of_a_wheels_files_start_at_the_current_folder(wheel, tmp
     for path in ("quickstart/pretrain", wheel / "quickstart/pretrain.yaml"):  # with two bases below it
         config = configs.load(configs.PretrainConfig, path)
         assert (config.run, config.data.bank) == (here / "runs/quickstart/pretrain", here / "runs/quickstart/bank")
-        assert config.model.hidden_size == 96 and config.held_out == 0.05
+        assert config.model.hidden_size == 96 and config.held_out == 0
     assert configs.load(configs.RetrieveConfig, "released/t2i").run == here / "runs/released/t2i"
     (here / "my.yaml").write_text(f"base: {wheel}/quickstart/pretrain.yaml\nrun: runs/mine\n")
     config = configs.load(configs.PretrainConfig, "my.yaml")
