@@ -4,6 +4,7 @@ import builtins
 import errno
 import os
 import random
+import sys
 
 import pytest
 
@@ -55,6 +56,13 @@ def pytest_collection_modifyitems(items):
     """Files with slow tests come first, so that several workers end together; xdist hands the files out in this order (scripts/test.sh)."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
+
+
+def pytest_collection_finish():
+    """TensorFlow's graph optimiser is off in this process: a third of the time of every small training. Processes of their own, and the
+    reduced quickstart, run with it. It also fuses equal graphs of half precision in ways that round differently."""
+    if "tensorflow" in sys.modules:
+        sys.modules["tensorflow"].config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
 
 
 @pytest.hookimpl(wrapper=True)
