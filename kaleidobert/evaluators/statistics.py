@@ -1,10 +1,11 @@
-"""Intervals and paired tests of all evaluations, by scipy.stats: bootstraps, sign flips, McNemar's test, the sign test.
+"""Intervals and paired tests of all evaluations, by scipy.stats: bootstraps, sign flips, McNemar's test, the sign test, Student's t.
 
-Intervals are 95% percentile intervals. Two intervals that overlap say little about two models: the same queries are hard for both, so
-their difference varies less than either. A paired test compares every example with itself; differences are first minus second.
+Intervals are 95% percentile intervals over examples; over a few seeds they are Student's. Two intervals that overlap say little about two
+models: the same queries are hard for both, so their difference varies less than either. A paired test compares every example with itself;
+differences are first minus second.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -78,6 +79,25 @@ def proportion(hits: float, count: int) -> dict[str, float]:
 
     low, high = stats.binom.interval(CONFIDENCE, count, hits / count)
     return interval(hits / count, low / count, high / count)
+
+
+def mean_over_seeds(values: Sequence[float]) -> tuple[float, float | None, float | None]:
+    """Returns (mean, low, high) of a figure per seed, with the 95% interval of the mean by Student's t; a single seed has none.
+
+    The interval is over seeds, on the same examples; of paired differences it is that of the paired t-test. Raises UserError for no values.
+
+    >>> [round(number, 3) for number in mean_over_seeds([1.0, 2.0, 3.0])], mean_over_seeds([2.0])
+    ([2.0, -0.484, 4.484], (2.0, None, None))
+    """
+    if not len(values):
+        raise UserError("there are no values", "mean over seeds", "a value per seed")
+    mean = float(np.mean(values))
+    if len(values) == 1:
+        return mean, None, None
+    from scipy import stats
+
+    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values)))
+    return mean, mean - half, mean + half
 
 
 def difference(first: np.ndarray, second: np.ndarray, rng: np.random.Generator, resamples: int = RESAMPLES,

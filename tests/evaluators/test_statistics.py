@@ -43,7 +43,7 @@ def compare(first, second, *arguments, **options):
 
 
 def test_examples_in_docstrings():
-    assert doctest.testmod(statistics).attempted == 1 and not doctest.testmod(statistics).failed
+    assert doctest.testmod(statistics).attempted == 2 and not doctest.testmod(statistics).failed
 
 
 @FEW

@@ -2,12 +2,15 @@
 
 A claim is supported ("yes") where the whole 95% interval lies on its side of the baseline, contradicted ("no") where the whole interval
 lies on the other, and "undecided" in between. Baselines are figures of the same examples; beside ridge regression the interval is that of
-the paired difference, elsewhere it is the model's own beside the baseline's value.
+the paired difference, elsewhere it is the model's own beside the baseline's value. Two settings that were trained with the same seeds are
+judged by the paired difference over the seeds (``over_seeds``); evaluators/report/ablation.py has the claims of the paper's Table 4.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
 
 from kaleidobert.evaluators import statistics
 from kaleidobert.evaluators.report.results import Result, head_name
@@ -34,6 +37,45 @@ def verdict(low: float, high: float, baseline: float) -> str:
     ('yes', 'undecided', 'no')
     """
     return YES if low > baseline else NO if high < baseline else UNDECIDED
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """first, second: the means of two settings; difference: first less second, paired by seed, with its interval; verdict: whether first is
+    ahead. low, high: None with one seed, which decides nothing."""
+
+    seeds: int
+    first: float
+    second: float
+    difference: float
+    low: float | None
+    high: float | None
+    verdict: str
+
+    @property
+    def half_width(self) -> float | None:
+        """The smallest mean difference that these seeds would have shown."""
+        return None if self.low is None or self.high is None else (self.high - self.low) / 2
+
+    def judged(self, digits: int = 1) -> str:
+        """Returns the verdict in words; of UNDECIDED what these seeds could have shown."""
+        if self.verdict != UNDECIDED:
+            return self.verdict
+        return f"{UNDECIDED} (one seed)" if self.half_width is None else f"{UNDECIDED} (±{self.half_width:.{digits}f} would show)"
+
+
+def over_seeds(first: Mapping[int, float], second: Mapping[int, float]) -> Comparison | None:
+    """Judges whether one setting is ahead of another, {seed: figure} each, by the seeds of both; None where they share none.
+
+    >>> over_seeds({0: 3.0, 1: 5.0}, {0: 1.0, 1: 3.0}).verdict, over_seeds({0: 3.0}, {0: 1.0}).judged()
+    ('yes', 'undecided (one seed)')
+    """
+    seeds = sorted(first.keys() & second.keys())
+    if not seeds:
+        return None
+    gap, low, high = statistics.mean_over_seeds([first[seed] - second[seed] for seed in seeds])
+    own, other = (float(np.mean([values[seed] for seed in seeds])) for values in (first, second))
+    return Comparison(len(seeds), own, other, gap, low, high, UNDECIDED if low is None or high is None else verdict(low, high, 0.0))
 
 
 def report_card(results: Sequence[Result]) -> list[Claim]:

@@ -1,0 +1,207 @@
+"""The paper's Table 4: its rows, its claims, its figures; what the runs of ``kaleidobert ablate`` say about them, as tables and verdicts.
+
+Every figure of a row is a mean over the seeds whose runs are finished, with its 95% interval by Student's t. A claim says that one row is
+ahead of another; it is judged by the differences between runs of one seed.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from kaleidobert.evaluators import retrieval, statistics
+from kaleidobert.evaluators.report.claims import Comparison, over_seeds
+from kaleidobert.evaluators.report.results import Result
+from kaleidobert.evaluators.report.tables import CAPTION_KEYS, DIRECTIONS, MISSING, Cell, Column, Row, Table, Value
+
+SUMR, SUM_CLS, SUM_CAP = SUMS = ("SumR", "Sum CLS", "Sum CAP")
+TASKS = {"retrieval": SUMR, "classification": SUM_CLS, "captions": SUM_CAP}  # {task: the paper's measure of it}
+Figures = Mapping[str, float]  # of one row and seed, by their names
+Measured = Mapping[str, Mapping[int, Figures]]  # {runs of a row: {seed: its figures}}
+
+
+@dataclass(frozen=True)
+class AblationRow:
+    """A row of Table 4. runs: the name of its runs, the same where rows are the same model; paper: SumR, Sum CLS and Sum CAP as printed."""
+
+    group: str
+    title: str
+    runs: str
+    paper: tuple[float, float, float]
+
+
+FULL = (319.52, 318.14, 84.0)  # printed three times: all pretexts, masked by AGM, the product cut out
+ROWS = {
+    "fixed": AblationRow("scale", "fixed", "fixed", (276.97, 313.43, 76.6)),
+    "kaleido": AblationRow("scale", "kaleido", "kaleido", (303.80, 314.96, 79.7)),
+    "kaleido-saliency": AblationRow("scale", "kaleido + saliency", "b_i-v", FULL),
+    "random": AblationRow("masking", "random", "random", (299.50, 314.31, 78.6)),
+    "agm": AblationRow("masking", "AGM", "b_i-v", FULL),
+    "b": AblationRow("pretexts", "B", "b", (295.70, 297.40, 77.9)),
+    "b_i": AblationRow("pretexts", "B+I", "b_i", (297.18, 298.77, 79.0)),
+    "b_i-ii": AblationRow("pretexts", "B+I-II", "b_i-ii", (300.82, 307.54, 79.2)),
+    "b_i-iii": AblationRow("pretexts", "B+I-III", "b_i-iii", (312.65, 315.30, 81.6)),
+    "b_i-iv": AblationRow("pretexts", "B+I-IV", "b_i-iv", (316.10, 316.88, 83.4)),
+    "b_i-v": AblationRow("pretexts", "B+I-V", "b_i-v", FULL),
+    "b_v": AblationRow("pretexts", "B+V", "b_v", (287.70, 300.21, 78.6)),
+}
+CLAIMS = {  # what the paper says: (the row that is ahead, the row that it is ahead of)
+    "kaleido patches are ahead of one scale": ("kaleido", "fixed"),
+    "the product cut out is ahead of the whole picture": ("kaleido-saliency", "kaleido"),
+    "AGM is ahead of random masking": ("agm", "random"),
+    "rotation (I) adds to B": ("b_i", "b"),
+    "jigsaw (II) adds to the ones before it": ("b_i-ii", "b_i"),
+    "camouflage (III) adds to the ones before it": ("b_i-iii", "b_i-ii"),
+    "grey (IV) adds to the ones before it": ("b_i-iv", "b_i-iii"),
+    "blank (V) adds to the ones before it": ("b_i-v", "b_i-iv"),
+    "blank alone (B+V) is ahead of B": ("b_v", "b"),
+}
+FINER = {  # {figure: its heading}; the Rank@1 of parts of a head follow
+    "matching": "text belongs to picture", "masked aligned": "masked words, aligned", "masked unaligned": "masked words, others",
+    "i2t rank@1": "ITR R@1", "t2i rank@1": "TIR R@1", "subcategory": "SUB ACC"}
+
+
+def figures(results: Mapping[str, Result]) -> dict[str, float]:
+    """Returns the figures of one row and seed. results: of its finished runs, by the names of their steps: pretrain, masked_words, i2t,
+    t2i, cat, subcat, caption.
+
+    SumR: the sum of six Rank@K, Sum CLS: accuracies and macro-F over all classes, Sum CAP: four caption metrics, each times 100 (paper,
+    section 4.2); the others as they are. METEOR needs Java: without it there is no Sum CAP. Raises UserError, which names file and key,
+    where an entry is missing.
+    """
+    made: dict[str, float] = {}
+    if "pretrain" in results:
+        made["matching"] = results["pretrain"].number("metrics", "itm_accuracy")
+    if "masked_words" in results:
+        made |= {f"masked {name}": results["masked_words"].number("metrics", name) for name in results["masked_words"].group("metrics")}
+    ranked = [results[name] for name in DIRECTIONS if name in results]
+    for result in ranked:
+        for model in result.counted():
+            if model.keys and result.find(*model.keys):
+                made[" ".join(filter(None, (result.text("direction"), "rank@1", model.name)))] = result.number(*model.keys, "rank@1")
+    if len(ranked) == len(DIRECTIONS):
+        made[SUMR] = retrieval.sum_of_ranks(*(result.group("metrics") for result in ranked))
+    if "cat" in results and "subcat" in results:
+        made["subcategory"] = results["subcat"].number("metrics", "accuracy")
+        made[SUM_CLS] = 100 * sum(results[name].number("metrics", metric) for name in ("cat", "subcat")
+                                  for metric in ("accuracy", "macro_f1_all"))
+    if "caption" in results:
+        parts = [results["caption"].measure("metrics", name) for name in CAPTION_KEYS]
+        if None not in parts:
+            made[SUM_CAP] = 100 * sum(part.value for part in parts if part)
+    return made
+
+
+def tables(rows: Sequence[str], measured: Measured, sums: Sequence[str]) -> list[Table]:
+    """Returns Table 4, the finer figures, and the claims where there are any about these rows.
+
+    rows: names of ROWS; sums: of SUMS, those that were asked for.
+    """
+    shown = [name for name in rows if measured.get(ROWS[name].runs)]
+    missing = [f"{ROWS[name].group}: {ROWS[name].title}" for name in rows if name not in shown]
+    unfinished = [f"No seed of these rows is finished yet: {', '.join(missing)}."] if missing else []
+    compared = compare(rows, measured, sums)
+    return [_main(shown, measured, sums, unfinished), _finer(shown, measured), *([_claims(compared, sums)] if compared else [])]
+
+
+def compare(rows: Sequence[str], measured: Measured, sums: Sequence[str]) -> dict[str, dict[str, Comparison | None]]:
+    """Returns {claim: {measure: its comparison, None where no seed has both}} of the claims about these rows."""
+    made: dict[str, dict[str, Comparison | None]] = {}
+    for claim, ends in CLAIMS.items():
+        if set(ends) <= set(rows):
+            first, second = (measured.get(ROWS[name].runs, {}) for name in ends)
+            made[claim] = {name: over_seeds(*({seed: each[name] for seed, each in side.items() if name in each}
+                                              for side in (first, second))) for name in sums}
+    return made
+
+
+def papers_difference(claim: str, measure: str) -> float:
+    """Returns the paper's own difference, on Fashion-Gen."""
+    first, second = (ROWS[name].paper[SUMS.index(measure)] for name in CLAIMS[claim])
+    return first - second
+
+
+def to_json(rows: Sequence[str], measured: Measured, sums: Sequence[str]) -> dict[str, Any]:
+    """Returns {"rows": {row: {group, title, runs, seeds, paper, figures, by_seed}}, "claims": [...]}, ready for JSON."""
+    made = {}
+    for name in rows:
+        row, by_seed = ROWS[name], measured.get(ROWS[name].runs, {})
+        made[name] = {"group": row.group, "title": row.title, "runs": row.runs, "seeds": list(by_seed),
+                      "paper": dict(zip(SUMS, row.paper)),
+                      "figures": {key: asdict(cell) for key in _names(by_seed) if (cell := _mean(by_seed, key))},
+                      "by_seed": {str(seed): dict(each) for seed, each in by_seed.items()}}
+    claims = [{"claim": claim, "ahead": CLAIMS[claim][0], "of": CLAIMS[claim][1], "measure": name,
+               **(asdict(one) | {"half_width": one.half_width} if one else {"seeds": 0}), "paper": round(papers_difference(claim, name), 2)}
+              for claim, each in compare(rows, measured, sums).items() for name, one in each.items()]
+    return {"rows": made, "claims": claims}
+
+
+def _main(shown: Sequence[str], measured: Measured, sums: Sequence[str], unfinished: Sequence[str]) -> Table:
+    columns = [Column("group", "group"), Column("seeds", "seeds")]
+    for name in sums:
+        columns += [Column(name, name, 1), Column(f"paper {name}", "paper", 2 if name != SUM_CAP else 1)]
+    rows = []
+    for row in shown:
+        by_seed = measured[ROWS[row].runs]
+        cells: dict[str, Cell] = {"group": ROWS[row].group, "seeds": str(len(by_seed))}
+        for name in sums:
+            cells |= {name: _mean(by_seed, name), f"paper {name}": Value(ROWS[row].paper[SUMS.index(name)])}
+        rows.append(Row(ROWS[row].title, "ours", cells))
+    remarks = [*unfinished, "SumR: six Rank@K in percent, added. Sum CLS: accuracies and macro-F (over all classes) of category and "
+               "subcategory times 100, added." + " Sum CAP: BLEU-4, METEOR, ROUGE-L and CIDEr-D times 100, added; the paper adds CIDEr; "
+               "METEOR needs Java." * (SUM_CAP in sums),
+               "kaleido + saliency, AGM and B+I-V are the same runs.",
+               "In brackets: 95% intervals of the mean by Student's t over the seeds, on the same queries and examples; one seed has none.",
+               "paper: on Fashion-Gen, with BERT-base; not comparable with rows on other data."]
+    return Table("Ablation (layout of the paper's Table 4)", columns, rows, remarks)
+
+
+def _finer(shown: Sequence[str], measured: Measured) -> Table:
+    names = list(dict.fromkeys(key for row in shown for key in _names(measured[ROWS[row].runs]) if key not in SUMS))
+    ordered = [name for name in FINER if name in names] + sorted(name for name in names if name not in FINER)
+    columns = [Column("group", "group"), *(Column(name, _head(name), 1, 1, 100) for name in ordered)]
+    rows = [Row(ROWS[row].title, "ours", {"group": ROWS[row].group, **{name: _mean(measured[ROWS[row].runs], name) for name in ordered}})
+            for row in shown]
+    remarks = ["In percent. Text belongs to picture: accuracy of matching in pre-training, on the validation split, under each row's own "
+               "masks. Masked words: accuracy on word pieces that are masked at random, the same ones for every row; aligned: those with a "
+               "link to a patch in one bank, the same for every row.", "R@1: of the run's own head, of its parts, and of the paper's plain "
+               "head as pre-training left it."]
+    return Table("Ablation: finer figures", columns, rows, remarks)
+
+
+def _claims(compared: Mapping[str, Mapping[str, Comparison | None]], sums: Sequence[str]) -> Table:
+    columns = [Column(f"{name} {what}", f"{name}{', ' * bool(what)}{what}") for name in sums for what in ("", "paper", "verdict")]
+    rows = []
+    for claim, each in compared.items():
+        cells: dict[str, Cell] = {}
+        for name, one in each.items():
+            cells |= {f"{name} ": _difference(one), f"{name} paper": f"{papers_difference(claim, name):+.2f}",
+                      f"{name} verdict": one.judged() if one else MISSING}
+        rows.append(Row(claim, "baseline", cells))
+    remarks = ["Differences, paired by seed, with their 95% intervals by Student's t. yes: the whole interval is above 0, the claim is "
+               "supported; no: the whole interval is below 0, it is contradicted; undecided: neither. Behind an undecided one: the "
+               "half-width of its interval, the smallest mean difference that these seeds would have shown.",
+               "The intervals are over seeds, not over products or queries, and each is for itself: of twenty one misses by chance."]
+    return Table("Ablation: does the data support what the paper claims?", columns, rows, remarks)
+
+
+def _difference(one: Comparison | None) -> str:
+    if one is None:
+        return MISSING
+    return f"{one.difference:+.1f}" + ("" if one.low is None else f" [{one.low:+.1f}, {one.high:+.1f}]")
+
+
+def _names(by_seed: Mapping[int, Figures]) -> list[str]:
+    return list(dict.fromkeys(name for each in by_seed.values() for name in each))
+
+
+def _mean(by_seed: Mapping[int, Figures], name: str) -> Value | None:
+    values = [each[name] for each in by_seed.values() if name in each]
+    return Value(*statistics.mean_over_seeds(values)) if values else None
+
+
+def _head(name: str) -> str:
+    """Returns the heading of a figure; of a part of a head that of its direction, then its name."""
+    if name in FINER:
+        return FINER[name]
+    direction, _, part = name.split(" ", 2)
+    return f"{DIRECTIONS[direction]} R@1, {part}"
