@@ -59,6 +59,8 @@ COMMANDS = {
                        "quickstart/inspect"),
     "tables": Command("put the results of runs into the paper's tables, its rows beside ours", configs.TablesConfig,
                       "runs/quickstart out=runs", needs_backend=False, takes_folders=True),
+    "ablate": Command("the paper's Table 4: pre-train and judge every row with several seeds", configs.AblateConfig,
+                      "ablate rows=[random,agm] seeds=[0,1,2,3]", needs_backend=False),
 }
 # the downstream tasks: each is one module of app_zoo and one YAML file of configs/; docs/extending.md adds one
 TASKS = {

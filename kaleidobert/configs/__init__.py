@@ -1,6 +1,6 @@
 """The configuration of every command as frozen dataclasses; loader.py reads them from YAML and dotted words.
 
-data: commands that prepare data. training: pretrain, align, train-foreground. tasks: downstream tasks, evaluate, tables, inspect.
+data: commands that prepare data. training: pretrain, align, train-foreground. tasks: downstream tasks, evaluate, tables, ablate, inspect.
 section: keys and their limits. loader: YAML files, those of the package by name, dotted words, and addresses (s3://, https://) as paths.
 """
 
@@ -20,6 +20,7 @@ from kaleidobert.configs.data import (
 )
 from kaleidobert.configs.loader import differences, dump, load, to_dict
 from kaleidobert.configs.tasks import (
+    AblateConfig,
     CaptionConfig,
     ClassifyConfig,
     EvaluateConfig,
@@ -52,9 +53,9 @@ from kaleidobert.configs.training import (
     WordPresence,
 )
 
-__all__ = ["BERT_BASE", "AlignConfig", "Beam", "CaptionConfig", "Captioner", "ClassifyConfig", "Columns", "ConvertConfig", "Data",
-           "Decoding", "Encoder", "EvaluateConfig", "EvaluationData", "FetchConfig", "FilesFormat", "FineTuningConfig",
-           "Foreground", "Grid", "InspectConfig", "Losses", "Matching", "Model", "NewParameters", "Noise", "PredictionColumns",
-           "PretrainConfig", "RecordsConfig", "Regions", "RetrieveConfig", "Sampling", "ScoreColumns", "Source",
-           "SynthesizeConfig", "TablesConfig", "Text", "Train", "TrainForegroundConfig", "TrainingData", "WordPresence",
-           "Writing", "differences", "dump", "load", "to_dict"]
+__all__ = ["BERT_BASE", "AblateConfig", "AlignConfig", "Beam", "CaptionConfig", "Captioner", "ClassifyConfig", "Columns",
+           "ConvertConfig", "Data", "Decoding", "Encoder", "EvaluateConfig", "EvaluationData", "FetchConfig", "FilesFormat",
+           "FineTuningConfig", "Foreground", "Grid", "InspectConfig", "Losses", "Matching", "Model", "NewParameters",
+           "Noise", "PredictionColumns", "PretrainConfig", "RecordsConfig", "Regions", "RetrieveConfig", "Sampling",
+           "ScoreColumns", "Source", "SynthesizeConfig", "TablesConfig", "Text", "Train", "TrainForegroundConfig",
+           "TrainingData", "WordPresence", "Writing", "differences", "dump", "load", "to_dict"]

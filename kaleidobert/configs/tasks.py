@@ -1,4 +1,5 @@
-"""The configurations of the downstream tasks, and of the commands that judge and show models: evaluate, tables and inspect."""
+"""The configurations of the downstream tasks, and of the commands that judge and show models: evaluate, tables, ablate and
+inspect."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -191,6 +192,34 @@ class TablesConfig:
     """``kaleidobert tables``: results of finished runs beside the paper's."""
     runs: tuple[Path, ...] = key((), "folders of runs, or folders above them")
     out: Path | None = key(None, "folder for tables.md and tables.json; empty = printed")
+
+
+@dataclass(frozen=True)
+class AblateConfig(Checked):
+    """``kaleidobert ablate``: the paper's Table 4, every row with every seed."""
+    run: Path = required("folder for banks, runs and the table")
+    configs: str = key("quickstart", "folder of the YAML files records, align, pretrain, cat, ...: a packaged one by name, or a path")
+    rows: tuple[str, ...] = key((), "rows of the table, such as random, agm, b_i; empty = all of the paper's")
+    seeds: tuple[int, ...] = key((0, 1, 2), "train.seed of all that comes after bank and alignment; two are needed for an interval")
+    tasks: tuple[Literal["retrieval", "classification", "captions"], ...] = key(
+        ("retrieval", "classification"), "what every pre-training is fine-tuned and judged by")
+    parallel: int = key(1, "runs at the same time; they divide the CPU cores, or have one of the GPUs each")
+    banks: dict[str, Path] = key({}, "banks that exist already, by their foreground.method, such as {network: runs/my/bank}")
+    words: dict[str, tuple[str, ...]] = key({}, "further key=value words by file of configs, such as {pretrain: [train.epochs=60]}")
+
+    limits: ClassVar[Limits] = {"parallel": (1,)}
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("rows", "seeds", "tasks"):
+            values = getattr(self, name)
+            if len(set(values)) < len(values):
+                raise UserError(f"{name} has {', '.join(map(str, values))}", "section AblateConfig", "each one once")
+        if not self.seeds or min(self.seeds) < 0:
+            raise UserError(f"seeds is {list(self.seeds)}", "section AblateConfig", "whole numbers from 0 on, at least one",
+                            "say seeds=[0,1,2]")
+        if not self.tasks:
+            raise UserError("tasks is empty", "section AblateConfig", "one or more of retrieval, classification, captions")
 
 
 @dataclass(frozen=True)

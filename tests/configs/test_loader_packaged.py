@@ -36,7 +36,7 @@ def test_the_files_have_one_home():
 
 def test_every_file_has_a_name_and_every_command_with_files_knows_them():
     assert len(loader.packaged_names()) == len(list((ROOT / "configs").rglob("*.yaml"))) > 40
-    assert loader.packaged_names()[0] == "align" and "quickstart/pretrain" in loader.packaged_names()
+    assert loader.packaged_names()[0] == "ablate" and "quickstart/pretrain" in loader.packaged_names()
     by_command = [name for command in commands.every() for name in loader.packaged_of_command(command)]
     assert sorted(by_command) == sorted(loader.packaged_names())
 
@@ -77,7 +77,7 @@ def test_unknown_names(word, fix, tmp_path, monkeypatch):
     with pytest.raises(UserError, match="no configuration named") as raised:
         configs.load(configs.PretrainConfig, word)
     message = str(raised.value)
-    assert "expected: a YAML file, one of align, caption, " in message and len(message.splitlines()) == 1
+    assert "expected: a YAML file, one of ablate, align, caption, " in message and len(message.splitlines()) == 1
     assert raised.match(fix)
 
 

@@ -1,0 +1,199 @@
+"""The runs of an ablation, in their order: a bank per foreground method, its alignment, then every row with every seed.
+
+    run/banks/METHOD/            a bank; align/METHOD/ the run folder of its alignment, where a row masks by it
+        ROW/SEED/pretrain/, masked_words/, i2t/, t2i/, cat/, subcat/, caption/
+        ...                      beside each of these folders NAME.yaml, the configuration that it is made with, and NAME.log, what it said
+
+Rows that are the same model have the same runs: kaleido + saliency, AGM and B+I-V are b_i-v.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from kaleidobert import configs, io
+from kaleidobert.app_zoo import commands
+from kaleidobert.configs import AblateConfig, PretrainConfig, loader
+from kaleidobert.configs.section import check_name
+from kaleidobert.engines.run_folder import FREE
+from kaleidobert.errors import UserError
+from kaleidobert.evaluators.report.ablation import ROWS
+from kaleidobert.preprocessors.alignment_guided_masking import POLICIES
+
+WHOLE = "none"  # the foreground method of rows that see the whole picture
+WHOLE_ROWS = {"fixed": "fixed", "kaleido": "b_i-v"}  # {runs of such a row: its file of configs/table4}; of the others it has their name
+MASKED_WORDS = "masked_words"
+SET_HERE = {  # {file of configs: the keys that the ablation sets itself}
+    "records": ("bank",), "align": ("run", "data.bank"), "pretrain": ("run", "data.bank", "train.seed", "levels", "sampling.masking"),
+    **dict.fromkeys(("i2t", "t2i", "cat", "subcat", "caption"), ("run", "data.bank", "init", "train.seed"))}
+COMMANDS = {"i2t": "retrieve", "t2i": "retrieve", "cat": "classify", "subcat": "classify"}  # of the others it has the file's name
+FINE_TUNINGS = {"retrieval": ("i2t", "t2i"), "classification": ("cat", "subcat"), "captions": ("caption",)}
+
+
+@dataclass(frozen=True)
+class Step:
+    """A process of the ablation.
+
+    name: the file of configs that it has, or MASKED_WORDS. title: of messages. folder: what it makes, finished where the file ``done`` is
+    there. needs: files without which it cannot begin. config: its configuration; words: its command line behind ``python -m``. row: its
+    runs, with the seed; "" of a bank.
+    """
+
+    name: str
+    title: str
+    folder: Path
+    done: Path
+    needs: tuple[Path, ...]
+    words: tuple[str, ...]
+    config: Any = None
+    row: str = ""
+    seed: int = 0
+
+    @property
+    def file(self) -> Path:
+        """The configuration, beside the folder."""
+        return self.folder.with_name(f"{self.folder.name}.yaml")
+
+    @property
+    def log(self) -> Path:
+        """What the process says, beside the folder."""
+        return self.folder.with_name(f"{self.folder.name}.log")
+
+    def is_done(self) -> bool:
+        """Whether its result is there."""
+        return self.done.is_file()
+
+    def is_ready(self) -> bool:
+        """Whether all that it needs is there."""
+        return all(path.is_file() for path in self.needs)
+
+
+def steps(config: AblateConfig) -> list[Step]:
+    """Returns the runs, each once; nothing is written.
+
+    Raises UserError for unknown rows and files, for words that a run does not take or that the ablation sets itself, and for banks that
+    are not there or that another foreground method made.
+    """
+    return _Planner(config).steps()
+
+
+def row_names(config: AblateConfig) -> list[str]:
+    """Returns the rows of the table, in the paper's order. Raises UserError for an unknown one."""
+    for name in config.rows:
+        check_name(name, ROWS, "rows")
+    return [name for name in ROWS if not config.rows or name in config.rows]
+
+
+def check_unchanged(step: Step) -> None:
+    """Raises UserError where the folder of a step, finished or begun, is made with another configuration than it would be now."""
+    if step.config is None or not step.file.is_file() or not io.contents(step.folder):
+        return
+    made = yaml.safe_load(step.file.read_text(encoding="utf-8")) or {}
+    changed = [line for line in configs.differences(made, configs.to_dict(step.config))
+               if line.partition(":")[0].rpartition(".")[2] not in FREE]
+    if changed:
+        raise UserError(f"{step.title} is made with another configuration ({'; '.join(changed[:5])})", str(step.folder),
+                        "the same configuration", "choose another folder with run=..., or delete this one and what was made from it")
+
+
+def claim(step: Step) -> None:
+    """Writes the configuration beside the folder of a step that begins."""
+    if step.config is not None:
+        io.write_text(step.file, f"# kaleidobert {step.words[1]} {step.file}\n\n{configs.dump(step.config)}")
+
+
+class _Planner:
+    def __init__(self, config: AblateConfig):
+        self._config = config
+        self._folder = Path(config.configs).expanduser()
+        for name, words in config.words.items():
+            check_name(name, SET_HERE, "words")
+            for word in words:
+                key = word.partition("=")[0]
+                if key in SET_HERE[name]:
+                    raise UserError(f"words.{name} sets {key}, which the ablation sets itself", "words", f"keys of {name} beside "
+                                    f"{', '.join(SET_HERE[name])}", "leave it out")
+        self._runs = list(dict.fromkeys(ROWS[name].runs for name in row_names(config)))
+        self._table4 = {runs: configs.load(PretrainConfig, f"table4/{WHOLE_ROWS.get(runs, runs)}") for runs in self._runs}
+        self._saliency = self._load("records", [f"bank={config.run}"]).foreground.method
+        cut_out = any(runs not in WHOLE_ROWS for runs in self._runs)
+        if cut_out and self._saliency == WHOLE:
+            raise UserError(f"foreground.method of records is {WHOLE}, and these rows have the product cut out", str(self._file("records")),
+                            "network, border or masks", "say words.records=[foreground.method=network]")
+        self._judge = self._saliency if cut_out else WHOLE  # its links say which words are aligned, for every row
+        self._banks = {name: self._check_bank(name, folder) for name, folder in config.banks.items()}
+
+    def steps(self) -> list[Step]:
+        made = []
+        for method in dict.fromkeys([self._judge, *map(self._method, self._runs)]):
+            bank, links = self._bank(method), {self._judge} | {self._method(runs) for runs in self._runs if self._is_guided(runs)}
+            if method not in self._banks:
+                made.append(self._step("records", bank, [f"bank={bank}", f"foreground.method={method}"], title=f"bank {method}: records",
+                                       done=bank / "index.json"))
+            if method in links:
+                run = self._config.run / "align" / method
+                made.append(self._step("align", run, [f"run={run}", f"data.bank={bank}"], (bank / "index.json",),
+                                       f"bank {method}: align", bank / "alignment.json"))
+        return made + [step for seed in self._config.seeds for runs in self._runs for step in self._of_row(runs, seed)]
+
+    def _of_row(self, runs: str, seed: int) -> list[Step]:
+        folder, row, bank = self._config.run / runs / str(seed), self._table4[runs], self._bank(self._method(runs))
+        own = [f"data.bank={bank}", f"train.seed={seed}"]
+        levels = [f"sampling.masking={row.sampling.masking}", f"levels={json.dumps(configs.to_dict(row.levels))}"]
+
+        def step(name: str, words: Sequence[str], *needs: Path) -> Step:
+            return self._step(name, folder / name, [f"run={folder / name}", *own, *words], needs, f"{runs}, seed {seed}: {name}", row=runs,
+                              seed=seed)
+
+        links = (bank / "alignment.json",) if self._is_guided(runs) else ()
+        made = [step("pretrain", levels, bank / "index.json", *links), self._masked_words(runs, seed)]
+        for name in (name for task in FINE_TUNINGS if task in self._config.tasks for name in FINE_TUNINGS[task]):
+            before = folder / ("i2t" if name == "t2i" else "pretrain")  # t2i ranks with the model that i2t fine-tuned
+            made.append(step(name, [f"init={before / 'best.npz'}"], before / "results.json"))
+        return made
+
+    def _masked_words(self, runs: str, seed: int) -> Step:
+        folder = self._config.run / runs / str(seed)
+        result, judge = folder / MASKED_WORDS / f"by_{self._judge}", self._bank(self._judge)
+        words = (f"{__package__}.{MASKED_WORDS}", str(folder / "pretrain" / "best.npz"), str(self._bank(self._method(runs))), str(judge),
+                 str(result))
+        return Step(MASKED_WORDS, f"{runs}, seed {seed}: masked words", result, result / "results.json",
+                    (folder / "pretrain" / "results.json", judge / "alignment.json"), words, row=runs, seed=seed)
+
+    def _step(self, name: str, folder: Path, words: Sequence[str], needs: Sequence[Path] = (), title: str = "", done: Path | None = None,
+              **of_row: Any) -> Step:
+        config, command = self._load(name, words), COMMANDS.get(name, name)
+        made = Step(name, title, folder, done or folder / "results.json", tuple(needs), (), config, **of_row)
+        return Step(**{**vars(made), "words": ("kaleidobert.cli", command, str(made.file))})
+
+    def _load(self, name: str, words: Sequence[str]) -> Any:
+        quick = ["baselines=false"] if "init" in SET_HERE[name] else []
+        return commands.load(COMMANDS.get(name, name), self._file(name), [*quick, *self._config.words.get(name, ()), *words])
+
+    def _file(self, name: str) -> Path:
+        """Returns a file of ``configs``."""
+        return loader.find_file(self._folder / f"{name}.yaml" if self._folder.is_dir() else f"{self._config.configs.rstrip('/')}/{name}")
+
+    def _bank(self, method: str) -> Path:
+        return self._banks.get(method, self._config.run / "banks" / method)
+
+    def _method(self, runs: str) -> str:
+        return WHOLE if runs in WHOLE_ROWS else self._saliency
+
+    def _is_guided(self, runs: str) -> bool:
+        return POLICIES[self._table4[runs].sampling.masking].needs_alignment
+
+    def _check_bank(self, method: str, folder: Path) -> Path:
+        check_name(method, {self._saliency, WHOLE}, "banks")
+        if not (folder / "index.json").is_file():
+            raise UserError(f"banks.{method} names no finished bank", str(folder), "a folder that `kaleidobert records` has made")
+        index = io.read_json(folder / "index.json")
+        made: Mapping[str, Any] = (index.get("config") or {}).get("foreground") or {}
+        if made.get("method", method) != method:
+            raise UserError(f"banks.{method} is a bank made with foreground.method={made['method']}", str(folder), method,
+                            f"say banks.{made['method']}=..., or make it with foreground.method={method}")
+        return folder

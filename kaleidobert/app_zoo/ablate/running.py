@@ -1,0 +1,192 @@
+"""The processes of an ablation: several at a time, each with its log; stopped together where one fails or Ctrl-C is pressed.
+
+A process is a process group of its own: Ctrl-C reaches the parent alone, which hands it on once, so that every run keeps what it has.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+from kaleidobert import configs, io
+from kaleidobert.app_zoo.ablate import plan
+from kaleidobert.app_zoo.ablate.plan import Step
+from kaleidobert.datasets.bank import builder
+from kaleidobert.errors import Incomplete, UserError
+
+PAUSE = 0.2  # seconds between two looks at the processes
+INTERRUPTED = 130
+
+
+@dataclass
+class Running:
+    """A step under way. slot: which of the parallel ones it is; since: when it began."""
+
+    step: Step
+    process: subprocess.Popen
+    slot: int
+    since: float
+
+
+def run_all(steps: Sequence[Step], parallel: int) -> None:
+    """Runs what is missing, in the order of the steps as far as what they need is there; prints a line per run.
+
+    Raises UserError where one fails, and KeyboardInterrupt: after those under way were interrupted too, and have ended.
+    """
+    waiting = [step for step in steps if not step.is_done()]
+    finished, total = len(steps) - len(waiting), len(steps)
+    print(f"{total} runs, {finished} of them finished before" if finished else f"{total} runs")
+    gpus = builder.gpus() if parallel > 1 and waiting else []
+    running: list[Running] = []
+    try:
+        with _heeded_signals():
+            while waiting or running:
+                free = parallel - len(running)
+                for step in [step for step in waiting if free and step.is_ready()][:free]:
+                    waiting.remove(step)
+                    slot = min(set(range(parallel)) - {one.slot for one in running})
+                    if parallel == 1:
+                        print(f"{_count(finished + 1, total)} {step.title} ...", end="", flush=True)
+                    running.append(Running(step, start(step, variables(slot, parallel, gpus)), slot, time.monotonic()))
+                if not running:
+                    raise _no_way(waiting[0])
+                time.sleep(PAUSE)
+                for one in [one for one in running if one.process.poll() is not None]:
+                    running.remove(one)
+                    finished += 1
+                    _finish(one, finished, total, parallel)
+    except BaseException:
+        print(flush=True)
+        _stop(running)
+        raise
+
+
+def start(step: Step, environment: Mapping[str, str]) -> subprocess.Popen:
+    """Starts the process of a step, whose output is appended to its log."""
+    plan.claim(step)
+    with io.explained(step.log):
+        step.log.parent.mkdir(parents=True, exist_ok=True)
+        with open(step.log, "ab") as log:
+            return subprocess.Popen([sys.executable, "-m", *step.words], stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
+                                    env={**os.environ, **environment}, process_group=0)
+
+
+def variables(slot: int, parallel: int, gpus: Sequence[str]) -> dict[str, str]:
+    """Returns the environment of one of several processes: a GPU of its own, as far as there are as many, or its part of the cores.
+
+    What the environment says already stays. Processes that share a GPU take its memory as they need it.
+
+    >>> variables(2, 3, ["0", "1"])["CUDA_VISIBLE_DEVICES"], variables(0, 1, ["0", "1"])
+    ('0', {})
+    """
+    if parallel == 1:
+        return {}
+    made = {"TF_NUM_INTRAOP_THREADS": str(max(1, (os.cpu_count() or 1) // parallel))}
+    if gpus and parallel > len(gpus):
+        made |= {"TF_FORCE_GPU_ALLOW_GROWTH": "true", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+    made = {name: value for name, value in made.items() if name not in os.environ}
+    return made | ({"CUDA_VISIBLE_DEVICES": gpus[slot % len(gpus)]} if gpus else {})
+
+
+def check(steps: Sequence[Step]) -> None:
+    """Calls the commands of these steps with --dry-run, one after another; raises UserError where one refuses."""
+    with tempfile.TemporaryDirectory() as folder:
+        for number, step in enumerate(steps):
+            file = Path(folder) / f"{number}.yaml"
+            file.write_text(configs.dump(step.config), encoding="utf-8")
+            words = [sys.executable, "-m", *step.words[:2], str(file), "--dry-run"]
+            done = subprocess.run(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+            if done.returncode not in (0, Incomplete.status):
+                raise UserError(f"{step.title} would be refused: {last_line(done.stdout)}", fix="mend what it says")
+
+
+def last_line(output: bytes) -> str:
+    """Returns the last line that is not empty; a progress bar writes its lines over one another."""
+    lines = [line.strip() for line in output.decode("utf-8", "replace").replace("\r", "\n").split("\n")]
+    return next((line for line in reversed(lines) if line), "no output")
+
+
+def _finish(one: Running, finished: int, total: int, parallel: int) -> None:
+    """Prints the line of a run that has ended. Raises UserError where it failed."""
+    step, status = one.step, one.process.returncode
+    said = last_line(_read_end(step.log))
+    if status not in (0, Incomplete.status) or not step.is_done():
+        raise _failure(step, status, said)
+    head = "" if parallel == 1 else f"{_count(finished, total)} {step.title} ..."
+    print(f"{head} {time.monotonic() - one.since:.0f} s" + (f"; {said}" if status == Incomplete.status else ""), flush=True)
+
+
+def _no_way(step: Step) -> UserError:
+    missing = next(path for path in step.needs if not path.is_file())
+    return UserError(f"{step.title} cannot begin: there is no such file", str(missing), "what a run before it writes",
+                     "delete the folder of that run, and run the same command again")
+
+
+def _failure(step: Step, status: int, said: str) -> UserError:
+    how = f"failed with status {status}"
+    if status < 0:
+        name = signal.Signals(-status).name if -status in set(signal.Signals) else str(-status)
+        how = f"was ended by signal {name}" + ", often for want of memory" * (name == "SIGKILL")
+    elif status == INTERRUPTED:
+        how = "was interrupted"
+    elif status == 0:
+        how = f"ended without {step.done}"
+    command = " ".join(["kaleidobert" if step.words[0] == "kaleidobert.cli" else f"python -m {step.words[0]}", *step.words[1:]])
+    return UserError(f"{step.title} {how}: {said}", f"log {step.log}", fix=f"mend what it says, and run the same command again, which "
+                     f"continues there; this run alone is: {command}")
+
+
+def _stop(running: Sequence[Running]) -> None:
+    """Interrupts processes and waits for their end; another Ctrl-C ends them at once."""
+    if running:
+        print(f"{len(running)} under way: {', '.join(one.step.title for one in running)}; they keep what they have", file=sys.stderr)
+    for how in (signal.SIGINT, signal.SIGTERM):
+        for one in running:
+            if one.process.poll() is None:
+                with suppress(ProcessLookupError):
+                    os.killpg(one.process.pid, how)
+        try:
+            for one in running:
+                one.process.wait()
+            return
+        except KeyboardInterrupt:
+            continue
+
+
+@contextmanager
+def _heeded_signals() -> Iterator[None]:
+    """SIGTERM interrupts as Ctrl-C does; processes heed SIGINT also where this one, which a shell started in the background, ignores it."""
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {signal.SIGTERM: signal.signal(signal.SIGTERM, interrupt)}
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # inherited by processes; a handler is not
+        before[signal.SIGINT] = signal.signal(signal.SIGINT, lambda number, frame: None)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _read_end(path: Path, size: int = 4000) -> bytes:
+    """Returns the end of a file; nothing where there is none."""
+    with suppress(OSError), open(path, "rb") as file:
+        file.seek(max(0, path.stat().st_size - size))
+        return file.read()
+    return b""
+
+
+def _count(number: int, total: int) -> str:
+    return f"[{number:{len(str(total))}}/{total}]"
