@@ -10,7 +10,6 @@ training_step.py  the seven losses, gradients, clipping, Adam, against matrix pr
 prediction.py     a batch of the matching task, against matrix products
 masking.py        the mask plan of a batch, against random masking and copying the alignment
 sampler.py        a spoiled and masked batch from a bank in the page cache, against copying memory
-ablation.py       saliency and Alignment Guided Masking on and off, with several seeds, through all the commands
 foreground.py     overlap of the foreground with the truth on drawn scenes, and with the colour threshold on real pictures
 fuzz_data_files.py  the reader of the released text files against a plain reference (fuzz_reference.py) on random input (fuzz_drawing.py)
 floors.py         interleaved timing, floors, ratios
