@@ -151,15 +151,15 @@ def test_all_of_it_and_nothing_twice(fake, tmp_path, capsys):
     assert len(fake.started) == 2 + 2 * 2 * 6 and lines[:2] == ["26 runs", "[ 1/26] bank network: records ... 0 s"]
     assert lines[26] == "[26/26] b_i-v, seed 1: subcat ... 0 s"
     text = "\n".join(lines)
-    assert "| **AGM**    | masking |     2 | 350.0 [350.0, 350.0] | 319.52 | 300.0 [300.0, 300.0] | 318.14 |" in text
-    assert "AGM is ahead of random masking | +0.0 [+0.0, +0.0] |" in text and "undecided (±0.0 would show)" in text
+    assert "| **AGM**    | masking |     2 | 350.0 [350.0, 350.0] | 319.52 | 250.0 [250.0, 250.0] | 300.0 [300.0, 300.0] | 318.14 |" in text
+    assert "| AGM is ahead of random masking |             Sum CLS |     2 | +0.0 [+0.0, +0.0] |  +3.83 | undecided" in text
     assert (tmp_path / "run/table.md").read_text() in text
     values = json.loads((tmp_path / "run/results.json").read_text())
     assert values["task"] == "ablate" and values["rows"]["agm"]["seeds"] == [0, 1] and values["config"]["seeds"] == [0, 1]
     fake.started.clear()
     assert cli.main(words) == 0 and not fake.started and capsys.readouterr().out.startswith("26 runs, 26 of them finished before\n")
     assert cli.main([*words[:3], "rows=[agm]", "seeds=[2]"]) == 0 and len(fake.started) == 6  # another seed beside them
-    assert "undecided" not in capsys.readouterr().out  # one row: no claim
+    assert "is ahead of" not in capsys.readouterr().out  # one row: no claim
 
 
 def test_a_run_that_fails_is_one_message_and_the_next_call_continues_there(fake, tmp_path, capsys):
@@ -340,4 +340,4 @@ def test_nothing_of_it_loads_a_network_library():
     code = ("import sys\nfrom kaleidobert.app_zoo.ablate import ablate\n"
             "sys.exit(any(name in sys.modules for name in ('keras', 'tensorflow')))")
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
-    assert ablate.measured([]) == {}
+    assert ablate.finished([]) == {}

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from kaleidobert import configs
+from kaleidobert.app_zoo.ablate import masked_words
 from kaleidobert.datasets.bank import alignment
 from kaleidobert.datasets.bank.bank import Bank
 from kaleidobert.datasets.sampling.pretraining import PretrainSampler
@@ -80,6 +81,8 @@ def test_all_that_comes_behind_a_row(world, path):
     start = {"levels": (), "init": world.folder / run / "best.npz", "train": replace(TRAIN, epochs=0.4)}
     assert call("classify", world.classify(f"{run}-classify", **start)).status == 0
     assert call("caption", world.caption(f"{run}-caption", **start)).status == 0
+    words = masked_words.measure(start["init"], world.bank.folder, world.bank.folder)
+    assert words.keys() == {"aligned"} and 0 <= words["aligned"] <= 1  # every word of this alignment has a link
     pages = call("inspect", replace(world.inspect(f"{run}-pages"), checkpoint=start["init"]))
     assert pages.status == 0, pages.err
     right = results(world.folder / f"{run}-pages")["pages"][0]["right"]

@@ -32,8 +32,8 @@ def results(**changes):
         "masked_words": {"task": "masked words", "metrics": {"aligned": 0.25, "unaligned": 0.5}},
         "i2t": {"task": "retrieve", "direction": "i2t", "model": head, "metrics": ranks(0.5, 0.75, 0.875),
                 "parts": {"encoder alone": ranks(0.25, 0.5, 0.5)}, "plain": plain},
-        "t2i": {"task": "retrieve", "direction": "t2i", "model": {"head": "plain", "head_of": "the paper's"},
-                "metrics": ranks(0.25, 0.5, 0.625)},
+        "t2i": {"task": "retrieve", "direction": "t2i", "model": head, "metrics": ranks(0.25, 0.5, 0.625),
+                "parts": {"encoder alone": ranks(0.125, 0.5, 0.625)}, "plain": {"metrics": None}},
         "cat": {"task": "classify", "metrics": {"accuracy": figure(0.9), "macro_f1_all": figure(0.7)}},
         "subcat": {"task": "classify", "metrics": {"accuracy": figure(0.8), "macro_f1_all": figure(0.6)}},
         "caption": {"task": "caption", "metrics": {"bleu4": figure(0.05), "meteor": figure(0.1), "rouge_l": figure(0.3),
@@ -49,7 +49,8 @@ def test_figures_of_a_row():
     found = ablation.figures(results())
     assert found == pytest.approx({
         "matching": 0.75, "masked aligned": 0.25, "masked unaligned": 0.5, "i2t rank@1": 0.5, "i2t rank@1 encoder alone": 0.25,
-        "i2t rank@1 plain head": 0.05, "t2i rank@1": 0.25, SUMR: 350.0, "subcategory": 0.8, SUM_CLS: 300.0, SUM_CAP: 80.0})
+        "i2t rank@1 plain head": 0.05, "t2i rank@1": 0.25, "t2i rank@1 encoder alone": 0.125, SUMR: 350.0,
+        f"{SUMR} encoder alone": 250.0, "subcategory": 0.8, SUM_CLS: 300.0, SUM_CAP: 80.0})
     silent = {"task": "caption", "metrics": {"bleu4": figure(0.05), "meteor": None, "rouge_l": figure(0.3), "cider_d": figure(0.35)}}
     assert SUM_CAP not in ablation.figures(results(caption=silent))  # no Java, no METEOR
     with pytest.raises(UserError, match="cat/results.json: there is no 'metrics.accuracy'"):
@@ -97,8 +98,8 @@ def measured():
     return {"random": seeds(100, 200, 300), "b_i-v": seeds(110, 211, 312), "b": seeds(100)}
 
 
-def cells(text, name):
-    line = next(line for line in text.splitlines() if line.startswith(f"| {name} "))
+def cells(text, name, number=0):
+    line = [line for line in text.splitlines() if line.startswith(f"| {name} ")][number]
     return [cell.strip() for cell in line.split("|")[2:-1]]
 
 
@@ -111,10 +112,22 @@ def test_the_table_has_the_papers_layout_and_figures():
     assert "No seed of these rows is finished yet: pretexts: B+V." in main and "Sum CAP" not in main
     assert cells(finer, "**AGM**") == ["masking", "50.0 [50.0, 50.0]", "25.0 [25.0, 25.0]", "12.5 [12.5, 12.5]"]
     assert "ITR R@1, encoder alone" in finer
-    judged = cells(claims, "AGM is ahead of random masking")
-    assert judged == ["+11.0 [+8.5, +13.5]", "+20.02", "yes", "+5.5 [+4.3, +6.7]", "+3.83", "yes"]
-    assert cells(claims, "blank alone (B+V) is ahead of B") == ["–", "-8.00", "–", "–", "+2.81", "–"]
-    assert "rotation (I)" not in claims
+    assert cells(claims, "AGM is ahead of random masking") == [SUMR, "3", "+11.0 [+8.5, +13.5]", "+20.02", "yes"]
+    assert cells(claims, "AGM is ahead of random masking", 1) == [SUM_CLS, "3", "+5.5 [+4.3, +6.7]", "+3.83", "yes"]
+    assert cells(claims, "blank alone (B+V) is ahead of B") == [SUMR, "0", "–", "-8.00", "–"]
+    assert "rotation (I)" not in claims and "alone stands beside" not in claims and "Heads" not in main
+
+
+def test_the_encoders_own_part_of_a_head_of_ours_is_a_measure_too():
+    own = {seed: {SUMR: 300.0 + seed, f"{SUMR} encoder alone": 100.0 + 10 * seed, f"{SUMR} plain head": 1.0} for seed in (0, 1)}
+    other = {seed: {SUMR: 300.0, f"{SUMR} encoder alone": 99.0 + 10 * seed} for seed in (0, 1)}
+    models = ablation.heads(results())
+    assert models["i2t"] == models["t2i"] == "dual_encoder (ours)" and "masked_words" not in models
+    main, _, claims = map(markdown, ablation.tables(["random", "agm"], {"b_i-v": own, "random": other}, [SUMR], models))
+    assert cells(main, "**AGM**")[-1] == "105.0 [41.5, 168.5]" and "SumR, encoder alone" in main and "plain head" not in main
+    assert "Heads: pretrain, cat, subcat, caption: not known; i2t, t2i: dual_encoder (ours)." in main
+    assert cells(claims, "AGM is ahead of random masking", 1) == ["SumR, encoder alone", "2", "+1.0 [+1.0, +1.0]", "+20.02", "yes"]
+    assert "alone stands beside the paper's SumR" in claims
 
 
 def test_results_for_programs():

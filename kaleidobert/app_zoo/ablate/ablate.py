@@ -19,7 +19,7 @@ from kaleidobert.evaluators.report.results import Result
 from kaleidobert.evaluators.report.tables import markdown
 
 FIX = "wait until it has ended, or choose another folder with run=..."
-Measured = dict[str, dict[int, dict[str, float]]]
+Finished = dict[str, dict[int, dict[str, Result]]]
 
 
 def dry_run(config: AblateConfig) -> None:
@@ -32,7 +32,7 @@ def dry_run(config: AblateConfig) -> None:
     checked = {(step.name, step.row if step.name == "pretrain" else ""): step for step in reversed(steps)
                if step.config is not None and not step.is_done() and step.is_ready()}
     running.check(list(reversed(checked.values())))
-    if found := measured(steps):
+    if found := finished(steps):
         print(f"\n{table(config, found)}", end="")
 
 
@@ -46,11 +46,11 @@ def run(config: AblateConfig) -> None:
     try:
         running.run_all(steps, config.parallel)
     except (UserError, KeyboardInterrupt):
-        if found := measured(steps):
+        if found := finished(steps):
             write(config, found)
             print(f"what is finished: {config.run / 'table.md'}")
         raise
-    print(f"\n{write(config, measured(steps))}\n  {config.run / 'table.md'}\n  every figure: {config.run / 'results.json'}")
+    print(f"\n{write(config, finished(steps))}\n  {config.run / 'table.md'}\n  every figure: {config.run / 'results.json'}")
 
 
 def listing(steps: Sequence[Step]) -> str:
@@ -68,33 +68,41 @@ def listing(steps: Sequence[Step]) -> str:
     return "\n".join([*lines, f"{len(steps)} runs: {done} done, {len(steps) - done} missing"])
 
 
-def measured(steps: Sequence[Step]) -> Measured:
-    """Returns {runs of a row: {seed: figures}} of the seeds of which every run is finished."""
+def finished(steps: Sequence[Step]) -> Finished:
+    """Returns {runs of a row: {seed: {step: its results}}} of the seeds of which every run is finished."""
     by_seed: dict[tuple[str, int], list[Step]] = {}
     for step in steps:
         if step.row:
             by_seed.setdefault((step.row, step.seed), []).append(step)
-    made: Measured = {}
+    made: Finished = {}
     for (row, seed), each in by_seed.items():
         if all(step.is_done() for step in each):
-            results = {step.name: Result(step.title, str(step.done), io.read_json(step.done)) for step in each}
-            made.setdefault(row, {})[seed] = ablation.figures(results)
+            made.setdefault(row, {})[seed] = {step.name: Result(step.title, str(step.done), io.read_json(step.done)) for step in each}
     return made
 
 
-def table(config: AblateConfig, found: Measured) -> str:
+def table(config: AblateConfig, found: Finished) -> str:
     """Returns the tables as Markdown."""
-    return "\n".join(map(markdown, ablation.tables(plan.row_names(config), found, _sums(config))))
+    return "\n".join(map(markdown, ablation.tables(plan.row_names(config), _figures(found), _sums(config), _heads(found))))
 
 
-def write(config: AblateConfig, found: Measured) -> str:
+def write(config: AblateConfig, found: Finished) -> str:
     """Writes results.json and table.md; returns the tables."""
     text = table(config, found)
-    results = ablation.to_json(plan.row_names(config), found, _sums(config))
-    io.write_json(config.run / "results.json", {"task": "ablate", **results, "versions": {"kaleidobert": kaleidobert.__version__},
-                                                "config": configs.to_dict(config)})
+    results = ablation.to_json(plan.row_names(config), _figures(found), _sums(config))
+    io.write_json(config.run / "results.json", {"task": "ablate", **results, "heads": _heads(found), "config": configs.to_dict(config),
+                                                "versions": {"kaleidobert": kaleidobert.__version__}})
     io.write_text(config.run / "table.md", text)
     return text
+
+
+def _heads(found: Finished) -> dict[str, str]:
+    """Returns the heads of the first results: those of all rows are made with the same words."""
+    return next((ablation.heads(results) for by_seed in found.values() for results in by_seed.values()), {})
+
+
+def _figures(found: Finished) -> dict[str, dict[int, dict[str, float]]]:
+    return {row: {seed: ablation.figures(results) for seed, results in by_seed.items()} for row, by_seed in found.items()}
 
 
 def _sums(config: AblateConfig) -> list[str]:

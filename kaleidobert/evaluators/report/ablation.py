@@ -6,11 +6,12 @@ ahead of another; it is judged by the differences between runs of one seed.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from types import MappingProxyType
 from typing import Any
 
 from kaleidobert.evaluators import retrieval, statistics
-from kaleidobert.evaluators.report.claims import Comparison, over_seeds
-from kaleidobert.evaluators.report.results import Result
+from kaleidobert.evaluators.report.claims import ALONE, Comparison, over_seeds
+from kaleidobert.evaluators.report.results import Result, head_name
 from kaleidobert.evaluators.report.tables import CAPTION_KEYS, DIRECTIONS, MISSING, Cell, Column, Row, Table, Value
 
 SUMR, SUM_CLS, SUM_CAP = SUMS = ("SumR", "Sum CLS", "Sum CAP")
@@ -73,13 +74,13 @@ def figures(results: Mapping[str, Result]) -> dict[str, float]:
         made["matching"] = results["pretrain"].number("metrics", "itm_accuracy")
     if "masked_words" in results:
         made |= {f"masked {name}": results["masked_words"].number("metrics", name) for name in results["masked_words"].group("metrics")}
-    ranked = [results[name] for name in DIRECTIONS if name in results]
-    for result in ranked:
+    ranked: dict[str, list[Mapping[str, Any]]] = {}  # by the name of the model: "" is the run's own, then parts of its head
+    for result in (results[name] for name in DIRECTIONS if name in results):
         for model in result.counted():
             if model.keys and result.find(*model.keys):
-                made[" ".join(filter(None, (result.text("direction"), "rank@1", model.name)))] = result.number(*model.keys, "rank@1")
-    if len(ranked) == len(DIRECTIONS):
-        made[SUMR] = retrieval.sum_of_ranks(*(result.group("metrics") for result in ranked))
+                made[f"{result.text('direction')} rank@1 {model.name}".strip()] = result.number(*model.keys, "rank@1")
+                ranked.setdefault(model.name, []).append(result.group(*model.keys))
+    made |= {f"{SUMR} {name}".strip(): retrieval.sum_of_ranks(*each) for name, each in ranked.items() if len(each) == len(DIRECTIONS)}
     if "cat" in results and "subcat" in results:
         made["subcategory"] = results["subcat"].number("metrics", "accuracy")
         made[SUM_CLS] = 100 * sum(results[name].number("metrics", metric) for name in ("cat", "subcat")
@@ -91,16 +92,32 @@ def figures(results: Mapping[str, Result]) -> dict[str, float]:
     return made
 
 
-def tables(rows: Sequence[str], measured: Measured, sums: Sequence[str]) -> list[Table]:
+def heads(results: Mapping[str, Result]) -> dict[str, str]:
+    """Returns {step: the head of its model, and whose idea that is}."""
+    return {name: head_name(result.model()) for name, result in results.items() if name != "masked_words"}
+
+
+def measures(measured: Measured, sums: Sequence[str]) -> list[str]:
+    """Returns the measures of the tables: ``sums``, and of a head of ours for retrieval the SumR of its part that is the encoder's own."""
+    known = {name for by_seed in measured.values() for name in _names(by_seed)}
+    alone = [f"{SUMR} {part}" for part in ALONE if f"{SUMR} {part}" in known][:1] if SUMR in sums else []
+    return [measure for name in sums for measure in (name, *(alone if name == SUMR else ()))]
+
+
+def tables(rows: Sequence[str], measured: Measured, sums: Sequence[str], models: Mapping[str, str] = MappingProxyType({})) -> list[Table]:
     """Returns Table 4, the finer figures, and the claims where there are any about these rows.
 
-    rows: names of ROWS; sums: of SUMS, those that were asked for.
+    rows: names of ROWS; sums: of SUMS, those that were asked for; models: of ``heads``.
     """
     shown = [name for name in rows if measured.get(ROWS[name].runs)]
     missing = [f"{ROWS[name].group}: {ROWS[name].title}" for name in rows if name not in shown]
     unfinished = [f"No seed of these rows is finished yet: {', '.join(missing)}."] if missing else []
+    if models:
+        steps = {head: ", ".join(name for name, other in models.items() if other == head) for head in dict.fromkeys(models.values())}
+        unfinished.append(f"Heads: {'; '.join(f'{names}: {head}' for head, names in steps.items())}. Rows are the paper's model only where "
+                          "all heads are the paper's.")
     compared = compare(rows, measured, sums)
-    return [_main(shown, measured, sums, unfinished), _finer(shown, measured), *([_claims(compared, sums)] if compared else [])]
+    return [_main(shown, measured, sums, unfinished), _finer(shown, measured), *([_claims(compared)] if compared else [])]
 
 
 def compare(rows: Sequence[str], measured: Measured, sums: Sequence[str]) -> dict[str, dict[str, Comparison | None]]:
@@ -110,13 +127,14 @@ def compare(rows: Sequence[str], measured: Measured, sums: Sequence[str]) -> dic
         if set(ends) <= set(rows):
             first, second = (measured.get(ROWS[name].runs, {}) for name in ends)
             made[claim] = {name: over_seeds(*({seed: each[name] for seed, each in side.items() if name in each}
-                                              for side in (first, second))) for name in sums}
+                                              for side in (first, second))) for name in measures(measured, sums)}
     return made
 
 
 def papers_difference(claim: str, measure: str) -> float:
     """Returns the paper's own difference, on Fashion-Gen."""
-    first, second = (ROWS[name].paper[SUMS.index(measure)] for name in CLAIMS[claim])
+    whole = next(name for name in SUMS if measure.startswith(name))  # of a part of the head, too
+    first, second = (ROWS[name].paper[SUMS.index(whole)] for name in CLAIMS[claim])
     return first - second
 
 
@@ -135,18 +153,19 @@ def to_json(rows: Sequence[str], measured: Measured, sums: Sequence[str]) -> dic
     return {"rows": made, "claims": claims}
 
 
-def _main(shown: Sequence[str], measured: Measured, sums: Sequence[str], unfinished: Sequence[str]) -> Table:
+def _main(shown: Sequence[str], measured: Measured, sums: Sequence[str], above: Sequence[str]) -> Table:
     columns = [Column("group", "group"), Column("seeds", "seeds")]
-    for name in sums:
-        columns += [Column(name, name, 1), Column(f"paper {name}", "paper", 2 if name != SUM_CAP else 1)]
+    for name in (every := measures(measured, sums)):
+        columns.append(Column(name, _title(name), 1))
+        columns += [Column(f"paper {name}", "paper", 1 if name == SUM_CAP else 2)] if name in sums else []
     rows = []
     for row in shown:
         by_seed = measured[ROWS[row].runs]
         cells: dict[str, Cell] = {"group": ROWS[row].group, "seeds": str(len(by_seed))}
-        for name in sums:
-            cells |= {name: _mean(by_seed, name), f"paper {name}": Value(ROWS[row].paper[SUMS.index(name)])}
+        cells |= {name: _mean(by_seed, name) for name in every}
+        cells |= {f"paper {name}": Value(ROWS[row].paper[SUMS.index(name)]) for name in sums}
         rows.append(Row(ROWS[row].title, "ours", cells))
-    remarks = [*unfinished, "SumR: six Rank@K in percent, added. Sum CLS: accuracies and macro-F (over all classes) of category and "
+    remarks = [*above, "SumR: six Rank@K in percent, added. Sum CLS: accuracies and macro-F (over all classes) of category and "
                "subcategory times 100, added." + " Sum CAP: BLEU-4, METEOR, ROUGE-L and CIDEr-D times 100, added; the paper adds CIDEr; "
                "METEOR needs Java." * (SUM_CAP in sums),
                "kaleido + saliency, AGM and B+I-V are the same runs.",
@@ -156,7 +175,7 @@ def _main(shown: Sequence[str], measured: Measured, sums: Sequence[str], unfinis
 
 
 def _finer(shown: Sequence[str], measured: Measured) -> Table:
-    names = list(dict.fromkeys(key for row in shown for key in _names(measured[ROWS[row].runs]) if key not in SUMS))
+    names = list(dict.fromkeys(key for row in shown for key in _names(measured[ROWS[row].runs]) if not key.startswith(SUMS)))
     ordered = [name for name in FINER if name in names] + sorted(name for name in names if name not in FINER)
     columns = [Column("group", "group"), *(Column(name, _head(name), 1, 1, 100) for name in ordered)]
     rows = [Row(ROWS[row].title, "ours", {"group": ROWS[row].group, **{name: _mean(measured[ROWS[row].runs], name) for name in ordered}})
@@ -168,20 +187,18 @@ def _finer(shown: Sequence[str], measured: Measured) -> Table:
     return Table("Ablation: finer figures", columns, rows, remarks)
 
 
-def _claims(compared: Mapping[str, Mapping[str, Comparison | None]], sums: Sequence[str]) -> Table:
-    columns = [Column(f"{name} {what}", f"{name}{', ' * bool(what)}{what}") for name in sums for what in ("", "paper", "verdict")]
-    rows = []
-    for claim, each in compared.items():
-        cells: dict[str, Cell] = {}
-        for name, one in each.items():
-            cells |= {f"{name} ": _difference(one), f"{name} paper": f"{papers_difference(claim, name):+.2f}",
-                      f"{name} verdict": one.judged() if one else MISSING}
-        rows.append(Row(claim, "baseline", cells))
+def _claims(compared: Mapping[str, Mapping[str, Comparison | None]]) -> Table:
+    columns = [Column(name, name) for name in ("measure", "seeds", "difference", "paper", "verdict")]
+    rows = [Row(claim, "baseline", {"measure": _title(name), "seeds": str(one.seeds if one else 0), "difference": _difference(one),
+                                    "paper": f"{papers_difference(claim, name):+.2f}", "verdict": one.judged() if one else MISSING})
+            for claim, each in compared.items() for name, one in each.items()]
     remarks = ["Differences, paired by seed, with their 95% intervals by Student's t. yes: the whole interval is above 0, the claim is "
                "supported; no: the whole interval is below 0, it is contradicted; undecided: neither. Behind an undecided one: the "
                "half-width of its interval, the smallest mean difference that these seeds would have shown.",
+               "SumR of a part that is alone stands beside the paper's SumR, of a plain head." * any(
+                   name not in SUMS for each in compared.values() for name in each),
                "The intervals are over seeds, not over products or queries, and each is for itself: of twenty one misses by chance."]
-    return Table("Ablation: does the data support what the paper claims?", columns, rows, remarks)
+    return Table("Ablation: does the data support what the paper claims?", columns, rows, list(filter(None, remarks)))
 
 
 def _difference(one: Comparison | None) -> str:
@@ -197,6 +214,11 @@ def _names(by_seed: Mapping[int, Figures]) -> list[str]:
 def _mean(by_seed: Mapping[int, Figures], name: str) -> Value | None:
     values = [each[name] for each in by_seed.values() if name in each]
     return Value(*statistics.mean_over_seeds(values)) if values else None
+
+
+def _title(measure: str) -> str:
+    """Returns the heading of a measure, such as 'SumR, encoder alone'."""
+    return measure if measure in SUMS else f"{SUMR}, {measure.removeprefix(SUMR).strip()}"
 
 
 def _head(name: str) -> str:
