@@ -169,8 +169,8 @@ def test_a_run_that_fails_is_one_message_and_the_next_call_continues_there(fake,
     out, err = capsys.readouterr()
     log = tmp_path / "run/b_i-v/1/i2t.log"
     assert err == (f"kaleidobert ablate: log {log}: b_i-v, seed 1: i2t failed with status 2: kaleidobert x: the words of the end; to fix: "
-                   f"mend what it says, and run the same command again, which continues there; this run alone is: kaleidobert retrieve "
-                   f"{log.with_suffix('.yaml')}\n")
+                   f"mend that (keys of this run: words.i2t=[key=value]), and the same command continues there; this run alone: "
+                   f"kaleidobert retrieve {log.with_suffix('.yaml')}\n")
     assert f"what is finished: {tmp_path / 'run/table.md'}" in out
     table = (tmp_path / "run/table.md").read_text()
     assert "| **AGM**    | masking |     1 |" in table and "undecided (one seed)" in table
@@ -203,7 +203,7 @@ def test_a_changed_configuration_is_refused_where_its_run_was_begun(fake, tmp_pa
     assert cli.main([*words, "words.pretrain=[train.epochs=60]"]) == 2 and not fake.started
     err = capsys.readouterr().err
     assert err.startswith(f"kaleidobert ablate: {tmp_path}/run/random/0/pretrain: random, seed 0: pretrain is made with another "
-                          "configuration (train.epochs: 45.0 -> 60.0); expected: the same configuration; to fix: choose another folder")
+                          "configuration (train.epochs: 45.0 -> 60.0), and 3 other runs are; expected: the same configuration; to fix: ")
     assert cli.main([*words, "words.pretrain=[train.workers=3]", "parallel=2"]) == 0  # what changes no results may change
 
 
@@ -267,7 +267,8 @@ def test_a_dry_run_lists_and_checks_and_writes_nothing(fake, tmp_path, capsys, m
     assert cli.main(words) == 2 and called == ["classify"]
     out, err = capsys.readouterr()
     assert "  random, seed 0: done pretrain, masked words, i2t, t2i, cat; missing subcat\n" in out and "26 runs: 7 done" in out
-    assert err == "kaleidobert ablate: random, seed 0: subcat would be refused: kaleidobert classify: no label; to fix: mend what it says\n"
+    assert err == ("kaleidobert ablate: random, seed 0: subcat would be refused: kaleidobert classify: no label; to fix: mend that (keys "
+                   "of this run: words.subcat=[key=value])\n")
 
 
 # --- processes

@@ -114,8 +114,7 @@ def _open(config: AblateConfig) -> list[Step]:
     steps = plan.steps(config)
     io.check_unlocked(config.run, FIX)
     io.check_folder(config.run, "choose another folder with run=...")
-    for step in steps:
-        plan.check_unchanged(step)
+    plan.check_unchanged(steps)
     if not all(step.is_done() for step in steps):
         backends.check()
     return steps

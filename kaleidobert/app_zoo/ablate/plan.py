@@ -31,10 +31,11 @@ SET_HERE = {  # {file of configs: the keys that the ablation sets itself}
     "records": ("bank",), "align": ("run", "data.bank"), "pretrain": ("run", "data.bank", "train.seed", "levels", "sampling.masking"),
     **dict.fromkeys(("i2t", "t2i", "cat", "subcat", "caption"), ("run", "data.bank", "init", "train.seed"))}
 COMMANDS = {"i2t": "retrieve", "t2i": "retrieve", "cat": "classify", "subcat": "classify"}  # of the others it has the file's name
+INSTALLED = "foreground.weights"  # part of the package, wherever that lies: a bank knows their checksum
 FINE_TUNINGS = {"retrieval": ("i2t", "t2i"), "classification": ("cat", "subcat"), "captions": ("caption",)}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Step:
     """A process of the ablation.
 
@@ -88,16 +89,22 @@ def row_names(config: AblateConfig) -> list[str]:
     return [name for name in ROWS if not config.rows or name in config.rows]
 
 
-def check_unchanged(step: Step) -> None:
+def check_unchanged(steps: Sequence[Step]) -> None:
     """Raises UserError where the folder of a step, finished or begun, is made with another configuration than it would be now."""
-    if step.config is None or not step.file.is_file() or not io.contents(step.folder):
-        return
-    made = yaml.safe_load(step.file.read_text(encoding="utf-8")) or {}
-    changed = [line for line in configs.differences(made, configs.to_dict(step.config))
-               if line.partition(":")[0].rpartition(".")[2] not in FREE]
+    changed = {step: lines for step in steps if (lines := _changes(step))}
     if changed:
-        raise UserError(f"{step.title} is made with another configuration ({'; '.join(changed[:5])})", str(step.folder),
+        step, lines = next(iter(changed.items()))
+        others = f", and {len(changed) - 1} other runs are" if len(changed) > 1 else ""
+        raise UserError(f"{step.title} is made with another configuration ({'; '.join(lines[:5])}){others}", str(step.folder),
                         "the same configuration", "choose another folder with run=..., or delete this one and what was made from it")
+
+
+def _changes(step: Step) -> list[str]:
+    if step.config is None or not step.file.is_file() or not io.contents(step.folder):
+        return []
+    made = yaml.safe_load(step.file.read_text(encoding="utf-8")) or {}
+    lines = {line.partition(":")[0]: line for line in configs.differences(made, configs.to_dict(step.config))}
+    return [line for name, line in lines.items() if name.rpartition(".")[2] not in FREE and name != INSTALLED]
 
 
 def claim(step: Step) -> None:

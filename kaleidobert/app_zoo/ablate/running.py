@@ -105,7 +105,8 @@ def check(steps: Sequence[Step]) -> None:
             words = [sys.executable, "-m", *step.words[:2], str(file), "--dry-run"]
             done = subprocess.run(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
             if done.returncode not in (0, Incomplete.status):
-                raise UserError(f"{step.title} would be refused: {last_line(done.stdout)}", fix="mend what it says")
+                raise UserError(f"{step.title} would be refused: {last_line(done.stdout)}",
+                                fix=f"mend that (keys of this run: words.{step.name}=[key=value])")
 
 
 def last_line(output: bytes) -> str:
@@ -140,8 +141,9 @@ def _failure(step: Step, status: int, said: str) -> UserError:
     elif status == 0:
         how = f"ended without {step.done}"
     command = " ".join(["kaleidobert" if step.words[0] == "kaleidobert.cli" else f"python -m {step.words[0]}", *step.words[1:]])
-    return UserError(f"{step.title} {how}: {said}", f"log {step.log}", fix=f"mend what it says, and run the same command again, which "
-                     f"continues there; this run alone is: {command}")
+    own = f" (keys of this run: words.{step.name}=[key=value])" if step.config is not None else ""
+    return UserError(f"{step.title} {how}: {said}", f"log {step.log}",
+                     fix=f"mend that{own}, and the same command continues there; this run alone: {command}")
 
 
 def _stop(running: Sequence[Running]) -> None:
