@@ -83,6 +83,7 @@ def test_levels_masking_banks_and_seeds_of_the_rows(tmp_path):
     for name in ("pretrain", "i2t", "t2i", "caption"):
         assert steps["b_v", 2, name].train.seed == 2 and steps["b_v", 2, name].data.bank == run / "banks/network"
     assert steps["b_v", 2, "i2t"].init == steps["b_v", 2, "caption"].init == run / "b_v/2/pretrain/best.npz"
+    assert steps["b_v", 2, "pretrain"].losses.itc_weight == 5  # the quickstart's own
     assert steps["b_v", 2, "t2i"].init == run / "b_v/2/i2t/best.npz" and not steps["b_v", 2, "i2t"].baselines
 
 

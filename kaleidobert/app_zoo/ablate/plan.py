@@ -9,7 +9,7 @@ Rows that are the same model have the same runs: kaleido + saliency, AGM and B+I
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -117,6 +117,7 @@ class _Planner:
     def __init__(self, config: AblateConfig):
         self._config = config
         self._folder = Path(config.configs).expanduser()
+        self._files: dict[str, Any] = {}
         for name, words in config.words.items():
             check_name(name, SET_HERE, "words")
             for word in words:
@@ -126,41 +127,43 @@ class _Planner:
                                     f"{', '.join(SET_HERE[name])}", "leave it out")
         self._runs = list(dict.fromkeys(ROWS[name].runs for name in row_names(config)))
         self._table4 = {runs: configs.load(PretrainConfig, f"table4/{WHOLE_ROWS.get(runs, runs)}") for runs in self._runs}
-        self._saliency = self._load("records", [f"bank={config.run}"]).foreground.method
+        self._saliency = self._file("records").foreground.method
         cut_out = any(runs not in WHOLE_ROWS for runs in self._runs)
         if cut_out and self._saliency == WHOLE:
-            raise UserError(f"foreground.method of records is {WHOLE}, and these rows have the product cut out", str(self._file("records")),
+            raise UserError(f"foreground.method of records is {WHOLE}, and these rows have the product cut out", str(self._path("records")),
                             "network, border or masks", "say words.records=[foreground.method=network]")
         self._judge = self._saliency if cut_out else WHOLE  # its links say which words are aligned, for every row
         self._banks = {name: self._check_bank(name, folder) for name, folder in config.banks.items()}
 
     def steps(self) -> list[Step]:
+        guided = {self._judge} | {self._method(runs) for runs in self._runs if self._is_guided(runs)}
         made = []
         for method in dict.fromkeys([self._judge, *map(self._method, self._runs)]):
-            bank, links = self._bank(method), {self._judge} | {self._method(runs) for runs in self._runs if self._is_guided(runs)}
+            bank, title = self._bank(method), f"bank {method}"
             if method not in self._banks:
-                made.append(self._step("records", bank, [f"bank={bank}", f"foreground.method={method}"], title=f"bank {method}: records",
-                                       done=bank / "index.json"))
-            if method in links:
+                config = self._file("records")
+                config = replace(config, bank=bank, foreground=replace(config.foreground, method=method))
+                made.append(_step("records", title, bank, config, (), done=bank / "index.json"))
+            if method in guided:
                 run = self._config.run / "align" / method
-                made.append(self._step("align", run, [f"run={run}", f"data.bank={bank}"], (bank / "index.json",),
-                                       f"bank {method}: align", bank / "alignment.json"))
+                config = _on(self._file("align"), run, bank)
+                made.append(_step("align", title, run, config, (bank / "index.json",), done=bank / "alignment.json"))
         return made + [step for seed in self._config.seeds for runs in self._runs for step in self._of_row(runs, seed)]
 
     def _of_row(self, runs: str, seed: int) -> list[Step]:
         folder, row, bank = self._config.run / runs / str(seed), self._table4[runs], self._bank(self._method(runs))
-        own = [f"data.bank={bank}", f"train.seed={seed}"]
-        levels = [f"sampling.masking={row.sampling.masking}", f"levels={json.dumps(configs.to_dict(row.levels))}"]
 
-        def step(name: str, words: Sequence[str], *needs: Path) -> Step:
-            return self._step(name, folder / name, [f"run={folder / name}", *own, *words], needs, f"{runs}, seed {seed}: {name}", row=runs,
-                              seed=seed)
+        def step(name: str, *needs: Path, **keys: Any) -> Step:
+            config = _on(self._file(name), folder / name, bank)
+            config = replace(config, train=replace(config.train, seed=seed), **keys)
+            return _step(name, f"{runs}, seed {seed}", folder / name, config, needs, row=runs, seed=seed)
 
         links = (bank / "alignment.json",) if self._is_guided(runs) else ()
-        made = [step("pretrain", levels, bank / "index.json", *links), self._masked_words(runs, seed)]
+        sampling = replace(self._file("pretrain").sampling, masking=row.sampling.masking)
+        made = [step("pretrain", bank / "index.json", *links, sampling=sampling, levels=row.levels), self._masked_words(runs, seed)]
         for name in (name for task in FINE_TUNINGS if task in self._config.tasks for name in FINE_TUNINGS[task]):
             before = folder / ("i2t" if name == "t2i" else "pretrain")  # t2i ranks with the model that i2t fine-tuned
-            made.append(step(name, [f"init={before / 'best.npz'}"], before / "results.json"))
+            made.append(step(name, before / "results.json", init=before / "best.npz"))
         return made
 
     def _masked_words(self, runs: str, seed: int) -> Step:
@@ -171,18 +174,17 @@ class _Planner:
         return Step(MASKED_WORDS, f"{runs}, seed {seed}: masked words", result, result / "results.json",
                     (folder / "pretrain" / "results.json", judge / "alignment.json"), words, row=runs, seed=seed)
 
-    def _step(self, name: str, folder: Path, words: Sequence[str], needs: Sequence[Path] = (), title: str = "", done: Path | None = None,
-              **of_row: Any) -> Step:
-        config, command = self._load(name, words), COMMANDS.get(name, name)
-        made = Step(name, title, folder, done or folder / "results.json", tuple(needs), (), config, **of_row)
-        return Step(**{**vars(made), "words": ("kaleidobert.cli", command, str(made.file))})
+    def _file(self, name: str) -> Any:
+        """Returns the configuration of a file of ``configs`` with the words for it; the ablation sets the rest."""
+        if name not in self._files:
+            quick = ["baselines=false"] if "init" in SET_HERE[name] else []
+            needed = [f"{key}={json.dumps(str(self._config.run))}" for key in SET_HERE[name] if key in ("bank", "run", "data.bank")]
+            self._files[name] = commands.load(COMMANDS.get(name, name), self._path(name),
+                                              [*quick, *self._config.words.get(name, ()), *needed])
+        return self._files[name]
 
-    def _load(self, name: str, words: Sequence[str]) -> Any:
-        quick = ["baselines=false"] if "init" in SET_HERE[name] else []
-        return commands.load(COMMANDS.get(name, name), self._file(name), [*quick, *self._config.words.get(name, ()), *words])
-
-    def _file(self, name: str) -> Path:
-        """Returns a file of ``configs``."""
+    def _path(self, name: str) -> Path:
+        """Returns the path of a file of ``configs``."""
         return loader.find_file(self._folder / f"{name}.yaml" if self._folder.is_dir() else f"{self._config.configs.rstrip('/')}/{name}")
 
     def _bank(self, method: str) -> Path:
@@ -204,3 +206,13 @@ class _Planner:
             raise UserError(f"banks.{method} is a bank made with foreground.method={made['method']}", str(folder), method,
                             f"say banks.{made['method']}=..., or make it with foreground.method={method}")
         return folder
+
+
+def _on(config: Any, run: Path, bank: Path) -> Any:
+    """Returns the configuration of a run on a bank."""
+    return replace(config, run=run, data=replace(config.data, bank=bank))
+
+
+def _step(name: str, where: str, folder: Path, config: Any, needs: Sequence[Path], done: Path | None = None, **of_row: Any) -> Step:
+    made = Step(name, f"{where}: {name}", folder, done or folder / "results.json", tuple(needs), (), config, **of_row)
+    return replace(made, words=("kaleidobert.cli", COMMANDS.get(name, name), str(made.file)))
