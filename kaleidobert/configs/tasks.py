@@ -199,7 +199,7 @@ class AblateConfig(Checked):
     """``kaleidobert ablate``: the paper's Table 4, every row with every seed."""
     run: Path = required("folder for banks, runs and the table")
     configs: str = key("quickstart", "folder of the YAML files records, align, pretrain, cat, ...: a packaged one by name, or a path")
-    rows: tuple[str, ...] = key((), "rows of the table, such as random, agm, b_i; empty = all of the paper's")
+    rows: tuple[str, ...] = key((), "rows of the table, such as random, agm, b_i; empty = the paper's, and scratch (ours): no pre-training")
     seeds: tuple[int, ...] = key((0, 1, 2), "train.seed of all that comes after bank and alignment; two are needed for an interval")
     tasks: tuple[Literal["retrieval", "classification", "captions"], ...] = key(
         ("retrieval", "classification"), "what every pre-training is fine-tuned and judged by")

@@ -21,7 +21,7 @@ from kaleidobert.configs import AblateConfig, PretrainConfig, loader
 from kaleidobert.configs.section import check_name
 from kaleidobert.engines.run_folder import FREE
 from kaleidobert.errors import UserError
-from kaleidobert.evaluators.report.ablation import ROWS
+from kaleidobert.evaluators.report.ablation import ROWS, SCRATCH
 from kaleidobert.preprocessors.alignment_guided_masking import POLICIES
 
 WHOLE = "none"  # the foreground method of rows that see the whole picture
@@ -29,7 +29,7 @@ WHOLE_ROWS = {"fixed": "fixed", "kaleido": "b_i-v"}  # {runs of such a row: its 
 MASKED_WORDS = "masked_words"
 SET_HERE = {  # {file of configs: the keys that the ablation sets itself}
     "records": ("bank",), "align": ("run", "data.bank"), "pretrain": ("run", "data.bank", "train.seed", "levels", "sampling.masking"),
-    **dict.fromkeys(("i2t", "t2i", "cat", "subcat", "caption"), ("run", "data.bank", "init", "train.seed"))}
+    **dict.fromkeys(("i2t", "t2i", "cat", "subcat", "caption"), ("run", "data.bank", "init", "from_scratch", "train.seed"))}
 COMMANDS = {"i2t": "retrieve", "t2i": "retrieve", "cat": "classify", "subcat": "classify"}  # of the others it has the file's name
 INSTALLED = "foreground.weights"  # part of the package, wherever that lies: a bank knows their checksum
 FINE_TUNINGS = {"retrieval": ("i2t", "t2i"), "classification": ("cat", "subcat"), "captions": ("caption",)}
@@ -126,7 +126,8 @@ class _Planner:
                     raise UserError(f"words.{name} sets {key}, which the ablation sets itself", "words", f"keys of {name} beside "
                                     f"{', '.join(SET_HERE[name])}", "leave it out")
         self._runs = list(dict.fromkeys(ROWS[name].runs for name in row_names(config)))
-        self._table4 = {runs: configs.load(PretrainConfig, f"table4/{WHOLE_ROWS.get(runs, runs)}") for runs in self._runs}
+        self._table4 = {runs: configs.load(PretrainConfig, f"table4/{WHOLE_ROWS.get(runs, runs)}")
+                        for runs in self._runs if runs != SCRATCH}
         self._saliency = self._file("records").foreground.method
         cut_out = any(runs not in WHOLE_ROWS for runs in self._runs)
         if cut_out and self._saliency == WHOLE:
@@ -151,19 +152,26 @@ class _Planner:
         return made + [step for seed in self._config.seeds for runs in self._runs for step in self._of_row(runs, seed)]
 
     def _of_row(self, runs: str, seed: int) -> list[Step]:
-        folder, row, bank = self._config.run / runs / str(seed), self._table4[runs], self._bank(self._method(runs))
+        folder, bank = self._config.run / runs / str(seed), self._bank(self._method(runs))
 
         def step(name: str, *needs: Path, **keys: Any) -> Step:
             config = _on(self._file(name), folder / name, bank)
             config = replace(config, train=replace(config.train, seed=seed), **keys)
             return _step(name, f"{runs}, seed {seed}", folder / name, config, needs, row=runs, seed=seed)
 
-        links = (bank / "alignment.json",) if self._is_guided(runs) else ()
-        sampling = replace(self._file("pretrain").sampling, masking=row.sampling.masking)
-        made = [step("pretrain", bank / "index.json", *links, sampling=sampling, levels=row.levels), self._masked_words(runs, seed)]
+        made = []
+        if runs != SCRATCH:
+            links = (bank / "alignment.json",) if self._is_guided(runs) else ()
+            row, pretrain = self._table4[runs], self._file("pretrain")
+            sampling = replace(pretrain.sampling, masking=row.sampling.masking)
+            made = [step("pretrain", bank / "index.json", *links, sampling=sampling, levels=row.levels), self._masked_words(runs, seed)]
         for name in (name for task in FINE_TUNINGS if task in self._config.tasks for name in FINE_TUNINGS[task]):
             before = folder / ("i2t" if name == "t2i" else "pretrain")  # t2i ranks with the model that i2t fine-tuned
-            made.append(step(name, before / "results.json", init=before / "best.npz"))
+            if runs == SCRATCH and name != "t2i":
+                random = {"init": None, "from_scratch": True, "model": self._file("pretrain").model}
+                made.append(step(name, bank / "index.json", **random))
+            else:
+                made.append(step(name, before / "results.json", init=before / "best.npz"))
         return made
 
     def _masked_words(self, runs: str, seed: int) -> Step:
@@ -194,7 +202,7 @@ class _Planner:
         return WHOLE if runs in WHOLE_ROWS else self._saliency
 
     def _is_guided(self, runs: str) -> bool:
-        return POLICIES[self._table4[runs].sampling.masking].needs_alignment
+        return runs != SCRATCH and POLICIES[self._table4[runs].sampling.masking].needs_alignment
 
     def _check_bank(self, method: str, folder: Path) -> Path:
         check_name(method, {self._saliency, WHOLE}, "banks")

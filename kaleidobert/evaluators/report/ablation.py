@@ -22,14 +22,16 @@ Measured = Mapping[str, Mapping[int, Figures]]  # {runs of a row: {seed: its fig
 
 @dataclass(frozen=True)
 class AblationRow:
-    """A row of Table 4. runs: the name of its runs, the same where rows are the same model; paper: SumR, Sum CLS and Sum CAP as printed."""
+    """A row of Table 4. runs: the name of its runs, the same where rows are the same model; paper: SumR, Sum CLS and Sum CAP as printed,
+    None where the paper has no such row."""
 
     group: str
     title: str
     runs: str
-    paper: tuple[float, float, float]
+    paper: tuple[float, float, float] | None
 
 
+SCRATCH = "scratch"  # runs without a pre-training
 FULL = (319.52, 318.14, 84.0)  # printed three times: all pretexts, masked by AGM, the product cut out
 ROWS = {
     "fixed": AblationRow("scale", "fixed", "fixed", (276.97, 313.43, 76.6)),
@@ -44,6 +46,7 @@ ROWS = {
     "b_i-iv": AblationRow("pretexts", "B+I-IV", "b_i-iv", (316.10, 316.88, 83.4)),
     "b_i-v": AblationRow("pretexts", "B+I-V", "b_i-v", FULL),
     "b_v": AblationRow("pretexts", "B+V", "b_v", (287.70, 300.21, 78.6)),
+    SCRATCH: AblationRow("ours", "no pre-training", SCRATCH, None),
 }
 CLAIMS = {  # what the paper says: (the row that is ahead, the row that it is ahead of)
     "kaleido patches are ahead of one scale": ("kaleido", "fixed"),
@@ -55,6 +58,7 @@ CLAIMS = {  # what the paper says: (the row that is ahead, the row that it is ah
     "grey (IV) adds to the ones before it": ("b_i-iv", "b_i-iii"),
     "blank (V) adds to the ones before it": ("b_i-v", "b_i-iv"),
     "blank alone (B+V) is ahead of B": ("b_v", "b"),
+    "pre-training is ahead of the same fine-tuning from random weights (ours)": ("b_i-v", SCRATCH),
 }
 FINER = {  # {figure: its heading}; the Rank@1 of parts of a head follow
     "matching": "text belongs to picture", "masked aligned": "masked words, aligned", "masked unaligned": "masked words, others",
@@ -131,11 +135,11 @@ def compare(rows: Sequence[str], measured: Measured, sums: Sequence[str]) -> dic
     return made
 
 
-def papers_difference(claim: str, measure: str) -> float:
-    """Returns the paper's own difference, on Fashion-Gen."""
+def papers_difference(claim: str, measure: str) -> float | None:
+    """Returns the paper's own difference, on Fashion-Gen; None of a claim that is not the paper's."""
     whole = next(name for name in SUMS if measure.startswith(name))  # of a part of the head, too
-    first, second = (ROWS[name].paper[SUMS.index(whole)] for name in CLAIMS[claim])
-    return first - second
+    first, second = (ROWS[name].paper for name in CLAIMS[claim])
+    return None if first is None or second is None else round(first[SUMS.index(whole)] - second[SUMS.index(whole)], 2)
 
 
 def to_json(rows: Sequence[str], measured: Measured, sums: Sequence[str]) -> dict[str, Any]:
@@ -144,11 +148,11 @@ def to_json(rows: Sequence[str], measured: Measured, sums: Sequence[str]) -> dic
     for name in rows:
         row, by_seed = ROWS[name], measured.get(ROWS[name].runs, {})
         made[name] = {"group": row.group, "title": row.title, "runs": row.runs, "seeds": list(by_seed),
-                      "paper": dict(zip(SUMS, row.paper)),
+                      "paper": dict(zip(SUMS, row.paper)) if row.paper else None,
                       "figures": {key: asdict(cell) for key in _names(by_seed) if (cell := _mean(by_seed, key))},
                       "by_seed": {str(seed): dict(each) for seed, each in by_seed.items()}}
     claims = [{"claim": claim, "ahead": CLAIMS[claim][0], "of": CLAIMS[claim][1], "measure": name,
-               **(asdict(one) | {"half_width": one.half_width} if one else {"seeds": 0}), "paper": round(papers_difference(claim, name), 2)}
+               **(asdict(one) | {"half_width": one.half_width} if one else {"seeds": 0}), "paper": papers_difference(claim, name)}
               for claim, each in compare(rows, measured, sums).items() for name, one in each.items()]
     return {"rows": made, "claims": claims}
 
@@ -163,7 +167,8 @@ def _main(shown: Sequence[str], measured: Measured, sums: Sequence[str], above: 
         by_seed = measured[ROWS[row].runs]
         cells: dict[str, Cell] = {"group": ROWS[row].group, "seeds": str(len(by_seed))}
         cells |= {name: _mean(by_seed, name) for name in every}
-        cells |= {f"paper {name}": Value(ROWS[row].paper[SUMS.index(name)]) for name in sums}
+        if paper := ROWS[row].paper:
+            cells |= {f"paper {name}": Value(paper[SUMS.index(name)]) for name in sums}
         rows.append(Row(ROWS[row].title, "ours", cells))
     remarks = [*above, "SumR: six Rank@K in percent, added. Sum CLS: accuracies and macro-F (over all classes) of category and "
                "subcategory times 100, added." + " Sum CAP: BLEU-4, METEOR, ROUGE-L and CIDEr-D times 100, added; the paper adds CIDEr; "
@@ -190,7 +195,8 @@ def _finer(shown: Sequence[str], measured: Measured) -> Table:
 def _claims(compared: Mapping[str, Mapping[str, Comparison | None]]) -> Table:
     columns = [Column(name, name) for name in ("measure", "seeds", "difference", "paper", "verdict")]
     rows = [Row(claim, "baseline", {"measure": _title(name), "seeds": str(one.seeds if one else 0), "difference": _difference(one),
-                                    "paper": f"{papers_difference(claim, name):+.2f}", "verdict": one.judged() if one else MISSING})
+                                    "paper": MISSING if (paper := papers_difference(claim, name)) is None else f"{paper:+.2f}",
+                                    "verdict": one.judged() if one else MISSING})
             for claim, each in compared.items() for name, one in each.items()]
     remarks = ["Differences, paired by seed, with their 95% intervals by Student's t. yes: the whole interval is above 0, the claim is "
                "supported; no: the whole interval is below 0, it is contradicted; undecided: neither. Behind an undecided one: the "
