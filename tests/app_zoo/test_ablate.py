@@ -62,7 +62,7 @@ def fake(monkeypatch):
 
 def test_rows_that_are_the_same_model_have_the_same_runs(tmp_path):
     steps = plan.steps(loaded(tmp_path, "seeds=[0,1]"))
-    assert len(steps) == 4 + 10 * 2 * 6 and len({step.folder for step in steps}) == len(steps)
+    assert len(steps) == 4 + 10 * 2 * 6 + 2 * 4 and len({step.folder for step in steps}) == len(steps)
     assert [step.title for step in steps[:4]] == ["bank network: records", "bank network: align", "bank none: records", "bank none: align"]
     assert [step.name for step in steps if step.row == "b_i-v" and step.seed == 1] == OF_A_SEED
     shared = plan.steps(loaded(tmp_path, "rows=[kaleido-saliency,agm,b_i-v]", "seeds=[5]"))
@@ -85,6 +85,19 @@ def test_levels_masking_banks_and_seeds_of_the_rows(tmp_path):
     assert steps["b_v", 2, "i2t"].init == steps["b_v", 2, "caption"].init == run / "b_v/2/pretrain/best.npz"
     assert steps["b_v", 2, "pretrain"].losses.itc_weight == 5  # the quickstart's own
     assert steps["b_v", 2, "t2i"].init == run / "b_v/2/i2t/best.npz" and not steps["b_v", 2, "i2t"].baselines
+
+
+def test_a_row_without_pretraining_is_the_same_network_from_random_weights(tmp_path):
+    steps = plan.steps(loaded(tmp_path, "rows=[b_i-v,scratch]", "seeds=[3]", "words.pretrain=[model.hidden_size=64]"))
+    own = {step.name: step for step in steps if step.row == "scratch"}
+    other = {step.name: step.config for step in steps if step.row == "b_i-v"}
+    assert list(own) == ["i2t", "t2i", "cat", "subcat"]
+    for name in ("i2t", "cat", "subcat"):
+        config = own[name].config
+        assert config.init is None and config.from_scratch and config.model == other["pretrain"].model and config.model.hidden_size == 64
+        assert (config.train, config.data) == (other[name].train, other[name].data)
+        assert own[name].needs == (config.data.bank / "index.json",)
+    assert own["t2i"].config.init == own["i2t"].folder / "best.npz" and not own["t2i"].config.from_scratch
 
 
 def test_random_masking_needs_no_links_of_its_own_and_words_reach_their_steps(tmp_path):

@@ -58,10 +58,12 @@ def test_figures_of_a_row():
 
 
 def test_the_papers_rows_and_differences():
-    assert {name: row.paper for name, row in ROWS.items()}["b_v"] == (287.70, 300.21, 78.6) and len(ROWS) == 12 and len(CLAIMS) == 9
+    assert {name: row.paper for name, row in ROWS.items()}["b_v"] == (287.70, 300.21, 78.6) and len(ROWS) == 12 + 1 and len(CLAIMS) == 9 + 1
     assert {name for name, row in ROWS.items() if row.runs == "b_i-v"} == {"kaleido-saliency", "agm", "b_i-v"}
     assert ablation.papers_difference("blank alone (B+V) is ahead of B", SUMR) == pytest.approx(-8.0)
     assert [round(ablation.papers_difference("AGM is ahead of random masking", name), 2) for name in SUMS] == [20.02, 3.83, 5.4]
+    ours = next(claim for claim, (_, other) in CLAIMS.items() if other == "scratch")
+    assert ablation.papers_difference(ours, SUMR) is None
     assert set(CLAIMS).issuperset(ablation.compare(list(ROWS), {}, TWO)) and not ablation.compare(["agm"], {}, TWO)
 
 
