@@ -60,15 +60,18 @@ def test_retrieval_is_judged_by_the_paired_difference():
 
 def test_alignment_classes_and_captions():
     align = {"task": "align", "model": MODEL, "parts": {
-        "pointing": {"alignment": {"sightings": figure(0.25, 0.22, 0.28)}, "chance": {"sightings": figure(0.1, 0.09, 0.11)}},
+        "coverage": 0.9, "sightings": 680,  # as the command writes beside the measures
+        "pointing": {"alignment": {"sightings": figure(0.25, 0.22, 0.28)}, "chance": {"sightings": figure(0.1, 0.09, 0.11)},
+                     "position_alone": {"sightings": figure(0.2, 0.1, 0.3)}, "look": {"sightings": figure(0.05, -0.01, 0.11)}},
         "blank": {"alignment": {"sightings": figure(0.12, 0.1, 0.14)}, "chance": {"sightings": figure(0.11, 0.1, 0.12)}}}}
     label = {"task": "classify", "model": MODEL, "label": "category", "metrics": {"accuracy": figure(0.9, 0.86, 0.94)},
              "baselines": {"nearest_neighbours_image": {"accuracy": 0.7}, "logistic_regression_text": {"accuracy": 0.95}}}
     caption = {"task": "caption", "model": MODEL, "metrics": {"cider_d": figure(1.2, 1.0, 1.4)},
                "baselines": {"nearest_picture": {"cider_d": figure(1.1, 0.9, 1.3)}}}
     found = card(caption, label, pretraining(), align)  # in the order of the pipeline
-    assert [claim.verdict for claim in found] == [YES, UNDECIDED, YES, YES, NO, UNDECIDED]
-    assert "logistic regression text 0.950" in found[4].measured and "patches of blank" in found[1].claim
+    assert [claim.verdict for claim in found] == [YES, UNDECIDED, UNDECIDED, YES, YES, NO, UNDECIDED]
+    assert "logistic regression text 0.950" in found[5].measured and "patches of blank" in found[2].claim
+    assert "usual place 0.200; difference +0.050 [-0.010, +0.110]" in found[1].measured
 
 
 def test_the_page_holds_every_claim_and_nothing_unescaped(tmp_path):

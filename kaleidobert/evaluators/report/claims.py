@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from kaleidobert.evaluators import statistics
+from kaleidobert.evaluators.alignment import LOOK
 from kaleidobert.evaluators.report.results import Result, head_name
 
 YES, NO, UNDECIDED = "yes", "no", "undecided"
@@ -90,14 +91,19 @@ def report_card(results: Sequence[Result]) -> list[Claim]:
 
 
 def _alignment(result: Result) -> Iterator[Claim]:
-    for measure in result.group("parts"):
+    idea = f"alignment generator ({head_name(result.model())})"
+    for measure in (name for name, figures in result.group("parts").items() if isinstance(figures, Mapping)):  # beside counts
         own, chance = ({end: result.number("parts", measure, method, "sightings", end) for end in ("value", "low", "high")}
                        for method in ("alignment", "chance"))
         what = "the peak of a word's map lies in the part that the word names" if measure == "pointing" else \
             f"patches of {measure} that are linked to a word hit its part"
-        words = f"{_with_interval(own)}; chance {_with_interval(chance)}"
-        yield Claim(f"alignment generator ({head_name(result.model())})", what, words,
-                    verdict(own["low"], own["high"], chance["high"] if own["value"] > chance["value"] else chance["low"]))
+        nearest = chance["high" if own["value"] > chance["value"] else "low"]
+        yield Claim(idea, what, f"{_with_interval(own)}; chance {_with_interval(chance)}", verdict(own["low"], own["high"], nearest))
+        if look := result.group("parts", measure, LOOK, "sightings"):
+            alone = result.number("parts", measure, "position_alone", "sightings", "value")
+            yield Claim(idea, f"{measure}: it looks at the picture, ahead of the place where the word's maps usually peak",
+                        f"{own['value']:.3f}; the usual place {alone:.3f}; difference {look['value']:+.3f} "
+                        f"[{look['low']:+.3f}, {look['high']:+.3f}]", verdict(look["low"], look["high"], 0.0))
 
 
 def _pretraining(result: Result) -> Iterator[Claim]:
