@@ -204,15 +204,18 @@ def control(forward: Forward, config: PretrainConfig, data: PretrainData) -> tup
 
 
 def baseline(bank: Bank, rows: np.ndarray, train: PretrainSampler, val: PretrainSampler, config: PretrainConfig) -> dict[str, float]:
-    """Returns what each metric is worth without looking: chance; where AGM chooses the slot of the answer, the slot that it chooses
-    most often in training; and for "feature" levels the KL of the best constant answer."""
+    """Returns what each metric is worth without looking: chance; of masked words the piece that is masked most often in training, and how
+    often each one is; where AGM chooses the slot of the answer, the slot that it chooses most often in training; and for "feature" levels
+    the KL of the best constant answer."""
     levels, constants = config.levels, training.constant_answers(bank, rows, config.levels)
     guided = POLICIES[config.sampling.masking].needs_alignment and config.sampling.camouflage == "guided"
     slots = {level.name: train.commonest_slot(level.name) for level in levels if guided and level.pretext == "camouflage"}
+    pieces = train.masked_pieces() + 1  # a piece that training never masks must not cost infinitely much
     sums, step = [], 0
     while (batch := val.validation(step)) is not None:
         sums.append({f"{name}_kl": pretraining.constant_kl(constant, batch[1][name], batch[2][name])
                       for name, constant in constants.items()})
+        sums[-1] |= pretraining.constant_words(pieces / pieces.sum(), batch[1]["mlm"], batch[2]["mlm"])
         for name, slot in slots.items():
             sums[-1][f"{name}_accuracy"] = float(batch[2][name] @ (batch[1][name] == slot)), float(batch[2][name].sum())
         if config.losses.itc_weight:

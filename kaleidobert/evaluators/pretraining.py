@@ -90,6 +90,13 @@ def constant_kl(distribution: np.ndarray, targets: np.ndarray, weights: np.ndarr
         return _kl_sums(np.log(np.asarray(distribution, np.float64)), targets, weights)
 
 
+def constant_words(distribution: np.ndarray, targets: np.ndarray, weights: np.ndarray) -> Sums:
+    """Returns the sums of one batch that one distribution f64[V] over pieces gives as the answer for every masked word. targets,
+    weights [B, M]."""
+    values = {"accuracy": targets == distribution.argmax(), "loss": -np.log(distribution[targets])}
+    return {f"mlm_{metric}": (float((weights * value).sum()), float(weights.sum())) for metric, value in values.items()}
+
+
 def mean_distribution(features: np.ndarray) -> np.ndarray:
     """Returns f64[F], the mean softmax of features [..., F]: the constant that minimises the mean KL(target || constant)."""
     rows = features.reshape(-1, features.shape[-1])

@@ -130,6 +130,15 @@ def test_the_masked_token_is_not_in_the_input_more_often_than_it_should(bank):
     assert 0.05 < kept / total < 0.2
 
 
+def test_masked_pieces_are_those_that_batches_ask_for(bank):
+    sampler = make(bank)
+    expected = np.zeros(bank.vocabulary.size)
+    for step in range(3):
+        _, targets, weights = sampler.batch(step)
+        np.add.at(expected, targets["mlm"], weights["mlm"])
+    assert expected.sum() > 3 and (sampler.masked_pieces(3) == expected).all()
+
+
 def test_negatives_are_half_and_look_like_positives_but_for_the_text(bank):
     samples = make(bank, batch=500)
     groups, texts, kinds = bank.column("group"), bank.column("text"), bank.column("subcategory")

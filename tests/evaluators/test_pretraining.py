@@ -162,6 +162,12 @@ def test_constant_kl_by_hand():
     assert pretraining.constant_kl(np.array([0.0, 1.0]), half, np.ones(2))[0] == np.inf
 
 
+def test_constant_words_by_hand():
+    targets, weights = np.array([[0, 2], [1, 2]]), np.array([[1.0, 1.0], [1.0, 0.0]])
+    found = pretraining.constant_words(np.array([0.5, 0.25, 0.25]), targets, weights)
+    assert found == {"mlm_accuracy": (1.0, 3.0), "mlm_loss": (pytest.approx(log(2) + 2 * log(4)), 3.0)}
+
+
 def test_the_mean_of_softmaxes_is_the_best_constant(monkeypatch):
     generator = rng()
     targets = (generator.exponential(size=(50, 3, F)) * 3).astype(np.float16)

@@ -143,6 +143,15 @@ class PretrainSampler:
         """Returns the patch of a level that is masked most often in the first batches; reads no feature."""
         return int(np.bincount(np.concatenate([self._drawn(step).masks.patches[level].ravel() for step in range(batches)])).argmax())
 
+    def masked_pieces(self, batches: int = 64) -> np.ndarray:
+        """Returns f64[V], how often each piece of the vocabulary is masked in the first batches; reads no feature."""
+        counts = np.zeros(self._bank.vocabulary.size)
+        for step in range(batches):
+            plan = self._drawn(step)
+            pieces = np.take_along_axis(self._bank.token_ids[plan.text_rows], plan.masks.tokens, 1)
+            counts += np.bincount(pieces.ravel(), self._weights(plan)["mlm"].ravel(), len(counts))
+        return counts
+
     def validation(self, step: int) -> tuple[Arrays, Arrays, Arrays] | None:
         """Returns the step-th batch of the split in its own order, the last one smaller; None behind the end. Targets are always floats."""
         plan = self._validation_plan(step)

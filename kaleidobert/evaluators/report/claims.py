@@ -91,7 +91,7 @@ def report_card(results: Sequence[Result]) -> list[Claim]:
 
 
 def _alignment(result: Result) -> Iterator[Claim]:
-    idea = f"alignment generator ({head_name(result.model())})"
+    idea = f"alignment generator, {head_name(result.model())}"
     for measure in (name for name, figures in result.group("parts").items() if isinstance(figures, Mapping)):  # beside counts
         own, chance = ({end: result.number("parts", measure, method, "sightings", end) for end in ("value", "low", "high")}
                        for method in ("alignment", "chance"))
@@ -133,7 +133,7 @@ def _pretraining(result: Result) -> Iterator[Claim]:
                              if name in figures)
             if name == "itm_accuracy" and "itm_cls_accuracy" in metrics:
                 words += f"; [CLS] alone {result.number('metrics', 'itm_cls_accuracy'):.3f}"
-            yield Claim(f"{idea} ({head_name(result.model())})", what, words, verdict(own["low"], own["high"], chance))
+            yield Claim(f"{idea}, {head_name(result.model())}", what, words, verdict(own["low"], own["high"], chance))
 
 
 def _retrieval(result: Result) -> Iterator[Claim]:
@@ -143,13 +143,13 @@ def _retrieval(result: Result) -> Iterator[Claim]:
         if own := result.group("parts", part, "rank@1"):
             oracle, chance = (result.number(*keys) for keys in (("baselines", "subcategory_oracle", "rank@1"),
                                                                 ("parts", part, "rank@1", "chance")))
-            yield Claim(f"the encoder's own answer ({part})", f"{ways}: ranks by more than the subcategory, Rank@1 of {length}",
+            yield Claim(f"the encoder's own answer, {part}", f"{ways}: ranks by more than the subcategory, Rank@1 of {length}",
                         f"{_with_interval(own)}; oracle of the subcategory {oracle:.3f}; chance {chance:.3f}",
                         verdict(own["low"], own["high"], oracle))
             break
     for rank in ("rank@1", "rank@5", "rank@10"):
         if gap := result.group("differences", "ridge regression", rank):
-            yield Claim(f"the model of {result.name} ({head_name(result.model())})",
+            yield Claim(f"the model of {result.name}, {head_name(result.model())}",
                         f"{ways}: ahead of ridge regression, {rank} of {length}",
                         f"{gap['first']:.3f}; ridge {gap['second']:.3f}; difference {gap['difference']:+.3f} "
                         f"[{gap['low']:+.3f}, {gap['high']:+.3f}]", verdict(gap["low"], gap["high"], 0.0))
@@ -159,14 +159,14 @@ def _classification(result: Result) -> Iterator[Claim]:
     own, others = result.group("metrics", "accuracy"), result.group("baselines")
     if own and others:
         name, best = max(((name, result.number("baselines", name, "accuracy")) for name in others), key=lambda pair: pair[1])
-        yield Claim(f"{result.text('label')} recognition ({head_name(result.model())})", "ahead of the best model without a transformer",
+        yield Claim(f"{result.text('label')} recognition, {head_name(result.model())}", "ahead of the best model without a transformer",
                     f"{_with_interval(own)}; {name.replace('_', ' ')} {best:.3f}", verdict(own["low"], own["high"], best))
 
 
 def _captions(result: Result) -> Iterator[Claim]:
     own, nearest = (result.group(*keys, "cider_d") for keys in (("metrics",), ("baselines", "nearest_picture")))
     if own and nearest:
-        yield Claim(f"captions ({head_name(result.model())})", "better than the text of the nearest training picture, CIDEr-D",
+        yield Claim(f"captions, {head_name(result.model())}", "better than the text of the nearest training picture, CIDEr-D",
                     f"{_with_interval(own)}; nearest picture {_with_interval(nearest)}",
                     verdict(own["low"], own["high"], nearest["value"]))
 
