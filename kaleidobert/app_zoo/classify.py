@@ -82,9 +82,12 @@ def _run(config: ClassifyConfig) -> None:
     training.fit(folder, model, {**origin, "label": config.label, "classes": data.names}, config.train, (optimizer, total),
                  training.trim_batches(data.batch, config.train), decomposable.mean(loss, "label"), goal)
     guesses = guess()
-    report, compared = evaluate(config, data, guesses["label"])
+    report = evaluate(config, data, guesses["label"])
+    compared = beside_baselines(data.truth, guesses["label"], data.baselines() if config.baselines else {},
+                                len(data.names) + len(data.unknown), config.train.seed)
+    compared["differences"] |= (beside := _beside(config, data, guesses, plain)).pop("differences", {})
     folder.results({"task": "classify", "model": lineage.model(config.head, *past), "label": config.label, "modality": config.modality,
-                    "metrics": report, **_beside(config, data, guesses, plain), "baselines": compared, "steps": total,
+                    "metrics": report, **beside, **compared, "steps": total,
                     "bank": data.metadata(), "checkpoint_sha256": sha256(folder.best)}, config)
     results = io.read_json(config.run / "results.json")
     tables.write(config.run, results)
@@ -128,20 +131,34 @@ def _print_summary(config: ClassifyConfig, results: Mapping[str, Any]) -> None:
           + "".join(f"; {name} {one['accuracy']['value']:.4f} ({one['macro_f1_all']['value']:.4f})" for name, one in parts.items())
           + f"; majority class {report['chance']:.4f}"
           + "".join(f"; {name} {value['accuracy']:.4f} ({value['macro_f1_all']:.4f})" for name, value in results["baselines"].items()))
+    for name, gap in ((name, gaps["accuracy"]) for name, gaps in results["differences"].items()):
+        print(f"accuracy less that of {name.replace('_', ' ')}: {gap['difference']:+.4f} [{gap['low']:+.4f}, {gap['high']:+.4f}]")
     if plain:
         print("plain head: " + (f"{head_name(plain['model'])}, {plain['model']['trained']}" if plain["metrics"]
                                 else f"not measured: {plain['why']}"))
 
 
-def evaluate(config: ClassifyConfig, data: LabelData, guesses: np.ndarray) -> tuple[dict, dict]:
-    """Returns (report with three macro-F1, {baseline: accuracy and macro-F1}); writes confusion.png, classes.csv, predictions.csv."""
+def beside_baselines(truth: np.ndarray, guesses: np.ndarray, compared: Mapping[str, np.ndarray], num_classes: int,
+                     seed: int) -> dict[str, dict]:
+    """Returns {"baselines": {name: {"accuracy", "macro_f1_all"}}, "differences": {name: {"accuracy": the model's less the baseline's,
+    paired, as statistics.difference}}}; truth, guesses and the answers of ``compare`` are classes i64[N]."""
+    made: dict[str, dict] = {"baselines": {}, "differences": {}}
+    for name, answers in compared.items():
+        matrix, rng = classification.confusion_matrix(truth, answers, num_classes), np.random.Generator(np.random.Philox(seed))
+        made["baselines"][name] = {"accuracy": classification.accuracy(matrix), "macro_f1_all": classification.macro_f1(matrix)}
+        made["differences"][name] = {"accuracy": statistics.difference(guesses == truth, answers == truth, rng)}
+    return made
+
+
+def evaluate(config: ClassifyConfig, data: LabelData, guesses: np.ndarray) -> dict[str, Any]:
+    """Returns the report with three macro-F1; writes confusion.png, classes.csv, predictions.csv."""
     all_names = [*data.names, *data.unknown]
     report = classification.report(data.truth, guesses, all_names, data.counts, _rng(config))
     matrix = classification.confusion_matrix(data.truth, guesses, len(all_names))
     write_classes(config.run, matrix, all_names)
     io.write_csv(config.run / "predictions.csv", ["image_id", "label", "prediction"],
                  ([image, all_names[t], all_names[g]] for image, t, g in zip(data.ids, data.truth, guesses)))
-    return report, data.baselines() if config.baselines else {}
+    return report
 
 
 def write_classes(run: Path, matrix: np.ndarray, names: list[str]) -> None:
@@ -169,14 +186,12 @@ def bank_data(config: ClassifyConfig) -> LabelData:
         bank, len(rows), sampler.batch, lambda chosen: modality_inputs(bank, chosen, config.modality), val_rows, truth,
         bank.column("image_id")[val_rows], names, unknown, np.bincount(labels[rows], minlength=len(numbers)),
         lambda model: models.adapt(model, bank, config.data.train_split),
-        lambda: compare(config, bank, rows, val_rows, labels[rows], truth, len(numbers)), lambda: describe(bank),
+        lambda: compare(config, bank, rows, val_rows, labels[rows]), lambda: describe(bank),
         finetuning.text_lengths(bank)[val_rows])
 
 
-def compare(config: ClassifyConfig, bank: Bank, rows: np.ndarray, val_rows: np.ndarray, labels: np.ndarray,
-            truth: np.ndarray, num_classes: int) -> dict[str, dict[str, float]]:
-    """Returns {baseline: {"accuracy", "macro_f1_all"}} of linear models and neighbours on the same features and texts; labels of ``rows``,
-    truth of ``val_rows``, both of ``num_classes`` classes."""
+def compare(config: ClassifyConfig, bank: Bank, rows: np.ndarray, val_rows: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
+    """Returns {baseline: class i64[len(val_rows)]} of linear models and neighbours on the same features and texts; labels of ``rows``."""
     compared, groups = {}, bank.column("group")[rows]
     if config.modality != "text":
         mean = picture_features(bank, np.concatenate([rows, val_rows]))
@@ -187,9 +202,7 @@ def compare(config: ClassifyConfig, bank: Bank, rows: np.ndarray, val_rows: np.n
         texts = bank.column("text")
         compared["logistic_regression_text"] = baselines.text_logistic_regression(texts[rows].tolist(), labels, texts[val_rows].tolist(),
                                                                                   config.train.seed, groups)
-    matrices = {name: classification.confusion_matrix(truth, answers, num_classes) for name, answers in compared.items()}
-    return {name: {"accuracy": classification.accuracy(matrix), "macro_f1_all": classification.macro_f1(matrix)}
-            for name, matrix in matrices.items()}
+    return compared
 
 
 def picture_features(bank: Bank, rows: np.ndarray) -> np.ndarray:

@@ -372,7 +372,7 @@ class PredictionData:
         matrix = classification.confusion_matrix(labels, guesses, len(names))
         write_classes(config.run, matrix, names)
         results: dict[str, Any] = {"task": "classify" if known else "evaluate", "label": config.label or config.prediction_columns.label,
-                   "modality": config.modality, "metrics": report, "baselines": _label_baselines(config, self),
+                   "modality": config.modality, "metrics": report, **_label_baselines(config, self, guesses),
                    "files": {"source": path_as_written(config.predictions)}, "notes": list(table.notes)}
         if self.bank:
             results["bank"] = describe(self.bank)
@@ -421,11 +421,11 @@ def _of_bank(config: EvaluateConfig, bank: Bank, table: Predictions) -> tuple[np
     return rows, np.array([row_of[name] for name in table.ids], np.int64), names, np.bincount(ids[rows], minlength=len(names))
 
 
-def _label_baselines(config: EvaluateConfig, data: PredictionData) -> dict[str, dict[str, float]]:
-    """Returns {baseline: {metric: value}} of neighbours and logistic regression on the bank, as `kaleidobert classify` shows them."""
+def _label_baselines(config: EvaluateConfig, data: PredictionData, guesses: np.ndarray) -> dict[str, dict]:
+    """Returns the figures of neighbours and logistic regression on the bank and the differences to them, as `kaleidobert classify`."""
     if data.bank is None or data.rows is None or data.val_rows is None or not config.baselines:
-        return {}
-    from kaleidobert.app_zoo.classify import compare
+        return {"baselines": {}, "differences": {}}
+    from kaleidobert.app_zoo.classify import beside_baselines, compare
     from kaleidobert.configs import Train
 
     labels, _ = data.table.numbered(data.names)
@@ -433,8 +433,8 @@ def _label_baselines(config: EvaluateConfig, data: PredictionData) -> dict[str, 
     column = data.bank.column(config.label)[data.rows]
     classify = ClassifyConfig(config.run, TrainingData(config.data.bank), label=config.label, modality=config.modality,
                              train=Train(seed=config.seed))
-    return compare(classify, data.bank, data.rows, data.val_rows, np.array([numbers[str(value)] for value in column]), labels,
-                   len(data.names))
+    compared = compare(classify, data.bank, data.rows, data.val_rows, np.array([numbers[str(value)] for value in column]))
+    return beside_baselines(labels, guesses, compared, len(data.names), config.seed)
 
 
 def _class_names(path: Path) -> list[str]:

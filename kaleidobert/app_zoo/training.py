@@ -139,7 +139,7 @@ class PretrainData:
 class LabelData:
     """names: the classes of the model; unknown: further ones that only evaluation has, numbered behind them. val_rows: what
     ``inputs`` takes, with their truth i64[N] and ids. counts: training examples of each class, unknown ones included.
-    baselines: {name: {"accuracy", "macro_f1_all"}} of linear models. lengths: of the texts of val_rows, where they are known."""
+    baselines: {name: class i64[N]} of linear models. lengths: of the texts of val_rows, where they are known."""
 
     bank: Layout
     num_examples: int
@@ -152,7 +152,7 @@ class LabelData:
     unknown: list[str]
     counts: np.ndarray
     adapt: Callable[[keras.Model], None]
-    baselines: Callable[[], dict[str, dict[str, float]]]
+    baselines: Callable[[], dict[str, np.ndarray]]
     metadata: Callable[[], Mapping[str, Any]]
     lengths: np.ndarray | None = None
 

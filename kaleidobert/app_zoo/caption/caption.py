@@ -25,6 +25,7 @@ from kaleidobert.errors import UserError
 from kaleidobert.evaluators import captions as caption_metrics
 from kaleidobert.evaluators.files import captions as caption_files
 from kaleidobert.evaluators.report.results import head_name
+from kaleidobert.evaluators.statistics import difference
 from kaleidobert.io import sha256
 from kaleidobert.losses.decomposable import DecomposableLoss
 from kaleidobert.losses.pretraining import weighted_cross_entropy
@@ -112,6 +113,7 @@ def _run(config: CaptionConfig) -> None:
     if config.baselines:
         captions |= simple_captions(bank, data.train, data.train_texts, data.shown, config.subcategory)
     reports = {name: caption_metrics.report(texts, data.references, _rng(config)) for name, texts in captions.items()}
+    gaps = _differences(config, captions, data.references)
     metrics = {**reports.pop("captions"), **_perplexity(config, score, data)}
     ids = bank.column("image_id")[data.shown].tolist()
     lines = [{"image_id": image, "caption": text, "references": others, "length": len(caption.pieces),
@@ -125,7 +127,8 @@ def _run(config: CaptionConfig) -> None:
     if config.train.epochs:
         chosen["choice"] = training.choice(bank, _hold_out(config, data)[1]).metadata()
     result = {"task": "caption", "model": _model(config, chooser), "mode": config.mode, **_length(config, data), "metrics": metrics,
-              "baselines": reports, **chosen, "pictures": len(data.shown), "bank": describe(bank), "checkpoint_sha256": sha256(folder.best)}
+              "baselines": reports, "differences": gaps, **chosen, "pictures": len(data.shown), "bank": describe(bank),
+              "checkpoint_sha256": sha256(folder.best)}
     folder.results(result, config)
     tables.write(config.run, io.read_json(config.run / "results.json"))
     _print_summary(config, data, result, captions)
@@ -133,6 +136,14 @@ def _run(config: CaptionConfig) -> None:
           f"  captions: captions.jsonl, captions_coco.json, references_coco.json\n  table: table.md\n"
           f"  pictures: {missing or 'captions.png'}"
           + "; losses.png" * bool(config.train.epochs))
+
+
+def _differences(config: CaptionConfig, captions: Mapping[str, Sequence[str]], references: Sequence[Sequence[str]]) -> dict[str, dict]:
+    """Returns {other captions: {metric of a caption: the run's own less that of the others, paired, as statistics.difference}}."""
+    each = {name: caption_metrics.per_caption(texts, references) for name, texts in captions.items()}
+    own = each.pop("captions")
+    return {name: {metric: difference(own[metric], values, _rng(config)) for metric, values in others.items()}
+            for name, others in each.items()}
 
 
 def _model(config: CaptionConfig, chooser: Reranker | None) -> dict[str, Any]:
@@ -247,6 +258,8 @@ def _print_summary(config: CaptionConfig, data: Data, result: Mapping[str, Any],
         print(f"{name.replace('_', ' '):44s}" + "".join(f"{_value(report.get(key)):>24s}" for key in MEASURES))
     if "share_found" in result:
         print(f"{result['share_found']:.1%} of the captions are texts of training products, chosen by the matcher")
+    for name, gap in ((name, gaps["cider_d"]) for name, gaps in result["differences"].items()):
+        print(f"CIDEr-D less that of {name.replace('_', ' ')}: {gap['difference']:+.4f} [{gap['low']:+.4f}, {gap['high']:+.4f}]")
     if metrics.get("meteor_note"):
         print(metrics["meteor_note"])
     for number in np.linspace(0, len(data.shown) - 1, min(SHOWN, len(data.shown))).astype(int):

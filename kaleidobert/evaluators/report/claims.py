@@ -1,8 +1,8 @@
 """The report card: what each idea claims, what was measured of it beside its baseline, and whether the figures support it.
 
 A claim is supported ("yes") where the whole 95% interval lies on its side of the baseline, contradicted ("no") where the whole interval
-lies on the other, and "undecided" in between. Baselines are figures of the same examples; beside ridge regression the interval is that of
-the paired difference, elsewhere it is the model's own beside the baseline's value. Two settings that were trained with the same seeds are
+lies on the other, and "undecided" in between. Baselines are figures of the same examples; beside another model the interval is that of the
+paired difference, beside chance and oracles it is the model's own. Two settings that were trained with the same seeds are
 judged by the paired difference over the seeds (``over_seeds``); evaluators/report/ablation.py has the claims of the paper's Table 4.
 """
 
@@ -148,27 +148,31 @@ def _retrieval(result: Result) -> Iterator[Claim]:
                         verdict(own["low"], own["high"], oracle))
             break
     for rank in ("rank@1", "rank@5", "rank@10"):
-        if gap := result.group("differences", "ridge regression", rank):
-            yield Claim(f"the model of {result.name}, {head_name(result.model())}",
-                        f"{ways}: ahead of ridge regression, {rank} of {length}",
-                        f"{gap['first']:.3f}; ridge {gap['second']:.3f}; difference {gap['difference']:+.3f} "
-                        f"[{gap['low']:+.3f}, {gap['high']:+.3f}]", verdict(gap["low"], gap["high"], 0.0))
+        if result.group("differences", "ridge regression", rank):
+            what = f"{ways}: ahead of ridge regression, {rank} of {length}"
+            yield Claim(f"the model of {result.name}, {head_name(result.model())}", what, *_paired(result, "ridge regression", rank))
 
 
 def _classification(result: Result) -> Iterator[Claim]:
-    own, others = result.group("metrics", "accuracy"), result.group("baselines")
-    if own and others:
-        name, best = max(((name, result.number("baselines", name, "accuracy")) for name in others), key=lambda pair: pair[1])
+    others = result.group("baselines")
+    if others:
+        best = max(others, key=lambda name: result.number("baselines", name, "accuracy"))
         yield Claim(f"{result.text('label')} recognition, {head_name(result.model())}", "ahead of the best model without a transformer",
-                    f"{_with_interval(own)}; {name.replace('_', ' ')} {best:.3f}", verdict(own["low"], own["high"], best))
+                    *_paired(result, best, "accuracy"))
 
 
 def _captions(result: Result) -> Iterator[Claim]:
-    own, nearest = (result.group(*keys, "cider_d") for keys in (("metrics",), ("baselines", "nearest_picture")))
-    if own and nearest:
+    if result.group("baselines", "nearest_picture"):
         yield Claim(f"captions, {head_name(result.model())}", "better than the text of the nearest training picture, CIDEr-D",
-                    f"{_with_interval(own)}; nearest picture {_with_interval(nearest)}",
-                    verdict(own["low"], own["high"], nearest["value"]))
+                    *_paired(result, "nearest_picture", "cider_d"))
+
+
+def _paired(result: Result, other: str, *metric: str) -> tuple[str, str]:
+    """Returns the figures of a paired difference in words, and whether the model is ahead."""
+    first, second, gap, low, high = (result.number("differences", other, *metric, name)
+                                     for name in ("first", "second", "difference", "low", "high"))
+    words = f"{first:.3f}; {other.replace('_', ' ')} {second:.3f}; difference {gap:+.3f} [{low:+.3f}, {high:+.3f}]"
+    return words, verdict(low, high, 0.0)
 
 
 def _with_interval(figure: Mapping[str, Any]) -> str:
