@@ -50,7 +50,7 @@ def dry_run(config: PretrainConfig) -> None:
           f"{models.num_parameters(arguments):,} parameters in the backbone; about "
           f"{16 * models.num_parameters(arguments) / 1e9:.1f} GB for weights, gradients and optimiser")
     print(models.peak_rate(config.train, len(rows)))
-    print(step_memory.report_line(arguments, config.train, config.sampling.max_masked))
+    print(step_memory.report_line(arguments, config.train, config.sampling.max_masked, bool(config.losses.itc_weight)))
 
 
 def run(config: PretrainConfig) -> None:

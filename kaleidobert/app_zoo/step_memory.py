@@ -27,20 +27,23 @@ FULL = 0.9  # fraction of the memory that a plan may use
 TOLERANCE = 0.4
 
 
-def activations(arguments: dict[str, Any], masked: int) -> float:
-    """Returns bytes of an example in a step. arguments: of the backbone; masked: word pieces that are predicted."""
+def activations(arguments: dict[str, Any], masked: int, contrastive: bool = False) -> float:
+    """Returns bytes of an example in a step. arguments: of the backbone; masked: word pieces that are predicted; contrastive: whether the
+    encoder also reads text and picture apart, for image-text contrast."""
     a, patches = arguments, sum(level["grid"] ** 2 for level in arguments["levels"])
     size, length = 4 if a["precision"] == "float32" else 2, a["text_length"] + patches
     one = length * a["hidden_size"]
     kept = JAX if keras.backend.backend() == "jax" else FUSED if cpu_fusion.is_fused(a["hidden_size"]) else PLAIN
     block = kept[0] * one + kept[1] * length * a["intermediate_size"] + kept[2] * a["num_heads"] * length**2
     blocks = a["num_layers"] * one + 2 * block if a["gradient_checkpointing"] else (a["num_layers"] + 1) * block
+    blocks *= 1 + contrastive
     return size * (blocks + EMBEDDINGS * one) + 4 * (FEATURES * patches * a["feature_size"] + LOGITS * masked * a["vocabulary_size"])
 
 
-def report_line(arguments: dict[str, Any], train: configs.Train, masked: int) -> str:
-    """Returns what a step needs beside what there is, and the train.gradient_accumulation_steps with which it fits where it does not."""
-    example, (memory, is_gpu) = activations(arguments, masked), available()
+def report_line(arguments: dict[str, Any], train: configs.Train, masked: int, contrastive: bool = False) -> str:
+    """Returns what a step needs beside what there is, and the train.gradient_accumulation_steps with which it fits where it does not; for a
+    contrast, which compares all examples of a batch, the train.batch_size."""
+    example, (memory, is_gpu) = activations(arguments, masked, contrastive), available()
     fixed = WEIGHTS * models.num_parameters(arguments) + (0 if is_gpu else PROGRAM)
     devices = cluster.read(os.environ).size * max(1, train.devices)
     fraction = 1 if is_gpu else 1 / max(1, train.devices)  # CPU devices of a process lie in the same memory
@@ -49,6 +52,9 @@ def report_line(arguments: dict[str, Any], train: configs.Train, masked: int) ->
             f"{_gb(fixed)} for weights{'' if is_gpu else ' and program'}; {'the GPU' if is_gpu else 'this machine'} has {_gb(memory)}")
     if together * example <= room:
         return line
+    if contrastive:
+        return (f"{line}\n  that does not fit, and a contrast compares all examples of a batch: set train.gradient_checkpointing=true, or "
+                f"train.batch_size={max(1, int(room / example))}")
     micro_batches = fitting(train.batch_size, devices, example, room)
     if not micro_batches:
         return f"{line}\n  not even one example fits: set train.gradient_checkpointing=true, take a smaller model or a larger machine"
