@@ -84,7 +84,7 @@ def targets(levels: Sequence[KaleidoLevel], feature_size: int, max_masked: int, 
         "itm": Spec(("B",), "int32", "1 = the text belongs to the picture"),
     }
     if contrastive:
-        specs["itc"] = Spec(("B", 4), "int32", "group of picture and of text, number of the picture's own text and of the text")
+        specs["itc"] = Spec(("B", 5), "int32", "groups of picture and text, numbers of the own text and of the text, place of the own")
     for level in kaleido.target_levels(levels):
         if level.answer == "class":
             specs[level.name] = Spec(("B",), "int32", f"one of {level.num_classes} classes of {level.pretext!r}")

@@ -27,7 +27,7 @@ def sums(outputs: Arrays, targets: Arrays, weights: Arrays, levels: Sequence[Kal
 
     outputs: logits mlm [B, M, V], itm [B, 2], each class level [B, C], each feature level [B, k, F]; any float type; where image-text
     contrast is learnt, itc [B, 2, W] and own [B, 2], the matching logits of [CLS] without it.
-    targets: mlm [B, M], itm [B], itc [B, 4], each class level [B] int; each feature level [B, k, F].
+    targets: mlm [B, M], itm [B], itc [B, 5], each class level [B] int; each feature level [B, k, F].
     weights: mlm [B, M], the others [B]; an example of weight 0 does not count.
     feature_target: "per-patch", or "joint", which clips feature levels as released and adds "{name}_joint_kl" of every grey level,
     whose true features have one softmax over all k*F. It is no divergence and may be negative.
@@ -125,27 +125,32 @@ def _class_sums(name: str, logits: np.ndarray, targets: np.ndarray, weights: np.
 def contrast_sums(sides: np.ndarray, identity: np.ndarray, weights: np.ndarray) -> Sums:
     """Returns the sums of "itc" over both directions, halved: whether the own text, or picture, scores best in the batch, and the loss.
 
-    sides [B, 2, W], identity int[B, 4], weights [B], as in ``sums``.
+    sides [B, 2, W], identity int[B, 5], weights [B], as in ``sums``: 0 where a picture's own text is not in the batch.
     """
-    if sides.shape[:2] != (len(identity), 2) or identity.shape[1:] != (4,) or weights.shape != identity.shape[:1]:
-        raise _misfit("itc", sides, identity, weights, "[B, 2, W], [B, 4], [B]")
-    own, used = np.arange(len(sides)), weights > 0
-    scores = np.where(negatives(identity) | np.eye(len(sides), dtype=bool), sides[:, 1] @ sides[:, 0].T, -np.inf)
-    both = [_hits_and_losses(each[used], own[used]) for each in (scores, scores.T)]
+    if sides.shape[:2] != (len(identity), 2) or identity.shape[1:] != (5,) or weights.shape != identity.shape[:1]:
+        raise _misfit("itc", sides, identity, weights, "[B, 2, W], [B, 5], [B]")
+    used = weights > 0
+    pictures, texts = np.flatnonzero(used), identity[used, 4]
+    others = negatives(identity)
+    others[pictures, texts] = True
+    scores = np.where(others, sides[:, 1] @ sides[:, 0].T, -np.inf)
+    both = [_hits_and_losses(scores[pictures], texts), _hits_and_losses(scores.T[texts], pictures)]
     hits, losses = (0.5 * float(weights[used] @ (one + other)) for one, other in zip(*both))
     return {"itc_accuracy": (hits, float(weights.sum())), "itc_loss": (losses, float(weights.sum()))}
 
 
 def negatives(identity: np.ndarray) -> np.ndarray:
-    """Returns bool[B, B]: whether text j is a negative of picture i, of identity int[B, 4] as specs.targets has it."""
-    picture_group, text_group, own_text, text = identity.T
+    """Returns bool[B, B]: whether text j is a negative of picture i, of identity int[B, 5] as specs.targets has it."""
+    picture_group, text_group, own_text, text, _ = identity.T
     return (picture_group[:, None] != text_group) & (own_text[:, None] != text)
 
 
 def contrast_chance(identity: np.ndarray, weights: np.ndarray) -> Sums:
     """Returns the sums of one batch that a uniform guess among a picture's own text and its negatives gives, and likewise of a text."""
-    counts = [1.0 + negatives(identity).sum(axis) for axis in (1, 0)]
-    own = 0.5 * sum((weights @ np.stack([1 / count, np.log(count)], 1) for count in counts), np.zeros(2))
+    used = weights > 0
+    texts = identity[used, 4]
+    counts = 1.0 + negatives(identity).sum(1)[used], 1.0 + negatives(identity).sum(0)[texts]
+    own = 0.5 * sum((weights[used] @ np.stack([1 / count, np.log(count)], 1) for count in counts), np.zeros(2))
     return {f"itc_{metric}": (float(value), float(weights.sum())) for metric, value in zip(("accuracy", "loss"), own)}
 
 

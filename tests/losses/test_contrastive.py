@@ -34,20 +34,50 @@ def arguments_of(bank):
 def test_the_loss_by_hand():
     """Four pairs: text 1 is of picture 0's group, texts 2 and 3 are equal, and text 3 stands beside a picture of another product."""
     sides = np.stack([np.eye(4), 2 * np.eye(4)], 1).astype(np.float32)
-    identity = np.array([[7, 7, 0, 0], [7, 7, 1, 1], [8, 8, 2, 2], [9, 8, 3, 2]])
+    identity = np.array([[7, 7, 0, 0, 0], [7, 7, 1, 1, 1], [8, 8, 2, 2, 2], [9, 8, 3, 2, -1]])
     found = np.asarray(contrastive.in_batch(sides, identity))
     own, other = np.e**2, 1.0
     # negatives of the pictures: texts {2, 3}, {2, 3}, {0, 1}, all; of the texts: pictures {2, 3}, {2, 3}, {0, 1, 3}, {0, 1}
-    counts = np.array([[2, 2], [2, 2], [2, 3], [3, 2]])
-    np.testing.assert_allclose(found, np.log((own + other * counts) / own).mean(1), rtol=1e-5)
+    counts = np.array([[2, 2], [2, 2], [2, 3]])
+    np.testing.assert_allclose(found[:3], np.log((own + other * counts) / own).mean(1), rtol=1e-5)
+    assert found[3] == 0  # its own text is not there
     sums = pretraining.contrast_sums(sides, identity, np.array([1.0, 1.0, 1.0, 0.0]))
     assert sums["itc_accuracy"] == (3.0, 3.0) and sums["itc_loss"][0] == pytest.approx(float(found[:3].sum()), rel=1e-5)
     chance = pretraining.contrast_chance(identity, np.array([1.0, 1.0, 1.0, 0.0]))
     assert chance["itc_accuracy"][0] == pytest.approx((1 / (1 + counts[:3])).mean(1).sum())
 
 
+def test_the_own_text_is_found_at_its_place():
+    """Texts of pictures 0 to 2 in the order 2, 0, 1: scores and loss are those of the same pairs side by side."""
+    rng = np.random.default_rng(0)
+    sides, order = rng.normal(size=(4, 2, 3)).astype(np.float32), np.array([2, 0, 1, 3])
+    straight = np.repeat(np.arange(4)[:, None], 5, 1)
+    turned, moved = straight.copy(), sides.copy()
+    moved[:, 0] = sides[order, 0]
+    turned[:, 1], turned[:, 3], turned[:, 4] = order, order, np.argsort(order)
+    np.testing.assert_allclose(contrastive.in_batch(moved, turned), contrastive.in_batch(sides, straight), rtol=1e-5)
+    for each in (lambda s, i: pretraining.contrast_sums(s, i, np.ones(4)), lambda s, i: pretraining.contrast_chance(i, np.ones(4))):
+        assert {name: pytest.approx(value) for name, value in each(moved, turned).items()} == each(sides, straight)
+
+
+def test_wrong_texts_are_those_of_the_batch(bank):
+    """So that nearly every picture's own text is there: no row is lost for the contrast because its example got a wrong text."""
+    sampler = PretrainSampler(bank, bank.rows("train"), bank.levels, RANDOM, 16, 3, contrastive=True)
+    for step in range(4):
+        _, targets, weights = sampler.batch(step)
+        identity, match = targets["itc"], targets["itm"].astype(bool)
+        assert 0 < match.sum() < 16 and weights["itc"].mean() > 0.9 and ((identity[:, 4] >= 0) == (weights["itc"] > 0)).all()
+        assert (identity[match, 4] == np.flatnonzero(match)).all()
+        has = identity[:, 4] >= 0
+        np.testing.assert_array_equal(identity[identity[has, 4], 3], identity[has, 2])  # the text there is the picture's own
+    _, targets, weights = sampler.validation(0)  # a wrong text is any of the split, as without a contrast
+    plain = PretrainSampler(bank, bank.rows("train"), bank.levels, RANDOM, 16, 3).validation(0)
+    np.testing.assert_array_equal(targets["itm"], plain[1]["itm"])
+    np.testing.assert_array_equal(targets["mlm"], plain[1]["mlm"])
+
+
 def test_equal_sides_score_as_a_guess():
-    sides, identity = np.ones((5, 2, 3), np.float32), np.repeat(np.arange(5)[:, None], 4, 1)
+    sides, identity = np.ones((5, 2, 3), np.float32), np.repeat(np.arange(5)[:, None], 5, 1)
     sums, chance = (each(*arguments) for each, arguments in (
         (pretraining.contrast_sums, (sides, identity, np.ones(5))), (pretraining.contrast_chance, (identity, np.ones(5)))))
     assert {name: pytest.approx(value) for name, value in sums.items()} == chance
@@ -101,9 +131,9 @@ def test_batches_tell_what_is_no_negative(bank):
     sampler = PretrainSampler(bank, bank.rows("train"), bank.levels, RANDOM, 16, 3, contrastive=True)
     _, targets, weights = sampler.batch(0)
     identity, match = targets["itc"], targets["itm"].astype(bool)
-    assert identity.shape == (16, 4) and 0 < match.sum() < 16
-    np.testing.assert_array_equal(weights["itc"], match)
-    np.testing.assert_array_equal(sampler.weights(0)["itc"], match)
+    assert identity.shape == (16, 5) and 0 < match.sum() < 16
+    np.testing.assert_array_equal(weights["itc"], identity[:, 4] >= 0)
+    np.testing.assert_array_equal(sampler.weights(0)["itc"], weights["itc"])
     assert (identity[match, 0] == identity[match, 1]).all() and (identity[match, 2] == identity[match, 3]).all()
     assert (identity[~match, 0] != identity[~match, 1]).all()
     related = np.asarray(contrastive.related(ops.convert_to_tensor(identity)))

@@ -46,9 +46,9 @@ def test_objectives_by_hand():
     pairs = [np.log1p(np.exp(-2.0)), np.log1p(np.exp(1.0)), np.log(2), np.log1p(np.exp(3.0))]
     np.testing.assert_allclose(finetuning.pairwise(logits, labels, 2), 0.5 * (np.mean(pairs[::2]) + np.mean(pairs[1::2])), rtol=1e-5)
     sides, own = ops.stack([ops.eye(4), 2 * ops.eye(4)], 1), np.arange(4)
-    np.testing.assert_allclose(contrastive.in_batch(sides, np.stack([own] * 4, 1)), np.log((np.e**2 + 3) / np.e**2), rtol=1e-5)
+    np.testing.assert_allclose(contrastive.in_batch(sides, np.stack([own] * 5, 1)), np.log((np.e**2 + 3) / np.e**2), rtol=1e-5)
     # picture 0 is of the group of texts 1 to 3: it has no wrong text, these one wrong picture less
-    identity = np.stack([[9, 1, 2, 3], [7, 9, 9, 9], own, own], 1)
+    identity = np.stack([[9, 1, 2, 3], [7, 9, 9, 9], own, own, own], 1)
     over_texts, over_pictures = [0] + 3 * [np.log((np.e**2 + 3) / np.e**2)], [np.log((np.e**2 + 3) / np.e**2)]
     over_pictures += 3 * [np.log((np.e**2 + 2) / np.e**2)]
     np.testing.assert_allclose(contrastive.in_batch(sides, identity), 0.5 * np.add(over_texts, over_pictures), rtol=1e-5)

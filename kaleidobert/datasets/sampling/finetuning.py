@@ -99,7 +99,7 @@ class MatchSampler:
 
 
 class DualEncoderSampler:
-    """Right pairs for a softmax over the batch: batch(step) -> inputs, {"identity": i32[B, 4]}, {}; identity: as of NegativeSampler."""
+    """Right pairs for a softmax over the batch: batch(step) -> inputs, {"identity": i32[B, 5]}, {}; identity: as of NegativeSampler."""
 
     def __init__(self, bank: Bank, rows: np.ndarray, subcategory: str, batch_size: int, seed: int):
         self._bank = bank

@@ -65,9 +65,23 @@ class NegativeSampler:
         return (self._group[rows] == self._group[others]) | (self._text[rows] == self._text[others])
 
     def identity(self, pictures: np.ndarray, texts: np.ndarray) -> np.ndarray:
-        """Returns i32[B, 4] of rows of pictures and texts: group of each, number of the picture's own text and of the text."""
-        columns = self._group[pictures], self._group[texts], self._text[pictures], self._text[texts]
-        return np.stack(columns, 1).astype(np.int32)
+        """Returns i32[B, 5] of rows of pictures and texts: group of each, number of the picture's own text and of the text, and at which
+        place of the batch the picture's own text stands, -1 = nowhere."""
+        places = texts == pictures[:, None]
+        own = np.where(texts == pictures, np.arange(len(texts)), np.where(places.any(1), places.argmax(1), -1))
+        return np.stack((self._group[pictures], self._group[texts], self._text[pictures], self._text[texts], own), 1).astype(np.int32)
+
+    def exchange(self, rows: np.ndarray, rng: np.random.Generator, tries: int = 8) -> np.ndarray:
+        """Returns i64[B]: the rows in an order in which each stands at another product with another text; itself where none was found."""
+        turned = rows.copy()
+        for _ in range(tries):
+            order = rng.permutation(len(rows))
+            drawn = rows.copy()
+            drawn[order] = rows[np.roll(order, 1)]
+            if not (related := self.related(drawn, rows)).any():
+                return drawn
+            turned = np.where(related, rows, drawn)
+        return turned
 
     def draw(self, rows: np.ndarray, same_subcategory: np.ndarray, rng: np.random.Generator, tries: int = 8) -> np.ndarray:
         """Returns i64[B]: a row of another product with another text, from the same subcategory where same_subcategory[b]; the row itself
@@ -109,7 +123,8 @@ class PretrainSampler:
     """Pre-training batches: (inputs, targets, weights) as specs.inputs and specs.targets describe them, in the bank's storage.
 
     batch(step) spoils the step's rows anew; validation(step) spoils the split in its own order, the same way every time.
-    contrastive: with targets and weights of image-text contrast, "itc".
+    contrastive: with targets and weights of image-text contrast, "itc"; a wrong text then is that of another product of the batch, so that
+    the right texts of (nearly) all pictures are there to be told apart.
     """
 
     def __init__(self, bank: Bank, rows: np.ndarray, levels: Sequence[KaleidoLevel], sampling: Sampling, batch_size: int, seed: int,
@@ -125,7 +140,7 @@ class PretrainSampler:
         self.order = EpochOrder(rows, batch_size, seed)
         self._negatives = NegativeSampler(bank, rows, sampling.subcategory)
         # batch and weights of a step share it
-        self._drawn = lru_cache(4)(lambda step: self.draw(self.order.batch(step), generator(seed, EXAMPLES, step)))
+        self._drawn = lru_cache(4)(lambda step: self.draw(self.order.batch(step), generator(seed, EXAMPLES, step), contrastive))
 
     def batch(self, step: int, rows: slice = ALL) -> tuple[Arrays, Arrays, Arrays]:
         """Returns ``rows`` of the training batch of a step, a pure function of (seed, step); the features of these rows alone are read."""
@@ -180,12 +195,13 @@ class PretrainSampler:
         """Returns spoiled examples of the given rows."""
         return self.assemble(self.draw(rows, rng))
 
-    def draw(self, rows: np.ndarray, rng: np.random.Generator) -> BatchPlan:
-        """Returns everything that is random in the examples of rows; reads no feature."""
+    def draw(self, rows: np.ndarray, rng: np.random.Generator, exchange: bool = False) -> BatchPlan:
+        """Returns everything that is random in the examples of rows; reads no feature. exchange: wrong texts are those of other rows."""
         bank, sampling, batch = self._bank, self._sampling, len(rows)
         negative = rng.random(batch) < sampling.negative_share
         same = rng.random(batch) < sampling.negatives_same_subcategory
-        text_rows = np.where(negative, self._negatives.draw(rows, same, rng), rows)
+        text_rows = rows.copy()
+        text_rows[negative] = self._negatives.exchange(rows[negative], rng) if exchange else self._negatives.draw(rows, same, rng)[negative]
         donors = self._negatives.draw(rows, np.zeros(batch, bool), rng)
         foreign = text_rows != rows
         masks = alignment_guided_masking.plan(sampling.masking, self._texts(text_rows), self._levels, quota(sampling), rng, foreign,
@@ -218,7 +234,7 @@ class PretrainSampler:
         counts = ones if self._sampling.losses_on_negatives == "all" else match.astype(np.float32)
         weights = {level.name: counts for level in kaleido.target_levels(self._levels)}
         if self._contrastive:
-            weights["itc"] = match.astype(np.float32)
+            weights["itc"] = np.isin(draw.rows, draw.text_rows).astype(np.float32)
         return weights | {"mlm": draw.masks.token_weights * counts[:, None], "itm": ones}
 
 
