@@ -128,7 +128,8 @@ class Sampling(Checked):
     camouflage: Literal["even", "guided"] = key(
         "even", "which patch is replaced: drawn evenly, or by AGM (paper), where other masks reveal it")
     negative_share: float = key(0.5, "fraction of the examples that get the text of another product")
-    negatives_same_subcategory: float = key(0.5, "fraction of the negatives that come from the same subcategory")
+    negatives_same_subcategory: float = key(
+        0.5, "fraction of the negatives that come from the same subcategory; with losses.itc_weight they come from the batch in training")
     subcategory: str = key("subcategory", "label that is the subcategory")
     losses_on_negatives: Literal["itm-only", "all"] = key("itm-only", "losses that count on negatives: matching alone, or all")
 
