@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parents[2]
 ARGUMENTS = {"precision": "float32", "gradient_checkpointing": False, "levels": to_dict(KALEIDO)}
 BASE = {**to_dict(configs.BERT_BASE), "feature_size": 2048, "vocabulary_size": 30522, "text_length": 64, **ARGUMENTS}
 # one level: what is fused is compiled for each level's number of patches
-MEASURED = SIZES | {"hidden_size": 128, "num_layers": 4, "num_heads": 8, "intermediate_size": 512, "levels": to_dict(KALEIDO[-1:])}
+MEASURED = SIZES | {"hidden_size": 128, "num_layers": 2, "num_heads": 8, "intermediate_size": 512, "levels": to_dict(KALEIDO[-1:])}
 SMALL, LARGE = 64, 320
 # the largest resident size after steps of a small batch and of a large one, in a process of its own
 PROGRAM = """
