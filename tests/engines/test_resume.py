@@ -119,6 +119,7 @@ def test_a_finished_run_is_not_trained_again(world, whole, interrupt):
     assert saved(whole) == before and results(whole) == outcomes and (whole / "metrics.jsonl").read_bytes() == metrics
 
 
+@pytest.mark.eager
 def test_classification_interrupted_before_its_first_checkpoint(world, whole, interrupt):
     one, two = (world.classify(f"classify-{run}", train=SHORT, init=whole / "best.npz") for run in ("whole", "cut"))
     interrupt(2)
