@@ -114,6 +114,7 @@ def test_refusals(world, done):
     refused(call("align", config, f"run={world.folder / 'c'}", *other), "no such weights")
 
 
+@pytest.mark.eager(False)
 def test_other_levels_and_texts_that_say_nothing(tmp_path):
     source, levels = tiny_catalogue(tmp_path / "catalogue", 12), tables.SIX
     edit(source, lambda rows: [row.update(text=text) for row, text in zip(rows, ("and the 3 .", "of"))])
@@ -226,6 +227,7 @@ def test_the_finder_is_trained_once_and_goes_on_where_it_was_interrupted(world, 
         assert (other.run / place).read_bytes() == (config.run / place).read_bytes()
 
 
+@pytest.mark.eager(False)
 def test_without_grounding_the_encoder_is_trained_with_the_captioner_as_in_the_paper(world):
     config = world.align("paper", captioner=replace(CAPTIONER, grounding=0, query="state"))
     outcome = call("align", config, "mode=teacher_forced", "baselines=false")

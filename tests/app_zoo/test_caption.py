@@ -247,7 +247,8 @@ def test_an_interrupted_run_ends_as_one_that_was_not(world, runs, interrupt):
         assert one.read_bytes() == two.read_bytes()
 
 
-def test_references_are_all_texts_of_the_product_and_pictures_may_be_missing(tmp_path, untrained):
+@pytest.mark.eager(False)
+def test_references_are_all_texts_of_the_product_and_pictures_may_be_missing(tmp_path):
     source = tiny_catalogue(tmp_path / "catalogue")
     edit(source, lambda rows: [row.update(text="seen from behind") for row in rows if row["view"] == "back"])
     edit(source, lambda rows: [row.update(text=NOTHING) for row in rows if row["id"] == "p10"])
