@@ -4,10 +4,10 @@ import builtins
 import errno
 import os
 import random
-import sys
 
 import pytest
 
+from tests.support.quick import run_eagerly, still, turn_graph_optimiser_off
 from tests.support.servers import SECRETS, serving
 
 
@@ -59,16 +59,19 @@ def pytest_collection_modifyitems(items):
 
 
 def pytest_collection_finish():
-    """TensorFlow's graph optimiser is off in this process: a third of the time of every small training. Processes of their own, and the
-    reduced quickstart, run with it. It also fuses equal graphs of half precision in ways that round differently."""
-    if "tensorflow" in sys.modules:
-        sys.modules["tensorflow"].config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+    """TensorFlow's graph optimiser is off in this process: a third of the time of every small training. Most processes of their own, and
+    the reduced quickstart, run with it."""
+    turn_graph_optimiser_off()
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item):
-    """Commands in this process draw no curves and charts, a second of every training, but in tests that are marked ``plotted``."""
+    """Commands in this process draw no curves and charts, a second of every training, but in tests that are marked ``plotted``; in those
+    that are marked ``eager`` nothing is compiled."""
     with pytest.MonkeyPatch.context() as patch:
+        eager = item.get_closest_marker("eager")
+        if eager is not None and eager.args != (False,):
+            run_eagerly(patch)
         if item.get_closest_marker("plotted") is None:
             from kaleidobert.evaluators.report import plots
 
@@ -79,10 +82,8 @@ def pytest_runtest_protocol(item):
 
 @pytest.fixture
 def untrained(monkeypatch):
-    """Steps that change nothing: for what happens around training."""
-    from kaleidobert.engines import steps
-
-    monkeypatch.setattr(steps, "train_step", lambda *arguments: lambda *batch: {"loss": 0.0, "gradient_norm": 0.0})
+    """Steps that change nothing: for what happens around training. A fixture of a module calls ``still`` itself."""
+    still(monkeypatch)
 
 
 @pytest.fixture

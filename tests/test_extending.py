@@ -18,9 +18,10 @@ from kaleidobert.app_zoo import commands, tables
 from kaleidobert.datasets.bank.bank import Bank
 from kaleidobert.levels import PRETEXTS
 from kaleidobert.preprocessors.pretexts import SPOILING
+from tests.support.quick import still
 from tests.support.tiny import tiny_catalogue
 
-pytestmark = [pytest.mark.slow, pytest.mark.plotted]
+pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = (ROOT / "docs/extending.md").read_text(encoding="utf-8")
@@ -122,7 +123,8 @@ def test_a_source(page, monkeypatch):
     assert "did you mean 'source.ending'?" in refused("records", "my/folders.yaml", *words, "source.endings=.jpg")
 
 
-def test_an_encoder(page):
+@pytest.mark.eager
+def test_an_encoder(page, untrained):
     add_row("preprocessors/encoders.py, a row of ENCODERS", "kaleidobert.preprocessors.encoders")
     assert "55 patches of 3 features" in records("quickstart/records", "encoder.name=mean_colour")
     assert Bank("bank").feature_size == 3 and Bank("bank").index["encoder"]["weights"] == ""
@@ -130,7 +132,8 @@ def test_an_encoder(page):
     assert "did you mean 'mean_colour'?" in refused("records", "quickstart/records", "encoder.name=mean_color")
 
 
-def test_a_masking_policy(page):
+@pytest.mark.eager
+def test_a_masking_policy(page, untrained):
     add_row("preprocessors/alignment_guided_masking.py, a row of POLICIES", "kaleidobert.preprocessors.alignment_guided_masking")
     records("quickstart/records")
     assert pretrain("sampling.masking=span")["mlm_loss"] > 0
@@ -143,12 +146,15 @@ def test_a_label(page):
     assert "colour" in Bank("bank").index["labels"]
 
 
+@pytest.mark.plotted
 def test_a_downstream_task_and_a_metric(page, monkeypatch):
     code = BLOCKS["app_zoo/text_length.py"]
     add_module(monkeypatch, "kaleidobert.app_zoo.text_length", code)
     add_row("app_zoo/commands.py, a row of TASKS", "kaleidobert.app_zoo.commands")
     records("quickstart/records")
-    pretrain()
+    with monkeypatch.context() as patch:
+        still(patch)
+        pretrain()
     words = ("text-length", "my/text_length.yaml", "data.bank=bank", "init=pretrain/best.npz")
     assert "to train on" in call(*words, "run=runs/one", "--dry-run")
     assert "text_length mean_error: " in call(*words, "run=runs/one")
@@ -171,6 +177,7 @@ def test_a_downstream_task_and_a_metric(page, monkeypatch):
     assert "word pieces that count as 1 in the loss" in out.getvalue()
 
     add_module(monkeypatch, "kaleidobert.app_zoo.text_length", with_metric(code))
+    still(monkeypatch)
     assert "text_length within_two: " in call(*words, "run=runs/two")
     rows = [line.cells()[3:5] for line in tables.summary(page / "runs")]
     assert rows == [("text_length", "mean_error"), ("text_length", "mean_error"), ("text_length", "within_two")]

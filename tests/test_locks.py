@@ -26,7 +26,7 @@ from tests.support.locking import holding
 from tests.support.tables import TWO
 from tests.support.tiny import tiny_bank, tiny_catalogue
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.eager]
 
 IN_USE = "another process is using this folder"
 
@@ -136,6 +136,7 @@ def test_a_copy_of_a_bank(world, tmp_path):
     assert call("convert", made).status == 0 and not (tmp_path / "small/.lock").exists()
 
 
+@pytest.mark.eager(False)  # many steps
 def test_two_trainings_in_one_folder(world):
     """The second is refused; when the first is killed, the same command ends the run, and every step stands in it once."""
     made = world.pretrain("twice", train=replace(TRAIN, epochs=40))

@@ -54,8 +54,10 @@ def run(config: RecordsConfig) -> None:
         _write_pictures(config, products)
     builder.refresh(config, _compare(config, products, dry=False))
     build_shards = beam.build_shards if config.beam.runner else builder.build_shards
+    # nothing that is not needed: to take it, a process loads the network library, which takes seconds
+    build_network = foreground_net.build if config.foreground.method == "network" else None
     with tqdm(total=len(products), unit="picture", desc="records") as bar:
-        for count in build_shards(config, products, encoders.build, foreground_net.build):
+        for count in build_shards(config, products, encoders.build, build_network):
             bar.update(count)
     index = builder.finish(config, products, reading.skipped, mark)
     bank = Bank(config.bank)

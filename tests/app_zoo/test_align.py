@@ -21,7 +21,7 @@ from tests.support import tables
 from tests.support.apps_data import CAPTIONER, World, call, edit, refused, results
 from tests.support.tiny import make_bank, tiny_bank, tiny_catalogue
 
-pytestmark = [pytest.mark.slow, pytest.mark.plotted]
+pytestmark = [pytest.mark.slow, pytest.mark.eager]
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +36,7 @@ def done(world):
     return config, call("align", config, "mode=teacher_forced")
 
 
+@pytest.mark.plotted
 def test_forced_mode_aligns_every_word(world, done):
     config, outcome = done
     assert outcome.status == 0, outcome.err
@@ -67,6 +68,7 @@ def test_forced_mode_aligns_every_word(world, done):
     assert "captions of" in outcome.out and str(place) in outcome.out
 
 
+@pytest.mark.plotted
 def test_another_mode_trains_nothing_anew(world, done):
     config, _ = done
     before = (config.run / "captioner/best.npz").stat().st_mtime_ns
@@ -78,6 +80,7 @@ def test_another_mode_trains_nothing_anew(world, done):
     assert len(alignment.captions(Bank(world.data.bank))) == Bank(world.data.bank).size
 
 
+@pytest.mark.plotted
 def test_an_interrupted_alignment_goes_on_with_equal_strengths(world, done, monkeypatch):
     config, _ = done
     monkeypatch.setattr(app, "CHUNK", 7)
@@ -100,6 +103,7 @@ def test_an_interrupted_alignment_goes_on_with_equal_strengths(world, done, monk
     np.testing.assert_array_equal(alignment.strengths(Bank(world.data.bank)), whole)
 
 
+@pytest.mark.plotted
 def test_refusals(world, done):
     config, _ = done
     refused(call("align", config, "captioner.hidden_size=9"), "another run.*hidden_size: 8 -> 9")
@@ -110,9 +114,9 @@ def test_refusals(world, done):
     refused(call("align", config, f"run={world.folder / 'c'}", *other), "no such weights")
 
 
-@pytest.mark.parametrize("levels", [tables.TWO, tables.SIX], ids=["two", "six"])
-def test_other_levels_and_texts_that_say_nothing(tmp_path, levels):
-    source = tiny_catalogue(tmp_path / "catalogue", 12)
+@pytest.mark.eager(False)
+def test_other_levels_and_texts_that_say_nothing(tmp_path):
+    source, levels = tiny_catalogue(tmp_path / "catalogue", 12), tables.SIX
     edit(source, lambda rows: [row.update(text=text) for row, text in zip(rows, ("and the 3 .", "of"))])
     world = World(tmp_path, levels, make_bank(tmp_path / "bank", source, levels))
     outcome = call("align", world.align(), "mode=teacher_forced", "baselines=false", "regions.content_only=true")
@@ -206,6 +210,7 @@ def test_grounding_asks_words_where_they_lie():
     assert configs.Captioner(query="state", grounding=0).grounding == 0
 
 
+@pytest.mark.plotted
 def test_the_finder_is_trained_once_and_goes_on_where_it_was_interrupted(world, done, interrupt):
     config, _ = done
     finder = config.run / "word_grounding"
@@ -222,6 +227,7 @@ def test_the_finder_is_trained_once_and_goes_on_where_it_was_interrupted(world, 
         assert (other.run / place).read_bytes() == (config.run / place).read_bytes()
 
 
+@pytest.mark.eager(False)
 def test_without_grounding_the_encoder_is_trained_with_the_captioner_as_in_the_paper(world):
     config = world.align("paper", captioner=replace(CAPTIONER, grounding=0, query="state"))
     outcome = call("align", config, "mode=teacher_forced", "baselines=false")

@@ -15,7 +15,7 @@ from tests.support import tables
 from tests.support.apps_data import World, call, refused, results
 from tests.support.tiny import tiny_bank
 
-pytestmark = [pytest.mark.slow, pytest.mark.plotted]
+pytestmark = [pytest.mark.slow, pytest.mark.plotted, pytest.mark.eager]
 PRESENCE = configs.WordPresence(epochs=3, batch_size=10, learning_rate=1e-2, warmup_share=0.0, clip_norm=0.0, save_every=2, hidden_size=6,
                                 members=2, min_count=2)
 
@@ -78,7 +78,7 @@ def test_it_goes_on_where_it_was_interrupted(world, done, interrupt):
     assert (other.run / "presence/best.npz").read_bytes() == (done[0].run / "presence/best.npz").read_bytes()
 
 
-def test_other_modes_live_beside_it_and_links_are_made_anew_without_training(world, done):
+def test_other_modes_live_beside_it_and_links_are_made_anew_without_training(world, done, untrained):
     config, _ = done
     before = (config.run / "presence/best.npz").stat().st_mtime_ns
     assert call("align", config, "mode=generated", "baselines=false").status == 0
@@ -98,9 +98,8 @@ def test_refusals(world, done):
     assert shown.status == 0 and "terms" in shown.out and "word_presence: the rate is highest" in shown.out
 
 
-@pytest.mark.parametrize("levels", [tables.TWO, tables.SIX], ids=["two", "six"])
-def test_other_levels(tmp_path, levels):
-    world = World(tmp_path, levels, tiny_bank(tmp_path, levels, 12))
+def test_other_levels(tmp_path):
+    world = World(tmp_path, tables.SIX, tiny_bank(tmp_path, tables.SIX, 12))
     config = replace(presence(world), word_presence=replace(PRESENCE, epochs=1))
     assert call("align", config).status == 0
     assert alignment.strengths(Bank(world.data.bank)).any()

@@ -135,8 +135,8 @@ def command(folder: Path, backend: str, *words: str, module: str = "kaleidobert.
     return subprocess.run([sys.executable, "-m", module, *words], cwd=folder, env=variables, text=True, capture_output=True)
 
 
-@pytest.mark.parametrize("backend", ["torch", "nonsense"])
-def test_commands_that_need_none_work_whatever_it_says(tmp_path, backend):
+def test_commands_that_need_none_work_whatever_it_says(tmp_path):
+    backend = "nonsense"
     rows = "".join(f"{query},{candidate},{int(query == candidate)},{number}\n" for query in "ab" for number, candidate in enumerate("abcd"))
     (tmp_path / "scores.csv").write_text(f"query,candidate,label,score\n{rows}")
     (tmp_path / "mirror").mkdir()

@@ -17,6 +17,7 @@ from tests.support.apps_data import SIZES, TRAIN, World, call, edit, refused, re
 from tests.support.tables import TWO
 from tests.support.tiny import make_bank, tiny_bank, tiny_catalogue
 
+pytestmark = pytest.mark.eager
 COMMANDS = ("pretrain", "classify", "retrieve")
 
 

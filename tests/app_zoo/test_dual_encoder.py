@@ -21,6 +21,7 @@ def dual_encoder(world, run: str, **changes):
     return world.retrieve(run, 1, **options)
 
 
+@pytest.mark.eager
 def test_a_batch_of_all_rows_is_an_epoch(world, untrained):
     """More pictures asked for in a batch than there are: the schedule must count those that are there."""
     done = call("retrieve", dual_encoder(world, "large", dual_encoder=replace(TRAIN, epochs=5, batch_size=500)))

@@ -20,11 +20,12 @@ from kaleidobert.released import counting
 from tests.released.test_runs import G4
 from tests.support.apps_data import TRAIN, World, call, refused, results
 from tests.support.golden_data import needs_golden
+from tests.support.quick import still
 from tests.support.score_data import Long, random_pairs, write, write_caption_lines, write_reference_lines
 from tests.support.tables import TWO
 from tests.support.tiny import tiny_bank
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.eager]
 
 METRICS = ("rank@1", "rank@5", "rank@10", "mrr", "median_rank", "map")
 
@@ -35,11 +36,13 @@ def world(tmp_path_factory) -> World:
     folder = tmp_path_factory.mktemp("two")
     world = World(folder, TWO, tiny_bank(folder, TWO))
     start, short = {"init": None, "from_scratch": True}, replace(TRAIN, epochs=1)
-    for name, config in (("retrieve", world.retrieve("i2t", 1, **start)),
-                         ("retrieve", world.retrieve("t2i", direction="t2i", init=folder / "i2t/best.npz")),
-                         ("classify", world.classify(label="subcategory", baselines=True, train=short, **start))):
-        done = call(name, config)
-        assert done.status == 0, done.err
+    with pytest.MonkeyPatch.context() as patch:
+        still(patch)
+        for name, config in (("retrieve", world.retrieve("i2t", 1, **start)),
+                             ("retrieve", world.retrieve("t2i", direction="t2i", init=folder / "i2t/best.npz")),
+                             ("classify", world.classify(label="subcategory", baselines=True, train=short, **start))):
+            done = call(name, config)
+            assert done.status == 0, done.err
     rng, lines = np.random.default_rng(3), (folder / "i2t/scores.jsonl").read_text().splitlines()
     rows = [json.loads(line) for line in lines]
     (folder / "other.jsonl").write_text("".join(json.dumps(row | {"scores": rng.random(5).tolist()}) + "\n" for row in rows))

@@ -21,7 +21,7 @@ from tests.support.apps_data import World, call, refused
 from tests.support.tables import TWO
 from tests.support.tiny import tiny_bank, tiny_catalogue
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.eager]
 
 WRITES = ["pretrain", "classify", "retrieve", "caption", "evaluate", "inspect", "align", "train-foreground", "records", "synthesize",
           "fetch", "convert"]

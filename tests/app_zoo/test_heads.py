@@ -23,7 +23,7 @@ from tests.support.apps_data import TRAIN, World, call, refused, results
 from tests.support.tables import TWO
 from tests.support.tiny import tiny_bank
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.eager]
 
 MATCHING = configs.Matching("dual_encoder", "listwise", 2, width=8)
 ONCE = replace(TRAIN, epochs=1)
@@ -189,7 +189,7 @@ def test_scores_that_were_changed_are_refused(world, tmp_path):
     assert lineage.plain_tallies(tmp_path / "nowhere", [lists], ids) is None
 
 
-def test_what_is_not_measured_says_why(world):
+def test_what_is_not_measured_says_why(world, untrained):
     begun = {"init": world.folder / "i2t/best.npz"}
     done = call("retrieve", dual_encoder(world, "without", plain=False, **begun))
     found = results(world.folder / "without")
@@ -235,7 +235,7 @@ def test_lineages(world, tmp_path):
                                                                            "sha256": lineage.digest(world.best)}
 
 
-def test_a_run_begun_by_an_earlier_version_goes_on(world, interrupt):
+def test_a_run_begun_by_an_earlier_version_goes_on(world, untrained, interrupt):
     config = world.classify("older")
     interrupt(4)
     assert call("classify", config).status == 130
@@ -256,7 +256,7 @@ def test_a_run_begun_by_an_earlier_version_goes_on(world, interrupt):
 # --- classification, captions, evaluation -----------------------------------------------------------------------------
 
 
-def test_a_wide_head_beside_its_parts_and_a_plain_run(world):
+def test_a_wide_head_beside_its_parts_and_a_plain_run(world, untrained):
     assert call("classify", world.classify("cat-plain")).status == 0
     bare, named = world.classify("wide", head="wide"), world.classify("wide-named", head="wide", plain_run=world.folder / "cat-plain")
     for config in (bare, named):
@@ -285,7 +285,7 @@ def test_a_wide_head_beside_its_parts_and_a_plain_run(world):
     refused(call("classify", replace(named, run=world.folder / "no", plain_run=world.folder / "cat-other")), "examples are missing")
 
 
-def test_captions_name_their_mode_and_their_matcher(world):
+def test_captions_name_their_mode_and_their_matcher(world, untrained):
     for mode, head, of in (("mask-all", "plain", "the paper's"), ("causal", "causal", "ours")):
         config = world.caption(f"caption-{mode}", mode=mode, train=ONCE)
         done = call("caption", config)

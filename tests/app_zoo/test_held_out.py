@@ -17,15 +17,37 @@ from tests.support.apps_data import CAPTIONER, TRAIN, World, call, edit, refused
 from tests.support.tables import TWO
 from tests.support.tiny import make_bank, tiny_bank, tiny_catalogue
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.eager]
 
-LONG = replace(TRAIN, epochs=5)
+LONG = replace(TRAIN, epochs=3)
+COMMANDS = {"pretrain": {"held_out": 0.2}, "align": {"held_out": 0.2, "word_grounding": LONG},
+            **dict.fromkeys(("classify", "retrieve", "caption"), {"init": None, "from_scratch": True})}
 
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory) -> World:
     folder = tmp_path_factory.mktemp("world")
     return World(folder, TWO, tiny_bank(folder, TWO))
+
+
+def config(world: World, command: str, run: str = "val"):
+    """Of a run in the folder command-run, in which weights can be chosen."""
+    return getattr(world, command)(f"{command}-{run}", train=LONG, **COMMANDS[command])
+
+
+@pytest.fixture(scope="module")
+def trained(world):
+    """A function: command -> its run that reports on the validation split, and what it printed."""
+    made = {}
+
+    def get(command: str) -> tuple[Path, str]:
+        if command not in made:
+            done = call(command, config(world, command))
+            assert done.status == 0, done.err
+            made[command] = config(world, command).run, done.out
+        return made[command]
+
+    return get
 
 
 def lines(run: Path) -> list[dict]:
@@ -64,36 +86,30 @@ def test_two_groups_are_left_on_either_side(world):
     assert len(kept) == 1 and not len(held)
 
 
-def test_pre_training_is_chosen_by_what_it_never_saw(world):
-    run = world.folder / "chosen"
-    done = call("pretrain", world.pretrain("chosen", held_out=0.2, train=LONG))
-    assert done.status == 0, done.err
-    data = pretrain.bank_data(world.pretrain("chosen", held_out=0.2, train=LONG))
-    trained, held = data.sampler.order.rows, data.held.order.rows
+def test_pre_training_is_chosen_by_what_it_never_saw(world, trained):
+    run, out = trained("pretrain")
+    data = pretrain.bank_data(config(world, "pretrain"))
+    rows, held = data.sampler.order.rows, data.held.order.rows
     groups = world.bank.column("group")
-    assert not set(groups[trained]) & set(groups[held]) and sorted([*trained, *held]) == world.bank.rows("train").tolist()
-    assert data.num_examples == len(trained)
+    assert not set(groups[rows]) & set(groups[held]) and sorted([*rows, *held]) == world.bank.rows("train").tolist()
+    assert data.num_examples == len(rows)
     losses = {row["step"]: row["loss"] for row in lines(run) if row["split"] == "held_out"}
     best, outcome = checkpoints.load_meta(run / "best.npz"), results(run)
     assert best["step"] == min(losses, key=losses.get) == outcome["best_step"] and best["loss"] == losses[best["step"]]
     assert outcome["choice"] == {"by": "held_out", "groups": 3, "pictures": len(held), "val_chose": False}
-    assert f"chosen by {len(held)} held-out training pictures" in done.out
+    assert f"chosen by {len(held)} held-out training pictures" in out
 
 
-@pytest.mark.parametrize("command", ("pretrain", "align", "classify", "retrieve", "caption"))
-def test_the_validation_split_chooses_nothing(world, command):
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_validation_split_chooses_nothing(world, trained, command):
     """Another split to report on changes no weight, whichever epoch is best there."""
-    run, fresh = world.folder / f"{command}-val", {} if command in ("pretrain", "align") else {"init": None, "from_scratch": True}
-    changes = fresh | {"train": LONG} | ({"word_grounding": LONG} if command == "align" else {})
-    for split in ("val", "train"):
-        done = call(command, getattr(world, command)(f"{command}-{split}", **changes), f"data.val_split={split}")
-        assert done.status == 0, done.err
-    parts = ("word_grounding", "captioner") if command == "align" else ("",)
-    for part in parts:
-        one, two = run / part, world.folder / f"{command}-train" / part
-        assert same(one / "best.npz", two / "best.npz") and same(one / "last.npz", two / "last.npz")
+    one, other = trained(command)[0], config(world, command, "train")
+    done = call(command, other, "data.val_split=train")
+    assert done.status == 0, done.err
+    for part in ("word_grounding", "captioner") if command == "align" else ("",):
+        assert all(same(one / part / name, other.run / part / name) for name in ("best.npz", "last.npz"))
     place = "generated" if command == "align" else ""
-    assert results(run / place)["metrics"] != results(world.folder / f"{command}-train" / place)["metrics"]
+    assert results(one / place)["metrics"] != results(other.run / place)["metrics"]
 
 
 def test_without_held_out_groups_the_last_epoch_is_kept(world):
@@ -105,54 +121,49 @@ def test_without_held_out_groups_the_last_epoch_is_kept(world):
     assert outcome["metrics"] == {name: value for name, value in evaluated[-1].items() if name not in ("step", "split")}
 
 
-def test_a_finished_run_reports_the_same_when_it_is_started_again(world):
-    run, config = world.folder / "again", world.pretrain("again", train=LONG)
-    assert call("pretrain", config).status == 0
+def test_a_finished_run_reports_the_same_when_it_is_started_again(world, trained):
+    run, _ = trained("pretrain")
     before, told = results(run), lines(run)
     (run / "results.json").unlink()
-    assert call("pretrain", config).status == 0
+    assert call("pretrain", config(world, "pretrain")).status == 0
     assert results(run) == before and lines(run) == told
 
 
-def test_alignment_is_chosen_by_held_out_rows(world):
-    config = world.align(held_out=0.2, word_grounding=LONG, train=LONG)
-    done = call("align", config)
-    assert done.status == 0, done.err
-    rows = align.open_task(config).rows
+def test_alignment_is_chosen_by_held_out_rows(world, trained):
+    run, _ = trained("align")
+    rows = align.open_task(config(world, "align")).rows
     groups = world.bank.column("group")
     assert not set(groups[rows.train]) & set(groups[rows.held]) and len(rows.held)
     assert sorted([*rows.train, *rows.held]) == world.bank.rows("train").tolist()
     for part, metric in (("word_grounding", "loss"), ("captioner", "perplexity")):
-        found = lines(config.run / part)
+        found = lines(run / part)
         values = {row["step"]: row[metric] for row in found if row["split"] == "held_out"}
         assert {row["split"] for row in found} == {"train", "held_out"}
-        best = checkpoints.load_meta(config.run / part / "best.npz")
+        best = checkpoints.load_meta(run / part / "best.npz")
         assert best["step"] == min(values, key=values.get) and best[metric] == values[best["step"]]
-    outcome = results(config.run / "generated")
+    outcome = results(run / "generated")
     assert outcome["choice"] == {"by": "held_out", "groups": 3, "pictures": len(rows.held), "val_chose": False}
     assert outcome["metrics"]["perplexity"] not in values.values()
 
 
 def test_alignment_without_held_out_groups_keeps_the_last_epochs(world):
     patient = replace(CAPTIONER, patience=0)
-    config = world.align("align-last", held_out=0, captioner=patient)
+    last = world.align("align-last", held_out=0, captioner=patient)
     refused(call("align", world.align("align-last", held_out=0)), "held_out is 0 and captioner.patience is 4", "captioner.patience=0")
-    assert call("align", config).status == 0
+    assert call("align", last).status == 0
     for part in ("word_grounding", "captioner"):
-        assert same(config.run / part / "best.npz", config.run / part / "last.npz")
-        assert {row["split"] for row in lines(config.run / part)} == {"train", "val"}
-    assert results(config.run / "generated")["choice"]["by"] == "none"
+        assert same(last.run / part / "best.npz", last.run / part / "last.npz")
+        assert {row["split"] for row in lines(last.run / part)} == {"train", "val"}
+    assert results(last.run / "generated")["choice"]["by"] == "none"
 
 
-def test_fine_tuning_says_what_it_judged_by(world):
-    assert call("retrieve", world.retrieve("tuned", 2, init=None, from_scratch=True)).status == 0
-    assert {row["split"] for row in lines(world.folder / "tuned")} == {"train", "held_out"}
-    assert call("classify", world.classify("labels", init=None, from_scratch=True)).status == 0  # chooses nothing
-    assert {row["split"] for row in lines(world.folder / "labels")} == {"train", "val"}
-    assert same(world.folder / "labels/best.npz", world.folder / "labels/last.npz")
+def test_fine_tuning_says_what_it_judged_by(trained):
+    assert {row["split"] for row in lines(trained("retrieve")[0])} == {"train", "held_out"}
+    run, _ = trained("classify")  # chooses nothing
+    assert {row["split"] for row in lines(run)} == {"train", "val"} and same(run / "best.npz", run / "last.npz")
 
 
-def test_too_few_groups_are_refused(tmp_path):
+def test_too_few_groups_are_refused(tmp_path, untrained):
     source = tiny_catalogue(tmp_path / "catalogue", 12)
     edit(source, lambda rows: [row.update(split="val" if row["id"] > "p02" else "train") for row in rows])
     world = World(tmp_path, TWO, make_bank(tmp_path / "bank", source, TWO))

@@ -1,5 +1,7 @@
 """``kaleidobert inspect``: files in the run folder, and what is refused."""
 
+import contextlib
+import io
 import json
 import re
 from dataclasses import replace
@@ -19,7 +21,7 @@ from kaleidobert.model_zoo.kaleidobert import classifier, pretrainer
 from tests.support.inspect_data import TITLE, World, change
 from tests.support.tables import TABLES, TWO
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.eager]
 
 
 @pytest.fixture(scope="module", params=TABLES)
@@ -32,11 +34,18 @@ def five(tmp_path_factory):
     return World(tmp_path_factory.mktemp("errors"), KALEIDO)
 
 
-@pytest.mark.parametrize("with_model", [True, False])
-def test_run_writes_a_page_per_picture(world, tmp_path, with_model, capsys):
-    run = tmp_path / "run"
-    inspect.run(world.config(run, count=2, checkpoint=world.checkpoint if with_model else None))
-    assert str(run / "index.html") in capsys.readouterr().out
+@pytest.fixture(scope="module", params=[True, False])
+def pages(request, world, tmp_path_factory):
+    """(the folder of two pages, whether a model answers, what was printed)."""
+    run = tmp_path_factory.mktemp("pages") / "run"
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        inspect.run(world.config(run, count=2, checkpoint=world.checkpoint if request.param else None))
+    return run, request.param, out.getvalue()
+
+
+def test_run_writes_a_page_per_picture(world, pages):
+    run, with_model, out = pages
+    assert str(run / "index.html") in out
     results = json.loads((run / "results.json").read_text())
     index = (run / "index.html").read_text()
     assert len(results["pages"]) == 2
@@ -51,14 +60,14 @@ def test_run_writes_a_page_per_picture(world, tmp_path, with_model, capsys):
     assert {path.suffix for path in run.iterdir()} == {".html", ".json", ".yaml"}
 
 
-def test_pages_need_nothing_from_outside(world, tmp_path):
-    inspect.run(world.config(tmp_path / "run", count=1, checkpoint=world.checkpoint))
-    for path in (tmp_path / "run").glob("*.html"):
+def test_pages_need_nothing_from_outside(pages):
+    run, *_ = pages
+    for path in run.glob("*.html"):
         html = path.read_text()
         assert "<script" not in html and "@import" not in html and "url(" not in html
         assert set(re.findall(r'src="([^"]{10})', html)) == {"data:image"}
         for link in re.findall(r'href="([^"]*)"', html):
-            assert (tmp_path / "run" / link).is_file()
+            assert (run / link).is_file()
 
 
 def test_the_same_configuration_gives_the_same_pages_whatever_else_is_inspected(five, tmp_path):

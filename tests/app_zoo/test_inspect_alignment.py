@@ -16,7 +16,7 @@ from kaleidobert.levels import KALEIDO
 from tests.support.inspect_data import World
 from tests.support.tables import TABLES, TWO
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.eager]
 
 GRID = 6
 

@@ -13,6 +13,8 @@ from kaleidobert.preprocessors.pretexts import SPOILING
 from tests.support.inspect_data import World
 from tests.support.tables import TABLES
 
+pytestmark = pytest.mark.eager
+
 
 @pytest.fixture(scope="module", params=TABLES)
 def world(request, tmp_path_factory):

@@ -11,6 +11,8 @@ from kaleidobert.released import checkpoints as released
 from tests.support.apps_data import call, refused
 from tests.support.released_world import Released
 
+pytestmark = pytest.mark.eager
+
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory) -> Released:

@@ -11,7 +11,7 @@ from kaleidobert.model_zoo import foreground_net
 from tests.support.apps_data import World, call, refused, results
 from tests.support.tables import TWO
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.eager]
 
 
 @pytest.fixture

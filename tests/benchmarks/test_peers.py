@@ -69,22 +69,50 @@ def test_program_without_pytorch(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("benchmarks.floors.LEAST_SECONDS", 0.001)
     monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "3")
     path = tmp_path / "peers.json"
-    words = ["--size", "tiny", "--batch", "4", "--micro", "2", "--repeats", "2", "--torch", str(tmp_path / "python"), "--json", str(path)]
+    words = ["--works", "prediction", "--size", "tiny", "--batch", "4", "--repeats", "2", "--torch", str(tmp_path / "python"),
+             "--json", str(path)]
     assert peers.main(words) == 0
     result, printed = json.loads(path.read_text()), capsys.readouterr().out
     assert "torch: cannot be started" in result["contestants"]["torch"]["skipped"] and "**torch was skipped**: torch: cannot" in printed
     names = [row["name"] for row in result["timings"]]
-    groups = [(names[0], *[f"{who}: {work}" for who in ("ours", "plain") for work in works]) for works in peers.GROUPS]
-    assert names == [name for group in groups for name in group]
-    assert names[0].startswith("matrix products")
-    assert set(result["ratios"]) == {f"{work} / {other}" for work in peers.WORKS for other in (names[0], "plain")}
+    assert names == [names[0], "ours: prediction", "plain: prediction"] and names[0].startswith("matrix products")
+    assert set(result["ratios"]) == {f"prediction / {names[0]}", "prediction / plain"}
     seconds = {row["name"]: np.array(row["seconds"]["wall"]) for row in result["timings"]}
     ratio = result["ratios"]["prediction / plain"]["wall"]["median"]
     assert ratio == pytest.approx(np.median(seconds["plain: prediction"] / seconds["ours: prediction"]))
-    assert set(result["optimiser_share"]) == {"ours", "plain"} and result["contestants"]["ours"]["peak_bytes"] > 1e8
-    sizes, work = random_bank.sizes("tiny"), {row["name"]: row["work"] for row in result["timings"]}
-    assert work["ours: step"] == pytest.approx(4 * flops.training(flops.pretrainer(sizes, KALEIDO, 10)) / 1e9)
-    assert work["plain: prediction"] == pytest.approx(4 * sum(flops.matcher(sizes, KALEIDO).values()) / 1e9)
+    assert result["contestants"]["ours"]["peak_bytes"] > 1e8
+    work = {row["name"]: row["work"] for row in result["timings"]}
+    assert work["plain: prediction"] == pytest.approx(4 * sum(flops.matcher(random_bank.sizes("tiny"), KALEIDO).values()) / 1e9)
+
+
+@pytest.mark.parametrize("model", peers.KERAS)
+def test_a_contestant_does_every_work(tmp_path, model):
+    file = peers.write_batch(tmp_path / "batch.npz", "tiny", random_bank.config("tiny", 4))
+    settings = {"model": model, "size": "tiny", "precision": "float32", "batch": str(file), "micro": 2}
+    metadata, works = keras_peer.prepare(settings)
+    assert set(works) == {*peers.WORKS, *metadata["floors"]} and bool(metadata["floors"]) == (model == "ours")
+    for run in works.values():
+        run(1)
+    losses = works["step"](2)
+    assert np.isfinite(list(losses.values())).all() and {"loss", "gradient_norm"} <= losses.keys() and metadata["parameters"] > 1e5
+
+
+def test_figures_follow_from_seconds():
+    machine = {"processor": "P", "cores": 2, "load": 0.5, "accelerators": [], "versions": {"python": "3"}}
+    took = {"products": 1.0, "ours: forward and backward": 3.0, "ours: step": 4.0, "plain: forward and backward": 9.0, "plain: step": 10.0}
+    metadata = {"title": "t", "machine": machine, "contestants": {
+        **{who: {"parameters": 5, "peak_bytes": 1e9} for who in ("ours", "plain")}, "torch": {"skipped": "none here"}}}
+    group = {name: floors.Timing(floors.Case(name, 1.0 if name == "products" else 2.0, "GFLOP", print),
+                                 {clock: np.array([seconds] * 3) for clock in floors.CLOCKS}) for name, seconds in took.items()}
+    result = peers.summary(metadata, [group])
+    medians = {name: ratio["cpu"]["median"] for name, ratio in result["ratios"].items()}
+    assert medians == pytest.approx({"forward and backward / products": 2 / 3, "forward and backward / plain": 3,
+                                     "step / products": 0.5, "step / plain": 2.5})
+    assert {who: part["cpu"] for who, part in result["optimiser_share"].items()} == pytest.approx({"ours": 0.25, "plain": 0.1})
+    printed = peers.markdown(result)
+    assert "share of a step of ours: 0.25 (wall), 0.25 (cpu)" in printed and "**torch was skipped**: none here" in printed
+    gflop = peers.works(random_bank.sizes("tiny"), random_bank.config("tiny", 4), 4)
+    assert gflop["step"] == pytest.approx(4 * flops.training(flops.pretrainer(random_bank.sizes("tiny"), KALEIDO, 10)) / 1e9)
 
 
 def test_micro_batches_must_divide(capsys):

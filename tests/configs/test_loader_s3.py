@@ -15,19 +15,22 @@ from kaleidobert.errors import UserError
 from kaleidobert.remote import downloads
 from kaleidobert.remote.downloads import Fetcher
 from tests.support.apps_data import TRAIN, World, call, refused, results
+from tests.support.quick import still
 from tests.support.servers import SECRETS
 from tests.support.tables import TWO
 from tests.support.tiny import make_bank, tiny_bank, tiny_catalogue
 
-pytestmark = [pytest.mark.usefixtures("surroundings"), pytest.mark.slow]
+pytestmark = [pytest.mark.usefixtures("surroundings"), pytest.mark.slow, pytest.mark.eager]
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory) -> World:
-    """A bank and a pre-training run."""
+    """A bank and the checkpoint of a pre-training run that learnt nothing."""
     folder = tmp_path_factory.mktemp("made")
     world = World(folder, TWO, tiny_bank(folder, TWO))
-    assert call("pretrain", world.pretrain(train=replace(TRAIN, epochs=0.5))).status == 0
+    with pytest.MonkeyPatch.context() as patch:
+        still(patch)
+        assert call("pretrain", world.pretrain(train=replace(TRAIN, epochs=0.5))).status == 0
     return world
 
 
@@ -96,7 +99,7 @@ def test_a_run_on_s3_is_interrupted_resumed_and_ends_as_one_on_local_files(bucke
     refused(call("classify", other), "the folder holds another run", r"models/best\.npz -> s3://bucket-\d+/models/other\.npz")
 
 
-def test_changed_objects_are_fetched_again_and_a_run_on_another_bank_is_not_resumed(bucket, world, fetched, interrupt):
+def test_changed_objects_are_fetched_again_and_a_run_on_another_bank_is_not_resumed(bucket, world, fetched, untrained, interrupt):
     config = world.classify("far", **on_s3(bucket, world))
     interrupt(4)
     assert call("classify", config).status == 130

@@ -2,7 +2,6 @@
 
 import builtins
 import json
-import os
 import re
 import shutil
 import struct
@@ -22,6 +21,7 @@ from kaleidobert.datasets.sources import reading
 from kaleidobert.errors import UserError
 from kaleidobert.preprocessors import encoders, features, foreground
 from tests.support.apps_data import World, call, edit, refused
+from tests.support.dying import die
 from tests.support.tables import TWO
 from tests.support.tiny import tiny_catalogue
 
@@ -262,12 +262,8 @@ def test_several_processes_make_the_same_bank(fresh, whole):
     assert content(fresh.folder / "made") == whole
 
 
-def dying(config):
-    os._exit(9)
-
-
 def test_a_worker_that_dies_is_explained(fresh):
     config = fresh.records(shard_size=6, workers=2)
     products, _ = reading.read(fresh.source)
     with pytest.raises(UserError, match="a worker process died.*finished shards are kept.*fewer workers"):
-        list(builder.build_shards(config, products, dying))
+        list(builder.build_shards(config, products, die))

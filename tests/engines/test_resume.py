@@ -65,8 +65,11 @@ def saved(run: Path) -> dict[str, int]:
 
 
 def start(config: Path) -> subprocess.Popen:
-    return subprocess.Popen([sys.executable, "-m", "kaleidobert.cli", "pretrain", str(config)], cwd=ROOT,
-                            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    """`kaleidobert pretrain`, whose graphs are those of this process."""
+    code = ("import sys, keras; from kaleidobert import cli; from tests.support import quick; quick.turn_graph_optimiser_off(); "
+            "sys.exit(cli.main(['pretrain', sys.argv[1]]))")
+    return subprocess.Popen([sys.executable, "-c", code, str(config)], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+                            text=True)
 
 
 def kill_after(step: int, process: subprocess.Popen, run: Path) -> None:
@@ -103,9 +106,8 @@ def test_sigkill_in_pretraining(world, whole):
     left.write_bytes((config.run / "last.npz").read_bytes()[:1000])
     with open(config.run / "metrics.jsonl", "a") as file:
         file.write('{"step": 9999, "spl')
-    again = start(path)
-    out, _ = again.communicate(timeout=SLOWEST)
-    assert again.returncode == 0 and f"resuming {config.run} at step {step}" in out
+    again = call("pretrain", config)
+    assert again.status == 0 and f"resuming {config.run} at step {step}" in again.out
     assert not left.exists() and (config.run / "losses.png").exists()
     same_run(whole, config.run)
 
@@ -117,66 +119,52 @@ def test_a_finished_run_is_not_trained_again(world, whole, interrupt):
     assert saved(whole) == before and results(whole) == outcomes and (whole / "metrics.jsonl").read_bytes() == metrics
 
 
-def finetuning(world, whole, name: str, run: str):
-    train = replace(SHORT, batch_size=6 if name == "retrieve" else 10)
-    return getattr(world, name)(f"{name}-{run}", train=train, init=whole / "best.npz")
-
-
-def continues(world, whole, name: str, files: tuple[str, ...]) -> None:
-    """Asserts that the run "cut", started again, ends as the run "whole", which nothing disturbed."""
-    one, two = finetuning(world, whole, name, "whole"), finetuning(world, whole, name, "cut")
-    assert call(name, two).status == call(name, one).status == 0
+@pytest.mark.eager
+def test_classification_interrupted_before_its_first_checkpoint(world, whole, interrupt):
+    one, two = (world.classify(f"classify-{run}", train=SHORT, init=whole / "best.npz") for run in ("whole", "cut"))
+    interrupt(2)
+    done = call("classify", two)
+    assert done.status == 130 and "the same command continues where it stopped" in done.err
+    assert (two.run / "metrics.jsonl").exists() and not (two.run / "last.npz").exists()
+    interrupt(0)
+    assert call("classify", two).status == call("classify", one).status == 0
     same_run(one.run, two.run)
-    for file in files:
+    for file in ("predictions.csv", "classes.csv"):
         assert (one.run / file).read_text() == (two.run / file).read_text()
 
 
-def test_classification_interrupted_before_its_first_checkpoint(world, whole, interrupt):
-    config = finetuning(world, whole, "classify", "cut")
-    interrupt(2)
-    done = call("classify", config)
-    assert done.status == 130 and "the same command continues where it stopped" in done.err
-    assert (config.run / "metrics.jsonl").exists() and not (config.run / "last.npz").exists()
-    interrupt(0)
-    continues(world, whole, "classify", ("predictions.csv", "classes.csv"))
-
-
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full on this system")
-def test_matching_stopped_by_a_full_disk_loses_the_steps_since_the_last_checkpoint_only(world, whole, monkeypatch):
-    config, real, writes = finetuning(world, whole, "retrieve", "cut"), builtins.open, []
+def test_matching_with_towers_interrupted_in_one_stage_and_stopped_by_a_full_disk_in_the_other(world, whole, interrupt, monkeypatch):
+    """The disk costs the steps since the last checkpoint only."""
+    train, real, writes = replace(SHORT, batch_size=6), builtins.open, []
+    one, two = (world.retrieve(f"towers-{run}", train=train, dual_encoder=replace(train, epochs=1, save_every=2), init=whole / "best.npz",
+                               matching=configs.Matching("dual_encoder", width=8)) for run in ("whole", "cut"))
+    interrupt(3)  # the towers have 4 steps
+    assert call("retrieve", two).status == 130 and (two.run / "dual_encoder/last.npz").exists()
+    assert not (two.run / "results.json").exists() and not (two.run / "last.npz").exists()
+    interrupt(0)
 
     def full(path, *arguments, **named):
-        if Path(str(path)).name.startswith(".last.npz."):
+        if Path(str(path)).parent == two.run and Path(str(path)).name.startswith(".last.npz."):
             writes.append(path)
             path = path if len(writes) < 3 else "/dev/full"
         return real(path, *arguments, **named)
 
     with monkeypatch.context() as patch:
         patch.setattr(builtins, "open", full)
-        done = call("retrieve", config)
+        done = call("retrieve", two)
     assert done.status == 2 and len(writes) == 3 and "Traceback" not in done.err
-    assert f"{config.run / 'last.npz'}: no space left on the disk" in done.err and "run the same command again" in done.err
-    assert checkpoints.load_meta(config.run / "last.npz")["step"] == 4  # an end of an epoch; before it came step 3
-    assert not [path for path in config.run.iterdir() if path.name.endswith(".tmp")]
-    continues(world, whole, "retrieve", ("scores.jsonl", "candidates.jsonl"))
+    assert f"{two.run / 'last.npz'}: no space left on the disk" in done.err and "run the same command again" in done.err
+    assert checkpoints.load_meta(two.run / "last.npz")["step"] == 4  # an end of an epoch; before it came step 3
+    assert not [path for path in two.run.iterdir() if path.name.endswith(".tmp")] and not (two.run / "results.json").exists()
 
-
-def test_matching_with_towers_interrupted_in_both_stages(world, whole, interrupt):
-    train = replace(SHORT, batch_size=6)
-    one, two = (world.retrieve(f"towers-{run}", train=train, dual_encoder=replace(train, epochs=1, save_every=2), init=whole / "best.npz",
-                               matching=configs.Matching("dual_encoder", width=8)) for run in ("whole", "cut"))
-    for step, last in ((3, "dual_encoder/last.npz"), (6, "last.npz")):  # the towers have 4 steps
-        interrupt(step)
-        assert call("retrieve", two).status == 130 and (two.run / last).exists() and not (two.run / "results.json").exists()
-        assert (two.run / "last.npz").exists() == (last == "last.npz")
-    interrupt(0)
     assert call("retrieve", two).status == call("retrieve", one).status == 0
     same_run(one.run, two.run)
-    assert (one.run / "scores.jsonl").read_text() == (two.run / "scores.jsonl").read_text()
+    for name in ("scores.jsonl", "candidates.jsonl", "dual_encoder/metrics.jsonl"):
+        assert (one.run / name).read_text() == (two.run / name).read_text()
     for name in ("last.npz", "best.npz"):
         left, right = arrays(one.run / "dual_encoder" / name), arrays(two.run / "dual_encoder" / name)
         assert left.keys() == right.keys() and all(np.array_equal(left[key], right[key]) for key in left)
-    assert (one.run / "dual_encoder/metrics.jsonl").read_text() == (two.run / "dual_encoder/metrics.jsonl").read_text()
 
 
 def test_another_bank_under_a_begun_run_is_refused(world, whole, interrupt):

@@ -13,7 +13,7 @@ from kaleidobert.model_zoo import checkpoints
 from kaleidobert.model_zoo.show_attend_tell import END, START, Scorer, ShowAttendTell, Writer, best
 from kaleidobert.model_zoo.word_grounding import Cells, WordGrounder
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.eager]
 
 SIZES = {"vocabulary_size": 12, "feature_size": 5, "grid": 3, "hidden_size": 8, "embedding_size": 6, "attention_size": 4,
          "context_size": 7, "dropout": 0.0}
@@ -77,6 +77,7 @@ def test_two_predictions_do_not_depend_on_later_pieces():
     assert not np.allclose(first[:, 3:], second[:, 3:])
 
 
+@pytest.mark.eager(False)
 def test_captions_of_all_lengths_are_one_trace(monkeypatch):
     model, given, traced, call = captioner(), inputs(), [], ShowAttendTell.call
     monkeypatch.setattr(ShowAttendTell, "call", lambda *args, **kwargs: (traced.append(1), call(*args, **kwargs))[1])
@@ -168,6 +169,7 @@ def lesson(rows: int = 4) -> tuple:
     return {"grid": grid, "pieces": pieces}, {"pieces": following}, {"pieces": np.ones((rows, 4), np.float32)}
 
 
+@pytest.mark.eager(False)
 def test_learns_captions_by_heart_and_writes_them():
     model, batch = ShowAttendTell(**SIZES), lesson()
     assert train(model, batch, 150)["cross_entropy"] < 0.05
@@ -222,6 +224,7 @@ GROUNDER = {
 }
 
 
+@pytest.mark.eager(False)
 def test_a_grounder_makes_a_word_look_at_what_the_text_says_of_it_and_the_captioner_follows():
     grounder, (batch, first, second, silent) = WordGrounder(**GROUNDER), riddle()
     train(grounder, batch, 300, grounder_loss)
@@ -237,6 +240,7 @@ def test_a_grounder_makes_a_word_look_at_what_the_text_says_of_it_and_the_captio
         assert (maps[:, 1].argmax(-1) == first).mean() > 0.9 and (maps[~silent, 3].argmax(-1) == second[~silent]).mean() > 0.9
 
 
+@pytest.mark.eager(False)
 def test_texts_of_all_lengths_are_one_trace_of_a_grounder(monkeypatch):
     grounder, (batch, *_), traced, call = WordGrounder(**GROUNDER), riddle(4), [], WordGrounder.call
     monkeypatch.setattr(WordGrounder, "call", lambda *args, **kwargs: (traced.append(1), call(*args, **kwargs))[1])

@@ -19,7 +19,7 @@ from tests.support.network_data import TABLES, backbone
 from tests.support.tables import TWO
 from tests.support.tiny import tiny_bank
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.eager]
 
 CONFIG = {"attention_probs_dropout_prob": 0.1, "directionality": "bidi", "hidden_act": "gelu", "hidden_dropout_prob": 0.1,
           "hidden_size": 16, "initializer_range": 0.02, "intermediate_size": 24, "max_position_embeddings": 70,
@@ -117,7 +117,7 @@ def test_what_a_bert_is():
         assert not is_bert([*names_and_shapes(), name])
 
 
-def test_the_scale_of_features_is_measured_by_the_run_that_starts_from_it(tmp_path):
+def test_the_scale_of_features_is_measured_by_the_run_that_starts_from_it(tmp_path, untrained):
     """On a bank whose vocabulary and texts decide the sizes of this BERT."""
     world = World(tmp_path, TWO, tiny_bank(tmp_path, TWO))
     sizes = {"vocab_size": world.bank.vocabulary.size, "max_position_embeddings": 64, "num_attention_heads": 2, "num_hidden_layers": 1,

@@ -15,7 +15,7 @@ from tests.support.checkpoint_data import npz, same
 from tests.support.convert_data import convert
 from tests.support.released_world import Released
 
-pytestmark = [pytest.mark.usefixtures("surroundings", "untrained"), pytest.mark.slow]
+pytestmark = [pytest.mark.usefixtures("surroundings", "untrained"), pytest.mark.slow, pytest.mark.eager]
 PARTS = ["model.ckpt-5.data-00000-of-00001", "model.ckpt-5.index"]
 
 
@@ -80,7 +80,7 @@ def test_a_checkpoint_on_the_web(server, world, tmp_path):
 def test_a_folder_of_this_machine(world, tmp_path, name):
     whole = world.config(name, f"{name}-prefix")
     assert call(name, whole).status == 0
-    for number, init in enumerate((world.prefix.parent, world.prefix.with_name(PARTS[1]))):
+    for number, init in enumerate((world.prefix.parent, world.prefix.with_name(PARTS[1]))[: 2 if name == "retrieve" else 1]):
         config = world.config(name, f"{name}-{number}", init=init)
         assert call(name, config).status == 0
         assert same(npz(config.run / "best.npz"), npz(whole.run / "best.npz"))

@@ -22,6 +22,7 @@ from tests.support.checkpoint_data import npz, same
 from tests.support.golden_data import needs_golden
 from tests.support.released_world import Released
 
+pytestmark = pytest.mark.eager
 COMMANDS = ("pretrain", "classify", "retrieve")
 
 

@@ -16,7 +16,7 @@ from tests.support import released_data
 from tests.support.apps_data import SIZES, TRAIN, call, refused, results
 from tests.support.released_data import FEATURES, TEXT, VOCABULARY
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.eager]
 RESULT = "result_img2txt.txt"
 KEPT = (RESULT, "scores.jsonl", "best.npz")
 
@@ -88,8 +88,7 @@ def same(first: Path, second: Path) -> None:
     assert results(first)["released_counting"] == results(second)["released_counting"]
 
 
-@pytest.mark.parametrize("source", ["text", "arrays"])
-@pytest.mark.parametrize("batch", [1, 2, 3])
+@pytest.mark.parametrize(("source", "batch"), [("text", 1), ("text", 2), ("text", 3), ("arrays", 2)])
 def test_an_interrupted_run_ends_as_one_that_was_not(world, whole, press, tmp_path, source, batch):
     config = world.config(tmp_path / "run", getattr(world, source))
     press(batch)

@@ -25,7 +25,7 @@ from tests.support.apps_data import SIZES, call, refused, results
 from tests.support.golden_data import GOLDEN, needs_golden
 from tests.support.released_data import TEXT, VOCABULARY
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.eager]
 
 G4 = GOLDEN / "G4"
 TRAIN = configs.Train(epochs=2, batch_size=4, learning_rate=1e-2, save_every=1)
@@ -84,6 +84,7 @@ def g4(run: Path, *words: str) -> int:
 
 
 @needs_golden
+@pytest.mark.eager(False)
 def test_golden_retrieval_through_the_command_line(tmp_path, capsys):
     assert g4(tmp_path / "run", "predict_batch_size=4") == 0
     golden = json.loads((G4 / "e2e_retrieval_nsp.json").read_text())
@@ -99,6 +100,7 @@ def test_golden_retrieval_through_the_command_line(tmp_path, capsys):
 
 
 @needs_golden
+@pytest.mark.eager(False)
 def test_golden_loss_of_the_evaluation_through_the_command_line(tmp_path, capsys):
     """The released evaluation's loss: `kaleidobert pretrain configs/released/pretrain.yaml` on golden/G4, at a rate of next to 0."""
     files = _list(tmp_path, G4 / "data/pretrain_train__a", G4 / "data/pretrain_train__b")
@@ -231,7 +233,7 @@ def test_interrupted_classification_goes_on(world, start, labelled, interrupt):
     continues("classify", config, labelled, interrupt)
 
 
-def test_files_that_changed_under_a_begun_run_are_refused(tmp_path, interrupt):
+def test_files_that_changed_under_a_begun_run_are_refused(tmp_path, untrained, interrupt):
     for name, rows in (("train", 8), ("val", 6)):
         released_data.write(tmp_path / "pretrain", "pretrain", rows, name)
     config = pretrain(tmp_path, "run")
@@ -365,17 +367,18 @@ def test_text_length_is_what_the_files_hold(start):
     assert results(start)["bank"]["train"]["schema"].startswith(f"input_ids:int:{TEXT},")
 
 
-def test_a_limit_of_the_rows_to_evaluate_on(world, start):
-    config = pretrain(world, "limited", data=data(world, "pretrain", val_limit=5))
+def test_a_limit_of_the_rows_to_evaluate_on(world, start, untrained):
+    same = {"init": start / "best.npz"}  # and it stays so
+    config = pretrain(world, "limited", data=data(world, "pretrain", val_limit=5), **same)
     dry = call("pretrain", config, "--dry-run")
     assert "val.list_csv: 2 file(s), " in dry.out and ", of which at most the first 5\n" in dry.out
     assert call("pretrain", config).status == 0
     report, whole = results(config.run), results(start)
     assert report["bank"]["val"] | {"rows": 6, "used": 5} == report["bank"]["val"] and report["bank"]["train"]["used"] == 8
     assert whole["bank"]["val"]["used"] == 6 and report["metrics"]["loss"] != whole["metrics"]["loss"]
-    more = pretrain(world, "more", data=data(world, "pretrain", val_limit=600))
+    more = pretrain(world, "more", data=data(world, "pretrain", val_limit=600), **same)
     assert call("pretrain", more).status == 0 and results(more.run)["metrics"] == whole["metrics"]
-    few = classify(world, "few", data=data(world, "finetune", val_limit=4), init=start / "best.npz", from_scratch=False)
+    few = classify(world, "few", data=data(world, "finetune", val_limit=4), from_scratch=False, **same)
     assert call("classify", few).status == 0 and results(few.run)["metrics"]["n"] == 4
     for options in ({"files": world / "x", "val_limit": -1}, {"bank": world / "x", "val_limit": 5}):
         with pytest.raises(UserError, match="data.val_limit is"):

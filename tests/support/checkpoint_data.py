@@ -1,6 +1,7 @@
 """Shared by tests of checkpoints: small TensorFlow 1 checkpoints, and files of ours as arrays."""
 
 import json
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -33,11 +34,17 @@ def small(**changes) -> Pretrainer:
     return Pretrainer(backbone("kaleido", **{"seed": 5} | changes))
 
 
+@cache
+def released_small() -> tuple[dict[str, np.ndarray], dict]:
+    """The small model as the release writes it: its weights, its configuration."""
+    model = small()
+    return released.export_weights(model), config_json(model.backbone)
+
+
 def write(prefix: Path, arrays: dict[str, np.ndarray] | None = None, **config) -> Path:
     """A TensorFlow 1 checkpoint, by default of a small model at step 7, and its config.json with some keys changed."""
-    model = small()
-    arrays = {**released.export_weights(model), "global_step": np.array(7)} if arrays is None else arrays
-    tf_checkpoint.write(prefix, arrays)
-    values = {key: value for key, value in (config_json(model.backbone) | config).items() if value is not None}
+    weights, settings = released_small()
+    tf_checkpoint.write(prefix, {**weights, "global_step": np.array(7)} if arrays is None else arrays)
+    values = {key: value for key, value in (settings | config).items() if value is not None}
     prefix.with_name("config.json").write_text(json.dumps(values))
     return prefix

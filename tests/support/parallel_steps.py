@@ -23,6 +23,7 @@ from kaleidobert.layers.core import Dropout
 from kaleidobert.losses.decomposable import DecomposableLoss
 from kaleidobert.losses.pretraining import cross_entropy
 from kaleidobert.model_zoo import checkpoints
+from tests.support.quick import turn_graph_optimiser_off
 
 DEVICES, ROWS, LENGTH, CLASSES = 4, 8, 5, 7
 
@@ -38,6 +39,7 @@ def split_the_cpu() -> None:
 
     cpu, = tf.config.list_physical_devices("CPU")
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * DEVICES)
+    turn_graph_optimiser_off()
 
 
 def network(dropout: float, precision: str) -> keras.Model:
