@@ -1,6 +1,6 @@
 #!/bin/sh
 # scripts/quickstart.sh [--reduced]: installs the package and calls kaleidobert quickstart, which runs every command on a drawn catalogue
-# and ends with a table. Results lie in runs/quickstart, those of --reduced (fewer products and steps: what the tests run) in
+# and ends with a report card. Results lie in runs/quickstart, those of --reduced (fewer products and steps: what the tests run) in
 # runs/quickstart_reduced.
 set -eu
 case "$#${1:-}" in 0 | 1--reduced) ;; *) echo "usage: scripts/quickstart.sh [--reduced]" >&2; exit 2 ;; esac

@@ -235,8 +235,12 @@ def _check(config: PretrainConfig) -> None:
 
 
 def _check_contrast(config: PretrainConfig) -> None:
-    """Raises UserError where a batch would be split: contrast compares all of its texts with all of its pictures."""
+    """Raises UserError where a batch would be split, or is small: contrast compares all of its texts with all of its pictures."""
     train, processes = config.train, cluster.read(os.environ).size
+    if config.losses.itc_weight and train.batch_size < step_memory.MIN_CONTRAST:
+        raise UserError(f"losses.itc_weight is {config.losses.itc_weight:g}, and train.batch_size {train.batch_size}", "pretrain",
+                        f"at least {step_memory.MIN_CONTRAST} examples, whose texts are each other's wrong ones",
+                        "set a larger train.batch_size, or losses.itc_weight=0")
     if config.losses.itc_weight and (train.gradient_accumulation_steps > 1 or train.devices != 1 or processes > 1):
         raise UserError(f"losses.itc_weight is {config.losses.itc_weight:g}, and a batch is split: train.gradient_accumulation_steps is "
                         f"{train.gradient_accumulation_steps}, train.devices {train.devices}, of {processes} process(es)", "pretrain",

@@ -25,6 +25,7 @@ WEIGHTS = 16  # bytes of a weight: itself, its gradient, two of Adam
 PROGRAM = 1e9  # bytes of Python and the backend, on a machine without a GPU
 FULL = 0.9  # fraction of the memory that a plan may use
 TOLERANCE = 0.4
+MIN_CONTRAST = 8  # examples of a batch, from which on wrong texts of the batch are as many as sampling.negative_share says
 
 
 def activations(arguments: dict[str, Any], masked: int, contrastive: bool = False) -> float:
@@ -52,12 +53,14 @@ def report_line(arguments: dict[str, Any], train: configs.Train, masked: int, co
             f"{_gb(fixed)} for weights{'' if is_gpu else ' and program'}; {'the GPU' if is_gpu else 'this machine'} has {_gb(memory)}")
     if together * example <= room:
         return line
-    if contrastive:
-        return (f"{line}\n  that does not fit, and a contrast compares all examples of a batch: set train.gradient_checkpointing=true, or "
-                f"train.batch_size={max(1, int(room / example))}")
-    micro_batches = fitting(train.batch_size, devices, example, room)
+    if contrastive and room >= MIN_CONTRAST * example:
+        keep = "" if arguments["gradient_checkpointing"] else "train.gradient_checkpointing=true, or "
+        return (f"{line}\n  that does not fit, and a contrast compares all examples of a batch: set {keep}"
+                f"train.batch_size={int(room / example)}")
+    micro_batches = 0 if contrastive else fitting(train.batch_size, devices, example, room)
     if not micro_batches:
-        return f"{line}\n  not even one example fits: set train.gradient_checkpointing=true, take a smaller model or a larger machine"
+        least = f"a batch of {MIN_CONTRAST} for a contrast" if contrastive else "one example"
+        return f"{line}\n  not even {least} fits: set train.gradient_checkpointing=true, take a smaller model or a larger machine"
     size = train.batch_size // (devices * micro_batches)
     return (f"{line}\n  that does not fit: train.gradient_accumulation_steps={micro_batches} computes a step in parts of {size:,}, "
             f"{_gb(size * example)} at a time")

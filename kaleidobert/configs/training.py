@@ -164,8 +164,9 @@ def check_losses(table: Sequence[KaleidoLevel], sampling: Sampling, losses: Loss
                         f"picture gets {texts} text, so that the matching task has one answer", "", "a fraction between 0 and 1",
                         "set sampling.negative_share=0.5, or losses.itm_weight=0 too")
     if sampling.negative_share == 1 and losses.itc_weight:
-        raise UserError(f"sampling.negative_share is 1 and losses.itc_weight is {losses.itc_weight:g}: no picture has its own text", "",
-                        "a fraction below 1", "set sampling.negative_share=0.5, or losses.itc_weight=0")
+        raise UserError(f"sampling.negative_share is 1 and losses.itc_weight is {losses.itc_weight:g}: hardly any picture of the "
+                        "validation split has its own text", "", "a fraction below 1",
+                        "set sampling.negative_share=0.5, or losses.itc_weight=0")
     if sampling.negative_share == 1 and sampling.losses_on_negatives == "itm-only":
         raise UserError("sampling.negative_share is 1 and sampling.losses_on_negatives is itm-only: no example counts", "",
                         "examples that match", "set sampling.negative_share below 1")

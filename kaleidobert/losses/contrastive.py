@@ -14,7 +14,7 @@ def in_batch(sides: Tensor, identity: Tensor) -> Tensor:
     text, picture = sides[:, 0], sides[:, 1]
     own = ops.cast(ops.equal(identity[:, 4][:, None], ops.arange(ops.shape(sides)[0])), "float32")
     scores = ops.matmul(picture, ops.transpose(text)) - 1e9 * ops.cast(related(identity), "float32") * (1.0 - own)
-    of_texts = ops.matmul(own, ops.logsumexp(scores, axis=0)[:, None])[:, 0]
+    of_texts = ops.sum(own * ops.logsumexp(scores, axis=0), axis=1)
     return 0.5 * (ops.logsumexp(scores, axis=1) * ops.sum(own, axis=1) + of_texts) - ops.sum(own * scores, axis=1)
 
 

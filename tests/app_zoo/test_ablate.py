@@ -130,6 +130,13 @@ def test_a_folder_of_ones_own_and_banks_that_exist(tmp_path, monkeypatch):
     steps = plan.steps(loaded(tmp_path, *words))
     assert [step.title for step in steps[:2]] == ["bank network: align", "bank none: align"] and steps[2].name == "pretrain"
     assert steps[0].done == tmp_path / "network/alignment.json" and steps[2].config.data.bank == tmp_path / "none"
+    with pytest.raises(UserError, match="words.records is set, and every bank is one that exists"):
+        plan.steps(loaded(tmp_path, *words, "words.records=[encoder.size=32]"))
+    plan.steps(loaded(tmp_path, *words, "words.align=[mode=generated]"))  # they get links by the ablation
+    for method in ("network", "none"):
+        (tmp_path / method / "alignment.json").touch()
+    with pytest.raises(UserError, match="words.align is set, and every bank is one that exists"):
+        plan.steps(loaded(tmp_path, *words, "words.align=[mode=generated]"))
     with pytest.raises(UserError, match="banks.none is a bank made with foreground.method=network"):
         plan.steps(loaded(tmp_path, *words[:3], "banks.none=network"))
     with pytest.raises(UserError, match="banks.network names no finished bank"):

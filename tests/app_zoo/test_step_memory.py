@@ -110,6 +110,9 @@ def test_a_contrast_needs_a_second_pass_and_is_not_divided(monkeypatch):
     size = int(told.partition("train.batch_size=")[2])
     assert "gradient_accumulation_steps" not in told and size * example < 16e9
     assert "does not fit" not in step_memory.report_line(BASE, Train(batch_size=size), 10, contrastive=True)
+    monkeypatch.setattr(step_memory, "available", lambda: (int(2.2e9), True))
+    saving = BASE | {"gradient_checkpointing": True}
+    assert "not even a batch of 8" in step_memory.report_line(saving, Train(batch_size=256), 10, contrastive=True)
 
 
 def test_pre_training_tells_its_memory(tmp_path):

@@ -7,7 +7,7 @@ from keras import ops
 from kaleidobert import configs
 from kaleidobert.app_zoo import pretrain
 from kaleidobert.configs import Sampling
-from kaleidobert.datasets.sampling.pretraining import PretrainSampler, clean_batch
+from kaleidobert.datasets.sampling.pretraining import NegativeSampler, PretrainSampler, clean_batch
 from kaleidobert.errors import UserError
 from kaleidobert.evaluators import pretraining
 from kaleidobert.losses import contrastive
@@ -115,6 +115,25 @@ def test_a_batch_that_would_be_split_is_refused(bank, tmp_path):
         with pytest.raises(UserError, match="a batch is split"):
             pretrain.run(configs.load(configs.PretrainConfig, "pretrain", [*words, word]))
     assert not (tmp_path / "run").exists()
+
+
+def test_a_batch_too_small_for_wrong_texts_of_its_own_is_refused(bank, tmp_path):
+    words = [f"data.bank={bank.folder}", f"run={tmp_path / 'run'}", "sampling.masking=random", "losses.itc_weight=1", "train.batch_size=7"]
+    with pytest.raises(UserError, match="train.batch_size 7.*at least 8 examples"):
+        pretrain.run(configs.load(configs.PretrainConfig, "pretrain", words))
+
+
+def test_an_exchange_is_an_order_of_the_rows_and_mends_what_is_related(bank):
+    """Half of the rows share one text or one group: the others are exchanged all the same."""
+    negatives, rng = NegativeSampler(bank, bank.rows("train"), "subcategory"), np.random.default_rng(0)
+    rows = bank.rows("train")[:16]
+    negatives._text = negatives._text.copy()
+    negatives._text[rows[:5]] = negatives._text[rows[0]]
+    for _ in range(20):
+        drawn = negatives.exchange(rows, rng)
+        assert sorted(drawn) == sorted(rows) and not negatives.related(drawn, rows).any()
+    assert negatives.exchange(rows[:5], rng).tolist() == rows[:5].tolist()  # all have one text: none is wrong
+    assert negatives.exchange(rows[:1], rng).tolist() == rows[:1].tolist() and not negatives.exchange(rows[:0], rng).size
 
 
 def test_the_control_keeps_the_masks_and_the_answers(bank):

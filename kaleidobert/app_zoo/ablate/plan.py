@@ -148,8 +148,18 @@ class _Planner:
             if method in guided:
                 run = self._config.run / "align" / method
                 config = _on(self._file("align"), run, bank)
-                made.append(_step("align", title, run, config, (bank / "index.json",), done=bank / "alignment.json"))
+                made.append(_step("align", title, run, config, (bank / "index.json",), done=self._linked(method)))
+        self._check_heeded(made)
         return made + [step for seed in self._config.seeds for runs in self._runs for step in self._of_row(runs, seed)]
+
+    def _check_heeded(self, made: Sequence[Step]) -> None:
+        """Raises UserError where words are said to a step that no bank needs."""
+        begun = {step.name for step in made if step.name == "records" or not (step.is_done() and step.done.name == "alignment.json")}
+        for name in ("records", "align"):
+            if self._config.words.get(name) and name not in begun:
+                raise UserError(f"words.{name} is set, and every bank is one that exists (banks) with what {name} would make",
+                                "words, banks", f"a bank that the ablation makes, for words.{name}",
+                                f"leave words.{name} out, or name no bank")
 
     def _of_row(self, runs: str, seed: int) -> list[Step]:
         folder, bank = self._config.run / runs / str(seed), self._bank(self._method(runs))
@@ -161,7 +171,7 @@ class _Planner:
 
         made = []
         if runs != SCRATCH:
-            links = (bank / "alignment.json",) if self._is_guided(runs) else ()
+            links = (self._linked(self._method(runs)),) if self._is_guided(runs) else ()
             row, pretrain = self._table4[runs], self._file("pretrain")
             sampling = replace(pretrain.sampling, masking=row.sampling.masking)
             made = [step("pretrain", bank / "index.json", *links, sampling=sampling, levels=row.levels), self._masked_words(runs, seed)]
@@ -180,7 +190,7 @@ class _Planner:
         words = (f"{__package__}.{MASKED_WORDS}", str(folder / "pretrain" / "best.npz"), str(self._bank(self._method(runs))), str(judge),
                  str(result))
         return Step(MASKED_WORDS, f"{runs}, seed {seed}: masked words", result, result / "results.json",
-                    (folder / "pretrain" / "results.json", judge / "alignment.json"), words, row=runs, seed=seed)
+                    (folder / "pretrain" / "results.json", self._linked(self._judge)), words, row=runs, seed=seed)
 
     def _file(self, name: str) -> Any:
         """Returns the configuration of a file of ``configs`` with the words for it; the ablation sets the rest."""
@@ -197,6 +207,12 @@ class _Planner:
 
     def _bank(self, method: str) -> Path:
         return self._banks.get(method, self._config.run / "banks" / method)
+
+    def _linked(self, method: str) -> Path:
+        """Returns the file that is there when a bank's words are linked: the last that the run writes, of banks that exist the links."""
+        if method in self._banks:
+            return self._bank(method) / "alignment.json"
+        return self._config.run / "align" / method / self._file("align").mode / "results.json"
 
     def _method(self, runs: str) -> str:
         return WHOLE if runs in WHOLE_ROWS else self._saliency

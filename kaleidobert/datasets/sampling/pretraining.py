@@ -71,17 +71,17 @@ class NegativeSampler:
         own = np.where(texts == pictures, np.arange(len(texts)), np.where(places.any(1), places.argmax(1), -1))
         return np.stack((self._group[pictures], self._group[texts], self._text[pictures], self._text[texts], own), 1).astype(np.int32)
 
-    def exchange(self, rows: np.ndarray, rng: np.random.Generator, tries: int = 8) -> np.ndarray:
+    def exchange(self, rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Returns i64[B]: the rows in an order in which each stands at another product with another text; itself where none was found."""
-        turned = rows.copy()
-        for _ in range(tries):
-            order = rng.permutation(len(rows))
-            drawn = rows.copy()
-            drawn[order] = rows[np.roll(order, 1)]
-            if not (related := self.related(drawn, rows)).any():
-                return drawn
-            turned = np.where(related, rows, drawn)
-        return turned
+        order = rng.permutation(len(rows))
+        drawn = rows.copy()
+        drawn[order] = rows[np.roll(order, 1)]
+        for place in np.flatnonzero(self.related(drawn, rows)):  # changes with one that suits both, where there is one
+            suited = np.flatnonzero(~self.related(drawn, rows[place]) & ~self.related(drawn[place], rows))
+            if suited.size:
+                other = rng.choice(suited)
+                drawn[[place, other]] = drawn[[other, place]]
+        return np.where(self.related(drawn, rows), rows, drawn)
 
     def draw(self, rows: np.ndarray, same_subcategory: np.ndarray, rng: np.random.Generator, tries: int = 8) -> np.ndarray:
         """Returns i64[B]: a row of another product with another text, from the same subcategory where same_subcategory[b]; the row itself

@@ -2,7 +2,8 @@
 
 A claim is supported ("yes") where the whole 95% interval lies on its side of the baseline, contradicted ("no") where the whole interval
 lies on the other, and "undecided" in between. Baselines are figures of the same examples; beside another model the interval is that of the
-paired difference, beside chance and oracles it is the model's own. Two settings that were trained with the same seeds are
+paired difference, beside chance and oracles it is the model's own. Pictures count as independent: where products have several, intervals
+are a little narrow. Two settings that were trained with the same seeds are
 judged by the paired difference over the seeds (``over_seeds``); evaluators/report/ablation.py has the claims of the paper's Table 4.
 """
 
@@ -17,6 +18,7 @@ from kaleidobert.evaluators.alignment import LOOK
 from kaleidobert.evaluators.report.results import Result, head_name
 
 YES, NO, UNDECIDED = "yes", "no", "undecided"
+MIN_SEEDS = 3  # that decide
 ALONE = ("contrast alone", "encoder alone", "[CLS] alone")  # parts of a retrieval that are the encoder's own, the best known first
 DIRECTIONS = {"i2t": "image to text", "t2i": "text to image"}
 
@@ -62,21 +64,27 @@ class Comparison:
         """Returns the verdict in words; of UNDECIDED what these seeds could have shown."""
         if self.verdict != UNDECIDED:
             return self.verdict
-        return f"{UNDECIDED} (one seed)" if self.half_width is None else f"{UNDECIDED} (±{self.half_width:.{digits}f} would show)"
+        if self.seeds < MIN_SEEDS or not self.half_width:
+            return f"{UNDECIDED} ({'one seed' if self.seeds == 1 else f'{self.seeds} seeds'})"
+        return f"{UNDECIDED} (±{self.half_width:.{digits}f} would show)"
 
 
 def over_seeds(first: Mapping[int, float], second: Mapping[int, float]) -> Comparison | None:
     """Judges whether one setting is ahead of another, {seed: figure} each, by the seeds of both; None where they share none.
 
-    >>> over_seeds({0: 3.0, 1: 5.0}, {0: 1.0, 1: 3.0}).verdict, over_seeds({0: 3.0}, {0: 1.0}).judged()
+    Figures of few examples are discrete, so that two seeds often differ equally: fewer than MIN_SEEDS decide nothing, nor do equal
+    differences.
+
+    >>> over_seeds({0: 3.0, 1: 5.0, 2: 4.0}, {0: 1.0, 1: 3.1, 2: 2.1}).verdict, over_seeds({0: 3.0}, {0: 1.0}).judged()
     ('yes', 'undecided (one seed)')
     """
     seeds = sorted(first.keys() & second.keys())
     if not seeds:
         return None
     gap, low, high = statistics.mean_over_seeds([first[seed] - second[seed] for seed in seeds])
+    judged = UNDECIDED if low is None or high is None or high == low or len(seeds) < MIN_SEEDS else verdict(low, high, 0.0)
     own, other = (float(np.mean([values[seed] for seed in seeds])) for values in (first, second))
-    return Comparison(len(seeds), own, other, gap, low, high, UNDECIDED if low is None or high is None else verdict(low, high, 0.0))
+    return Comparison(len(seeds), own, other, gap, low, high, judged)
 
 
 def report_card(results: Sequence[Result]) -> list[Claim]:
@@ -157,12 +165,13 @@ def _classification(result: Result) -> Iterator[Claim]:
     others = result.group("baselines")
     if others:
         best = max(others, key=lambda name: result.number("baselines", name, "accuracy"))
-        yield Claim(f"{result.text('label')} recognition, {head_name(result.model())}", "ahead of the best model without a transformer",
-                    *_paired(result, best, "accuracy"))
+        if result.group("differences", best):  # not of runs of before
+            yield Claim(f"{result.text('label')} recognition, {head_name(result.model())}", "ahead of the best model without a transformer",
+                        *_paired(result, best, "accuracy"))
 
 
 def _captions(result: Result) -> Iterator[Claim]:
-    if result.group("baselines", "nearest_picture"):
+    if result.group("differences", "nearest_picture"):
         yield Claim(f"captions, {head_name(result.model())}", "better than the text of the nearest training picture, CIDEr-D",
                     *_paired(result, "nearest_picture", "cider_d"))
 
