@@ -219,11 +219,10 @@ COMMAS = (HEAD + row(1)).replace("¦", ",")
 
 @pytest.mark.parametrize("name, text, words", [
     ("t.csv", HEAD + row(1) + "a\nb\n", "2 of 3 lines cannot be read .the line has 1 of 5 columns x 2: t.csv, line 3, line 4"),
-    ("t.jsonl", '[\n{"id": 1},\n{"id": 2}\n]\n',
+    ("t.jsonl", '{"id": 1,\n"image": 1}\n{"id": 2}\n}\n',
      "3 of 4 lines cannot be read .the line is not valid JSON x 3: t.jsonl, line 1, line 2, line 4"),
-    ("t.csv", COMMAS.encode("utf-16-le").decode(), "the header holds NUL characters"),
-    ("t.csv", b"\xff\xfe" + COMMAS.encode("utf-16-le"), "not UTF-8 text .line 1"),
-    ("t.csv", (COMMAS + "Kn\u00f6pfe").encode("latin-1"), "not UTF-8 text .line 3: .*0xf6"),
+    ("t.csv", COMMAS.replace("image,", "im\0age,"), "the header holds NUL characters"),
+    ("t.csv", (COMMAS + "Kn\u00f6pfe").encode("latin-1"), "not UTF-8 text .line 3: .*0xf6.*source.encoding=cp1252 .*'\u00f6'"),
     ("t.csv", "", "the table is empty"),
     ("t.csv", HEAD + ",,,,\n", "no usable row"),
 ])
