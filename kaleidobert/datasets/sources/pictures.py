@@ -102,9 +102,9 @@ def walk(folder: Path) -> Iterator[str]:
     """Yields the pictures below a folder in alphabetical order, relative to it; hidden folders are left out."""
     for parent, folders, files in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(files):
-            if ENDING.search(name) and not name.startswith("."):
-                yield os.path.relpath(os.path.join(parent, name), folder).replace(os.sep, "/")
+        below = os.path.relpath(parent, folder).replace(os.sep, "/")
+        prefix = "" if below == "." else f"{below}/"
+        yield from (prefix + name for name in sorted(files) if ENDING.search(name) and not name.startswith("."))
 
 
 def _key(name: str, quoted: bool = True) -> str:
