@@ -39,7 +39,12 @@ class TableSource(Source):
         if self.preset not in ("", presets.NO_PRESET):
             check_name(self.preset, presets.PRESETS, "source.preset")
         if self.table.is_dir() and self.preset in ("", presets.FOLDERS):
-            columns = presets.completed(self.columns, presets.columns_of(presets.FOLDERS, list(next(_classes(self.table), ("", {}))[1])))
+            header = list(next(_classes(self.table), ("", {}))[1])
+            if not header:
+                data = sorted(self.table.glob("*.arrow"))
+                raise UserError("this folder has no pictures", str(self.table), "a table, or a folder of pictures for each class",
+                                f"name the table inside, such as {data[0]}" if data else "set source.table")
+            columns = presets.completed(self.columns, presets.columns_of(presets.FOLDERS, header))
             return replace(self, preset=presets.FOLDERS, columns=columns), [f"a folder per class ({self.table})"]
         if not self.table.is_file():
             raise UserError("there is no such table", str(self.table), "a table of products (.csv, .txt, .json, .parquet, .xlsx, ...), or "
@@ -95,15 +100,16 @@ class TableSource(Source):
         def check(header: Sequence[str]) -> None:
             self._check(wanted, header)
 
-        for position, row in formats.rows(self.table, self._layout(), keys, wanted, check):
-            fault = row if isinstance(row, str) else next((
-                f"a line break in column {column!r}: is a quote not closed?" for column in keys
-                if isinstance(cell := row.get(column), str) and ("\n" in cell or "\r" in cell) and not self._is_list(column, cell)), "")
+        layout = self._layout()
+        for position, row in formats.rows(self.table, layout, keys, wanted, check):
+            fault = row if isinstance(row, str) else self._torn(row, keys) if layout.format == "csv" else ""
             yield f"{self.table.name}, {position}", row if isinstance(row, Mapping) and not fault else Unreadable(fault)
 
-    def _is_list(self, column: str, cell: str) -> bool:
-        """Whether a cell of several lines is a blank line more, or a list of pictures."""
-        return len(cell.split()) < 2 and len(cell.splitlines()) < 2 or column == self.columns.image and len(pictures.split(cell)) > 1
+    def _torn(self, row: Mapping[str, Any], keys: Sequence[str]) -> str:
+        """Returns why a row may be two, "" where it is not: an id or a picture of several lines that is no list of pictures."""
+        return next((f"a line break in column {column!r}: is a quote not closed?" for column in keys
+                     if len(row.get(column, "").splitlines()) > 1
+                     and not (column == self.columns.image and len(pictures.split(row[column])) > 1)), "")
 
     def _layout(self) -> formats.Layout:
         if self.format:
