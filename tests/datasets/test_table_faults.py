@@ -378,6 +378,23 @@ def test_pictures_that_cannot_be_read_count_too(fresh):
     assert done.status == 3 and "the picture file is empty x 4" in done.out and "4 of 22 rows were left out (18.2%)" in done.err
 
 
+def test_a_dry_run_counts_pictures_that_are_not_there(fresh):
+    pictures = sorted((fresh.folder / "catalogue").glob("*.png"))
+    named = [json.loads(line)["image"] for line in fresh.source.table.read_text().splitlines()]
+    for path in [path for path in pictures if path.name in named][:4]:
+        path.unlink()
+    done = call("records", fresh.records(), "--dry-run")
+    assert done.status == 3 and "there is no such picture x 4: table.jsonl" in done.out and "22 rows read: 18 used, 4 left out" in done.out
+    assert "table: 22 rows, JSON, an object per line, UTF-8" in done.out
+
+
+def test_pictures_are_counted_where_rows_have_several(fresh):
+    edit(fresh.source, lambda rows: (rows[0].update(image=[rows[0]["image"], rows[1]["image"]]), rows.append({"id": rows[2]["id"]})))
+    done = call("records", fresh.records(), "--dry-run")
+    assert done.status == 0 and "23 rows read, 23 pictures: 23 used, 0 left out" in done.out
+    assert "rows without a picture, of a product that stands above: 1" in done.out
+
+
 @pytest.mark.parametrize("share", [-0.1, 1.5, float("nan")])
 def test_a_share_is_a_share(fresh, share):
     refused(call("records", fresh.records(max_skipped=share)), "max_skipped is .*expected: a fraction, 0 to 1")

@@ -303,6 +303,8 @@ NAMES = {  # what the table says, the files, how the right one is named otherwis
     "percent in the file": ("red%20tie.jpg", ["red%20tie.jpg"], ""),
     "folder": ("a.jpg", ["pics/a.jpg"], "in the folder"),
     "dot": ("./pics/a.jpg", ["pics/a.jpg"], ""),
+    "a path of Windows": ("C:\\shop\\pics\\a.jpg", ["photos/a.jpg", "photos/b.jpg"], "in the folder"),
+    "a path from the root": ("/m/a/a.jpg", ["a.png"], "in folder and ending"),
 }
 
 

@@ -13,6 +13,7 @@ from kaleidobert.datasets.products import H5_ROW
 
 ENDING = re.compile(r"\.(?:jpe?g|jfif|png|webp|gif|bmp|tiff?|avif)(?:[?#]\S*)?$", re.IGNORECASE)
 ADDRESS = re.compile(r"(?:[a-z][a-z0-9+.-]+:)?//[^/]", re.IGNORECASE)
+ABSOLUTE = re.compile(r"[\\/]|[a-zA-Z]:[\\/]|file:")  # a path of another machine: its folders say nothing here
 SEPARATORS = ("\n", "|", ";", ",")  # of the pictures of a cell, in the order in which they are tried
 SHOWN = 3
 
@@ -57,7 +58,7 @@ class PictureFolder:
         self._files: list[dict[str, list[str]]] | None = None
 
     def find(self, name: str) -> Match:
-        """Returns the file that a cell names. A name without a folder may also be that of a file in a folder below."""
+        """Returns the file that a cell names. A name without a folder, or from the root, may also be that of a file in a folder below."""
         verbatim = str(self.folder / name)
         if H5_ROW.fullmatch(verbatim) or os.path.isfile(verbatim):
             return Match(verbatim)
@@ -65,8 +66,9 @@ class PictureFolder:
             return Match(verbatim, f"the picture is an address, and pictures are read from a folder; {name}")
         key = _key(name)
         tries = [("in case, accents or slashes", 0, key), ("in the ending", 1, _stem(key))]
-        if "/" not in key:
-            tries += [("in the folder", 2, key), ("in folder and ending", 3, _stem(key))]
+        if "/" not in key or ABSOLUTE.match(name):
+            last = key.rpartition("/")[2]
+            tries += [("in the folder", 2, last), ("in folder and ending", 3, _stem(last))]
         for how, number, each in tries:
             files = self._index()[number].get(each, [])
             if len(files) == 1:

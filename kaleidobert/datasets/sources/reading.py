@@ -63,7 +63,7 @@ class Reading:
     @property
     def has_views(self) -> bool:
         """Whether rows and pictures are not one to one."""
-        return self.rows != len(self.products) + len(self.skipped)
+        return bool(self.views)
 
     def notes(self) -> list[str]:
         """Returns lines to print: views, names of pictures, markup, the cells that count as empty, and ids that look rounded."""
