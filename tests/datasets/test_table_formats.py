@@ -325,6 +325,12 @@ def test_names_that_fit_several_files_or_none(tmp_path):
     assert any("'A.jpg' may be 'x/a.jpg' or 'y/a.jpg'" in line for line in result.notes()) and len(result.products) == 3
 
 
+def test_one_file_is_not_the_picture_of_two_names(tmp_path):
+    table = "id,image,title,kind\n1,C:\\p1\\front.jpg,Tie,k\n2,C:\\p2\\front.jpg,Hat,k\n3,C:\\p1\\front.jpg,Tie,k\n"
+    result = survey(tmp_path, table, files=["x/front.jpg"])
+    assert [row["image_id"] for row in result.absent] == ["2"] and "may both be 'x/front.jpg'" in " ".join(result.notes())
+
+
 # --- texts --------------------------------------------------------------------------------------------------------------
 
 

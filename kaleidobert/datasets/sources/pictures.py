@@ -16,6 +16,7 @@ ADDRESS = re.compile(r"(?:[a-z][a-z0-9+.-]+:)?//[^/]", re.IGNORECASE)
 ABSOLUTE = re.compile(r"[\\/]|[a-zA-Z]:[\\/]|file:")  # a path of another machine: its folders say nothing here
 SEPARATORS = ("\n", "|", ";", ",")  # of the pictures of a cell, in the order in which they are tried
 SHOWN = 3
+NAMES_ALONE = 2  # tables of the index from here on know no folders
 
 
 def split(value: Any, separator: str = "") -> list[str]:
@@ -55,6 +56,7 @@ class PictureFolder:
         self.folder = folder
         self.spelled: Counter[str] = Counter()
         self.ambiguous: list[str] = []
+        self._owners: dict[str, str] = {}  # {file: the first name that was found to be it}
         self._files: list[dict[str, list[str]]] | None = None
 
     def find(self, name: str) -> Match:
@@ -72,6 +74,10 @@ class PictureFolder:
         for how, number, each in tries:
             files = self._index()[number].get(each, [])
             if len(files) == 1:
+                owner = self._owners.setdefault(files[0], name)
+                if number >= NAMES_ALONE and owner != name:  # front.jpg of two folders that are not here
+                    self.ambiguous.append(f"{owner!r} and {name!r} may both be {files[0]!r}")
+                    return Match(verbatim, f"the file that the picture may be is another name's, too; {name}")
                 self.spelled[how] += 1
                 return Match(str(self.folder / files[0]))
             if files:
