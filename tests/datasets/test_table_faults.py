@@ -98,6 +98,12 @@ def test_cells_across_lines_in_any_column(tmp_path, columns):
     assert not skipped and [words for words, _ in products.values()] == expected
 
 
+def test_a_line_between_two_cells_of_several_lines_is_no_row(tmp_path):
+    lines = ["title,image,id,category,description", '"Red', 'tie",1.jpg,1,kind1,"Soft', 'silk"', "Hat,2.jpg,2,kind2,warm"]
+    products, skipped = read(tmp_path, "\n".join(lines) + "\n")
+    assert not skipped and products == {"1": ("Red tie. Soft silk", "kind1"), "2": ("Hat. warm", "kind2")}
+
+
 def test_a_line_too_short_for_a_row_is_the_start_of_a_closed_cell(tmp_path):
     lines = ["title,text,id,image,category", "Tie,soft,1,1.jpg,kind1", 'Red,"S', 'M,L",2,2.jpg,kind2', "Tie,soft,3,3.jpg,kind3"]
     products, skipped = read(tmp_path, "\n".join(lines), columns=Columns("id", "image", ("title",), labels={"category": "category"}))
