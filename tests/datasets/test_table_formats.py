@@ -1,8 +1,10 @@
 """Tables as shops and programs export them: formats, encodings, separators, layouts, several pictures, names of files, markup."""
 
+import csv
 import gzip
 import io
 import json
+import random
 from types import SimpleNamespace
 
 import pyarrow as pa
@@ -156,6 +158,37 @@ def test_a_workbook_of_openpyxl(tmp_path):
     assert is_whole(survey(tmp_path, (tmp_path / "book.xlsx").read_bytes(), "t.xlsx"))
     with pytest.raises(UserError, match="this is an Excel workbook, and it is damaged"):
         survey(tmp_path, b"PK\x03\x04" + b"\0" * 30 + b"xl/workbook.xml", "t.xlsx")
+
+
+PIECES = ["red", "soft, warm", "a;b", "x|y", "1\t2", 'so "fine"', "\u00e9", "\u65e5\u672c", "line\nbreak", "=1+2", "  ", "sep=;",
+          "{", "[", "a & b", "<3"]
+
+
+def random_table(draw: random.Random) -> tuple[list[dict[str, str]], bytes]:
+    """Rows whose cells have all that separates cells, and a file of them."""
+    rows = [{"id": f"p{n}", "image": f"{n}.jpg", "title": f"t{' '.join(draw.choices(PIECES, k=draw.randint(1, 4)))}x",
+             "note": draw.choice(["", f"d{draw.choice(PIECES)}x"]), "kind": f"k{n}"} for n in range(draw.randint(1, 12))]
+    names, out, separator = draw.sample(list(rows[0]), 5), io.StringIO(newline=""), draw.choice(",;\t|")
+    if draw.random() < 0.3:
+        data = draw.choice([json.dumps(rows, indent=draw.choice([None, 1])), "\n".join(map(json.dumps, rows))])
+    else:
+        writer = csv.writer(out, delimiter=separator, quoting=draw.choice([csv.QUOTE_MINIMAL, csv.QUOTE_ALL]),
+                            lineterminator=draw.choice(["\n", "\r\n"]))
+        writer.writerows([names, *([row[name] for name in names] for row in rows)])
+        data = draw.choice(["", f"sep={separator}\n"]) + out.getvalue()
+    packed = data.encode(draw.choice(["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"]))
+    return rows, gzip.compress(packed) if draw.random() < 0.2 else packed
+
+
+def test_random_tables_are_read_as_they_were_written(tmp_path):
+    draw = random.Random(5)
+    columns = Columns("id", "image", ("title", "note"), labels={"category": "kind"})
+    for _ in range(300):
+        rows, data = random_table(draw)
+        result = survey(tmp_path, data, columns=columns, text_separator="~", strip_html=False)
+        assert not result.skipped, result.skipped
+        assert [(p.product_id, p.text, p.labels["category"]) for p in result.products] == [
+            (row["id"], "~".join(" ".join(row[name].split()) for name in ("title", "note") if row[name]), row["kind"]) for row in rows]
 
 
 # --- layouts ------------------------------------------------------------------------------------------------------------
