@@ -189,7 +189,10 @@ class _Separated:
         must resemble theirs, but for those that hold a line break themselves."""
         if not self.spaced and self._is_spaced(self.lines[number]):
             return False  # prose: "soft, warm, cosy"
-        cells = self._trimmed(self._alone(number).cells)
+        record = self._alone(number)
+        cells = self._trimmed(record.cells)
+        if record.open and cells[0].endswith('"') and not cells[0].startswith('"') and cells[0].count('"') % 2:
+            return False  # the end of a cell from above and the start of one that goes on below
         return len(cells) == len(self.names) and (len(like) != len(cells) or self._resemble(cells, like))
 
     def _resemble(self, cells: list[str], like: list[str]) -> bool:

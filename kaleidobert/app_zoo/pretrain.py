@@ -262,6 +262,8 @@ def _begun(config: PretrainConfig, model: keras.Model, optimizer: keras.optimize
 
 def _open(config: PretrainConfig) -> tuple[Bank, np.ndarray, np.ndarray, np.ndarray]:
     bank = open_bank(config.data, config.levels)
+    if lack := bank.lack_of_subcategories(config.sampling.subcategory):
+        print(lack)
     room = bank.text_length - 2  # beside [CLS] and [SEP]
     if config.sampling.max_masked > room:
         raise UserError(f"sampling.max_masked is {config.sampling.max_masked}, and a text of the bank has at most {room} pieces",

@@ -22,9 +22,10 @@ REASONS = 8  # that the account of a bank names
 
 
 def dry_run(config: RecordsConfig) -> None:
-    """Checks the table and the configuration, prints sizes; raises Incomplete as ``run``, as far as no picture is opened."""
+    """Checks the table and the configuration, prints sizes; raises Incomplete as ``run``, but for pictures that are there and cannot be
+    read: none is opened."""
     reading = _read(config)
-    config = replace(config, encoder=encoders.resolved(config.encoder, bool(builder.gpus())))
+    config = replace(config, source=reading.source, encoder=encoders.resolved(config.encoder, bool(builder.gpus())))
     products = reading.products
     builder.check(config, products)
     if not config.source.writes_pictures:  # they are written first
@@ -36,7 +37,7 @@ def dry_run(config: RecordsConfig) -> None:
     labels = ((product.split, product.labels) for product in products)
     for line in class_lines(tabulate_classes(labels, list(config.source.columns.labels))):
         print(line)
-    _account(config, reading, reading.skipped)
+    _account(config, reading, [*reading.skipped, *reading.absent])
 
 
 def run(config: RecordsConfig) -> None:
@@ -45,7 +46,7 @@ def run(config: RecordsConfig) -> None:
     Incomplete where more than config.max_skipped of the rows were left out; the bank of the others is complete then.
     """
     reading = _read(config)
-    config = replace(config, encoder=encoders.resolved(config.encoder, bool(builder.gpus())))
+    config = replace(config, source=reading.source, encoder=encoders.resolved(config.encoder, bool(builder.gpus())))
     products = reading.products
     mark = builder.claim(config, products)
     if reading.skipped:
@@ -80,9 +81,11 @@ def run(config: RecordsConfig) -> None:
 def _account(config: RecordsConfig, reading: Reading, skipped: Sequence[SkippedRow]) -> None:
     """Prints how many rows were used and skipped; raises Incomplete where too many were skipped."""
     rows = len(reading.products) + len(reading.skipped)
+    unit = "pictures" if reading.has_views else "rows"
     for line in reading.notes():
         print(line)
-    print(f"{rows:,} rows read: {rows - len(skipped):,} used, {len(skipped):,} left out")
+    print(f"{f'{reading.rows:,} rows read, ' if reading.has_views else ''}{rows:,} {unit}{'' if reading.has_views else ' read'}: "
+          f"{rows - len(skipped):,} used, {len(skipped):,} left out")
     lines = account(skipped)
     for line in lines[:REASONS]:
         print(f"  {line}")
@@ -91,7 +94,7 @@ def _account(config: RecordsConfig, reading: Reading, skipped: Sequence[SkippedR
     if len(skipped) > config.max_skipped * rows:
         fraction = f"{100 * len(skipped) / rows:.3g}%"
         bank = f"the bank of the other {rows - len(skipped):,} is complete" if (config.bank / "index.json").is_file() else ""
-        raise Incomplete(f"{len(skipped):,} of {rows:,} rows were left out ({fraction}): {lines[0]}" + (f"; {bank}" if bank else ""),
+        raise Incomplete(f"{len(skipped):,} of {rows:,} {unit} were left out ({fraction}): {lines[0]}" + (f"; {bank}" if bank else ""),
                          str(config.source.table), f"at most {100 * config.max_skipped:.3g}% (max_skipped)",
                          "mend them and make the bank again, or go on with the others")
 
@@ -128,4 +131,7 @@ def _read(config: RecordsConfig) -> Reading:
         beam.check(config)
     if config.source.writes_pictures and config.source.images is not None:
         io.check_folder(config.source.images, "choose another folder with source.images=...")
-    return survey(config.source)
+    reading = survey(config.source)
+    if reading.found:
+        print(f"table: {reading.rows:,} rows, {'; '.join(reading.found)}")
+    return reading

@@ -21,7 +21,7 @@ FOREGROUND_REMAKE = "make them with: kaleidobert train-foreground configs/train_
 class Columns:
     """Which column of the catalogue holds what; empty = the catalogue has no such column."""
     id: str = required("column of the product's id")
-    image: str = required("column of the picture's path")
+    image: str = required("column of the picture's path, or a name made of columns, such as images/{id}.jpg")
     text: tuple[str, ...] = required("columns of the text, joined by text_separator where they are not empty")
     group: str = key(
         "", "column of the group of products that are not independent, such as colour variants; empty = every product is a group")
@@ -30,6 +30,7 @@ class Columns:
     labels: dict[str, str] = key({}, "names of labels, and the column of each, such as {category: my_category}")
     mask: str = key("", "column of the path of a foreground mask, for foreground.method=masks")
     parts: str = key("", "column of known part boxes: a list of {word, box}")
+    more_images: tuple[str, ...] = key((), "columns of further pictures of the product, which become its views")
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class Source:
     A class of SOURCES defines ``rows``; the attributes below say where it differs from other sources.
     """
     table: Path = required(
-        "table of the catalogue (CSV, TSV, JSONL); fashion_gen*: folder of the release; tfds: folder of prepared data sets")
+        "table of the catalogue (CSV, JSON, Parquet, .xlsx, ...); fashion_gen*: folder of the release; tfds: folder of prepared data sets")
     columns: Columns = required(
         "which column holds what; fashion_gen: keys of the HDF5 files; tfds: features; empty = the catalogue has no such column")
     images: Path | None = key(
@@ -51,6 +52,11 @@ class Source:
 
     views_share_text: ClassVar[bool] = False  # whether all views of a product must have the same text and labels
     writes_pictures: ClassVar[bool] = False  # whether ``write_pictures`` fills the folder ``images``
+    is_export: ClassVar[bool] = False  # whether rows are as people and shops write them: rows that continue, names spelled otherwise
+
+    def resolved(self) -> "tuple[Source, list[str]]":
+        """Returns the source with all that is found by a look at it, and lines to print that say what was found."""
+        return self, []
 
     def rows(self, wanted: Sequence[str]) -> Iterator[tuple[str, Any]]:
         """Yields (where, row) of every picture in order.
@@ -68,6 +74,16 @@ class Source:
     def empty_words(self) -> tuple[str, ...]:
         """Cells that count as empty."""
         return ()
+
+    @property
+    def strips_markup(self) -> bool:
+        """Whether HTML is taken out of texts and labels."""
+        return False
+
+    @property
+    def picture_separator(self) -> str:
+        """What is between several pictures of a cell; "" = found."""
+        return ""
 
     @property
     def picture_folder(self) -> Path:

@@ -25,7 +25,7 @@ from typing import Any, TypeVar
 
 import yaml
 
-from kaleidobert.configs.section import RENAMED, TABLE, check_name, unknown_name
+from kaleidobert.configs.section import RENAMED, SUPERSEDES, TABLE, WHOLE, check_name, unknown_name
 from kaleidobert.errors import UserError
 
 C = TypeVar("C")
@@ -114,8 +114,11 @@ def _leaves(value: Any, origin: str, folder: Path) -> Any:
 
 
 def _merge(tree: dict, update: dict) -> None:
+    for key, other in SUPERSEDES.items():
+        if getattr(update.get(key), "value", None) not in (None, "", "none"):
+            tree.pop(other, None)
     for key, value in update.items():
-        if isinstance(value, dict) and isinstance(tree.get(key), dict):
+        if isinstance(value, dict) and isinstance(tree.get(key), dict) and key not in WHOLE:
             _merge(tree[key], value)
         else:
             tree[key] = value

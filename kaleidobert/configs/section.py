@@ -17,6 +17,8 @@ RENAMED = {
     "patches": "patch_dropout", "tokens": "token_dropout", "beam": "num_beams", "share": "relative_threshold", "most": "top_k",
     "forced": "teacher_forced", "finder": "word_grounding", "max_left_out": "max_skipped",
 }
+WHOLE = ("labels",)  # mappings of names of the user's own: a file replaces that of its base, where others are merged into it
+SUPERSEDES = {"preset": "columns"}  # a key of a file, and the key beside it that the file does not take over from its base
 MEANING, TABLE = "meaning", "table"  # entries of a field's metadata: what the key means, and the table that has its values
 
 

@@ -44,6 +44,35 @@ def test_words_win_over_the_file_and_the_file_over_its_base(written):
     assert (config.train.epochs, config.train.batch_size, config.train.learning_rate) == (3, 8, 1e-3)
 
 
+TABLE = "bank: b\nsource:\n  table: t.csv\n  columns: {id: sku, image: file, text: [title], labels: {category: kind, subcategory: type}}\n"
+
+
+@pytest.mark.parametrize("update, words, labels", [
+    ("source: {columns: {labels: {colour: hue}}}", [], {"colour": "hue"}),
+    ("source: {columns: {labels: {}}}", [], {}),
+    ("source: {columns: {labels: }}", [], {}),
+    ("source: {columns: {group: family}}", [], {"category": "kind", "subcategory": "type"}),
+    ("source: {columns: {labels: {colour: hue}}}", ["source.columns.labels.size=size"], {"colour": "hue", "size": "size"}),
+    ("", ["source.columns.labels={brand: maker}"], {"brand": "maker"}),
+    ("", ["source.columns.labels.category=department"], {"category": "department", "subcategory": "type"}),
+])
+def test_a_mapping_of_labels_replaces_that_of_the_base(written, update, words, labels):
+    written(TABLE, "base.yaml")
+    path = written(f"base: base.yaml\n{update}\n")
+    config = configs.load(configs.RecordsConfig, path, words, commands.TABLES)
+    assert config.source.columns.labels == labels and config.source.columns.image == "file"
+
+
+def test_a_preset_replaces_the_columns_of_the_base(written):
+    written(TABLE, "base.yaml")
+    path = written("base: base.yaml\nsource: {preset: shopify, columns: {labels: {fabric: Tags}}}\n")
+    columns = configs.load(configs.RecordsConfig, path, [], commands.TABLES).source.columns
+    assert (columns.id, columns.image, columns.labels) == ("", "", {"fabric": "Tags"})
+    assert configs.load(configs.RecordsConfig, path, ["source.preset=none"], commands.TABLES).source.columns == columns
+    path = written("base: base.yaml\nsource: {preset: none}\n")
+    assert configs.load(configs.RecordsConfig, path, [], commands.TABLES).source.columns.id == "sku"
+
+
 def test_sections_keep_the_defaults_of_their_command(written):
     path = written("run: a\ndata: {bank: b}\nlabel: c\ntrain: {batch_size: 8}\n")
     assert configs.load(configs.ClassifyConfig, path).train.learning_rate == 2e-5

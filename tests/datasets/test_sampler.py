@@ -1,5 +1,6 @@
 """Batches: stateless, well-formed, and no answer can be read from anything but the features that ask for it."""
 
+import copy
 import dataclasses
 
 import numpy as np
@@ -245,6 +246,25 @@ def test_modalities_leave_nothing_of_the_other_side(bank):
     assert not text["patch_features"].any() and not text["patch_boxes"].any()
     both = finetuning.modality_inputs(bank, rows, "both")
     assert (both["token_ids"] == bank.token_ids[rows]).all() and both["patch_features"].any()
+
+
+@pytest.mark.parametrize("labels", [[], ["colour"]])
+def test_a_bank_without_subcategories_draws_from_the_whole_split(bank, labels):
+    bare = copy.copy(bank)
+    bare.index = bank.index | {"labels": labels}
+    assert "no label 'subcategory'" in bare.lack_of_subcategories("subcategory") and not bank.lack_of_subcategories("subcategory")
+    one, other = (make(each, negative_share=1.0, negatives_same_subcategory=share) for each, share in ((bare, 1.0), (bank, 0.0)))
+    rows, rng = np.arange(40), [np.random.default_rng(3) for _ in range(2)]
+    drawn = one.draw(bank.rows("train")[rows], rng[0]).text_rows
+    assert (drawn == other.draw(bank.rows("train")[rows], rng[1]).text_rows).mean() > 0.5  # the order of the split differs for ties alone
+    assert (bank.column("subcategory")[drawn] != bank.column("subcategory")[bank.rows("train")[rows]]).any()
+    matching = finetuning.MatchSampler(bare, bank.rows("train"), "subcategory", Matching(negatives=3), 8, 0)
+    assert matching.batch(0)[1]["itm"].sum() == 8
+
+
+def test_a_subcategory_that_is_named_must_exist(bank):
+    with pytest.raises(UserError, match="has no label 'brand'.*category"):
+        make(bank, subcategory="brand")
 
 
 def test_matching_lists_hold_one_right_pair_each_and_vary_either_side(bank):

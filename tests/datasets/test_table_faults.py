@@ -98,6 +98,12 @@ def test_cells_across_lines_in_any_column(tmp_path, columns):
     assert not skipped and [words for words, _ in products.values()] == expected
 
 
+def test_a_line_between_two_cells_of_several_lines_is_no_row(tmp_path):
+    lines = ["title,image,id,category,description", '"Red', 'tie",1.jpg,1,kind1,"Soft', 'silk"', "Hat,2.jpg,2,kind2,warm"]
+    products, skipped = read(tmp_path, "\n".join(lines) + "\n")
+    assert not skipped and products == {"1": ("Red tie. Soft silk", "kind1"), "2": ("Hat. warm", "kind2")}
+
+
 def test_a_line_too_short_for_a_row_is_the_start_of_a_closed_cell(tmp_path):
     lines = ["title,text,id,image,category", "Tie,soft,1,1.jpg,kind1", 'Red,"S', 'M,L",2,2.jpg,kind2', "Tie,soft,3,3.jpg,kind3"]
     products, skipped = read(tmp_path, "\n".join(lines), columns=Columns("id", "image", ("title",), labels={"category": "category"}))
@@ -219,11 +225,10 @@ COMMAS = (HEAD + row(1)).replace("¦", ",")
 
 @pytest.mark.parametrize("name, text, words", [
     ("t.csv", HEAD + row(1) + "a\nb\n", "2 of 3 lines cannot be read .the line has 1 of 5 columns x 2: t.csv, line 3, line 4"),
-    ("t.jsonl", '[\n{"id": 1},\n{"id": 2}\n]\n',
+    ("t.jsonl", '{"id": 1,\n"image": 1}\n{"id": 2}\n}\n',
      "3 of 4 lines cannot be read .the line is not valid JSON x 3: t.jsonl, line 1, line 2, line 4"),
-    ("t.csv", COMMAS.encode("utf-16-le").decode(), "the header holds NUL characters"),
-    ("t.csv", b"\xff\xfe" + COMMAS.encode("utf-16-le"), "not UTF-8 text .line 1"),
-    ("t.csv", (COMMAS + "Kn\u00f6pfe").encode("latin-1"), "not UTF-8 text .line 3: .*0xf6"),
+    ("t.csv", COMMAS.replace("image,", "im\0age,"), "the header holds NUL characters"),
+    ("t.csv", (COMMAS + "Kn\u00f6pfe").encode("latin-1"), "not UTF-8 text .line 3: .*0xf6.*source.encoding=cp1252 .*'\u00f6'"),
     ("t.csv", "", "the table is empty"),
     ("t.csv", HEAD + ",,,,\n", "no usable row"),
 ])
@@ -377,6 +382,23 @@ def test_pictures_that_cannot_be_read_count_too(fresh):
         (fresh.folder / f"catalogue/p{number:02d}-front.png").write_bytes(b"")
     done = call("records", fresh.records())
     assert done.status == 3 and "the picture file is empty x 4" in done.out and "4 of 22 rows were left out (18.2%)" in done.err
+
+
+def test_a_dry_run_counts_pictures_that_are_not_there(fresh):
+    pictures = sorted((fresh.folder / "catalogue").glob("*.png"))
+    named = [json.loads(line)["image"] for line in fresh.source.table.read_text().splitlines()]
+    for path in [path for path in pictures if path.name in named][:4]:
+        path.unlink()
+    done = call("records", fresh.records(), "--dry-run")
+    assert done.status == 3 and "there is no such picture x 4: table.jsonl" in done.out and "22 rows read: 18 used, 4 left out" in done.out
+    assert "table: 22 rows, JSON, an object per line, UTF-8" in done.out
+
+
+def test_pictures_are_counted_where_rows_have_several(fresh):
+    edit(fresh.source, lambda rows: (rows[0].update(image=[rows[0]["image"], rows[1]["image"]]), rows.append({"id": rows[2]["id"]})))
+    done = call("records", fresh.records(), "--dry-run")
+    assert done.status == 0 and "23 rows read, 23 pictures: 23 used, 0 left out" in done.out
+    assert "rows without a picture, of a product that stands above: 1" in done.out
 
 
 @pytest.mark.parametrize("share", [-0.1, 1.5, float("nan")])

@@ -79,8 +79,8 @@ def trained_steps(config: RetrieveConfig) -> list[str]:
 
 def records_of(bank: Bank, rows: np.ndarray, subcategory: str) -> candidates.Records:
     """Returns what candidate lists are drawn from, over the given rows of the bank."""
-    names = ("image_id", "product_id", "group", subcategory, "text")
-    return candidates.Records(*[bank.column(name)[rows].tolist() for name in names])
+    columns = [*map(bank.column, ("image_id", "product_id", "group")), bank.subcategories(subcategory), bank.column("text")]
+    return candidates.Records(*[column[rows].tolist() for column in columns])
 
 
 # --- The towers of the head "dual_encoder" without its encoder: what is trained first, and what searches a catalogue quickly (ours)

@@ -131,7 +131,7 @@ class Baselines:
 
     def __init__(self, bank: Bank, rows: np.ndarray, val_rows: np.ndarray, subcategory: str, ridge: bool, seed: int):
         self._bank, self._rows, self._val_rows, self._seed, self._ridge = bank, rows, val_rows, seed, ridge
-        self._subcategories = bank.column(subcategory)[val_rows].tolist()
+        self._subcategories = bank.subcategories(subcategory)[val_rows].tolist()
 
     def tallies(self, lists: CandidateLists | Gallery) -> dict[str, PerQueryMetrics]:
         """Returns {baseline: tally}."""

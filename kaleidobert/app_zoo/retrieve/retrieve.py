@@ -104,6 +104,8 @@ def open_task(config: RetrieveConfig) -> Task:
             raise UserError(f"{name} is {getattr(config, name)}", "retrieve", f"at least {minimum}")
     fine_tuning.check_towers(config)
     bank, rows, val_rows = training.splits(config)
+    if lack := bank.lack_of_subcategories(config.subcategory):
+        print(lack)
     records = fine_tuning.records_of(bank, val_rows, config.subcategory)
     lists = _lists(config, records)
     return Task(config, bank, rows, val_rows, records, lists, lineage.find_plain_head(config, lists, bank))

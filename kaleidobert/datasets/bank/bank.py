@@ -29,6 +29,7 @@ from kaleidobert.levels import KaleidoLevel
 from kaleidobert.preprocessors import features, tokenization
 
 FORMAT = 2
+SUBCATEGORY = "subcategory"  # the label that is meant where a configuration names none
 REMAKE = "delete the folder and make it again with `kaleidobert records`"
 
 
@@ -101,6 +102,18 @@ class Bank:
             raise UserError(f"the bank has no label {name!r}", str(self.folder), f"one of {self.index['labels']}",
                             "map the column under source.columns.labels and make the bank again")
         return np.array([row["labels"][name] for row in self.table])
+
+    def subcategories(self, name: str) -> np.ndarray:
+        """Returns str[N], the label that is the subcategory; all "" where the bank has none (``lack_of_subcategories``)."""
+        return np.full(len(self.table), "") if self.lack_of_subcategories(name) else self.column(name)
+
+    def lack_of_subcategories(self, name: str) -> str:
+        """Returns a line to print where the bank has no labels, or none of the name that is meant where none is set; "" otherwise."""
+        labels = self.index["labels"]
+        if name in labels or labels and name != SUBCATEGORY:
+            return ""
+        named = f"; its labels are {', '.join(labels)}" if labels else ""
+        return f"the bank has no label {name!r}{named}: negatives come from the whole split"
 
     def tokenizer(self) -> tokenization.Tokenizer:
         """Returns the tokenizer that made token_ids."""

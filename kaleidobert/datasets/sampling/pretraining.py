@@ -53,7 +53,7 @@ class NegativeSampler:
         _, self._group = np.unique(bank.column("group"), return_inverse=True)
         texts = [" ".join(text.lower().split()) for text in bank.column("text")]
         _, self._text = np.unique(texts, return_inverse=True)
-        _, self._subcategory = np.unique(bank.column(subcategory), return_inverse=True)
+        _, self._subcategory = np.unique(bank.subcategories(subcategory), return_inverse=True)
         order = rows[np.argsort(self._subcategory[rows], kind="stable")]
         subcategories = self._subcategory[order]
         self._by_subcategory = order

@@ -9,17 +9,20 @@ import hashlib
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from kaleidobert import table_text
 from kaleidobert.configs import Columns, Source
 from kaleidobert.datasets.products import Product, read_image
+from kaleidobert.datasets.sources import markup, pictures
+from kaleidobert.datasets.sources.pictures import PictureFolder
+from kaleidobert.datasets.sources.presets import TEMPLATE
 from kaleidobert.errors import UserError
 from kaleidobert.specs import Part
 
@@ -37,18 +40,41 @@ class Unreadable(str):
 class Reading:
     """The products of a source and its skipped rows.
 
-    missing: {(column, word): number of cells} with a word that stands for an empty cell; rounded: of every row whose id or group looks
-    like a number that a spreadsheet rounded, the first such text.
+    source: with all that was found by a look at it. found: lines that say what. rows: number of rows read. missing: {(column, word): number
+    of cells} with a word that stands for an empty cell; markup: {column: cells} with HTML; rounded: of every row whose id or group looks
+    like a number that a spreadsheet rounded, the first such text. views: {what: number of rows} of rows that name several pictures or
+    none. absent: pictures that no file holds. spelled, ambiguous: as of pictures.PictureFolder.
     """
+
+    source: Source
+    found: list[str] = field(default_factory=list)
+    rows: int = 0
 
     products: list[Product] = field(default_factory=list)
     skipped: list[SkippedRow] = field(default_factory=list)
     missing: Counter[tuple[str, str]] = field(default_factory=Counter)
     rounded: list[str] = field(default_factory=list)
+    markup: Counter[str] = field(default_factory=Counter)
+    views: Counter[str] = field(default_factory=Counter)
+    absent: list[SkippedRow] = field(default_factory=list)
+    spelled: Counter[str] = field(default_factory=Counter)
+    ambiguous: list[str] = field(default_factory=list)
+
+    @property
+    def has_views(self) -> bool:
+        """Whether rows and pictures are not one to one."""
+        return bool(self.views)
 
     def notes(self) -> list[str]:
-        """Returns lines to print: the cells that count as empty, and ids that look rounded."""
-        lines = []
+        """Returns lines to print: views, names of pictures, markup, the cells that count as empty, and ids that look rounded."""
+        lines = [f"{what}: {count:,}" for what, count in self.views.items()]
+        lines += [f"pictures whose file is named otherwise {how}: {count:,}" for how, count in self.spelled.items()]
+        if self.ambiguous:
+            more = ", ..." if len(self.ambiguous) > SHOWN else ""
+            lines.append(f"{len(self.ambiguous):,} names of pictures fit several files: {', '.join(self.ambiguous[:SHOWN])}{more}")
+        if self.markup:
+            shown = ", ".join(f"{column!r} x {count:,}" for column, count in self.markup.items())
+            lines.append(f"{self.markup.total():,} cells had HTML, which was taken out (source.strip_html): {shown}")
         for column in dict.fromkeys(column for column, _ in self.missing):
             words = Counter({word: count for (other, word), count in self.missing.items() if other == column})
             shown = ", ".join(f"{word!r} x {count:,}" for word, count in words.most_common(SHOWN))
@@ -74,13 +100,13 @@ def survey(source: Source) -> Reading:
     its product's first view. Pictures are not opened. Raises UserError where the table is missing, lacks a mapped column or has it
     twice, where most lines are no rows, no row can be used or a group is in two splits, and as ``source.rows`` does.
     """
-    reading, absent = Reading(), dict.fromkeys(mapped(source.columns))
-    seen: dict[str, str] = {}
-    firsts: dict[str, Product] = {}
+    source, found = source.resolved()
+    reading, absent = Reading(source, found), dict.fromkeys(mapped(source.columns))
+    taker = _Taker(reading)
     there: dict[str, None] = {}
-    words = {word.strip().casefold() for word in source.empty_words}
     unreadable: list[SkippedRow] = []
     for where, row in source.rows(list(absent)):
+        reading.rows += 1
         if isinstance(row, Unreadable):
             unreadable.append({"image_id": "", "where": where, "reason": str(row)})
             reading.skipped.append(unreadable[-1])
@@ -88,21 +114,14 @@ def survey(source: Source) -> Reading:
         if absent:
             there |= dict.fromkeys(row)
             absent = {column: None for column in absent if column not in row}
-        reason, product = _take(row, source, where, words, reading)
-        if product is not None:
-            reason = reason or _fault(product, seen, source.columns)
-            if not reason and source.views_share_text:
-                reason = _contradiction(product, firsts.setdefault(product.product_id, product))
-        if reason or product is None:
-            reading.skipped.append({"image_id": product.image_id if product else "", "where": where, "reason": reason})
-            continue
-        seen[product.image_id] = where
-        reading.products.append(product)
+        taker.take(row, where)
         if source.limit and len(reading.products) >= source.limit:
+            del reading.products[source.limit :]
             break
     _check_readable(unreadable, len(reading.products) + len(reading.skipped), source)
     if there:
         require(list(absent), list(there), str(source.table))
+    reading.spelled, reading.ambiguous = taker.folder.spelled, taker.folder.ambiguous
     _check_groups(reading.products, str(source.table))
     if not reading.products:
         reasons = f" ({'; '.join(account(reading.skipped))})" if reading.skipped else ""
@@ -134,10 +153,10 @@ def _reason(row: SkippedRow) -> str:
 
 def _check_readable(unreadable: Sequence[SkippedRow], rows: int, source: Source) -> None:
     if len(unreadable) > 1 and len(unreadable) > UNREADABLE * rows:
+        how = "; ".join(source.resolved()[1])
         raise UserError(f"{len(unreadable):,} of {rows:,} lines cannot be read ({'; '.join(account(unreadable)[:SHOWN])})",
-                        str(source.table),
-                        "a table as its ending says: .csv with commas, .tsv with tabs, .jsonl with one object per line",
-                        "export it again, or give it the ending of what it is")
+                        str(source.table), f"a table{f' ({how})' if how else ''}",
+                        "export it again, or set source.format and source.separator to what it is")
 
 
 def _check_groups(products: list[Product], where: str) -> None:
@@ -175,46 +194,129 @@ def jsonl_rows(table: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
             yield number, row
 
 
-def _take(row: Mapping[str, Any], source: Source, where: str, words: Collection[str], reading: Reading) -> tuple[str, Product | None]:
-    """Returns (why the row cannot be used or "", the product or None); adds to the counts of ``reading``."""
-    columns = source.columns
-    texts = {column: _text(row.get(column)) for column in mapped(columns) if column != columns.parts}
-    for column, text in texts.items():
-        if text.casefold() in words or _is_no_number(row.get(column)):
-            reading.missing[column, text] += 1
-            texts[column] = ""
-    rounded = next((texts[column] for column in (columns.id, columns.group) if ROUNDED.fullmatch(texts.get(column, ""))), "")
-    reading.rounded += [rounded] if rounded else []
-    try:
-        return "", _product(texts, row, source, where)
-    except UserError as error:
-        return str(error).removeprefix(f"{where}: "), None
+class _Taker:
+    """Makes products of rows, one after the other: what a row means depends on those before it where a product has several."""
+
+    def __init__(self, reading: Reading):
+        self.reading, self.source, self.columns = reading, reading.source, reading.source.columns
+        self.folder = PictureFolder(self.source.picture_folder)
+        self._words = {word.strip().casefold() for word in self.source.empty_words}
+        self._cells = [column for column in mapped(self.columns) if column != self.columns.parts]
+        self._prose = {*self.columns.text, *self.columns.labels.values()} if self.source.strips_markup else set()
+        self._seen: dict[str, str] = {}  # {image_id: where it stands}
+        self._views: dict[str, Product] = {}  # the first view of every product, where all have to agree
+        self._firsts: dict[str, _First] = {}
+
+    def take(self, row: Mapping[str, Any], where: str) -> None:
+        """Adds the products of a row, or the reason why there are none, to the reading."""
+        texts = self._texts(row)
+        try:
+            parts = _parts(row.get(self.columns.parts), self.columns.parts, where) if self.columns.parts else ()
+        except UserError as error:
+            self._skip("", where, str(error).removeprefix(f"{where}: "))
+            return
+        names, base = self._pictures(row, texts), "-".join(filter(None, (texts.get(column, "") for column in self.columns.view)))
+        first = self._firsts.get(texts.get(self.columns.id, "")) if self.source.is_export else None
+        continues = first is not None and self._inherit(texts, first)
+        if first is not None and continues:
+            new = [name for name in names if name not in first.pictures]
+            if not new:
+                self.reading.views["rows that name a picture of their product again" if names else
+                                   "rows without a picture, of a product that stands above"] += 1
+                return
+            names = new
+        if len(names) > 1:
+            self.reading.views["rows with several pictures, which become views of their product"] += 1
+        count = len(first.pictures) if first is not None and continues else 0
+        for number, name in enumerate(names or [""], count + 1):
+            view = base if number == count + 1 and (base or not count) else "-".join(filter(None, (base, str(number))))
+            self._add(self._product(texts, name, view, parts), where)
+        self._remember(texts, names, first if continues else None)
+
+    def _add(self, product: Product, where: str) -> None:
+        reason = _fault(product, self._seen, self.columns)
+        if not reason and self.source.views_share_text:
+            reason = _contradiction(product, self._views.setdefault(product.product_id, product))
+        if reason:
+            self._skip(product.image_id, where, reason)
+            return
+        self._seen[product.image_id] = where
+        if self.source.is_export:
+            match = self.folder.find(product.image_path)
+            product = replace(product, image_path=match.path, load_image=partial(read_image, Path(match.path)))
+            if match.fault:
+                self.reading.absent.append({"image_id": product.image_id, "where": where, "reason": match.fault})
+        self.reading.products.append(product)
+
+    def _skip(self, image_id: str, where: str, reason: str) -> None:
+        self.reading.skipped.append({"image_id": image_id, "where": where, "reason": reason})
+
+    def _texts(self, row: Mapping[str, Any]) -> dict[str, str]:
+        """Returns {column: its text}, without markup and words that stand for nothing, both of which are counted."""
+        texts = {column: _text(row.get(column)) for column in self._cells}
+        for column, text in texts.items():
+            if column in self._prose and (plain := markup.plain(text)) != text:
+                self.reading.markup[column] += 1
+                text = texts[column] = plain
+            if text.casefold() in self._words or _is_no_number(row.get(column)):
+                self.reading.missing[column, text] += 1
+                texts[column] = ""
+        rounded = next((texts[column] for column in (self.columns.id, self.columns.group) if ROUNDED.fullmatch(texts.get(column, ""))), "")
+        self.reading.rounded += [rounded] if rounded else []
+        return texts
+
+    def _pictures(self, row: Mapping[str, Any], texts: Mapping[str, str]) -> list[str]:
+        """Returns the names of a row's pictures, each once."""
+        if names := picture_columns(self.columns):
+            result = [TEMPLATE.sub(lambda match: texts[match[1]], self.columns.image)] if all(texts[name] for name in names) else []
+        elif not self.source.is_export:
+            return [texts[self.columns.image]] if texts.get(self.columns.image) else []
+        else:
+            result = pictures.split(row[self.columns.image], self.source.picture_separator) if texts.get(self.columns.image) else []
+        for column in self.columns.more_images:
+            result += pictures.split(row[column], self.source.picture_separator) if texts.get(column) else []
+        return list(dict.fromkeys(result))
+
+    def _inherit(self, texts: dict[str, str], first: "_First") -> bool:
+        """Fills empty labels, group and split of a row from the first row of its product; where it has no text, this too. Returns whether
+        it has none: such a row continues the one above."""
+        continues = bool(self.columns.text) and not any(texts[column] for column in self.columns.text)
+        own = [self.columns.group, self.columns.split, *self.columns.labels.values(), *(self.columns.text if continues else ())]
+        texts.update({column: first.texts[column] for column in own if column and not texts[column]})
+        return continues
+
+    def _remember(self, texts: Mapping[str, str], names: Sequence[str], first: "_First | None") -> None:
+        product_id = texts.get(self.columns.id, "")
+        if first is not None:
+            first.pictures.extend(names)
+        elif self.source.is_export and product_id and not ROUNDED.fullmatch(product_id):
+            self._firsts.setdefault(product_id, _First(dict(texts), [])).pictures.extend(names)
+
+    def _product(self, texts: Mapping[str, str], picture: str, view: str, parts: tuple[Part, ...]) -> Product:
+        columns, folder, product_id = self.columns, self.source.picture_folder, texts.get(self.columns.id, "")
+        group, mask = texts.get(columns.group) or product_id, texts.get(columns.mask)
+        pieces = [piece for piece in (texts.get(column, "") for column in columns.text) if piece]
+        return Product(
+            product_id=product_id,
+            group=group,
+            view=view,
+            split=texts[columns.split] if columns.split else split_of(group, self.source.val_fraction),
+            image_id=f"{product_id}/{view}" if view else product_id,
+            image_path=picture if self.source.is_export or not picture else str(folder / picture),
+            text=self.source.text_separator.join([piece.rstrip(". ") for piece in pieces[:-1]] + pieces[-1:]),
+            labels={name: texts.get(column, "") for name, column in columns.labels.items()},
+            load_image=partial(read_image, folder / picture),
+            load_mask=partial(read_mask, folder / mask) if mask else None,
+            mask_path=str(folder / mask) if mask else "",
+            parts=parts,
+        )
 
 
-def _product(texts: Mapping[str, str], row: Mapping[str, Any], source: Source, where: str) -> Product:
-    columns = source.columns
-    folder = source.picture_folder
-    product_id, view = texts.get(columns.id, ""), "-".join(filter(None, (texts.get(column, "") for column in columns.view)))
-    group = texts.get(columns.group) or product_id
-    image_path = texts.get(columns.image, "")
-    mask: Callable | None = None
-    if texts.get(columns.mask):
-        mask = partial(read_mask, folder / texts[columns.mask])
-    pieces = [piece for piece in (texts.get(column, "") for column in columns.text) if piece]
-    return Product(
-        product_id=product_id,
-        group=group,
-        view=view,
-        split=texts[columns.split] if columns.split else split_of(group, source.val_fraction),
-        image_id=f"{product_id}/{view}" if view else product_id,
-        image_path=str(folder / image_path) if image_path else "",
-        text=source.text_separator.join([piece.rstrip(". ") for piece in pieces[:-1]] + pieces[-1:]),
-        labels={name: texts.get(column, "") for name, column in columns.labels.items()},
-        load_image=partial(read_image, folder / image_path),
-        load_mask=mask,
-        mask_path=str(folder / texts[columns.mask]) if mask else "",
-        parts=_parts(row.get(columns.parts), columns.parts, where) if columns.parts else (),
-    )
+class _First(NamedTuple):
+    """The cells of the first row of a product, and the names of all its pictures so far."""
+
+    texts: dict[str, str]
+    pictures: list[str]
 
 
 def _parts(value: Any, column: str, where: str) -> tuple[Part, ...]:
@@ -268,13 +370,18 @@ def _contradiction(product: Product, first: Product) -> str:
 
 def mapped(columns: Columns) -> dict[str, None]:
     """Returns the mapped columns, each once."""
-    names = (columns.id, columns.image, *columns.text, columns.group, *columns.view, columns.split, columns.mask, columns.parts,
-             *columns.labels.values())
+    names = (columns.id, *(picture_columns(columns) or [columns.image]), *columns.text, columns.group, *columns.view, columns.split,
+             columns.mask, columns.parts, *columns.labels.values(), *columns.more_images)
     return dict.fromkeys(name for name in names if name)
 
 
-def require(columns: Sequence[str], there: Sequence[str], where: str) -> None:
-    """Raises UserError where a mapped column is missing or stands twice."""
+def picture_columns(columns: Columns) -> list[str]:
+    """Returns the columns of which the name of a picture is made, as in images/{id}.jpg; none where a column holds it."""
+    return TEMPLATE.findall(columns.image)
+
+
+def require(columns: Sequence[str], there: Sequence[str], where: str, hint: str = "") -> None:
+    """Raises UserError where a mapped column is missing or stands twice. hint: how a missing one is mended."""
     for column in columns:
         numbers = table_text.positions(column, there)
         if len(numbers) > 1:
@@ -284,4 +391,4 @@ def require(columns: Sequence[str], there: Sequence[str], where: str) -> None:
         if not numbers:
             near = difflib.get_close_matches(column, there, 1, 0.5)
             raise UserError(f"there is no column {column!r}", where, f"one of {', '.join(there)}",
-                            f"did you mean {near[0]!r}?" if near else "correct source.columns")
+                            f"did you mean {near[0]!r}?" if near and not hint else hint or "correct source.columns")

@@ -1,71 +1,166 @@
-"""A catalogue as a table: CSV, TSV or JSONL, one line per picture, beside a folder of pictures."""
+"""A catalogue as a table, as shops and programs export it, beside a folder of pictures; or a folder of pictures per class."""
 
-import io
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-from kaleidobert import table_text
-from kaleidobert.configs import Source
+from kaleidobert.configs import Columns, Source
 from kaleidobert.configs.data import MISSING
-from kaleidobert.configs.section import key
-from kaleidobert.datasets.sources.reading import Unreadable, require
+from kaleidobert.configs.section import check_name, key
+from kaleidobert.datasets.sources import formats, pictures, presets
+from kaleidobert.datasets.sources.reading import Unreadable, mapped, picture_columns, require
 from kaleidobert.errors import UserError
+
+NONE = Columns("", "", ())
+SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "val"}  # folders of a split
 
 
 @dataclass(frozen=True)
 class TableSource(Source):
-    """A CSV, TSV or JSONL table with one line per picture."""
+    """A table (CSV, JSON, Parquet, Arrow, Excel) of products and their pictures, or a folder per class."""
 
-    kind: str = key("table", "a table of products, one line per picture")
+    columns: Columns = key(NONE, "which column holds what; what is not named is the preset's; empty = the catalogue has no such column")
+    kind: str = key("table", "a table of products, or a folder per class")
+    preset: str = key("", "layout of the table, such as shopify (docs/own-catalogue.md); empty = recognised by its columns; none = none")
+    format: str = key("", "csv, jsonl, json, parquet, arrow or excel; empty = found by the content")
+    separator: str = key("", "of CSV: comma, semicolon, tab, bar or a character; empty = found")
+    encoding: str = key("", "encoding of the text, such as cp1252; empty = UTF-8 or UTF-16, found by the first bytes")
+    image_separator: str = key("", "what is between several pictures of a cell; empty = found: a line break, | ; or ,")
+    strip_html: bool = key(True, "take tags and entities out of texts and labels")
     missing: tuple[str, ...] = key(MISSING, "cells that count as empty, in capitals or not; [] = only empty cells")
 
-    def rows(self, wanted: Sequence[str]) -> Iterator[tuple[str, Mapping[str, Any] | Unreadable]]:
-        """Yields ("file, line", row) of every line; a row maps column names to cells."""
+    is_export: ClassVar[bool] = True
+
+    def resolved(self) -> tuple[Source, list[str]]:
+        """Returns the source with format, preset and columns set, and lines that say which were found. Raises UserError where there is no
+        such table, it is none, or its columns are not known."""
+        if self.preset not in ("", presets.NO_PRESET):
+            check_name(self.preset, presets.PRESETS, "source.preset")
+        if self.table.is_dir() and self.preset in ("", presets.FOLDERS):
+            header = list(next(_classes(self.table), ("", {}))[1])
+            if not header:
+                data = sorted(self.table.glob("*.arrow"))
+                raise UserError("this folder has no pictures", str(self.table), "a table, or a folder of pictures for each class",
+                                f"name the table inside, such as {data[0]}" if data else "set source.table")
+            columns = presets.completed(self.columns, presets.columns_of(presets.FOLDERS, header))
+            return replace(self, preset=presets.FOLDERS, columns=columns), [f"a folder per class ({self.table})"]
         if not self.table.is_file():
-            raise UserError("there is no such table", str(self.table), "a .csv, .tsv or .jsonl file", "set source.table")
-        text, is_json = _decoded(self.table), self.table.suffix.lower() in (".jsonl", ".ndjson", ".json")
-        for line, row in _object_rows(text, wanted) if is_json else _cell_rows(text, self, wanted):
-            yield f"{self.table.name}, line {line}", row
+            raise UserError("there is no such table", str(self.table), "a table of products (.csv, .txt, .json, .parquet, .xlsx, ...), or "
+                            "a folder per class", "set source.table")
+        layout = self._layout()
+        header = formats.header(self.table, layout)
+        preset = self.preset or presets.recognise(header)
+        found, columns = [layout.describe()], self.columns
+        if preset not in ("", presets.NO_PRESET):
+            columns = self._of_preset(preset, header, found)
+            preset = preset if self.preset or len(found) > 1 and not self._is_mapped() else presets.NO_PRESET
+        elif not self._is_mapped():
+            raise UserError("source.columns does not say which columns hold id and image, and the layout is not one that is known",
+                            str(self.table), f"columns out of {', '.join(header)}, or a preset: {', '.join(presets.PRESETS)}",
+                            "set source.columns")
+        return replace(self, columns=columns, preset=preset or presets.NO_PRESET, format=layout.format, separator=layout.separator,
+                       encoding=layout.encoding), found
+
+    def _is_mapped(self) -> bool:
+        """Whether the columns that every table has are given."""
+        return bool(self.columns.id and self.columns.image)
+
+    def _of_preset(self, preset: str, header: Sequence[str], found: list[str]) -> Columns:
+        """Returns the columns, completed by those of a preset; adds to the lines. Where columns are named without a preset, only further
+        columns of pictures are taken."""
+        columns, known = self.columns, presets.columns_of(preset, header)
+        title = presets.PRESETS[preset].title
+        if self.preset or not self._is_mapped():
+            columns = presets.completed(columns, known)
+            labels = "" if self.columns.labels else ", ".join(f"{label} = {name!r}" for label, name in known.labels.items())
+            used = f"id = {columns.id!r}, image = {columns.image!r}, text = {' + '.join(map(repr, columns.text))}"
+            found.append(f"{'read as' if self.preset else 'this looks like'} {title} (source.preset={preset}): "
+                         f"{', '.join(filter(None, (used, labels)))}")
+        elif known.more_images and columns.image == known.image and not columns.more_images:
+            columns = replace(columns, more_images=known.more_images)
+            found.append(f"this looks like {title}: the pictures of {', '.join(map(repr, known.more_images))} are views, too "
+                         "(source.preset=none leaves them out)")
+        if not all((columns.id, columns.image, columns.text)):
+            raise UserError(f"this is not {title}: it has no column for "
+                            f"{', '.join(name for name in ('id', 'image', 'text') if not getattr(columns, name))}", str(self.table),
+                            f"columns out of {', '.join(header)}", "set source.columns, or another source.preset")
+        return columns
+
+    def rows(self, wanted: Sequence[str]) -> Iterator[tuple[str, Mapping[str, Any] | Unreadable]]:
+        """Yields ("file, line", row) of every row; a row maps column names to cells."""
+        if self.preset == presets.FOLDERS:
+            yield from _classes(self.table)
+            return
+        if not self.table.is_file():
+            raise UserError("there is no such table", str(self.table), "a table of products", "set source.table")
+        keys = [column for column in (self.columns.id, self.columns.image) if not presets.TEMPLATE.search(column)]
+
+        def check(header: Sequence[str]) -> None:
+            self._check(wanted, header)
+
+        layout = self._layout()
+        for position, row in formats.rows(self.table, layout, keys, wanted, check):
+            fault = row if isinstance(row, str) else self._torn(row, keys) if layout.format == "csv" else ""
+            yield f"{self.table.name}, {position}", row if isinstance(row, Mapping) and not fault else Unreadable(fault)
+
+    def _torn(self, row: Mapping[str, Any], keys: Sequence[str]) -> str:
+        """Returns why a row may be two, "" where it is not: an id or a picture of several lines that is no list of pictures."""
+        return next((f"a line break in column {column!r}: is a quote not closed?" for column in keys
+                     if len(row.get(column, "").splitlines()) > 1
+                     and not (column == self.columns.image and len(pictures.split(row[column])) > 1)), "")
+
+    def _layout(self) -> formats.Layout:
+        if self.format:
+            check_name(self.format, formats.FORMATS, "source.format")
+        given = formats.Layout(self.format, self.separator, self.encoding)
+        return formats.find(self.table, list(mapped(self.columns)), given)
+
+    def _check(self, wanted: Sequence[str], header: Sequence[str]) -> None:
+        """Raises UserError where a wanted column is missing or stands twice; says how a picture's name is made of others, and which preset
+        a header looks like."""
+        columns = self.columns
+        if columns.image not in header and columns.id in header and not picture_columns(columns):
+            raise UserError(f"there is no column {columns.image!r}", str(self.table), f"one of {', '.join(header)}",
+                            f"where the picture is named after other columns, say so: image: {self._template()!r}")
+        preset = presets.recognise(header)
+        hint = f"this looks like {presets.PRESETS[preset].title}: set source.preset={preset}" if preset and preset != self.preset else ""
+        require(wanted, header, str(self.table), hint)
+
+    def _template(self) -> str:
+        """Returns how the names of pictures follow from the id, by the files that are there."""
+        rows = formats.rows(self.table, self._layout(), (), [self.columns.id], lambda header: None)
+        ids = [str(row[self.columns.id]) for _, row in islice(rows, 20) if isinstance(row, Mapping) and row.get(self.columns.id)]
+        return (pictures.PictureFolder(self.picture_folder).like(ids) or "images/{}.jpg").replace("{}", f"{{{self.columns.id}}}")
 
     @property
     def empty_words(self) -> tuple[str, ...]:
         return self.missing
 
     @property
+    def strips_markup(self) -> bool:
+        return self.strip_html
+
+    @property
+    def picture_separator(self) -> str:
+        return self.image_separator
+
+    @property
     def picture_folder(self) -> Path:
-        return self.images or self.table.parent
+        return self.images or (self.table if self.preset == presets.FOLDERS else self.table.parent)
 
 
-def _decoded(table: Path) -> str:
-    try:
-        data = table.read_bytes()
-        return data.decode("utf-8-sig")
-    except OSError as error:
-        raise UserError(f"cannot be read ({error.strerror})", str(table)) from None
-    except UnicodeDecodeError as error:
-        line = len(data[: error.start].splitlines()) or 1
-        raise UserError(f"not UTF-8 text (line {line}: {error.reason}, byte 0x{data[error.start]:02x})", str(table),
-                        fix="save the table as UTF-8") from None
-
-
-def _object_rows(text: str, wanted: Sequence[str]) -> Iterator[tuple[int, Mapping[str, Any] | Unreadable]]:
-    for line, row, fault in table_text.objects(io.StringIO(text, newline="")):
-        twice = [column for column in wanted if column in row.twice]
-        if twice:
-            fault = f"the key {twice[0]!r} stands twice in the object"
-        yield line, Unreadable(fault) if fault else row
-
-
-def _cell_rows(text: str, source: Source, wanted: Sequence[str]) -> Iterator[tuple[int, Mapping[str, Any] | Unreadable]]:
-    separator = "\t" if source.table.suffix.lower() == ".tsv" else ","
-    header, rows = table_text.separated(text, separator, [source.columns.id, source.columns.image])
-    if header.fault:
-        raise UserError(header.fault, str(source.table), "the names of the columns in the first line", "save the table as UTF-8")
-    require(wanted, header.cells, str(source.table))
-    for row in rows:
-        cells = dict(zip(header.cells, row.cells))
-        broken = next((column for column in (source.columns.id, source.columns.image) if len(cells.get(column, "").splitlines()) > 1), "")
-        fault = row.fault or (f"a line break in column {broken!r}: is a quote not closed?" if broken else "")
-        yield row.line, Unreadable(fault) if fault else cells
+def _classes(folder: Path) -> Iterator[tuple[str, dict[str, str]]]:
+    """Yields (path, row) of every picture in a folder per class; folders train, val, test above them are the split."""
+    files = list(pictures.walk(folder))
+    tops = {path.split("/")[0].lower() for path in files}
+    splits = bool(tops) and tops <= SPLITS.keys() and len({SPLITS[top] for top in tops}) > 1
+    for path in files:
+        *folders, name = path.split("/")
+        row = {"id": path.rpartition(".")[0], "image": path}
+        if splits:
+            row["split"] = SPLITS[folders.pop(0).lower()]
+        row["class"] = folders[0] if folders else ""
+        row["text"] = " ".join(" ".join(folders).replace("_", " ").replace("-", " ").split())
+        yield path, row

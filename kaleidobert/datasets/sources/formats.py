@@ -1,0 +1,336 @@
+"""The formats of tables: what a file is, by its content rather than by its ending, and its header and rows.
+
+    csv      cells between commas, semicolons, tabs or bars; a first line "sep=;" says which; UTF-8, UTF-16 or a named encoding
+    jsonl    one JSON object per line
+    json     one JSON list of objects
+    parquet, arrow    of pyarrow: Parquet, Feather, Arrow files and streams
+    excel    a workbook: its first sheet that has rows (openpyxl, the extra ``excel``)
+
+Each of the text formats may be compressed with gzip. Positions in messages are lines of a text, rows of a table that has none.
+"""
+
+import codecs
+import gzip
+import importlib
+import io
+import json
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from kaleidobert import table_text
+from kaleidobert.errors import UserError
+
+SEPARATORS = {",": "','", ";": "';'", "\t": "tabs", "|": "'|'"}  # and what a message calls them
+SEPARATOR_NAMES = {"comma": ",", "semicolon": ";", "tab": "\t", "\\t": "\t", "bar": "|", "pipe": "|"}
+MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"),
+         (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
+HEAD = 1 << 18  # bytes, and characters, by which a format is found
+JSON_FORMATS = ("jsonl", "json")
+TEXT_FORMATS = ("csv", *JSON_FORMATS)
+FORMATS = (*TEXT_FORMATS, "parquet", "arrow", "excel")
+BINARY = (  # first bytes, format; or what it is, where no table is read of it, with the way out
+    (b"PAR1", "parquet", ""), (b"ARROW1", "arrow", ""), (b"\xff\xff\xff\xff", "arrow", ""), (b"FEA1", "arrow", ""),
+    (b"\xd0\xcf\x11\xe0", "an Excel workbook of the old format .xls", "save it as .xlsx or as CSV (UTF-8)"),
+    (b"%PDF", "a PDF document", "export the products as CSV"), (b"SQLite format 3", "a SQLite database", "export the products as CSV"),
+    (b"7z\xbc\xaf", "a 7-Zip archive", "unpack it and name the table inside"),
+)
+DAMAGED = (OSError, EOFError, zlib.error, ValueError, KeyError, pa.ArrowException)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a table is read. encoding: of text formats, as Python calls it; packed: compressed with gzip."""
+
+    format: str
+    separator: str = ""
+    encoding: str = ""
+    packed: bool = False
+
+    def describe(self) -> str:
+        """Returns words for people: "CSV separated by ';', UTF-8"."""
+        name = {"csv": f"CSV separated by {SEPARATORS.get(self.separator, repr(self.separator))}", "jsonl": "JSON, an object per line",
+                "json": "one JSON list", "parquet": "Parquet", "arrow": "Arrow", "excel": "an Excel workbook"}[self.format]
+        encoding = "UTF-8" if self.encoding == "utf-8-sig" else self.encoding.upper()
+        return ", ".join(filter(None, (name, encoding, "compressed" if self.packed else "")))
+
+
+def find(table: Path, wanted: Sequence[str] = (), given: Layout | None = None) -> Layout:
+    """Returns how a table is read; what ``given`` says is taken as it is, the rest is found. wanted: columns that help to find a separator.
+
+    Raises UserError for a file that is no table, with what it is, for an unknown encoding and for more than one character as separator.
+    """
+    given = given or Layout("")
+    data, packed = _head(table)
+    name = given.format or _binary(data, table) or ""
+    if name and name not in TEXT_FORMATS:
+        return replace(given, format=name, separator="", encoding="")
+    encoding = _checked_encoding(given.encoding, table) if given.encoding else _encoding(data)
+    text = data.decode(encoding, "ignore").lstrip("\ufeff").lstrip()
+    if not name:
+        name = {"{": "jsonl", "[": "json"}.get(text[:1], "csv")
+        if text[:1] == "<":
+            raise UserError("this is a page or a feed in XML or HTML", str(table), "a table", "export the products as CSV")
+    separator = ""
+    if name == "csv":
+        separator = SEPARATOR_NAMES.get(given.separator.lower(), given.separator) or _separator(text, table, wanted)
+        if len(separator) != 1 or separator in '"\r\n':
+            raise UserError(f"source.separator is {given.separator!r}", str(table), f"one character, or {', '.join(SEPARATOR_NAMES)}")
+    return Layout(name, separator, encoding, packed)
+
+
+def header(table: Path, layout: Layout) -> list[str]:
+    """Returns the names of the columns; of JSON the keys of the objects at the beginning."""
+    if layout.format == "csv":
+        data, _ = _head(table)
+        text = data.decode(layout.encoding, "ignore")
+        return table_text.separated(_without_sep_line(text), layout.separator)[0].cells
+    if layout.format in JSON_FORMATS:
+        return list(dict.fromkeys(key for (_, row), _ in zip(_objects(table, layout, ()), range(100))
+                                  if isinstance(row, Mapping) for key in row))
+    return _columns(table, layout)
+
+
+def rows(table: Path, layout: Layout, keys: Sequence[str], wanted: Sequence[str],
+         check: Callable[[Sequence[str]], None]) -> Iterator[tuple[str, Mapping[str, Any] | str]]:
+    """Yields (position, row) of every row that is not blank; in place of a row the reason why it is none.
+
+    keys: columns that every row fills; wanted: columns that are read. check: raises UserError where the header is wrong.
+    """
+    if layout.format == "csv":
+        yield from _cells(table, layout, keys, check)
+    elif layout.format in JSON_FORMATS:
+        yield from _objects(table, layout, wanted)
+    else:
+        names = _columns(table, layout)
+        check(names)
+        read = _workbook if layout.format == "excel" else _arrow
+        with _explained(table, layout):
+            for number, row in read(table, [name for name in names if name in wanted]):
+                yield f"row {number}", row
+
+
+# --- What a file is
+
+
+def _head(table: Path) -> tuple[bytes, bool]:
+    """Returns the first bytes of a file, unpacked, and whether it is compressed."""
+    try:
+        with open(table, "rb") as file:
+            packed = file.read(2) == b"\x1f\x8b"
+            file.seek(0)
+            return (gzip.GzipFile(fileobj=file) if packed else file).read(HEAD), packed
+    except (OSError, EOFError, zlib.error) as error:
+        raise UserError(f"cannot be read ({getattr(error, 'strerror', None) or error})", str(table)) from None
+
+
+def _binary(data: bytes, table: Path) -> str:
+    """Returns the format of a file that is no text, "" for text; raises UserError where it is nothing that is read."""
+    if data.startswith(b"PK\x03\x04"):
+        if b"xl/" in data or b"[Content_Types].xml" in data or table.suffix.lower() in (".xlsx", ".xlsm"):
+            return "excel"
+        raise UserError("this is a ZIP archive", str(table), "a table", "unpack it and name the table inside")
+    for mark, name, fix in BINARY:
+        if data.startswith(mark):
+            if fix:
+                raise UserError(f"this is {name}", str(table), "a table as CSV, JSON, Parquet, Arrow or .xlsx", fix)
+            return name
+    return ""
+
+
+def _encoding(data: bytes) -> str:
+    """Returns the encoding of a text by its byte order mark or, of UTF-16 without one, by where the zeros are; else UTF-8."""
+    for mark, name in MARKS:
+        if data.startswith(mark):
+            return name
+    sample = data[:4096]
+    even, odd = sample[::2].count(0), sample[1::2].count(0)
+    if max(even, odd) > len(sample) / 8 and min(even, odd) < max(even, odd) / 4:
+        return "utf-16-le" if odd > even else "utf-16-be"
+    return "utf-8"
+
+
+def _checked_encoding(name: str, table: Path) -> str:
+    try:
+        codec = codecs.lookup(name)
+        "".encode(codec.name)
+        return "utf-8-sig" if codec.name == "utf-8" else codec.name
+    except (LookupError, ValueError):
+        raise UserError(f"source.encoding is {name!r}", str(table), "utf-8, utf-16, cp1252, latin-1, cp1251, gbk, shift_jis, ... as Python "
+                        "calls them") from None
+
+
+def _separator(text: str, table: Path, wanted: Sequence[str]) -> str:
+    """Returns the separator of the line "sep=", else the one by which the header has most of the wanted columns, then most columns."""
+    first, _, rest = text.partition("\n")
+    if first.strip().strip('"').lower().startswith("sep=") and first.strip().strip('"')[4:]:
+        return first.strip("\r\n\ufeff").strip('"')[4:5]
+    line = next((line for line in text.splitlines() if line.strip(" ,;\t|")), "")
+    usual = "\t" if table.suffix.lower() in (".tsv", ".tab") else ","
+
+    def score(separator: str) -> tuple[int, int, bool]:
+        cells = [cell.strip().strip('"') for cell in line.split(separator)]
+        return len(set(wanted) & set(cells)), len(cells), separator == usual
+
+    return max(SEPARATORS, key=score)
+
+
+# --- Text
+
+
+def _decoded(table: Path, layout: Layout) -> str:
+    try:
+        data = table.read_bytes()
+        data = gzip.decompress(data) if layout.packed else data
+        return data.decode("utf-8-sig" if layout.encoding == "utf-8" else layout.encoding)
+    except UnicodeDecodeError as error:
+        position = max(0, min(error.start, len(data) - 1))
+        before = data[:position].decode(layout.encoding, "replace")
+        name = "UTF-8" if layout.encoding.startswith("utf-8") else layout.encoding
+        letter = data[position : position + 1].decode("cp1252", "replace")
+        hint = f"set source.encoding=cp1252 where Windows wrote the table (the byte is {letter!r} there), or save the table as UTF-8"
+        raise UserError(f"not {name} text (line {len(io.StringIO(before + '.').readlines())}: {error.reason}, byte 0x{data[position]:02x})",
+                        str(table), fix=hint if name == "UTF-8" else "name the encoding with source.encoding=..., or save it as UTF-8"
+                        ) from None
+    except (OSError, EOFError, zlib.error) as error:
+        raise UserError(f"cannot be read ({getattr(error, 'strerror', None) or error})", str(table)) from None
+
+
+def _without_sep_line(text: str) -> str:
+    """Returns the text with an empty line in place of "sep=;" so that lines keep their numbers."""
+    first, end, rest = text.partition("\n")
+    is_sep = first.lstrip("\ufeff").strip().strip('"').lower().startswith("sep=") and len(first.strip("\ufeff\r \"")) <= 5
+    return end + rest if is_sep else text
+
+
+def _cells(table: Path, layout: Layout, keys: Sequence[str],
+           check: Callable[[Sequence[str]], None]) -> Iterator[tuple[str, Mapping[str, Any] | str]]:
+    head, lines = table_text.separated(_without_sep_line(_decoded(table, layout)), layout.separator, keys)
+    if head.fault:
+        raise UserError(head.fault, str(table), "the names of the columns in the first line", "save the table as UTF-8")
+    check(head.cells)
+    for row in lines:
+        yield f"line {row.line}", row.fault or dict(zip(head.cells, row.cells))
+
+
+def _objects(table: Path, layout: Layout, wanted: Sequence[str]) -> Iterator[tuple[str, Mapping[str, Any] | str]]:
+    text = _decoded(table, layout)
+    read = table_text.objects(io.StringIO(text, newline="")) if layout.format == "jsonl" else _listed(text, table)
+    for line, row, fault in read:
+        twice = [column for column in wanted if column in row.twice]
+        yield f"line {line}", fault or (f"the key {twice[0]!r} stands twice in the object" if twice else row)
+
+
+def _listed(text: str, table: Path) -> Iterator[tuple[int, table_text.Object, str]]:
+    """Yields (line of its beginning, object, fault) of every item of a JSON list; raises UserError where the list is damaged."""
+    decoder, blanks = json.JSONDecoder(object_pairs_hook=table_text.object_of), " \t\r\n\ufeff"
+    size, line, last = len(text), 1, 0
+    position, is_first = 0, True
+    while position < size and text[position] in blanks:
+        position += 1
+    while True:
+        position += 1  # behind "[" or ","
+        while position < size and text[position] in blanks:
+            position += 1
+        line, last = line + text.count("\n", last, position), position
+        if is_first and text[position : position + 1] == "]":
+            return
+        is_first = False
+        try:
+            value, position = decoder.raw_decode(text, position)
+        except (ValueError, RecursionError) as error:
+            raise UserError(f"the JSON list is damaged at line {line} ({error})", str(table), "objects, separated by commas",
+                            "export the table again") from None
+        good = isinstance(value, dict)
+        yield line, value if good else table_text.Object(), "" if good else f"the list holds a {type(value).__name__} and no object here"
+        while position < size and text[position] in blanks:
+            position += 1
+        if text[position : position + 1] == "]":
+            return
+        if text[position : position + 1] != ",":
+            raise UserError(f"the JSON list ends or is damaged at line {line + text.count(chr(10), last, position)}", str(table),
+                            "objects, separated by commas", "export the table again")
+
+
+# --- What is no text
+
+
+class _explained:
+    """Turns what libraries raise about a damaged file into a UserError."""
+
+    def __init__(self, table: Path, layout: Layout):
+        self.table, self.name = table, layout.describe()
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        if isinstance(error, DAMAGED) or kind is not None and kind.__module__.startswith(("openpyxl", "zipfile", "xml")):
+            out = "export it again" + (", or save the sheet as CSV (UTF-8)" if "Excel" in self.name else "")
+            raise UserError(f"this is {self.name}, and it is damaged ({' '.join(str(error).split())[:160]})", str(self.table), fix=out
+                            ) from None
+
+
+def _columns(table: Path, layout: Layout) -> list[str]:
+    with _explained(table, layout):
+        if layout.format == "excel":
+            return next(_sheet(table), (0, []))[1]
+        return _arrow_file(table).schema.names if layout.format == "arrow" else pq.read_schema(table).names
+
+
+def _arrow_file(table: Path) -> Any:
+    try:
+        return pa.ipc.open_file(pa.memory_map(str(table)))
+    except pa.ArrowInvalid:
+        return pa.ipc.open_stream(pa.memory_map(str(table)))
+
+
+def _arrow(table: Path, wanted: Sequence[str]) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    """Yields (number from 1 on, row) of a Parquet or Arrow file, a batch in memory at a time."""
+    if _head(table)[0].startswith(b"PAR1"):
+        batches = pq.ParquetFile(table).iter_batches(1024, columns=list(wanted))
+    else:
+        file = _arrow_file(table)
+        parts = (file.get_batch(i) for i in range(file.num_record_batches)) if hasattr(file, "get_batch") else iter(file)
+        batches = (part.select(list(wanted)).slice(start, 1024) for part in parts for start in range(0, part.num_rows, 1024))
+    number = 0
+    for batch in batches:
+        for row in batch.to_pylist():
+            number += 1
+            yield number, {name: _whole(value) for name, value in row.items()}
+
+
+def _workbook(table: Path, wanted: Sequence[str]) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    sheet = _sheet(table)
+    _, names = next(sheet)
+    for number, cells in sheet:
+        yield number, {name: _whole(cell) for name, cell in zip(names, cells) if name in wanted}
+
+
+def _sheet(table: Path) -> Iterator[tuple[int, list[Any]]]:
+    """Yields (row number, cells) of the first sheet with rows, blank ones left out; the first are the names of the columns."""
+    try:
+        openpyxl = importlib.import_module("openpyxl")
+    except ImportError:
+        raise UserError("this is an Excel workbook, and openpyxl, which reads it, is not installed", str(table),
+                        fix="pip install openpyxl (the extra 'excel'), or save the sheet as CSV (UTF-8)") from None
+    book = openpyxl.load_workbook(table, read_only=True, data_only=True)
+    for sheet in book.worksheets:
+        filled = ((number, list(cells)) for number, cells in enumerate(sheet.iter_rows(values_only=True), 1)
+                  if any(cell not in (None, "") for cell in cells))
+        head = next(filled, None)
+        if head is not None:
+            names = ["" if cell is None else str(cell).strip() for cell in head[1]]
+            yield from chain([(head[0], names)], filled)
+            return
+
+
+def _whole(value: Any) -> Any:
+    """Returns a number without a fraction as a whole one: an id of 1000.0 is 1000."""
+    return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < 2**53 else value

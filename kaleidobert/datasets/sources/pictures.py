@@ -1,0 +1,125 @@
+"""The pictures that a row of a table names: several in a cell, and files whose names are spelled otherwise than in the table."""
+
+import os
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import unquote
+
+from kaleidobert.datasets.products import H5_ROW
+
+ENDING = re.compile(r"\.(?:jpe?g|jfif|png|webp|gif|bmp|tiff?|avif)(?:[?#]\S*)?$", re.IGNORECASE)
+ADDRESS = re.compile(r"(?:[a-z][a-z0-9+.-]+:)?//[^/]", re.IGNORECASE)
+ABSOLUTE = re.compile(r"[\\/]|[a-zA-Z]:[\\/]|file:")  # a path of another machine: its folders say nothing here
+SEPARATORS = ("\n", "|", ";", ",")  # of the pictures of a cell, in the order in which they are tried
+SHOWN = 3
+NAMES_ALONE = 2  # tables of the index from here on know no folders
+
+
+def split(value: Any, separator: str = "") -> list[str]:
+    """Returns the pictures of a cell. Without a given separator a cell is split where every piece ends like the name of a picture.
+
+    >>> split("a.jpg| b.jpg"), split("red, blue.jpg"), split(["a.png", "b.png"])
+    (['a.jpg', 'b.jpg'], ['red, blue.jpg'], ['a.png', 'b.png'])
+    """
+    if value is None:
+        return []
+    if isinstance(value, dict):  # a picture of Hugging Face: its bytes and its path
+        return split(value.get("path"))
+    if isinstance(value, (list, tuple)):
+        return [name for item in value for name in split(item, separator)]
+    text = str(value).strip()
+    for mark in (separator.replace("\\n", "\n"),) if separator else SEPARATORS:
+        pieces = [piece.strip() for piece in text.split(mark) if piece.strip()]
+        if separator or mark in text and all(map(ENDING.search, pieces)):
+            return pieces
+    return [text] if text else []
+
+
+class Match(NamedTuple):
+    """path: of the file, or what the cell names where there is none; fault: why there is none."""
+
+    path: str
+    fault: str = ""
+
+
+class PictureFolder:
+    """Files by the names that tables give them: verbatim, and otherwise by the one file that is spelled alike.
+
+    spelled: {how the name differs: number of pictures that were found so}; ambiguous: lines for people.
+    """
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.spelled: Counter[str] = Counter()
+        self.ambiguous: list[str] = []
+        self._owners: dict[str, str] = {}  # {file: the first name that was found to be it}
+        self._files: list[dict[str, list[str]]] | None = None
+
+    def find(self, name: str) -> Match:
+        """Returns the file that a cell names. A name without a folder, or from the root, may also be that of a file in a folder below."""
+        verbatim = str(self.folder / name)
+        if H5_ROW.fullmatch(verbatim) or os.path.isfile(verbatim):
+            return Match(verbatim)
+        if ADDRESS.match(name):
+            return Match(verbatim, f"the picture is an address, and pictures are read from a folder; {name}")
+        key = _key(name)
+        tries = [("in case, accents or slashes", 0, key), ("in the ending", 1, _stem(key))]
+        if "/" not in key or ABSOLUTE.match(name):
+            last = key.rpartition("/")[2]
+            tries += [("in the folder", 2, last), ("in folder and ending", 3, _stem(last))]
+        for how, number, each in tries:
+            files = self._index()[number].get(each, [])
+            if len(files) == 1:
+                owner = self._owners.setdefault(files[0], name)
+                if number >= NAMES_ALONE and owner != name:  # front.jpg of two folders that are not here
+                    self.ambiguous.append(f"{owner!r} and {name!r} may both be {files[0]!r}")
+                    return Match(verbatim, f"the file that the picture may be is another name's, too; {name}")
+                self.spelled[how] += 1
+                return Match(str(self.folder / files[0]))
+            if files:
+                more = ", ..." if len(files) > SHOWN else ""
+                self.ambiguous.append(f"{name!r} may be {' or '.join(map(repr, files[:SHOWN]))}{more}")
+                return Match(verbatim, f"the name of the picture fits {len(files)} files; {name}")
+        return Match(verbatim, f"there is no such picture; {name}")
+
+    def like(self, names: list[str]) -> str:
+        """Returns the template {} of file names of which ``names`` are the changing part, "" where there is none."""
+        for name in names:
+            files = self._index()[1].get(_key(name), []) + self._index()[3].get(_key(name), [])
+            if files:
+                folder, _, file = files[0].rpartition("/")
+                return f"{folder}/{{}}{os.path.splitext(file)[1]}".lstrip("/")
+        return ""
+
+    def _index(self) -> list[dict[str, list[str]]]:
+        """Returns {name: files} by path, path without ending, name and name without ending; the folder is walked on the first miss."""
+        if self._files is None:
+            self._files = [{}, {}, {}, {}]
+            for path in walk(self.folder):
+                key = _key(path, quoted=False)
+                for table, each in zip(self._files, (key, _stem(key), key.rpartition("/")[2], _stem(key).rpartition("/")[2])):
+                    table.setdefault(each, []).append(path)
+        return self._files
+
+
+def walk(folder: Path) -> Iterator[str]:
+    """Yields the pictures below a folder in alphabetical order, relative to it; hidden folders are left out."""
+    for parent, folders, files in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        below = os.path.relpath(parent, folder).replace(os.sep, "/")
+        prefix = "" if below == "." else f"{below}/"
+        yield from (prefix + name for name in sorted(files) if ENDING.search(name) and not name.startswith("."))
+
+
+def _key(name: str, quoted: bool = True) -> str:
+    """Returns a name without what people and programs spell differently: %20, Unicode form, case, slashes, ./ before it."""
+    name = unicodedata.normalize("NFC", unquote(name) if quoted else name).casefold().replace("\\", "/")
+    return "/".join(part for part in name.split("/") if part not in ("", "."))
+
+
+def _stem(key: str) -> str:
+    return ENDING.sub("", key)

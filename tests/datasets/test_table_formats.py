@@ -1,0 +1,386 @@
+"""Tables as shops and programs export them: formats, encodings, separators, layouts, several pictures, names of files, markup."""
+
+import csv
+import gzip
+import io
+import json
+import random
+from types import SimpleNamespace
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from kaleidobert.configs import Columns
+from kaleidobert.datasets.sources import formats, markup, presets, reading
+from kaleidobert.datasets.sources.table import TableSource
+from kaleidobert.errors import UserError
+
+COLUMNS = Columns("id", "image", ("title",), labels={"category": "kind"})
+ROWS = [{"id": str(n), "image": f"{n}.jpg", "title": f"Dr\u00e9ss, {n}", "kind": f"kind{n}"} for n in range(1, 5)]
+
+
+def survey(tmp_path, data: bytes | str, name: str = "t.csv", columns: Columns | None = COLUMNS, files=(), **options) -> reading.Reading:
+    (tmp_path / name).write_bytes(data.encode() if isinstance(data, str) else data)
+    for file in files:
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / file).write_bytes(b"picture")
+    return reading.survey(TableSource(tmp_path / name, *([columns] if columns else []), **options))
+
+
+def text(separator: str = ",", rows=ROWS, first: str = "") -> str:
+    cells = [list(rows[0]), *(list(row.values()) for row in rows)]
+    quoted = [[f'"{cell}"' if separator in cell else cell for cell in row] for row in cells]
+    return first + "".join(separator.join(row) + "\n" for row in quoted)
+
+
+def is_whole(result: reading.Reading) -> bool:
+    return not result.skipped and [(p.product_id, p.text, p.labels["category"]) for p in result.products] == [
+        (row["id"], row["title"], row["kind"]) for row in ROWS]
+
+
+# --- formats ------------------------------------------------------------------------------------------------------------
+
+
+def arrow(stream: bool) -> bytes:
+    table, sink = pa.Table.from_pylist(ROWS), io.BytesIO()
+    with (pa.ipc.new_stream if stream else pa.ipc.new_file)(sink, table.schema) as writer:
+        writer.write_table(table)
+    return sink.getvalue()
+
+
+def parquet(rows) -> bytes:
+    sink = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist(rows), sink)
+    return sink.getvalue()
+
+
+LINES = "\n".join(map(json.dumps, ROWS))
+NUMBERED = [{**row, "id": float(row["id"])} for row in ROWS]
+FORMATS = {  # name of the file, its bytes, what the first line says
+    "commas": ("t.csv", text(), "CSV separated by ',', UTF-8"),
+    "semicolons": ("t.csv", text(";"), "CSV separated by ';', UTF-8"),
+    "tabs": ("t.txt", text("\t"), "CSV separated by tabs, UTF-8"),
+    "tabs in .csv": ("t.csv", text("\t"), "CSV separated by tabs"),
+    "commas in .tsv": ("t.tsv", text(), "CSV separated by ','"),
+    "bars": ("t.dat", text("|"), "CSV separated by '|'"),
+    "a line sep=": ("t.csv", text(";", first="sep=;\r\n"), "CSV separated by ';'"),
+    "a line sep= in quotes, of another separator": ("t.csv", text("^", first='"sep=^"\n'), "CSV separated by '^'"),
+    "a line sep= after a mark": ("t.csv", b"\xef\xbb\xbf" + text(";", first="sep=;\n").encode(), "CSV separated by ';', UTF-8"),
+    "UTF-8 with a mark": ("t.csv", text().encode("utf-8-sig"), "UTF-8"),
+    "UTF-16 with a mark": ("t.csv", text("\t").encode("utf-16"), "CSV separated by tabs, UTF-16"),
+    "UTF-16-LE": ("t.csv", text().encode("utf-16-le"), "UTF-16-LE"),
+    "UTF-16-BE": ("t.csv", text(";").encode("utf-16-be"), "CSV separated by ';', UTF-16-BE"),
+    "gzip": ("t.csv.gz", gzip.compress(text(";").encode()), "CSV separated by ';', UTF-8, compressed"),
+    "gzip of lines of JSON": ("t.gz", gzip.compress(LINES.encode()), "JSON, an object per line, UTF-8, compressed"),
+    "lines of JSON": ("t.json", LINES, "JSON, an object per line"),
+    "lines of JSON in UTF-16": ("t.txt", LINES.encode("utf-16"), "JSON, an object per line, UTF-16"),
+    "one JSON list": ("t.jsonl", json.dumps(ROWS), "one JSON list"),
+    "one JSON list over lines": ("t.json", "\ufeff" + json.dumps(ROWS, indent=1), "one JSON list"),
+    "Parquet": ("t.parquet", parquet(ROWS), "Parquet"),
+    "Parquet with decimal ids": ("t.bin", parquet(NUMBERED), "Parquet"),
+    "Arrow": ("t.arrow", arrow(False), "Arrow"),
+    "an Arrow stream": ("t.feather", arrow(True), "Arrow"),
+}
+
+
+@pytest.mark.parametrize("case", FORMATS)
+def test_the_format_is_found(tmp_path, case):
+    name, data, words = FORMATS[case]
+    result = survey(tmp_path, data, name)
+    assert is_whole(result) and words in result.found[0]
+
+
+def test_what_is_found_can_be_set(tmp_path):
+    assert is_whole(survey(tmp_path, text("^"), separator="^"))
+    assert is_whole(survey(tmp_path, text("\t"), separator="tab"))
+    assert is_whole(survey(tmp_path, text().encode("cp1252"), encoding="cp1252"))
+    assert is_whole(survey(tmp_path, text(";").encode("mac-roman"), encoding="mac-roman"))
+    for options, words in (({"separator": ";;"}, "source.separator is ';;'"), ({"encoding": "utf-9"}, "source.encoding is 'utf-9'"),
+                           ({"format": "cvs"}, "source.format is 'cvs'.*did you mean 'csv'"),
+                           ({"preset": "shopfy"}, "source.preset is 'shopfy'.*did you mean 'shopify'"),
+                           ({"encoding": "ascii"}, "not ascii text .line 2: .*name the encoding")):
+        with pytest.raises(UserError, match=words):
+            survey(tmp_path, text(), **options)
+
+
+def test_positions_are_lines_of_the_file(tmp_path):
+    result = survey(tmp_path, "sep=;\n" + text(";").replace("2;2.jpg", "2;2.jpg;x"))
+    assert [row["where"] for row in result.skipped] == ["t.csv, line 4"] and len(result.products) == 3
+    rows = json.dumps([*ROWS[:2], "text", ROWS[2]], indent=1)
+    result = survey(tmp_path, rows, "t.json")
+    assert [row["where"] for row in result.skipped] == ["t.json, line 14"] and "holds a str" in result.skipped[0]["reason"]
+    assert len(result.products) == 3
+    result = survey(tmp_path, parquet([*ROWS, {**ROWS[0], "title": None, "id": "9"}]), "t.parquet")
+    assert [row["where"] for row in result.skipped] == ["t.parquet, row 5"]
+
+
+@pytest.mark.parametrize("name, data, words", [
+    ("t.csv", b"PK\x03\x04" + b"a" * 40, "this is a ZIP archive.*unpack it"),
+    ("t.xls", b"\xd0\xcf\x11\xe0" + bytes(600), "an Excel workbook of the old format"),
+    ("t.csv", b"PAR1" + bytes(range(200)) + b"PAR1", "this is Parquet, and it is damaged"),
+    ("t.csv", arrow(False)[:100], "this is Arrow, and it is damaged"),
+    ("t.csv", gzip.compress(text().encode())[:-12], "cannot be read"),
+    ("t.xml", "<?xml version='1.0'?><rss></rss>", "a page or a feed in XML or HTML"),
+    ("t.json", json.dumps(ROWS, indent=1)[:-30], "the JSON list .*damaged at line 2"),
+    ("t.json", json.dumps(ROWS)[:-1], "the JSON list ends or is damaged at line 1"),
+    ("t.json", "[]", "no usable row"),
+    ("t.csv", text().encode("cp1252"), r"not UTF-8 text .line 2: .*set source.encoding=cp1252 .*'\u00e9'"),
+])
+def test_what_is_no_table_is_named(tmp_path, name, data, words):
+    with pytest.raises(UserError, match=words):
+        survey(tmp_path, data, name)
+
+
+def test_a_workbook_is_read_or_named(tmp_path, monkeypatch):
+    def missing(name):
+        raise ImportError
+
+    book = b"PK\x03\x04" + b"\0" * 30 + b"[Content_Types].xml" + b"xl/workbook.xml"
+    monkeypatch.setattr(formats.importlib, "import_module", missing)
+    with pytest.raises(UserError, match="this is an Excel workbook, and openpyxl, .*pip install openpyxl .*or save the sheet as CSV"):
+        survey(tmp_path, book, "t.xlsx")
+    cells = [[None, None], list(ROWS[0]), [None] * 4, *([float(row["id"]), *list(row.values())[1:]] for row in ROWS)]
+    sheets = [SimpleNamespace(iter_rows=lambda values_only: iter([])), SimpleNamespace(iter_rows=lambda values_only: iter(cells))]
+    monkeypatch.setattr(formats.importlib, "import_module",
+                        lambda name: SimpleNamespace(load_workbook=lambda *_, **__: SimpleNamespace(worksheets=sheets)))
+    assert is_whole(survey(tmp_path, book, "t.xlsx"))
+    cells[-1][2] = None
+    assert survey(tmp_path, book, "t.xlsx").skipped[0]["where"] == "t.xlsx, row 7"
+
+
+def test_a_workbook_of_openpyxl(tmp_path):
+    openpyxl = pytest.importorskip("openpyxl")
+    book = openpyxl.Workbook()
+    for row in [list(ROWS[0]), *([int(row["id"]), *list(row.values())[1:]] for row in ROWS)]:
+        book.active.append(row)
+    book.save(tmp_path / "book.xlsx")
+    assert is_whole(survey(tmp_path, (tmp_path / "book.xlsx").read_bytes(), "t.xlsx"))
+    with pytest.raises(UserError, match="this is an Excel workbook, and it is damaged"):
+        survey(tmp_path, b"PK\x03\x04" + b"\0" * 30 + b"xl/workbook.xml", "t.xlsx")
+
+
+PIECES = ["red", "soft, warm", "a;b", "x|y", "1\t2", 'so "fine"', "\u00e9", "\u65e5\u672c", "line\nbreak", "=1+2", "  ", "sep=;",
+          "{", "[", "a & b", "<3"]
+
+
+def random_table(draw: random.Random) -> tuple[list[dict[str, str]], bytes]:
+    """Rows whose cells have all that separates cells, and a file of them."""
+    rows = [{"id": f"p{n}", "image": f"{n}.jpg", "title": f"t{' '.join(draw.choices(PIECES, k=draw.randint(1, 4)))}x",
+             "note": draw.choice(["", f"d{draw.choice(PIECES)}x"]), "kind": f"k{n}"} for n in range(draw.randint(1, 12))]
+    names, out, separator = draw.sample(list(rows[0]), 5), io.StringIO(newline=""), draw.choice(",;\t|")
+    if draw.random() < 0.3:
+        data = draw.choice([json.dumps(rows, indent=draw.choice([None, 1])), "\n".join(map(json.dumps, rows))])
+    else:
+        writer = csv.writer(out, delimiter=separator, quoting=draw.choice([csv.QUOTE_MINIMAL, csv.QUOTE_ALL]),
+                            lineterminator=draw.choice(["\n", "\r\n"]))
+        writer.writerows([names, *([row[name] for name in names] for row in rows)])
+        data = draw.choice(["", f"sep={separator}\n"]) + out.getvalue()
+    packed = data.encode(draw.choice(["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"]))
+    return rows, gzip.compress(packed) if draw.random() < 0.2 else packed
+
+
+def test_random_tables_are_read_as_they_were_written(tmp_path):
+    draw = random.Random(5)
+    columns = Columns("id", "image", ("title", "note"), labels={"category": "kind"})
+    for _ in range(300):
+        rows, data = random_table(draw)
+        result = survey(tmp_path, data, columns=columns, text_separator="~", strip_html=False)
+        assert not result.skipped, result.skipped
+        assert [(p.product_id, p.text, p.labels["category"]) for p in result.products] == [
+            (row["id"], "~".join(" ".join(row[name].split()) for name in ("title", "note") if row[name]), row["kind"]) for row in rows]
+
+
+# --- layouts ------------------------------------------------------------------------------------------------------------
+
+
+SHOPIFY = """Handle,Title,Body (HTML),Type,Tags,Image Src,Image Position,Variant SKU
+red-tie,Red tie,"<p>A <b>red</b> tie&nbsp;&amp; a pin</p>",Ties,silk,a.jpg,1,s1
+red-tie,,,,,b.jpg,2,s2
+red-tie,,,,,,,s3
+hat,Hat,Warm,Hats,wool,c.jpg,1,h1
+hat,,,,,d.jpg,,
+"""
+LAYOUTS = {  # a table; {image_id: (text, picture, group, labels)}
+    "shopify": (SHOPIFY, {
+        "red-tie/1": ("Red tie. A red tie & a pin", "a.jpg", "red-tie", ["Ties", "Ties"]),
+        "red-tie/2": ("Red tie. A red tie & a pin", "b.jpg", "red-tie", ["Ties", "Ties"]),
+        "hat/1": ("Hat. Warm", "c.jpg", "hat", ["Hats", "Hats"]), "hat/2": ("Hat. Warm", "d.jpg", "hat", ["Hats", "Hats"])}),
+    "woocommerce": ("ID,Type,SKU,Name,Short description,Description,Categories,Images,Parent\n"
+                    "1,variable,w1,Tie,,Silk\\n\\n<b>Care</b>: dry,Men > Ties,\"a.jpg, b.jpg\",\n"
+                    "2,variation,w2,Tie red,,Silk,Men > Ties,c.jpg,w1\n", {
+        "w1": ("Tie. Silk Care: dry", "a.jpg", "w1", ["Men > Ties"] * 2),
+        "w1/2": ("Tie. Silk Care: dry", "b.jpg", "w1", ["Men > Ties"] * 2),
+        "w2": ("Tie red. Silk", "c.jpg", "w1", ["Men > Ties"] * 2)}),
+    "google-merchant": ("id\ttitle\tdescription\timage link\tadditional image link\titem group id\tproduct type\n"
+                        'g1\tTie\t18" long\ta.jpg\tb.jpg,a.jpg\tgroup\tTies\ng2\tHat\tWarm\tc.jpg\t\tgroup\tHats\n', {
+        "g1": ('Tie. 18" long', "a.jpg", "group", ["Ties"]), "g1/2": ('Tie. 18" long', "b.jpg", "group", ["Ties"]),
+        "g2": ("Hat. Warm", "c.jpg", "group", ["Hats"])}),
+    "magento": ("sku,store_view_code,attribute_set_code,categories,name,description,base_image,additional_images\n"
+                'm1,,Top,"Default/Men",Tie,<p>Silk</p>,/a.jpg,"/b.jpg,/c.jpg"\nm1,de,,,,,,\n', {
+        "m1": ("Tie. Silk", "a.jpg", "m1", ["Top", "Default/Men"]), "m1/2": ("Tie. Silk", "b.jpg", "m1", ["Top", "Default/Men"]),
+        "m1/3": ("Tie. Silk", "c.jpg", "m1", ["Top", "Default/Men"])}),
+    "kaggle-fashion": ("id,gender,masterCategory,subCategory,articleType,productDisplayName\n1,Men,Apparel,Top,Ties,Acme tie\n", {
+        "1": ("Acme tie", "images/1.jpg", "1", ["Apparel", "Ties"])}),
+    "imagefolder": ("file_name,text,label\nx/a.jpg,Tie,ties\n", {"x/a.jpg": ("Tie", "x/a.jpg", "x/a.jpg", ["ties", "ties"])}),
+}
+FILES = ("a.jpg", "b.jpg", "c.jpg", "d.jpg", "images/1.jpg", "x/a.jpg")
+
+
+@pytest.mark.parametrize("is_named", [False, True])
+@pytest.mark.parametrize("preset", LAYOUTS)
+def test_a_layout_is_recognised(tmp_path, preset, is_named):
+    table, expected = LAYOUTS[preset]
+    result = survey(tmp_path, table, "feed.txt", None, FILES, preset=preset if is_named else "")
+    assert not result.skipped and not result.absent and result.source.preset == preset
+    assert {p.image_id: (p.text, p.image_path.removeprefix(f"{tmp_path}/"), p.group, list(p.labels.values())) for p in result.products
+            } == expected
+    assert presets.PRESETS[preset].title in result.found[1] and f"source.preset={preset}" in result.found[1]
+
+
+def test_columns_given_by_hand_come_before_those_of_a_preset(tmp_path):
+    result = survey(tmp_path, SHOPIFY, "t.csv", Columns("", "", (), labels={"fabric": "Tags"}), FILES)
+    assert result.products[1].labels == {"fabric": "silk"} and result.products[1].image_id == "red-tie/2"
+    result = survey(tmp_path, SHOPIFY, "t.csv", Columns("Handle", "Image Src", ("Title",), labels={}), FILES)
+    assert [p.image_id for p in result.products] == ["red-tie", "red-tie/2", "hat", "hat/2"] and len(result.found) == 1
+    with pytest.raises(UserError, match="this is not a Magento product export: it has no column for id, image, text"):
+        survey(tmp_path, SHOPIFY, columns=None, preset="magento")
+    with pytest.raises(UserError, match="no column 'sku'.*this looks like a Shopify product export: set source.preset=shopify"):
+        survey(tmp_path, SHOPIFY, columns=Columns("sku", "Image Src", ("Title",)))
+    with pytest.raises(UserError, match="the layout is not one that is known.*id, image, title, kind, or a preset: shopify"):
+        survey(tmp_path, text(), columns=None)
+
+
+def test_more_pictures_of_a_feed_whose_columns_are_given(tmp_path):
+    table, _ = LAYOUTS["google-merchant"]
+    columns = Columns("id", "image link", ("title",), labels={})
+    result = survey(tmp_path, table, columns=columns, files=FILES)
+    assert [p.image_id for p in result.products] == ["g1", "g1/2", "g2"] and "'additional image link' are views, too" in result.found[1]
+    assert [p.image_id for p in survey(tmp_path, table, columns=columns, preset="none").products] == ["g1", "g2"]
+
+
+def test_a_folder_per_class(tmp_path):
+    for path in ("red_ties/a.jpg", "red_ties/b.PNG", "hats/c.webp", "hats/notes.txt", ".cache/x.jpg"):
+        (tmp_path / "plain" / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "plain" / path).write_bytes(b"picture")
+    products, skipped = reading.read(TableSource(tmp_path / "plain"))
+    assert not skipped and {p.image_id: (p.text, p.labels["category"]) for p in products} == {
+        "hats/c": ("hats", "hats"), "red_ties/a": ("red ties", "red_ties"), "red_ties/b": ("red ties", "red_ties")}
+    for split in ("train", "test"):
+        (tmp_path / "split" / split / "hats").mkdir(parents=True)
+        (tmp_path / "split" / split / "hats/c.webp").write_bytes(b"picture")
+    products, _ = reading.read(TableSource(tmp_path / "split", preset="folders"))
+    assert [(p.image_id, p.split, p.labels["category"]) for p in products] == [
+        ("test/hats/c", "val", "hats"), ("train/hats/c", "train", "hats")]
+
+
+# --- pictures -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("cell, options", [
+    ("a.jpg|b.PNG", {}), ("a.jpg; b.PNG", {}), ('"a.jpg,b.PNG"', {}), ('"a.jpg\nb.PNG\n"', {}), ("a.jpg|b.PNG|", {}),
+    ("a.jpg b.PNG", {"image_separator": " "}), ("a.jpg~b.PNG", {"image_separator": "~"}),
+])
+def test_several_pictures_of_a_cell_are_views(tmp_path, cell, options):
+    result = survey(tmp_path, f"id,image,title,kind\n1,{cell},Tie,k\n2,c.jpg,Hat,k\n", files=("a.jpg", "b.PNG", "c.jpg"), **options)
+    assert [p.image_id for p in result.products] == ["1", "1/2", "2"] and not result.absent and result.rows == 2 and result.has_views
+    assert "rows with several pictures, which become views of their product: 1" in result.notes()
+
+
+def test_a_name_with_a_comma_is_one_name(tmp_path):
+    result = survey(tmp_path, 'id,image,title,kind\n1,"tie, red.jpg",Tie,k\n', files=("tie, red.jpg",))
+    assert not result.absent and result.products[0].image_path.endswith("tie, red.jpg")
+
+
+def test_lists_of_pictures_in_json_and_parquet(tmp_path):
+    rows = [{"id": 1, "image": ["a.jpg", "b.jpg"], "title": "Tie", "kind": "k"}]
+    for data, name in ((json.dumps(rows), "t.json"), (parquet(rows), "t.parquet")):
+        assert [p.image_id for p in survey(tmp_path, data, name).products] == ["1", "1/2"]
+
+
+def test_rows_of_one_product(tmp_path):
+    """A row without text continues its product; one with a text of its own keeps it; equal ids with equal texts are still refused."""
+    table = ("id,image,title,kind,family\n1,a.jpg,Tie,k,f\n2,b.jpg,Hat,h,g\n1,c.jpg,nan,,\n1,a.jpg,,,\n1,,,,\n1,d.jpg,Tie,k,f\n"
+             "1.00123E+12,a.jpg,Tie,k,f\n1.00123E+12,b.jpg,,,\n")
+    result = survey(tmp_path, table, columns=Columns("id", "image", ("title",), group="family", labels={"category": "kind"}))
+    assert [(p.image_id, p.text, p.group, p.labels["category"]) for p in result.products[:3]] == [
+        ("1", "Tie", "f", "k"), ("2", "Hat", "g", "h"), ("1/2", "Tie", "f", "k")]
+    assert len(result.products) == 4 and len(result.rounded) == 2
+    assert ["used before" in row["reason"] for row in result.skipped] == [True, True]
+    assert "rows without a picture, of a product that stands above: 1" in result.notes()
+    assert "rows that name a picture of their product again: 1" in result.notes()
+
+
+def test_a_name_made_of_columns(tmp_path):
+    columns = Columns("id", "pics/{kind}/{id}.jpg", ("title",), labels={})
+    result = survey(tmp_path, text() + "5,x,Tie,\n", columns=columns, files=[f"pics/kind{n}/{n}.jpg" for n in range(1, 5)])
+    assert not result.absent and len(result.products) == 4 and "no picture" in result.skipped[0]["reason"]
+    with pytest.raises(UserError, match="no column 'code'"):
+        survey(tmp_path, text(), columns=Columns("id", "{code}.jpg", ("title",)))
+
+
+@pytest.mark.parametrize("files, words", [(["photos/3.png"], "image: 'photos/{id}.png'"), ([], "image: 'images/{id}.jpg'")])
+def test_a_table_without_a_column_of_pictures(tmp_path, files, words):
+    with pytest.raises(UserError, match=f"there is no column 'photo'.*{words}"):
+        survey(tmp_path, text(), columns=Columns("id", "photo", ("title",)), files=files)
+
+
+NAMES = {  # what the table says, the files, how the right one is named otherwise
+    "case": ("Pics/A.JPG", ["pics/a.jpg", "pics/b.jpg"], "in case, accents or slashes"),
+    "Unicode": ("robe\u0301.jpg", ["rob\u00e9.jpg"], "in case, accents or slashes"),
+    "ending": ("a.jpeg", ["a.png", "b.png"], "in the ending"),
+    "no ending": ("pics/a", ["pics/a.png"], "in the ending"),
+    "slashes": ("\\pics\\\\a.jpg", ["pics/a.jpg"], "in case, accents or slashes"),
+    "leading slash": ("/pics/a.jpg", ["pics/a.jpg"], "in case, accents or slashes"),
+    "percent": ("red%20tie.jpg", ["red tie.jpg"], "in case, accents or slashes"),
+    "percent in the file": ("red%20tie.jpg", ["red%20tie.jpg"], ""),
+    "folder": ("a.jpg", ["pics/a.jpg"], "in the folder"),
+    "dot": ("./pics/a.jpg", ["pics/a.jpg"], ""),
+    "a path of Windows": ("C:\\shop\\pics\\a.jpg", ["photos/a.jpg", "photos/b.jpg"], "in the folder"),
+    "a path from the root": ("/m/a/a.jpg", ["a.png"], "in folder and ending"),
+}
+
+
+@pytest.mark.parametrize("case", NAMES)
+def test_names_spelled_otherwise(tmp_path, case):
+    name, files, how = NAMES[case]
+    result = survey(tmp_path, f"id,image,title,kind\n1,{name},Tie,k\n", files=files)
+    assert not result.absent and (tmp_path / files[0]).samefile(result.products[0].image_path)
+    assert dict(result.spelled) == ({how: 1} if how else {})
+
+
+def test_names_that_fit_several_files_or_none(tmp_path):
+    table = "id,image,title,kind\n1,A.jpg,Tie,k\n2,no.jpg,Tie,k\n3,https://x.example/a.jpg,Tie,k\n"
+    result = survey(tmp_path, table, files=["x/a.jpg", "y/a.jpg"])
+    assert [row["reason"].partition(";")[0] for row in result.absent] == [
+        "the name of the picture fits 2 files", "there is no such picture",
+        "the picture is an address, and pictures are read from a folder"]
+    assert any("'A.jpg' may be 'x/a.jpg' or 'y/a.jpg'" in line for line in result.notes()) and len(result.products) == 3
+
+
+def test_one_file_is_not_the_picture_of_two_names(tmp_path):
+    table = "id,image,title,kind\n1,C:\\p1\\front.jpg,Tie,k\n2,C:\\p2\\front.jpg,Hat,k\n3,C:\\p1\\front.jpg,Tie,k\n"
+    result = survey(tmp_path, table, files=["x/front.jpg"])
+    assert [row["image_id"] for row in result.absent] == ["2"] and "may both be 'x/front.jpg'" in " ".join(result.notes())
+
+
+# --- texts --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("cell, plain", [
+    ("<p class='a'>Red</p><p>tie</p>", "Red tie"), ("re<b>d</b> tie", "red tie"), ("A&nbsp;tie &amp; pin", "A tie & pin"),
+    ("x<br/>y<BR>z", "x y z"), ("a &amp;amp; b &lt;i&gt;c&lt;/i&gt;", "a & b c"), ("<!-- x --> <script>var a = '<b>'</script>tie", "tie"),
+    ("30&deg; &#8217; &#x41;", "30\u00b0 \u2019 A"), ("soft\\n\\nwarm\\r\\nlong", "soft warm long"), ("<o:p>tie</o:p>", "tie"),
+    ("size < 40 and > 30", "size < 40 and > 30"), ("R&D, AT&T; <3 ties", "R&D, AT&T; <3 ties"), ("<unknown> tie", "<unknown> tie"),
+    ("a<b and c>d", "a<b and c>d"), ("<p", "<p"),
+])
+def test_markup(cell, plain):
+    assert markup.plain(cell) == plain
+
+
+def test_markup_is_counted_and_can_be_kept(tmp_path):
+    table = "id,image,title,kind\n1,a.jpg,<b>Tie</b>,Ties &amp; Pins\n2,a.jpg,<p>&nbsp;</p>,k\n3,a.jpg,<p>NULL</p>,k\n4,a.jpg,Hat,k\n"
+    result = survey(tmp_path, table)
+    assert [(p.text, p.labels["category"]) for p in result.products] == [("Tie", "Ties & Pins"), ("Hat", "k")]
+    assert "4 cells had HTML, which was taken out (source.strip_html): 'title' x 3, 'kind' x 1" in result.notes()
+    assert survey(tmp_path, table, strip_html=False).products[0].text == "<b>Tie</b>"
