@@ -85,7 +85,7 @@ def test_a_picture_taken_whole_says_why_and_texts_are_escaped(five, tmp_path):
     inspect.run(five.config(tmp_path / "run", products=("p01/front", "p00/front")))
     whole, escaped = [path.read_text() for path in sorted((tmp_path / "run").glob("0*.html"))]
     assert "The whole picture was taken: no foreground found." in whole and "The whole picture" not in escaped
-    assert TITLE not in escaped and "&lt;b&gt;&#34;A&#34; &amp; B&lt;/b&gt; red cap" in escaped
+    assert TITLE not in escaped and "&lt;c&gt;&#34;A&#34; &amp; B&lt;/c&gt; red cap" in escaped
 
 
 def test_masks_and_parts_are_shown_where_known(five, tmp_path):

@@ -216,7 +216,7 @@ def test_numbers_out_of_range_name_the_key(written, word, message):
     (["losses={mlm_weight: 0, itm_weight: 0}", "levels=[{name: a, grid: 1, pretext: none}]"],
      r"every loss has weight 0 \(losses.mlm_weight, losses.itm_weight, losses.itc_weight\); expected: one weight above 0"),
     (["losses.itc_weight=1", "sampling={negative_share: 1, losses_on_negatives: all}", "losses.itm_weight=0"],
-     "no picture has its own text"),
+     "hardly any picture of the validation split has its own text"),
     (["losses.itc_weight=1", "data={bank: , files: rows}"], "losses.itc_weight is 1, of released files"),
     (["losses={mlm_weight: 0, itm_weight: 0}", "levels=[{name: a, grid: 1, pretext: rotate, weight: 0}]"], "weight of level a\\)"),
     (["losses.itm_weight=0", "sampling.negative_share=1"], "losses_on_negatives is itm-only: no example counts"),

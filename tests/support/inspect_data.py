@@ -16,7 +16,7 @@ from kaleidobert.model_zoo import checkpoints
 from kaleidobert.model_zoo.kaleidobert import pretrainer
 from tests.support.tiny import make_bank, tiny_catalogue
 
-TITLE = '<b>"A" & B</b> red cap'  # what HTML would take for its own
+TITLE = '<c>"A" & B</c> red cap'  # what HTML would take for its own, and no tag that is taken out of texts
 
 
 def change(source: configs.Source, number: int, **values) -> None:
