@@ -24,6 +24,7 @@ from kaleidobert.evaluators.report import plots
 from kaleidobert.evaluators.report.results import head_name
 from kaleidobert.io import sha256
 from kaleidobert.levels import KALEIDO, KaleidoLevel
+from kaleidobert.losses import contrastive
 from kaleidobert.losses import pretraining as losses
 from kaleidobert.losses.decomposable import DecomposableLoss
 from kaleidobert.model_zoo import checkpoints
@@ -146,9 +147,9 @@ def bank_data(config: PretrainConfig) -> PretrainData:
     """Returns the splits of data.bank, spoiled anew for every example."""
     bank, rows, held, val_rows = _open(config)
     settings = (config.sampling, config.train.batch_size, config.train.seed)
-    contrastive = bool(config.losses.itc_weight)
-    sampler, validation = (PretrainSampler(bank, of_split, config.levels, *settings, contrastive) for of_split in (rows, val_rows))
-    judge = PretrainSampler(bank, held, config.levels, *settings, contrastive) if len(held) else None
+    contrast = bool(config.losses.itc_weight)
+    sampler, validation = (PretrainSampler(bank, of_split, config.levels, *settings, contrast) for of_split in (rows, val_rows))
+    judge = PretrainSampler(bank, held, config.levels, *settings, contrast) if len(held) else None
     return PretrainData(bank, len(rows), sampler, judge, validation, training.choice(bank, held),
                             lambda model: models.adapt(model, bank, config.data.train_split),
                             lambda: baseline(bank, rows, sampler, validation, config), lambda: describe(bank))
@@ -237,9 +238,9 @@ def _check(config: PretrainConfig) -> None:
 def _check_contrast(config: PretrainConfig) -> None:
     """Raises UserError where a batch would be split, or is small: contrast compares all of its texts with all of its pictures."""
     train, processes = config.train, cluster.read(os.environ).size
-    if config.losses.itc_weight and train.batch_size < step_memory.MIN_CONTRAST:
+    if config.losses.itc_weight and train.batch_size < contrastive.MIN_BATCH:
         raise UserError(f"losses.itc_weight is {config.losses.itc_weight:g}, and train.batch_size {train.batch_size}", "pretrain",
-                        f"at least {step_memory.MIN_CONTRAST} examples, whose texts are each other's wrong ones",
+                        f"at least {contrastive.MIN_BATCH} examples, whose texts are each other's wrong ones",
                         "set a larger train.batch_size, or losses.itc_weight=0")
     if config.losses.itc_weight and (train.gradient_accumulation_steps > 1 or train.devices != 1 or processes > 1):
         raise UserError(f"losses.itc_weight is {config.losses.itc_weight:g}, and a batch is split: train.gradient_accumulation_steps is "

@@ -214,23 +214,25 @@ def labelled(world, start):
     return world / "labelled"
 
 
-def continues(name, config, whole, interrupt):
-    """Asserts that the run, stopped in its third step and started again, ends as the run ``whole``, which nothing disturbed."""
+def continued(name, config, interrupt):
+    """What a run said that was stopped in its third step and started again."""
     interrupt(3)
     assert call(name, config).status == 130 and (config.run / "last.npz").exists()
     interrupt(0)
-    done = call(name, config)
-    assert done.status == 0 and "at step 2" in done.out
-    same_run(whole, config.run)
+    return call(name, config)
 
 
 def test_interrupted_pretraining_goes_on(world, start, interrupt):
-    continues("pretrain", pretrain(world, "cut"), start, interrupt)
+    done = continued("pretrain", config := pretrain(world, "cut"), interrupt)
+    assert done.status == 0 and "at step 2" in done.out
+    same_run(start, config.run)
 
 
 def test_interrupted_classification_goes_on(world, start, labelled, interrupt):
     config = classify(world, "cut-labels", init=start / "best.npz", from_scratch=False, modality="image")
-    continues("classify", config, labelled, interrupt)
+    done = continued("classify", config, interrupt)
+    assert done.status == 0 and "at step 2" in done.out
+    same_run(labelled, config.run)
 
 
 def test_files_that_changed_under_a_begun_run_are_refused(tmp_path, untrained, interrupt):
