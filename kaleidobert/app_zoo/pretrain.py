@@ -180,15 +180,15 @@ def _sums(forward: Forward, batch: Callable[[int], Batch | None], levels: tuple[
         step += 1
 
 
-ZEROED, ANOTHER = "picture zeroed", "another picture under the same masks"
+ZEROED, ANOTHER, HIDDEN = "picture zeroed", "another picture under the same masks", "every word hidden"
 
 
 def control(forward: Forward, config: PretrainConfig, data: PretrainData) -> tuple[dict[str, dict], dict[str, float]]:
     """Returns {control: {metric: {value, low, high}}} of the tasks of both sides, and {metric: number of examples} of all tasks.
 
-    A model that looks is at chance where the picture's features are 0, and where it is another product's (of a bank): one that is not has
-    found something else that gives the answer away. The second keeps the masks, which are such a thing where they differ between right
-    and wrong texts.
+    A model that compares picture and text is at chance where the picture's features are 0, and, of a bank, where the picture is another
+    product's, or every word of the text is hidden: one that is not has found something else that gives the answer away. The last two keep
+    the masks, which are such a thing where they differ between right and wrong texts.
     """
     def blind(step: int) -> Batch | None:
         result = data.validation.validation(step)
@@ -196,7 +196,7 @@ def control(forward: Forward, config: PretrainConfig, data: PretrainData) -> tup
 
     makers = {ZEROED: blind}
     if isinstance(data.validation, PretrainSampler):
-        makers[ANOTHER] = data.validation.with_other_pictures
+        makers |= {ANOTHER: data.validation.with_other_pictures, HIDDEN: data.validation.without_words}
     sums = {what: pretraining.add(_sums(forward, training.trim_batches(make, config.train), config.levels, "per-patch"))
             for what, make in makers.items()}
     controls = {what: {name: statistics.proportion(value, int(weight)) for name, (value, weight) in each.items()
@@ -210,8 +210,8 @@ def baseline(bank: Bank, rows: np.ndarray, train: PretrainSampler, val: Pretrain
     the KL of the best constant answer."""
     levels, constants = config.levels, training.constant_answers(bank, rows, config.levels)
     guided = POLICIES[config.sampling.masking].needs_alignment and config.sampling.camouflage == "guided"
-    slots = {level.name: train.commonest_slot(level.name) for level in levels if guided and level.pretext == "camouflage"}
-    pieces = train.masked_pieces() + 1  # a piece that training never masks must not cost infinitely much
+    pieces, slots = train.masked([level.name for level in levels if guided and level.pretext == "camouflage"])
+    pieces = pieces + 1  # one that training never masks must not cost infinitely much
     sums, step = [], 0
     while (batch := val.validation(step)) is not None:
         sums.append({f"{name}_kl": pretraining.constant_kl(constant, batch[1][name], batch[2][name])

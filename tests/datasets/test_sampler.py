@@ -133,11 +133,14 @@ def test_the_masked_token_is_not_in_the_input_more_often_than_it_should(bank):
 
 def test_masked_pieces_are_those_that_batches_ask_for(bank):
     sampler = make(bank)
-    expected = np.zeros(bank.vocabulary.size)
+    expected, slots = np.zeros(bank.vocabulary.size), []
     for step in range(3):
         _, targets, weights = sampler.batch(step)
         np.add.at(expected, targets["mlm"], weights["mlm"])
-    assert expected.sum() > 3 and (sampler.masked_pieces(3) == expected).all()
+        slots.append(targets["camouflage"])
+    pieces, patches = sampler.masked(["camouflage"], 3)
+    assert expected.sum() > 3 and (pieces == expected).all()
+    assert patches == {"camouflage": np.bincount(np.concatenate(slots)).argmax()} and not sampler.masked((), 1)[1]
 
 
 def test_negatives_are_half_and_look_like_positives_but_for_the_text(bank):

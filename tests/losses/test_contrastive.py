@@ -136,14 +136,22 @@ def test_an_exchange_is_an_order_of_the_rows_and_mends_what_is_related(bank):
     assert negatives.exchange(rows[:1], rng).tolist() == rows[:1].tolist() and not negatives.exchange(rows[:0], rng).size
 
 
-def test_the_control_keeps_the_masks_and_the_answers(bank):
+@pytest.mark.parametrize("control, changed", [("with_other_pictures", {"patch_features", "patch_boxes"}), ("without_words", {"token_ids"})])
+def test_a_control_keeps_the_masks_and_the_answers(bank, control, changed):
     sampler = PretrainSampler(bank, bank.rows("train"), bank.levels, RANDOM, 8, 0, contrastive=True)
-    (inputs, targets, _), (other, same, _) = sampler.validation(0), sampler.with_other_pictures(0)
+    (inputs, targets, _), (other, same, _) = sampler.validation(0), getattr(sampler, control)(0)
     assert inputs.keys() == other.keys() and targets.keys() == same.keys()
     differ = {name for name in inputs if not np.array_equal(inputs[name], other[name])}
-    assert "patch_features" in differ and differ <= {"patch_features", "patch_boxes"}
+    assert differ and differ <= changed
     assert all(np.array_equal(targets[name], same[name]) for name in targets)
-    assert sampler.with_other_pictures(100) is None
+    assert getattr(sampler, control)(100) is None
+
+
+def test_hidden_words_leave_the_length_of_the_text(bank):
+    sampler = PretrainSampler(bank, bank.rows("train"), bank.levels, RANDOM, 8, 0, contrastive=True)
+    inputs, vocabulary = sampler.without_words(0)[0], bank.vocabulary
+    assert set(inputs["token_ids"].ravel().tolist()) <= {vocabulary.pad, vocabulary.start, vocabulary.end, vocabulary.mask}
+    assert ((inputs["token_ids"] != vocabulary.pad) == inputs["token_mask"]).all()
 
 
 def test_batches_tell_what_is_no_negative(bank):

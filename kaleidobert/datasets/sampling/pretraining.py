@@ -154,18 +154,18 @@ class PretrainSampler:
         """Returns bool[B, T]: where the texts of the whole batch of a step have tokens; reads no feature."""
         return self._bank.token_ids[self._drawn(step).text_rows] != self._bank.vocabulary.pad
 
-    def commonest_slot(self, level: str, batches: int = 64) -> int:
-        """Returns the patch of a level that is masked most often in the first batches; reads no feature."""
-        return int(np.bincount(np.concatenate([self._drawn(step).masks.patches[level].ravel() for step in range(batches)])).argmax())
-
-    def masked_pieces(self, batches: int = 64) -> np.ndarray:
-        """Returns f64[V], how often each piece of the vocabulary is masked in the first batches; reads no feature."""
+    def masked(self, levels: Sequence[str] = (), batches: int = 64) -> tuple[np.ndarray, dict[str, int]]:
+        """Returns what the first batches mask: f64[V], how often each piece of the vocabulary, and of each of ``levels`` the patch that is
+        masked most often; reads no feature."""
         counts = np.zeros(self._bank.vocabulary.size)
+        patches = {level.name: np.zeros(level.num_patches) for level in self._levels if level.name in levels}
         for step in range(batches):
             plan = self._drawn(step)
             pieces = np.take_along_axis(self._bank.token_ids[plan.text_rows], plan.masks.tokens, 1)
             counts += np.bincount(pieces.ravel(), self._weights(plan)["mlm"].ravel(), len(counts))
-        return counts
+            for name, seen in patches.items():
+                seen += np.bincount(plan.masks.patches[name].ravel(), minlength=len(seen))
+        return counts, {name: int(seen.argmax()) for name, seen in patches.items()}
 
     def validation(self, step: int) -> tuple[Arrays, Arrays, Arrays] | None:
         """Returns the step-th batch of the split in its own order, the last one smaller; None behind the end. Targets are always floats."""
@@ -181,6 +181,15 @@ class PretrainSampler:
         others = self._negatives.draw(plan.rows, np.zeros(len(plan.rows), bool), generator(self._seed, OTHERS, step))
         pictures, _ = examples.pretraining(others, plan.donors, plan.masks.patches, plan.spoiled, self._levels, self._bank.gather)
         return {**inputs, **pictures, "patch_boxes": self._bank.boxes[others]}, targets, weights
+
+    def without_words(self, step: int) -> tuple[Arrays, Arrays, Arrays] | None:
+        """Returns validation(step) with [MASK] in place of every piece of the texts, whose lengths stay: a control."""
+        plan = self._validation_plan(step)
+        if plan is None:
+            return None
+        inputs, targets, weights = self._judged(plan)
+        hidden = np.where(maskable(self._bank, plan.text_rows), np.int32(self._bank.vocabulary.mask), inputs["token_ids"])
+        return {**inputs, "token_ids": hidden}, targets, weights
 
     def _validation_plan(self, step: int) -> BatchPlan | None:
         size = self.order.batch_size
