@@ -9,6 +9,8 @@ from tqdm import tqdm
 
 from kaleidobert import io
 from kaleidobert.configs import RecordsConfig
+from kaleidobert.configs.data import Download
+from kaleidobert.datasets import addresses
 from kaleidobert.datasets.bank import beam, builder
 from kaleidobert.datasets.bank.bank import Bank, describe
 from kaleidobert.datasets.products import Product, class_lines, tabulate_classes
@@ -17,6 +19,9 @@ from kaleidobert.errors import Incomplete, UserError
 from kaleidobert.levels import check, num_patches, num_vectors
 from kaleidobert.model_zoo import foreground_net
 from kaleidobert.preprocessors import encoders
+from kaleidobert.remote import pictures
+from kaleidobert.remote.downloads import Options
+from kaleidobert.remote.streams import redacted
 
 REASONS = 8  # that the account of a bank names
 
@@ -37,6 +42,11 @@ def dry_run(config: RecordsConfig) -> None:
     labels = ((product.split, product.labels) for product in products)
     for line in class_lines(tabulate_classes(labels, list(config.source.columns.labels))):
         print(line)
+    if reading.addresses:
+        result = pictures.estimate(reading.addresses, *_download(config))
+        print(result.describe())
+        for address, fault in result.faults.items():
+            print(f"  {redacted(address)}: {fault}")
     _account(config, reading, [*reading.skipped, *reading.absent])
 
 
@@ -53,6 +63,8 @@ def run(config: RecordsConfig) -> None:
         print(f"{len(reading.skipped):,} rows of the table cannot be used: {'; '.join(account(reading.skipped)[:REASONS])}")
     if config.source.writes_pictures:
         _write_pictures(config, products)
+    if reading.addresses:
+        _fetch_pictures(config, reading)
     builder.refresh(config, _compare(config, products, dry=False))
     build_shards = beam.build_shards if config.beam.runner else builder.build_shards
     # nothing that is not needed: to take it, a process loads the network library, which takes seconds
@@ -115,6 +127,26 @@ def _write_pictures(config: RecordsConfig, products: Sequence[Product]) -> None:
     with tqdm(total=len(products), unit="picture", desc="pictures") as bar:
         for count in config.source.write_pictures(products):
             bar.update(count)
+
+
+def _fetch_pictures(config: RecordsConfig, reading: Reading) -> None:
+    """Fetches the pictures at addresses into the cache; of those that cannot be had the reason is noted there, with which their rows are
+    left out."""
+    missing = 0
+    with tqdm(total=len(reading.addresses), unit="picture", desc="fetched") as bar:
+        for address, fault in pictures.fetch(reading.addresses, *_download(config)):
+            addresses.note(address, fault)
+            missing += bool(fault)
+            bar.update()
+    print(f"{len(reading.addresses) - missing:,} of {len(reading.addresses):,} pictures at addresses are in {io.cache_root() / 'pictures'}"
+          + (f"; the same command tries the other {missing:,} again" if missing else ""))
+
+
+def _download(config: RecordsConfig) -> tuple[Options, pictures.Limits]:
+    """Returns how pictures at addresses are fetched."""
+    own = getattr(config.source, "download", Download())
+    return (Options(attempts=own.attempts, timeout=own.timeout, endpoint=own.endpoint),
+            pictures.Limits(own.workers, own.per_host, int(own.max_megabytes * 1e6), own.private))
 
 
 def _read(config: RecordsConfig) -> Reading:

@@ -34,6 +34,20 @@ class Columns:
 
 
 @dataclass(frozen=True)
+class Download(Checked):
+    """How pictures at addresses (https://, s3://) are fetched: once, into the cache."""
+    workers: int = key(16, "pictures fetched at a time")
+    per_host: int = key(4, "pictures fetched at a time from one host")
+    attempts: int = key(4, "attempts at a picture that brings no further byte, with growing pauses between them")
+    timeout: float = key(20.0, "seconds of silence after which an attempt has failed")
+    max_megabytes: float = key(32.0, "size of a picture; larger ones are skipped")
+    private: bool = key(False, "fetch addresses of this machine's own network as well: only for tables that you trust")
+    endpoint: str = key("", "address of an S3-compatible service; empty = as the environment and ~/.aws say")
+
+    limits: ClassVar[Limits] = {"workers": (1, 64), "per_host": (1, 64), "attempts": (1,), "timeout": (1,), "max_megabytes": (0.001,)}
+
+
+@dataclass(frozen=True)
 class Source:
     """Where products come from. ``kind`` names a row of datasets.sources.SOURCES, whose class adds keys of its own.
 

@@ -13,6 +13,7 @@ import h5py
 import numpy as np
 from PIL import Image, ImageOps
 
+from kaleidobert.datasets import addresses
 from kaleidobert.errors import UserError
 from kaleidobert.io import sha256
 from kaleidobert.specs import Part
@@ -50,13 +51,15 @@ def read_image(path: str | Path) -> np.ndarray:
     """Decodes a picture to uint8[h, w, 3] sRGB, upright; transparency becomes white.
 
     Reads whatever Pillow reads, CMYK, grey, palette and 16-bit pictures included, and one row of an HDF5 array of pictures,
-    named like pictures.h5#input_image/17. Raises UserError for a missing, empty, truncated, corrupt or absurdly large file.
+    named like pictures.h5#input_image/17; of an address its copy in the cache. Raises UserError for a missing, empty, truncated, corrupt
+    or absurdly large file.
     """
-    where = str(path)
+    name, is_address, path = str(path), addresses.is_one(path), addresses.local(path)
+    where = name.partition("?")[0] if is_address else name
     try:
         if h5_row := H5_ROW.fullmatch(where):
             return _h5_picture(Path(h5_row[1]), h5_row[2], int(h5_row[3]))
-        if Path(path).stat().st_size == 0:
+        if path.stat().st_size == 0:
             raise UserError("the picture file is empty (0 bytes)", where)
         with Image.open(path) as image:
             width, height = image.size
@@ -68,7 +71,7 @@ def read_image(path: str | Path) -> np.ndarray:
     except UserError:
         raise
     except FileNotFoundError:
-        raise UserError("there is no such picture", where) from None
+        raise UserError(addresses.fault(name) if is_address else "there is no such picture", where) from None
     except Exception as error:  # Pillow's decoders raise many types: OSError, SyntaxError, struct.error, ValueError, ...
         raise UserError(f"the picture cannot be decoded ({error})", where, "a complete picture file") from error
 
@@ -80,7 +83,7 @@ def stamp(path: str | Path) -> list[int] | None:
     """
     h5_row = H5_ROW.fullmatch(str(path))
     try:
-        state = os.stat(h5_row[1] if h5_row else path)
+        state = os.stat(h5_row[1] if h5_row else addresses.local(path))
     except (OSError, ValueError):
         return None
     return [state.st_size, state.st_mtime_ns, state.st_ctime_ns, state.st_ino]
@@ -92,7 +95,7 @@ def digest(path: str | Path) -> str:
         if h5_row := H5_ROW.fullmatch(str(path)):
             image = _h5_picture(Path(h5_row[1]), h5_row[2], int(h5_row[3]))
             return hashlib.sha256(f"{image.shape}".encode() + image.tobytes()).hexdigest()
-        return sha256(path)
+        return sha256(addresses.local(path))
     except (UserError, OSError, ValueError):
         return ""
 

@@ -12,6 +12,7 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
+from urllib.request import BaseHandler
 
 from kaleidobert import io
 from kaleidobert.errors import UserError
@@ -160,10 +161,14 @@ def fetch(files: Sequence[File], into: str | Path, mirror: str = "", options: Op
 
 
 class Fetcher:
-    """The common state of the threads of one download. stop: set it to end them. received: whether any byte has come."""
+    """The common state of the threads of one download. stop: set it to end them. received: whether any byte has come.
 
-    def __init__(self, options: Options = DEFAULT, progress: Progress | None = None):
-        self.options, self.remote = options, Remote(options.endpoint, options.timeout)
+    handlers: of requests by HTTP, as streams.Remote takes them; max_bytes: of a file, 0 = any number.
+    """
+
+    def __init__(self, options: Options = DEFAULT, progress: Progress | None = None, handlers: Sequence[type[BaseHandler]] = (),
+                 max_bytes: int = 0):
+        self.options, self.remote, self.max_bytes = options, Remote(options.endpoint, options.timeout, handlers), max_bytes
         self.stop, self.received = threading.Event(), False
         self._progress, self._lock = progress, threading.Lock()
 
@@ -266,6 +271,7 @@ class Fetcher:
     def _copy(self, file: File, url: str, stream: Stream, held: PartialFile) -> None:
         if file.size is not None and stream.total is not None and file.size != stream.total:
             raise _wrong_size(stream.total, file, url)
+        self._check_size(stream.total or 0, url)
         held.begin(url, stream)
         total = stream.total if stream.total is not None else file.size
         while data := stream.read(CHUNK):
@@ -273,11 +279,18 @@ class Fetcher:
             held.write(data)
             self.received = True
             self._report(file, held.size, total)
+            if self.max_bytes and held.size > self.max_bytes:
+                held.restart()
+                self._check_size(self.max_bytes + 1, url)
             if total is not None and held.size > total:
                 held.restart()
                 raise _wrong_size(f"more than {total:,}", file, url)
         if total is not None and held.size < total:
             raise Broken(f"the connection ended after {held.size:,} of {total:,} bytes")
+
+    def _check_size(self, size: int, url: str) -> None:
+        if self.max_bytes and size > self.max_bytes:
+            raise UserError(f"the file is larger than {self.max_bytes:,} bytes", redacted(url))
 
     def _is_there(self, file: File, target: Path) -> bool:
         if not target.exists():

@@ -16,7 +16,7 @@ import threading
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from http.client import HTTPException, HTTPResponse, InvalidURL
@@ -69,15 +69,18 @@ def redacted(url: str) -> str:
     return f"{scheme}://{host}" + ("" if cut else slash + path.split("?")[0].split("#")[0])
 
 
-def open_http(url: str, start: int, validator: str, timeout: float) -> Stream:
-    """Opens a file by GET, with Range and If-Range where it starts in the middle; a server that ignores them starts at 0."""
+def open_http(url: str, start: int, validator: str, timeout: float, handlers: Sequence[type[urllib.request.BaseHandler]] = ()) -> Stream:
+    """Opens a file by GET, with Range and If-Range where it starts in the middle; a server that ignores them starts at 0.
+
+    handlers: further ones of the request and its redirects.
+    """
     request = _request(url)
     if start:
         request.add_header("Range", f"bytes={start}-")
         if validator:
             request.add_header("If-Range", validator)
     try:
-        answer = urllib.request.build_opener(Redirects).open(request, timeout=timeout)
+        answer = urllib.request.build_opener(Redirects, *handlers).open(request, timeout=timeout)
     except urllib.error.HTTPError as error:
         with error:
             _explain_status(error.code, error.headers.get("Retry-After", ""), url)
@@ -198,10 +201,13 @@ def is_remote(url: object) -> bool:
 
 
 class Remote:
-    """Opens addresses. endpoint: of an S3-compatible service; "" = from the environment and ~/.aws. timeout: seconds of silence."""
+    """Opens addresses. endpoint: of an S3-compatible service; "" = from the environment and ~/.aws. timeout: seconds of silence.
 
-    def __init__(self, endpoint: str = "", timeout: float = 30.0):
-        self.endpoint, self.timeout = endpoint, timeout
+    handlers: of requests by HTTP, as ``open_http`` takes them.
+    """
+
+    def __init__(self, endpoint: str = "", timeout: float = 30.0, handlers: Sequence[type[urllib.request.BaseHandler]] = ()):
+        self.endpoint, self.timeout, self.handlers = endpoint, timeout, handlers
         self._client, self._lock = None, threading.Lock()
 
     def open(self, url: str, start: int = 0, validator: str = "") -> Stream:
@@ -212,7 +218,7 @@ class Remote:
         if url.startswith("s3://"):
             return self._s3(url, start, validator)
         if is_remote(url):
-            return open_http(url, start, validator, self.timeout)
+            return open_http(url, start, validator, self.timeout, self.handlers)
         if "://" in url and not url.startswith("file://"):
             raise UserError("addresses of this scheme cannot be fetched", redacted(url), "https://, http://, s3:// or a local path")
         return open_local(url, start, validator)

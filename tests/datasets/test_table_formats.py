@@ -350,11 +350,11 @@ def test_names_spelled_otherwise(tmp_path, case):
 
 
 def test_names_that_fit_several_files_or_none(tmp_path):
-    table = "id,image,title,kind\n1,A.jpg,Tie,k\n2,no.jpg,Tie,k\n3,https://x.example/a.jpg,Tie,k\n"
+    table = "id,image,title,kind\n1,A.jpg,Tie,k\n2,no.jpg,Tie,k\n3,ftp://x.example/a.jpg,Tie,k\n"
     result = survey(tmp_path, table, files=["x/a.jpg", "y/a.jpg"])
     assert [row["reason"].partition(";")[0] for row in result.absent] == [
         "the name of the picture fits 2 files", "there is no such picture",
-        "the picture is an address, and pictures are read from a folder"]
+        "the picture is an address that cannot be fetched (https://host/path and s3://bucket/path can)"]
     assert any("'A.jpg' may be 'x/a.jpg' or 'y/a.jpg'" in line for line in result.notes()) and len(result.products) == 3
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import threading
+import time
 from collections import defaultdict
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -13,7 +14,7 @@ class Server(ThreadingHTTPServer):
     """files: path -> bytes. plan: path -> what happens to the next requests of it, one after the other; the last stays. Words of:
 
     ok | cut N (closes after N bytes of what it promised) | status N | no-range | no-if-range | no-length | no-tag | wrong (other bytes)
-    | shift (a range other than the asked one) | no-total (a range without the size of the whole)
+    | shift (a range other than the asked one) | no-total (a range without the size of the whole) | late N (N tenths of a second)
     """
 
     daemon_threads = True
@@ -65,6 +66,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self, words: set[str], number: int):
         content = self.server.files.get(self.path)
+        if "late" in words:
+            time.sleep(number / 10)
         if "status" in words or content is None:
             self._head(number if "status" in words else 404, {"Content-Length": "0", "Location": self.server.location})
             return

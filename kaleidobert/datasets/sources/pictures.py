@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import unquote
 
+from kaleidobert.datasets import addresses
 from kaleidobert.datasets.products import H5_ROW
 
 ENDING = re.compile(r"\.(?:jpe?g|jfif|png|webp|gif|bmp|tiff?|avif)(?:[?#]\S*)?$", re.IGNORECASE)
@@ -20,10 +21,13 @@ NAMES_ALONE = 2  # tables of the index from here on know no folders
 
 
 def split(value: Any, separator: str = "") -> list[str]:
-    """Returns the pictures of a cell. Without a given separator a cell is split where every piece ends like the name of a picture.
+    """Returns the pictures of a cell. Without a given separator a cell is split where every piece ends like the name of a picture, or,
+    where the first is an address, is one.
 
     >>> split("a.jpg| b.jpg"), split("red, blue.jpg"), split(["a.png", "b.png"])
     (['a.jpg', 'b.jpg'], ['red, blue.jpg'], ['a.png', 'b.png'])
+    >>> split("https://h/w_1,h_1/a.jpg"), split("https://h/p?id=1, https://h/p?id=2")
+    (['https://h/w_1,h_1/a.jpg'], ['https://h/p?id=1', 'https://h/p?id=2'])
     """
     if value is None:
         return []
@@ -34,7 +38,8 @@ def split(value: Any, separator: str = "") -> list[str]:
     text = str(value).strip()
     for mark in (separator.replace("\\n", "\n"),) if separator else SEPARATORS:
         pieces = [piece.strip() for piece in text.split(mark) if piece.strip()]
-        if separator or mark in text and all(map(ENDING.search, pieces)):
+        looks = ADDRESS.match if ADDRESS.match(text) else ENDING.search
+        if separator or mark in text and all(map(looks, pieces)):
             return pieces
     return [text] if text else []
 
@@ -49,13 +54,15 @@ class Match(NamedTuple):
 class PictureFolder:
     """Files by the names that tables give them: verbatim, and otherwise by the one file that is spelled alike.
 
-    spelled: {how the name differs: number of pictures that were found so}; ambiguous: lines for people.
+    spelled: {how the name differs: number of pictures that were found so}; ambiguous: lines for people; addresses: {address: path} of the
+    pictures that have to be fetched, each into its path in the cache.
     """
 
     def __init__(self, folder: Path):
         self.folder = folder
         self.spelled: Counter[str] = Counter()
         self.ambiguous: list[str] = []
+        self.addresses: dict[str, Path] = {}
         self._owners: dict[str, str] = {}  # {file: the first name that was found to be it}
         self._files: list[dict[str, list[str]]] | None = None
 
@@ -65,7 +72,11 @@ class PictureFolder:
         if H5_ROW.fullmatch(verbatim) or os.path.isfile(verbatim):
             return Match(verbatim)
         if ADDRESS.match(name):
-            return Match(verbatim, f"the picture is an address, and pictures are read from a folder; {name}")
+            address = addresses.of(name)
+            if address:
+                self.addresses[address] = addresses.copy(address)
+                return Match(address)
+            return Match(verbatim, f"the picture is an address that cannot be fetched (https://host/path and s3://bucket/path can); {name}")
         key = _key(name)
         tries = [("in case, accents or slashes", 0, key), ("in the ending", 1, _stem(key))]
         if "/" not in key or ABSOLUTE.match(name):

@@ -43,7 +43,8 @@ class Reading:
     source: with all that was found by a look at it. found: lines that say what. rows: number of rows read. missing: {(column, word): number
     of cells} with a word that stands for an empty cell; markup: {column: cells} with HTML; rounded: of every row whose id or group looks
     like a number that a spreadsheet rounded, the first such text. views: {what: number of rows} of rows that name several pictures or
-    none. absent: pictures that no file holds. spelled, ambiguous: as of pictures.PictureFolder.
+    none. absent: pictures that no file holds. spelled, ambiguous, addresses: as of
+    pictures.PictureFolder.
     """
 
     source: Source
@@ -59,6 +60,7 @@ class Reading:
     absent: list[SkippedRow] = field(default_factory=list)
     spelled: Counter[str] = field(default_factory=Counter)
     ambiguous: list[str] = field(default_factory=list)
+    addresses: dict[str, Path] = field(default_factory=dict)
 
     @property
     def has_views(self) -> bool:
@@ -121,7 +123,7 @@ def survey(source: Source) -> Reading:
     _check_readable(unreadable, len(reading.products) + len(reading.skipped), source)
     if there:
         require(list(absent), list(there), str(source.table))
-    reading.spelled, reading.ambiguous = taker.folder.spelled, taker.folder.ambiguous
+    reading.spelled, reading.ambiguous, reading.addresses = taker.folder.spelled, taker.folder.ambiguous, taker.folder.addresses
     _check_groups(reading.products, str(source.table))
     if not reading.products:
         reasons = f" ({'; '.join(account(reading.skipped))})" if reading.skipped else ""
@@ -243,7 +245,7 @@ class _Taker:
         self._seen[product.image_id] = where
         if self.source.is_export:
             match = self.folder.find(product.image_path)
-            product = replace(product, image_path=match.path, load_image=partial(read_image, Path(match.path)))
+            product = replace(product, image_path=match.path, load_image=partial(read_image, match.path))
             if match.fault:
                 self.reading.absent.append({"image_id": product.image_id, "where": where, "reason": match.fault})
         self.reading.products.append(product)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from kaleidobert.configs import Columns, Source
-from kaleidobert.configs.data import MISSING
+from kaleidobert.configs.data import MISSING, Download
 from kaleidobert.configs.section import check_name, key
 from kaleidobert.datasets.sources import formats, pictures, presets
 from kaleidobert.datasets.sources.reading import Unreadable, mapped, picture_columns, require
@@ -30,6 +30,7 @@ class TableSource(Source):
     image_separator: str = key("", "what is between several pictures of a cell; empty = found: a line break, | ; or ,")
     strip_html: bool = key(True, "take tags and entities out of texts and labels")
     missing: tuple[str, ...] = key(MISSING, "cells that count as empty, in capitals or not; [] = only empty cells")
+    download: Download = key(Download(), "how pictures at addresses are fetched")
 
     is_export: ClassVar[bool] = True
 
