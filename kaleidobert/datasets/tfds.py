@@ -16,6 +16,7 @@ import tensorflow_datasets as tfds
 from absl import logging
 
 from kaleidobert.configs import Columns, Source
+from kaleidobert.datasets import addresses
 from kaleidobert.datasets.products import Product
 from kaleidobert.datasets.sources.fashion_gen import ExtractedFashionGenSource, FashionGenSource
 from kaleidobert.datasets.sources.reading import read
@@ -109,5 +110,5 @@ def _examples(products: Sequence[Product], split: str, encoded: bool = False) ->
     """Yields the examples of a split; encoded: with the picture file as it is, otherwise with its pixels."""
     for product in products:
         if product.split == split:
-            image = product.image_path if encoded else product.load_image()
+            image = str(addresses.local(product.image_path)) if encoded else product.load_image()
             yield product.image_id, {"image": image, **{name: getattr(product, name) for name in IDS}, **product.labels}
