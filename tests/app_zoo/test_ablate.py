@@ -14,9 +14,9 @@ from types import SimpleNamespace
 import pytest
 
 from kaleidobert import cli, configs
-from kaleidobert.app_zoo import commands
-from kaleidobert.app_zoo.ablate import ablate, plan, running
-from kaleidobert.app_zoo.ablate.plan import Step
+from kaleidobert.app_zoo import commands, processes
+from kaleidobert.app_zoo.ablate import ablate, plan
+from kaleidobert.app_zoo.processes import Step
 from kaleidobert.errors import UserError
 from tests.evaluators.test_ablation import results
 
@@ -34,7 +34,7 @@ def fake(monkeypatch):
     world = SimpleNamespace(started=[], environments=[], failing={}, rounds=1)
 
     def start(step, environment):
-        plan.claim(step)
+        processes.claim(step)
         world.started.append(step.title)
         world.environments.append(dict(environment))
         status, left = world.failing.get(step.title, 0), [world.rounds]
@@ -50,10 +50,10 @@ def fake(monkeypatch):
 
         return SimpleNamespace(poll=poll, returncode=status, wait=lambda: status, pid=0)
 
-    monkeypatch.setattr(running, "start", start)
-    monkeypatch.setattr(running, "PAUSE", 0)
-    monkeypatch.setattr(running.os, "killpg", lambda pid, how: world.started.append(f"stopped by {how}"))
-    monkeypatch.setattr(running.builder, "gpus", lambda: [])
+    monkeypatch.setattr(processes, "start", start)
+    monkeypatch.setattr(processes, "PAUSE", 0)
+    monkeypatch.setattr(processes.os, "killpg", lambda pid, how: world.started.append(f"stopped by {how}"))
+    monkeypatch.setattr(processes.builder, "gpus", lambda: [])
     return world
 
 
@@ -112,7 +112,7 @@ def test_random_masking_needs_no_links_of_its_own_and_words_reach_their_steps(tm
 def test_the_configuration_beside_a_run_is_that_of_the_run(tmp_path):
     steps = plan.steps(loaded(tmp_path, "rows=[fixed]", "seeds=[1]", "tasks=[retrieval,classification,captions]"))
     for step in steps:
-        plan.claim(step)
+        processes.claim(step)
         if step.config is not None:
             assert commands.load(step.words[1], step.file) == step.config
             assert step.file.read_text().startswith(f"# kaleidobert {step.words[1]} ")
@@ -207,12 +207,12 @@ def test_other_ends(fake, tmp_path, monkeypatch, status, words):
     if status == 0:
         monkeypatch.setattr(Step, "is_done", lambda step: False)
     with pytest.raises(UserError, match=f"bank network: records {words}"):
-        running.run_all(plan.steps(loaded(tmp_path, *SMALL)), 1)
+        processes.run_all(plan.steps(loaded(tmp_path, *SMALL)), 1)
 
 
 def test_a_bank_with_many_rows_left_out_is_said_and_used(fake, tmp_path, capsys):
     fake.failing["bank network: records"] = 3
-    running.run_all(plan.steps(loaded(tmp_path, *SMALL)), 1)
+    processes.run_all(plan.steps(loaded(tmp_path, *SMALL)), 1)
     assert "[ 1/26] bank network: records ... 0 s; kaleidobert x: the words of the end\n[ 2/26]" in capsys.readouterr().out
 
 
@@ -229,7 +229,7 @@ def test_a_changed_configuration_is_refused_where_its_run_was_begun(fake, tmp_pa
 
 
 def test_several_at_a_time(fake, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(running.os, "cpu_count", lambda: 9)
+    monkeypatch.setattr(processes.os, "cpu_count", lambda: 9)
     fake.rounds = 3
     assert cli.main(["ablate", "ablate", f"run={tmp_path / 'run'}", *SMALL, "parallel=2"]) == 0
     assert fake.started[:5] == ["bank network: records", "bank network: align", "random, seed 0: pretrain",  # which needs no links
@@ -240,13 +240,13 @@ def test_several_at_a_time(fake, tmp_path, capsys, monkeypatch):
 
 
 def test_gpus_are_handed_out(fake, tmp_path, monkeypatch):
-    assert doctest.testmod(running).failed == 0
-    monkeypatch.setattr(running.builder, "gpus", lambda: ["0", "MIG-7"])
+    assert doctest.testmod(processes).failed == 0
+    monkeypatch.setattr(processes.builder, "gpus", lambda: ["0", "MIG-7"])
     fake.rounds = 2
-    running.run_all(plan.steps(loaded(tmp_path, *SMALL)), 2)
+    processes.run_all(plan.steps(loaded(tmp_path, *SMALL)), 2)
     assert {one["CUDA_VISIBLE_DEVICES"] for one in fake.environments} == {"0", "MIG-7"}
     assert "TF_FORCE_GPU_ALLOW_GROWTH" not in fake.environments[0]
-    assert running.variables(2, 3, ["0", "1"])["TF_FORCE_GPU_ALLOW_GROWTH"] == "true"
+    assert processes.variables(2, 3, ["0", "1"])["TF_FORCE_GPU_ALLOW_GROWTH"] == "true"
 
 
 def test_where_one_fails_the_others_are_interrupted(fake, tmp_path, capsys):
@@ -255,15 +255,15 @@ def test_where_one_fails_the_others_are_interrupted(fake, tmp_path, capsys):
         step.done.parent.mkdir(parents=True, exist_ok=True)
         step.done.write_text("{}")
     fake.failing["random, seed 0: pretrain"] = 1
-    real, fake.rounds = running.start, 1
+    real, fake.rounds = processes.start, 1
 
     def start(step, environment):
         fake.rounds = 1 if step.title == "random, seed 0: pretrain" else 100
         return real(step, environment)
 
-    running.start = start  # the fixture's monkeypatch puts the real one back
+    processes.start = start  # the fixture's monkeypatch puts the real one back
     with pytest.raises(UserError, match="random, seed 0: pretrain failed with status 1"):
-        running.run_all(steps, 2)
+        processes.run_all(steps, 2)
     assert fake.started == ["random, seed 0: pretrain", "b_i-v, seed 0: pretrain", f"stopped by {signal.SIGINT}"]
     assert "1 under way: b_i-v, seed 0: pretrain; they keep what they have" in capsys.readouterr().err
 
@@ -275,7 +275,7 @@ def test_a_dry_run_lists_and_checks_and_writes_nothing(fake, tmp_path, capsys, m
         called.append(words[3])
         return subprocess.CompletedProcess(words, 2 if called[-1] == "classify" else 0, stdout=b"kaleidobert classify: no label\n")
 
-    monkeypatch.setattr(running.subprocess, "run", run)
+    monkeypatch.setattr(processes.subprocess, "run", run)
     words = ["ablate", "ablate", f"run={tmp_path / 'run'}", *SMALL, "--dry-run"]
     assert cli.main(words) == 0 and called == ["records"] and not list(tmp_path.iterdir())
     out = capsys.readouterr().out
@@ -313,9 +313,9 @@ def test_an_interrupt_reaches_every_process_once(tmp_path, monkeypatch, capsys):
             raise KeyboardInterrupt
         time.monotonic()
 
-    monkeypatch.setattr(running, "time", SimpleNamespace(sleep=sleep, monotonic=time.monotonic))
+    monkeypatch.setattr(processes, "time", SimpleNamespace(sleep=sleep, monotonic=time.monotonic))
     with pytest.raises(KeyboardInterrupt):
-        running.run_all(steps, 2)
+        processes.run_all(steps, 2)
     assert all((step.folder / "kept").exists() for step in steps)
     assert "2 under way: b, seed 0: one, b, seed 0: two; they keep what they have" in capsys.readouterr().err
 
@@ -324,14 +324,14 @@ def test_the_command_says_how_to_continue(fake, tmp_path, capsys, monkeypatch):
     def interrupted(steps, parallel):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(running, "run_all", interrupted)
+    monkeypatch.setattr(processes, "run_all", interrupted)
     assert cli.main(["ablate", "ablate", f"run={tmp_path / 'run'}", "rows=[fixed]", "seeds=[0]"]) == 130
     assert "kaleidobert ablate: interrupted; the same command continues where it stopped" in capsys.readouterr().err
 
 
 def test_sigterm_ends_it_as_ctrl_c_does(monkeypatch):
     before = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(KeyboardInterrupt), running._heeded_signals():
+    with pytest.raises(KeyboardInterrupt), processes._heeded_signals():
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(5)
     assert signal.getsignal(signal.SIGTERM) is before
@@ -339,12 +339,12 @@ def test_sigterm_ends_it_as_ctrl_c_does(monkeypatch):
 
 def test_what_a_process_says_is_kept(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    monkeypatch.setattr(running, "PAUSE", 0.01)
+    monkeypatch.setattr(processes, "PAUSE", 0.01)
     one = a_step(tmp_path, "one", "print('made')\ndone.write_text('{}')\n")
     two = a_step(tmp_path, "two", "raise SystemExit('kaleidobert x: not so')\n")
     one.log.write_text("an earlier call\n")
     with pytest.raises(UserError, match="two failed with status 1: kaleidobert x: not so"):
-        running.run_all([one, two], 1)
+        processes.run_all([one, two], 1)
     assert one.log.read_text() == "an earlier call\nmade\n"
     assert capsys.readouterr().out == "2 runs\n[1/2] b, seed 0: one ... 0 s\n[2/2] b, seed 0: two ...\n"
 

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 
 import kaleidobert
 from kaleidobert import configs, io
-from kaleidobert.app_zoo import backends
-from kaleidobert.app_zoo.ablate import plan, running
-from kaleidobert.app_zoo.ablate.plan import Step
+from kaleidobert.app_zoo import backends, processes
+from kaleidobert.app_zoo.ablate import plan
+from kaleidobert.app_zoo.processes import Step
 from kaleidobert.configs import AblateConfig
 from kaleidobert.errors import UserError
 from kaleidobert.evaluators.report import ablation
@@ -31,7 +31,7 @@ def dry_run(config: AblateConfig) -> None:
     print(listing(steps))
     checked = {(step.name, step.row if step.name == "pretrain" else ""): step for step in reversed(steps)
                if step.config is not None and not step.is_done() and step.is_ready()}
-    running.check(list(reversed(checked.values())))
+    processes.check(list(reversed(checked.values())))
     if found := finished(steps):
         print(f"\n{table(config, found)}", end="")
 
@@ -44,7 +44,7 @@ def run(config: AblateConfig) -> None:
     steps = _open(config)
     io.lock(config.run, fix=FIX)
     try:
-        running.run_all(steps, config.parallel)
+        processes.run_all(steps, config.parallel)
     except (UserError, KeyboardInterrupt):
         if found := finished(steps):
             write(config, found)
@@ -114,7 +114,7 @@ def _open(config: AblateConfig) -> list[Step]:
     steps = plan.steps(config)
     io.check_unlocked(config.run, FIX)
     io.check_folder(config.run, "choose another folder with run=...")
-    plan.check_unchanged(steps)
+    processes.check_unchanged(steps)
     if not all(step.is_done() for step in steps):
         backends.check()
     return steps

@@ -9,17 +9,15 @@ Rows that are the same model have the same runs: kaleido + saliency, AGM and B+I
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from kaleidobert import configs, io
 from kaleidobert.app_zoo import commands
+from kaleidobert.app_zoo.processes import Step
 from kaleidobert.configs import AblateConfig, PretrainConfig, loader
 from kaleidobert.configs.section import check_name
-from kaleidobert.engines.run_folder import FREE
 from kaleidobert.errors import UserError
 from kaleidobert.evaluators.report.ablation import ROWS, SCRATCH
 from kaleidobert.preprocessors.alignment_guided_masking import POLICIES
@@ -31,46 +29,7 @@ SET_HERE = {  # {file of configs: the keys that the ablation sets itself}
     "records": ("bank",), "align": ("run", "data.bank"), "pretrain": ("run", "data.bank", "train.seed", "levels", "sampling.masking"),
     **dict.fromkeys(("i2t", "t2i", "cat", "subcat", "caption"), ("run", "data.bank", "init", "from_scratch", "train.seed"))}
 COMMANDS = {"i2t": "retrieve", "t2i": "retrieve", "cat": "classify", "subcat": "classify"}  # of the others it has the file's name
-INSTALLED = "foreground.weights"  # part of the package, wherever that lies: a bank knows their checksum
 FINE_TUNINGS = {"retrieval": ("i2t", "t2i"), "classification": ("cat", "subcat"), "captions": ("caption",)}
-
-
-@dataclass(frozen=True, eq=False)
-class Step:
-    """A process of the ablation.
-
-    name: the file of configs that it has, or MASKED_WORDS. title: of messages. folder: what it makes, finished where the file ``done`` is
-    there. needs: files without which it cannot begin. config: its configuration; words: its command line behind ``python -m``. row: its
-    runs, with the seed; "" of a bank.
-    """
-
-    name: str
-    title: str
-    folder: Path
-    done: Path
-    needs: tuple[Path, ...]
-    words: tuple[str, ...]
-    config: Any = None
-    row: str = ""
-    seed: int = 0
-
-    @property
-    def file(self) -> Path:
-        """The configuration, beside the folder."""
-        return self.folder.with_name(f"{self.folder.name}.yaml")
-
-    @property
-    def log(self) -> Path:
-        """What the process says, beside the folder."""
-        return self.folder.with_name(f"{self.folder.name}.log")
-
-    def is_done(self) -> bool:
-        """Whether its result is there."""
-        return self.done.is_file()
-
-    def is_ready(self) -> bool:
-        """Whether all that it needs is there."""
-        return all(path.is_file() for path in self.needs)
 
 
 def steps(config: AblateConfig) -> list[Step]:
@@ -87,30 +46,6 @@ def row_names(config: AblateConfig) -> list[str]:
     for name in config.rows:
         check_name(name, ROWS, "rows")
     return [name for name in ROWS if not config.rows or name in config.rows]
-
-
-def check_unchanged(steps: Sequence[Step]) -> None:
-    """Raises UserError where the folder of a step, finished or begun, is made with another configuration than it would be now."""
-    changed = {step: lines for step in steps if (lines := _changes(step))}
-    if changed:
-        step, lines = next(iter(changed.items()))
-        others = f", and {len(changed) - 1} other runs are" if len(changed) > 1 else ""
-        raise UserError(f"{step.title} is made with another configuration ({'; '.join(lines[:5])}){others}", str(step.folder),
-                        "the same configuration", "choose another folder with run=..., or delete this one and what was made from it")
-
-
-def _changes(step: Step) -> list[str]:
-    if step.config is None or not step.file.is_file() or not io.contents(step.folder):
-        return []
-    made = yaml.safe_load(step.file.read_text(encoding="utf-8")) or {}
-    lines = {line.partition(":")[0]: line for line in configs.differences(made, configs.to_dict(step.config))}
-    return [line for name, line in lines.items() if name.rpartition(".")[2] not in FREE and name != INSTALLED]
-
-
-def claim(step: Step) -> None:
-    """Writes the configuration beside the folder of a step that begins."""
-    if step.config is not None:
-        io.write_text(step.file, f"# kaleidobert {step.words[1]} {step.file}\n\n{configs.dump(step.config)}")
 
 
 class _Planner:

@@ -1,7 +1,7 @@
 """Which column of an unknown table holds what, guessed from names and cells: a proposal that people see before it is used (ours)."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
 
@@ -93,7 +93,7 @@ def _look(name: str, rows: Sequence[Mapping[str, object]]) -> Column:
     cells = [str(row.get(name) if row.get(name) is not None else "").strip() for row in rows]
     filled = [cell for cell in cells if cell]
 
-    def part(test) -> float:
+    def part(test: Callable[[str], object]) -> float:
         return fmean(map(bool, map(test, filled))) if filled else 0.0
 
     return Column(name, len(filled) / max(1, len(cells)), len(set(filled)) / max(1, len(filled)), len(set(filled)),
@@ -113,7 +113,7 @@ def _rank(name: str, key: str) -> int:
     return max((len(known) - known.index(word) for word in words if word in known), default=0)
 
 
-def _best(columns: Mapping[str, Column], key: str, test) -> Column | None:
+def _best(columns: Mapping[str, Column], key: str, test: Callable[[Column], bool]) -> Column | None:
     """Returns the column that passes a test and whose name fits best; of equals the one with the most different cells, then the first."""
     fitting = [column for column in columns.values() if test(column)]
     return max(fitting, key=lambda column: (_rank(column.name, key), column.distinct, column.filled), default=None)

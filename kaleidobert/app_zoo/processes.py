@@ -1,4 +1,4 @@
-"""The processes of an ablation: several at a time, each with its log; stopped together where one fails or Ctrl-C is pressed.
+"""Commands that build on one another, each a process with its log, several at a time; stopped together where one fails or at Ctrl-C.
 
 A process is a process group of its own: Ctrl-C reaches the parent alone, which hands it on once, so that every run keeps what it has.
 """
@@ -15,15 +15,56 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
+from typing import Any
+
+import yaml
 
 from kaleidobert import configs, io
-from kaleidobert.app_zoo.ablate import plan
-from kaleidobert.app_zoo.ablate.plan import Step
 from kaleidobert.datasets.bank import builder
+from kaleidobert.engines.run_folder import FREE
 from kaleidobert.errors import Incomplete, UserError
 
+INSTALLED = "foreground.weights"  # part of the package, wherever that lies: a bank knows their checksum
 PAUSE = 0.2  # seconds between two looks at the processes
 INTERRUPTED = 130
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """A command to run.
+
+    name: by which its configuration is set. title: of messages. folder: what it makes, finished where the file ``done`` is there. needs:
+    files without which it cannot begin. config: its configuration; words: its command line behind ``python -m``. row: of an ablation its
+    runs, with the seed; "" of a bank.
+    """
+
+    name: str
+    title: str
+    folder: Path
+    done: Path
+    needs: tuple[Path, ...]
+    words: tuple[str, ...]
+    config: Any = None
+    row: str = ""
+    seed: int = 0
+
+    @property
+    def file(self) -> Path:
+        """The configuration, beside the folder."""
+        return self.folder.with_name(f"{self.folder.name}.yaml")
+
+    @property
+    def log(self) -> Path:
+        """What the process says, beside the folder."""
+        return self.folder.with_name(f"{self.folder.name}.log")
+
+    def is_done(self) -> bool:
+        """Whether its result is there."""
+        return self.done.is_file()
+
+    def is_ready(self) -> bool:
+        """Whether all that it needs is there."""
+        return all(path.is_file() for path in self.needs)
 
 
 @dataclass
@@ -71,7 +112,7 @@ def run_all(steps: Sequence[Step], parallel: int) -> None:
 
 def start(step: Step, environment: Mapping[str, str]) -> subprocess.Popen:
     """Starts the process of a step, whose output is appended to its log."""
-    plan.claim(step)
+    claim(step)
     with io.explained(step.log):
         step.log.parent.mkdir(parents=True, exist_ok=True)
         with open(step.log, "ab") as log:
@@ -113,6 +154,30 @@ def last_line(output: bytes) -> str:
     """Returns the last line that is not empty; a progress bar writes its lines over one another."""
     lines = [line.strip() for line in output.decode("utf-8", "replace").replace("\r", "\n").split("\n")]
     return next((line for line in reversed(lines) if line), "no output")
+
+
+def check_unchanged(steps: Sequence[Step]) -> None:
+    """Raises UserError where the folder of a step, finished or begun, is made with another configuration than it would be now."""
+    changed = {step: lines for step in steps if (lines := _changes(step))}
+    if changed:
+        step, lines = next(iter(changed.items()))
+        others = f", and {len(changed) - 1} other runs are" if len(changed) > 1 else ""
+        raise UserError(f"{step.title} is made with another configuration ({'; '.join(lines[:5])}){others}", str(step.folder),
+                        "the same configuration", "choose another folder with run=..., or delete this one and what was made from it")
+
+
+def claim(step: Step) -> None:
+    """Writes the configuration beside the folder of a step that begins."""
+    if step.config is not None:
+        io.write_text(step.file, f"# kaleidobert {step.words[1]} {step.file}\n\n{configs.dump(step.config)}")
+
+
+def _changes(step: Step) -> list[str]:
+    if step.config is None or not step.file.is_file() or not io.contents(step.folder):
+        return []
+    made = yaml.safe_load(step.file.read_text(encoding="utf-8")) or {}
+    lines = {line.partition(":")[0]: line for line in configs.differences(made, configs.to_dict(step.config))}
+    return [line for name, line in lines.items() if name.rpartition(".")[2] not in FREE and name != INSTALLED]
 
 
 def _finish(one: Running, finished: int, total: int, parallel: int) -> None:
