@@ -10,6 +10,7 @@ import textwrap
 import types
 import typing
 from collections.abc import Collection
+from pathlib import Path
 from typing import Any
 
 from kaleidobert import __version__, configs, io
@@ -69,6 +70,8 @@ def _named(command: str) -> str:
 def main(arguments: list[str] | None = None) -> int:
     """Runs a command; returns the exit status, see STATUS."""
     first, *rest = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    if rest and f"{first} {rest[0]}" in commands.every():  # a command of two words
+        first = f"{first} {rest.pop(0)}"
     options = parser(first).parse_args([first, *sorted(rest, key=lambda word: not word.startswith("-"))])  # flags may stand anywhere
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's start-up chatter hides our own lines
     if options.command == "quickstart":
@@ -77,6 +80,8 @@ def main(arguments: list[str] | None = None) -> int:
     command = commands.every()[options.command]
     if command.takes_folders:
         path, words = None, _folders(options.words)
+    elif command.takes_table and path is not None and "=" not in path and Path(path).suffix not in (".yaml", ".yml"):
+        path, words = None, [f"source.table={json.dumps(path, ensure_ascii=False)}", *words]
     elif path is not None and "=" in path:  # no file, only words
         path, words = None, [path, *words]
     try:

@@ -12,6 +12,7 @@ from types import ModuleType
 from typing import Any
 
 from kaleidobert import configs
+from kaleidobert.configs.catalogue import CatalogueCheckConfig, CatalogueRunConfig
 from kaleidobert.datasets.sources import SOURCES
 from kaleidobert.evaluators.candidates import PROTOCOLS
 from kaleidobert.preprocessors.alignment_guided_masking import POLICIES
@@ -29,7 +30,7 @@ class Command:
 
     line: what --help says of it. config: its configuration class, None = ``Config`` of its module. example: words of a call. module: its
     full name, "" = that of the command in app_zoo. needs_backend: whether it loads a network library. takes_folders: its words without
-    "=" are folders, the values of its key ``runs``, and no configuration.
+    "=" are folders, the values of its key ``runs``, and no configuration. takes_table: its first word may be a table, source.table.
     """
 
     line: str
@@ -38,6 +39,7 @@ class Command:
     module: str = ""
     needs_backend: bool = True
     takes_folders: bool = False
+    takes_table: bool = False
 
 
 COMMANDS = {
@@ -62,6 +64,14 @@ COMMANDS = {
     "ablate": Command("the paper's Table 4: pre-train and judge every row with several seeds", configs.AblateConfig,
                       "ablate rows=[random,agm] seeds=[0,1,2,3]", needs_backend=False),
 }
+# words of two: the command line has them apart
+CATALOGUE = {
+    "catalogue check": Command("what a table holds, what of it is lost, and a configuration that reads it", CatalogueCheckConfig,
+                               "catalogue check my/products_export.csv", "kaleidobert.app_zoo.catalogue.check", takes_table=True),
+    "catalogue run": Command("from a table to labels, retrieval, captions and a report, with one dial", CatalogueRunConfig,
+                             "catalogue run my/products_export.csv size=small", "kaleidobert.app_zoo.catalogue.run", needs_backend=False,
+                             takes_table=True),
+}
 # the downstream tasks: each is one module of app_zoo and one YAML file of configs/; docs/extending.md adds one
 TASKS = {
     "classify": Command("train and evaluate a classifier of one label column", configs.ClassifyConfig, "cat modality=image"),
@@ -72,8 +82,8 @@ TASKS = {
 
 
 def every() -> dict[str, Command]:
-    """Returns the rows of COMMANDS and TASKS."""
-    return {**COMMANDS, **TASKS}
+    """Returns the rows of COMMANDS, CATALOGUE and TASKS."""
+    return {**COMMANDS, **CATALOGUE, **TASKS}
 
 
 def config_class(name: str) -> type:

@@ -12,6 +12,7 @@ from kaleidobert import levels as kaleido
 from kaleidobert.app_zoo import lineage, models, released_runs, step_memory, training
 from kaleidobert.app_zoo.training import Batch, PretrainData, open_bank
 from kaleidobert.configs import PretrainConfig
+from kaleidobert.configs.training import MIN_CONTRAST_BATCH
 from kaleidobert.datasets.bank.bank import Bank, describe
 from kaleidobert.datasets.sampling.pretraining import PretrainSampler, fraction_of_groups, hold_out
 from kaleidobert.engines import steps
@@ -24,7 +25,6 @@ from kaleidobert.evaluators.report import plots
 from kaleidobert.evaluators.report.results import head_name
 from kaleidobert.io import sha256
 from kaleidobert.levels import KALEIDO, KaleidoLevel
-from kaleidobert.losses import contrastive
 from kaleidobert.losses import pretraining as losses
 from kaleidobert.losses.decomposable import DecomposableLoss
 from kaleidobert.model_zoo import checkpoints
@@ -238,9 +238,9 @@ def _check(config: PretrainConfig) -> None:
 def _check_contrast(config: PretrainConfig) -> None:
     """Raises UserError where a batch would be split, or is small: contrast compares all of its texts with all of its pictures."""
     train, processes = config.train, cluster.read(os.environ).size
-    if config.losses.itc_weight and train.batch_size < contrastive.MIN_BATCH:
+    if config.losses.itc_weight and train.batch_size < MIN_CONTRAST_BATCH:
         raise UserError(f"losses.itc_weight is {config.losses.itc_weight:g}, and train.batch_size {train.batch_size}", "pretrain",
-                        f"at least {contrastive.MIN_BATCH} examples, whose texts are each other's wrong ones",
+                        f"at least {MIN_CONTRAST_BATCH} examples, whose texts are each other's wrong ones",
                         "set a larger train.batch_size, or losses.itc_weight=0")
     if config.losses.itc_weight and (train.gradient_accumulation_steps > 1 or train.devices != 1 or processes > 1):
         raise UserError(f"losses.itc_weight is {config.losses.itc_weight:g}, and a batch is split: train.gradient_accumulation_steps is "

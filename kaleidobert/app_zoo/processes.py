@@ -35,7 +35,7 @@ class Step:
 
     name: by which its configuration is set. title: of messages. folder: what it makes, finished where the file ``done`` is there. needs:
     files without which it cannot begin. config: its configuration; words: its command line behind ``python -m``. row: of an ablation its
-    runs, with the seed; "" of a bank.
+    runs, with the seed; "" of a bank. seconds: estimated, 0 = not.
     """
 
     name: str
@@ -47,6 +47,7 @@ class Step:
     config: Any = None
     row: str = ""
     seed: int = 0
+    seconds: float = 0.0
 
     @property
     def file(self) -> Path:
@@ -84,9 +85,11 @@ def run_all(steps: Sequence[Step], parallel: int) -> None:
     """
     waiting = [step for step in steps if not step.is_done()]
     finished, total = len(steps) - len(waiting), len(steps)
-    print(f"{total} runs, {finished} of them finished before" if finished else f"{total} runs")
+    runs = f"{total} run{'s' * (total != 1)}"
+    print(f"{runs}, {finished} of them finished before" if finished else runs)
     gpus = builder.gpus() if parallel > 1 and waiting else []
     running: list[Running] = []
+    clock = _Clock(sum(step.seconds for step in waiting))
     try:
         with _heeded_signals():
             while waiting or running:
@@ -103,7 +106,7 @@ def run_all(steps: Sequence[Step], parallel: int) -> None:
                 for one in [one for one in running if one.process.poll() is not None]:
                     running.remove(one)
                     finished += 1
-                    _finish(one, finished, total, parallel)
+                    _finish(one, finished, total, parallel, clock)
     except BaseException:
         print(flush=True)
         _stop(running)
@@ -180,14 +183,31 @@ def _changes(step: Step) -> list[str]:
     return [line for name, line in lines.items() if name.rpartition(".")[2] not in FREE and name != INSTALLED]
 
 
-def _finish(one: Running, finished: int, total: int, parallel: int) -> None:
+@dataclass
+class _Clock:
+    """How long the steps that are missing still take. left, estimated: seconds by the estimates, of these and of those that ended here;
+    taken: what the last took in truth."""
+
+    left: float
+    estimated: float = 0.0
+    taken: float = 0.0
+
+    def end(self, step: Step, seconds: float) -> str:
+        """Notes the end of a step; returns words that say how long the others take, "" where nothing was estimated."""
+        self.left -= step.seconds
+        self.estimated, self.taken = self.estimated + step.seconds, self.taken + seconds
+        return f"; about {duration(self.left * self.taken / self.estimated)} left" if self.left > 1 and self.estimated else ""
+
+
+def _finish(one: Running, finished: int, total: int, parallel: int, clock: _Clock) -> None:
     """Prints the line of a run that has ended. Raises UserError where it failed."""
     step, status = one.step, one.process.returncode
     said = last_line(_read_end(step.log))
     if status not in (0, Incomplete.status) or not step.is_done():
         raise _failure(step, status, said)
     head = "" if parallel == 1 else f"{_count(finished, total)} {step.title} ..."
-    print(f"{head} {time.monotonic() - one.since:.0f} s" + (f"; {said}" if status == Incomplete.status else ""), flush=True)
+    seconds = time.monotonic() - one.since
+    print(f"{head} {seconds:.0f} s{clock.end(step, seconds)}" + (f"; {said}" if status == Incomplete.status else ""), flush=True)
 
 
 def _no_way(step: Step) -> UserError:
@@ -257,3 +277,12 @@ def _read_end(path: Path, size: int = 4000) -> bytes:
 
 def _count(number: int, total: int) -> str:
     return f"[{number:{len(str(total))}}/{total}]"
+
+
+def duration(seconds: float) -> str:
+    """Returns a duration for people.
+
+    >>> duration(40), duration(400), duration(9000)
+    ('40 s', '7 min', '2.5 h')
+    """
+    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

@@ -16,9 +16,9 @@ import keras
 
 from kaleidobert import configs
 from kaleidobert.app_zoo import models
+from kaleidobert.configs.training import MIN_CONTRAST_BATCH
 from kaleidobert.engines.distributed import cluster
 from kaleidobert.layers import cpu_fusion
-from kaleidobert.losses.contrastive import MIN_BATCH
 
 FUSED, PLAIN, JAX = (11, 2, 2), (20, 6, 6), (11, 4, 4)  # [S, H], [S, I], [A, S, S] of a block; see cpu_fusion.is_fused
 EMBEDDINGS, FEATURES, LOGITS = 10, 2, 6  # [S, H]; features of the patches, float32; float32 scores of all word pieces for a masked one
@@ -53,13 +53,13 @@ def report_line(arguments: dict[str, Any], train: configs.Train, masked: int, co
             f"{_gb(fixed)} for weights{'' if is_gpu else ' and program'}; {'the GPU' if is_gpu else 'this machine'} has {_gb(memory)}")
     if together * example <= room:
         return line
-    if contrastive and room >= MIN_BATCH * example:
+    if contrastive and room >= MIN_CONTRAST_BATCH * example:
         keep = "" if arguments["gradient_checkpointing"] else "train.gradient_checkpointing=true, or "
         return (f"{line}\n  that does not fit, and a contrast compares all examples of a batch: set {keep}"
                 f"train.batch_size={int(room / example)}")
     micro_batches = 0 if contrastive else fitting(train.batch_size, devices, example, room)
     if not micro_batches:
-        least = f"a batch of {MIN_BATCH} for a contrast" if contrastive else "one example"
+        least = f"a batch of {MIN_CONTRAST_BATCH} for a contrast" if contrastive else "one example"
         return f"{line}\n  not even {least} fits: set train.gradient_checkpointing=true, take a smaller model or a larger machine"
     size = train.batch_size // (devices * micro_batches)
     return (f"{line}\n  that does not fit: train.gradient_accumulation_steps={micro_batches} computes a step in parts of {size:,}, "

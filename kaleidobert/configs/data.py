@@ -61,6 +61,7 @@ class Source:
         None, "folder to which the picture column is relative; empty = the table's folder; tfds: pictures are written there once")
     text_separator: str = key(". ", "text between two text columns")
     val_fraction: float = key(0.1, "fraction of the groups that go to val where the table has no split column")
+    groups: Path | None = key(None, "JSON {group: group} of groups to join, as `kaleidobert catalogue check` writes it; empty = none")
     limit: int = key(0, "number of pictures to read; 0 = all")
     kind: str = key("table", "type of the source; the keys of each type are listed below")
 

@@ -95,7 +95,7 @@ def _read(path: Path, chain: tuple[Path, ...]) -> dict:
     if not isinstance(raw, dict):
         raise UserError(f"holds a {type(raw).__name__}", str(path), "keys and values")
     base = raw.pop("base", None)
-    tree = _read(path.parent / base, (*chain, path)) if base else {}
+    tree = _read(path.parent / base if Path(base).suffix else find_file(base), (*chain, path)) if base else {}
     _merge(tree, _leaves(raw, str(path), _start(path)))
     return tree
 

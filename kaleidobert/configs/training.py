@@ -136,6 +136,9 @@ class Sampling(Checked):
     limits: ClassVar[Limits] = {"mask_rate": (0, 1), "negative_share": (0, 1), "negatives_same_subcategory": (0, 1), "max_masked": (1,)}
 
 
+MIN_CONTRAST_BATCH = 8  # examples, from which on wrong texts of the batch are as many as sampling.negative_share says
+
+
 @dataclass(frozen=True)
 class Losses(Checked):
     """The seven losses, and one of ours; the weights of the image tasks are in the level table."""

@@ -4,7 +4,6 @@ from keras import ops
 
 from kaleidobert.specs import Tensor
 
-MIN_BATCH = 8  # examples, from which on wrong texts of the batch are as many as sampling.negative_share says
 
 def in_batch(sides: Tensor, identity: Tensor) -> Tensor:
     """Computes f32[B]: the softmax cross-entropies of picture i over the texts and of its own text over the pictures, their mean.

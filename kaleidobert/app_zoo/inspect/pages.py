@@ -181,6 +181,15 @@ def report_card(claims: Sequence[Claim]) -> str:
     return _environment().get_template("report_card.html").render(title="Report card", claims=claims)
 
 
+def catalogue_check(name: str, numbers: Sequence[tuple[str, str]], own: Any, meanings: Mapping[str, str], sheet: Sequence[Figure]) -> str:
+    """Returns the HTML of what was found in a catalogue.
+
+    name: of the table; numbers: (what, value); own: a catalogue.examination.Examination; meanings: {severity: what it means}; sheet:
+    pictures with the boxes of their products.
+    """
+    return _environment().get_template("catalogue_check.html").render(title=name, numbers=numbers, own=own, meanings=meanings, sheet=sheet)
+
+
 def thumbnail(content: Page) -> Page:
     """Returns the page with one small picture: all that the index needs, so that a thousand pages fit into memory."""
     image = content.figures[0].image.copy()

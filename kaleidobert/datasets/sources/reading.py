@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from kaleidobert import table_text
+from kaleidobert import io, table_text
 from kaleidobert.configs import Columns, Source
 from kaleidobert.datasets.products import Product, read_image
 from kaleidobert.datasets.sources import markup, pictures
@@ -124,6 +124,7 @@ def survey(source: Source) -> Reading:
     if there:
         require(list(absent), list(there), str(source.table))
     reading.spelled, reading.ambiguous, reading.addresses = taker.folder.spelled, taker.folder.ambiguous, taker.folder.addresses
+    _fill_splits(reading)
     _check_groups(reading.products, str(source.table))
     if not reading.products:
         reasons = f" ({'; '.join(account(reading.skipped))})" if reading.skipped else ""
@@ -176,6 +177,18 @@ def _check_groups(products: list[Product], where: str) -> None:
                             "one group per product", "correct the group column")
 
 
+def _fill_splits(reading: Reading) -> None:
+    """Moves the group whose draw is nearest into a split that the draw left empty, where there are two groups and no column of splits."""
+    if reading.source.columns.split or not 0 < reading.source.val_fraction < 1:
+        return
+    draws = {product.group: _draw(product.group) for product in reading.products}
+    splits = {product.split for product in reading.products}
+    if len(draws) < 2 or len(splits) == 2:
+        return
+    lacking, nearest = ("val", min(draws, key=draws.__getitem__)) if splits == {"train"} else ("train", max(draws, key=draws.__getitem__))
+    reading.products[:] = [replace(product, split=lacking) if product.group == nearest else product for product in reading.products]
+
+
 def read_mask(path: Path) -> np.ndarray:
     """Returns a foreground mask, bool[h, w]: True where the picture file is brighter than half."""
     return read_image(path)[..., 0] > 127
@@ -183,8 +196,11 @@ def read_mask(path: Path) -> np.ndarray:
 
 def split_of(group: str, val_fraction: float) -> str:
     """Returns "val" for the given fraction of all groups, else "train": a fixed function of the group's name."""
-    draw = int.from_bytes(hashlib.sha256(group.encode()).digest()[:8], "big") / 2**64
-    return "val" if draw < val_fraction else "train"
+    return "val" if _draw(group) < val_fraction else "train"
+
+
+def _draw(group: str) -> float:
+    return int.from_bytes(hashlib.sha256(group.encode()).digest()[:8], "big") / 2**64
 
 
 def jsonl_rows(table: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
@@ -208,6 +224,7 @@ class _Taker:
         self._seen: dict[str, str] = {}  # {image_id: where it stands}
         self._views: dict[str, Product] = {}  # the first view of every product, where all have to agree
         self._firsts: dict[str, _First] = {}
+        self._joined: Mapping[str, str] = io.read_json(self.source.groups) if self.source.groups else {}
 
     def take(self, row: Mapping[str, Any], where: str) -> None:
         """Adds the products of a row, or the reason why there are none, to the reading."""
@@ -297,6 +314,7 @@ class _Taker:
     def _product(self, texts: Mapping[str, str], picture: str, view: str, parts: tuple[Part, ...]) -> Product:
         columns, folder, product_id = self.columns, self.source.picture_folder, texts.get(self.columns.id, "")
         group, mask = texts.get(columns.group) or product_id, texts.get(columns.mask)
+        group = self._joined.get(group, group)
         pieces = [piece for piece in (texts.get(column, "") for column in columns.text) if piece]
         return Product(
             product_id=product_id,

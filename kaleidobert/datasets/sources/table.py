@@ -123,17 +123,18 @@ class TableSource(Source):
         a header looks like."""
         columns = self.columns
         if columns.image not in header and columns.id in header and not picture_columns(columns):
+            template = self.template(columns.id) or f"images/{{{columns.id}}}.jpg"
             raise UserError(f"there is no column {columns.image!r}", str(self.table), f"one of {', '.join(header)}",
-                            f"where the picture is named after other columns, say so: image: {self._template()!r}")
+                            f"where the picture is named after other columns, say so: image: {template!r}")
         preset = presets.recognise(header)
         hint = f"this looks like {presets.PRESETS[preset].title}: set source.preset={preset}" if preset and preset != self.preset else ""
         require(wanted, header, str(self.table), hint)
 
-    def _template(self) -> str:
-        """Returns how the names of pictures follow from the id, by the files that are there."""
-        rows = formats.rows(self.table, self._layout(), (), [self.columns.id], lambda header: None)
-        ids = [str(row[self.columns.id]) for _, row in islice(rows, 20) if isinstance(row, Mapping) and row.get(self.columns.id)]
-        return (pictures.PictureFolder(self.picture_folder).like(ids) or "images/{}.jpg").replace("{}", f"{{{self.columns.id}}}")
+    def template(self, column: str) -> str:
+        """Returns how the names of pictures follow from a column of ids, by the files that are there; "" where none do."""
+        rows = formats.rows(self.table, self._layout(), (), [column], lambda header: None)
+        ids = [str(row[column]) for _, row in islice(rows, 20) if isinstance(row, Mapping) and row.get(column)]
+        return pictures.PictureFolder(self.picture_folder).like(ids).replace("{}", f"{{{column}}}")
 
     @property
     def empty_words(self) -> tuple[str, ...]:

@@ -1,0 +1,260 @@
+"""What a catalogue holds and what is wrong with it, found by reading the table and opening the pictures."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from kaleidobert.configs import Source
+from kaleidobert.datasets import addresses, near_duplicates
+from kaleidobert.datasets.products import Product, read_image, tabulate_classes
+from kaleidobert.datasets.sources import formats, guessing, presets, reading
+from kaleidobert.datasets.sources.reading import Reading, account
+from kaleidobert.datasets.sources.table import TableSource
+from kaleidobert.errors import UserError
+
+LOSES, LEAKS, WEAK, NOTE = "loses", "leaks", "weak", "note"
+MEANINGS = {LOSES: "left out of the bank", LEAKS: "the evaluation would ask for what was trained on", WEAK: "little can be learnt of it",
+            NOTE: "what was found"}
+LOOKED_AT = 2000  # rows from which columns are guessed
+SHOWN = 3
+FEW = 5  # training pictures of a class, below which it can hardly be learnt
+FEW_QUERIES = 30  # val products, below which intervals are wider than most differences
+READERS = 8
+TRAIN, VAL = "train", "val"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """severity: a key of MEANINGS; what: in words; count: of rows, pictures, ...; examples: for people; fix: what to do, "" = nothing."""
+
+    severity: str
+    what: str
+    count: int
+    examples: tuple[str, ...] = ()
+    fix: str = ""
+
+
+@dataclass(frozen=True)
+class LabelFacts:
+    """train: {class: training pictures}; rare: of them the classes with fewer than FEW; only_val: classes that no training picture has."""
+
+    train: Mapping[str, int]
+    rare: tuple[str, ...]
+    only_val: tuple[str, ...]
+
+    @property
+    def usable(self) -> bool:
+        """Whether at least two classes can be learnt."""
+        return len(self.train) - len(self.rare) >= 2
+
+
+@dataclass
+class Examination:
+    """columns: (what it holds, column, why it is taken, first cells); groups, words: of all texts; opened: pictures that were opened."""
+
+    source: Source
+    found: list[str]
+    columns: list[tuple[str, str, str, str]]
+    reading: Reading
+    opened: int = 0
+    faults: dict[str, str] = field(default_factory=dict)
+    sides: list[int] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+    labels: dict[str, LabelFacts] = field(default_factory=dict)
+    joined: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def products(self) -> list[Product]:
+        """Those whose picture can be read, as far as it was opened."""
+        return [product for product in self.reading.products if product.image_id not in self.faults]
+
+    @property
+    def words(self) -> np.ndarray:
+        """i64[N]: the number of words of every text."""
+        return np.array([len(product.text.split()) for product in self.products], np.int64)
+
+    def facts(self) -> dict[str, Any]:
+        """Returns numbers that say how large the catalogue is, JSON-able."""
+        splits = Counter(product.split for product in self.products)
+        words = self.words
+        return {"rows": self.reading.rows, "pictures": len(self.products), "splits": dict(splits),
+                "products": len({product.product_id for product in self.products}),
+                "train_groups": len({product.group for product in self.products if product.split == TRAIN}),
+                "words": {"mean": float(words.mean()), "p95": float(np.percentile(words, 95)), "max": int(words.max())},
+                "different_texts": len({product.text for product in self.products}),
+                "labels": {name: {"classes": len(one.train), "rare": len(one.rare), "only_val": len(one.only_val), "usable": one.usable}
+                           for name, one in self.labels.items()}}
+
+
+def examine(source: Source, pictures: int = 0) -> Examination:
+    """Reads a source and opens its pictures. Raises UserError where it cannot be read at all.
+
+    Columns that neither the source nor a known layout names are guessed by their names and cells. pictures: how many are opened, 0 = all.
+    """
+    source, reasons = with_columns(source)
+    result = reading.survey(source)
+    own = Examination(result.source, result.found, _shown(result, reasons), result)
+    _open(own, pictures)
+    own.labels = {name: _label(own.products, name) for name in own.source.columns.labels}
+    own.findings = sorted(_findings(own), key=lambda one: (list(MEANINGS).index(one.severity), -one.count))
+    return own
+
+
+def with_columns(source: Source) -> tuple[Source, Mapping[str, str]]:
+    """Returns the source with guessed columns where none are given and the layout is none that is known, and why each was taken."""
+    if not isinstance(source, TableSource) or not source.table.is_file() or source.preset not in ("", presets.NO_PRESET):
+        return source, {}
+    if source.columns.id and source.columns.image and source.columns.text:
+        return source, {}
+    layout = formats.find(source.table, [], formats.Layout(source.format, source.separator, source.encoding))
+    header = formats.header(source.table, layout)
+    if not source.preset and presets.recognise(header):
+        return source, {}
+    rows = [row for _, row in islice(formats.rows(source.table, layout, (), header, lambda names: None), LOOKED_AT)
+            if isinstance(row, Mapping)]
+    first = guessing.guess(header, rows)
+    template = source.template(first.columns.id) if first.columns.id and not first.columns.image else ""
+    guess = guessing.guess(header, rows, template) if template else first
+    lacks = [key for key in guess.lacks if not getattr(source.columns, key)]
+    if lacks:
+        raise UserError(f"no column looks like {' or '.join(lacks)}", str(source.table), f"columns out of {', '.join(header)}",
+                        "say which: " + " ".join(f"source.columns.{key}=COLUMN" for key in lacks))
+    columns = presets.completed(source.columns, guess.columns)
+    return replace(source, columns=columns, preset=presets.NO_PRESET), guess.reasons
+
+
+def _shown(result: Reading, reasons: Mapping[str, str]) -> list[tuple[str, str, str, str]]:
+    """Returns a row per mapped column, with the first values that came of it."""
+    columns, first = result.source.columns, result.products[:SHOWN]
+    values = {"id": [product.product_id for product in first], "image": [product.image_path for product in first],
+              "text": [product.text for product in first], "group": [product.group for product in first],
+              "view": [product.view for product in first], "split": [product.split for product in first]}
+    rows = []
+    for key, own in values.items():
+        name = getattr(columns, key)
+        if name or key == "split":
+            what = " + ".join(name) if isinstance(name, tuple) else name or "drawn by the group"
+            rows.append((key, what, reasons.get(key, ""), ", ".join(dict.fromkeys(map(_short, own)))))
+    for label, name in columns.labels.items():
+        rows.append((f"label {label}", name, "", ", ".join(dict.fromkeys(_short(product.labels[label]) for product in first))))
+    return rows
+
+
+def _short(text: str, length: int = 40) -> str:
+    return text if len(text) <= length else f"{text[: length - 3]}..."
+
+
+# --- The pictures
+
+
+def _open(own: Examination, count: int) -> None:
+    """Opens pictures; notes which cannot be read, their sides, and which are nearly the same."""
+    products = own.reading.products
+    absent = {row["image_id"] for row in own.reading.absent}
+    there = [product for product in products if product.image_id not in absent
+             and not (addresses.is_one(product.image_path) and not addresses.local(product.image_path).is_file())]
+    chosen = there[:: max(1, len(there) // count)][:count] if count else there
+    thumbnails: dict[int, np.ndarray] = {}
+    with ThreadPoolExecutor(READERS) as pool, tqdm(total=len(chosen), unit="picture", desc="opened", leave=False) as bar:
+        for number, (product, seen) in enumerate(zip(chosen, pool.map(_look, chosen))):
+            bar.update()
+            if isinstance(seen, str):
+                own.faults[product.image_id] = seen
+            else:
+                own.sides.append(seen[0])
+                thumbnails[number] = seen[1]
+    own.opened = len(chosen)
+    own.faults |= {row["image_id"]: row["reason"] for row in own.reading.absent}
+    order = list(thumbnails)
+    pairs = [(order[i], order[j]) for i, j in near_duplicates.alike(np.stack([thumbnails[number] for number in order]))] if order else []
+    texts = list(near_duplicates.same_texts([product.text for product in chosen]))
+    _join(own, chosen, [(i, j) for i, j in pairs if chosen[i].product_id != chosen[j].product_id],
+          [(i, j) for i, j in texts if chosen[i].product_id != chosen[j].product_id])
+
+
+def _look(product: Product) -> str | tuple[int, np.ndarray]:
+    try:
+        image = read_image(product.image_path)
+    except UserError as error:
+        return error.what
+    return min(image.shape[:2]), near_duplicates.thumbnail(image)
+
+
+def _join(own: Examination, products: Sequence[Product], pictures: list[tuple[int, int]], texts: list[tuple[int, int]]) -> None:
+    """Notes the products of several groups that are not independent; where the catalogue has no split of its own, joins their groups."""
+    groups = [product.group for product in products]
+    for what, pairs in (("have nearly the same picture as another product", pictures), ("have the text of another product", texts)):
+        apart = [(i, j) for i, j in pairs if groups[i] != groups[j]]
+        if not apart:
+            continue
+        given = bool(own.source.columns.split)
+        crossing = near_duplicates.across([product.split for product in products], apart) if given else apart
+        shown = tuple(f"{products[i].image_id} / {products[j].image_id}" for i, j in crossing[:SHOWN])
+        if given and crossing:
+            own.findings.append(Finding(LEAKS, f"products of one split {what} of another", len(crossing), shown,
+                                        "correct the split column, or leave it out of source.columns"))
+        elif not given:
+            own.findings.append(Finding(NOTE, f"products {what}: they stay in one split", len({j for _, j in apart}), shown))
+    if not own.source.columns.split:
+        own.joined = near_duplicates.joined(groups, [*pictures, *texts])
+
+
+# --- What is wrong
+
+
+def _label(products: Sequence[Product], name: str) -> LabelFacts:
+    train = Counter(product.labels[name] for product in products if product.split == TRAIN and product.labels[name])
+    lonely = tabulate_classes(((product.split, {name: product.labels[name]}) for product in products), [name])[name]["one_split"]
+    return LabelFacts(dict(train), tuple(value for value, count in train.items() if count < FEW), tuple(lonely.get(VAL, ())))
+
+
+def _findings(own: Examination) -> Iterator[Finding]:
+    yield from own.findings
+    result = own.reading
+    for rows in (result.skipped, [{"image_id": key, "where": key, "reason": reason} for key, reason in own.faults.items()]):
+        for line in account(rows):
+            reason, _, rest = line.rpartition(" x ")
+            count, _, where = rest.partition(": ")
+            yield Finding(LOSES, reason, int(count.replace(",", "")), (where,))
+    waiting = [address for address in result.addresses if not addresses.local(address).is_file()]
+    if waiting:
+        yield Finding(NOTE, "pictures at addresses, which are not fetched yet", len(waiting), tuple(waiting[:SHOWN]))
+    for line in result.notes():
+        yield Finding(NOTE, line, 1)
+    yield from _weak(own)
+
+
+def _weak(own: Examination) -> Iterator[Finding]:
+    products = own.products
+    splits = Counter(product.split for product in products)
+    for split in (TRAIN, VAL):
+        if not splits[split]:
+            yield Finding(WEAK, f"no picture is in the split {split!r}", 0, (), f"source.columns.split has {', '.join(sorted(splits))}")
+    held = len({product.product_id for product in products if product.split == VAL})
+    if 0 < held < FEW_QUERIES:
+        yield Finding(WEAK, f"{held} products to judge by: every figure has a wide interval", held, (), "a larger source.val_fraction")
+    for name, one in own.labels.items():
+        if not one.train:
+            yield Finding(WEAK, f"label {name}: no training picture has one", 0)
+        elif not one.usable:
+            yield Finding(WEAK, f"label {name}: fewer than two classes have {FEW} training pictures, so that it is not classified",
+                          len(one.train), tuple(one.train)[:SHOWN])
+        elif one.rare:
+            yield Finding(WEAK, f"label {name}: classes with fewer than {FEW} training pictures", len(one.rare), one.rare[:SHOWN],
+                          "join them in the table, or leave them empty there")
+        if one.only_val:
+            yield Finding(WEAK, f"label {name}: classes that stand in val alone", len(one.only_val), one.only_val[:SHOWN])
+    texts = Counter(product.text for product in products)
+    if products and len(texts) < 0.5 * len({product.product_id for product in products}):
+        text, count = texts.most_common(1)[0]
+        yield Finding(WEAK, "texts that several products share: retrieval cannot tell these apart", len(products) - len(texts),
+                      (f"{_short(text)!r} x {count:,}",))
+    small = sum(side < 64 for side in own.sides)
+    if small:
+        yield Finding(WEAK, "pictures whose shorter side has fewer than 64 pixels", small)

@@ -1,0 +1,136 @@
+"""``kaleidobert catalogue run``: from a table to labels, retrieval, captions and a report, with one dial.
+
+    FOLDER/check/        what the table holds, records.yaml; its page
+           bank/, align/, pretrain/, label-NAME/, i2t/, t2i/, caption/, pages/      beside each NAME.yaml, its configuration, and NAME.log
+           report_card.html, tables.md, results.json
+
+Every stage is a process of its own. What has finished is passed over, and an unfinished one continues, so that the same command goes on
+after an interruption, a failure or a change of the table.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from kaleidobert import configs, io
+from kaleidobert.app_zoo import commands, processes, report_card, tables
+from kaleidobert.app_zoo.catalogue import sizing
+from kaleidobert.app_zoo.catalogue.sizing import Sizing, Stage
+from kaleidobert.app_zoo.processes import Step, duration
+from kaleidobert.configs.catalogue import CatalogueCheckConfig, CatalogueRunConfig
+from kaleidobert.configs.section import check_name
+from kaleidobert.errors import UserError
+
+FIX = "wait until it has ended, or choose another folder with run=..."
+STARTS = {"i2t": "pretrain", "caption": "pretrain", "classify": "pretrain", "t2i": "i2t"}  # whose weights a stage starts from
+
+
+def dry_run(config: CatalogueRunConfig) -> None:
+    """Prints the stages and the time that they will take, where the table has been checked, else what would be done first."""
+    folder = config.folder
+    if not _check_step(config).is_done():
+        print(f"first: kaleidobert catalogue check {config.source.table}; the stages follow from what it finds")
+        return
+    planned = _plan(config)
+    print(describe(planned, steps(config, planned)))
+    print(f"results: {folder}")
+
+
+def run(config: CatalogueRunConfig) -> None:
+    """Runs what is missing and prints the report card. Raises UserError where a stage fails: the same command goes on from there."""
+    folder = config.folder
+    io.lock(folder, fix=FIX)
+    check = _check_step(config)
+    _forget_older(check, config.source.table)
+    processes.check_unchanged([check])
+    processes.run_all([check], 1)
+    planned = _plan(config)
+    stages = steps(config, planned)
+    processes.check_unchanged(stages)
+    print(describe(planned, stages))
+    processes.run_all(stages, 1)
+    _report(folder, planned)
+
+
+def steps(config: CatalogueRunConfig, planned: Sizing) -> list[Step]:
+    """Returns the stages as processes. Raises UserError for words that a stage does not take."""
+    return [_step(config, stage) for stage in planned.stages]
+
+
+def describe(planned: Sizing, stages: Sequence[Step]) -> str:
+    """Returns the plan in words: size, stages with their times, and what is left out and why."""
+    missing = [step for step in stages if not step.is_done()]
+    lines = [f"size {planned.size} ({planned.why}); about {duration(sum(step.seconds for step in missing))}:"]
+    lines += [f"  {step.name:24s} {'done' if step.is_done() else f'about {duration(step.seconds)}'}" for step in stages]
+    lines += [f"  {name:24s} left out: {why}" for name, why in planned.skipped.items()]
+    return "\n".join(lines)
+
+
+def _check_step(config: CatalogueRunConfig) -> Step:
+    folder = config.folder / "check"
+    own = CatalogueCheckConfig(config.source, config.folder, config.pictures, config.sheet)
+    return Step("check", "check", folder, folder / "results.json", (), ("kaleidobert.cli", "catalogue check", str(_beside(folder))), own)
+
+
+def _forget_older(check: Step, table: Path) -> None:
+    """Has the check made again where the table has changed since."""
+    if check.is_done() and table.exists() and table.stat().st_mtime > check.done.stat().st_mtime:
+        check.done.unlink()
+
+
+def _plan(config: CatalogueRunConfig) -> Sizing:
+    facts = io.read_json(config.folder / "check" / "results.json")["facts"]
+    for name in config.labels:
+        check_name(name, facts["labels"], "labels", "catalogue run")
+    if not facts["splits"].get("train"):
+        raise UserError("no picture is in the split 'train'", str(config.source.table), f"'train' beside {sorted(facts['splits'])}",
+                        "correct the split column, or leave it out of source.columns")
+    return sizing.plan(facts, config.size, config.labels, config.words)
+
+
+def _step(config: CatalogueRunConfig, stage: Stage) -> Step:
+    run, bank = config.folder, config.folder / "bank"
+    own = [*config.words.get(stage.command, ()), *(config.words.get(stage.name, ()) if stage.name != stage.command else ())]
+    if stage.name == "records":
+        folder, done, needs, file = bank, bank / "index.json", [run / "check" / "results.json"], str(run / "check" / "records.yaml")
+        words = [*stage.words, f"bank={_path(bank)}"]
+    else:
+        folder, needs, file = run / ("pages" if stage.name == "inspect" else stage.name), [bank / "index.json"], stage.file
+        done = folder / "results.json"
+        words = [*stage.words, f"data.bank={_path(bank)}", f"run={_path(folder)}"]
+    if stage.name == "align":
+        done = folder / "word_presence" / "results.json"
+    before = STARTS.get(stage.name, STARTS.get(stage.command))
+    if before is not None:
+        needs.append(run / before / "results.json")
+        words.append(f"init={_path(run / before / 'best.npz')}")
+    elif stage.name == "pretrain":
+        needs += [run / "align" / "word_presence" / "results.json"] * stage.links
+    elif stage.name == "inspect":
+        needs.append(run / "pretrain" / "results.json")
+        words += [f"checkpoint={_path(run / 'pretrain' / 'best.npz')}", "source="]
+        words += ["maps="] if not stage.links else [f"maps={_path(run / 'align' / 'word_presence')}"]
+    if stage.command in ("pretrain", "classify", "retrieve", "caption"):
+        words.append(f"train.seed={config.seed}")
+    loaded = commands.load(stage.command, file, [*words, *own])
+    return Step(stage.name, stage.name, folder, done, tuple(needs), ("kaleidobert.cli", stage.command, str(_beside(folder))), loaded,
+                seconds=stage.seconds)
+
+
+def _report(folder: Path, planned: Sizing) -> None:
+    """Writes and prints the tables and the report card."""
+    tables.run(configs.TablesConfig((folder,), folder))
+    card = report_card.write(folder)
+    print(f"report card: does the data support each idea?\n\n{report_card.show(card)}\n")
+    io.write_json(folder / "results.json", {"task": "catalogue run", "size": planned.size, "skipped": dict(planned.skipped),
+                                            "claims": [vars(claim) for claim in card]})
+    print(f"results: {folder}\n  the table: {folder / 'check' / 'index.html'}\n  the report card: {folder / 'report_card.html'}\n"
+          f"  pictures as the model sees them: {folder / 'pages' / 'index.html'}\n  tables: {folder / 'tables.md'}")
+
+
+def _beside(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}.yaml")
+
+
+def _path(path: Path) -> str:
+    """Returns a path as the value of a key=value word, taken literally."""
+    return sizing.quoted(str(path))
