@@ -2,7 +2,7 @@
 
     FOLDER/check/        what the table holds, records.yaml; its page
            bank/, align/, pretrain/, label-NAME/, i2t/, t2i/, caption/, pages/      beside each NAME.yaml, its configuration, and NAME.log
-           report_card.html, tables.md, results.json
+           report_card.html, tables.md, catalogue.json
 
 Every stage is a process of its own. What has finished is passed over, and an unfinished one continues, so that the same command goes on
 after an interruption, a failure or a change of the table.
@@ -81,10 +81,13 @@ def _plan(config: CatalogueRunConfig) -> Sizing:
     facts = io.read_json(config.folder / "check" / "results.json")["facts"]
     for name in config.labels:
         check_name(name, facts["labels"], "labels", "catalogue run")
+    for name in config.words:
+        check_name(name, ("records", "align", "pretrain", "classify", *(f"label-{label}" for label in facts["labels"]), "retrieve", "i2t",
+                          "t2i", "caption", "inspect"), "words", "catalogue run")
     if not facts["splits"].get("train"):
         raise UserError("no picture is in the split 'train'", str(config.source.table), f"'train' beside {sorted(facts['splits'])}",
                         "correct the split column, or leave it out of source.columns")
-    return sizing.plan(facts, config.size, config.labels, config.words)
+    return sizing.plan(facts, config.size, config.labels)
 
 
 def _step(config: CatalogueRunConfig, stage: Stage) -> Step:
@@ -121,8 +124,8 @@ def _report(folder: Path, planned: Sizing) -> None:
     tables.run(configs.TablesConfig((folder,), folder))
     card = report_card.write(folder)
     print(f"report card: does the data support each idea?\n\n{report_card.show(card)}\n")
-    io.write_json(folder / "results.json", {"task": "catalogue run", "size": planned.size, "skipped": dict(planned.skipped),
-                                            "claims": [vars(claim) for claim in card]})
+    io.write_json(folder / "catalogue.json", {"size": planned.size, "skipped": dict(planned.skipped),
+                                              "claims": [vars(claim) for claim in card]})
     print(f"results: {folder}\n  the table: {folder / 'check' / 'index.html'}\n  the report card: {folder / 'report_card.html'}\n"
           f"  pictures as the model sees them: {folder / 'pages' / 'index.html'}\n  tables: {folder / 'tables.md'}")
 

@@ -83,12 +83,11 @@ def choose(size: str, train: int, gpus: int) -> tuple[str, str]:
     return fitting[-1], f"{train:,} training pictures, {'a GPU' if gpus else 'no GPU'}"
 
 
-def plan(facts: Mapping[str, Any], size: str, labels: Sequence[str], own: Mapping[str, Sequence[str]]) -> Sizing:
-    """Returns the stages of a run. facts: as examination.facts gives them; labels: to classify, () = all that can be learnt; own: further
-    words by stage."""
+def plan(facts: Mapping[str, Any], size: str, labels: Sequence[str]) -> Sizing:
+    """Returns the stages of a run. facts: as examination.facts gives them; labels: to classify, () = all that can be learnt."""
     train, val = (int(facts["splits"].get(split, 0)) for split in ("train", "val"))
     chosen, why = choose(size, train, len(builder.gpus()))
-    return _Planner(facts, chosen, train, val, REFERENCE / rate()).plan(why, labels, own)
+    return _Planner(facts, chosen, train, val, REFERENCE / rate()).plan(why, labels)
 
 
 def rate(seconds: float = 0.3) -> float:
@@ -106,7 +105,7 @@ def epochs_of(steps: float, train: int, batch: int, least: int = 2) -> int:
     """Returns the epochs that make about so many steps.
 
     >>> epochs_of(530, 750, 64)
-    44
+    48
     """
     return max(least, round(steps / max(1, train // batch)))
 
@@ -122,7 +121,7 @@ class _Planner:
         self._usable = usable
         self._finest = max(usable, key=lambda name: usable[name]) if usable else ""
 
-    def plan(self, why: str, labels: Sequence[str], own: Mapping[str, Sequence[str]]) -> Sizing:
+    def plan(self, why: str, labels: Sequence[str]) -> Sizing:
         self._add("records", "records", self._records(), self._train + self._val)
         terms = self._train >= 40
         if terms:
@@ -142,9 +141,6 @@ class _Planner:
         self._add("caption", "caption", [f"subcategory={quoted(self._finest)}", *self._training("caption", self._caption_epochs(), 16)],
                   self._caption_epochs() * self._train / 16)
         self._add("inspect", "inspect", [], 0, "quickstart/inspect", terms)
-        for stage in own:
-            if stage not in {one.name for one in self._stages} | {one.command for one in self._stages}:
-                self._skipped[stage] = "no stage of this run has this name"
         return Sizing(self._name, why, tuple(self._stages), self._skipped)
 
     def _add(self, name: str, command: str, words: Sequence[str], units: float, file: str = "", links: bool = False) -> None:

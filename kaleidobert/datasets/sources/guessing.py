@@ -67,7 +67,7 @@ def guess(header: Sequence[str], rows: Sequence[Mapping[str, object]], template:
     split = take("split", _best(free, "split", lambda c: c.splits == 1 and 2 <= c.classes <= 5), "its cells name splits")
     picture = _best(free, "image", lambda c: c.pictures >= 0.5)
     image = take("image", picture, f"{picture.pictures:.0%} of its cells name pictures" if picture else "")
-    own = _best(free, "id", lambda c: c.filled >= 0.99 and c.pictures < 0.5 and c.words < 1.5 and bool(_rank(c.name, "id"))) or \
+    own = _best(free, "id", lambda c: c.filled >= 0.9 and c.pictures < 0.5 and c.words < 1.5 and bool(_rank(c.name, "id"))) or \
         _best(free, "id", lambda c: c.filled == 1 and c.distinct == 1 and c.words < 1.5 and c.pictures < 0.5)
     name = take("id", own, f"{own.distinct:.0%} of its cells are different" if own else "")
     if not name and image:

@@ -1,0 +1,257 @@
+"""``kaleidobert catalogue check`` and ``catalogue run``: faults of every kind, the plan by the size, and all stages of a tiny catalogue."""
+
+import contextlib
+import doctest
+import io
+import json
+import re
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from kaleidobert import cli
+from kaleidobert.app_zoo import processes
+from kaleidobert.app_zoo.catalogue import check, examination, run, sizing
+from kaleidobert.app_zoo.catalogue.examination import examine
+from kaleidobert.datasets.sources import reading
+from kaleidobert.datasets.sources.table import TableSource
+from tests.support.tiny import draw, tiny_catalogue
+
+KINDS = ("bag", "shirt", "hat")
+
+
+def said(*words: str) -> tuple[int, str, str]:
+    """A command line in this process: its status and what it printed."""
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        status = cli.main(list(words))
+    return status, out.getvalue(), err.getvalue()
+
+
+def picture(path, number: int, size: int = 96) -> None:
+    """A picture that is like no other."""
+    blocks = np.random.default_rng(number).integers(0, 256, (6, 6, 3), np.uint8)
+    Image.fromarray(blocks).resize((size, size), Image.Resampling.NEAREST).save(path)
+
+
+def shop(folder, count: int = 60, extra: str = "", skip=()) -> TableSource:
+    """A table whose columns have to be guessed, and its pictures."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = ["SKU;Product name;Kind;Photo"]
+    for number in range(count):
+        lines.append(f"A{number};fine {KINDS[number % 3]} number {number};{KINDS[number % 3]};{number}.png")
+        if number not in skip:
+            picture(folder / f"{number}.png", number)
+    (folder / "export.csv").write_text("\n".join(lines) + "\n" + extra, encoding="utf-8")
+    return TableSource(folder / "export.csv")
+
+
+def by_what(own: examination.Examination) -> dict[str, examination.Finding]:
+    return {one.what: one for one in own.findings}
+
+
+# --- check
+
+
+def test_columns_of_an_unknown_table_are_guessed_and_shown(tmp_path):
+    own = examine(shop(tmp_path))
+    assert [(row[0], row[1]) for row in own.columns] == [("id", "SKU"), ("image", "Photo"), ("text", "Product name"),
+                                                        ("split", "drawn by the group"), ("label Kind", "Kind")]
+    assert "A0, A1, A2" in check.columns(own) and check.findings([]) == "nothing was found that is wrong"
+    assert list(by_what(own)) == ["7 products to judge by: every figure has a wide interval"]
+    assert own.facts()["labels"] == {"Kind": {"classes": 3, "rare": 0, "only_val": 0, "usable": True}}
+
+
+def test_every_kind_of_fault_is_found_and_the_counts_add_up(tmp_path):
+    extra = ("A1;another text;bag;2.png\n;no id here;bag;3.png\nB1;;bag;4.png\nB2;a lost picture;bag;nowhere.png\n"
+             "B3;a broken one;bag;broken.png\nB4;a very small one;bag;small.png\nB5;the copy of five;cap;copy.png\n"
+             "B6;fine bag number 6;bag;6b.png\nB7;too;many;cells;here\n")
+    source = shop(tmp_path, extra=extra)
+    (tmp_path / "broken.png").write_bytes((tmp_path / "1.png").read_bytes()[:100])
+    picture(tmp_path / "small.png", 100, 20)
+    picture(tmp_path / "copy.png", 5, 72)
+    picture(tmp_path / "6b.png", 101)
+    own = examine(source)
+    found = by_what(own)
+    lost = {one.what: one.count for one in own.findings if one.severity == "loses"}
+    assert sum(lost.values()) + len(own.products) == own.reading.rows == 69 and len(lost) == 6, lost
+    assert found["products have nearly the same picture as another product: they stay in one split"].examples == ("A5 / B5",)
+    assert found["products have the text of another product: they stay in one split"].examples == ("A6 / B6",)
+    assert own.joined == {"B5": "A5", "B6": "A6"}
+    assert found["label Kind: classes with fewer than 5 training pictures"].examples == ("cap",)
+    assert found["pictures whose shorter side has fewer than 64 pixels"].count == 1
+    severities = [one.severity for one in own.findings]
+    assert severities == sorted(severities, key=list(examination.MEANINGS).index)
+    shown = check.findings(own.findings)
+    assert "1 x the picture cannot be decoded" in shown and "B3" in shown and "loses: left out of the bank" in shown
+
+
+def test_duplicates_across_a_given_split_are_leaks(tmp_path):
+    source = shop(tmp_path)
+    lines = (tmp_path / "export.csv").read_text().splitlines()
+    lines = [lines[0] + ";split"] + [f"{line};{'val' if number % 5 == 4 else 'train'}" for number, line in enumerate(lines[1:])]
+    (tmp_path / "export.csv").write_text("\n".join(lines) + "\n")
+    picture(tmp_path / "4.png", 0)  # val, as 0 of train
+    own = examine(source)
+    leaks = [one for one in own.findings if one.severity == "leaks"]
+    assert [(one.count, one.examples) for one in leaks] == [(1, ("A0 / A4",))] and own.joined == {}
+
+
+def test_the_page_and_the_configuration(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shop(tmp_path / "my", extra="B5;the copy of <five>;bag;copy.png\n", skip=(7,))
+    picture(tmp_path / "my/copy.png", 5, 72)
+    status, out, err = said("catalogue", "check", "my/export.csv", "sheet=4")
+    assert status == 0 and "kaleidobert catalogue run" in out and "61 rows read: 60 pictures can be used, 1 cannot" in out
+    folder = tmp_path / "runs/export/check"
+    page = (folder / "index.html").read_text()
+    assert page.count("data:image/jpeg") == 4 and "Loses" in page and not re.search(r'(src|href)="http', page)
+    written = yaml.safe_load((folder / "records.yaml").read_text())
+    assert written["source"]["columns"]["labels"] == {"Kind": "Kind"} and json.loads((folder / "groups.json").read_text()) == {"B5": "A5"}
+    status, out, err = said("records", str(folder / "records.yaml"), "encoder.name=pixels", "--dry-run")
+    assert status == 0 and "60 used, 1 left out" in out
+    source = TableSource(tmp_path / "my/export.csv", examine(TableSource(tmp_path / "my/export.csv")).source.columns,
+                         groups=folder / "groups.json")
+    products = {product.product_id: product for product in reading.read(source)[0]}
+    assert products["B5"].group == "A5" and products["B5"].split == products["A5"].split
+
+
+def test_what_cannot_be_guessed_is_asked_for(tmp_path):
+    (tmp_path / "t.csv").write_text("n,size\n1,2\n2,3\n")
+    status, _, err = said("catalogue", "check", str(tmp_path / "t.csv"))
+    assert status == 2 and "no column looks like image or text" in err and "source.columns.image=COLUMN" in err
+    status, _, err = said("catalogue", "check", str(tmp_path / "none.csv"))
+    assert status == 2 and "there is no such table" in err
+
+
+def test_val_is_never_empty_where_there_are_two_groups(tmp_path):
+    for count in range(2, 12):
+        products = reading.read(examine(shop(tmp_path / str(count), count)).source)[0] if count > 6 else _few(tmp_path, count)
+        assert {product.split for product in products} == {"train", "val"}, count
+
+
+def _few(folder, count: int):
+    (folder / "t.csv").write_text("id,image,text\n" + "".join(f"x{n},{n}.png,words of {n}\n" for n in range(count)))
+    from kaleidobert.configs import Columns
+
+    return reading.read(TableSource(folder / "t.csv", Columns("id", "image", ("text",))))[0]
+
+
+# --- the dial
+
+
+def facts(train: int, val: int = 50, labels: int = 2, usable: bool = True, words: float = 12.0) -> dict:
+    return {"splits": {"train": train, "val": val}, "words": {"mean": 8.0, "p95": words, "max": 90}, "different_texts": train,
+            "labels": {f"l{n}": {"classes": 5 + n, "rare": 0, "only_val": 0, "usable": usable} for n in range(labels)}}
+
+
+@pytest.fixture
+def no_gpu(monkeypatch):
+    monkeypatch.setattr(sizing.builder, "gpus", lambda: [])
+    monkeypatch.setattr(sizing, "rate", lambda: sizing.REFERENCE)
+
+
+def test_more_pictures_take_longer_and_fewer_epochs(no_gpu):
+    seconds, epochs = [], []
+    for train in (100, 1000, 1999, 2000, 10_000, 100_000):
+        planned = sizing.plan(facts(train), "auto", ())
+        seconds.append(planned.seconds)
+        words = next(stage for stage in planned.stages if stage.name == "pretrain").words
+        epochs.append(int(next(word for word in words if word.startswith("train.epochs")).partition("=")[2]))
+    assert seconds == sorted(seconds) and epochs == sorted(epochs, reverse=True) and epochs[-1] >= 2
+
+
+@pytest.mark.parametrize("given, names, skipped", [
+    (facts(500), ["records", "align", "pretrain", "label-l0", "label-l1", "i2t", "t2i", "caption", "inspect"], set()),
+    (facts(500, labels=0), ["records", "align", "pretrain", "i2t", "t2i", "caption", "inspect"], {"labels"}),
+    (facts(500, usable=False), ["records", "align", "pretrain", "i2t", "t2i", "caption", "inspect"], {"label-l0", "label-l1"}),
+    (facts(500, val=1), ["records", "align", "pretrain", "label-l0", "label-l1", "caption", "inspect"], {"retrieval"}),
+    (facts(12), ["records", "pretrain", "label-l0", "label-l1", "i2t", "t2i", "caption", "inspect"], {"align"}),
+], ids=["all", "no labels", "no label that can be learnt", "one picture to judge by", "few pictures"])
+def test_what_cannot_be_done_is_left_out_and_said(no_gpu, given, names, skipped):
+    planned = sizing.plan(given, "auto", ())
+    assert [stage.name for stage in planned.stages] == names and set(planned.skipped) == skipped and all(planned.skipped.values())
+
+
+def test_every_size_makes_configurations_that_load(no_gpu, tmp_path):
+    (tmp_path / "check").mkdir()
+    (tmp_path / "check/records.yaml").write_text("base: catalogue_small/records\nbank: b\nsource: {table: t.csv, columns: {labels: {}}}\n")
+    config = run.CatalogueRunConfig(TableSource(tmp_path / "t.csv"), tmp_path, words={"pretrain": ("train.epochs=3",)})
+    for size in sizing.SIZES:
+        steps = {step.name: step for step in run.steps(config, sizing.plan(facts(500), size, ("l1",)))}
+        assert steps["pretrain"].config.train.epochs == 3 and steps["i2t"].config.init == tmp_path / "pretrain/best.npz"
+        assert steps["t2i"].config.init == tmp_path / "i2t/best.npz" and steps["label-l1"].config.label == "l1"
+        assert steps["records"].config.bank == tmp_path / "bank" and steps["i2t"].config.matching == steps["t2i"].config.matching
+        assert steps["pretrain"].config.sampling.subcategory == "l1"
+
+
+def test_docstrings():
+    for module in (sizing, processes):
+        assert doctest.testmod(module).attempted and not doctest.testmod(module).failed
+
+
+# --- all of it
+
+
+@pytest.fixture
+def in_this_process(monkeypatch):
+    """Stages run in this process. names: of those that ran."""
+    names = []
+
+    def start(step, environment):
+        processes.claim(step)
+        names.append(step.name)
+        status, out, err = said(*step.words[1:])
+        step.log.write_text(out + err)
+        return SimpleNamespace(poll=lambda: status, returncode=status, wait=lambda: status, pid=0)
+
+    monkeypatch.setattr(processes, "start", start)
+    monkeypatch.setattr(processes, "PAUSE", 0)
+    return names
+
+
+SHORT = "words=" + json.dumps({
+    "records": ["encoder={name: pixels, size: 8}", "foreground.method=border"], "align": ["word_presence.epochs=1"],
+    "pretrain": ["train.epochs=1", "model={hidden_size: 16, num_layers: 1, num_heads: 2, intermediate_size: 16}"],
+    "classify": ["train.epochs=1", "baselines=false"], "retrieve": ["dual_encoder.epochs=1", "train.epochs=1"],
+    "caption": ["train.epochs=1"], "inspect": ["count=1"]})
+
+
+@pytest.mark.slow
+@pytest.mark.eager
+def test_from_a_table_to_a_report(tmp_path, in_this_process, no_gpu):
+    source = tiny_catalogue(tmp_path / "shop", 48)
+    columns = "source.columns={id: id, image: image, text: [text], view: [view], split: split, labels: {category: category}}"
+    words = ["catalogue", "run", str(source.table), f"run={tmp_path / 'run'}", columns, "sheet=2", SHORT]
+    status, out, err = said(*words)
+    assert status == 0, err + out
+    assert in_this_process == ["check", "records", "align", "pretrain", "label-category", "i2t", "t2i", "caption", "inspect"]
+    assert "size small" in out and "report card" in out
+    for name in ("check/index.html", "report_card.html", "pages/index.html", "tables.md", "catalogue.json"):
+        assert (tmp_path / "run" / name).is_file() and str(tmp_path / "run") in out
+    in_this_process.clear()
+    status, again, err = said(*words)
+    assert status == 0, err
+    assert in_this_process == [] and "done" in again
+
+
+@pytest.mark.slow
+@pytest.mark.eager
+def test_twelve_pictures_go_to_the_end(tmp_path, in_this_process, no_gpu):
+    folder = tmp_path / "shop"
+    folder.mkdir()
+    for number in range(12):
+        draw(folder / f"{number}.png", folder / f"{number}-mask.png", number, "front")
+    (folder / "t.csv").write_text("id,image,text\n" + "".join(f"p{n},{n}.png,a thing that is number {n}\n" for n in range(12)))
+    status, out, err = said("catalogue", "run", str(folder / "t.csv"), f"run={tmp_path / 'run'}", "sheet=0", SHORT)
+    assert status == 0, err
+    assert "align" not in in_this_process and "no column is a label" in out and "training pictures: no word stands in enough texts" in out
+
+
+def test_a_dry_run_says_what_comes_first(tmp_path):
+    shop(tmp_path)
+    status, out, _ = said("catalogue", "run", str(tmp_path / "export.csv"), f"run={tmp_path / 'run'}", "--dry-run")
+    assert status == 0 and "first: kaleidobert catalogue check" in out and not (tmp_path / "run").exists()

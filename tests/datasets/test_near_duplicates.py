@@ -1,0 +1,76 @@
+"""Products that are not independent: pictures that are nearly the same, texts that are equal."""
+
+import doctest
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from kaleidobert.datasets import near_duplicates as near
+from kaleidobert.drawing.catalogue import draw
+
+
+@pytest.fixture(scope="module")
+def drawn() -> list[Image.Image]:
+    """30 drawn products in 128 pixels, on plain grounds."""
+    return [Image.fromarray(draw(5, index, 0, 128, 0.0).image) for index in range(30)]
+
+
+def pairs(pictures) -> list[tuple[int, int]]:
+    return list(near.alike(np.stack([near.thumbnail(np.asarray(picture.convert("RGB"))) for picture in pictures])))
+
+
+def test_docstrings():
+    result = doctest.testmod(near)
+    assert not result.failed and result.attempted >= 2
+
+
+def test_different_products_are_not_alike(drawn):
+    assert pairs(drawn) == []
+
+
+@pytest.mark.parametrize("changed", [
+    lambda image: image.resize((90, 90)), lambda image: image.resize((200, 200)).resize((128, 128)),
+    lambda image: recompressed(image, 40), lambda image: image.point(lambda value: min(255, value + 3))],
+    ids=["smaller", "scaled twice", "compressed", "lighter"])
+def test_a_copy_is_alike(drawn, changed):
+    copies = [changed(image) for image in drawn[:10]]
+    assert pairs([*drawn, *copies]) == [(number, 30 + number) for number in range(10)]
+
+
+def test_white_things_on_white_ground_are_not_alike():
+    """All their pixels are near to one another."""
+    pictures = []
+    for box in ((20, 20, 108, 108), (40, 10, 88, 118), (10, 40, 118, 88)):
+        picture = Image.new("RGB", (128, 128), (255, 255, 255))
+        picture.paste((247, 247, 247), box)
+        pictures.append(picture)
+    assert pairs(pictures) == [] and pairs([pictures[0], recompressed(pictures[0], 90)]) == [(0, 1)]
+
+
+def test_the_search_goes_over_its_blocks(drawn, monkeypatch):
+    whole = pairs([*drawn, *drawn])
+    monkeypatch.setattr(near, "BLOCK", 7)
+    assert pairs([*drawn, *drawn]) == whole == [(number, 30 + number) for number in range(30)]
+
+
+def test_a_text_that_very_many_share_says_not_which_product_it_is():
+    assert list(near.same_texts(["a b"] * (near.COMMON - 1))) == [(0, number) for number in range(1, near.COMMON - 1)]
+    assert list(near.same_texts(["a b"] * near.COMMON)) == [] and list(near.same_texts(["", "", "!"])) == []
+
+
+def test_groups_are_joined_through_others():
+    groups = ["a", "b", "c", "d", "e", "a"]
+    assert near.joined(groups, [(1, 2), (3, 4), (4, 2)]) == {"c": "b", "d": "b", "e": "b"}
+    assert near.joined(groups, []) == {} and near.joined(groups, [(0, 5)]) == {}
+
+
+def test_pairs_across_splits():
+    assert near.across(["train", "val", "train"], [(0, 1), (0, 2)]) == [(0, 1)]
+
+
+def recompressed(image: Image.Image, quality: int) -> Image.Image:
+    sink = io.BytesIO()
+    image.save(sink, "JPEG", quality=quality)
+    return Image.open(io.BytesIO(sink.getvalue()))
