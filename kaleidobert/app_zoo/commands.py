@@ -67,9 +67,9 @@ COMMANDS = {
 # words of two: the command line has them apart
 CATALOGUE = {
     "catalogue check": Command("what a table holds, what of it is lost, and a configuration that reads it", CatalogueCheckConfig,
-                               "catalogue check my/products_export.csv", "kaleidobert.app_zoo.catalogue.check", takes_table=True),
+                               "my/products_export.csv", "kaleidobert.app_zoo.catalogue.check", takes_table=True),
     "catalogue run": Command("from a table to labels, retrieval, captions and a report, with one dial", CatalogueRunConfig,
-                             "catalogue run my/products_export.csv size=small", "kaleidobert.app_zoo.catalogue.run", needs_backend=False,
+                             "my/products_export.csv size=small", "kaleidobert.app_zoo.catalogue.run", needs_backend=False,
                              takes_table=True),
 }
 # the downstream tasks: each is one module of app_zoo and one YAML file of configs/; docs/extending.md adds one

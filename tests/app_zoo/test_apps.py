@@ -217,7 +217,8 @@ def test_help_names_every_key(name, capsys):
     assert end.value.code == 0 and "--dry-run" in text
     example = text.partition(f"\nexample: kaleidobert {name} ")[2].split()[0]
     named = text.partition("\nconfigurations by name:")[2]
-    assert commands.every()[name].takes_folders or example in loader.packaged_of_command(name) and f" {example}" in named
+    row = commands.every()[name]
+    assert row.takes_folders or row.takes_table or example in loader.packaged_of_command(name) and f" {example}" in named
     for field in fields(commands.config_class(name)):
         assert f"  {field.name}:" in text
 

@@ -24,7 +24,7 @@ from tests.support.tiny import tiny_bank, tiny_catalogue
 pytestmark = [pytest.mark.slow, pytest.mark.eager]
 
 WRITES = ["pretrain", "classify", "retrieve", "caption", "evaluate", "inspect", "align", "train-foreground", "records", "synthesize",
-          "fetch", "convert"]
+          "fetch", "convert", "catalogue check"]
 KEYS = ("run", "bank", "into", "catalogue", "target")
 Usage = namedtuple("Usage", "total used free")
 

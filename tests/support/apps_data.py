@@ -12,6 +12,7 @@ import pytest
 
 from kaleidobert import cli, configs
 from kaleidobert.app_zoo import commands
+from kaleidobert.configs.catalogue import CatalogueCheckConfig
 from kaleidobert.datasets.bank.bank import Bank
 from kaleidobert.datasets.sources.table import TableSource
 from tests.support import checkpoint_data
@@ -97,6 +98,9 @@ class World:
     def inspect(self, run: str = "pages", **changes) -> configs.InspectConfig:
         return configs.InspectConfig(self.folder / run, self.data, self.best, **{"count": 1} | changes)
 
+    def catalogue_check(self, run: str = "checked", **changes) -> CatalogueCheckConfig:
+        return CatalogueCheckConfig(self.source, self.folder / run, **{"sheet": 1} | changes)
+
     def synthesize(self, catalogue: str = "drawn") -> configs.SynthesizeConfig:
         return configs.SynthesizeConfig(self.folder / catalogue, num_products=10, views=1, size=48, workers=1)
 
@@ -117,8 +121,8 @@ class World:
 
     def all(self) -> dict:
         """A configuration of every command, into folders that no test fills; of those that call others or read their results, none."""
-        others = {"tables", "ablate"}
-        made = {name: getattr(self, name.replace("-", "_"))(f"dry-{name}") for name in commands.every() if name not in others}
+        others = {"tables", "ablate", "catalogue run"}
+        made = {name: getattr(self, re.sub("[- ]", "_", name))(f"dry-{name}") for name in commands.every() if name not in others}
         assert made.keys() | others == commands.every().keys()
         return made
 

@@ -28,7 +28,8 @@ LINES = 40  # findings that are printed; the page has all
 
 
 def dry_run(config: CatalogueCheckConfig) -> None:
-    """Prints what the table holds; opens no picture and writes nothing."""
+    """Prints what the table holds; opens one picture and writes nothing."""
+    io.check_folder(config.folder / "check", "choose another folder with run=...")
     own = examine(config.source, pictures=1)
     print(columns(own))
     print(f"results: {config.folder / 'check'}")

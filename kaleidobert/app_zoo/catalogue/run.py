@@ -27,6 +27,7 @@ STARTS = {"i2t": "pretrain", "caption": "pretrain", "classify": "pretrain", "t2i
 def dry_run(config: CatalogueRunConfig) -> None:
     """Prints the stages and the time that they will take, where the table has been checked, else what would be done first."""
     folder = config.folder
+    io.check_folder(folder, "choose another folder with run=...")
     if not _check_step(config).is_done():
         print(f"first: kaleidobert catalogue check {config.source.table}; the stages follow from what it finds")
         return
