@@ -112,10 +112,14 @@ def test_commands_are_accepted(page, line, desk, monkeypatch):
     if command == "quickstart":
         assert not words
         return
+    if words and f"{command} {words[0]}" in command_table.every():
+        command = f"{command} {words.pop(0)}"
     paths = [word for word in words if "=" not in word]
     words = [word for word in words if "=" in word]
     row = command_table.every()[command]
     assert paths if row.takes_folders else len(paths) <= 1
+    if row.takes_table:
+        words, paths = [f"source.table={paths[0]}", *words], []
     command_table.load(command, paths[0] if paths and not row.takes_folders else None, words)
 
 
