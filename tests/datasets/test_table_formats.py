@@ -384,3 +384,52 @@ def test_markup_is_counted_and_can_be_kept(tmp_path):
     assert [(p.text, p.labels["category"]) for p in result.products] == [("Tie", "Ties & Pins"), ("Hat", "k")]
     assert "4 cells had HTML, which was taken out (source.strip_html): 'title' x 3, 'kind' x 1" in result.notes()
     assert survey(tmp_path, table, strip_html=False).products[0].text == "<b>Tie</b>"
+
+
+# --- cells of JSON, Parquet and the like ----------------------------------------------------------------------------------
+
+
+CELLS = {  # column, value, what becomes of it: its text, or the reason why the row is left out
+    "a list of tags": ("title", ["Tie", "red"], "Tie, red"),
+    "a list of classes": ("kind", ["ties", "silk"], "ties, silk"),
+    "bytes": ("title", b"Tie", "Tie"),
+    "bytes that are no text": ("title", b"\xff\xd8", "column 'title' holds bytes and no text"),
+    "an object": ("title", {"en": "Tie", "de": "Schlips"}, "column 'title' holds an object and no text"),
+    "a list of objects": ("kind", [{"a": 1}], "column 'kind' holds a list and no text"),
+    "a list of ids": ("id", ["1", "2"], "column 'id' holds a list and no text"),
+    "a picture itself": ("image", {"bytes": b"\xff\xd8", "path": None}, "column 'image' holds pictures, and they are read from files"),
+    "the bytes of a picture": ("image", b"\xff\xd8", "column 'image' holds pictures, and they are read from files"),
+}
+
+
+@pytest.mark.parametrize("case", CELLS)
+def test_a_cell_is_a_text_or_its_row_is_left_out(tmp_path, case):
+    column, value, expected = CELLS[case]
+    table = parquet([{**ROWS[0], column: value}])
+    if "holds" in expected:
+        with pytest.raises(UserError, match=f"no usable row .{expected} x 1: t.parquet, row 1"):
+            survey(tmp_path, table, "t.parquet")
+    else:
+        (product,) = survey(tmp_path, table, "t.parquet").products
+        assert {"title": product.text, **product.labels, "kind": product.labels["category"]}[column] == expected
+
+
+def test_numbers_and_lists_in_json(tmp_path):
+    row = {"id": 1000.0, "image": [{"src": "a.jpg"}, {"url": "b.jpg"}], "title": ["Tie", None, 2.0], "kind": 1.5}
+    result = survey(tmp_path, json.dumps([row]), "t.json")
+    assert [(p.image_id, p.text, p.labels["category"]) for p in result.products] == [("1000", "Tie, 2", "1.5"), ("1000/2", "Tie, 2", "1.5")]
+    with pytest.raises(UserError, match="no usable row .column 'id' holds a list and no text"):
+        survey(tmp_path, json.dumps({name: [row[name] for row in ROWS] for name in ROWS[0]}), "t.json")
+
+
+def test_a_row_without_a_picture_of_a_product_above_is_no_fault(tmp_path):
+    """Sizes and languages of a product are rows with a text of their own, and no further picture."""
+    result = survey(tmp_path, "id,image,title,kind\n1,a.jpg,Tie,k\n1,,Tie,k\n1,,Schlips,\n2,,Hat,k\n")
+    assert [p.text for p in result.products] == ["Tie"] and [row["where"] for row in result.skipped] == ["t.csv, line 5"]
+    assert "rows without a picture, of a product that stands above: 2" in result.notes()
+
+
+@pytest.mark.parametrize("name", ["Body (HTML)", "a; b", "is 'it', in", 'so "it", in'])
+def test_reasons_are_counted_with_whole_names_of_columns(name):
+    reason = f"no text in 'Title', {name!r}"
+    assert reading.account([{"image_id": "", "where": "t.csv, line 2", "reason": reason}]) == [f"{reason} x 1: t.csv, line 2"]

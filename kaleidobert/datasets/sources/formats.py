@@ -303,14 +303,14 @@ def _arrow(table: Path, wanted: Sequence[str]) -> Iterator[tuple[int, Mapping[st
     for batch in batches:
         for row in batch.to_pylist():
             number += 1
-            yield number, {name: _whole(value) for name, value in row.items()}
+            yield number, row
 
 
 def _workbook(table: Path, wanted: Sequence[str]) -> Iterator[tuple[int, Mapping[str, Any]]]:
     sheet = _sheet(table)
     _, names = next(sheet)
     for number, cells in sheet:
-        yield number, {name: _whole(cell) for name, cell in zip(names, cells) if name in wanted}
+        yield number, {name: cell for name, cell in zip(names, cells) if name in wanted}
 
 
 def _sheet(table: Path) -> Iterator[tuple[int, list[Any]]]:
@@ -329,8 +329,3 @@ def _sheet(table: Path) -> Iterator[tuple[int, list[Any]]]:
             names = ["" if cell is None else str(cell).strip() for cell in head[1]]
             yield from chain([(head[0], names)], filled)
             return
-
-
-def _whole(value: Any) -> Any:
-    """Returns a number without a fraction as a whole one: an id of 1000.0 is 1000."""
-    return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < 2**53 else value

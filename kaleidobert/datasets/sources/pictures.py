@@ -15,6 +15,7 @@ ENDING = re.compile(r"\.(?:jpe?g|jfif|png|webp|gif|bmp|tiff?|avif)(?:[?#]\S*)?$"
 ADDRESS = re.compile(r"(?:[a-z][a-z0-9+.-]+:)?//[^/]", re.IGNORECASE)
 ABSOLUTE = re.compile(r"[\\/]|[a-zA-Z]:[\\/]|file:")  # a path of another machine: its folders say nothing here
 SEPARATORS = ("\n", "|", ";", ",")  # of the pictures of a cell, in the order in which they are tried
+NAME_KEYS = ("path", "file_name", "src", "url", "link", "image")  # of an object that stands for a picture
 SHOWN = 3
 NAMES_ALONE = 2  # tables of the index from here on know no folders
 
@@ -25,10 +26,10 @@ def split(value: Any, separator: str = "") -> list[str]:
     >>> split("a.jpg| b.jpg"), split("red, blue.jpg"), split(["a.png", "b.png"])
     (['a.jpg', 'b.jpg'], ['red, blue.jpg'], ['a.png', 'b.png'])
     """
-    if value is None:
+    if value is None or isinstance(value, bytes):
         return []
-    if isinstance(value, dict):  # a picture of Hugging Face: its bytes and its path
-        return split(value.get("path"))
+    if isinstance(value, dict):  # a picture of Hugging Face, its bytes and its path; of the interfaces of shops
+        return split(next((value[key] for key in NAME_KEYS if value.get(key)), None))
     if isinstance(value, (list, tuple)):
         return [name for item in value for name in split(item, separator)]
     text = str(value).strip()

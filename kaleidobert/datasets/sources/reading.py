@@ -30,6 +30,8 @@ SkippedRow = dict[str, str]  # image_id, where, reason
 ROUNDED = re.compile(r"\d([.,]\d+)?[eE]\+\d+")  # 1.00123E+12: what a spreadsheet shows, and exports, of a long number
 UNREADABLE = 0.5  # fraction of lines that cannot be read from which on a file is not the table that it is taken for
 SHOWN = 5  # positions, and words, that one line names
+QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"")
+ADVICE = re.compile(r"; | \(|, in | is \0|, (?=[^\0 ]+$)")  # what follows the reason in a row's reason
 
 
 class Unreadable(str):
@@ -148,7 +150,8 @@ def _positions(where: Sequence[str]) -> str:
 def _reason(row: SkippedRow) -> str:
     """Returns the reason of a row without names, values and advice, by which rows are counted together."""
     reason = row["reason"].removeprefix(f"{row['where']}: ")
-    return re.split(r"; | \(|, in | is '|, (?=[^' ]+$)", reason, maxsplit=1)[0]
+    named = QUOTED.sub(lambda match: "\0" * len(match[0]), reason)  # a name of a column may hold all that ends a reason
+    return reason[: len(ADVICE.split(named, maxsplit=1)[0])]
 
 
 def _check_readable(unreadable: Sequence[SkippedRow], rows: int, source: Source) -> None:
@@ -202,6 +205,8 @@ class _Taker:
         self.folder = PictureFolder(self.source.picture_folder)
         self._words = {word.strip().casefold() for word in self.source.empty_words}
         self._cells = [column for column in mapped(self.columns) if column != self.columns.parts]
+        self._named = {self.columns.image, *self.columns.more_images}
+        self._listed = {*self.columns.text, *self.columns.labels.values()}
         self._prose = {*self.columns.text, *self.columns.labels.values()} if self.source.strips_markup else set()
         self._seen: dict[str, str] = {}  # {image_id: where it stands}
         self._views: dict[str, Product] = {}  # the first view of every product, where all have to agree
@@ -209,16 +214,17 @@ class _Taker:
 
     def take(self, row: Mapping[str, Any], where: str) -> None:
         """Adds the products of a row, or the reason why there are none, to the reading."""
-        texts = self._texts(row)
         try:
+            texts = self._texts(row)
+            names = self._pictures(row, texts)
             parts = _parts(row.get(self.columns.parts), self.columns.parts, where) if self.columns.parts else ()
         except UserError as error:
             self._skip("", where, str(error).removeprefix(f"{where}: "))
             return
-        names, base = self._pictures(row, texts), "-".join(filter(None, (texts.get(column, "") for column in self.columns.view)))
+        base = "-".join(filter(None, (texts.get(column, "") for column in self.columns.view)))
         first = self._firsts.get(texts.get(self.columns.id, "")) if self.source.is_export else None
         continues = first is not None and self._inherit(texts, first)
-        if first is not None and continues:
+        if first is not None and (continues or first.pictures and not names):
             new = [name for name in names if name not in first.pictures]
             if not new:
                 self.reading.views["rows that name a picture of their product again" if names else
@@ -252,8 +258,9 @@ class _Taker:
         self.reading.skipped.append({"image_id": image_id, "where": where, "reason": reason})
 
     def _texts(self, row: Mapping[str, Any]) -> dict[str, str]:
-        """Returns {column: its text}, without markup and words that stand for nothing, both of which are counted."""
-        texts = {column: _text(row.get(column)) for column in self._cells}
+        """Returns {column: its text}, without markup and words that stand for nothing, both of which are counted. Raises UserError where a
+        cell is no text."""
+        texts = {column: self._cell(row.get(column), column) for column in self._cells}
         for column, text in texts.items():
             if column in self._prose and (plain := markup.plain(text)) != text:
                 self.reading.markup[column] += 1
@@ -265,14 +272,31 @@ class _Taker:
         self.reading.rounded += [rounded] if rounded else []
         return texts
 
+    def _cell(self, value: Any, column: str) -> str:
+        """Returns a cell as a text; texts and labels may be lists, as the tags of a product are. Raises UserError where it is no text."""
+        if not isinstance(value, (list, tuple, dict, bytes)):
+            return _text(value)
+        if column in self._named:
+            return "pictures" if value else ""
+        if isinstance(value, bytes):
+            try:
+                return _text(value.decode())
+            except UnicodeDecodeError:
+                raise UserError(f"column {column!r} holds bytes and no text") from None
+        if isinstance(value, dict) or column not in self._listed or any(isinstance(item, (list, dict, bytes)) for item in value):
+            raise UserError(f"column {column!r} holds {'an object' if isinstance(value, dict) else 'a list'} and no text")
+        return ", ".join(filter(None, map(_text, value)))
+
     def _pictures(self, row: Mapping[str, Any], texts: Mapping[str, str]) -> list[str]:
-        """Returns the names of a row's pictures, each once."""
+        """Returns the names of a row's pictures, each once. Raises UserError where the table holds the picture and no name."""
         if names := picture_columns(self.columns):
             result = [TEMPLATE.sub(lambda match: texts[match[1]], self.columns.image)] if all(texts[name] for name in names) else []
         elif not self.source.is_export:
             return [texts[self.columns.image]] if texts.get(self.columns.image) else []
         else:
             result = pictures.split(row[self.columns.image], self.source.picture_separator) if texts.get(self.columns.image) else []
+            if not result and isinstance(row.get(self.columns.image), (dict, bytes)):
+                raise UserError(f"column {self.columns.image!r} holds pictures, and they are read from files", fix="write them to files")
         for column in self.columns.more_images:
             result += pictures.split(row[column], self.source.picture_separator) if texts.get(column) else []
         return list(dict.fromkeys(result))
@@ -288,9 +312,9 @@ class _Taker:
     def _remember(self, texts: Mapping[str, str], names: Sequence[str], first: "_First | None") -> None:
         product_id = texts.get(self.columns.id, "")
         if first is not None:
-            first.pictures.extend(names)
+            first.pictures.update(dict.fromkeys(names))
         elif self.source.is_export and product_id and not ROUNDED.fullmatch(product_id):
-            self._firsts.setdefault(product_id, _First(dict(texts), [])).pictures.extend(names)
+            self._firsts.setdefault(product_id, _First(dict(texts), {})).pictures.update(dict.fromkeys(names))
 
     def _product(self, texts: Mapping[str, str], picture: str, view: str, parts: tuple[Part, ...]) -> Product:
         columns, folder, product_id = self.columns, self.source.picture_folder, texts.get(self.columns.id, "")
@@ -316,7 +340,7 @@ class _First(NamedTuple):
     """The cells of the first row of a product, and the names of all its pictures so far."""
 
     texts: dict[str, str]
-    pictures: list[str]
+    pictures: dict[str, None]
 
 
 def _parts(value: Any, column: str, where: str) -> tuple[Part, ...]:
@@ -351,6 +375,9 @@ def _fault(product: Product, seen: Mapping[str, str], columns: Columns) -> str:
 
 
 def _text(value: Any) -> str:
+    """Returns a value with single blanks; of a number without a fraction its whole one: an id of 1000.0 is 1000."""
+    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
+        value = int(value)
     return "" if value is None else " ".join(str(value).split())
 
 
