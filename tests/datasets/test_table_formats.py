@@ -433,3 +433,23 @@ def test_a_row_without_a_picture_of_a_product_above_is_no_fault(tmp_path):
 def test_reasons_are_counted_with_whole_names_of_columns(name):
     reason = f"no text in 'Title', {name!r}"
     assert reading.account([{"image_id": "", "where": "t.csv, line 2", "reason": reason}]) == [f"{reason} x 1: t.csv, line 2"]
+
+
+# --- parents and variants -------------------------------------------------------------------------------------------------
+
+
+VARIANTS = ["10,variable,tee,Tee,Soft,Shirts,\"a.jpg, b.jpg\",\n", "11,variation,tee-r,Tee red,,,c.jpg,tee\n",
+            "12,variation,tee-b,Tee blue,,,,tee\n", "13,variable,,Hood,Warm,Hoods,d.jpg,\n", "14,variation,,Hood S,,,e.jpg,id:13\n", "15,variation,lost,Lost S,,,,id:99\n",
+            "16,simple,bare,Bare,,Hats,,\n"]
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_variants_have_the_labels_of_their_parent_wherever_it_stands(tmp_path, order):
+    """WooCommerce writes categories into the row of the parent alone; it names a parent by its SKU or, where that is empty, by id:ID."""
+    table = "ID,Type,SKU,Name,Description,Categories,Images,Parent\n" + "".join(VARIANTS[::order])
+    result = survey(tmp_path, table, "wc.csv", None)
+    products = {p.image_id: (p.text, p.group, p.labels["category"]) for p in result.products}
+    assert products == {"tee": ("Tee. Soft", "tee", "Shirts"), "tee/2": ("Tee. Soft", "tee", "Shirts"),
+                        "tee-r": ("Tee red", "tee", "Shirts"), "id:13": ("Hood. Warm", "id:13", "Hoods"), "id:14": ("Hood S", "id:13", "Hoods")}
+    assert {row["image_id"] for row in result.skipped} == {"lost", "bare"}
+    assert "variants without a picture, of a product that has one: 1" in result.notes()

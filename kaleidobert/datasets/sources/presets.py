@@ -17,11 +17,13 @@ FOLDERS, NO_PRESET = "folders", "none"
 
 
 class Preset(NamedTuple):
-    """title: what the layout is, for people; signs: columns by which it is recognised, all of them; columns: {key of Columns: names}."""
+    """title: what the layout is, for people; signs: columns by which it is recognised, all of them; columns: {key of Columns: names};
+    substitute: what stands for an empty id, made of other columns."""
 
     title: str
     signs: tuple[Name, ...]
     columns: Mapping[str, Name | list[Name] | dict[str, Name]]
+    substitute: str = ""
 
 
 PRESETS = {
@@ -31,7 +33,7 @@ PRESETS = {
         "labels": {"category": ("Product Category", "Type"), "subcategory": ("Type", "Product Type")}}),
     "woocommerce": Preset("a WooCommerce product export", ("SKU", "Name", "Images", "Categories"), {
         "id": ("SKU", "ID"), "image": "Images", "group": "Parent", "text": ["Name", "Short description", "Description"],
-        "labels": {"category": "Categories", "subcategory": "Categories"}}),
+        "labels": {"category": "Categories", "subcategory": "Categories"}}, substitute="id:{ID}"),  # so Parent names what has no SKU
     "google-merchant": Preset("a Google Merchant feed", ("id", "title", "image_link"), {
         "id": "id", "image": "image_link", "more_images": ["additional_image_link"], "group": "item_group_id",
         "text": ["title", "description"], "labels": {"category": "google_product_category", "subcategory": "product_type"}}),
@@ -75,6 +77,21 @@ labels={'subcategory': 'articleType'}, mask='', parts='', more_images=())
         else:
             values[key] = _first(names, header)
     return Columns(**values)
+
+
+def substitute_of(preset: str, header: Sequence[str]) -> str:
+    """Returns the template of what stands for an empty id in a layout, by the names of a header; "" where there is none."""
+    return _first(PRESETS[preset].substitute, header) if preset in PRESETS else ""
+
+
+def filled(template: str, row: Mapping[str, Any]) -> str:
+    """Returns a template with the cells of a row, "" where one of them is empty.
+
+    >>> filled("images/{id}.jpg", {"id": 7}), filled("images/{id}.jpg", {"id": None})
+    ('images/7.jpg', '')
+    """
+    cells = {name: row.get(name) for name in TEMPLATE.findall(template)}
+    return "" if any(cell in (None, "") for cell in cells.values()) else TEMPLATE.sub(lambda match: str(cells[match[1]]), template)
 
 
 def completed(columns: Columns, other: Columns) -> Columns:

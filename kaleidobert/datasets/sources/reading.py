@@ -22,7 +22,7 @@ from kaleidobert.configs import Columns, Source
 from kaleidobert.datasets.products import Product, read_image
 from kaleidobert.datasets.sources import markup, pictures
 from kaleidobert.datasets.sources.pictures import PictureFolder
-from kaleidobert.datasets.sources.presets import TEMPLATE
+from kaleidobert.datasets.sources.presets import TEMPLATE, filled
 from kaleidobert.errors import UserError
 from kaleidobert.specs import Part
 
@@ -120,6 +120,7 @@ def survey(source: Source) -> Reading:
         if source.limit and len(reading.products) >= source.limit:
             del reading.products[source.limit :]
             break
+    taker.finish()
     _check_readable(unreadable, len(reading.products) + len(reading.skipped), source)
     if there:
         require(list(absent), list(there), str(source.table))
@@ -211,6 +212,7 @@ class _Taker:
         self._seen: dict[str, str] = {}  # {image_id: where it stands}
         self._views: dict[str, Product] = {}  # the first view of every product, where all have to agree
         self._firsts: dict[str, _First] = {}
+        self._bare: list[tuple[str, SkippedRow]] = []  # (group, its entry) of every product without a picture that may be a variant
 
     def take(self, row: Mapping[str, Any], where: str) -> None:
         """Adds the products of a row, or the reason why there are none, to the reading."""
@@ -239,12 +241,30 @@ class _Taker:
             self._add(self._product(texts, name, view, parts), where)
         self._remember(texts, names, first if continues else None)
 
+    def finish(self) -> None:
+        """Gives variants, whose group is the id of another product, the labels that they lack; their parent may stand below. Variants
+        without a picture, which shops show with that of the parent, are no fault."""
+        if not self.source.is_export:
+            return
+        parents = {product.product_id: self._firsts.get(product.product_id) for product in self.reading.products}
+        for number, product in enumerate(self.reading.products):
+            parent = parents.get(product.group) if product.group != product.product_id else None
+            if parent is not None and not all(product.labels.values()):
+                labels = {name: value or parent.texts[self.columns.labels[name]] for name, value in product.labels.items()}
+                self.reading.products[number] = replace(product, labels=labels)
+        harmless = {id(row) for group, row in self._bare if group in parents}
+        if harmless:
+            self.reading.views["variants without a picture, of a product that has one"] = len(harmless)
+            self.reading.skipped[:] = [row for row in self.reading.skipped if id(row) not in harmless]
+
     def _add(self, product: Product, where: str) -> None:
         reason = _fault(product, self._seen, self.columns)
         if not reason and self.source.views_share_text:
             reason = _contradiction(product, self._views.setdefault(product.product_id, product))
         if reason:
             self._skip(product.image_id, where, reason)
+            if product.product_id and not product.image_path and product.group != product.product_id:
+                self._bare.append((product.group, self.reading.skipped[-1]))
             return
         self._seen[product.image_id] = where
         if self.source.is_export:
@@ -289,8 +309,8 @@ class _Taker:
 
     def _pictures(self, row: Mapping[str, Any], texts: Mapping[str, str]) -> list[str]:
         """Returns the names of a row's pictures, each once. Raises UserError where the table holds the picture and no name."""
-        if names := picture_columns(self.columns):
-            result = [TEMPLATE.sub(lambda match: texts[match[1]], self.columns.image)] if all(texts[name] for name in names) else []
+        if picture_columns(self.columns):
+            result = list(filter(None, [filled(self.columns.image, texts)]))
         elif not self.source.is_export:
             return [texts[self.columns.image]] if texts.get(self.columns.image) else []
         else:

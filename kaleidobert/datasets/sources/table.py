@@ -101,8 +101,12 @@ class TableSource(Source):
             self._check(wanted, header)
 
         layout = self._layout()
-        for position, row in formats.rows(self.table, layout, keys, wanted, check):
+        substitute = presets.substitute_of(self.preset, formats.header(self.table, layout))
+        needed = [*wanted, *presets.TEMPLATE.findall(substitute)]
+        for position, row in formats.rows(self.table, layout, keys, needed, check):
             fault = row if isinstance(row, str) else self._torn(row, keys) if layout.format == "csv" else ""
+            if substitute and isinstance(row, Mapping) and not str(row.get(self.columns.id) or "").strip():
+                row = {**row, self.columns.id: presets.filled(substitute, row)}
             yield f"{self.table.name}, {position}", row if isinstance(row, Mapping) and not fault else Unreadable(fault)
 
     def _torn(self, row: Mapping[str, Any], keys: Sequence[str]) -> str:
