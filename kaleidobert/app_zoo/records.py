@@ -91,6 +91,8 @@ def _account(config: RecordsConfig, reading: Reading, skipped: Sequence[SkippedR
         print(f"  {line}")
     if len(lines) > REASONS:
         print(f"  and {len(lines) - REASONS:,} other reasons")
+    if reading.searched:
+        print(f"  {reading.searched}")
     if len(skipped) > config.max_skipped * rows:
         fraction = f"{100 * len(skipped) / rows:.3g}%"
         bank = f"the bank of the other {rows - len(skipped):,} is complete" if (config.bank / "index.json").is_file() else ""

@@ -391,7 +391,7 @@ def test_a_dry_run_counts_pictures_that_are_not_there(fresh):
         path.unlink()
     done = call("records", fresh.records(), "--dry-run")
     assert done.status == 3 and "there is no such picture x 4: table.jsonl" in done.out and "22 rows read: 18 used, 4 left out" in done.out
-    assert "table: 22 rows, JSON, an object per line, UTF-8" in done.out
+    assert "table: 22 rows, JSON, an object per line, UTF-8" in done.out and "  pictures were looked for in " in done.out
 
 
 def test_pictures_are_counted_where_rows_have_several(fresh):

@@ -349,6 +349,45 @@ def test_names_spelled_otherwise(tmp_path, case):
     assert dict(result.spelled) == ({how: 1} if how else {})
 
 
+ADDRESSES = {  # what the table says, the files, which of them it is
+    "a name": ("https://cdn.example/files/a.jpg?v=17", ["a.jpg", "b.jpg"], 0),
+    "below": ("https://cdn.example/files/Red%20Tie.JPG", ["pics/red tie.jpg"], 0),
+    "another ending": ("//cdn.example/a.jpg", ["a.webp"], 0),
+    "folders of the server": ("https://shop.example/wp-content/uploads/2020/01/a.jpg", ["2021/01/a.jpg", "2020/01/a.jpg"], 1),
+}
+
+
+@pytest.mark.parametrize("case", ADDRESSES)
+def test_an_address_is_the_file_of_its_name(tmp_path, case):
+    name, files, number = ADDRESSES[case]
+    result = survey(tmp_path, f"id,image,title,kind\n1,{name},Tie,k\n", files=files)
+    assert not result.absent and (tmp_path / files[number]).samefile(result.products[0].image_path) and sum(result.spelled.values()) == 1
+
+
+def test_addresses_of_two_folders_are_not_one_file(tmp_path):
+    table = "id,image,title,kind\n1,https://x.example/1/front.jpg,Tie,k\n2,https://x.example/2/front.jpg?v=1,Hat,k\n"
+    result = survey(tmp_path, table, files=["front.jpg"])
+    assert [row["image_id"] for row in result.absent] == ["2"] and "may both be 'front.jpg'" in " ".join(result.notes())
+
+
+def test_where_pictures_were_looked_for_is_told(tmp_path):
+    result = survey(tmp_path, text(), files=["pics/x.jpg", "pics/y.png"])
+    names = "'1.jpg', '2.jpg', '3.jpg', '4.jpg'; source.images names"
+    assert f"{tmp_path} (2 pictures, such as 'pics/x.jpg'); not there: {names}" in result.searched
+    result = survey(tmp_path, text(), images=tmp_path / "nowhere")
+    assert f"{tmp_path / 'nowhere'}, and there is no such folder; not there: '1.jpg'" in result.searched
+
+
+def test_pictures_behind_links_are_seen_and_circles_are_not_followed(tmp_path):
+    (tmp_path / "shop").mkdir()
+    (tmp_path / "disk/ties").mkdir(parents=True)
+    (tmp_path / "disk/ties/a.jpg").write_bytes(b"picture")
+    (tmp_path / "shop/ties").symlink_to(tmp_path / "disk/ties")
+    (tmp_path / "disk/ties/again").symlink_to(tmp_path / "disk")
+    (product,) = reading.survey(TableSource(tmp_path / "shop")).products
+    assert (product.image_id, product.labels["category"]) == ("ties/a", "ties")
+
+
 def test_names_that_fit_several_files_or_none(tmp_path):
     table = "id,image,title,kind\n1,A.jpg,Tie,k\n2,no.jpg,Tie,k\n3,https://x.example/a.jpg,Tie,k\n"
     result = survey(tmp_path, table, files=["x/a.jpg", "y/a.jpg"])
@@ -438,9 +477,14 @@ def test_reasons_are_counted_with_whole_names_of_columns(name):
 # --- parents and variants -------------------------------------------------------------------------------------------------
 
 
-VARIANTS = ["10,variable,tee,Tee,Soft,Shirts,\"a.jpg, b.jpg\",\n", "11,variation,tee-r,Tee red,,,c.jpg,tee\n",
-            "12,variation,tee-b,Tee blue,,,,tee\n", "13,variable,,Hood,Warm,Hoods,d.jpg,\n", "14,variation,,Hood S,,,e.jpg,id:13\n", "15,variation,lost,Lost S,,,,id:99\n",
-            "16,simple,bare,Bare,,Hats,,\n"]
+VARIANTS = """10,variable,tee,Tee,Soft,Shirts,"a.jpg, b.jpg",
+11,variation,tee-r,Tee red,,,c.jpg,tee
+12,variation,tee-b,Tee blue,,,,tee
+13,variable,,Hood,Warm,Hoods,d.jpg,
+14,variation,,Hood S,,,e.jpg,id:13
+15,variation,lost,Lost S,,,,id:99
+16,simple,bare,Bare,,Hats,,
+""".splitlines(keepends=True)
 
 
 @pytest.mark.parametrize("order", [1, -1])
@@ -450,6 +494,7 @@ def test_variants_have_the_labels_of_their_parent_wherever_it_stands(tmp_path, o
     result = survey(tmp_path, table, "wc.csv", None)
     products = {p.image_id: (p.text, p.group, p.labels["category"]) for p in result.products}
     assert products == {"tee": ("Tee. Soft", "tee", "Shirts"), "tee/2": ("Tee. Soft", "tee", "Shirts"),
-                        "tee-r": ("Tee red", "tee", "Shirts"), "id:13": ("Hood. Warm", "id:13", "Hoods"), "id:14": ("Hood S", "id:13", "Hoods")}
+                        "tee-r": ("Tee red", "tee", "Shirts"), "id:13": ("Hood. Warm", "id:13", "Hoods"),
+                        "id:14": ("Hood S", "id:13", "Hoods")}
     assert {row["image_id"] for row in result.skipped} == {"lost", "bare"}
     assert "variants without a picture, of a product that has one: 1" in result.notes()

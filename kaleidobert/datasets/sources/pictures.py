@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
 
 from kaleidobert.datasets.products import H5_ROW
 
@@ -17,6 +17,7 @@ ABSOLUTE = re.compile(r"[\\/]|[a-zA-Z]:[\\/]|file:")  # a path of another machin
 SEPARATORS = ("\n", "|", ";", ",")  # of the pictures of a cell, in the order in which they are tried
 NAME_KEYS = ("path", "file_name", "src", "url", "link", "image")  # of an object that stands for a picture
 SHOWN = 3
+MOVED = "in the folder"
 NAMES_ALONE = 2  # tables of the index from here on know no folders
 
 
@@ -61,22 +62,28 @@ class PictureFolder:
         self._files: list[dict[str, list[str]]] | None = None
 
     def find(self, name: str) -> Match:
-        """Returns the file that a cell names. A name without a folder, or from the root, may also be that of a file in a folder below."""
+        """Returns the file that a cell names. A name without a folder, from the root or an address may also be that of a file in a folder
+        below."""
         verbatim = str(self.folder / name)
         if H5_ROW.fullmatch(verbatim) or os.path.isfile(verbatim):
             return Match(verbatim)
         if ADDRESS.match(name):
-            return Match(verbatim, f"the picture is an address, and pictures are read from a folder; {name}")
+            match = self._alike(urlsplit(name)._replace(scheme="", query="", fragment="").geturl(), verbatim)
+            return match if not match.fault else Match(verbatim, f"the picture is an address, and pictures are read from a folder; {name}")
+        return self._alike(name, verbatim)
+
+    def _alike(self, name: str, verbatim: str) -> Match:
+        """Returns the only file that is spelled like a name, or a match with the reason why there is none."""
         key = _key(name)
         tries = [("in case, accents or slashes", 0, key), ("in the ending", 1, _stem(key))]
         if "/" not in key or ABSOLUTE.match(name):
             last = key.rpartition("/")[2]
-            tries += [("in the folder", 2, last), ("in folder and ending", 3, _stem(last))]
+            tries += [(MOVED, 0, end) for end in _ends(key)] + [(MOVED, 2, last), ("in folder and ending", 3, _stem(last))]
         for how, number, each in tries:
             files = self._index()[number].get(each, [])
             if len(files) == 1:
                 owner = self._owners.setdefault(files[0], name)
-                if number >= NAMES_ALONE and owner != name:  # front.jpg of two folders that are not here
+                if (how == MOVED or number >= NAMES_ALONE) and owner != name:  # front.jpg of two folders that are not here
                     self.ambiguous.append(f"{owner!r} and {name!r} may both be {files[0]!r}")
                     return Match(verbatim, f"the file that the picture may be is another name's, too; {name}")
                 self.spelled[how] += 1
@@ -86,6 +93,13 @@ class PictureFolder:
                 self.ambiguous.append(f"{name!r} may be {' or '.join(map(repr, files[:SHOWN]))}{more}")
                 return Match(verbatim, f"the name of the picture fits {len(files)} files; {name}")
         return Match(verbatim, f"there is no such picture; {name}")
+
+    def describe(self) -> str:
+        """Returns where pictures are looked for, for people."""
+        if not self.folder.is_dir():
+            return f"{self.folder}, and there is no such folder"
+        files = [path for paths in self._index()[0].values() for path in paths]
+        return f"{self.folder} ({len(files):,} pictures{f', such as {files[0]!r}' if files else ''})"
 
     def like(self, names: list[str]) -> str:
         """Returns the template {} of file names of which ``names`` are the changing part, "" where there is none."""
@@ -108,9 +122,16 @@ class PictureFolder:
 
 
 def walk(folder: Path) -> Iterator[str]:
-    """Yields the pictures below a folder in alphabetical order, relative to it; hidden folders are left out."""
-    for parent, folders, files in os.walk(folder):
+    """Yields the pictures below a folder in alphabetical order, relative to it, also behind links; hidden folders are left out."""
+    above: dict[str, frozenset[str]] = {}  # {folder: real paths of it and of those above it}, so that a link to one of them is not followed
+    for parent, folders, files in os.walk(folder, followlinks=True):
+        real = os.path.realpath(parent)
+        line = above.pop(parent, frozenset())
+        if real in line:
+            folders[:] = []
+            continue
         folders[:] = sorted(name for name in folders if not name.startswith("."))
+        above |= {os.path.join(parent, name): line | {real} for name in folders}
         below = os.path.relpath(parent, folder).replace(os.sep, "/")
         prefix = "" if below == "." else f"{below}/"
         yield from (prefix + name for name in sorted(files) if ENDING.search(name) and not name.startswith("."))
@@ -120,6 +141,16 @@ def _key(name: str, quoted: bool = True) -> str:
     """Returns a name without what people and programs spell differently: %20, Unicode form, case, slashes, ./ before it."""
     name = unicodedata.normalize("NFC", unquote(name) if quoted else name).casefold().replace("\\", "/")
     return "/".join(part for part in name.split("/") if part not in ("", "."))
+
+
+def _ends(key: str) -> list[str]:
+    """Returns the ends of a path that have a folder, the longest first: an address has a host, and a shop's server folders of its own.
+
+    >>> _ends("shop.example/uploads/2020/a.jpg")
+    ['uploads/2020/a.jpg', '2020/a.jpg']
+    """
+    parts = key.split("/")
+    return ["/".join(parts[start:]) for start in range(1, len(parts) - 1)]
 
 
 def _stem(key: str) -> str:

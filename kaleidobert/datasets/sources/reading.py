@@ -45,7 +45,8 @@ class Reading:
     source: with all that was found by a look at it. found: lines that say what. rows: number of rows read. missing: {(column, word): number
     of cells} with a word that stands for an empty cell; markup: {column: cells} with HTML; rounded: of every row whose id or group looks
     like a number that a spreadsheet rounded, the first such text. views: {what: number of rows} of rows that name several pictures or
-    none. absent: pictures that no file holds. spelled, ambiguous: as of pictures.PictureFolder.
+    none. absent: pictures that no file holds. searched: where they were looked for, a line for people. spelled, ambiguous: as of
+    pictures.PictureFolder.
     """
 
     source: Source
@@ -59,6 +60,7 @@ class Reading:
     markup: Counter[str] = field(default_factory=Counter)
     views: Counter[str] = field(default_factory=Counter)
     absent: list[SkippedRow] = field(default_factory=list)
+    searched: str = ""
     spelled: Counter[str] = field(default_factory=Counter)
     ambiguous: list[str] = field(default_factory=list)
 
@@ -125,6 +127,11 @@ def survey(source: Source) -> Reading:
     if there:
         require(list(absent), list(there), str(source.table))
     reading.spelled, reading.ambiguous = taker.folder.spelled, taker.folder.ambiguous
+    if reading.absent:
+        names = ", ".join(repr(row["reason"].partition("; ")[2]) for row in reading.absent[:SHOWN])
+        reading.searched = (f"pictures were looked for in {taker.folder.describe()}; not there: {names}"
+                            f"{', ...' if len(reading.absent) > SHOWN else ''}; source.images names their folder, and those of addresses "
+                            "have to be downloaded into it")
     _check_groups(reading.products, str(source.table))
     if not reading.products:
         reasons = f" ({'; '.join(account(reading.skipped))})" if reading.skipped else ""
