@@ -498,3 +498,48 @@ def test_variants_have_the_labels_of_their_parent_wherever_it_stands(tmp_path, o
                         "id:14": ("Hood S", "id:13", "Hoods")}
     assert {row["image_id"] for row in result.skipped} == {"lost", "bare"}
     assert "variants without a picture, of a product that has one: 1" in result.notes()
+
+
+# --- a folder in place of a table -----------------------------------------------------------------------------------------
+
+
+def folder(tmp_path, files, **options):
+    for file in files:
+        (tmp_path / "pics" / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "pics" / file).write_text("picture")
+    return reading.survey(TableSource(tmp_path / "pics", **options))
+
+
+def test_a_folder_of_one_split_is_no_class(tmp_path):
+    result = folder(tmp_path, ["train/ties/1.jpg", "train/hats/2.jpg"])
+    assert [(p.text, p.labels["category"]) for p in result.products] == [("hats", "hats"), ("ties", "ties")]
+    assert not result.source.columns.split
+
+
+def test_pictures_of_one_name_with_two_endings_are_two(tmp_path):
+    result = folder(tmp_path, ["ties/1.jpg", "ties/1.png", "ties/2.jpg"])
+    assert [p.image_id for p in result.products] == ["ties/1.jpg", "ties/1.png", "ties/2"] and not result.skipped
+
+
+def test_files_that_are_not_read_are_told(tmp_path):
+    result = folder(tmp_path, ["ties/1.jpg", "ties/2.HEIC", "ties/3.heic", "notes"])
+    assert result.found[1] == "files that are no pictures by their ending: .heic x 2, no ending x 1"
+
+
+@pytest.mark.parametrize("files, options, words", [
+    (["1.jpg", "2.jpg"], {}, "pics: the pictures lie in the folder itself; expected: a folder of pictures for each class.*put them into"),
+    (["ties/1.jpg"], {"columns": COLUMNS}, "no column 'title'.*this is a folder per class: set source.preset=folders"),
+    (["a/1.jpg", "a/metadata.csv", "b/metadata.csv"], {}, "this folder has tables of its own: .*a/metadata.csv, .*b/metadata.csv"),
+    (["products.csv", "notes.md"], {}, "this folder has no pictures.*name the table inside, such as .*products.csv"),
+], ids=("flat", "columns", "metadata below", "a table"))
+def test_folders_that_are_none_of_classes(tmp_path, files, options, words):
+    with pytest.raises(UserError, match=words):
+        folder(tmp_path, files, **options)
+
+
+def test_the_metadata_of_a_folder_are_its_table(tmp_path):
+    (tmp_path / "pics").mkdir()
+    (tmp_path / "pics/metadata.jsonl").write_text('{"file_name": "a/1.jpg", "text": "Red tie"}\n')
+    result = folder(tmp_path, ["a/1.jpg"])
+    assert [p.text for p in result.products] == ["Red tie"] and not result.absent and "ImageFolder" in result.found[1]
+    assert [p.text for p in folder(tmp_path, [], preset="folders").products] == ["a"]

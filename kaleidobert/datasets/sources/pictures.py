@@ -123,6 +123,15 @@ class PictureFolder:
 
 def walk(folder: Path) -> Iterator[str]:
     """Yields the pictures below a folder in alphabetical order, relative to it, also behind links; hidden folders are left out."""
+    return (path for path in _files(folder) if ENDING.search(path))
+
+
+def others(folder: Path) -> Counter[str]:
+    """Returns {ending: number} of the files below a folder that are no pictures by their ending."""
+    return Counter(os.path.splitext(path)[1].lower() or "no ending" for path in _files(folder) if not ENDING.search(path))
+
+
+def _files(folder: Path) -> Iterator[str]:
     above: dict[str, frozenset[str]] = {}  # {folder: real paths of it and of those above it}, so that a link to one of them is not followed
     for parent, folders, files in os.walk(folder, followlinks=True):
         real = os.path.realpath(parent)
@@ -134,7 +143,7 @@ def walk(folder: Path) -> Iterator[str]:
         above |= {os.path.join(parent, name): line | {real} for name in folders}
         below = os.path.relpath(parent, folder).replace(os.sep, "/")
         prefix = "" if below == "." else f"{below}/"
-        yield from (prefix + name for name in sorted(files) if ENDING.search(name) and not name.startswith("."))
+        yield from (prefix + name for name in sorted(files) if not name.startswith("."))
 
 
 def _key(name: str, quoted: bool = True) -> str:

@@ -1,5 +1,6 @@
 """A catalogue as a table, as shops and programs export it, beside a folder of pictures; or a folder of pictures per class."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -15,6 +16,8 @@ from kaleidobert.errors import UserError
 
 NONE = Columns("", "", ())
 SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "val"}  # folders of a split
+METADATA = (".csv", ".jsonl", ".parquet")  # of metadata.*, by which Hugging Face's ImageFolder describes the pictures beside it
+TABLES = (".csv", ".tsv", ".txt", ".json", ".jsonl", ".parquet", ".arrow", ".feather", ".xlsx", ".xml", ".gz")
 
 
 @dataclass(frozen=True)
@@ -38,14 +41,8 @@ class TableSource(Source):
         such table, it is none, or its columns are not known."""
         if self.preset not in ("", presets.NO_PRESET):
             check_name(self.preset, presets.PRESETS, "source.preset")
-        if self.table.is_dir() and self.preset in ("", presets.FOLDERS):
-            header = list(next(_classes(self.table), ("", {}))[1])
-            if not header:
-                data = sorted(self.table.glob("*.arrow"))
-                raise UserError("this folder has no pictures", str(self.table), "a table, or a folder of pictures for each class",
-                                f"name the table inside, such as {data[0]}" if data else "set source.table")
-            columns = presets.completed(self.columns, presets.columns_of(presets.FOLDERS, header))
-            return replace(self, preset=presets.FOLDERS, columns=columns), [f"a folder per class ({self.table})"]
+        if self.table.is_dir():
+            return self._of_folder()
         if not self.table.is_file():
             raise UserError("there is no such table", str(self.table), "a table of products (.csv, .txt, .json, .parquet, .xlsx, ...), or "
                             "a folder per class", "set source.table")
@@ -62,6 +59,32 @@ class TableSource(Source):
                             "set source.columns")
         return replace(self, columns=columns, preset=preset or presets.NO_PRESET, format=layout.format, separator=layout.separator,
                        encoding=layout.encoding), found
+
+    def _of_folder(self) -> tuple[Source, list[str]]:
+        """Returns the same of a table that is a folder: of the metadata of its pictures, of a data set, or of a folder per class."""
+        if self.preset != presets.FOLDERS:
+            beside, *below = [sorted(self.table.glob(f"{start}metadata.*")) for start in ("", "*/")]
+            tables = [path for path in beside if path.suffix in METADATA]
+            if tables:
+                return replace(self, table=tables[0]).resolved()
+            deeper = [str(path) for path in below[0] if path.suffix in METADATA]
+            if deeper:
+                raise UserError(f"this folder has tables of its own: {', '.join(deeper)}", str(self.table), "one table",
+                                "set source.table to one of them, or join them; source.preset=folders reads the pictures without them")
+        header = list(next(_classes(self.table), ("", {}))[1])
+        if not header:
+            tables = [path for path in sorted(self.table.glob("*")) if path.is_file() and path.suffix.lower() in TABLES]
+            raise UserError("this folder has no pictures", str(self.table), "a table, or a folder of pictures for each class",
+                            f"name the table inside, such as {tables[0]}" if tables else "set source.table")
+        if not any(row["class"] for _, row in _classes(self.table)):
+            raise UserError("the pictures lie in the folder itself", str(self.table), "a folder of pictures for each class, or a table "
+                            "that names them", "put them into folders, such as shoes/1.jpg, or set source.table to their table")
+        columns = presets.completed(self.columns, presets.columns_of(presets.FOLDERS, header))
+        hint = "" if self.preset else "this is a folder per class: set source.preset=folders"
+        require(list(mapped(columns)), header, str(self.table), hint)
+        left = ", ".join(f"{ending} x {count:,}" for ending, count in pictures.others(self.table).most_common())
+        return replace(self, preset=presets.FOLDERS, columns=columns), [
+            f"a folder per class ({self.table})", *([f"files that are no pictures by their ending: {left}"] if left else [])]
 
     def _is_mapped(self) -> bool:
         """Whether the columns that every table has are given."""
@@ -159,12 +182,16 @@ def _classes(folder: Path) -> Iterator[tuple[str, dict[str, str]]]:
     """Yields (path, row) of every picture in a folder per class; folders train, val, test above them are the split."""
     files = list(pictures.walk(folder))
     tops = {path.split("/")[0].lower() for path in files}
-    splits = bool(tops) and tops <= SPLITS.keys() and len({SPLITS[top] for top in tops}) > 1
+    splits = {SPLITS.get(top, "") for top in tops}
+    below = "" not in splits and (len(splits) > 1 or all(path.count("/") > 1 for path in files))
+    names = Counter(path.rpartition(".")[0] for path in files)
     for path in files:
-        *folders, name = path.split("/")
-        row = {"id": path.rpartition(".")[0], "image": path}
-        if splits:
-            row["split"] = SPLITS[folders.pop(0).lower()]
+        *folders, _ = path.split("/")
+        name = path.rpartition(".")[0]
+        row = {"id": path if names[name] > 1 else name, "image": path}
+        split = SPLITS[folders.pop(0).lower()] if below else ""
+        if len(splits) > 1 and below:  # one alone tells nothing apart
+            row["split"] = split
         row["class"] = folders[0] if folders else ""
         row["text"] = " ".join(" ".join(folders).replace("_", " ").replace("-", " ").split())
         yield path, row
