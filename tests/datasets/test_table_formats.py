@@ -543,3 +543,40 @@ def test_the_metadata_of_a_folder_are_its_table(tmp_path):
     result = folder(tmp_path, ["a/1.jpg"])
     assert [p.text for p in result.products] == ["Red tie"] and not result.absent and "ImageFolder" in result.found[1]
     assert [p.text for p in folder(tmp_path, [], preset="folders").products] == ["a"]
+
+
+def data_set(folder, rows=ROWS, names=("data-00000-of-00002.arrow", "data-00001-of-00002.arrow")) -> None:
+    folder.mkdir(parents=True)
+    for part, name in zip((rows[:1], rows[1:]), names):
+        with pa.ipc.new_stream(folder / name, pa.Table.from_pylist(part).schema) as writer:
+            writer.write_table(pa.Table.from_pylist(part))
+
+
+def test_a_data_set_in_several_files_is_read_whole(tmp_path):
+    data_set(tmp_path / "set")
+    assert is_whole(reading.survey(TableSource(tmp_path / "set", COLUMNS)))
+    (tmp_path / "set/cache-0123.arrow").write_bytes((tmp_path / "set/data-00000-of-00002.arrow").read_bytes())
+    state = {"_data_files": [{"filename": f"data-0000{n}-of-00002.arrow"} for n in range(2)]}
+    (tmp_path / "set/state.json").write_text(json.dumps(state))
+    assert is_whole(reading.survey(TableSource(tmp_path / "set", COLUMNS)))
+    (tmp_path / "set/state.json").write_text("{")
+    with pytest.raises(UserError, match="state.json: the list of the files of a data set cannot be read"):
+        reading.survey(TableSource(tmp_path / "set", COLUMNS))
+    (tmp_path / "parts").mkdir()
+    for number, rows in enumerate((ROWS[:2], ROWS[2:])):
+        (tmp_path / f"parts/{number}.parquet").write_bytes(parquet(rows))
+    result = reading.survey(TableSource(tmp_path / "parts", COLUMNS))
+    assert is_whole(result) and result.found == ["Parquet"]
+
+
+def test_rows_of_several_files_are_numbered_through(tmp_path):
+    data_set(tmp_path / "set", [*ROWS, {**ROWS[0], "id": "9", "title": ""}])
+    (row,) = reading.survey(TableSource(tmp_path / "set", COLUMNS)).skipped
+    assert row["where"] == "set, row 5"
+
+
+def test_a_folder_of_several_data_sets_is_named(tmp_path):
+    for split in ("test", "train"):
+        data_set(tmp_path / "sets" / split)
+    with pytest.raises(UserError, match="this folder has several data sets: test, train; .*set source.table=.*sets/test"):
+        reading.survey(TableSource(tmp_path / "sets", COLUMNS))

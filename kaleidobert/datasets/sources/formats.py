@@ -3,7 +3,7 @@
     csv      cells between commas, semicolons, tabs or bars; a first line "sep=;" says which; UTF-8, UTF-16 or a named encoding
     jsonl    one JSON object per line
     json     one JSON list of objects
-    parquet, arrow    of pyarrow: Parquet, Feather, Arrow files and streams
+    parquet, arrow    of pyarrow: Parquet, Feather, Arrow files and streams; or a folder of them, as Hugging Face's save_to_disk writes
     excel    a workbook: its first sheet that has rows (openpyxl, the extra ``excel``)
 
 Each of the text formats may be compressed with gzip. Positions in messages are lines of a text, rows of a table that has none.
@@ -67,7 +67,7 @@ def find(table: Path, wanted: Sequence[str] = (), given: Layout | None = None) -
     Raises UserError for a file that is no table, with what it is, for an unknown encoding and for more than one character as separator.
     """
     given = given or Layout("")
-    data, packed = _head(table)
+    data, packed = _head(files(table)[0])
     name = given.format or _binary(data, table) or ""
     if name and name not in TEXT_FORMATS:
         return replace(given, format=name, separator="", encoding="")
@@ -83,6 +83,23 @@ def find(table: Path, wanted: Sequence[str] = (), given: Layout | None = None) -
         if len(separator) != 1 or separator in '"\r\n':
             raise UserError(f"source.separator is {given.separator!r}", str(table), f"one character, or {', '.join(SEPARATOR_NAMES)}")
     return Layout(name, separator, encoding, packed)
+
+
+def files(table: Path) -> list[Path]:
+    """Returns the files of which a table consists: itself, or of a folder the Parquet or Arrow files in it, in order; [] where it has none.
+
+    Of a data set of Hugging Face those that its state names: beside them may lie what was computed of it.
+    """
+    if not table.is_dir():
+        return [table]
+    state = table / "state.json"
+    if state.is_file():
+        try:
+            return [table / each["filename"] for each in json.loads(state.read_text(encoding="utf-8"))["_data_files"]]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UserError(f"the list of the files of a data set cannot be read ({error})", str(state), fix="write the data set again"
+                            ) from None
+    return sorted(table.glob("*.parquet")) or sorted(table.glob("*.arrow"))
 
 
 def header(table: Path, layout: Layout) -> list[str]:
@@ -281,7 +298,8 @@ def _columns(table: Path, layout: Layout) -> list[str]:
     with _explained(table, layout):
         if layout.format == "excel":
             return next(_sheet(table), (0, []))[1]
-        return _arrow_file(table).schema.names if layout.format == "arrow" else pq.read_schema(table).names
+        first = files(table)[0]
+        return _arrow_file(first).schema.names if layout.format == "arrow" else pq.read_schema(first).names
 
 
 def _arrow_file(table: Path) -> Any:
@@ -292,18 +310,17 @@ def _arrow_file(table: Path) -> Any:
 
 
 def _arrow(table: Path, wanted: Sequence[str]) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    """Yields (number from 1 on, row) of a Parquet or Arrow file, a batch in memory at a time."""
-    if _head(table)[0].startswith(b"PAR1"):
-        batches = pq.ParquetFile(table).iter_batches(1024, columns=list(wanted))
-    else:
-        file = _arrow_file(table)
-        parts = (file.get_batch(i) for i in range(file.num_record_batches)) if hasattr(file, "get_batch") else iter(file)
-        batches = (part.select(list(wanted)).slice(start, 1024) for part in parts for start in range(0, part.num_rows, 1024))
-    number = 0
-    for batch in batches:
-        for row in batch.to_pylist():
-            number += 1
-            yield number, row
+    """Yields (number from 1 on, row) of a Parquet or Arrow file, or of all of a folder, a batch in memory at a time."""
+    yield from enumerate((row for path in files(table) for batch in _batches(path, list(wanted)) for row in batch.to_pylist()), 1)
+
+
+def _batches(path: Path, wanted: list[str]) -> Iterator[pa.RecordBatch]:
+    if _head(path)[0].startswith(b"PAR1"):
+        yield from pq.ParquetFile(path).iter_batches(1024, columns=wanted)
+        return
+    file = _arrow_file(path)
+    parts = (file.get_batch(i) for i in range(file.num_record_batches)) if hasattr(file, "get_batch") else iter(file)
+    yield from (part.select(wanted).slice(start, 1024) for part in parts for start in range(0, part.num_rows, 1024))
 
 
 def _workbook(table: Path, wanted: Sequence[str]) -> Iterator[tuple[int, Mapping[str, Any]]]:

@@ -41,9 +41,9 @@ class TableSource(Source):
         such table, it is none, or its columns are not known."""
         if self.preset not in ("", presets.NO_PRESET):
             check_name(self.preset, presets.PRESETS, "source.preset")
-        if self.table.is_dir():
+        if self.table.is_dir() and not self._is_data_set():
             return self._of_folder()
-        if not self.table.is_file():
+        if not self.table.exists():
             raise UserError("there is no such table", str(self.table), "a table of products (.csv, .txt, .json, .parquet, .xlsx, ...), or "
                             "a folder per class", "set source.table")
         layout = self._layout()
@@ -60,6 +60,10 @@ class TableSource(Source):
         return replace(self, columns=columns, preset=preset or presets.NO_PRESET, format=layout.format, separator=layout.separator,
                        encoding=layout.encoding), found
 
+    def _is_data_set(self) -> bool:
+        """Whether the table is a folder of Parquet or Arrow files, and no ImageFolder that has its metadata so."""
+        return self.preset != presets.FOLDERS and any(path.stem != "metadata" for path in formats.files(self.table))
+
     def _of_folder(self) -> tuple[Source, list[str]]:
         """Returns the same of a table that is a folder: of the metadata of its pictures, of a data set, or of a folder per class."""
         if self.preset != presets.FOLDERS:
@@ -71,7 +75,11 @@ class TableSource(Source):
             if deeper:
                 raise UserError(f"this folder has tables of its own: {', '.join(deeper)}", str(self.table), "one table",
                                 "set source.table to one of them, or join them; source.preset=folders reads the pictures without them")
+        sets = [path.name for path in sorted(self.table.glob("*/")) if path.is_dir() and formats.files(path)]
         header = list(next(_classes(self.table), ("", {}))[1])
+        if not header and sets:
+            raise UserError(f"this folder has several data sets: {', '.join(sets)}", str(self.table), "one of them",
+                            f"set source.table={self.table / sets[0]}")
         if not header:
             tables = [path for path in sorted(self.table.glob("*")) if path.is_file() and path.suffix.lower() in TABLES]
             raise UserError("this folder has no pictures", str(self.table), "a table, or a folder of pictures for each class",
@@ -116,7 +124,7 @@ class TableSource(Source):
         if self.preset == presets.FOLDERS:
             yield from _classes(self.table)
             return
-        if not self.table.is_file():
+        if not self.table.exists():
             raise UserError("there is no such table", str(self.table), "a table of products", "set source.table")
         keys = [column for column in (self.columns.id, self.columns.image) if not presets.TEMPLATE.search(column)]
 
