@@ -57,15 +57,22 @@ def objects(lines: Iterable[str]) -> Iterator[tuple[int, Object, str]]:
         value, fault = Object(), ""
         try:
             value = json.loads(line, object_pairs_hook=object_of)
-            if "\\ud" in line.lower():
-                json.dumps(value, ensure_ascii=False).encode()  # half a surrogate pair can be read, but never written
-        except UnicodeEncodeError:
-            fault = "the line holds half a character (a surrogate without its other half)"
+            fault = half_character(line, value)
         except (ValueError, RecursionError) as error:
             fault = f"the line is not valid JSON ({error})"
         if not fault and not isinstance(value, dict):
             fault = f"the line holds a {type(value).__name__} and no object"
         yield number, Object() if fault else value, fault
+
+
+def half_character(text: str, value: Any) -> str:
+    """Returns why a value that JSON text holds cannot be written again, "" where it can: half a surrogate pair is read all the same."""
+    try:
+        if "\\ud" in text.lower():
+            json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return "the line holds half a character (a surrogate without its other half)"
+    return ""
 
 
 def positions(name: str, header: Sequence[str]) -> list[int]:

@@ -580,3 +580,33 @@ def test_a_folder_of_several_data_sets_is_named(tmp_path):
         data_set(tmp_path / "sets" / split)
     with pytest.raises(UserError, match="this folder has several data sets: test, train; .*set source.table=.*sets/test"):
         reading.survey(TableSource(tmp_path / "sets", COLUMNS))
+
+
+# --- JSON that is no list -------------------------------------------------------------------------------------------------
+
+
+def test_objects_over_several_lines_are_rows(tmp_path):
+    assert is_whole(survey(tmp_path, "\n".join(json.dumps(row, indent=1) for row in ROWS), "t.json"))
+    assert is_whole(survey(tmp_path, ",\n".join(json.dumps(row, indent=1) for row in ROWS), "t.json"))
+    rows = "\n".join(['{"id": ', *map(json.dumps, ROWS)])  # a line that is broken is still a line
+    assert [row["where"] for row in survey(tmp_path, rows, "t.jsonl").skipped] == ["t.jsonl, line 1"]
+
+
+@pytest.mark.parametrize("data, words", [
+    (json.dumps(ROWS) + "\n" + json.dumps(ROWS), "text follows the JSON list at line 2"),
+    (json.dumps(ROWS, indent=1) + ",", "text follows the JSON list at line 26"),
+    (json.dumps({"count": 4, "products": ROWS}), "one JSON object and no list of products.*save the list that is its key 'products'"),
+    (json.dumps({"products": ROWS}, indent=1), "one JSON object and no list of products.*save the list that is its key 'products'"),
+    (json.dumps({str(n): row for n, row in enumerate(ROWS)}), "one JSON object and no list of products.*orient='records'"),
+    ('{\n "id": 1,\n "image": \n}', r"the JSON objects are damaged at line 1 \(Expecting value: line 4"),
+], ids=("two lists", "a comma", "a key", "a key over lines", "by index", "cut"))
+def test_json_that_is_no_list_of_products(tmp_path, data, words):
+    for columns in (COLUMNS, None):
+        with pytest.raises(UserError, match=words):
+            survey(tmp_path, data, "t.json", columns)
+
+
+def test_half_a_character_in_a_list(tmp_path):
+    rows = json.dumps([*ROWS, {**ROWS[0], "id": "9", "title": "x\ud83dy"}])
+    (row,) = survey(tmp_path, rows, "t.json").skipped
+    assert row["reason"].startswith("the object holds half a character")

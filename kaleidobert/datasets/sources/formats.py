@@ -14,10 +14,11 @@ import gzip
 import importlib
 import io
 import json
+import re
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,7 @@ BINARY = (  # first bytes, format; or what it is, where no table is read of it, 
     (b"%PDF", "a PDF document", "export the products as CSV"), (b"SQLite format 3", "a SQLite database", "export the products as CSV"),
     (b"7z\xbc\xaf", "a 7-Zip archive", "unpack it and name the table inside"),
 )
+BLANKS = re.compile("[ \t\r\n\ufeff]*")
 DAMAGED = (OSError, EOFError, zlib.error, ValueError, KeyError, pa.ArrowException)
 
 
@@ -74,7 +76,7 @@ def find(table: Path, wanted: Sequence[str] = (), given: Layout | None = None) -
     encoding = _checked_encoding(given.encoding, table) if given.encoding else _encoding(data)
     text = data.decode(encoding, "ignore").lstrip("\ufeff").lstrip()
     if not name:
-        name = {"{": "jsonl", "[": "json"}.get(text[:1], "csv")
+        name = {"{": _json_format(text), "[": "json"}.get(text[:1], "csv")
         if text[:1] == "<":
             raise UserError("this is a page or a feed in XML or HTML", str(table), "a table", "export the products as CSV")
     separator = ""
@@ -183,6 +185,20 @@ def _checked_encoding(name: str, table: Path) -> str:
                         "calls them") from None
 
 
+def _json_format(text: str) -> str:
+    """Returns whether a text that begins with an object has an object per line, or objects that go over several lines."""
+    lines = [line for line in text.splitlines()[:100] if line.startswith("{")]
+    whole = len(lines) < 2 and "\n" not in text  # of one long line the end is not here
+
+    def is_object(line: str) -> bool:
+        try:
+            return isinstance(json.loads(line), dict)
+        except (ValueError, RecursionError):
+            return False
+
+    return "jsonl" if whole or any(map(is_object, lines)) else "json"
+
+
 def _separator(text: str, table: Path, wanted: Sequence[str]) -> str:
     """Returns the separator of the line "sep=", else the one by which the header has most of the wanted columns, then most columns."""
     first, _, rest = text.partition("\n")
@@ -245,34 +261,51 @@ def _objects(table: Path, layout: Layout, wanted: Sequence[str]) -> Iterator[tup
 
 
 def _listed(text: str, table: Path) -> Iterator[tuple[int, table_text.Object, str]]:
-    """Yields (line of its beginning, object, fault) of every item of a JSON list; raises UserError where the list is damaged."""
-    decoder, blanks = json.JSONDecoder(object_pairs_hook=table_text.object_of), " \t\r\n\ufeff"
-    size, line, last = len(text), 1, 0
-    position, is_first = 0, True
-    while position < size and text[position] in blanks:
-        position += 1
-    while True:
-        position += 1  # behind "[" or ","
-        while position < size and text[position] in blanks:
-            position += 1
+    """Yields (line of its beginning, object, fault) of every item of a JSON list, or of objects one after the other over several lines;
+    raises UserError where they are damaged."""
+    decoder = json.JSONDecoder(object_pairs_hook=table_text.object_of)
+    position = _behind_blanks(text, 0)
+    is_list = text[position : position + 1] == "["
+    line, last, end = 1, 0, _behind_blanks(text, position + is_list)
+    closed = is_list and text[end : end + 1] == "]"
+    while not closed and (is_list or end < len(text)):
+        position = end
         line, last = line + text.count("\n", last, position), position
-        if is_first and text[position : position + 1] == "]":
-            return
-        is_first = False
         try:
-            value, position = decoder.raw_decode(text, position)
+            value, end = decoder.raw_decode(text, position)
         except (ValueError, RecursionError) as error:
-            raise UserError(f"the JSON list is damaged at line {line} ({error})", str(table), "objects, separated by commas",
-                            "export the table again") from None
-        good = isinstance(value, dict)
-        yield line, value if good else table_text.Object(), "" if good else f"the list holds a {type(value).__name__} and no object here"
-        while position < size and text[position] in blanks:
-            position += 1
-        if text[position : position + 1] == "]":
-            return
-        if text[position : position + 1] != ",":
-            raise UserError(f"the JSON list ends or is damaged at line {line + text.count(chr(10), last, position)}", str(table),
+            raise UserError(f"the JSON {'list is' if is_list else 'objects are'} damaged at line {line} ({error})", str(table),
+                            "objects, separated by commas", "export the table again") from None
+        fault = table_text.half_character(text[position:end], value).replace("the line", "the object")
+        if not isinstance(value, dict):
+            fault = f"the list holds a {type(value).__name__} and no object here"
+        yield line, table_text.Object() if fault else value, fault
+        end = _behind_blanks(text, end)
+        closed, comma = is_list and text[end : end + 1] == "]", text[end : end + 1] == ","
+        if is_list and not closed and not comma:
+            raise UserError(f"the JSON list ends or is damaged at line {line + text.count(chr(10), last, end)}", str(table),
                             "objects, separated by commas", "export the table again")
+        end = _behind_blanks(text, end + comma)
+    if is_list and _behind_blanks(text, end + 1) < len(text):
+        rest = _behind_blanks(text, end + 1)
+        raise UserError(f"text follows the JSON list at line {line + text.count(chr(10), last, rest)}", str(table), "one list",
+                        "join the lists, or export the table again")
+
+
+def _behind_blanks(text: str, position: int) -> int:
+    return BLANKS.match(text, position).end()  # type: ignore[union-attr]  # it fits everywhere
+
+
+def check_object(table: Path, layout: Layout, wanted: Sequence[str]) -> None:
+    """Raises UserError where a JSON file is one object with the products inside of it, by its keys: it would be one row."""
+    (first, *others) = [*islice(_objects(table, layout, ()), 2), ("", "")]
+    row = first[1]
+    if len(others) > 1 or not isinstance(row, Mapping) or set(wanted) & set(row):
+        return
+    lists = [key for key, value in row.items() if isinstance(value, list) and value and isinstance(value[0], dict)]
+    if lists or row and all(isinstance(value, (list, dict)) for value in row.values()):
+        raise UserError("the file is one JSON object and no list of products", str(table), "a list of objects, or an object per line",
+                        f"save the list that is its key {lists[0]!r} by itself" if lists else "of pandas: to_json(..., orient='records')")
 
 
 # --- What is no text

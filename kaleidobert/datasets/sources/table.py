@@ -48,6 +48,8 @@ class TableSource(Source):
                             "a folder per class", "set source.table")
         layout = self._layout()
         header = formats.header(self.table, layout)
+        if layout.format in formats.JSON_FORMATS:
+            formats.check_object(self.table, layout, list(mapped(self.columns)))
         preset = self.preset or presets.recognise(header)
         found, columns = [layout.describe()], self.columns
         if preset not in ("", presets.NO_PRESET):
