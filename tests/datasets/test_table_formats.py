@@ -610,3 +610,58 @@ def test_half_a_character_in_a_list(tmp_path):
     rows = json.dumps([*ROWS, {**ROWS[0], "id": "9", "title": "x\ud83dy"}])
     (row,) = survey(tmp_path, rows, "t.json").skipped
     assert row["reason"].startswith("the object holds half a character")
+
+
+# --- feeds in XML ---------------------------------------------------------------------------------------------------------
+
+
+RSS = """<?xml version="1.0" encoding="{}"?>
+<rss xmlns:g="http://base.google.com/ns/1.0" version="2.0"><channel><title>A shop</title><description>All of it</description>
+<item><g:id>g1</g:id><title>Dr\u00e9ss</title><g:title>Dr\u00e9ss</g:title><description><![CDATA[<p>Silk</p> &amp; more]]></description>
+<g:image_link>a.jpg</g:image_link><g:additional_image_link>b.jpg</g:additional_image_link>
+<g:additional_image_link>c.jpg</g:additional_image_link><g:shipping><g:country>DE</g:country><g:price>4 EUR</g:price></g:shipping>
+<g:item_group_id>group</g:item_group_id><g:product_type>Men &gt; Ties</g:product_type></item>
+<item><g:id>g2</g:id><g:title>Hat</g:title><g:description>Warm <b>wool</b></g:description><g:image_link>d.jpg</g:image_link>
+<g:item_group_id>group</g:item_group_id></item>
+</channel></rss>
+"""
+ATOM = """<feed xmlns="http://www.w3.org/2005/Atom" xmlns:g="http://base.google.com/ns/1.0"><title>A shop</title><entry><g:id>g1</g:id>
+<g:title>Hat</g:title><g:description>Warm</g:description><g:image_link>a.jpg</g:image_link></entry></feed>"""
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "iso-8859-1", "gzip"])
+@pytest.mark.parametrize("preset", ["", "google-merchant"])
+def test_a_feed_in_xml_is_read(tmp_path, encoding, preset):
+    declared = encoding if encoding in ("utf-16", "iso-8859-1") else "utf-8"
+    data = RSS.format(declared).encode(declared if encoding == "gzip" else encoding)
+    result = survey(tmp_path, gzip.compress(data) if encoding == "gzip" else data, "feed.xml", None, FILES, preset=preset)
+    assert not result.skipped and not result.absent and result.found[0].startswith("an XML feed, ")
+    assert [(p.image_id, p.text, p.group, p.labels["subcategory"]) for p in result.products] == [
+        *((name, "Dr\u00e9ss. Silk & more", "group", "Men > Ties") for name in ("g1", "g1/2", "g1/3")),
+        ("g2", "Hat. Warm wool", "group", "")]
+
+
+def test_positions_in_xml_are_lines(tmp_path):
+    result = survey(tmp_path, RSS.format("utf-8").replace("<g:id>g2</g:id>", "<g:id/>"), "feed.txt", None)
+    assert [row["where"] for row in result.skipped] == ["feed.txt, line 7"]
+    result = survey(tmp_path, "\n\n" + RSS.format("utf-8").replace("<g:id>g2</g:id>", "<g:id/>"), "feed.txt", None)
+    assert [row["where"] for row in result.skipped] == ["feed.txt, line 9"]
+    assert [p.text for p in survey(tmp_path, ATOM, "feed.xml", None).products] == ["Hat. Warm"]
+    assert survey(tmp_path, ATOM.replace("Warm", "Tom&nbsp;&eacute; &amp; Co"), "feed.xml", None).products[0].text == "Hat. Tom \u00e9 & Co"
+
+
+BOMB = "<!DOCTYPE x [<!ENTITY a 'ha'>" + "".join(f"<!ENTITY {b} '{f'&{a};' * 10}'>" for a, b in zip("abcdefgh", "bcdefghi")) + "]>"
+
+
+@pytest.mark.parametrize("data, words", [
+    (BOMB + "<rss><item><id>&i;</id></item></rss>", "the XML declares an entity, 'a', at line 1; .*without a DTD"),
+    (RSS.format("utf-8")[:-40], "the XML is damaged at line 8 .unclosed token.; .*export it again"),
+    (RSS.format("utf-8").replace("Hat", "Hat & Cap"), "the XML is damaged at line 7 "),
+    ("<html><body>Log in</body></html>", "this is a page in HTML.*password"),
+    ("<!-- x -->\n<!DOCTYPE html>\n<p>", "this is a page in HTML"),
+    (RSS.format("utf-8").encode("cp1252"), "not UTF-8 text .line 3: "),
+    (RSS.format("utf-99"), "source.encoding is 'utf-99'"),
+], ids=("bomb", "cut", "ampersand", "page", "doctype", "cp1252", "unknown encoding"))
+def test_xml_that_is_no_feed(tmp_path, data, words):
+    with pytest.raises(UserError, match=words):
+        survey(tmp_path, data, "feed.xml", None)

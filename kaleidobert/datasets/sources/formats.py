@@ -3,6 +3,7 @@
     csv      cells between commas, semicolons, tabs or bars; a first line "sep=;" says which; UTF-8, UTF-16 or a named encoding
     jsonl    one JSON object per line
     json     one JSON list of objects
+    xml      a feed, RSS or Atom: an element item, entry or product each
     parquet, arrow    of pyarrow: Parquet, Feather, Arrow files and streams; or a folder of them, as Hugging Face's save_to_disk writes
     excel    a workbook: its first sheet that has rows (openpyxl, the extra ``excel``)
 
@@ -26,6 +27,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from kaleidobert import table_text
+from kaleidobert.datasets.sources import feeds
 from kaleidobert.errors import UserError
 
 SEPARATORS = {",": "','", ";": "';'", "\t": "tabs", "|": "'|'"}  # and what a message calls them
@@ -34,7 +36,7 @@ MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF32_LE, "utf-32"), (codec
          (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
 HEAD = 1 << 18  # bytes, and characters, by which a format is found
 JSON_FORMATS = ("jsonl", "json")
-TEXT_FORMATS = ("csv", *JSON_FORMATS)
+TEXT_FORMATS = ("csv", *JSON_FORMATS, "xml")
 FORMATS = (*TEXT_FORMATS, "parquet", "arrow", "excel")
 BINARY = (  # first bytes, format; or what it is, where no table is read of it, with the way out
     (b"PAR1", "parquet", ""), (b"ARROW1", "arrow", ""), (b"\xff\xff\xff\xff", "arrow", ""), (b"FEA1", "arrow", ""),
@@ -42,6 +44,8 @@ BINARY = (  # first bytes, format; or what it is, where no table is read of it, 
     (b"%PDF", "a PDF document", "export the products as CSV"), (b"SQLite format 3", "a SQLite database", "export the products as CSV"),
     (b"7z\xbc\xaf", "a 7-Zip archive", "unpack it and name the table inside"),
 )
+DECLARED = re.compile(rb"\s*<\?xml[^>]*\sencoding\s*=\s*[\"']([A-Za-z0-9._-]+)")
+PAGE = re.compile(r"(?:<!--.*?-->|\s)*<(?:!doctype\s+html|html|head|body)\b", re.IGNORECASE | re.DOTALL)
 BLANKS = re.compile("[ \t\r\n\ufeff]*")
 DAMAGED = (OSError, EOFError, zlib.error, ValueError, KeyError, pa.ArrowException)
 
@@ -58,7 +62,8 @@ class Layout:
     def describe(self) -> str:
         """Returns words for people: "CSV separated by ';', UTF-8"."""
         name = {"csv": f"CSV separated by {SEPARATORS.get(self.separator, repr(self.separator))}", "jsonl": "JSON, an object per line",
-                "json": "one JSON list", "parquet": "Parquet", "arrow": "Arrow", "excel": "an Excel workbook"}[self.format]
+                "json": "one JSON list", "xml": "an XML feed",
+                "parquet": "Parquet", "arrow": "Arrow", "excel": "an Excel workbook"}[self.format]
         encoding = "UTF-8" if self.encoding == "utf-8-sig" else self.encoding.upper()
         return ", ".join(filter(None, (name, encoding, "compressed" if self.packed else "")))
 
@@ -73,12 +78,15 @@ def find(table: Path, wanted: Sequence[str] = (), given: Layout | None = None) -
     name = given.format or _binary(data, table) or ""
     if name and name not in TEXT_FORMATS:
         return replace(given, format=name, separator="", encoding="")
-    encoding = _checked_encoding(given.encoding, table) if given.encoding else _encoding(data)
+    declared = DECLARED.match(data)
+    encoding = given.encoding or (declared[1].decode() if declared and not data.startswith(codecs.BOM_UTF8) else "")
+    encoding = _checked_encoding(encoding, table) if encoding else _encoding(data)
     text = data.decode(encoding, "ignore").lstrip("\ufeff").lstrip()
     if not name:
-        name = {"{": _json_format(text), "[": "json"}.get(text[:1], "csv")
-        if text[:1] == "<":
-            raise UserError("this is a page or a feed in XML or HTML", str(table), "a table", "export the products as CSV")
+        name = {"{": _json_format(text), "[": "json", "<": "xml"}.get(text[:1], "csv")
+        if PAGE.match(text):
+            raise UserError("this is a page in HTML", str(table), "a table", "export the products as CSV; perhaps the address asks for a "
+                            "password")
     separator = ""
     if name == "csv":
         separator = SEPARATOR_NAMES.get(given.separator.lower(), given.separator) or _separator(text, table, wanted)
@@ -105,14 +113,14 @@ def files(table: Path) -> list[Path]:
 
 
 def header(table: Path, layout: Layout) -> list[str]:
-    """Returns the names of the columns; of JSON the keys of the objects at the beginning."""
+    """Returns the names of the columns; of JSON and XML those of the rows at the beginning."""
     if layout.format == "csv":
         data, _ = _head(table)
         text = data.decode(layout.encoding, "ignore")
         return table_text.separated(_without_sep_line(text), layout.separator)[0].cells
-    if layout.format in JSON_FORMATS:
-        return list(dict.fromkeys(key for (_, row), _ in zip(_objects(table, layout, ()), range(100))
-                                  if isinstance(row, Mapping) for key in row))
+    if layout.format in TEXT_FORMATS:
+        read = _products(table, layout) if layout.format == "xml" else _objects(table, layout, ())
+        return list(dict.fromkeys(key for _, row in islice(read, 100) if isinstance(row, Mapping) for key in row))
     return _columns(table, layout)
 
 
@@ -126,6 +134,8 @@ def rows(table: Path, layout: Layout, keys: Sequence[str], wanted: Sequence[str]
         yield from _cells(table, layout, keys, check)
     elif layout.format in JSON_FORMATS:
         yield from _objects(table, layout, wanted)
+    elif layout.format == "xml":
+        yield from _products(table, layout)
     else:
         names = _columns(table, layout)
         check(names)
@@ -258,6 +268,15 @@ def _objects(table: Path, layout: Layout, wanted: Sequence[str]) -> Iterator[tup
     for line, row, fault in read:
         twice = [column for column in wanted if column in row.twice]
         yield f"line {line}", fault or (f"the key {twice[0]!r} stands twice in the object" if twice else row)
+
+
+def _products(table: Path, layout: Layout) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    line = 0
+    for line, row in feeds.products(_decoded(table, layout), str(table)):
+        yield f"line {line}", row
+    if not line:
+        raise UserError("this is a page or a feed in XML or HTML, and no feed of products", str(table),
+                        f"elements {', '.join(feeds.PRODUCTS)}, as in RSS and Atom", "export the products as such a feed or as CSV")
 
 
 def _listed(text: str, table: Path) -> Iterator[tuple[int, table_text.Object, str]]:

@@ -22,12 +22,12 @@ TABLES = (".csv", ".tsv", ".txt", ".json", ".jsonl", ".parquet", ".arrow", ".fea
 
 @dataclass(frozen=True)
 class TableSource(Source):
-    """A table (CSV, JSON, Parquet, Arrow, Excel) of products and their pictures, or a folder per class."""
+    """A table (CSV, JSON, XML, Parquet, Arrow, Excel) of products and their pictures, or a folder per class."""
 
     columns: Columns = key(NONE, "which column holds what; what is not named is the preset's; empty = the catalogue has no such column")
     kind: str = key("table", "a table of products, or a folder per class")
     preset: str = key("", "layout of the table, such as shopify (docs/own-catalogue.md); empty = recognised by its columns; none = none")
-    format: str = key("", "csv, jsonl, json, parquet, arrow or excel; empty = found by the content")
+    format: str = key("", "csv, jsonl, json, xml, parquet, arrow or excel; empty = found by the content")
     separator: str = key("", "of CSV: comma, semicolon, tab, bar or a character; empty = found")
     encoding: str = key("", "encoding of the text, such as cp1252; empty = UTF-8 or UTF-16, found by the first bytes")
     image_separator: str = key("", "what is between several pictures of a cell; empty = found: a line break, | ; or ,")
