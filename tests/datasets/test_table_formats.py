@@ -665,3 +665,27 @@ BOMB = "<!DOCTYPE x [<!ENTITY a 'ha'>" + "".join(f"<!ENTITY {b} '{f'&{a};' * 10}
 def test_xml_that_is_no_feed(tmp_path, data, words):
     with pytest.raises(UserError, match=words):
         survey(tmp_path, data, "feed.xml", None)
+
+
+# --- headers that are not found -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("data, options, words", [
+    (text(";"), {"separator": "comma"}, "no column 'id', nor .*this looks separated by ';': set source.separator=semicolon"),
+    (text("\t", first="sep=,\n"), {}, "no column 'id', nor .*this looks separated by tabs: set source.separator=tab"),
+    (text().replace("id,image,title,kind", "ID,Image,Titel,Kind"), {}, "nor 'image', 'title', 'kind'.*mean 'ID', 'Image', 'Titel', 'Kind'"),
+    ("Our products\n\n" + text(), {}, "no column 'id', .*line 3 has these columns: remove what stands above it"),
+    (text().partition("\n")[2], {}, "the first line seems to be a product: put a line with the names of the columns above it"),
+], ids=("separator", "sep=", "capitals", "title", "none"))
+def test_a_header_that_is_not_found_is_explained(tmp_path, data, options, words):
+    with pytest.raises(UserError, match=words):
+        survey(tmp_path, data, **options)
+
+
+def test_a_separator_is_found_by_the_lines_too(tmp_path):
+    """The names of the columns have more commas than semicolons, and no names are given."""
+    table = 'Handle;Title, long, plain;Body (HTML);Image Src, small, large;Image Src\nred;Tie;silk;x;1.jpg\nhat;Hat, warm;wool;x;2.jpg\n'
+    result = survey(tmp_path, table.replace("Title, long, plain", "Title"), "t.csv", None)
+    assert [p.text for p in result.products] == ["Tie. silk", "Hat, warm. wool"]
+    with pytest.raises(UserError, match="columns out of SKU, Bild, klein, Titel, kurz, lang, Art, or a preset"):
+        survey(tmp_path, "SKU;Bild, klein;Titel, kurz, lang;Art\n1;1.jpg;Tie;k\n", columns=None)

@@ -34,6 +34,7 @@ SEPARATORS = {",": "','", ";": "';'", "\t": "tabs", "|": "'|'"}  # and what a me
 SEPARATOR_NAMES = {"comma": ",", "semicolon": ";", "tab": "\t", "\\t": "\t", "bar": "|", "pipe": "|"}
 MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"),
          (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
+SAMPLE = 1 << 16  # characters by which a separator is found
 HEAD = 1 << 18  # bytes, and characters, by which a format is found
 JSON_FORMATS = ("jsonl", "json")
 TEXT_FORMATS = ("csv", *JSON_FORMATS, "xml")
@@ -210,18 +211,46 @@ def _json_format(text: str) -> str:
 
 
 def _separator(text: str, table: Path, wanted: Sequence[str]) -> str:
-    """Returns the separator of the line "sep=", else the one by which the header has most of the wanted columns, then most columns."""
-    first, _, rest = text.partition("\n")
+    """Returns the separator of the line "sep=", else the one that ``_likely`` finds."""
+    first, _, _ = text.partition("\n")
     if first.strip().strip('"').lower().startswith("sep=") and first.strip().strip('"')[4:]:
         return first.strip("\r\n\ufeff").strip('"')[4:5]
-    line = next((line for line in text.splitlines() if line.strip(" ,;\t|")), "")
+    return _likely(text, table, wanted)
+
+
+def _likely(text: str, table: Path, wanted: Sequence[str]) -> str:
+    """Returns the separator by which the header has most of the wanted columns, then most lines as many cells as the header, then most
+    columns."""
     usual = "\t" if table.suffix.lower() in (".tsv", ".tab") else ","
 
-    def score(separator: str) -> tuple[int, int, bool]:
-        cells = [cell.strip().strip('"') for cell in line.split(separator)]
-        return len(set(wanted) & set(cells)), len(cells), separator == usual
+    def score(separator: str) -> tuple[int, float, int, bool]:
+        head, lines = table_text.separated(_without_sep_line(text[:SAMPLE]), separator)
+        faults = [bool(row.fault) for row in islice(lines, 50)]
+        good = round(1 - sum(faults) / len(faults), 1) if faults and len(head.cells) > 1 else 0.0
+        return len(set(wanted) & set(head.cells)), good, len(head.cells), separator == usual
 
     return max(SEPARATORS, key=score)
+
+
+def hint(table: Path, layout: Layout, wanted: Sequence[str]) -> str:
+    """Returns how a header without wanted columns may be mended, "" where nothing is known: another separator, or lines above it."""
+    separator = layout.separator
+    if layout.format == "csv":
+        text = _head(table)[0].decode(layout.encoding, "ignore").lstrip("\ufeff")
+        likely = _likely(text, table, wanted)
+        cells = table_text.separated(_without_sep_line(text), likely)[0].cells
+        if likely != separator and len(cells) > 1 and (not wanted or set(wanted) & set(cells)):
+            name = next(name for name, other in SEPARATOR_NAMES.items() if other == likely)
+            return f"this looks separated by {SEPARATORS[likely]}: set source.separator={name}"
+        lines = ((f"line {number}", line.split(separator)) for number, line in enumerate(text.splitlines()[:20], 1))
+    elif layout.format == "excel":
+        lines = ((f"row {number}", list(map(str, cells))) for number, cells in islice(_sheet(table), 20))
+    else:
+        return ""
+    for position, each in islice(lines, 1, None):
+        if wanted and set(wanted) <= {cell.strip().strip('"') for cell in each}:
+            return f"{position} has these columns: remove what stands above it"
+    return ""
 
 
 # --- Text

@@ -443,6 +443,14 @@ def require(columns: Sequence[str], there: Sequence[str], where: str, hint: str 
                             f"the columns {', '.join(map(str, numbers))} are all called {column!r}", where,
                             "one column of every name in source.columns", "rename or remove the others")
         if not numbers:
-            near = difflib.get_close_matches(column, there, 1, 0.5)
-            raise UserError(f"there is no column {column!r}", where, f"one of {', '.join(there)}",
-                            f"did you mean {near[0]!r}?" if near and not hint else hint or "correct source.columns")
+            missing = [name for name in columns if name not in there]
+            others = f", nor {', '.join(map(repr, missing[1:]))}" if missing[1:] else ""
+            near = [close for name in missing if (close := _near(name, there))]
+            raise UserError(f"there is no column {column!r}{others}", where, f"one of {', '.join(filter(None, there))}",
+                            hint or (f"did you mean {', '.join(map(repr, near))}?" if near else "correct source.columns"))
+
+
+def _near(name: str, there: Sequence[str]) -> str:
+    """Returns the column whose name is most like another, in capitals or not; "" where none is."""
+    names = {column.casefold(): column for column in reversed(there)}
+    return next((names[near] for near in difflib.get_close_matches(name.casefold(), names, 1, 0.5)), "")

@@ -58,7 +58,7 @@ class TableSource(Source):
         elif not self._is_mapped():
             raise UserError("source.columns does not say which columns hold id and image, and the layout is not one that is known",
                             str(self.table), f"columns out of {', '.join(header)}, or a preset: {', '.join(presets.PRESETS)}",
-                            "set source.columns")
+                            formats.hint(self.table, layout, ()) or "set source.columns")
         return replace(self, columns=columns, preset=preset or presets.NO_PRESET, format=layout.format, separator=layout.separator,
                        encoding=layout.encoding), found
 
@@ -155,14 +155,18 @@ class TableSource(Source):
         return formats.find(self.table, list(mapped(self.columns)), given)
 
     def _check(self, wanted: Sequence[str], header: Sequence[str]) -> None:
-        """Raises UserError where a wanted column is missing or stands twice; says how a picture's name is made of others, and which preset
-        a header looks like."""
+        """Raises UserError where a wanted column is missing or stands twice; says how a picture's name is made of others, which preset
+        a header looks like, and how the header may be found."""
         columns = self.columns
-        if columns.image not in header and columns.id in header and not picture_columns(columns):
+        hint = "" if set(wanted) <= set(header) else formats.hint(self.table, self._layout(), wanted)
+        if any(map(pictures.ENDING.search, header)) and not set(wanted) & set(header):
+            hint = "the first line seems to be a product: put a line with the names of the columns above it"
+        if not hint and columns.image not in header and columns.id in header and not picture_columns(columns):
             raise UserError(f"there is no column {columns.image!r}", str(self.table), f"one of {', '.join(header)}",
                             f"where the picture is named after other columns, say so: image: {self._template()!r}")
         preset = presets.recognise(header)
-        hint = f"this looks like {presets.PRESETS[preset].title}: set source.preset={preset}" if preset and preset != self.preset else ""
+        if not hint and preset and preset != self.preset:
+            hint = f"this looks like {presets.PRESETS[preset].title}: set source.preset={preset}"
         require(wanted, header, str(self.table), hint)
 
     def _template(self) -> str:
