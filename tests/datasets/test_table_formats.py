@@ -120,13 +120,24 @@ def test_positions_are_lines_of_the_file(tmp_path):
     ("t.xls", b"\xd0\xcf\x11\xe0" + bytes(600), "an Excel workbook of the old format"),
     ("t.csv", b"PAR1" + bytes(range(200)) + b"PAR1", "this is Parquet, and it is damaged"),
     ("t.csv", arrow(False)[:100], "this is Arrow, and it is damaged"),
-    ("t.csv", gzip.compress(text().encode(), mtime=0)[:-12], "cannot be read"),
+    ("t.csv", gzip.compress(text().encode(), mtime=0)[:-12], "cannot be read.*copy or download it again"),
     ("t.xml", "<?xml version='1.0'?><rss></rss>", "a page or a feed in XML or HTML"),
     ("t.json", json.dumps(ROWS, indent=1)[:-30], "the JSON list .*damaged at line 2"),
     ("t.json", json.dumps(ROWS)[:-1], "the JSON list ends or is damaged at line 1"),
     ("t.json", "[]", "no usable row"),
-    ("t.csv", text().encode("cp1252"), r"not UTF-8 text .line 2: .*set source.encoding=cp1252 .*'\u00e9'"),
-], ids=("zip", "xls", "parquet", "arrow", "gzip", "xml", "json cut", "json open", "json empty", "cp1252"))
+    ("t.csv", text().encode("cp1252"), r"not UTF-8 text .line 2: .*set source.encoding=cp1252 .*'\u00e9' there, in 'Dr\u00e9ss'"),
+    ("t.csv.bz2", b"BZh91AY&SY" + bytes(range(200)), "a file compressed with bzip2.*gzip"),
+    ("t.csv.xz", b"\xfd7zXZ\0" + bytes(range(200)), "a file compressed with xz"),
+    ("t.csv.zst", b"\x28\xb5\x2f\xfd" + bytes(range(200)), "compressed with Zstandard"),
+    ("t.csv", b"\xff\xd8\xff\xe0" + bytes(range(200)), "this is a picture.*name the table"),
+    ("t.tar", b"t.csv" + bytes(252) + b"ustar\x0000" + bytes(200), "this is a TAR archive"),
+    ("t.ods", b"PK\x03\x04" + bytes(26) + b"mimetypeapplication/vnd.oasis.opendocument.spreadsheet",
+     "an OpenDocument spreadsheet.*as .xlsx"),
+    ("t.csv", bytes(range(256)) * 3, "this is no text, and no format that is known"),
+    ("t.csv", "id,title\n1,\u0433\u0430\u043b\u0441\u0442\u0443\u043a".encode("cp1251"),
+     "in '\xe3\xe0\xeb\xf1\xf2\xf3\xea'; where that is no word"),
+], ids=("zip", "xls", "parquet", "arrow", "gzip", "xml", "json cut", "json open", "json empty", "cp1252", "bzip2", "xz", "zstd", "picture",
+        "tar", "ods", "no text", "cp1251"))
 def test_what_is_no_table_is_named(tmp_path, name, data, words):
     with pytest.raises(UserError, match=words):
         survey(tmp_path, data, name)

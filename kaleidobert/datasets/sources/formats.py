@@ -39,11 +39,16 @@ HEAD = 1 << 18  # bytes, and characters, by which a format is found
 JSON_FORMATS = ("jsonl", "json")
 TEXT_FORMATS = ("csv", *JSON_FORMATS, "xml")
 FORMATS = (*TEXT_FORMATS, "parquet", "arrow", "excel")
+UNPACK, REPACK = "unpack it and name the table inside", "unpack it, or compress it with gzip"
+NAME = "name the table of the products, or the folder of a folder of pictures per class"
 BINARY = (  # first bytes, format; or what it is, where no table is read of it, with the way out
     (b"PAR1", "parquet", ""), (b"ARROW1", "arrow", ""), (b"\xff\xff\xff\xff", "arrow", ""), (b"FEA1", "arrow", ""),
     (b"\xd0\xcf\x11\xe0", "an Excel workbook of the old format .xls", "save it as .xlsx or as CSV (UTF-8)"),
     (b"%PDF", "a PDF document", "export the products as CSV"), (b"SQLite format 3", "a SQLite database", "export the products as CSV"),
-    (b"7z\xbc\xaf", "a 7-Zip archive", "unpack it and name the table inside"),
+    (b"7z\xbc\xaf", "a 7-Zip archive", UNPACK), (b"Rar!", "a RAR archive", UNPACK), (b"BZh", "a file compressed with bzip2", REPACK),
+    (b"\xfd7zXZ\0", "a file compressed with xz", REPACK), (b"\x28\xb5\x2f\xfd", "a file compressed with Zstandard", REPACK),
+    (b"\xff\xd8\xff", "a picture", NAME), (b"\x89PNG", "a picture", NAME), (b"GIF8", "a picture", NAME), (b"RIFF", "a picture", NAME),
+    (b"\x89HDF", "an HDF5 file", "export the products as CSV; the raw release of Fashion-Gen is source.kind=fashion_gen"),
 )
 DECLARED = re.compile(rb"\s*<\?xml[^>]*\sencoding\s*=\s*[\"']([A-Za-z0-9._-]+)")
 PAGE = re.compile(r"(?:<!--.*?-->|\s)*<(?:!doctype\s+html|html|head|body)\b", re.IGNORECASE | re.DOTALL)
@@ -157,7 +162,14 @@ def _head(table: Path) -> tuple[bytes, bool]:
             file.seek(0)
             return (gzip.GzipFile(fileobj=file) if packed else file).read(HEAD), packed
     except (OSError, EOFError, zlib.error) as error:
-        raise UserError(f"cannot be read ({getattr(error, 'strerror', None) or error})", str(table)) from None
+        raise _unread(error, table) from None
+
+
+def _unread(error: BaseException, table: Path) -> UserError:
+    reason, fix = getattr(error, "strerror", None), ""
+    if not reason:  # of gzip itself
+        fix = "the compressed file is not whole: copy or download it again"
+    return UserError(f"cannot be read ({reason or error})", str(table), fix=fix)
 
 
 def _binary(data: bytes, table: Path) -> str:
@@ -165,7 +177,12 @@ def _binary(data: bytes, table: Path) -> str:
     if data.startswith(b"PK\x03\x04"):
         if b"xl/" in data or b"[Content_Types].xml" in data or table.suffix.lower() in (".xlsx", ".xlsm"):
             return "excel"
-        raise UserError("this is a ZIP archive", str(table), "a table", "unpack it and name the table inside")
+        if b"opendocument.spreadsheet" in data:
+            raise UserError("this is an OpenDocument spreadsheet", str(table), "a table as CSV, JSON, Parquet, Arrow or .xlsx",
+                            "save it as .xlsx or as CSV (UTF-8)")
+        raise UserError("this is a ZIP archive", str(table), "a table", UNPACK)
+    if data[257:262] == b"ustar":
+        raise UserError("this is a TAR archive", str(table), "a table", UNPACK)
     for mark, name, fix in BINARY:
         if data.startswith(mark):
             if fix:
@@ -265,13 +282,23 @@ def _decoded(table: Path, layout: Layout) -> str:
         position = max(0, min(error.start, len(data) - 1))
         before = data[:position].decode(layout.encoding, "replace")
         name = "UTF-8" if layout.encoding.startswith("utf-8") else layout.encoding
-        letter = data[position : position + 1].decode("cp1252", "replace")
-        hint = f"set source.encoding=cp1252 where Windows wrote the table (the byte is {letter!r} there), or save the table as UTF-8"
+        if name == "UTF-8" and sum(byte < 9 or 13 < byte < 32 for byte in data[:4096]) > len(data[:4096]) / 50:
+            raise UserError("this is no text, and no format that is known", str(table), "a table as CSV, JSON, Parquet, Arrow or .xlsx",
+                            "export the products as CSV (UTF-8)") from None
+        letter, word = (piece.decode("cp1252", "replace") for piece in (data[position : position + 1], _word_at(data, position)))
+        hint = (f"set source.encoding=cp1252 where Windows wrote the table (the byte is {letter!r} there, in {word!r}; where that is no "
+                "word, cp1250, cp1251, gb18030, shift_jis, ...), or save the table as UTF-8")
         raise UserError(f"not {name} text (line {len(io.StringIO(before + '.').readlines())}: {error.reason}, byte 0x{data[position]:02x})",
                         str(table), fix=hint if name == "UTF-8" else "name the encoding with source.encoding=..., or save it as UTF-8"
                         ) from None
     except (OSError, EOFError, zlib.error) as error:
-        raise UserError(f"cannot be read ({getattr(error, 'strerror', None) or error})", str(table)) from None
+        raise _unread(error, table) from None
+
+
+def _word_at(data: bytes, position: int) -> bytes:
+    """Returns the word around a position, at most 40 bytes of it."""
+    start = max(data.rfind(mark, max(0, position - 20), position) for mark in (b" ", b",", b";", b"\t", b"\n", b'"', b"|")) + 1
+    return re.split(rb"[\s,;|\"]", data[max(start, position - 20) : position + 20], maxsplit=1)[0]
 
 
 def _without_sep_line(text: str) -> str:
