@@ -152,10 +152,20 @@ def test_a_workbook_is_read_or_named(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="this is an Excel workbook, and openpyxl, .*pip install openpyxl .*or save the sheet as CSV"):
         survey(tmp_path, book, "t.xlsx")
     cells = [[None, None], list(ROWS[0]), [None] * 4, *([float(row["id"]), *list(row.values())[1:]] for row in ROWS)]
-    sheets = [SimpleNamespace(iter_rows=lambda values_only: iter([])), SimpleNamespace(iter_rows=lambda values_only: iter(cells))]
+    sheets = [SimpleNamespace(title=title, iter_rows=lambda values_only, rows=rows: iter(rows)) for title, rows in (
+        ("Empty", []), ("Read me", [["Our products", None]]), ("Products", cells), ("Old", [["id", "image"]]))]
     monkeypatch.setattr(formats.importlib, "import_module",
                         lambda name: SimpleNamespace(load_workbook=lambda *_, **__: SimpleNamespace(worksheets=sheets)))
-    assert is_whole(survey(tmp_path, book, "t.xlsx"))
+    result = survey(tmp_path, book, "t.xlsx")
+    assert is_whole(result) and result.found == ["an Excel workbook, sheet 'Products' (not read: 'Read me', 'Old')"]
+    with pytest.raises(UserError, match="no column 'title', nor 'kind'"):
+        survey(tmp_path, book, "t.xlsx", sheet="Old")
+    with pytest.raises(UserError, match="source.sheet is 'Product'.*did you mean 'Products'"):
+        survey(tmp_path, book, "t.xlsx", sheet="Product")
+    cells.insert(1, ["Our products"])
+    with pytest.raises(UserError, match="row 3 has these columns: remove what stands above it"):
+        survey(tmp_path, book, "t.xlsx", sheet="Products")
+    del cells[1]
     cells[-1][2] = None
     assert survey(tmp_path, book, "t.xlsx").skipped[0]["where"] == "t.xlsx, row 7"
 
@@ -165,6 +175,7 @@ def test_a_workbook_of_openpyxl(tmp_path):
     book = openpyxl.Workbook()
     for row in [list(ROWS[0]), *([int(row["id"]), *list(row.values())[1:]] for row in ROWS)]:
         book.active.append(row)
+    book.create_sheet("Read me").append(["Our products"])
     book.save(tmp_path / "book.xlsx")
     assert is_whole(survey(tmp_path, (tmp_path / "book.xlsx").read_bytes(), "t.xlsx"))
     with pytest.raises(UserError, match="this is an Excel workbook, and it is damaged"):

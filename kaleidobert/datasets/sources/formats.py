@@ -5,7 +5,7 @@
     json     one JSON list of objects
     xml      a feed, RSS or Atom: an element item, entry or product each
     parquet, arrow    of pyarrow: Parquet, Feather, Arrow files and streams; or a folder of them, as Hugging Face's save_to_disk writes
-    excel    a workbook: its first sheet that has rows (openpyxl, the extra ``excel``)
+    excel    a workbook: its sheet whose header has most of the wanted columns, then most columns (openpyxl, the extra ``excel``)
 
 Each of the text formats may be compressed with gzip. Positions in messages are lines of a text, rows of a table that has none.
 """
@@ -18,8 +18,8 @@ import json
 import re
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from itertools import chain, islice
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from kaleidobert import table_text
+from kaleidobert.configs.section import check_name
 from kaleidobert.datasets.sources import feeds
 from kaleidobert.errors import UserError
 
@@ -58,12 +59,15 @@ DAMAGED = (OSError, EOFError, zlib.error, ValueError, KeyError, pa.ArrowExceptio
 
 @dataclass(frozen=True)
 class Layout:
-    """How a table is read. encoding: of text formats, as Python calls it; packed: compressed with gzip."""
+    """How a table is read. encoding: of text formats, as Python calls it; packed: compressed with gzip; sheet: of a workbook;
+    unread: its other sheets that have rows."""
 
     format: str
     separator: str = ""
     encoding: str = ""
     packed: bool = False
+    sheet: str = ""
+    unread: tuple[str, ...] = ()
 
     def describe(self) -> str:
         """Returns words for people: "CSV separated by ';', UTF-8"."""
@@ -71,7 +75,9 @@ class Layout:
                 "json": "one JSON list", "xml": "an XML feed",
                 "parquet": "Parquet", "arrow": "Arrow", "excel": "an Excel workbook"}[self.format]
         encoding = "UTF-8" if self.encoding == "utf-8-sig" else self.encoding.upper()
-        return ", ".join(filter(None, (name, encoding, "compressed" if self.packed else "")))
+        sheet = f"sheet {self.sheet!r}" if self.sheet else ""
+        others = f" (not read: {', '.join(map(repr, self.unread))})" if self.unread else ""
+        return ", ".join(filter(None, (name, encoding, "compressed" if self.packed else "", sheet))) + others
 
 
 def find(table: Path, wanted: Sequence[str] = (), given: Layout | None = None) -> Layout:
@@ -82,8 +88,11 @@ def find(table: Path, wanted: Sequence[str] = (), given: Layout | None = None) -
     given = given or Layout("")
     data, packed = _head(files(table)[0])
     name = given.format or _binary(data, table) or ""
+    if name == "excel":
+        with _explained(table, Layout(name)):
+            return Layout(name, **_chosen_sheet(table, wanted, given.sheet))
     if name and name not in TEXT_FORMATS:
-        return replace(given, format=name, separator="", encoding="")
+        return Layout(name)
     declared = DECLARED.match(data)
     encoding = given.encoding or (declared[1].decode() if declared and not data.startswith(codecs.BOM_UTF8) else "")
     encoding = _checked_encoding(encoding, table) if encoding else _encoding(data)
@@ -147,7 +156,7 @@ def rows(table: Path, layout: Layout, keys: Sequence[str], wanted: Sequence[str]
         check(names)
         read = _workbook if layout.format == "excel" else _arrow
         with _explained(table, layout):
-            for number, row in read(table, [name for name in names if name in wanted]):
+            for number, row in read(table, [name for name in names if name in wanted], layout):
                 yield f"row {number}", row
 
 
@@ -261,7 +270,7 @@ def hint(table: Path, layout: Layout, wanted: Sequence[str]) -> str:
             return f"this looks separated by {SEPARATORS[likely]}: set source.separator={name}"
         lines = ((f"line {number}", line.split(separator)) for number, line in enumerate(text.splitlines()[:20], 1))
     elif layout.format == "excel":
-        lines = ((f"row {number}", list(map(str, cells))) for number, cells in islice(_sheet(table), 20))
+        lines = ((f"row {number}", list(map(str, cells))) for number, cells in islice(_sheet(table, layout.sheet), 20))
     else:
         return ""
     for position, each in islice(lines, 1, None):
@@ -405,7 +414,7 @@ class _explained:
 def _columns(table: Path, layout: Layout) -> list[str]:
     with _explained(table, layout):
         if layout.format == "excel":
-            return next(_sheet(table), (0, []))[1]
+            return next(_sheet(table, layout.sheet), (0, []))[1]
         first = files(table)[0]
         return _arrow_file(first).schema.names if layout.format == "arrow" else pq.read_schema(first).names
 
@@ -417,7 +426,7 @@ def _arrow_file(table: Path) -> Any:
         return pa.ipc.open_stream(pa.memory_map(str(table)))
 
 
-def _arrow(table: Path, wanted: Sequence[str]) -> Iterator[tuple[int, Mapping[str, Any]]]:
+def _arrow(table: Path, wanted: Sequence[str], _: Layout) -> Iterator[tuple[int, Mapping[str, Any]]]:
     """Yields (number from 1 on, row) of a Parquet or Arrow file, or of all of a folder, a batch in memory at a time."""
     yield from enumerate((row for path in files(table) for batch in _batches(path, list(wanted)) for row in batch.to_pylist()), 1)
 
@@ -431,26 +440,41 @@ def _batches(path: Path, wanted: list[str]) -> Iterator[pa.RecordBatch]:
     yield from (part.select(wanted).slice(start, 1024) for part in parts for start in range(0, part.num_rows, 1024))
 
 
-def _workbook(table: Path, wanted: Sequence[str]) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    sheet = _sheet(table)
+def _workbook(table: Path, wanted: Sequence[str], layout: Layout) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    sheet = _sheet(table, layout.sheet)
     _, names = next(sheet)
     for number, cells in sheet:
         yield number, {name: cell for name, cell in zip(names, cells) if name in wanted}
 
 
-def _sheet(table: Path) -> Iterator[tuple[int, list[Any]]]:
-    """Yields (row number, cells) of the first sheet with rows, blank ones left out; the first are the names of the columns."""
+def _chosen_sheet(table: Path, wanted: Sequence[str], given: str) -> dict[str, Any]:
+    """Returns the sheet of a workbook that holds the products, and the other ones that have rows."""
+    titles = [sheet.title for sheet in _book(table).worksheets]
+    if given and given not in titles:
+        check_name(given, titles, "source.sheet")
+    headers = {title: header for title in titles if (header := next(_sheet(table, title), (0, []))[1])}
+
+    def score(title: str) -> tuple[bool, int, int]:
+        return title == given, len(set(wanted) & set(headers[title])), len(list(filter(None, headers[title])))
+
+    chosen = max(headers, key=score, default="")
+    return {"sheet": chosen, "unread": tuple(title for title in headers if title != chosen)}
+
+
+def _book(table: Path) -> Any:
     try:
         openpyxl = importlib.import_module("openpyxl")
     except ImportError:
         raise UserError("this is an Excel workbook, and openpyxl, which reads it, is not installed", str(table),
                         fix="pip install openpyxl (the extra 'excel'), or save the sheet as CSV (UTF-8)") from None
-    book = openpyxl.load_workbook(table, read_only=True, data_only=True)
-    for sheet in book.worksheets:
-        filled = ((number, list(cells)) for number, cells in enumerate(sheet.iter_rows(values_only=True), 1)
-                  if any(cell not in (None, "") for cell in cells))
-        head = next(filled, None)
-        if head is not None:
-            names = ["" if cell is None else str(cell).strip() for cell in head[1]]
-            yield from chain([(head[0], names)], filled)
-            return
+    return openpyxl.load_workbook(table, read_only=True, data_only=True)
+
+
+def _sheet(table: Path, title: str) -> Iterator[tuple[int, list[Any]]]:
+    """Yields (row number, cells) of a sheet, blank ones left out; the first are the names of the columns."""
+    sheet = next((sheet for sheet in _book(table).worksheets if sheet.title == title), None)
+    rows = enumerate(sheet.iter_rows(values_only=True), 1) if sheet is not None else ()
+    filled = ((number, list(cells)) for number, cells in rows if any(cell not in (None, "") for cell in cells))
+    for number, cells in islice(filled, 1):
+        yield number, ["" if cell is None else str(cell).strip() for cell in cells]
+    yield from filled

@@ -30,6 +30,7 @@ class TableSource(Source):
     format: str = key("", "csv, jsonl, json, xml, parquet, arrow or excel; empty = found by the content")
     separator: str = key("", "of CSV: comma, semicolon, tab, bar or a character; empty = found")
     encoding: str = key("", "encoding of the text, such as cp1252; empty = UTF-8 or UTF-16, found by the first bytes")
+    sheet: str = key("", "of a workbook: the name of its sheet; empty = the one whose header has most of the columns")
     image_separator: str = key("", "what is between several pictures of a cell; empty = found: a line break, | ; or ,")
     strip_html: bool = key(True, "take tags and entities out of texts and labels")
     missing: tuple[str, ...] = key(MISSING, "cells that count as empty, in capitals or not; [] = only empty cells")
@@ -60,7 +61,7 @@ class TableSource(Source):
                             str(self.table), f"columns out of {', '.join(header)}, or a preset: {', '.join(presets.PRESETS)}",
                             formats.hint(self.table, layout, ()) or "set source.columns")
         return replace(self, columns=columns, preset=preset or presets.NO_PRESET, format=layout.format, separator=layout.separator,
-                       encoding=layout.encoding), found
+                       encoding=layout.encoding, sheet=layout.sheet), found
 
     def _is_data_set(self) -> bool:
         """Whether the table is a folder of Parquet or Arrow files, and no ImageFolder that has its metadata so."""
@@ -151,7 +152,7 @@ class TableSource(Source):
     def _layout(self) -> formats.Layout:
         if self.format:
             check_name(self.format, formats.FORMATS, "source.format")
-        given = formats.Layout(self.format, self.separator, self.encoding)
+        given = formats.Layout(self.format, self.separator, self.encoding, sheet=self.sheet)
         return formats.find(self.table, list(mapped(self.columns)), given)
 
     def _check(self, wanted: Sequence[str], header: Sequence[str]) -> None:
