@@ -5,6 +5,7 @@ import gzip
 import io
 import json
 import random
+import time
 from types import SimpleNamespace
 
 import pyarrow as pa
@@ -433,7 +434,8 @@ def test_one_file_is_not_the_picture_of_two_names(tmp_path):
     ("x<br/>y<BR>z", "x y z"), ("a &amp;amp; b &lt;i&gt;c&lt;/i&gt;", "a & b c"), ("<!-- x --> <script>var a = '<b>'</script>tie", "tie"),
     ("30&deg; &#8217; &#x41;", "30\u00b0 \u2019 A"), ("soft\\n\\nwarm\\r\\nlong", "soft warm long"), ("<o:p>tie</o:p>", "tie"),
     ("size < 40 and > 30", "size < 40 and > 30"), ("R&D, AT&T; <3 ties", "R&D, AT&T; <3 ties"), ("<unknown> tie", "<unknown> tie"),
-    ("a<b and c>d", "a<b and c>d"), ("<p", "<p"),
+    ("a<b and c>d", "a<b and c>d"), ("<p", "<p"), ("<br / >x<p  >y<a  b = 'c'>z</a>", "x yz"), ("<!-- a --> <!-- b\n-->x", "x"),
+    ("<style>p {}</style>x<STYLE>q</Style >y", "x y"),
 ])
 def test_markup(cell, plain):
     assert markup.plain(cell) == plain
@@ -711,3 +713,12 @@ def test_a_separator_is_found_by_the_lines_too(tmp_path):
     assert [p.text for p in result.products] == ["Tie. silk", "Hat, warm. wool"]
     with pytest.raises(UserError, match="columns out of SKU, Bild, klein, Titel, kurz, lang, Art, or a preset"):
         survey(tmp_path, "SKU;Bild, klein;Titel, kurz, lang;Art\n1;1.jpg;Tie;k\n", columns=None)
+
+
+@pytest.mark.parametrize("text", ["<!-- ", "<script ", "<a =", "<p  ", "&amp;lt;"], ids=("comment", "script", "equals", "blanks", "entity"))
+def test_markup_that_never_ends_is_read_once(text):
+    """A text of a megabyte would take hours where every beginning is followed to the end."""
+    start = time.perf_counter()
+    markup.plain(text * (1_000_000 // len(text)))
+    markup.plain(text[:3] + text[3:4] * 1_000_000)
+    assert time.perf_counter() - start < 30
