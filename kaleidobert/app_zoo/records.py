@@ -67,6 +67,9 @@ def run(config: RecordsConfig) -> None:
           f"{sizes['feature_size']} features ({sizes['encoder']}), vocabulary of {sizes['vocabulary']:,}")
     for line in class_lines(index["classes"]):
         print(line)
+    if cut := index["text"]["cut_texts"]:
+        print(f"{cut:,} of {sizes['pictures']:,} texts are longer than {config.text.length} pieces (text.length) and were cut: "
+              f"{100 * index['text']['cut_words'] / index['text']['words']:.3g}% of all words")
     fallbacks = Counter(row["fallback"] for row in bank.table if row["fallback"])
     for reason, count in fallbacks.items():
         print(f"{count:,} pictures taken whole: {reason}")
