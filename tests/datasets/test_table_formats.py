@@ -268,6 +268,8 @@ def test_columns_given_by_hand_come_before_those_of_a_preset(tmp_path):
     assert [p.image_id for p in result.products] == ["red-tie", "red-tie/2", "hat", "hat/2"] and len(result.found) == 1
     with pytest.raises(UserError, match="this is not a Magento product export: it has no column for id, image, text"):
         survey(tmp_path, SHOPIFY, columns=None, preset="magento")
+    with pytest.raises(UserError, match="source.preset is 'fashion-gen', .*set source.kind=fashion_gen"):
+        survey(tmp_path, SHOPIFY, preset="fashion-gen")
     with pytest.raises(UserError, match="no column 'sku'.*this looks like a Shopify product export: set source.preset=shopify"):
         survey(tmp_path, SHOPIFY, columns=Columns("sku", "Image Src", ("Title",)))
     with pytest.raises(UserError, match="the layout is not one that is known.*id, image, title, kind, or a preset: shopify"):
@@ -397,6 +399,7 @@ def test_where_pictures_were_looked_for_is_told(tmp_path):
     result = survey(tmp_path, text(), files=["pics/x.jpg", "pics/y.png"])
     names = "'1.jpg', '2.jpg', '3.jpg', '4.jpg'; source.images names"
     assert f"{tmp_path} (2 pictures, such as 'pics/x.jpg'); not there: {names}" in result.searched
+    assert not survey(tmp_path, "id,image,title,kind\n1,X.JPG,Tie,k\n", files=["pics/x.jpg", "more/x.jpg"]).searched
     result = survey(tmp_path, text(), images=tmp_path / "nowhere")
     assert f"{tmp_path / 'nowhere'}, and there is no such folder; not there: '1.jpg'" in result.searched
 
@@ -409,6 +412,13 @@ def test_pictures_behind_links_are_seen_and_circles_are_not_followed(tmp_path):
     (tmp_path / "disk/ties/again").symlink_to(tmp_path / "disk")
     (product,) = reading.survey(TableSource(tmp_path / "shop")).products
     assert (product.image_id, product.labels["category"]) == ("ties/a", "ties")
+
+
+def test_links_to_one_file_are_one_and_broken_links_none(tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path / "pics")
+    (tmp_path / "no.jpg").symlink_to(tmp_path / "nothing")
+    result = survey(tmp_path, "id,image,title,kind\n1,a.JPG,Tie,k\n2,no.jpg,Hat,k\n", files=["pics/a.jpg"])
+    assert [row["image_id"] for row in result.absent] == ["2"] and (tmp_path / "pics/a.jpg").samefile(result.products[0].image_path)
 
 
 def test_names_that_fit_several_files_or_none(tmp_path):

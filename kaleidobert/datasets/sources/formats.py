@@ -2,7 +2,7 @@
 
     csv      cells between commas, semicolons, tabs or bars; a first line "sep=;" says which; UTF-8, UTF-16 or a named encoding
     jsonl    one JSON object per line
-    json     one JSON list of objects
+    json     one JSON list of objects, or objects one after the other over several lines
     xml      a feed, RSS or Atom: an element item, entry or product each
     parquet, arrow    of pyarrow: Parquet, Feather, Arrow files and streams; or a folder of them, as Hugging Face's save_to_disk writes
     excel    a workbook: its sheet whose header has most of the wanted columns, then most columns (openpyxl, the extra ``excel``)
@@ -72,7 +72,7 @@ class Layout:
     def describe(self) -> str:
         """Returns words for people: "CSV separated by ';', UTF-8"."""
         name = {"csv": f"CSV separated by {SEPARATORS.get(self.separator, repr(self.separator))}", "jsonl": "JSON, an object per line",
-                "json": "one JSON list", "xml": "an XML feed",
+                "json": "one JSON list or objects over several lines", "xml": "an XML feed",
                 "parquet": "Parquet", "arrow": "Arrow", "excel": "an Excel workbook"}[self.format]
         encoding = "UTF-8" if self.encoding == "utf-8-sig" else self.encoding.upper()
         sheet = f"sheet {self.sheet!r}" if self.sheet else ""

@@ -17,6 +17,7 @@ ABSOLUTE = re.compile(r"[\\/]|[a-zA-Z]:[\\/]|file:")  # a path of another machin
 SEPARATORS = ("\n", "|", ";", ",")  # of the pictures of a cell, in the order in which they are tried
 NAME_KEYS = ("path", "file_name", "src", "url", "link", "image")  # of an object that stands for a picture
 SHOWN = 3
+ABSENT = ("there is no such picture", "the picture is an address, and pictures are read from a folder")
 MOVED = "in the folder"
 NAMES_ALONE = 2  # tables of the index from here on know no folders
 
@@ -69,7 +70,7 @@ class PictureFolder:
             return Match(verbatim)
         if ADDRESS.match(name):
             match = self._alike(urlsplit(name)._replace(scheme="", query="", fragment="").geturl(), verbatim)
-            return match if not match.fault else Match(verbatim, f"the picture is an address, and pictures are read from a folder; {name}")
+            return match if not match.fault else Match(verbatim, f"{ABSENT[1]}; {name}")
         return self._alike(name, verbatim)
 
     def _alike(self, name: str, verbatim: str) -> Match:
@@ -80,8 +81,8 @@ class PictureFolder:
             last = key.rpartition("/")[2]
             tries += [(MOVED, 0, end) for end in _ends(key)] + [(MOVED, 2, last), ("in folder and ending", 3, _stem(last))]
         for how, number, each in tries:
-            files = self._index()[number].get(each, [])
-            if len(files) == 1:
+            files = [file for file in self._index()[number].get(each, []) if os.path.isfile(self.folder / file)]  # links may be broken
+            if len(files) == 1 or len({os.path.realpath(self.folder / file) for file in files}) == 1:
                 owner = self._owners.setdefault(files[0], name)
                 if (how == MOVED or number >= NAMES_ALONE) and owner != name:  # front.jpg of two folders that are not here
                     self.ambiguous.append(f"{owner!r} and {name!r} may both be {files[0]!r}")
@@ -92,7 +93,7 @@ class PictureFolder:
                 more = ", ..." if len(files) > SHOWN else ""
                 self.ambiguous.append(f"{name!r} may be {' or '.join(map(repr, files[:SHOWN]))}{more}")
                 return Match(verbatim, f"the name of the picture fits {len(files)} files; {name}")
-        return Match(verbatim, f"there is no such picture; {name}")
+        return Match(verbatim, f"{ABSENT[0]}; {name}")
 
     def describe(self) -> str:
         """Returns where pictures are looked for, for people."""

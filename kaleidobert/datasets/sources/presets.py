@@ -14,6 +14,7 @@ from kaleidobert.configs import Columns
 Name = str | tuple[str, ...]
 TEMPLATE = re.compile(r"\{([^{}]+)\}")  # of a picture's name: images/{id}.jpg
 FOLDERS, NO_PRESET = "folders", "none"
+OWN_SOURCES = {"fashion-gen": "fashion_gen"}  # layouts that are no tables, and their source.kind
 
 
 class Preset(NamedTuple):

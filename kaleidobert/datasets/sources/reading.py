@@ -30,6 +30,7 @@ SkippedRow = dict[str, str]  # image_id, where, reason
 ROUNDED = re.compile(r"\d([.,]\d+)?[eE]\+\d+")  # 1.00123E+12: what a spreadsheet shows, and exports, of a long number
 UNREADABLE = 0.5  # fraction of lines that cannot be read from which on a file is not the table that it is taken for
 SHOWN = 5  # positions, and words, that one line names
+LONG = 80  # characters of a picture's name that a line has
 QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"")
 ADVICE = re.compile(r"; | \(|, in | is \0|, (?=[^\0 ]+$)")  # what follows the reason in a row's reason
 
@@ -127,16 +128,22 @@ def survey(source: Source) -> Reading:
     if there:
         require(list(absent), list(there), str(source.table))
     reading.spelled, reading.ambiguous = taker.folder.spelled, taker.folder.ambiguous
-    if reading.absent:
-        names = ", ".join(repr(row["reason"].partition("; ")[2]) for row in reading.absent[:SHOWN])
-        reading.searched = (f"pictures were looked for in {taker.folder.describe()}; not there: {names}"
-                            f"{', ...' if len(reading.absent) > SHOWN else ''}; source.images names their folder, and those of addresses "
-                            "have to be downloaded into it")
+    reading.searched = _searched(reading.absent, taker.folder)
     _check_groups(reading.products, str(source.table))
     if not reading.products:
         reasons = f" ({'; '.join(account(reading.skipped))})" if reading.skipped else ""
         raise UserError(f"no usable row{reasons}", str(source.table), "at least one row with id, picture and text")
     return reading
+
+
+def _searched(absent: Sequence[SkippedRow], folder: PictureFolder) -> str:
+    """Returns where pictures that are not there were looked for, "" where all are there or there are several of a name."""
+    names = [row["reason"].partition("; ")[2] for row in absent if row["reason"].startswith(pictures.ABSENT)]
+    if not names:
+        return ""
+    shown = ", ".join(repr(name if len(name) <= LONG else f"{name[:LONG]}...") for name in names[:SHOWN])
+    return (f"pictures were looked for in {folder.describe()}; not there: {shown}{', ...' if len(names) > SHOWN else ''}; "
+            "source.images names their folder, and those of addresses have to be downloaded into it")
 
 
 def account(skipped: Sequence[SkippedRow]) -> list[str]:

@@ -40,6 +40,10 @@ class TableSource(Source):
     def resolved(self) -> tuple[Source, list[str]]:
         """Returns the source with format, preset and columns set, and lines that say which were found. Raises UserError where there is no
         such table, it is none, or its columns are not known."""
+        if self.preset in presets.OWN_SOURCES:
+            kind = presets.OWN_SOURCES[self.preset]
+            raise UserError(f"source.preset is {self.preset!r}, which is no layout of a table", "source", "a source of its own",
+                            f"set source.kind={kind}, as configs/{kind}.yaml does")
         if self.preset not in ("", presets.NO_PRESET):
             check_name(self.preset, presets.PRESETS, "source.preset")
         if self.table.is_dir() and not self._is_data_set():
