@@ -336,6 +336,14 @@ def test_rows_of_one_product(tmp_path):
     assert "rows that name a picture of their product again: 1" in result.notes()
 
 
+def test_rows_of_one_product_with_texts_of_their_own_are_told_apart_by_a_view(tmp_path):
+    table = "id,image,title,kind\n1,a.jpg,Tie,k\n1,b.jpg,Tie,k\n1,c.jpg,Red tie,k\n"
+    result = survey(tmp_path, table)
+    assert len(result.products) == 1 and any(line.startswith("2 rows have the id of a product above") for line in result.notes())
+    columns = Columns("id", "image", ("title",), view=("image",), labels={"category": "kind"})
+    assert [p.image_id for p in survey(tmp_path, table, columns=columns).products] == ["1/a.jpg", "1/b.jpg", "1/c.jpg"]
+
+
 def test_a_name_made_of_columns(tmp_path):
     columns = Columns("id", "pics/{kind}/{id}.jpg", ("title",), labels={})
     result = survey(tmp_path, text() + "5,x,Tie,\n", columns=columns, files=[f"pics/kind{n}/{n}.jpg" for n in range(1, 5)])

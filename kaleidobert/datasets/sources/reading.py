@@ -30,6 +30,7 @@ SkippedRow = dict[str, str]  # image_id, where, reason
 ROUNDED = re.compile(r"\d([.,]\d+)?[eE]\+\d+")  # 1.00123E+12: what a spreadsheet shows, and exports, of a long number
 UNREADABLE = 0.5  # fraction of lines that cannot be read from which on a file is not the table that it is taken for
 SHOWN = 5  # positions, and words, that one line names
+REPEATED, BY_SPREADSHEET = "the id was used before", "a spreadsheet rounded it"
 LONG = 80  # characters of a picture's name that a line has
 QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"")
 ADVICE = re.compile(r"; | \(|, in | is \0|, (?=[^\0 ]+$)")  # what follows the reason in a row's reason
@@ -85,6 +86,10 @@ class Reading:
             shown = ", ".join(f"{word!r} x {count:,}" for word, count in words.most_common(SHOWN))
             more = ", ..." if len(words) > SHOWN else ""
             lines.append(f"{words.total():,} cells of {column!r} count as empty (source.missing): {shown}{more}")
+        repeated = sum(row["reason"].startswith(REPEATED) and BY_SPREADSHEET not in row["reason"] for row in self.skipped)
+        if repeated:
+            lines.append(f"{repeated:,} rows have the id of a product above and a text of their own: where they are pictures of it, "
+                         "source.columns.view names a column that tells them apart, such as that of the picture")
         if self.rounded:
             lines.append(f"{len(self.rounded):,} rows have an id or a group such as {self.rounded[0]!r}, which looks rounded by a "
                          "spreadsheet: different products may share it; make the column text there and export the table again")
@@ -129,7 +134,7 @@ def survey(source: Source) -> Reading:
         require(list(absent), list(there), str(source.table))
     reading.spelled, reading.ambiguous = taker.folder.spelled, taker.folder.ambiguous
     reading.searched = _searched(reading.absent, taker.folder)
-    _check_groups(reading.products, str(source.table))
+    _check_groups(reading.products, str(source.table), taker.seen)
     if not reading.products:
         reasons = f" ({'; '.join(account(reading.skipped))})" if reading.skipped else ""
         raise UserError(f"no usable row{reasons}", str(source.table), "at least one row with id, picture and text")
@@ -177,19 +182,22 @@ def _check_readable(unreadable: Sequence[SkippedRow], rows: int, source: Source)
                         "export it again, or set source.format and source.separator to what it is")
 
 
-def _check_groups(products: list[Product], where: str) -> None:
-    """Raises UserError where a group is in two splits or a product in two groups: training products would leak into the evaluation."""
+def _check_groups(products: list[Product], where: str, seen: Mapping[str, str]) -> None:
+    """Raises UserError where a group is in two splits or a product in two groups: training products would leak into the evaluation.
+    seen: {image_id: where it stands}."""
     splits: dict[str, Product] = {}
     groups: dict[str, Product] = {}
     for product in products:
         first = splits.setdefault(product.group, product)
         if first.split != product.split:
             raise UserError(f"the group {product.group!r} is in {first.split!r} ({first.image_id}) and in {product.split!r} "
-                            f"({product.image_id})", where, "all pictures of a group in one split", "correct the split column")
+                            f"({product.image_id}): {_positions([seen[first.image_id], seen[product.image_id]])}", where,
+                            "all pictures of a group in one split", "correct the split column")
         first = groups.setdefault(product.product_id, product)
         if first.group != product.group:
-            raise UserError(f"the product {product.product_id!r} is in the groups {first.group!r} and {product.group!r}", where,
-                            "one group per product", "correct the group column")
+            raise UserError(f"the product {product.product_id!r} is in the groups {first.group!r} and {product.group!r}: "
+                            f"{_positions([seen[first.image_id], seen[product.image_id]])}", where, "one group per product",
+                            "correct the group column")
 
 
 def read_mask(path: Path) -> np.ndarray:
@@ -223,7 +231,7 @@ class _Taker:
         self._named = {self.columns.image, *self.columns.more_images}
         self._listed = {*self.columns.text, *self.columns.labels.values()}
         self._prose = {*self.columns.text, *self.columns.labels.values()} if self.source.strips_markup else set()
-        self._seen: dict[str, str] = {}  # {image_id: where it stands}
+        self.seen: dict[str, str] = {}  # {image_id: where it stands}
         self._views: dict[str, Product] = {}  # the first view of every product, where all have to agree
         self._firsts: dict[str, _First] = {}
         self._bare: list[tuple[str, SkippedRow]] = []  # (group, its entry) of every product without a picture that may be a variant
@@ -272,7 +280,7 @@ class _Taker:
             self.reading.skipped[:] = [row for row in self.reading.skipped if id(row) not in harmless]
 
     def _add(self, product: Product, where: str) -> None:
-        reason = _fault(product, self._seen, self.columns)
+        reason = _fault(product, self.seen, self.columns)
         if not reason and self.source.views_share_text:
             reason = _contradiction(product, self._views.setdefault(product.product_id, product))
         if reason:
@@ -280,7 +288,7 @@ class _Taker:
             if product.product_id and not product.image_path and product.group != product.product_id:
                 self._bare.append((product.group, self.reading.skipped[-1]))
             return
-        self._seen[product.image_id] = where
+        self.seen[product.image_id] = where
         if self.source.is_export:
             match = self.folder.find(product.image_path)
             product = replace(product, image_path=match.path, load_image=partial(read_image, Path(match.path)))
@@ -401,8 +409,8 @@ def _fault(product: Product, seen: Mapping[str, str], columns: Columns) -> str:
     if not product.split:
         return f"no split in column {columns.split!r}"
     if product.image_id in seen:
-        rounded = f" (a spreadsheet rounded it to {product.product_id})" if ROUNDED.fullmatch(product.product_id) else ""
-        return f"the id was used before, in {seen[product.image_id]}{rounded}; pictures of one product are told apart by columns.view"
+        rounded = f" ({BY_SPREADSHEET} to {product.product_id})" if ROUNDED.fullmatch(product.product_id) else ""
+        return f"{REPEATED}, in {seen[product.image_id]}{rounded}; pictures of one product are told apart by columns.view"
     if not product.text:
         return f"no text in {', '.join(repr(column) for column in columns.text)}"
     return ""
