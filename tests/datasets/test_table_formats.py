@@ -100,6 +100,7 @@ def test_what_is_found_can_be_set(tmp_path):
     for options, words in (({"separator": ";;"}, "source.separator is ';;'"), ({"encoding": "utf-9"}, "source.encoding is 'utf-9'"),
                            ({"format": "cvs"}, "source.format is 'cvs'.*did you mean 'csv'"),
                            ({"preset": "shopfy"}, "source.preset is 'shopfy'.*did you mean 'shopify'"),
+                           ({"encoding": "idna"}, "source.encoding is 'idna'"), ({"encoding": "base64"}, "source.encoding is 'base64'"),
                            ({"encoding": "ascii"}, "not ascii text .line 2: .*name the encoding")):
         with pytest.raises(UserError, match=words):
             survey(tmp_path, text(), **options)
@@ -178,7 +179,8 @@ def test_a_workbook_of_openpyxl(tmp_path):
         book.active.append(row)
     book.create_sheet("Read me").append(["Our products"])
     book.save(tmp_path / "book.xlsx")
-    assert is_whole(survey(tmp_path, (tmp_path / "book.xlsx").read_bytes(), "t.xlsx"))
+    for name in ("t.xlsx", "t.csv", "products"):  # whatever its ending
+        assert is_whole(survey(tmp_path, (tmp_path / "book.xlsx").read_bytes(), name))
     with pytest.raises(UserError, match="this is an Excel workbook, and it is damaged"):
         survey(tmp_path, b"PK\x03\x04" + b"\0" * 30 + b"xl/workbook.xml", "t.xlsx")
 
@@ -385,6 +387,7 @@ def test_names_spelled_otherwise(tmp_path, case):
 ADDRESSES = {  # what the table says, the files, which of them it is
     "a name": ("https://cdn.example/files/a.jpg?v=17", ["a.jpg", "b.jpg"], 0),
     "below": ("https://cdn.example/files/Red%20Tie.JPG", ["pics/red tie.jpg"], 0),
+    "no host": ("http://[::1/a.jpg", ["a.jpg"], 0),
     "another ending": ("//cdn.example/a.jpg", ["a.webp"], 0),
     "folders of the server": ("https://shop.example/wp-content/uploads/2020/01/a.jpg", ["2021/01/a.jpg", "2020/01/a.jpg"], 1),
 }
@@ -681,6 +684,12 @@ def test_a_feed_in_xml_is_read(tmp_path, encoding, preset):
     assert [(p.image_id, p.text, p.group, p.labels["subcategory"]) for p in result.products] == [
         *((name, "Dr\u00e9ss. Silk & more", "group", "Men > Ties") for name in ("g1", "g1/2", "g1/3")),
         ("g2", "Hat. Warm wool", "group", "")]
+
+
+def test_attributes_of_a_product_in_xml_are_columns(tmp_path):
+    rows = "".join(f"<product id='{row['id']}' kind='{row['kind']}'><image>{row['image']}</image><title>{row['title']}</title></product>"
+                   for row in ROWS)
+    assert is_whole(survey(tmp_path, f"<products>{rows}</products>", "t.xml"))
 
 
 def test_positions_in_xml_are_lines(tmp_path):

@@ -1,4 +1,5 @@
-"""Products of an XML feed, RSS or Atom, as Google Merchant and others take them: an element per product, an element inside per column."""
+"""Products of an XML feed, RSS or Atom, as Google Merchant and others take them: an element per product, an element inside or an
+attribute per column."""
 
 import re
 from collections.abc import Iterator
@@ -57,7 +58,8 @@ class _Reader:
     def _start(self, name: str, attributes: dict[str, str]) -> None:
         self.depth += 1
         if not self.at and name.rpartition(" ")[2].lower() in PRODUCTS:
-            self.at, self.line, self.row = self.depth, self.parser.CurrentLineNumber, {}
+            self.at, self.line = self.depth, self.parser.CurrentLineNumber
+            self.row = {key.rpartition(" ")[2]: {text: None} for key, text in attributes.items()}
         elif self.depth == self.at + 1:
             self.words = []
         else:

@@ -215,7 +215,7 @@ def _encoding(data: bytes) -> str:
 def _checked_encoding(name: str, table: Path) -> str:
     try:
         codec = codecs.lookup(name)
-        "".encode(codec.name)
+        b"a".decode(codec.name, "ignore")  # some of Python's codecs are of no text, or know no way to go on behind an error
         return "utf-8-sig" if codec.name == "utf-8" else codec.name
     except (LookupError, ValueError):
         raise UserError(f"source.encoding is {name!r}", str(table), "utf-8, utf-16, cp1252, latin-1, cp1251, gbk, shift_jis, ... as Python "
@@ -467,7 +467,7 @@ def _book(table: Path) -> Any:
     except ImportError:
         raise UserError("this is an Excel workbook, and openpyxl, which reads it, is not installed", str(table),
                         fix="pip install openpyxl (the extra 'excel'), or save the sheet as CSV (UTF-8)") from None
-    return openpyxl.load_workbook(table, read_only=True, data_only=True)
+    return openpyxl.load_workbook(io.BytesIO(table.read_bytes()), read_only=True, data_only=True)  # of a path it would judge the ending
 
 
 def _sheet(table: Path, title: str) -> Iterator[tuple[int, list[Any]]]:

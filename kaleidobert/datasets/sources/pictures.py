@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from kaleidobert.datasets.products import H5_ROW
 
@@ -69,7 +69,7 @@ class PictureFolder:
         if H5_ROW.fullmatch(verbatim) or os.path.isfile(verbatim):
             return Match(verbatim)
         if ADDRESS.match(name):
-            match = self._alike(urlsplit(name)._replace(scheme="", query="", fragment="").geturl(), verbatim)
+            match = self._alike("//" + re.split("[?#]", name.partition("//")[2])[0], verbatim)
             return match if not match.fault else Match(verbatim, f"{ABSENT[1]}; {name}")
         return self._alike(name, verbatim)
 

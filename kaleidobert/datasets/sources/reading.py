@@ -461,7 +461,8 @@ def require(columns: Sequence[str], there: Sequence[str], where: str, hint: str 
             missing = [name for name in columns if name not in there]
             others = f", nor {', '.join(map(repr, missing[1:]))}" if missing[1:] else ""
             near = [close for name in missing if (close := _near(name, there))]
-            raise UserError(f"there is no column {column!r}{others}", where, f"one of {', '.join(filter(None, there))}",
+            raise UserError(f"there is no column {column!r}{others}", where,
+                            f"one of {', '.join(filter(None, there)) or 'the columns of a table'}",
                             hint or (f"did you mean {', '.join(map(repr, near))}?" if near else "correct source.columns"))
 
 

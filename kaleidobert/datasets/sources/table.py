@@ -88,7 +88,7 @@ class TableSource(Source):
             raise UserError(f"this folder has several data sets: {', '.join(sets)}", str(self.table), "one of them",
                             f"set source.table={self.table / sets[0]}")
         if not header:
-            tables = [path for path in sorted(self.table.glob("*")) if path.is_file() and path.suffix.lower() in TABLES]
+            tables = [path for path in sorted(self.table.glob("*")) if path.suffix.lower() in TABLES and path.name != "state.json"]
             raise UserError("this folder has no pictures", str(self.table), "a table, or a folder of pictures for each class",
                             f"name the table inside, such as {tables[0]}" if tables else "set source.table")
         if not any(row["class"] for _, row in _classes(self.table)):
