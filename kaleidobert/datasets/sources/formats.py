@@ -53,7 +53,6 @@ BINARY = (  # first bytes, format; or what it is, where no table is read of it, 
 )
 DECLARED = re.compile(rb"\s*<\?xml[^>]*\sencoding\s*=\s*[\"']([A-Za-z0-9._-]+)")
 PAGE = re.compile(r"(?:<!--.*?-->|\s)*<(?:!doctype\s+html|html|head|body)\b", re.IGNORECASE | re.DOTALL)
-BLANKS = re.compile("[ \t\r\n\ufeff]*")
 DAMAGED = (OSError, EOFError, zlib.error, ValueError, KeyError, pa.ArrowException)
 
 
@@ -329,7 +328,7 @@ def _cells(table: Path, layout: Layout, keys: Sequence[str],
 
 def _objects(table: Path, layout: Layout, wanted: Sequence[str]) -> Iterator[tuple[str, Mapping[str, Any] | str]]:
     text = _decoded(table, layout)
-    read = table_text.objects(io.StringIO(text, newline="")) if layout.format == "jsonl" else _listed(text, table)
+    read = table_text.objects(io.StringIO(text, newline="")) if layout.format == "jsonl" else table_text.listed(text, str(table))
     for line, row, fault in read:
         twice = [column for column in wanted if column in row.twice]
         yield f"line {line}", fault or (f"the key {twice[0]!r} stands twice in the object" if twice else row)
@@ -342,42 +341,6 @@ def _products(table: Path, layout: Layout) -> Iterator[tuple[str, Mapping[str, A
     if not line:
         raise UserError("this is a page or a feed in XML or HTML, and no feed of products", str(table),
                         f"elements {', '.join(feeds.PRODUCTS)}, as in RSS and Atom", "export the products as such a feed or as CSV")
-
-
-def _listed(text: str, table: Path) -> Iterator[tuple[int, table_text.Object, str]]:
-    """Yields (line of its beginning, object, fault) of every item of a JSON list, or of objects one after the other over several lines;
-    raises UserError where they are damaged."""
-    decoder = json.JSONDecoder(object_pairs_hook=table_text.object_of)
-    position = _behind_blanks(text, 0)
-    is_list = text[position : position + 1] == "["
-    line, last, end = 1, 0, _behind_blanks(text, position + is_list)
-    closed = is_list and text[end : end + 1] == "]"
-    while not closed and (is_list or end < len(text)):
-        position = end
-        line, last = line + text.count("\n", last, position), position
-        try:
-            value, end = decoder.raw_decode(text, position)
-        except (ValueError, RecursionError) as error:
-            raise UserError(f"the JSON {'list is' if is_list else 'objects are'} damaged at line {line} ({error})", str(table),
-                            "objects, separated by commas", "export the table again") from None
-        fault = table_text.half_character(text[position:end], value).replace("the line", "the object")
-        if not isinstance(value, dict):
-            fault = f"the list holds a {type(value).__name__} and no object here"
-        yield line, table_text.Object() if fault else value, fault
-        end = _behind_blanks(text, end)
-        closed, comma = is_list and text[end : end + 1] == "]", text[end : end + 1] == ","
-        if is_list and not closed and not comma:
-            raise UserError(f"the JSON list ends or is damaged at line {line + text.count(chr(10), last, end)}", str(table),
-                            "objects, separated by commas", "export the table again")
-        end = _behind_blanks(text, end + comma)
-    if is_list and _behind_blanks(text, end + 1) < len(text):
-        rest = _behind_blanks(text, end + 1)
-        raise UserError(f"text follows the JSON list at line {line + text.count(chr(10), last, rest)}", str(table), "one list",
-                        "join the lists, or export the table again")
-
-
-def _behind_blanks(text: str, position: int) -> int:
-    return BLANKS.match(text, position).end()  # type: ignore[union-attr]  # it fits everywhere
 
 
 def check_object(table: Path, layout: Layout, wanted: Sequence[str]) -> None:
