@@ -278,6 +278,13 @@ def test_columns_given_by_hand_come_before_those_of_a_preset(tmp_path):
         survey(tmp_path, text(), columns=None)
 
 
+def test_a_layout_whose_pictures_lie_in_another_folder(tmp_path):
+    """The folder of a name that is made of the id is a guess of the preset."""
+    table, expected = LAYOUTS["kaggle-fashion"]
+    result = survey(tmp_path, table, "styles.csv", None, ["data/pics/1.png"])
+    assert not result.absent and "image = 'data/pics/{id}.png'" in result.found[1] and len(result.products) == len(expected)
+
+
 def test_more_pictures_of_a_feed_whose_columns_are_given(tmp_path):
     table, _ = LAYOUTS["google-merchant"]
     columns = Columns("id", "image link", ("title",), labels={})

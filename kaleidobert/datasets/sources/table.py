@@ -83,20 +83,21 @@ class TableSource(Source):
                 raise UserError(f"this folder has tables of its own: {', '.join(deeper)}", str(self.table), "one table",
                                 "set source.table to one of them, or join them; source.preset=folders reads the pictures without them")
         sets = [path.name for path in sorted(self.table.glob("*/")) if path.is_dir() and formats.files(path)]
-        header = list(next(_classes(self.table), ("", {}))[1])
-        if not header and sets:
+        rows = (row for _, row in _classes(self.table))
+        first = next(rows, {})
+        if not first and sets:
             raise UserError(f"this folder has several data sets: {', '.join(sets)}", str(self.table), "one of them",
                             f"set source.table={self.table / sets[0]}")
-        if not header:
+        if not first:
             tables = [path for path in sorted(self.table.glob("*")) if path.suffix.lower() in TABLES and path.name != "state.json"]
             raise UserError("this folder has no pictures", str(self.table), "a table, or a folder of pictures for each class",
                             f"name the table inside, such as {tables[0]}" if tables else "set source.table")
-        if not any(row["class"] for _, row in _classes(self.table)):
+        if not first["class"] and not any(row["class"] for row in rows):
             raise UserError("the pictures lie in the folder itself", str(self.table), "a folder of pictures for each class, or a table "
                             "that names them", "put them into folders, such as shoes/1.jpg, or set source.table to their table")
-        columns = presets.completed(self.columns, presets.columns_of(presets.FOLDERS, header))
+        columns = presets.completed(self.columns, presets.columns_of(presets.FOLDERS, list(first)))
         hint = "" if self.preset else "this is a folder per class: set source.preset=folders"
-        require(list(mapped(columns)), header, str(self.table), hint)
+        require(list(mapped(columns)), list(first), str(self.table), hint)
         left = ", ".join(f"{ending} x {count:,}" for ending, count in pictures.others(self.table).most_common())
         return replace(self, preset=presets.FOLDERS, columns=columns), [
             f"a folder per class ({self.table})", *([f"files that are no pictures by their ending: {left}"] if left else [])]
@@ -112,6 +113,8 @@ class TableSource(Source):
         title = presets.PRESETS[preset].title
         if self.preset or not self._is_mapped():
             columns = presets.completed(columns, known)
+            if not self.columns.image and picture_columns(columns) and not (self.picture_folder / columns.image).parent.is_dir():
+                columns = replace(columns, image=replace(self, columns=columns)._template())  # the files may lie in another folder
             labels = "" if self.columns.labels else ", ".join(f"{label} = {name!r}" for label, name in known.labels.items())
             used = f"id = {columns.id!r}, image = {columns.image!r}, text = {' + '.join(map(repr, columns.text))}"
             found.append(f"{'read as' if self.preset else 'this looks like'} {title} (source.preset={preset}): "
