@@ -5,6 +5,7 @@ import gzip
 import io
 import json
 import random
+import struct
 import time
 from types import SimpleNamespace
 
@@ -143,6 +144,14 @@ def test_positions_are_lines_of_the_file(tmp_path):
 def test_what_is_no_table_is_named(tmp_path, name, data, words):
     with pytest.raises(UserError, match=words):
         survey(tmp_path, data, name)
+
+
+def test_damaged_lengths_in_arrow_are_refused(tmp_path):
+    """They would be read from anywhere in the memory."""
+    data, lengths = arrow(False), struct.pack("<5i", 0, 1, 2, 3, 4)
+    assert data.count(lengths) == 1
+    with pytest.raises(UserError, match="this is Arrow, and it is damaged"):
+        survey(tmp_path, data.replace(lengths, struct.pack("<5i", 0, 1, 1 << 28, 3, 4)), "t.arrow")
 
 
 def test_a_workbook_is_read_or_named(tmp_path, monkeypatch):

@@ -19,7 +19,7 @@ import re
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
 from typing import Any
 
@@ -391,7 +391,10 @@ def _arrow_file(table: Path) -> Any:
 
 def _arrow(table: Path, wanted: Sequence[str], _: Layout) -> Iterator[tuple[int, Mapping[str, Any]]]:
     """Yields (number from 1 on, row) of a Parquet or Arrow file, or of all of a folder, a batch in memory at a time."""
-    yield from enumerate((row for path in files(table) for batch in _batches(path, list(wanted)) for row in batch.to_pylist()), 1)
+    numbers = count(1)
+    for batch in (batch for path in files(table) for batch in _batches(path, list(wanted))):
+        batch.validate(full=True)  # what is damaged is read from anywhere in the memory otherwise
+        yield from ((number, row) for row, number in zip(batch.to_pylist(), numbers))  # rows first: the last takes no number
 
 
 def _batches(path: Path, wanted: list[str]) -> Iterator[pa.RecordBatch]:
