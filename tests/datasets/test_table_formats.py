@@ -416,6 +416,12 @@ def test_an_address_is_the_file_of_its_name(tmp_path, case):
     assert not result.absent and (tmp_path / files[number]).samefile(result.products[0].image_path) and sum(result.spelled.values()) == 1
 
 
+def test_an_address_of_very_many_folders_is_no_work(tmp_path):
+    """All of its ends would fill the memory."""
+    result = survey(tmp_path, f"id,image,title,kind\n1,https://x.example/{'a/' * 1_000_000}a.jpg,Tie,k\n", files=["a/a.jpg"])
+    assert not result.absent
+
+
 def test_addresses_of_two_folders_are_not_one_file(tmp_path):
     table = "id,image,title,kind\n1,https://x.example/1/front.jpg,Tie,k\n2,https://x.example/2/front.jpg?v=1,Hat,k\n"
     result = survey(tmp_path, table, files=["front.jpg"])

@@ -17,6 +17,7 @@ ABSOLUTE = re.compile(r"[\\/]|[a-zA-Z]:[\\/]|file:")  # a path of another machin
 SEPARATORS = ("\n", "|", ";", ",")  # of the pictures of a cell, in the order in which they are tried
 NAME_KEYS = ("path", "file_name", "src", "url", "link", "image")  # of an object that stands for a picture
 SHOWN = 3
+DEEPEST = 12  # folders of an address, counted from its file, that are looked for
 ABSENT = ("there is no such picture", "the picture is an address, and pictures are read from a folder")
 MOVED = "in the folder"
 NAMES_ALONE = 2  # tables of the index from here on know no folders
@@ -159,8 +160,8 @@ def _ends(key: str) -> list[str]:
     >>> _ends("shop.example/uploads/2020/a.jpg")
     ['uploads/2020/a.jpg', '2020/a.jpg']
     """
-    parts = key.split("/")
-    return ["/".join(parts[start:]) for start in range(1, len(parts) - 1)]
+    parts = key.split("/")[-DEEPEST:]
+    return ["/".join(parts[start:]) for start in range(len(parts) < DEEPEST, len(parts) - 1)]
 
 
 def _stem(key: str) -> str:
