@@ -243,9 +243,9 @@ LAYOUTS = {  # a table; {image_id: (text, picture, group, labels)}
     "woocommerce": ("ID,Type,SKU,Name,Short description,Description,Categories,Images,Parent\n"
                     "1,variable,w1,Tie,,Silk\\n\\n<b>Care</b>: dry,Men > Ties,\"a.jpg, b.jpg\",\n"
                     "2,variation,w2,Tie red,,Silk,Men > Ties,c.jpg,w1\n", {
-        "w1": ("Tie. Silk Care: dry", "a.jpg", "w1", ["Men > Ties"] * 2),
-        "w1/2": ("Tie. Silk Care: dry", "b.jpg", "w1", ["Men > Ties"] * 2),
-        "w2": ("Tie red. Silk", "c.jpg", "w1", ["Men > Ties"] * 2)}),
+        "w1": ("Tie. Silk Care: dry", "a.jpg", "w1", ["Men", "Men > Ties"]),
+        "w1/2": ("Tie. Silk Care: dry", "b.jpg", "w1", ["Men", "Men > Ties"]),
+        "w2": ("Tie red. Silk", "c.jpg", "w1", ["Men", "Men > Ties"])}),
     "google-merchant": ("id\ttitle\tdescription\timage link\tadditional image link\titem group id\tproduct type\n"
                         'g1\tTie\t18" long\ta.jpg\tb.jpg,a.jpg\tgroup\tTies\ng2\tHat\tWarm\tc.jpg\t\tgroup\tHats\n', {
         "g1": ('Tie. 18" long', "a.jpg", "group", ["Ties"]), "g1/2": ('Tie. 18" long', "b.jpg", "group", ["Ties"]),
@@ -539,6 +539,35 @@ def test_a_row_without_a_picture_of_a_product_above_is_no_fault(tmp_path):
 def test_reasons_are_counted_with_whole_names_of_columns(name):
     reason = f"no text in 'Title', {name!r}"
     assert reading.account([{"image_id": "", "where": "t.csv, line 2", "reason": reason}]) == [f"{reason} x 1: t.csv, line 2"]
+
+
+# --- categories that are paths ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("cell, category, subcategory", [
+    ("Shirts", "Shirts", "Shirts"), ("Men > Ties > Silk", "Men", "Men > Ties > Silk"), ("Sale, Men > Ties, New", "Men", "Men > Ties"),
+    ("Men, Men > Ties", "Men", "Men > Ties"), ("New, Sale", "New", "New"),
+    ("Tops\\\\, Shirts > Silk, Sale", "Tops\\, Shirts", "Tops\\, Shirts > Silk"),
+    ("", "", ""), (">", ">", ">"), (", ,", ", ,", ", ,"),
+])
+def test_the_levels_of_categories_are_labels(tmp_path, cell, category, subcategory):
+    cell = cell.replace("\\\\", "\\")
+    table = f'ID,SKU,Name,Categories,Images\n1,a,Tie,"{cell}",a.jpg\n'
+    result = survey(tmp_path, table, "wc.csv", None, preset="woocommerce")
+    assert result.products[0].labels == {"category": category, "subcategory": subcategory}
+    changed = (category != cell) + (subcategory != cell)
+    assert sum("a part is the label" in line for line in result.notes()) == changed
+    columns = Columns("SKU", "Images", ("Name",), labels={"category": "Categories"})
+    assert survey(tmp_path, table, "wc.csv", columns, preset="woocommerce").products[0].labels == {"category": cell}
+
+
+def test_what_of_a_cell_is_a_label_can_be_set(tmp_path):
+    result = survey(tmp_path, text(), label_patterns={"category": "(\\d)"})
+    assert [p.labels["category"] for p in result.products] == ["1", "2", "3", "4"]
+    assert "label category: of 4 different cells a part is the label (source.label_patterns), such as '1' of 'kind1'" in result.notes()
+    for pattern, words in (("(", "no regular expression for 'category'"), ("kind", "for 'category' in source.label_patterns has no group")):
+        with pytest.raises(UserError, match=words):
+            survey(tmp_path, text(), label_patterns={"category": pattern})
 
 
 # --- parents and variants -------------------------------------------------------------------------------------------------

@@ -47,8 +47,8 @@ class Reading:
     source: with all that was found by a look at it. found: lines that say what. rows: number of rows read. missing: {(column, word): number
     of cells} with a word that stands for an empty cell; markup: {column: cells} with HTML; rounded: of every row whose id or group looks
     like a number that a spreadsheet rounded, the first such text. views: {what: number of rows} of rows that name several pictures or
-    none. absent: pictures that no file holds. searched: where they were looked for, a line for people. spelled, ambiguous: as of
-    pictures.PictureFolder.
+    none. absent: pictures that no file holds. searched: where they were looked for, a line for people. shortened: {label: {cell: what of
+    it is the label}}. spelled, ambiguous: as of pictures.PictureFolder.
     """
 
     source: Source
@@ -63,6 +63,7 @@ class Reading:
     views: Counter[str] = field(default_factory=Counter)
     absent: list[SkippedRow] = field(default_factory=list)
     searched: str = ""
+    shortened: dict[str, dict[str, str]] = field(default_factory=dict)
     spelled: Counter[str] = field(default_factory=Counter)
     ambiguous: list[str] = field(default_factory=list)
 
@@ -78,6 +79,10 @@ class Reading:
         if self.ambiguous:
             more = ", ..." if len(self.ambiguous) > SHOWN else ""
             lines.append(f"{len(self.ambiguous):,} names of pictures fit several files: {', '.join(self.ambiguous[:SHOWN])}{more}")
+        for name, cells in self.shortened.items():
+            cell, label = next(iter(cells.items()))
+            lines.append(f"label {name}: of {len(cells):,} different cells a part is the label (source.label_patterns), such as {label!r} "
+                         f"of {cell!r}")
         if self.markup:
             shown = ", ".join(f"{column!r} x {count:,}" for column, count in self.markup.items())
             lines.append(f"{self.markup.total():,} cells had HTML, which was taken out (source.strip_html): {shown}")
@@ -228,6 +233,7 @@ class _Taker:
         self.folder = PictureFolder(self.source.picture_folder)
         self._words = {word.strip().casefold() for word in self.source.empty_words}
         self._cells = [column for column in mapped(self.columns) if column != self.columns.parts]
+        self._patterns = {label: _pattern(label, pattern) for label, pattern in self.source.patterns.items()}
         self._named = {self.columns.image, *self.columns.more_images}
         self._listed = {*self.columns.text, *self.columns.labels.values()}
         self._prose = {*self.columns.text, *self.columns.labels.values()} if self.source.strips_markup else set()
@@ -272,7 +278,8 @@ class _Taker:
         for number, product in enumerate(self.reading.products):
             parent = parents.get(product.group) if product.group != product.product_id else None
             if parent is not None and not all(product.labels.values()):
-                labels = {name: value or parent.texts[self.columns.labels[name]] for name, value in product.labels.items()}
+                labels = {name: value or self._label(name, parent.texts[column])
+                          for (name, column), value in zip(self.columns.labels.items(), product.labels.values())}
                 self.reading.products[number] = replace(product, labels=labels)
         harmless = {id(row) for group, row in self._bare if group in parents}
         if harmless:
@@ -351,6 +358,14 @@ class _Taker:
         texts.update({column: first.texts[column] for column in own if column and not texts[column]})
         return continues
 
+    def _label(self, name: str, text: str) -> str:
+        """Returns what of a cell is the label: the group of its pattern; all of it where there is none, or where it does not fit."""
+        match = self._patterns[name].search(text) if name in self._patterns else None
+        label = match[match.lastindex].strip() if match and match.lastindex else text
+        if label != text:
+            self.reading.shortened.setdefault(name, {})[text] = label
+        return label
+
     def _remember(self, texts: Mapping[str, str], names: Sequence[str], first: "_First | None") -> None:
         product_id = texts.get(self.columns.id, "")
         if first is not None:
@@ -370,7 +385,7 @@ class _Taker:
             image_id=f"{product_id}/{view}" if view else product_id,
             image_path=picture if self.source.is_export or not picture else str(folder / picture),
             text=self.source.text_separator.join([piece.rstrip(". ") for piece in pieces[:-1]] + pieces[-1:]),
-            labels={name: texts.get(column, "") for name, column in columns.labels.items()},
+            labels={name: self._label(name, texts.get(column, "")) for name, column in columns.labels.items()},
             load_image=partial(read_image, folder / picture),
             load_mask=partial(read_mask, folder / mask) if mask else None,
             mask_path=str(folder / mask) if mask else "",
@@ -383,6 +398,16 @@ class _First(NamedTuple):
 
     texts: dict[str, str]
     pictures: dict[str, None]
+
+
+def _pattern(label: str, pattern: str) -> re.Pattern:
+    try:
+        result = re.compile(pattern)
+    except re.error as error:
+        raise UserError(f"source.label_patterns has no regular expression for {label!r} ({error})", pattern) from None
+    if not result.groups:
+        raise UserError(f"the regular expression for {label!r} in source.label_patterns has no group", pattern, "such as ([^,]+)$")
+    return result
 
 
 def _parts(value: Any, column: str, where: str) -> tuple[Part, ...]:

@@ -32,6 +32,7 @@ class TableSource(Source):
     encoding: str = key("", "encoding of the text, such as cp1252; empty = UTF-8 or UTF-16, found by the first bytes")
     sheet: str = key("", "of a workbook: the name of its sheet; empty = the one whose header has most of the columns")
     image_separator: str = key("", "what is between several pictures of a cell; empty = found: a line break, | ; or ,")
+    label_patterns: dict[str, str] = key({}, "what of a cell is the label: {label: regular expression with a group}; empty = the preset's")
     strip_html: bool = key(True, "take tags and entities out of texts and labels")
     missing: tuple[str, ...] = key(MISSING, "cells that count as empty, in capitals or not; [] = only empty cells")
 
@@ -64,8 +65,10 @@ class TableSource(Source):
             raise UserError("source.columns does not say which columns hold id and image, and the layout is not one that is known",
                             str(self.table), f"columns out of {', '.join(header)}, or a preset: {', '.join(presets.PRESETS)}",
                             formats.hint(self.table, layout, ()) or "set source.columns")
-        return replace(self, columns=columns, preset=preset or presets.NO_PRESET, format=layout.format, separator=layout.separator,
-                       encoding=layout.encoding, sheet=layout.sheet), found
+        own = presets.PRESETS[preset].patterns if preset in presets.PRESETS else {}
+        patterns = {label: pattern for label, pattern in own.items() if label in columns.labels and label not in self.columns.labels}
+        return replace(self, columns=columns, label_patterns=patterns | self.label_patterns, preset=preset or presets.NO_PRESET,
+                       format=layout.format, separator=layout.separator, encoding=layout.encoding, sheet=layout.sheet), found
 
     def _is_data_set(self) -> bool:
         """Whether the table is a folder of Parquet or Arrow files, and no ImageFolder that has its metadata so."""
@@ -186,6 +189,10 @@ class TableSource(Source):
     @property
     def empty_words(self) -> tuple[str, ...]:
         return self.missing
+
+    @property
+    def patterns(self) -> dict[str, str]:
+        return self.label_patterns
 
     @property
     def strips_markup(self) -> bool:
