@@ -368,8 +368,9 @@ class _explained:
         return None
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        if isinstance(error, DAMAGED) or kind is not None and kind.__module__.startswith(("openpyxl", "zipfile", "xml")):
-            out = "export it again" + (", or save the sheet as CSV (UTF-8)" if "Excel" in self.name else "")
+        is_book = self.name.startswith("an Excel")
+        if isinstance(error, DAMAGED) or is_book and isinstance(error, Exception) and not isinstance(error, UserError):
+            out = "export it again" + (", or save the sheet as CSV (UTF-8)" if is_book else "")  # openpyxl raises many types
             raise UserError(f"this is {self.name}, and it is damaged ({' '.join(str(error).split())[:160]})", str(self.table), fix=out
                             ) from None
 
