@@ -1,4 +1,4 @@
-"""Tables as shops and programs export them: formats, encodings, separators, layouts, several pictures, names of files, markup."""
+"""Formats of tables: what a file is, its separator, encoding and sheet, its cells, and the header that is looked for."""
 
 import csv
 import gzip
@@ -6,55 +6,16 @@ import io
 import json
 import random
 import struct
-import time
 from types import SimpleNamespace
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from kaleidobert.configs import Columns
-from kaleidobert.datasets.sources import formats, markup, presets, reading
-from kaleidobert.datasets.sources.table import TableSource
+from kaleidobert.datasets.sources import formats, reading
 from kaleidobert.errors import UserError
+from tests.support.catalogues import COLUMNS, FILES, ROWS, arrow, is_whole, parquet, survey, text
 
-COLUMNS = Columns("id", "image", ("title",), labels={"category": "kind"})
-ROWS = [{"id": str(n), "image": f"{n}.jpg", "title": f"Dr\u00e9ss, {n}", "kind": f"kind{n}"} for n in range(1, 5)]
-
-
-def survey(tmp_path, data: bytes | str, name: str = "t.csv", columns: Columns | None = COLUMNS, files=(), **options) -> reading.Reading:
-    (tmp_path / name).write_bytes(data.encode() if isinstance(data, str) else data)
-    for file in files:
-        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / file).write_bytes(b"picture")
-    return reading.survey(TableSource(tmp_path / name, *([columns] if columns else []), **options))
-
-
-def text(separator: str = ",", rows=ROWS, first: str = "") -> str:
-    cells = [list(rows[0]), *(list(row.values()) for row in rows)]
-    quoted = [[f'"{cell}"' if separator in cell else cell for cell in row] for row in cells]
-    return first + "".join(separator.join(row) + "\n" for row in quoted)
-
-
-def is_whole(result: reading.Reading) -> bool:
-    return not result.skipped and [(p.product_id, p.text, p.labels["category"]) for p in result.products] == [
-        (row["id"], row["title"], row["kind"]) for row in ROWS]
-
-
-# --- formats ------------------------------------------------------------------------------------------------------------
-
-
-def arrow(stream: bool) -> bytes:
-    table, sink = pa.Table.from_pylist(ROWS), io.BytesIO()
-    with (pa.ipc.new_stream if stream else pa.ipc.new_file)(sink, table.schema) as writer:
-        writer.write_table(table)
-    return sink.getvalue()
-
-
-def parquet(rows) -> bytes:
-    sink = io.BytesIO()
-    pq.write_table(pa.Table.from_pylist(rows), sink)
-    return sink.getvalue()
+# --- formats ----------------------------------------------------------------------------------------------------------
 
 
 LINES = "\n".join(map(json.dumps, ROWS))
@@ -229,274 +190,8 @@ def test_random_tables_are_read_as_they_were_written(tmp_path):
             (row["id"], "~".join(" ".join(row[name].split()) for name in ("title", "note") if row[name]), row["kind"]) for row in rows]
 
 
-# --- layouts ------------------------------------------------------------------------------------------------------------
+# --- cells of JSON, Parquet and the like ------------------------------------------------------------------------------
 
-
-SHOPIFY = """Handle,Title,Body (HTML),Type,Tags,Image Src,Image Position,Variant SKU
-red-tie,Red tie,"<p>A <b>red</b> tie&nbsp;&amp; a pin</p>",Ties,silk,a.jpg,1,s1
-red-tie,,,,,b.jpg,2,s2
-red-tie,,,,,,,s3
-hat,Hat,Warm,Hats,wool,c.jpg,1,h1
-hat,,,,,d.jpg,,
-"""
-LAYOUTS = {  # a table; {image_id: (text, picture, group, labels)}
-    "shopify": (SHOPIFY, {
-        "red-tie/1": ("Red tie. A red tie & a pin", "a.jpg", "red-tie", ["Ties", "Ties"]),
-        "red-tie/2": ("Red tie. A red tie & a pin", "b.jpg", "red-tie", ["Ties", "Ties"]),
-        "hat/1": ("Hat. Warm", "c.jpg", "hat", ["Hats", "Hats"]), "hat/2": ("Hat. Warm", "d.jpg", "hat", ["Hats", "Hats"])}),
-    "woocommerce": ("ID,Type,SKU,Name,Short description,Description,Categories,Images,Parent\n"
-                    "1,variable,w1,Tie,,Silk\\n\\n<b>Care</b>: dry,Men > Ties,\"a.jpg, b.jpg\",\n"
-                    "2,variation,w2,Tie red,,Silk,Men > Ties,c.jpg,w1\n", {
-        "w1": ("Tie. Silk Care: dry", "a.jpg", "w1", ["Men", "Men > Ties"]),
-        "w1/2": ("Tie. Silk Care: dry", "b.jpg", "w1", ["Men", "Men > Ties"]),
-        "w2": ("Tie red. Silk", "c.jpg", "w1", ["Men", "Men > Ties"])}),
-    "google-merchant": ("id\ttitle\tdescription\timage link\tadditional image link\titem group id\tproduct type\n"
-                        'g1\tTie\t18" long\ta.jpg\tb.jpg,a.jpg\tgroup\tTies\ng2\tHat\tWarm\tc.jpg\t\tgroup\tHats\n', {
-        "g1": ('Tie. 18" long', "a.jpg", "group", ["Ties"]), "g1/2": ('Tie. 18" long', "b.jpg", "group", ["Ties"]),
-        "g2": ("Hat. Warm", "c.jpg", "group", ["Hats"])}),
-    "magento": ("sku,store_view_code,attribute_set_code,categories,name,description,base_image,additional_images\n"
-                'm1,,Top,"Default/Men",Tie,<p>Silk</p>,/a.jpg,"/b.jpg,/c.jpg"\nm1,de,,,,,,\n', {
-        "m1": ("Tie. Silk", "a.jpg", "m1", ["Top", "Default/Men"]), "m1/2": ("Tie. Silk", "b.jpg", "m1", ["Top", "Default/Men"]),
-        "m1/3": ("Tie. Silk", "c.jpg", "m1", ["Top", "Default/Men"])}),
-    "kaggle-fashion": ("id,gender,masterCategory,subCategory,articleType,productDisplayName\n1,Men,Apparel,Top,Ties,Acme tie\n", {
-        "1": ("Acme tie", "images/1.jpg", "1", ["Apparel", "Ties"])}),
-    "imagefolder": ("file_name,text,label\nx/a.jpg,Tie,ties\n", {"x/a.jpg": ("Tie", "x/a.jpg", "x/a.jpg", ["ties", "ties"])}),
-}
-FILES = ("a.jpg", "b.jpg", "c.jpg", "d.jpg", "images/1.jpg", "x/a.jpg")
-
-
-@pytest.mark.parametrize("is_named", [False, True])
-@pytest.mark.parametrize("preset", LAYOUTS)
-def test_a_layout_is_recognised(tmp_path, preset, is_named):
-    table, expected = LAYOUTS[preset]
-    result = survey(tmp_path, table, "feed.txt", None, FILES, preset=preset if is_named else "")
-    assert not result.skipped and not result.absent and result.source.preset == preset
-    assert {p.image_id: (p.text, p.image_path.removeprefix(f"{tmp_path}/"), p.group, list(p.labels.values())) for p in result.products
-            } == expected
-    assert presets.PRESETS[preset].title in result.found[1] and f"source.preset={preset}" in result.found[1]
-
-
-def test_columns_given_by_hand_come_before_those_of_a_preset(tmp_path):
-    result = survey(tmp_path, SHOPIFY, "t.csv", Columns("", "", (), labels={"fabric": "Tags"}), FILES)
-    assert result.products[1].labels == {"fabric": "silk"} and result.products[1].image_id == "red-tie/2"
-    result = survey(tmp_path, SHOPIFY, "t.csv", Columns("Handle", "Image Src", ("Title",), labels={}), FILES)
-    assert [p.image_id for p in result.products] == ["red-tie", "red-tie/2", "hat", "hat/2"] and len(result.found) == 1
-    with pytest.raises(UserError, match="this is not a Magento product export: it has no column for id, image, text"):
-        survey(tmp_path, SHOPIFY, columns=None, preset="magento")
-    with pytest.raises(UserError, match="source.preset is 'fashion-gen', .*set source.kind=fashion_gen"):
-        survey(tmp_path, SHOPIFY, preset="fashion-gen")
-    with pytest.raises(UserError, match="no column 'sku'.*this looks like a Shopify product export: set source.preset=shopify"):
-        survey(tmp_path, SHOPIFY, columns=Columns("sku", "Image Src", ("Title",)))
-    with pytest.raises(UserError, match="the layout is not one that is known.*id, image, title, kind, or a preset: shopify"):
-        survey(tmp_path, text(), columns=None)
-
-
-def test_a_layout_whose_pictures_lie_in_another_folder(tmp_path):
-    """The folder of a name that is made of the id is a guess of the preset."""
-    table, expected = LAYOUTS["kaggle-fashion"]
-    result = survey(tmp_path, table, "styles.csv", None, ["data/pics/1.png"])
-    assert not result.absent and "image = 'data/pics/{id}.png'" in result.found[1] and len(result.products) == len(expected)
-
-
-def test_more_pictures_of_a_feed_whose_columns_are_given(tmp_path):
-    table, _ = LAYOUTS["google-merchant"]
-    columns = Columns("id", "image link", ("title",), labels={})
-    result = survey(tmp_path, table, columns=columns, files=FILES)
-    assert [p.image_id for p in result.products] == ["g1", "g1/2", "g2"] and "'additional image link' are views, too" in result.found[1]
-    assert [p.image_id for p in survey(tmp_path, table, columns=columns, preset="none").products] == ["g1", "g2"]
-
-
-def test_a_folder_per_class(tmp_path):
-    for path in ("red_ties/a.jpg", "red_ties/b.PNG", "hats/c.webp", "hats/notes.txt", ".cache/x.jpg"):
-        (tmp_path / "plain" / path).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / "plain" / path).write_bytes(b"picture")
-    products, skipped = reading.read(TableSource(tmp_path / "plain"))
-    assert not skipped and {p.image_id: (p.text, p.labels["category"]) for p in products} == {
-        "hats/c": ("hats", "hats"), "red_ties/a": ("red ties", "red_ties"), "red_ties/b": ("red ties", "red_ties")}
-    for split in ("train", "test"):
-        (tmp_path / "split" / split / "hats").mkdir(parents=True)
-        (tmp_path / "split" / split / "hats/c.webp").write_bytes(b"picture")
-    products, _ = reading.read(TableSource(tmp_path / "split", preset="folders"))
-    assert [(p.image_id, p.split, p.labels["category"]) for p in products] == [
-        ("test/hats/c", "val", "hats"), ("train/hats/c", "train", "hats")]
-
-
-# --- pictures -----------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("cell, options", [
-    ("a.jpg|b.PNG", {}), ("a.jpg; b.PNG", {}), ('"a.jpg,b.PNG"', {}), ('"a.jpg\nb.PNG\n"', {}), ("a.jpg|b.PNG|", {}),
-    ("a.jpg b.PNG", {"image_separator": " "}), ("a.jpg~b.PNG", {"image_separator": "~"}),
-])
-def test_several_pictures_of_a_cell_are_views(tmp_path, cell, options):
-    result = survey(tmp_path, f"id,image,title,kind\n1,{cell},Tie,k\n2,c.jpg,Hat,k\n", files=("a.jpg", "b.PNG", "c.jpg"), **options)
-    assert [p.image_id for p in result.products] == ["1", "1/2", "2"] and not result.absent and result.rows == 2 and result.has_views
-    assert "rows with several pictures, which become views of their product: 1" in result.notes()
-
-
-def test_a_name_with_a_comma_is_one_name(tmp_path):
-    result = survey(tmp_path, 'id,image,title,kind\n1,"tie, red.jpg",Tie,k\n', files=("tie, red.jpg",))
-    assert not result.absent and result.products[0].image_path.endswith("tie, red.jpg")
-
-
-def test_lists_of_pictures_in_json_and_parquet(tmp_path):
-    rows = [{"id": 1, "image": ["a.jpg", "b.jpg"], "title": "Tie", "kind": "k"}]
-    for data, name in ((json.dumps(rows), "t.json"), (parquet(rows), "t.parquet")):
-        assert [p.image_id for p in survey(tmp_path, data, name).products] == ["1", "1/2"]
-
-
-def test_rows_of_one_product(tmp_path):
-    """A row without text continues its product; one with a text of its own keeps it; equal ids with equal texts are still refused."""
-    table = ("id,image,title,kind,family\n1,a.jpg,Tie,k,f\n2,b.jpg,Hat,h,g\n1,c.jpg,nan,,\n1,a.jpg,,,\n1,,,,\n1,d.jpg,Tie,k,f\n"
-             "1.00123E+12,a.jpg,Tie,k,f\n1.00123E+12,b.jpg,,,\n")
-    result = survey(tmp_path, table, columns=Columns("id", "image", ("title",), group="family", labels={"category": "kind"}))
-    assert [(p.image_id, p.text, p.group, p.labels["category"]) for p in result.products[:3]] == [
-        ("1", "Tie", "f", "k"), ("2", "Hat", "g", "h"), ("1/2", "Tie", "f", "k")]
-    assert len(result.products) == 4 and len(result.rounded) == 2
-    assert ["used before" in row["reason"] for row in result.skipped] == [True, True]
-    assert "rows without a picture, of a product that stands above: 1" in result.notes()
-    assert "rows that name a picture of their product again: 1" in result.notes()
-
-
-def test_rows_of_one_product_with_texts_of_their_own_are_told_apart_by_a_view(tmp_path):
-    table = "id,image,title,kind\n1,a.jpg,Tie,k\n1,b.jpg,Tie,k\n1,c.jpg,Red tie,k\n"
-    result = survey(tmp_path, table)
-    assert len(result.products) == 1 and any(line.startswith("2 rows have the id of a product above") for line in result.notes())
-    columns = Columns("id", "image", ("title",), view=("image",), labels={"category": "kind"})
-    assert [p.image_id for p in survey(tmp_path, table, columns=columns).products] == ["1/a.jpg", "1/b.jpg", "1/c.jpg"]
-
-
-def test_a_name_made_of_columns(tmp_path):
-    columns = Columns("id", "pics/{kind}/{id}.jpg", ("title",), labels={})
-    result = survey(tmp_path, text() + "5,x,Tie,\n", columns=columns, files=[f"pics/kind{n}/{n}.jpg" for n in range(1, 5)])
-    assert not result.absent and len(result.products) == 4 and "no picture" in result.skipped[0]["reason"]
-    with pytest.raises(UserError, match="no column 'code'"):
-        survey(tmp_path, text(), columns=Columns("id", "{code}.jpg", ("title",)))
-
-
-@pytest.mark.parametrize("files, words", [(["photos/3.png"], "image: 'photos/{id}.png'"), ([], "image: 'images/{id}.jpg'")])
-def test_a_table_without_a_column_of_pictures(tmp_path, files, words):
-    with pytest.raises(UserError, match=f"there is no column 'photo'.*{words}"):
-        survey(tmp_path, text(), columns=Columns("id", "photo", ("title",)), files=files)
-
-
-NAMES = {  # what the table says, the files, how the right one is named otherwise
-    "case": ("Pics/A.JPG", ["pics/a.jpg", "pics/b.jpg"], "in case, accents or slashes"),
-    "Unicode": ("robe\u0301.jpg", ["rob\u00e9.jpg"], "in case, accents or slashes"),
-    "ending": ("a.jpeg", ["a.png", "b.png"], "in the ending"),
-    "no ending": ("pics/a", ["pics/a.png"], "in the ending"),
-    "slashes": ("\\pics\\\\a.jpg", ["pics/a.jpg"], "in case, accents or slashes"),
-    "leading slash": ("/pics/a.jpg", ["pics/a.jpg"], "in case, accents or slashes"),
-    "percent": ("red%20tie.jpg", ["red tie.jpg"], "in case, accents or slashes"),
-    "percent in the file": ("red%20tie.jpg", ["red%20tie.jpg"], ""),
-    "folder": ("a.jpg", ["pics/a.jpg"], "in the folder"),
-    "dot": ("./pics/a.jpg", ["pics/a.jpg"], ""),
-    "a path of Windows": ("C:\\shop\\pics\\a.jpg", ["photos/a.jpg", "photos/b.jpg"], "in the folder"),
-    "a path from the root": ("/m/a/a.jpg", ["a.png"], "in folder and ending"),
-}
-
-
-@pytest.mark.parametrize("case", NAMES)
-def test_names_spelled_otherwise(tmp_path, case):
-    name, files, how = NAMES[case]
-    result = survey(tmp_path, f"id,image,title,kind\n1,{name},Tie,k\n", files=files)
-    assert not result.absent and (tmp_path / files[0]).samefile(result.products[0].image_path)
-    assert dict(result.spelled) == ({how: 1} if how else {})
-
-
-ADDRESSES = {  # what the table says, the files, which of them it is
-    "a name": ("https://cdn.example/files/a.jpg?v=17", ["a.jpg", "b.jpg"], 0),
-    "below": ("https://cdn.example/files/Red%20Tie.JPG", ["pics/red tie.jpg"], 0),
-    "no host": ("http://[::1/a.jpg", ["a.jpg"], 0),
-    "another ending": ("//cdn.example/a.jpg", ["a.webp"], 0),
-    "folders of the server": ("https://shop.example/wp-content/uploads/2020/01/a.jpg", ["2021/01/a.jpg", "2020/01/a.jpg"], 1),
-}
-
-
-@pytest.mark.parametrize("case", ADDRESSES)
-def test_an_address_is_the_file_of_its_name(tmp_path, case):
-    name, files, number = ADDRESSES[case]
-    result = survey(tmp_path, f"id,image,title,kind\n1,{name},Tie,k\n", files=files)
-    assert not result.absent and (tmp_path / files[number]).samefile(result.products[0].image_path) and sum(result.spelled.values()) == 1
-
-
-def test_an_address_of_very_many_folders_is_no_work(tmp_path):
-    """All of its ends would fill the memory."""
-    result = survey(tmp_path, f"id,image,title,kind\n1,https://x.example/{'a/' * 1_000_000}a.jpg,Tie,k\n", files=["a/a.jpg"])
-    assert not result.absent
-
-
-def test_addresses_of_two_folders_are_not_one_file(tmp_path):
-    table = "id,image,title,kind\n1,https://x.example/1/front.jpg,Tie,k\n2,https://x.example/2/front.jpg?v=1,Hat,k\n"
-    result = survey(tmp_path, table, files=["front.jpg"])
-    assert [row["image_id"] for row in result.absent] == ["2"] and "may both be 'front.jpg'" in " ".join(result.notes())
-
-
-def test_where_pictures_were_looked_for_is_told(tmp_path):
-    result = survey(tmp_path, text(), files=["pics/x.jpg", "pics/y.png"])
-    names = "'1.jpg', '2.jpg', '3.jpg', '4.jpg'; source.images names"
-    assert f"{tmp_path} (2 pictures, such as 'pics/x.jpg'); not there: {names}" in result.searched
-    assert not survey(tmp_path, "id,image,title,kind\n1,X.JPG,Tie,k\n", files=["pics/x.jpg", "more/x.jpg"]).searched
-    result = survey(tmp_path, text(), images=tmp_path / "nowhere")
-    assert f"{tmp_path / 'nowhere'}, and there is no such folder; not there: '1.jpg'" in result.searched
-
-
-def test_pictures_behind_links_are_seen_and_circles_are_not_followed(tmp_path):
-    (tmp_path / "shop").mkdir()
-    (tmp_path / "disk/ties").mkdir(parents=True)
-    (tmp_path / "disk/ties/a.jpg").write_bytes(b"picture")
-    (tmp_path / "shop/ties").symlink_to(tmp_path / "disk/ties")
-    (tmp_path / "disk/ties/again").symlink_to(tmp_path / "disk")
-    (product,) = reading.survey(TableSource(tmp_path / "shop")).products
-    assert (product.image_id, product.labels["category"]) == ("ties/a", "ties")
-
-
-def test_links_to_one_file_are_one_and_broken_links_none(tmp_path):
-    (tmp_path / "link").symlink_to(tmp_path / "pics")
-    (tmp_path / "no.jpg").symlink_to(tmp_path / "nothing")
-    result = survey(tmp_path, "id,image,title,kind\n1,a.JPG,Tie,k\n2,no.jpg,Hat,k\n", files=["pics/a.jpg"])
-    assert [row["image_id"] for row in result.absent] == ["2"] and (tmp_path / "pics/a.jpg").samefile(result.products[0].image_path)
-
-
-def test_names_that_fit_several_files_or_none(tmp_path):
-    table = "id,image,title,kind\n1,A.jpg,Tie,k\n2,no.jpg,Tie,k\n3,https://x.example/a.jpg,Tie,k\n"
-    result = survey(tmp_path, table, files=["x/a.jpg", "y/a.jpg"])
-    assert [row["reason"].partition(";")[0] for row in result.absent] == [
-        "the name of the picture fits 2 files", "there is no such picture",
-        "the picture is an address, and pictures are read from a folder"]
-    assert any("'A.jpg' may be 'x/a.jpg' or 'y/a.jpg'" in line for line in result.notes()) and len(result.products) == 3
-
-
-def test_one_file_is_not_the_picture_of_two_names(tmp_path):
-    table = "id,image,title,kind\n1,C:\\p1\\front.jpg,Tie,k\n2,C:\\p2\\front.jpg,Hat,k\n3,C:\\p1\\front.jpg,Tie,k\n"
-    result = survey(tmp_path, table, files=["x/front.jpg"])
-    assert [row["image_id"] for row in result.absent] == ["2"] and "may both be 'x/front.jpg'" in " ".join(result.notes())
-
-
-# --- texts --------------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("cell, plain", [
-    ("<p class='a'>Red</p><p>tie</p>", "Red tie"), ("re<b>d</b> tie", "red tie"), ("A&nbsp;tie &amp; pin", "A tie & pin"),
-    ("x<br/>y<BR>z", "x y z"), ("a &amp;amp; b &lt;i&gt;c&lt;/i&gt;", "a & b c"), ("<!-- x --> <script>var a = '<b>'</script>tie", "tie"),
-    ("30&deg; &#8217; &#x41;", "30\u00b0 \u2019 A"), ("soft\\n\\nwarm\\r\\nlong", "soft warm long"), ("<o:p>tie</o:p>", "tie"),
-    ("size < 40 and > 30", "size < 40 and > 30"), ("R&D, AT&T; <3 ties", "R&D, AT&T; <3 ties"), ("<unknown> tie", "<unknown> tie"),
-    ("a<b and c>d", "a<b and c>d"), ("<p", "<p"), ("<br / >x<p  >y<a  b = 'c'>z</a>", "x yz"), ("<!-- a --> <!-- b\n-->x", "x"),
-    ("<style>p {}</style>x<STYLE>q</Style >y", "x y"),
-])
-def test_markup(cell, plain):
-    assert markup.plain(cell) == plain
-
-
-def test_markup_is_counted_and_can_be_kept(tmp_path):
-    table = "id,image,title,kind\n1,a.jpg,<b>Tie</b>,Ties &amp; Pins\n2,a.jpg,<p>&nbsp;</p>,k\n3,a.jpg,<p>NULL</p>,k\n4,a.jpg,Hat,k\n"
-    result = survey(tmp_path, table)
-    assert [(p.text, p.labels["category"]) for p in result.products] == [("Tie", "Ties & Pins"), ("Hat", "k")]
-    assert "4 cells had HTML, which was taken out (source.strip_html): 'title' x 3, 'kind' x 1" in result.notes()
-    assert survey(tmp_path, table, strip_html=False).products[0].text == "<b>Tie</b>"
-
-
-# --- cells of JSON, Parquet and the like ----------------------------------------------------------------------------------
 
 
 CELLS = {  # column, value, what becomes of it: its text, or the reason why the row is left out
@@ -545,144 +240,8 @@ def test_reasons_are_counted_with_whole_names_of_columns(name):
     assert reading.account([{"image_id": "", "where": "t.csv, line 2", "reason": reason}]) == [f"{reason} x 1: t.csv, line 2"]
 
 
-# --- categories that are paths ---------------------------------------------------------------------------------------------
+# --- JSON that is no list ---------------------------------------------------------------------------------------------
 
-
-@pytest.mark.parametrize("cell, category, subcategory", [
-    ("Shirts", "Shirts", "Shirts"), ("Men > Ties > Silk", "Men", "Men > Ties > Silk"), ("Sale, Men > Ties, New", "Men", "Men > Ties"),
-    ("Men, Men > Ties", "Men", "Men > Ties"), ("New, Sale", "New", "New"),
-    ("Tops\\\\, Shirts > Silk, Sale", "Tops\\, Shirts", "Tops\\, Shirts > Silk"),
-    ("", "", ""), (">", ">", ">"), (", ,", ", ,", ", ,"),
-])
-def test_the_levels_of_categories_are_labels(tmp_path, cell, category, subcategory):
-    cell = cell.replace("\\\\", "\\")
-    table = f'ID,SKU,Name,Categories,Images\n1,a,Tie,"{cell}",a.jpg\n'
-    result = survey(tmp_path, table, "wc.csv", None, preset="woocommerce")
-    assert result.products[0].labels == {"category": category, "subcategory": subcategory}
-    changed = (category != cell) + (subcategory != cell)
-    assert sum("a part is the label" in line for line in result.notes()) == changed
-    columns = Columns("SKU", "Images", ("Name",), labels={"category": "Categories"})
-    assert survey(tmp_path, table, "wc.csv", columns, preset="woocommerce").products[0].labels == {"category": cell}
-
-
-def test_what_of_a_cell_is_a_label_can_be_set(tmp_path):
-    result = survey(tmp_path, text(), label_patterns={"category": "(\\d)"})
-    assert [p.labels["category"] for p in result.products] == ["1", "2", "3", "4"]
-    assert "label category: of 4 different cells a part is the label (source.label_patterns), such as '1' of 'kind1'" in result.notes()
-    for pattern, words in (("(", "no regular expression for 'category'"), ("kind", "for 'category' in source.label_patterns has no group")):
-        with pytest.raises(UserError, match=words):
-            survey(tmp_path, text(), label_patterns={"category": pattern})
-
-
-# --- parents and variants -------------------------------------------------------------------------------------------------
-
-
-VARIANTS = """10,variable,tee,Tee,Soft,Shirts,"a.jpg, b.jpg",
-11,variation,tee-r,Tee red,,,c.jpg,tee
-12,variation,tee-b,Tee blue,,,,tee
-13,variable,,Hood,Warm,Hoods,d.jpg,
-14,variation,,Hood S,,,e.jpg,id:13
-15,variation,lost,Lost S,,,,id:99
-16,simple,bare,Bare,,Hats,,
-""".splitlines(keepends=True)
-
-
-@pytest.mark.parametrize("order", [1, -1])
-def test_variants_have_the_labels_of_their_parent_wherever_it_stands(tmp_path, order):
-    """WooCommerce writes categories into the row of the parent alone; it names a parent by its SKU or, where that is empty, by id:ID."""
-    table = "ID,Type,SKU,Name,Description,Categories,Images,Parent\n" + "".join(VARIANTS[::order])
-    result = survey(tmp_path, table, "wc.csv", None)
-    products = {p.image_id: (p.text, p.group, p.labels["category"]) for p in result.products}
-    assert products == {"tee": ("Tee. Soft", "tee", "Shirts"), "tee/2": ("Tee. Soft", "tee", "Shirts"),
-                        "tee-r": ("Tee red", "tee", "Shirts"), "id:13": ("Hood. Warm", "id:13", "Hoods"),
-                        "id:14": ("Hood S", "id:13", "Hoods")}
-    assert {row["image_id"] for row in result.skipped} == {"lost", "bare"}
-    assert "variants without a picture, of a product that has one: 1" in result.notes()
-
-
-# --- a folder in place of a table -----------------------------------------------------------------------------------------
-
-
-def folder(tmp_path, files, **options):
-    for file in files:
-        (tmp_path / "pics" / file).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / "pics" / file).write_text("picture")
-    return reading.survey(TableSource(tmp_path / "pics", **options))
-
-
-def test_a_folder_of_one_split_is_no_class(tmp_path):
-    result = folder(tmp_path, ["train/ties/1.jpg", "train/hats/2.jpg"])
-    assert [(p.text, p.labels["category"]) for p in result.products] == [("hats", "hats"), ("ties", "ties")]
-    assert not result.source.columns.split
-
-
-def test_pictures_of_one_name_with_two_endings_are_two(tmp_path):
-    result = folder(tmp_path, ["ties/1.jpg", "ties/1.png", "ties/2.jpg"])
-    assert [p.image_id for p in result.products] == ["ties/1.jpg", "ties/1.png", "ties/2"] and not result.skipped
-
-
-def test_files_that_are_not_read_are_told(tmp_path):
-    result = folder(tmp_path, ["ties/1.jpg", "ties/2.HEIC", "ties/3.heic", "notes"])
-    assert result.found[1] == "files that are no pictures by their ending: .heic x 2, no ending x 1"
-
-
-@pytest.mark.parametrize("files, options, words", [
-    (["1.jpg", "2.jpg"], {}, "pics: the pictures lie in the folder itself; expected: a folder of pictures for each class.*put them into"),
-    (["ties/1.jpg"], {"columns": COLUMNS}, "no column 'title'.*this is a folder per class: set source.preset=folders"),
-    (["a/1.jpg", "a/metadata.csv", "b/metadata.csv"], {}, "this folder has tables of its own: .*a/metadata.csv, .*b/metadata.csv"),
-    (["products.csv", "notes.md"], {}, "this folder has no pictures.*name the table inside, such as .*products.csv"),
-], ids=("flat", "columns", "metadata below", "a table"))
-def test_folders_that_are_none_of_classes(tmp_path, files, options, words):
-    with pytest.raises(UserError, match=words):
-        folder(tmp_path, files, **options)
-
-
-def test_the_metadata_of_a_folder_are_its_table(tmp_path):
-    (tmp_path / "pics").mkdir()
-    (tmp_path / "pics/metadata.jsonl").write_text('{"file_name": "a/1.jpg", "text": "Red tie"}\n')
-    result = folder(tmp_path, ["a/1.jpg"])
-    assert [p.text for p in result.products] == ["Red tie"] and not result.absent and "ImageFolder" in result.found[1]
-    assert [p.text for p in folder(tmp_path, [], preset="folders").products] == ["a"]
-
-
-def data_set(folder, rows=ROWS, names=("data-00000-of-00002.arrow", "data-00001-of-00002.arrow")) -> None:
-    folder.mkdir(parents=True)
-    for part, name in zip((rows[:1], rows[1:]), names):
-        with pa.ipc.new_stream(folder / name, pa.Table.from_pylist(part).schema) as writer:
-            writer.write_table(pa.Table.from_pylist(part))
-
-
-def test_a_data_set_in_several_files_is_read_whole(tmp_path):
-    data_set(tmp_path / "set")
-    assert is_whole(reading.survey(TableSource(tmp_path / "set", COLUMNS)))
-    (tmp_path / "set/cache-0123.arrow").write_bytes((tmp_path / "set/data-00000-of-00002.arrow").read_bytes())
-    state = {"_data_files": [{"filename": f"data-0000{n}-of-00002.arrow"} for n in range(2)]}
-    (tmp_path / "set/state.json").write_text(json.dumps(state))
-    assert is_whole(reading.survey(TableSource(tmp_path / "set", COLUMNS)))
-    (tmp_path / "set/state.json").write_text("{")
-    with pytest.raises(UserError, match="state.json: the list of the files of a data set cannot be read"):
-        reading.survey(TableSource(tmp_path / "set", COLUMNS))
-    (tmp_path / "parts").mkdir()
-    for number, rows in enumerate((ROWS[:2], ROWS[2:])):
-        (tmp_path / f"parts/{number}.parquet").write_bytes(parquet(rows))
-    result = reading.survey(TableSource(tmp_path / "parts", COLUMNS))
-    assert is_whole(result) and result.found == ["Parquet"]
-
-
-def test_rows_of_several_files_are_numbered_through(tmp_path):
-    data_set(tmp_path / "set", [*ROWS, {**ROWS[0], "id": "9", "title": ""}])
-    (row,) = reading.survey(TableSource(tmp_path / "set", COLUMNS)).skipped
-    assert row["where"] == "set, row 5"
-
-
-def test_a_folder_of_several_data_sets_is_named(tmp_path):
-    for split in ("test", "train"):
-        data_set(tmp_path / "sets" / split)
-    with pytest.raises(UserError, match="this folder has several data sets: test, train; .*set source.table=.*sets/test"):
-        reading.survey(TableSource(tmp_path / "sets", COLUMNS))
-
-
-# --- JSON that is no list -------------------------------------------------------------------------------------------------
 
 
 def test_objects_over_several_lines_are_rows(tmp_path):
@@ -712,7 +271,8 @@ def test_half_a_character_in_a_list(tmp_path):
     assert row["reason"].startswith("the object holds half a character")
 
 
-# --- feeds in XML ---------------------------------------------------------------------------------------------------------
+# --- feeds in XML -----------------------------------------------------------------------------------------------------
+
 
 
 RSS = """<?xml version="1.0" encoding="{}"?>
@@ -773,7 +333,8 @@ def test_xml_that_is_no_feed(tmp_path, data, words):
         survey(tmp_path, data, "feed.xml", None)
 
 
-# --- headers that are not found -------------------------------------------------------------------------------------------
+# --- headers that are not found ---------------------------------------------------------------------------------------
+
 
 
 @pytest.mark.parametrize("data, options, words", [
@@ -795,12 +356,3 @@ def test_a_separator_is_found_by_the_lines_too(tmp_path):
     assert [p.text for p in result.products] == ["Tie. silk", "Hat, warm. wool"]
     with pytest.raises(UserError, match="columns out of SKU, Bild, klein, Titel, kurz, lang, Art, or a preset"):
         survey(tmp_path, "SKU;Bild, klein;Titel, kurz, lang;Art\n1;1.jpg;Tie;k\n", columns=None)
-
-
-@pytest.mark.parametrize("text", ["<!-- ", "<script ", "<a =", "<p  ", "&amp;lt;"], ids=("comment", "script", "equals", "blanks", "entity"))
-def test_markup_that_never_ends_is_read_once(text):
-    """A text of a megabyte would take hours where every beginning is followed to the end."""
-    start = time.perf_counter()
-    markup.plain(text * (1_000_000 // len(text)))
-    markup.plain(text[:3] + text[3:4] * 1_000_000)
-    assert time.perf_counter() - start < 30
