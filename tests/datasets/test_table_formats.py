@@ -307,6 +307,13 @@ def test_attributes_of_a_product_in_xml_are_columns(tmp_path):
     assert is_whole(survey(tmp_path, f"<products>{rows}</products>", "t.xml"))
 
 
+def test_a_feed_whose_columns_are_those_of_another_table_is_recognised(tmp_path):
+    columns, words = Columns("product_id", "image", ("title",)), "Google Merchant feed: set source.preset=google-merchant"
+    for data in (RSS.format("utf-8"), json.dumps([{"id": 1, "title": "Tie", "image_link": "a.jpg"}])):
+        with pytest.raises(UserError, match=f"no column 'product_id', nor 'image'; .*{words}"):
+            survey(tmp_path, data, "feed", columns)
+
+
 def test_positions_in_xml_are_lines(tmp_path):
     result = survey(tmp_path, RSS.format("utf-8").replace("<g:id>g2</g:id>", "<g:id/>"), "feed.txt", None)
     assert [row["where"] for row in result.skipped] == ["feed.txt, line 7"]

@@ -19,6 +19,7 @@ import re
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import count, islice
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,8 @@ MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF32_LE, "utf-32"), (codec
 SAMPLE = 1 << 16  # characters by which a separator is found
 HEAD = 1 << 18  # bytes, and characters, by which a format is found
 JSON_FORMATS = ("jsonl", "json")
-TEXT_FORMATS = ("csv", *JSON_FORMATS, "xml")
+KEYED_FORMATS = (*JSON_FORMATS, "xml")  # rows say themselves which columns they have
+TEXT_FORMATS = ("csv", *KEYED_FORMATS)
 FORMATS = (*TEXT_FORMATS, "parquet", "arrow", "excel")
 UNPACK, REPACK = "unpack it and name the table inside", "unpack it, or compress it with gzip"
 NAME = "name the table of the products, or the folder of a folder of pictures per class"
@@ -429,6 +431,13 @@ def _chosen_sheet(table: Path, wanted: Sequence[str], given: str) -> dict[str, A
 
 
 def _book(table: Path) -> Any:
+    state = table.stat()
+    return _opened(table, state.st_size, state.st_mtime_ns)
+
+
+@lru_cache(1)
+def _opened(table: Path, size: int, changed: int) -> Any:
+    """Returns a workbook, which is opened once: all its texts are read then. size, changed: of the file now."""
     try:
         openpyxl = importlib.import_module("openpyxl")
     except ImportError:

@@ -325,7 +325,7 @@ class _Taker:
         """Returns a cell as a text; texts and labels may be lists, as the tags of a product are. Raises UserError where it is no text."""
         if not isinstance(value, (list, tuple, dict, bytes)):
             return _text(value)
-        if column in self._named:
+        if column in self._named and column != self.columns.id:
             return "pictures" if value else ""
         if isinstance(value, bytes):
             try:

@@ -145,7 +145,10 @@ class TableSource(Source):
             self._check(wanted, header)
 
         layout = self._layout()
-        substitute = presets.substitute_of(self.preset, formats.header(self.table, layout))
+        header = formats.header(self.table, layout)
+        if layout.format in formats.KEYED_FORMATS and keys and header and not set(keys) & set(header):  # a few rows may lack some
+            check(header)
+        substitute = presets.substitute_of(self.preset, header)
         needed = [*wanted, *presets.TEMPLATE.findall(substitute)]
         for position, row in formats.rows(self.table, layout, keys, needed, check):
             fault = row if isinstance(row, str) else self._torn(row, keys) if layout.format == "csv" else ""
