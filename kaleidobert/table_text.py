@@ -1,4 +1,4 @@
-"""Rows of text tables, separated cells (CSV, TSV) or one JSON object per line: a fault of one row never reaches its neighbours.
+"""Rows of text tables, separated cells (CSV, TSV) or JSON objects: a fault of one row never reaches its neighbours.
 
 Cells may be quoted as in RFC 4180: line breaks and separators inside, quotes doubled. Exports are often less exact ("70s style, 18" chain),
 and a quote that is never closed would take all rows up to the next quote into one cell. Therefore:
@@ -18,8 +18,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate
 from typing import Any, NamedTuple
 
+from kaleidobert.errors import UserError
+
 SUFFIX = re.compile(r"\.[A-Za-z]\w{1,4}$")  # of a file; not the decimals of a number
 BREAKS = "\r\n"
+BLANKS = re.compile("[ \t\r\n\ufeff]*")
 
 
 class Row(NamedTuple):
@@ -57,15 +60,58 @@ def objects(lines: Iterable[str]) -> Iterator[tuple[int, Object, str]]:
         value, fault = Object(), ""
         try:
             value = json.loads(line, object_pairs_hook=object_of)
-            if "\\ud" in line.lower():
-                json.dumps(value, ensure_ascii=False).encode()  # half a surrogate pair can be read, but never written
-        except UnicodeEncodeError:
-            fault = "the line holds half a character (a surrogate without its other half)"
+            fault = half_character(line, value)
         except (ValueError, RecursionError) as error:
             fault = f"the line is not valid JSON ({error})"
         if not fault and not isinstance(value, dict):
             fault = f"the line holds a {type(value).__name__} and no object"
         yield number, Object() if fault else value, fault
+
+
+def listed(text: str, where: str) -> Iterator[tuple[int, Object, str]]:
+    """Yields (line of its beginning, object, fault) of every item of a JSON list, or of objects one after the other over several lines;
+    raises UserError where they are damaged."""
+    decoder = json.JSONDecoder(object_pairs_hook=object_of)
+    position = _behind_blanks(text, 0)
+    is_list = text[position : position + 1] == "["
+    line, last, end = 1, 0, _behind_blanks(text, position + is_list)
+    closed = is_list and text[end : end + 1] == "]"
+    while not closed and (is_list or end < len(text)):
+        position = end
+        line, last = line + text.count("\n", last, position), position
+        try:
+            value, end = decoder.raw_decode(text, position)
+        except (ValueError, RecursionError) as error:
+            raise UserError(f"the JSON {'list is' if is_list else 'objects are'} damaged at line {line} ({error})", where,
+                            "objects, separated by commas", "export the table again") from None
+        fault = half_character(text[position:end], value).replace("the line", "the object")
+        if not isinstance(value, dict):
+            fault = f"the list holds a {type(value).__name__} and no object here"
+        yield line, Object() if fault else value, fault
+        end = _behind_blanks(text, end)
+        closed, comma = is_list and text[end : end + 1] == "]", text[end : end + 1] == ","
+        if is_list and not closed and not comma:
+            raise UserError(f"the JSON list ends or is damaged at line {line + text.count(chr(10), last, end)}", where,
+                            "objects, separated by commas", "export the table again")
+        end = _behind_blanks(text, end + comma)
+    if is_list and _behind_blanks(text, end + 1) < len(text):
+        rest = _behind_blanks(text, end + 1)
+        raise UserError(f"text follows the JSON list at line {line + text.count(chr(10), last, rest)}", where, "one list",
+                        "join the lists, or export the table again")
+
+
+def _behind_blanks(text: str, position: int) -> int:
+    return BLANKS.match(text, position).end()  # type: ignore[union-attr]  # it fits everywhere
+
+
+def half_character(text: str, value: Any) -> str:
+    """Returns why a value that JSON text holds cannot be written again, "" where it can: half a surrogate pair is read all the same."""
+    try:
+        if "\\ud" in text.lower():
+            json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return "the line holds half a character (a surrogate without its other half)"
+    return ""
 
 
 def positions(name: str, header: Sequence[str]) -> list[int]:

@@ -79,6 +79,9 @@ def run(config: RecordsConfig) -> None:
           f"{sizes['feature_size']} features ({sizes['encoder']}), vocabulary of {sizes['vocabulary']:,}")
     for line in class_lines(index["classes"]):
         print(line)
+    if cut := index["text"]["cut_texts"]:
+        print(f"{cut:,} of {sizes['pictures']:,} texts are longer than {config.text.length} pieces (text.length) and were cut: "
+              f"{100 * index['text']['cut_words'] / index['text']['words']:.3g}% of all words")
     fallbacks = Counter(row["fallback"] for row in bank.table if row["fallback"])
     for reason, count in fallbacks.items():
         print(f"{count:,} pictures taken whole: {reason}")
@@ -103,6 +106,8 @@ def _account(config: RecordsConfig, reading: Reading, skipped: Sequence[SkippedR
         print(f"  {line}")
     if len(lines) > REASONS:
         print(f"  and {len(lines) - REASONS:,} other reasons")
+    if reading.searched:
+        print(f"  {reading.searched}")
     if len(skipped) > config.max_skipped * rows:
         fraction = f"{100 * len(skipped) / rows:.3g}%"
         bank = f"the bank of the other {rows - len(skipped):,} is complete" if (config.bank / "index.json").is_file() else ""

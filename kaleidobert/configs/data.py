@@ -96,6 +96,11 @@ class Source:
         return False
 
     @property
+    def patterns(self) -> dict[str, str]:
+        """{label: regular expression whose group is what of a cell is the label}."""
+        return {}
+
+    @property
     def picture_separator(self) -> str:
         """What is between several pictures of a cell; "" = found."""
         return ""

@@ -35,6 +35,8 @@ class Tokenizer(Protocol):
 
     vocabulary: Vocabulary
 
+    def split(self, texts: Sequence[str]) -> tuple[list[list[int]], list[list[int]]]: ...
+
     def encode(self, texts: Sequence[str], length: int) -> tuple[np.ndarray, np.ndarray]: ...
 
     def pieces(self, ids: Iterable[int]) -> list[str]: ...
@@ -70,11 +72,15 @@ class WordPiece:
             raise UserError(f"not UTF-8 text ({error})", str(path), "a vocab.txt") from None
         return cls([line.rstrip("\r") for line in (lines[:-1] if lines[-1] == "" else lines)], str(path))
 
+    def split(self, texts: Sequence[str]) -> tuple[list[list[int]], list[list[int]]]:
+        """Returns (ids, words) of all pieces of every text; words = index of the piece's word."""
+        encodings = self._fast.encode_batch(list(texts), add_special_tokens=False)
+        return [e.ids for e in encodings], [_words(e) for e in encodings]
+
     def encode(self, texts: Sequence[str], length: int) -> tuple[np.ndarray, np.ndarray]:
         """Returns (ids i32[N, T], words i16[N, T]): [CLS] text [SEP] cut to ``length``, padded; words = index of the piece's word,
         -1 for special pieces and padding."""
-        encodings = self._fast.encode_batch(list(texts), add_special_tokens=False)
-        return pack([e.ids for e in encodings], [_words(e) for e in encodings], self.vocabulary, length)
+        return pack(*self.split(texts), self.vocabulary, length)
 
     def pieces(self, ids: Iterable[int]) -> list[str]:
         """Returns the pieces as text, "##" where a piece continues a word."""
@@ -115,11 +121,15 @@ class SentencePiece:
         pad, unknown, start, end, mask = ids
         self.vocabulary = Vocabulary(own + len(self._extra), pad, unknown, start, end, mask, (first, own))
 
-    def encode(self, texts: Sequence[str], length: int) -> tuple[np.ndarray, np.ndarray]:
-        """Returns the same as WordPiece.encode; a word starts at a piece with the meta symbol."""
+    def split(self, texts: Sequence[str]) -> tuple[list[list[int]], list[list[int]]]:
+        """Returns the same as WordPiece.split; a word starts at a piece with the meta symbol."""
         ids = self._model.encode(list(texts))
-        words = [list(np.cumsum([self._model.id_to_piece(i).startswith("\u2581") for i in row]) - 1) for row in ids]
-        return pack(ids, [[max(0, int(w)) for w in row] for row in words], self.vocabulary, length)
+        words = [np.cumsum([self._model.id_to_piece(i).startswith("\u2581") for i in row]) - 1 for row in ids]
+        return ids, [[max(0, int(w)) for w in row] for row in words]
+
+    def encode(self, texts: Sequence[str], length: int) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the same as WordPiece.encode."""
+        return pack(*self.split(texts), self.vocabulary, length)
 
     def pieces(self, ids: Iterable[int]) -> list[str]:
         """Returns the pieces as text, the meta symbol where a word starts."""
@@ -147,6 +157,17 @@ def pack(ids: Sequence[Sequence[int]], words: Sequence[Sequence[int]], vocabular
         packed[row, : count + 2] = [vocabulary.start, *pieces[:count], vocabulary.end]
         owners[row, 1 : count + 1] = owner[:count]
     return packed, owners
+
+
+def truncation(words: Sequence[Sequence[int]], length: int) -> dict[str, int]:
+    """Returns what ``pack`` cuts off: the number of texts that are cut, of all words, and of those of which a piece is cut off.
+
+    >>> truncation([[0, 1, 1], [0, 0, 1, 2]], 4)
+    {'cut_texts': 2, 'words': 5, 'cut_words': 3}
+    """
+    totals = [row[-1] + 1 if row else 0 for row in words]
+    cut = [total - row[length - 2] for row, total in zip(words, totals) if len(row) > length - 2]
+    return {"cut_texts": len(cut), "words": sum(totals), "cut_words": sum(cut)}
 
 
 def train(texts: Sequence[str], size: int) -> WordPiece:

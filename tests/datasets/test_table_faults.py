@@ -5,6 +5,7 @@ import io
 import json
 import random
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -358,6 +359,15 @@ def test_the_rows_are_accounted_for(fresh):
     assert [row["where"] for row in left] == ["table.jsonl, line 4", "table.jsonl, line 23", "table.jsonl, line 24"]
 
 
+def test_texts_that_are_cut_are_told(fresh):
+    edit(fresh.source, lambda rows: [row.update(text="red tie " * (20 if number < 5 else 1)) for number, row in enumerate(rows)])
+    done = call("records", replace(fresh.records(), text=replace(fresh.records().text, length=22)))
+    index = json.loads((fresh.folder / "made/index.json").read_text())
+    assert {name: index["text"][name] for name in ("cut_texts", "words", "cut_words")} == {
+        "cut_texts": 5, "words": 5 * 40 + 17 * 2, "cut_words": 5 * 20}
+    assert "5 of 22 texts are longer than 22 pieces (text.length) and were cut: 42.7% of all words" in done.out
+
+
 def test_a_large_share_left_out_is_no_success_but_the_bank_stays(fresh):
     edit(fresh.source, lambda rows: [row.update(id="1.00123E+12", view="") for row in rows[:4]])
     for path in ("p02-front.png", "p04-front.png"):
@@ -391,7 +401,7 @@ def test_a_dry_run_counts_pictures_that_are_not_there(fresh):
         path.unlink()
     done = call("records", fresh.records(), "--dry-run")
     assert done.status == 3 and "there is no such picture x 4: table.jsonl" in done.out and "22 rows read: 18 used, 4 left out" in done.out
-    assert "table: 22 rows, JSON, an object per line, UTF-8" in done.out
+    assert "table: 22 rows, JSON, an object per line, UTF-8" in done.out and "  pictures were looked for in " in done.out
 
 
 def test_pictures_are_counted_where_rows_have_several(fresh):

@@ -296,7 +296,8 @@ def finish(config: RecordsConfig, products: Sequence[Product], skipped: list[dic
                         str(folder / "skipped.jsonl"), fix="correct the files or source.images and run the same command again")
     boxes = np.array([row.pop("boxes") for row in rows], np.float32)
     tokenizer = _tokenizer(config, rows)
-    token_ids, token_words = tokenizer.encode([row["text"] for row in rows], config.text.length)
+    ids, words = tokenizer.split([row["text"] for row in rows])
+    token_ids, token_words = tokenization.pack(ids, words, tokenizer.vocabulary, config.text.length)
     for name, array in (("boxes", boxes), ("token_ids", token_ids), ("token_words", token_words)):
         write_array(folder / f"{name}.npy", array)
     io.write_text(folder / "table.jsonl", "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
@@ -311,7 +312,8 @@ def finish(config: RecordsConfig, products: Sequence[Product], skipped: list[dic
         "patches": kaleido.num_patches(config.levels), "vectors": kaleido.num_vectors(config.levels),
         "encoder": {"name": encoder_name(config.encoder), "weights": encoders.weights_identity(config.encoder),
                     "feature_size": feature_size, "turned": config.encoder.turned},
-        "text": {"length": config.text.length, "file": text_file, "vocabulary": asdict(tokenizer.vocabulary)},
+        "text": {"length": config.text.length, "file": text_file, "vocabulary": asdict(tokenizer.vocabulary),
+                 **tokenization.truncation(words, config.text.length)},
         "config": configs.to_dict(config),
         "pictures": _digest(config, products, notes), "labels": labels,
         "classes": tabulate_classes(((row["split"], row["labels"]) for row in rows), labels), "fingerprint": mark,

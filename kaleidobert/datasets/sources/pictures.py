@@ -16,7 +16,11 @@ ENDING = re.compile(r"\.(?:jpe?g|jfif|png|webp|gif|bmp|tiff?|avif)(?:[?#]\S*)?$"
 ADDRESS = re.compile(r"(?:[a-z][a-z0-9+.-]+:)?//[^/]", re.IGNORECASE)
 ABSOLUTE = re.compile(r"[\\/]|[a-zA-Z]:[\\/]|file:")  # a path of another machine: its folders say nothing here
 SEPARATORS = ("\n", "|", ";", ",")  # of the pictures of a cell, in the order in which they are tried
+NAME_KEYS = ("path", "file_name", "src", "url", "link", "image")  # of an object that stands for a picture
 SHOWN = 3
+DEEPEST = 12  # folders of an address, counted from its file, that are looked for
+ABSENT = ("there is no such picture", "the picture is an address that cannot be fetched (https://host/path and s3://bucket/path can)")
+MOVED = "in the folder"
 NAMES_ALONE = 2  # tables of the index from here on know no folders
 
 
@@ -29,10 +33,10 @@ def split(value: Any, separator: str = "") -> list[str]:
     >>> split("https://h/w_1,h_1/a.jpg"), split("https://h/p?id=1, https://h/p?id=2")
     (['https://h/w_1,h_1/a.jpg'], ['https://h/p?id=1', 'https://h/p?id=2'])
     """
-    if value is None:
+    if value is None or isinstance(value, bytes):
         return []
-    if isinstance(value, dict):  # a picture of Hugging Face: its bytes and its path
-        return split(value.get("path"))
+    if isinstance(value, dict):  # a picture of Hugging Face, its bytes and its path; of the interfaces of shops
+        return split(next((value[key] for key in NAME_KEYS if value.get(key)), None))
     if isinstance(value, (list, tuple)):
         return [name for item in value for name in split(item, separator)]
     text = str(value).strip()
@@ -67,26 +71,36 @@ class PictureFolder:
         self._files: list[dict[str, list[str]]] | None = None
 
     def find(self, name: str) -> Match:
-        """Returns the file that a cell names. A name without a folder, or from the root, may also be that of a file in a folder below."""
+        """Returns the file that a cell names. A name without a folder, from the root or an address may also be that of a file in a folder
+        below."""
         verbatim = str(self.folder / name)
         if H5_ROW.fullmatch(verbatim) or os.path.isfile(verbatim):
             return Match(verbatim)
         if ADDRESS.match(name):
+            said = len(self.ambiguous)
+            match = self._alike("//" + re.split("[?#]", name.partition("//")[2])[0], verbatim)
+            if not match.fault:  # it has been downloaded into the folder
+                return match
+            del self.ambiguous[said:]
             address = addresses.of(name)
             if address:
                 self.addresses[address] = addresses.copy(address)
                 return Match(address)
-            return Match(verbatim, f"the picture is an address that cannot be fetched (https://host/path and s3://bucket/path can); {name}")
+            return Match(verbatim, f"{ABSENT[1]}; {name}")
+        return self._alike(name, verbatim)
+
+    def _alike(self, name: str, verbatim: str) -> Match:
+        """Returns the only file that is spelled like a name, or a match with the reason why there is none."""
         key = _key(name)
         tries = [("in case, accents or slashes", 0, key), ("in the ending", 1, _stem(key))]
         if "/" not in key or ABSOLUTE.match(name):
             last = key.rpartition("/")[2]
-            tries += [("in the folder", 2, last), ("in folder and ending", 3, _stem(last))]
+            tries += [(MOVED, 0, end) for end in _ends(key)] + [(MOVED, 2, last), ("in folder and ending", 3, _stem(last))]
         for how, number, each in tries:
-            files = self._index()[number].get(each, [])
-            if len(files) == 1:
+            files = [file for file in self._index()[number].get(each, []) if os.path.isfile(self.folder / file)]  # links may be broken
+            if len(files) == 1 or len({os.path.realpath(self.folder / file) for file in files}) == 1:
                 owner = self._owners.setdefault(files[0], name)
-                if number >= NAMES_ALONE and owner != name:  # front.jpg of two folders that are not here
+                if (how == MOVED or number >= NAMES_ALONE) and owner != name:  # front.jpg of two folders that are not here
                     self.ambiguous.append(f"{owner!r} and {name!r} may both be {files[0]!r}")
                     return Match(verbatim, f"the file that the picture may be is another name's, too; {name}")
                 self.spelled[how] += 1
@@ -95,7 +109,14 @@ class PictureFolder:
                 more = ", ..." if len(files) > SHOWN else ""
                 self.ambiguous.append(f"{name!r} may be {' or '.join(map(repr, files[:SHOWN]))}{more}")
                 return Match(verbatim, f"the name of the picture fits {len(files)} files; {name}")
-        return Match(verbatim, f"there is no such picture; {name}")
+        return Match(verbatim, f"{ABSENT[0]}; {name}")
+
+    def describe(self) -> str:
+        """Returns where pictures are looked for, for people."""
+        if not self.folder.is_dir():
+            return f"{self.folder}, and there is no such folder"
+        files = [path for paths in self._index()[0].values() for path in paths]
+        return f"{self.folder} ({len(files):,} pictures{f', such as {files[0]!r}' if files else ''})"
 
     def like(self, names: list[str]) -> str:
         """Returns the template {} of file names of which ``names`` are the changing part, "" where there is none."""
@@ -118,18 +139,44 @@ class PictureFolder:
 
 
 def walk(folder: Path) -> Iterator[str]:
-    """Yields the pictures below a folder in alphabetical order, relative to it; hidden folders are left out."""
-    for parent, folders, files in os.walk(folder):
+    """Yields the pictures below a folder in alphabetical order, relative to it, also behind links; hidden folders are left out."""
+    return (path for path in _files(folder) if ENDING.search(path))
+
+
+def others(folder: Path) -> Counter[str]:
+    """Returns {ending: number} of the files below a folder that are no pictures by their ending."""
+    return Counter(os.path.splitext(path)[1].lower() or "no ending" for path in _files(folder) if not ENDING.search(path))
+
+
+def _files(folder: Path) -> Iterator[str]:
+    above: dict[str, frozenset[str]] = {}  # {folder: real paths of it and of those above it}, so that a link to one of them is not followed
+    for parent, folders, files in os.walk(folder, followlinks=True):
+        real = os.path.realpath(parent)
+        line = above.pop(parent, frozenset())
+        if real in line:
+            folders[:] = []
+            continue
         folders[:] = sorted(name for name in folders if not name.startswith("."))
+        above |= {os.path.join(parent, name): line | {real} for name in folders}
         below = os.path.relpath(parent, folder).replace(os.sep, "/")
         prefix = "" if below == "." else f"{below}/"
-        yield from (prefix + name for name in sorted(files) if ENDING.search(name) and not name.startswith("."))
+        yield from (prefix + name for name in sorted(files) if not name.startswith("."))
 
 
 def _key(name: str, quoted: bool = True) -> str:
     """Returns a name without what people and programs spell differently: %20, Unicode form, case, slashes, ./ before it."""
     name = unicodedata.normalize("NFC", unquote(name) if quoted else name).casefold().replace("\\", "/")
     return "/".join(part for part in name.split("/") if part not in ("", "."))
+
+
+def _ends(key: str) -> list[str]:
+    """Returns the ends of a path that have a folder, the longest first: an address has a host, and a shop's server folders of its own.
+
+    >>> _ends("shop.example/uploads/2020/a.jpg")
+    ['uploads/2020/a.jpg', '2020/a.jpg']
+    """
+    parts = key.split("/")[-DEEPEST:]
+    return ["/".join(parts[start:]) for start in range(len(parts) < DEEPEST, len(parts) - 1)]
 
 
 def _stem(key: str) -> str:

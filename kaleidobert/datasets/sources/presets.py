@@ -14,16 +14,21 @@ from kaleidobert.configs import Columns
 Name = str | tuple[str, ...]
 TEMPLATE = re.compile(r"\{([^{}]+)\}")  # of a picture's name: images/{id}.jpg
 FOLDERS, NO_PRESET = "folders", "none"
+OWN_SOURCES = {"fashion-gen": "fashion_gen"}  # layouts that are no tables, and their source.kind
 
 
 class Preset(NamedTuple):
-    """title: what the layout is, for people; signs: columns by which it is recognised, all of them; columns: {key of Columns: names}."""
+    """title: what the layout is, for people; signs: columns by which it is recognised, all of them; columns: {key of Columns: names};
+    substitute: what stands for an empty id, made of other columns; patterns: {label: what of its cell it is, as source.label_patterns}."""
 
     title: str
     signs: tuple[Name, ...]
     columns: Mapping[str, Name | list[Name] | dict[str, Name]]
+    substitute: str = ""
+    patterns: Mapping[str, str] = {}
 
 
+NAME, PATH = r"(?:\\.|[^,>\\])", r"(?:\\.|[^,\\])"  # characters of a category, and of a path A > B, in which commas are \\,
 PRESETS = {
     "shopify": Preset("a Shopify product export", (("Handle", "URL handle"), ("Image Src", "Product image URL")), {
         "id": ("Handle", "URL handle"), "image": ("Image Src", "Product image URL"), "view": [("Image Position",)],
@@ -31,14 +36,18 @@ PRESETS = {
         "labels": {"category": ("Product Category", "Type"), "subcategory": ("Type", "Product Type")}}),
     "woocommerce": Preset("a WooCommerce product export", ("SKU", "Name", "Images", "Categories"), {
         "id": ("SKU", "ID"), "image": "Images", "group": "Parent", "text": ["Name", "Short description", "Description"],
-        "labels": {"category": "Categories", "subcategory": "Categories"}}),
+        "labels": {"category": "Categories", "subcategory": "Categories"}},
+        substitute="id:{ID}",  # so Parent names what has no SKU
+        patterns={"category": rf"^(?:{NAME}*,)* ?({NAME}+?) ?>|^({PATH}+)",  # of the first path with a level below, such as A > B, or path
+                  "subcategory": rf"^(?:{NAME}*,)* ?({NAME}+>{PATH}+)|^({PATH}+)"}),
     "google-merchant": Preset("a Google Merchant feed", ("id", "title", "image_link"), {
         "id": "id", "image": "image_link", "more_images": ["additional_image_link"], "group": "item_group_id",
         "text": ["title", "description"], "labels": {"category": "google_product_category", "subcategory": "product_type"}}),
     "magento": Preset("a Magento product export", ("sku", "name", ("base_image", "_media_image"), ("categories", "_category")), {
         "id": "sku", "image": ("base_image", "image", "_media_image"), "more_images": [("additional_images",)],
         "text": ["name", ("description", "short_description")],
-        "labels": {"category": ("attribute_set_code", "_attribute_set"), "subcategory": ("categories", "_category")}}),
+        "labels": {"category": ("attribute_set_code", "_attribute_set"), "subcategory": ("categories", "_category")}},
+        patterns={"subcategory": "([^,]+)$"}),  # those above stand before it
     "kaggle-fashion": Preset("styles.csv of Kaggle's fashion products", ("id", "articleType", "productDisplayName"), {
         "id": "id", "image": "images/{id}.jpg", "text": ["productDisplayName"],
         "labels": {"category": "masterCategory", "subcategory": "articleType"}}),
@@ -75,6 +84,21 @@ labels={'subcategory': 'articleType'}, mask='', parts='', more_images=())
         else:
             values[key] = _first(names, header)
     return Columns(**values)
+
+
+def substitute_of(preset: str, header: Sequence[str]) -> str:
+    """Returns the template of what stands for an empty id in a layout, by the names of a header; "" where there is none."""
+    return _first(PRESETS[preset].substitute, header) if preset in PRESETS else ""
+
+
+def filled(template: str, row: Mapping[str, Any]) -> str:
+    """Returns a template with the cells of a row, "" where one of them is empty.
+
+    >>> filled("images/{id}.jpg", {"id": 7}), filled("images/{id}.jpg", {"id": None})
+    ('images/7.jpg', '')
+    """
+    cells = {name: row.get(name) for name in TEMPLATE.findall(template)}
+    return "" if any(cell in (None, "") for cell in cells.values()) else TEMPLATE.sub(lambda match: str(cells[match[1]]), template)
 
 
 def completed(columns: Columns, other: Columns) -> Columns:

@@ -22,7 +22,7 @@ from kaleidobert.configs import Columns, Source
 from kaleidobert.datasets.products import Product, read_image
 from kaleidobert.datasets.sources import markup, pictures
 from kaleidobert.datasets.sources.pictures import PictureFolder
-from kaleidobert.datasets.sources.presets import TEMPLATE
+from kaleidobert.datasets.sources.presets import TEMPLATE, filled
 from kaleidobert.errors import UserError
 from kaleidobert.specs import Part
 
@@ -30,6 +30,10 @@ SkippedRow = dict[str, str]  # image_id, where, reason
 ROUNDED = re.compile(r"\d([.,]\d+)?[eE]\+\d+")  # 1.00123E+12: what a spreadsheet shows, and exports, of a long number
 UNREADABLE = 0.5  # fraction of lines that cannot be read from which on a file is not the table that it is taken for
 SHOWN = 5  # positions, and words, that one line names
+REPEATED, BY_SPREADSHEET = "the id was used before", "a spreadsheet rounded it"
+LONG = 80  # characters of a picture's name that a line has
+QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"")
+ADVICE = re.compile(r"; | \(|, in | is \0|, (?=[^\0 ]+$)")  # what follows the reason in a row's reason
 
 
 class Unreadable(str):
@@ -43,8 +47,8 @@ class Reading:
     source: with all that was found by a look at it. found: lines that say what. rows: number of rows read. missing: {(column, word): number
     of cells} with a word that stands for an empty cell; markup: {column: cells} with HTML; rounded: of every row whose id or group looks
     like a number that a spreadsheet rounded, the first such text. views: {what: number of rows} of rows that name several pictures or
-    none. absent: pictures that no file holds. spelled, ambiguous, addresses: as of
-    pictures.PictureFolder.
+    none. absent: pictures that no file holds. searched: where they were looked for, a line for people. shortened: {label: {cell: what of
+    it is the label}}. spelled, ambiguous, addresses: as of pictures.PictureFolder.
     """
 
     source: Source
@@ -58,6 +62,8 @@ class Reading:
     markup: Counter[str] = field(default_factory=Counter)
     views: Counter[str] = field(default_factory=Counter)
     absent: list[SkippedRow] = field(default_factory=list)
+    searched: str = ""
+    shortened: dict[str, dict[str, str]] = field(default_factory=dict)
     spelled: Counter[str] = field(default_factory=Counter)
     ambiguous: list[str] = field(default_factory=list)
     addresses: dict[str, Path] = field(default_factory=dict)
@@ -74,6 +80,10 @@ class Reading:
         if self.ambiguous:
             more = ", ..." if len(self.ambiguous) > SHOWN else ""
             lines.append(f"{len(self.ambiguous):,} names of pictures fit several files: {', '.join(self.ambiguous[:SHOWN])}{more}")
+        for name, cells in self.shortened.items():
+            cell, label = next(iter(cells.items()))
+            lines.append(f"label {name}: of {len(cells):,} different cells a part is the label (source.label_patterns), such as {label!r} "
+                         f"of {cell!r}")
         if self.markup:
             shown = ", ".join(f"{column!r} x {count:,}" for column, count in self.markup.items())
             lines.append(f"{self.markup.total():,} cells had HTML, which was taken out (source.strip_html): {shown}")
@@ -82,6 +92,10 @@ class Reading:
             shown = ", ".join(f"{word!r} x {count:,}" for word, count in words.most_common(SHOWN))
             more = ", ..." if len(words) > SHOWN else ""
             lines.append(f"{words.total():,} cells of {column!r} count as empty (source.missing): {shown}{more}")
+        repeated = sum(row["reason"].startswith(REPEATED) and BY_SPREADSHEET not in row["reason"] for row in self.skipped)
+        if repeated:
+            lines.append(f"{repeated:,} rows have the id of a product above and a text of their own: where they are pictures of it, "
+                         "source.columns.view names a column that tells them apart, such as that of the picture")
         if self.rounded:
             lines.append(f"{len(self.rounded):,} rows have an id or a group such as {self.rounded[0]!r}, which looks rounded by a "
                          "spreadsheet: different products may share it; make the column text there and export the table again")
@@ -120,16 +134,28 @@ def survey(source: Source) -> Reading:
         if source.limit and len(reading.products) >= source.limit:
             del reading.products[source.limit :]
             break
+    taker.finish()
     _check_readable(unreadable, len(reading.products) + len(reading.skipped), source)
     if there:
         require(list(absent), list(there), str(source.table))
     reading.spelled, reading.ambiguous, reading.addresses = taker.folder.spelled, taker.folder.ambiguous, taker.folder.addresses
+    reading.searched = _searched(reading.absent, taker.folder)
     _fill_splits(reading)
-    _check_groups(reading.products, str(source.table))
+    _check_groups(reading.products, str(source.table), taker.seen)
     if not reading.products:
         reasons = f" ({'; '.join(account(reading.skipped))})" if reading.skipped else ""
         raise UserError(f"no usable row{reasons}", str(source.table), "at least one row with id, picture and text")
     return reading
+
+
+def _searched(absent: Sequence[SkippedRow], folder: PictureFolder) -> str:
+    """Returns where pictures that are not there were looked for, "" where all are there or there are several of a name."""
+    names = [row["reason"].partition("; ")[2] for row in absent if row["reason"].startswith(pictures.ABSENT)]
+    if not names:
+        return ""
+    shown = ", ".join(repr(name if len(name) <= LONG else f"{name[:LONG]}...") for name in names[:SHOWN])
+    return (f"pictures were looked for in {folder.describe()}; not there: {shown}{', ...' if len(names) > SHOWN else ''}; "
+            "source.images names their folder, and those of addresses have to be downloaded into it")
 
 
 def account(skipped: Sequence[SkippedRow]) -> list[str]:
@@ -151,7 +177,8 @@ def _positions(where: Sequence[str]) -> str:
 def _reason(row: SkippedRow) -> str:
     """Returns the reason of a row without names, values and advice, by which rows are counted together."""
     reason = row["reason"].removeprefix(f"{row['where']}: ")
-    return re.split(r"; | \(|, in | is '|, (?=[^' ]+$)", reason, maxsplit=1)[0]
+    named = QUOTED.sub(lambda match: "\0" * len(match[0]), reason)  # a name of a column may hold all that ends a reason
+    return reason[: len(ADVICE.split(named, maxsplit=1)[0])]
 
 
 def _check_readable(unreadable: Sequence[SkippedRow], rows: int, source: Source) -> None:
@@ -162,19 +189,22 @@ def _check_readable(unreadable: Sequence[SkippedRow], rows: int, source: Source)
                         "export it again, or set source.format and source.separator to what it is")
 
 
-def _check_groups(products: list[Product], where: str) -> None:
-    """Raises UserError where a group is in two splits or a product in two groups: training products would leak into the evaluation."""
+def _check_groups(products: list[Product], where: str, seen: Mapping[str, str]) -> None:
+    """Raises UserError where a group is in two splits or a product in two groups: training products would leak into the evaluation.
+    seen: {image_id: where it stands}."""
     splits: dict[str, Product] = {}
     groups: dict[str, Product] = {}
     for product in products:
         first = splits.setdefault(product.group, product)
         if first.split != product.split:
             raise UserError(f"the group {product.group!r} is in {first.split!r} ({first.image_id}) and in {product.split!r} "
-                            f"({product.image_id})", where, "all pictures of a group in one split", "correct the split column")
+                            f"({product.image_id}): {_positions([seen[first.image_id], seen[product.image_id]])}", where,
+                            "all pictures of a group in one split", "correct the split column")
         first = groups.setdefault(product.product_id, product)
         if first.group != product.group:
-            raise UserError(f"the product {product.product_id!r} is in the groups {first.group!r} and {product.group!r}", where,
-                            "one group per product", "correct the group column")
+            raise UserError(f"the product {product.product_id!r} is in the groups {first.group!r} and {product.group!r}: "
+                            f"{_positions([seen[first.image_id], seen[product.image_id]])}", where, "one group per product",
+                            "correct the group column")
 
 
 def _fill_splits(reading: Reading) -> None:
@@ -220,24 +250,29 @@ class _Taker:
         self.folder = PictureFolder(self.source.picture_folder)
         self._words = {word.strip().casefold() for word in self.source.empty_words}
         self._cells = [column for column in mapped(self.columns) if column != self.columns.parts]
+        self._patterns = {label: _pattern(label, pattern) for label, pattern in self.source.patterns.items()}
+        self._named = {self.columns.image, *self.columns.more_images}
+        self._listed = {*self.columns.text, *self.columns.labels.values()}
         self._prose = {*self.columns.text, *self.columns.labels.values()} if self.source.strips_markup else set()
-        self._seen: dict[str, str] = {}  # {image_id: where it stands}
+        self.seen: dict[str, str] = {}  # {image_id: where it stands}
         self._views: dict[str, Product] = {}  # the first view of every product, where all have to agree
         self._firsts: dict[str, _First] = {}
         self._joined: Mapping[str, str] = io.read_json(self.source.groups) if self.source.groups else {}
+        self._bare: list[tuple[str, SkippedRow]] = []  # (group, its entry) of every product without a picture that may be a variant
 
     def take(self, row: Mapping[str, Any], where: str) -> None:
         """Adds the products of a row, or the reason why there are none, to the reading."""
-        texts = self._texts(row)
         try:
+            texts = self._texts(row)
+            names = self._pictures(row, texts)
             parts = _parts(row.get(self.columns.parts), self.columns.parts, where) if self.columns.parts else ()
         except UserError as error:
             self._skip("", where, str(error).removeprefix(f"{where}: "))
             return
-        names, base = self._pictures(row, texts), "-".join(filter(None, (texts.get(column, "") for column in self.columns.view)))
+        base = "-".join(filter(None, (texts.get(column, "") for column in self.columns.view)))
         first = self._firsts.get(texts.get(self.columns.id, "")) if self.source.is_export else None
         continues = first is not None and self._inherit(texts, first)
-        if first is not None and continues:
+        if first is not None and (continues or first.pictures and not names):
             new = [name for name in names if name not in first.pictures]
             if not new:
                 self.reading.views["rows that name a picture of their product again" if names else
@@ -252,14 +287,33 @@ class _Taker:
             self._add(self._product(texts, name, view, parts), where)
         self._remember(texts, names, first if continues else None)
 
+    def finish(self) -> None:
+        """Gives variants, whose group is the id of another product, the labels that they lack; their parent may stand below. Variants
+        without a picture, which shops show with that of the parent, are no fault."""
+        if not self.source.is_export:
+            return
+        parents = {product.product_id: self._firsts.get(product.product_id) for product in self.reading.products}
+        for number, product in enumerate(self.reading.products):
+            parent = parents.get(product.group) if product.group != product.product_id else None
+            if parent is not None and not all(product.labels.values()):
+                labels = {name: value or self._label(name, parent.texts[column])
+                          for (name, column), value in zip(self.columns.labels.items(), product.labels.values())}
+                self.reading.products[number] = replace(product, labels=labels)
+        harmless = {id(row) for group, row in self._bare if group in parents}
+        if harmless:
+            self.reading.views["variants without a picture, of a product that has one"] = len(harmless)
+            self.reading.skipped[:] = [row for row in self.reading.skipped if id(row) not in harmless]
+
     def _add(self, product: Product, where: str) -> None:
-        reason = _fault(product, self._seen, self.columns)
+        reason = _fault(product, self.seen, self.columns)
         if not reason and self.source.views_share_text:
             reason = _contradiction(product, self._views.setdefault(product.product_id, product))
         if reason:
             self._skip(product.image_id, where, reason)
+            if product.product_id and not product.image_path and product.group != product.product_id:
+                self._bare.append((product.group, self.reading.skipped[-1]))
             return
-        self._seen[product.image_id] = where
+        self.seen[product.image_id] = where
         if self.source.is_export:
             match = self.folder.find(product.image_path)
             product = replace(product, image_path=match.path, load_image=partial(read_image, match.path))
@@ -271,8 +325,9 @@ class _Taker:
         self.reading.skipped.append({"image_id": image_id, "where": where, "reason": reason})
 
     def _texts(self, row: Mapping[str, Any]) -> dict[str, str]:
-        """Returns {column: its text}, without markup and words that stand for nothing, both of which are counted."""
-        texts = {column: _text(row.get(column)) for column in self._cells}
+        """Returns {column: its text}, without markup and words that stand for nothing, both of which are counted. Raises UserError where a
+        cell is no text."""
+        texts = {column: self._cell(row.get(column), column) for column in self._cells}
         for column, text in texts.items():
             if column in self._prose and (plain := markup.plain(text)) != text:
                 self.reading.markup[column] += 1
@@ -284,14 +339,31 @@ class _Taker:
         self.reading.rounded += [rounded] if rounded else []
         return texts
 
+    def _cell(self, value: Any, column: str) -> str:
+        """Returns a cell as a text; texts and labels may be lists, as the tags of a product are. Raises UserError where it is no text."""
+        if not isinstance(value, (list, tuple, dict, bytes)):
+            return _text(value)
+        if column in self._named and column != self.columns.id:
+            return "pictures" if value else ""
+        if isinstance(value, bytes):
+            try:
+                return _text(value.decode())
+            except UnicodeDecodeError:
+                raise UserError(f"column {column!r} holds bytes and no text") from None
+        if isinstance(value, dict) or column not in self._listed or any(isinstance(item, (list, dict, bytes)) for item in value):
+            raise UserError(f"column {column!r} holds {'an object' if isinstance(value, dict) else 'a list'} and no text")
+        return ", ".join(filter(None, map(_text, value)))
+
     def _pictures(self, row: Mapping[str, Any], texts: Mapping[str, str]) -> list[str]:
-        """Returns the names of a row's pictures, each once."""
-        if names := picture_columns(self.columns):
-            result = [TEMPLATE.sub(lambda match: texts[match[1]], self.columns.image)] if all(texts[name] for name in names) else []
+        """Returns the names of a row's pictures, each once. Raises UserError where the table holds the picture and no name."""
+        if picture_columns(self.columns):
+            result = list(filter(None, [filled(self.columns.image, texts)]))
         elif not self.source.is_export:
             return [texts[self.columns.image]] if texts.get(self.columns.image) else []
         else:
             result = pictures.split(row[self.columns.image], self.source.picture_separator) if texts.get(self.columns.image) else []
+            if not result and isinstance(row.get(self.columns.image), (dict, bytes)):
+                raise UserError(f"column {self.columns.image!r} holds pictures, and they are read from files", fix="write them to files")
         for column in self.columns.more_images:
             result += pictures.split(row[column], self.source.picture_separator) if texts.get(column) else []
         return list(dict.fromkeys(result))
@@ -304,12 +376,20 @@ class _Taker:
         texts.update({column: first.texts[column] for column in own if column and not texts[column]})
         return continues
 
+    def _label(self, name: str, text: str) -> str:
+        """Returns what of a cell is the label: the group of its pattern; all of it where there is none, or where it does not fit."""
+        match = self._patterns[name].search(text) if name in self._patterns else None
+        label = match[match.lastindex].strip() if match and match.lastindex else text
+        if label != text:
+            self.reading.shortened.setdefault(name, {})[text] = label
+        return label
+
     def _remember(self, texts: Mapping[str, str], names: Sequence[str], first: "_First | None") -> None:
         product_id = texts.get(self.columns.id, "")
         if first is not None:
-            first.pictures.extend(names)
+            first.pictures.update(dict.fromkeys(names))
         elif self.source.is_export and product_id and not ROUNDED.fullmatch(product_id):
-            self._firsts.setdefault(product_id, _First(dict(texts), [])).pictures.extend(names)
+            self._firsts.setdefault(product_id, _First(dict(texts), {})).pictures.update(dict.fromkeys(names))
 
     def _product(self, texts: Mapping[str, str], picture: str, view: str, parts: tuple[Part, ...]) -> Product:
         columns, folder, product_id = self.columns, self.source.picture_folder, texts.get(self.columns.id, "")
@@ -324,7 +404,7 @@ class _Taker:
             image_id=f"{product_id}/{view}" if view else product_id,
             image_path=picture if self.source.is_export or not picture else str(folder / picture),
             text=self.source.text_separator.join([piece.rstrip(". ") for piece in pieces[:-1]] + pieces[-1:]),
-            labels={name: texts.get(column, "") for name, column in columns.labels.items()},
+            labels={name: self._label(name, texts.get(column, "")) for name, column in columns.labels.items()},
             load_image=partial(read_image, folder / picture),
             load_mask=partial(read_mask, folder / mask) if mask else None,
             mask_path=str(folder / mask) if mask else "",
@@ -336,7 +416,17 @@ class _First(NamedTuple):
     """The cells of the first row of a product, and the names of all its pictures so far."""
 
     texts: dict[str, str]
-    pictures: list[str]
+    pictures: dict[str, None]
+
+
+def _pattern(label: str, pattern: str) -> re.Pattern:
+    try:
+        result = re.compile(pattern)
+    except re.error as error:
+        raise UserError(f"source.label_patterns has no regular expression for {label!r} ({error})", pattern) from None
+    if not result.groups:
+        raise UserError(f"the regular expression for {label!r} in source.label_patterns has no group", pattern, "such as ([^,]+)$")
+    return result
 
 
 def _parts(value: Any, column: str, where: str) -> tuple[Part, ...]:
@@ -363,14 +453,17 @@ def _fault(product: Product, seen: Mapping[str, str], columns: Columns) -> str:
     if not product.split:
         return f"no split in column {columns.split!r}"
     if product.image_id in seen:
-        rounded = f" (a spreadsheet rounded it to {product.product_id})" if ROUNDED.fullmatch(product.product_id) else ""
-        return f"the id was used before, in {seen[product.image_id]}{rounded}; pictures of one product are told apart by columns.view"
+        rounded = f" ({BY_SPREADSHEET} to {product.product_id})" if ROUNDED.fullmatch(product.product_id) else ""
+        return f"{REPEATED}, in {seen[product.image_id]}{rounded}; pictures of one product are told apart by columns.view"
     if not product.text:
         return f"no text in {', '.join(repr(column) for column in columns.text)}"
     return ""
 
 
 def _text(value: Any) -> str:
+    """Returns a value with single blanks; of a number without a fraction its whole one: an id of 1000.0 is 1000."""
+    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
+        value = int(value)
     return "" if value is None else " ".join(str(value).split())
 
 
@@ -409,6 +502,15 @@ def require(columns: Sequence[str], there: Sequence[str], where: str, hint: str 
                             f"the columns {', '.join(map(str, numbers))} are all called {column!r}", where,
                             "one column of every name in source.columns", "rename or remove the others")
         if not numbers:
-            near = difflib.get_close_matches(column, there, 1, 0.5)
-            raise UserError(f"there is no column {column!r}", where, f"one of {', '.join(there)}",
-                            f"did you mean {near[0]!r}?" if near and not hint else hint or "correct source.columns")
+            missing = [name for name in columns if name not in there]
+            others = f", nor {', '.join(map(repr, missing[1:]))}" if missing[1:] else ""
+            near = [close for name in missing if (close := _near(name, there))]
+            raise UserError(f"there is no column {column!r}{others}", where,
+                            f"one of {', '.join(filter(None, there)) or 'the columns of a table'}",
+                            hint or (f"did you mean {', '.join(map(repr, near))}?" if near else "correct source.columns"))
+
+
+def _near(name: str, there: Sequence[str]) -> str:
+    """Returns the column whose name is most like another, in capitals or not; "" where none is."""
+    names = {column.casefold(): column for column in reversed(there)}
+    return next((names[near] for near in difflib.get_close_matches(name.casefold(), names, 1, 0.5)), "")

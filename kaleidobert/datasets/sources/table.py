@@ -1,5 +1,6 @@
 """A catalogue as a table, as shops and programs export it, beside a folder of pictures; or a folder of pictures per class."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -15,19 +16,23 @@ from kaleidobert.errors import UserError
 
 NONE = Columns("", "", ())
 SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "val"}  # folders of a split
+METADATA = (".csv", ".jsonl", ".parquet")  # of metadata.*, by which Hugging Face's ImageFolder describes the pictures beside it
+TABLES = (".csv", ".tsv", ".txt", ".json", ".jsonl", ".parquet", ".arrow", ".feather", ".xlsx", ".xml", ".gz")
 
 
 @dataclass(frozen=True)
 class TableSource(Source):
-    """A table (CSV, JSON, Parquet, Arrow, Excel) of products and their pictures, or a folder per class."""
+    """A table (CSV, JSON, XML, Parquet, Arrow, Excel) of products and their pictures, or a folder per class."""
 
     columns: Columns = key(NONE, "which column holds what; what is not named is the preset's; empty = the catalogue has no such column")
     kind: str = key("table", "a table of products, or a folder per class")
     preset: str = key("", "layout of the table, such as shopify (docs/own-catalogue.md); empty = recognised by its columns; none = none")
-    format: str = key("", "csv, jsonl, json, parquet, arrow or excel; empty = found by the content")
+    format: str = key("", "csv, jsonl, json, xml, parquet, arrow or excel; empty = found by the content")
     separator: str = key("", "of CSV: comma, semicolon, tab, bar or a character; empty = found")
     encoding: str = key("", "encoding of the text, such as cp1252; empty = UTF-8 or UTF-16, found by the first bytes")
+    sheet: str = key("", "of a workbook: the name of its sheet; empty = the one whose header has most of the columns")
     image_separator: str = key("", "what is between several pictures of a cell; empty = found: a line break, | ; or ,")
+    label_patterns: dict[str, str] = key({}, "what of a cell is the label: {label: regular expression with a group}; empty = the preset's")
     strip_html: bool = key(True, "take tags and entities out of texts and labels")
     missing: tuple[str, ...] = key(MISSING, "cells that count as empty, in capitals or not; [] = only empty cells")
     download: Download = key(Download(), "how pictures at addresses are fetched")
@@ -37,21 +42,21 @@ class TableSource(Source):
     def resolved(self) -> tuple[Source, list[str]]:
         """Returns the source with format, preset and columns set, and lines that say which were found. Raises UserError where there is no
         such table, it is none, or its columns are not known."""
+        if self.preset in presets.OWN_SOURCES:
+            kind = presets.OWN_SOURCES[self.preset]
+            raise UserError(f"source.preset is {self.preset!r}, which is no layout of a table", "source", "a source of its own",
+                            f"set source.kind={kind}, as configs/{kind}.yaml does")
         if self.preset not in ("", presets.NO_PRESET):
             check_name(self.preset, presets.PRESETS, "source.preset")
-        if self.table.is_dir() and self.preset in ("", presets.FOLDERS):
-            header = list(next(_classes(self.table), ("", {}))[1])
-            if not header:
-                data = sorted(self.table.glob("*.arrow"))
-                raise UserError("this folder has no pictures", str(self.table), "a table, or a folder of pictures for each class",
-                                f"name the table inside, such as {data[0]}" if data else "set source.table")
-            columns = presets.completed(self.columns, presets.columns_of(presets.FOLDERS, header))
-            return replace(self, preset=presets.FOLDERS, columns=columns), [f"a folder per class ({self.table})"]
-        if not self.table.is_file():
+        if self.table.is_dir() and not self._is_data_set():
+            return self._of_folder()
+        if not self.table.exists():
             raise UserError("there is no such table", str(self.table), "a table of products (.csv, .txt, .json, .parquet, .xlsx, ...), or "
                             "a folder per class", "set source.table")
         layout = self._layout()
         header = formats.header(self.table, layout)
+        if layout.format in formats.JSON_FORMATS:
+            formats.check_object(self.table, layout, list(mapped(self.columns)))
         preset = self.preset or presets.recognise(header)
         found, columns = [layout.describe()], self.columns
         if preset not in ("", presets.NO_PRESET):
@@ -60,9 +65,46 @@ class TableSource(Source):
         elif not self._is_mapped():
             raise UserError("source.columns does not say which columns hold id and image, and the layout is not one that is known",
                             str(self.table), f"columns out of {', '.join(header)}, or a preset: {', '.join(presets.PRESETS)}",
-                            "set source.columns")
-        return replace(self, columns=columns, preset=preset or presets.NO_PRESET, format=layout.format, separator=layout.separator,
-                       encoding=layout.encoding), found
+                            formats.hint(self.table, layout, ()) or "set source.columns")
+        own = presets.PRESETS[preset].patterns if preset in presets.PRESETS else {}
+        patterns = {label: pattern for label, pattern in own.items() if label in columns.labels and label not in self.columns.labels}
+        return replace(self, columns=columns, label_patterns=patterns | self.label_patterns, preset=preset or presets.NO_PRESET,
+                       format=layout.format, separator=layout.separator, encoding=layout.encoding, sheet=layout.sheet), found
+
+    def _is_data_set(self) -> bool:
+        """Whether the table is a folder of Parquet or Arrow files, and no ImageFolder that has its metadata so."""
+        return self.preset != presets.FOLDERS and any(path.stem != "metadata" for path in formats.files(self.table))
+
+    def _of_folder(self) -> tuple[Source, list[str]]:
+        """Returns the same of a table that is a folder: of the metadata of its pictures, of a data set, or of a folder per class."""
+        if self.preset != presets.FOLDERS:
+            beside, *below = [sorted(self.table.glob(f"{start}metadata.*")) for start in ("", "*/")]
+            tables = [path for path in beside if path.suffix in METADATA]
+            if tables:
+                return replace(self, table=tables[0]).resolved()
+            deeper = [str(path) for path in below[0] if path.suffix in METADATA]
+            if deeper:
+                raise UserError(f"this folder has tables of its own: {', '.join(deeper)}", str(self.table), "one table",
+                                "set source.table to one of them, or join them; source.preset=folders reads the pictures without them")
+        sets = [path.name for path in sorted(self.table.glob("*/")) if path.is_dir() and formats.files(path)]
+        rows = (row for _, row in _classes(self.table))
+        first = next(rows, {})
+        if not first and sets:
+            raise UserError(f"this folder has several data sets: {', '.join(sets)}", str(self.table), "one of them",
+                            f"set source.table={self.table / sets[0]}")
+        if not first:
+            tables = [path for path in sorted(self.table.glob("*")) if path.suffix.lower() in TABLES and path.name != "state.json"]
+            raise UserError("this folder has no pictures", str(self.table), "a table, or a folder of pictures for each class",
+                            f"name the table inside, such as {tables[0]}" if tables else "set source.table")
+        if not first["class"] and not any(row["class"] for row in rows):
+            raise UserError("the pictures lie in the folder itself", str(self.table), "a folder of pictures for each class, or a table "
+                            "that names them", "put them into folders, such as shoes/1.jpg, or set source.table to their table")
+        columns = presets.completed(self.columns, presets.columns_of(presets.FOLDERS, list(first)))
+        hint = "" if self.preset else "this is a folder per class: set source.preset=folders"
+        require(list(mapped(columns)), list(first), str(self.table), hint)
+        left = ", ".join(f"{ending} x {count:,}" for ending, count in pictures.others(self.table).most_common())
+        return replace(self, preset=presets.FOLDERS, columns=columns), [
+            f"a folder per class ({self.table})", *([f"files that are no pictures by their ending: {left}"] if left else [])]
 
     def _is_mapped(self) -> bool:
         """Whether the columns that every table has are given."""
@@ -75,6 +117,9 @@ class TableSource(Source):
         title = presets.PRESETS[preset].title
         if self.preset or not self._is_mapped():
             columns = presets.completed(columns, known)
+            if not self.columns.image and picture_columns(columns) and not (self.picture_folder / columns.image).parent.is_dir():
+                # the files may lie in another folder
+                columns = replace(columns, image=self.template(columns.id) or f"images/{{{columns.id}}}.jpg")
             labels = "" if self.columns.labels else ", ".join(f"{label} = {name!r}" for label, name in known.labels.items())
             used = f"id = {columns.id!r}, image = {columns.image!r}, text = {' + '.join(map(repr, columns.text))}"
             found.append(f"{'read as' if self.preset else 'this looks like'} {title} (source.preset={preset}): "
@@ -94,7 +139,7 @@ class TableSource(Source):
         if self.preset == presets.FOLDERS:
             yield from _classes(self.table)
             return
-        if not self.table.is_file():
+        if not self.table.exists():
             raise UserError("there is no such table", str(self.table), "a table of products", "set source.table")
         keys = [column for column in (self.columns.id, self.columns.image) if not presets.TEMPLATE.search(column)]
 
@@ -102,8 +147,15 @@ class TableSource(Source):
             self._check(wanted, header)
 
         layout = self._layout()
-        for position, row in formats.rows(self.table, layout, keys, wanted, check):
+        header = formats.header(self.table, layout)
+        if layout.format in formats.KEYED_FORMATS and keys and header and not set(keys) & set(header):  # a few rows may lack some
+            check(header)
+        substitute = presets.substitute_of(self.preset, header)
+        needed = [*wanted, *presets.TEMPLATE.findall(substitute)]
+        for position, row in formats.rows(self.table, layout, keys, needed, check):
             fault = row if isinstance(row, str) else self._torn(row, keys) if layout.format == "csv" else ""
+            if substitute and isinstance(row, Mapping) and not str(row.get(self.columns.id) or "").strip():
+                row = {**row, self.columns.id: presets.filled(substitute, row)}
             yield f"{self.table.name}, {position}", row if isinstance(row, Mapping) and not fault else Unreadable(fault)
 
     def _torn(self, row: Mapping[str, Any], keys: Sequence[str]) -> str:
@@ -115,19 +167,23 @@ class TableSource(Source):
     def _layout(self) -> formats.Layout:
         if self.format:
             check_name(self.format, formats.FORMATS, "source.format")
-        given = formats.Layout(self.format, self.separator, self.encoding)
+        given = formats.Layout(self.format, self.separator, self.encoding, sheet=self.sheet)
         return formats.find(self.table, list(mapped(self.columns)), given)
 
     def _check(self, wanted: Sequence[str], header: Sequence[str]) -> None:
-        """Raises UserError where a wanted column is missing or stands twice; says how a picture's name is made of others, and which preset
-        a header looks like."""
+        """Raises UserError where a wanted column is missing or stands twice; says how a picture's name is made of others, which preset
+        a header looks like, and how the header may be found."""
         columns = self.columns
-        if columns.image not in header and columns.id in header and not picture_columns(columns):
+        hint = "" if set(wanted) <= set(header) else formats.hint(self.table, self._layout(), wanted)
+        if any(map(pictures.ENDING.search, header)) and not set(wanted) & set(header):
+            hint = "the first line seems to be a product: put a line with the names of the columns above it"
+        if not hint and columns.image not in header and columns.id in header and not picture_columns(columns):
             template = self.template(columns.id) or f"images/{{{columns.id}}}.jpg"
             raise UserError(f"there is no column {columns.image!r}", str(self.table), f"one of {', '.join(header)}",
                             f"where the picture is named after other columns, say so: image: {template!r}")
         preset = presets.recognise(header)
-        hint = f"this looks like {presets.PRESETS[preset].title}: set source.preset={preset}" if preset and preset != self.preset else ""
+        if not hint and preset and preset != self.preset:
+            hint = f"this looks like {presets.PRESETS[preset].title}: set source.preset={preset}"
         require(wanted, header, str(self.table), hint)
 
     def template(self, column: str) -> str:
@@ -139,6 +195,10 @@ class TableSource(Source):
     @property
     def empty_words(self) -> tuple[str, ...]:
         return self.missing
+
+    @property
+    def patterns(self) -> dict[str, str]:
+        return self.label_patterns
 
     @property
     def strips_markup(self) -> bool:
@@ -157,12 +217,16 @@ def _classes(folder: Path) -> Iterator[tuple[str, dict[str, str]]]:
     """Yields (path, row) of every picture in a folder per class; folders train, val, test above them are the split."""
     files = list(pictures.walk(folder))
     tops = {path.split("/")[0].lower() for path in files}
-    splits = bool(tops) and tops <= SPLITS.keys() and len({SPLITS[top] for top in tops}) > 1
+    splits = {SPLITS.get(top, "") for top in tops}
+    below = "" not in splits and (len(splits) > 1 or all(path.count("/") > 1 for path in files))
+    names = Counter(path.rpartition(".")[0] for path in files)
     for path in files:
-        *folders, name = path.split("/")
-        row = {"id": path.rpartition(".")[0], "image": path}
-        if splits:
-            row["split"] = SPLITS[folders.pop(0).lower()]
+        *folders, _ = path.split("/")
+        name = path.rpartition(".")[0]
+        row = {"id": path if names[name] > 1 else name, "image": path}
+        split = SPLITS[folders.pop(0).lower()] if below else ""
+        if len(splits) > 1 and below:  # one alone tells nothing apart
+            row["split"] = split
         row["class"] = folders[0] if folders else ""
         row["text"] = " ".join(" ".join(folders).replace("_", " ").replace("-", " ").split())
         yield path, row
