@@ -61,7 +61,8 @@ def test_columns_of_an_unknown_table_are_guessed_and_shown(tmp_path):
     assert [(row[0], row[1]) for row in own.columns] == [("id", "SKU"), ("image", "Photo"), ("text", "Product name"),
                                                         ("split", "drawn by the group"), ("label Kind", "Kind")]
     assert "A0, A1, A2" in check.columns(own) and check.findings([]) == "nothing was found that is wrong"
-    assert list(by_what(own)) == ["7 products to judge by: every figure has a wide interval"]
+    assert list(by_what(own)) == ["19 products to judge by: every figure has a wide interval"]
+    assert "30% of the groups are val" in check.columns(own)
     assert own.facts()["labels"] == {"Kind": {"classes": 3, "rare": 0, "only_val": 0, "usable": True}}
 
 
@@ -110,7 +111,8 @@ def test_the_page_and_the_configuration(tmp_path, monkeypatch):
     page = (folder / "index.html").read_text()
     assert page.count("data:image/jpeg") == 4 and "Loses" in page and not re.search(r'(src|href)="http', page)
     written = yaml.safe_load((folder / "records.yaml").read_text())
-    assert written["source"]["columns"]["labels"] == {"Kind": "Kind"} and json.loads((folder / "groups.json").read_text()) == {"B5": "A5"}
+    assert written["source"]["columns"]["labels"] == {"Kind": "Kind"} and written["source"]["val_fraction"] == 0.3
+    assert json.loads((folder / "groups.json").read_text()) == {"B5": "A5"}
     status, out, err = said("records", str(folder / "records.yaml"), "encoder.name=pixels", "--dry-run")
     assert status == 0 and "60 used, 1 left out" in out
     source = TableSource(tmp_path / "my/export.csv", examine(TableSource(tmp_path / "my/export.csv")).source.columns,

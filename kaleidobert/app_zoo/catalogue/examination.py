@@ -25,6 +25,7 @@ LOOKED_AT = 2000  # rows from which columns are guessed
 SHOWN = 3
 FEW = 5  # training pictures of a class, below which it can hardly be learnt
 FEW_QUERIES = 30  # val products, below which intervals are wider than most differences
+MOST_VAL = 0.3  # fraction of the groups
 READERS = 8
 TRAIN, VAL = "train", "val"
 
@@ -99,11 +100,23 @@ def examine(source: Source, pictures: int = 0) -> Examination:
     """
     source, reasons = with_columns(source)
     result = reading.survey(source)
+    if more := _val_fraction(result):
+        result = reading.survey(replace(source, val_fraction=more))
+        result.found.append(f"{more:.0%} of the groups are val, to have something to judge by (source.val_fraction)")
     own = Examination(result.source, result.found, _shown(result, reasons), result)
     _open(own, pictures)
     own.labels = {name: _label(own.products, name) for name in own.source.columns.labels}
     own.findings = sorted(_findings(own), key=lambda one: (list(MEANINGS).index(one.severity), -one.count))
     return own
+
+
+def _val_fraction(result: Reading) -> float:
+    """Returns a larger fraction of val for a catalogue of which a tenth would be too few products to judge by, 0 where it stays."""
+    source = result.source
+    usual = type(source).__dataclass_fields__["val_fraction"].default
+    groups = len({product.group for product in result.products})
+    fraction = round(min(MOST_VAL, FEW_QUERIES / groups), 2)
+    return fraction if not source.columns.split and source.val_fraction == usual and fraction > usual else 0.0
 
 
 def with_columns(source: Source) -> tuple[Source, Mapping[str, str]]:
