@@ -143,6 +143,8 @@ class Text:
     vocabulary: Path | None = key(None, "vocab.txt or a SentencePiece model; empty = trained on the training split")
     vocabulary_size: int = key(8000, "word pieces of a vocabulary that is trained")
     length: int = key(64, "word pieces of a text, special ones included; longer texts are cut")
+    accents: bool = key(True, "a trained vocabulary keeps words apart that differ in accents alone, such as two Japanese words")
+    case: bool = key(False, "a trained vocabulary keeps words apart that differ in capitals alone")
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Text to word pieces: bert-base-uncased WordPiece, a WordPiece vocabulary trained on the corpus, or a SentencePiece model."""
 
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from tokenizers import Tokenizer as FastTokenizer
 
 from kaleidobert.errors import UserError
 
+MAX_LETTERS = 2000  # of a word; a longer one is unknown
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 
@@ -45,7 +47,11 @@ class Tokenizer(Protocol):
 
 
 class WordPiece:
-    """bert-base-uncased: lower case, accents stripped, punctuation and CJK split, greedy longest match."""
+    """Words are split at spaces, punctuation and Chinese characters, then by greedy longest match.
+
+    Texts are put into lower case, and lose their accents, where no piece of the vocabulary has a capital, or an accent: as
+    bert-base-uncased is made, and as other vocabularies are not.
+    """
 
     def __init__(self, pieces: Sequence[str], where: str = "vocabulary"):
         self._pieces = list(pieces)
@@ -58,7 +64,9 @@ class WordPiece:
         first = first if first < len(ids) else max(ids[piece] for piece in SPECIAL) + 1
         pad, unknown, start, end, mask = (ids[piece] for piece in SPECIAL)
         self.vocabulary = Vocabulary(len(ids), pad, unknown, start, end, mask, (min(first, len(ids) - 1), len(ids)))
-        self._fast = _wordpiece_pipeline(models.WordPiece(ids, unk_token="[UNK]", max_input_chars_per_word=200))
+        own = [piece for piece in self._pieces if not (piece.startswith("[") and piece.endswith("]"))]
+        self._fast = _wordpiece_pipeline(models.WordPiece(ids, unk_token="[UNK]", max_input_chars_per_word=MAX_LETTERS),
+                                         accents=any(map(_has_accent, own)), case=any(piece != piece.lower() for piece in own))
 
     @classmethod
     def read(cls, path: Path) -> "WordPiece":
@@ -170,14 +178,15 @@ def truncation(words: Sequence[Sequence[int]], length: int) -> dict[str, int]:
     return {"cut_texts": len(cut), "words": sum(totals), "cut_words": sum(cut)}
 
 
-def train(texts: Sequence[str], size: int) -> WordPiece:
-    """Returns a WordPiece vocabulary of at most ``size`` pieces from the texts, the same one every time.
+def train(texts: Sequence[str], size: int, accents: bool = True, case: bool = False) -> WordPiece:
+    """Returns a WordPiece vocabulary of at most ``size`` pieces from the texts, the same one every time. accents, case: whether words that
+    differ in them alone stay apart.
 
     Characters first, then whole words by falling frequency (ties in alphabetical order); rarer words are spelt from the words'
     own most frequent beginnings and endings. Raises UserError where the texts hold no word.
     """
     # not trainers.WordPieceTrainer: it numbers pieces of equal frequency differently in every process
-    pipeline = _wordpiece_pipeline(models.WordPiece({"[UNK]": 0}, unk_token="[UNK]"))
+    pipeline = _wordpiece_pipeline(models.WordPiece({"[UNK]": 0}, unk_token="[UNK]"), accents, case)
     words: Counter[str] = Counter()
     for text in texts:
         normal = pipeline.normalizer.normalize_str(text)
@@ -198,9 +207,19 @@ def train(texts: Sequence[str], size: int) -> WordPiece:
     return WordPiece(pieces)
 
 
-def _wordpiece_pipeline(model: models.WordPiece) -> FastTokenizer:
+def _has_accent(piece: str) -> bool:
+    """Whether a piece has a letter with a mark that can be taken off.
+
+    >>> _has_accent("caf\u00e9"), _has_accent("\u304c"), _has_accent("\u00f8l")
+    (True, True, False)
+    """
+    return any(unicodedata.category(letter) == "Mn" for letter in unicodedata.normalize("NFD", piece))
+
+
+def _wordpiece_pipeline(model: models.WordPiece, accents: bool, case: bool) -> FastTokenizer:
     fast = FastTokenizer(model)
-    fast.normalizer = normalizers.BertNormalizer(lowercase=True, strip_accents=True, handle_chinese_chars=True, clean_text=True)
+    own = normalizers.BertNormalizer(lowercase=not case, strip_accents=not accents, handle_chinese_chars=True, clean_text=True)
+    fast.normalizer = normalizers.Sequence([normalizers.NFC(), own]) if accents else own
     fast.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     fast.decoder = decoders.WordPiece(prefix="##")
     return fast

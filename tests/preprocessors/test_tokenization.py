@@ -12,7 +12,7 @@ from kaleidobert.errors import UserError
 from kaleidobert.preprocessors import tokenization
 from tests.support.golden_data import SHARED
 
-PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "red", "silk", "tie", "##s", "café", "cafe", ",", "-", "t", "shirt"]
+PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "red", "silk", "tie", "##s", "caf", "cafe", ",", "-", "t", "shirt"]
 
 
 def test_wordpiece_lowers_strips_accents_and_splits_punctuation():
@@ -93,3 +93,33 @@ def test_bert_base_uncased():
         30522, 0, 100, 101, 102, 103)
     ids, _ = tokenizer.encode(["Unaffable naïve stripes"], 12)
     assert ids[0].tolist()[:8] == [101, 14477, 20961, 3468, 15743, 13560, 102, 0]
+
+
+ALIKE = ["が 画 Café CAFE résumé", "か 画 cafe résumé resume"] * 3
+
+
+@pytest.mark.parametrize("accents, case, apart", [(True, False, True), (False, False, False), (True, True, True), (False, True, False)])
+def test_words_that_differ_in_accents_or_capitals(tmp_path, accents, case, apart):
+    """The saved vocabulary alone says how texts are read."""
+    made = tokenization.train(ALIKE, 400, accents, case)
+    made.save(tmp_path)
+    for tokenizer in (made, tokenization.WordPiece.read(tmp_path / "vocab.txt")):
+        def ids(text, tokenizer=tokenizer):
+            return tokenizer.encode([text], 12)[0].tolist()
+
+        assert (ids("が") != ids("か")) == (ids("résumé") != ids("resume")) == apart
+        assert (ids("CAFE") != ids("cafe")) == case
+        assert ids("re\u0301sume\u0301") == ids("résumé")  # two letters of Unicode, or one
+        assert made.vocabulary.unknown not in ids("が か résumé CAFE")
+
+
+def test_a_vocabulary_without_accents_reads_texts_without_them():
+    assert tokenization.train(["a cafe"] * 3, 100).encode(["Café"], 6)[0].tolist() == tokenization.train(["a cafe"] * 3, 100).encode(
+        ["cafe"], 6)[0].tolist()
+
+
+def test_a_word_that_never_ends_is_read():
+    """Thai and Lao write sentences without spaces."""
+    thai = "เสื้อยืดคอกลมสีแดง" * 20
+    tokenizer = tokenization.train([thai, "เสื้อ"] * 2, 300)
+    assert tokenizer.vocabulary.unknown not in tokenizer.encode([thai], 600)[0]

@@ -348,7 +348,8 @@ def _tokenizer(config: RecordsConfig, rows: Sequence[Mapping[str, Any]]) -> toke
         return tokenization.SentencePiece(config.text.vocabulary)
     if config.text.vocabulary is not None:
         return tokenization.WordPiece.read(config.text.vocabulary)
-    return tokenization.train([row["text"] for row in rows if row["split"] == TRAIN], config.text.vocabulary_size)
+    return tokenization.train([row["text"] for row in rows if row["split"] == TRAIN], config.text.vocabulary_size,
+                              config.text.accents, config.text.case)
 
 
 def _row(product: Product) -> dict[str, Any]:
