@@ -31,7 +31,7 @@ STEPS = (
     Step("synthesize", "synthesize", "catalogue={runs}/catalogue num_products=60 size=96"),
     Step("records", "records", "bank={runs}/bank source.table={runs}/catalogue/products.jsonl encoder.size=32"),
     Step("align", "align", "run={runs}/align data.bank={runs}/bank word_presence.epochs=2"),
-    Step("pretrain", "pretrain", "run={runs}/pretrain data.bank={runs}/bank train.epochs=2"),
+    Step("pretrain", "pretrain", "run={runs}/pretrain data.bank={runs}/bank train.epochs=2 model.hidden_size=32"),
     Step("cat", "classify", "run={runs}/cat data.bank={runs}/bank init={runs}/pretrain/best.npz train.epochs=1"),
     Step("subcat", "classify", "run={runs}/subcat data.bank={runs}/bank init={runs}/pretrain/best.npz train.epochs=1"),
     Step("i2t", "retrieve", "run={runs}/i2t data.bank={runs}/bank init={runs}/pretrain/best.npz train.epochs=1"),
