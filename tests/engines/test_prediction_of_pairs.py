@@ -381,7 +381,7 @@ def test_one_pair_shares_nothing():
     assert sum(retrieval_benchmark.needed(sizes, levels, many, "product").values()) == 9 * whole - 8 * shared
 
 
-def test_the_program(capsys, tmp_path, monkeypatch):
+def test_the_program(capsys, tmp_path, monkeypatch, unfused):
     monkeypatch.setattr(floors, "LEAST_SECONDS", 0.001)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     path = tmp_path / "figures.json"
