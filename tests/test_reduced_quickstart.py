@@ -44,7 +44,7 @@ def project(tmp_path) -> Path:
 def test_it_runs(project, tmp_path):
     environment = tmp_path / "environment"
     variables = os.environ | {"VIRTUAL_ENV": str(environment), "PATH": f"{environment / 'bin'}:{os.environ['PATH']}",
-                              "PYTHONPATH": str(project), "CUDA_VISIBLE_DEVICES": "-1"}
+                              "PYTHONPATH": f"{project}:{os.environ.get('PYTHONPATH', '')}", "CUDA_VISIBLE_DEVICES": "-1"}
     words = ["sh", "scripts/quickstart.sh", "--reduced"]
     done = subprocess.run(words, cwd=project, env=variables, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     print(done.stdout)  # pytest shows it where the test fails
