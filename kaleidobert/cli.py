@@ -56,7 +56,8 @@ def parser(chosen: str = "") -> argparse.ArgumentParser:
     command = subparsers.add_parser("quickstart", help=QUICKSTART, description=QUICKSTART[0].upper() + QUICKSTART[1:] + ".",
                                   epilog=f"results: {quickstart.FOLDER}, with --reduced {quickstart.REDUCED_FOLDER}, below\n"
                                   f"{loader.packaged_start()}. The same command continues where it stopped.", formatter_class=_Wide)
-    command.add_argument("--reduced", action="store_true", help="fewer products and steps: shows that all of it runs, learns little")
+    command.add_argument("--reduced", action="store_true",
+                         help="fewer products and steps, a smaller network: shows that all of it runs, learns little")
     command.add_argument("--dry-run", action="store_true", help="print the commands; do nothing")
     return main_parser
 

@@ -1,6 +1,6 @@
 #!/bin/sh
-# scripts/test.sh [--quick | pytest arguments]: installs what the tests need, then lints, runs the tests and a reduced quickstart.
-# --quick runs the tests of every unit and golden parity alone; arguments of pytest replace the choice of tests.
+# scripts/test.sh [--quick | pytest arguments]: installs what the tests need, then lints and runs the tests, of which one is a reduced
+# quickstart. --quick runs the tests of every unit and golden parity alone; arguments of pytest replace the choice of tests.
 set -eu
 here="$0" # what was called: by its path, by a name on PATH, or by a link
 case "$here" in */*) ;; *) [ -e "$here" ] || here="$(command -v -- "$here")" ;; esac
@@ -15,6 +15,4 @@ fi
 if [ $# -gt 0 ]; then
   exec python -m pytest "$@"
 fi
-python -m pytest -n 2 --dist loadfile --no-loadscope-reorder tests  # two files at a time: each process of more would need memory
-rm -rf runs/quickstart_reduced
-sh scripts/quickstart.sh --reduced
+exec python -m pytest -n 2 --dist loadfile --no-loadscope-reorder tests  # two files at a time: each process of more would need memory

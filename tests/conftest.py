@@ -4,11 +4,16 @@ import builtins
 import errno
 import os
 import random
+import sys
 
 import pytest
 
 from tests.support.quick import run_eagerly, still, turn_graph_optimiser_off
 from tests.support.servers import SECRETS, serving
+
+LONGEST = ("test_reduced_quickstart.py", "test_tour.py")
+# processes that tests start need not compile all modules of the package and of the tests, each for itself
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -53,9 +58,10 @@ def interrupt(monkeypatch):
 
 
 def pytest_collection_modifyitems(items):
-    """Files with slow tests come first, so that several workers end together; xdist hands the files out in this order (scripts/test.sh)."""
+    """Files with slow tests come first, and before them those that are one long test, so that several workers end together; xdist hands
+    the files out in this order (scripts/test.sh)."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: item.path not in slow)
+    items.sort(key=lambda item: (item.path.name not in LONGEST, item.path not in slow))
 
 
 def pytest_collection_finish():
@@ -84,6 +90,12 @@ def pytest_runtest_protocol(item):
 def untrained(monkeypatch):
     """Steps that change nothing: for what happens around training. A fixture of a module calls ``still`` itself."""
     still(monkeypatch)
+
+
+@pytest.fixture
+def unfused(monkeypatch):
+    """XLA compiles no layer, as of networks narrower than those of the shipped configurations: each of its functions takes a second."""
+    monkeypatch.setattr("kaleidobert.layers.cpu_fusion.MIN_WIDTH", sys.maxsize)
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """Every example of docs/extending.md: its code is taken from the page and run from a catalogue to results."""
 
+import ast
 import contextlib
 import html
 import importlib
@@ -7,6 +8,7 @@ import io
 import json
 import re
 import sys
+import textwrap
 import types
 from pathlib import Path
 
@@ -16,6 +18,7 @@ import pytest
 from kaleidobert import cli
 from kaleidobert.app_zoo import commands, tables
 from kaleidobert.datasets.bank.bank import Bank
+from kaleidobert.engines.run_folder import read_metrics
 from kaleidobert.levels import PRETEXTS
 from kaleidobert.preprocessors.pretexts import SPOILING
 from tests.support.quick import still
@@ -183,16 +186,48 @@ def test_a_downstream_task_and_a_metric(page, monkeypatch):
     assert rows == [("text_length", "mean_error"), ("text_length", "mean_error"), ("text_length", "within_two")]
 
 
+@pytest.mark.eager
+def test_a_task_of_two_outputs(page, monkeypatch):
+    names = ("app_zoo/text_length.py, two outputs", "app_zoo/text_length.py, in open_task with two outputs")
+    parts = [BLOCKS[name].partition("\n")[2] for name in names]
+    add_module(monkeypatch, "kaleidobert.app_zoo.text_length", with_parts(BLOCKS["app_zoo/text_length.py"], *parts))
+    add_row("app_zoo/commands.py, a row of TASKS", "kaleidobert.app_zoo.commands")
+    records("quickstart/records")
+    call("text-length", "my/text_length.yaml", "data.bank=bank", "init=", "from_scratch=true", NETWORK[0], "train.epochs=2",
+         "train.batch_size=10", "train.gradient_accumulation_steps=2", "train.learning_rate=1e-2", "run=runs/two")
+    found = json.loads(Path("runs/two/results.json").read_text())
+    assert found["metrics"].keys() == {"mean_error", "longest_word_error"}
+    rows = [row for row in read_metrics(Path("runs/two/metrics.jsonl")) if row["split"] == "train"]
+    for row in rows:
+        assert row["loss"] == pytest.approx(row["text_length_loss"] + 0.5 * row["longest_word_loss"], rel=1e-4)
+    for name in ("text_length_loss", "longest_word_loss"):
+        assert 0 < rows[-1][name] < rows[0][name]
+
+
 def with_metric(code: str) -> str:
     """The task's code with the function ``metrics`` of the last section."""
-    new = BLOCKS["app_zoo/text_length.py, in open_task"].partition("\n")[2]
-    old = re.search(r"    def metrics\(outputs\):\n(?:        .*\n)+", code)
-    assert old is not None and old[0] != new
-    return code.replace(old[0], new)
+    return with_parts(code, BLOCKS["app_zoo/text_length.py, in open_task"].partition("\n")[2])
+
+
+def with_parts(code: str, *parts: str) -> str:
+    """The task's code with the definitions of the parts in place of its own; indented ones stand in ``open_task``, and what a part has
+    besides definitions stands before its functions there."""
+    tree = ast.parse(code)
+    for part in parts:
+        body = tree.body if part[0] != " " else next(node for node in tree.body if getattr(node, "name", "") == "open_task").body
+        names = [getattr(node, "name", "") for node in body]
+        for node in ast.parse(textwrap.dedent(part)).body:
+            if isinstance(node, ast.Assign):
+                body.insert(next(k for k, name in enumerate(names) if name), node)
+                names = [getattr(other, "name", "") for other in body]
+            else:
+                assert ast.unparse(body[names.index(node.name)]) != ast.unparse(node)
+                body[names.index(node.name)] = node
+    return ast.unparse(tree)
 
 
 def test_every_example_of_the_page_is_run():
     """Code that no test of this module names would not be."""
     own = Path(__file__).read_text(encoding="utf-8")
     assert [name for name in BLOCKS if name not in own] == []
-    assert len(BLOCKS) == len(re.findall(r"```(?:python|yaml)\n", PAGE)) == 14
+    assert len(BLOCKS) == len(re.findall(r"```(?:python|yaml)\n", PAGE)) == 16

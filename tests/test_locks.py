@@ -7,7 +7,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from dataclasses import replace
 
 import pytest
@@ -18,6 +17,7 @@ from kaleidobert.datasets.bank import alignment
 from kaleidobert.datasets.bank.bank import Bank
 from kaleidobert.engines.run_folder import Run, check_folder, read_metrics
 from kaleidobert.errors import UserError
+from kaleidobert.model_zoo import checkpoints
 from tests.datasets.test_alignment import write
 from tests.engines.test_distribution import ROOT
 from tests.engines.test_run_folder import config
@@ -136,20 +136,44 @@ def test_a_copy_of_a_bank(world, tmp_path):
     assert call("convert", made).status == 0 and not (tmp_path / "small/.lock").exists()
 
 
-@pytest.mark.eager(False)  # many steps
+# `kaleidobert pretrain` that stops for good, as by Ctrl-Z, before step 21: in the middle of its work, however fast it is
+STOPPING = """
+import os, signal, sys
+import pytest
+from kaleidobert import cli
+from kaleidobert.engines import steps
+from tests.support import quick
+
+quick.run_eagerly(pytest.MonkeyPatch())
+made, done = steps.train_step, []
+
+def train_step(*arguments):
+    update = made(*arguments)
+
+    def run(*batch):
+        done.append(1)
+        if len(done) == 21:
+            os.kill(os.getpid(), signal.SIGSTOP)
+        return update(*batch)
+
+    return run
+
+steps.train_step = train_step
+sys.exit(cli.main(["pretrain", sys.argv[1]]))
+"""
+
+
 def test_two_trainings_in_one_folder(world):
     """The second is refused; when the first is killed, the same command ends the run, and every step stands in it once."""
-    made = world.pretrain("twice", train=replace(TRAIN, epochs=40))
+    made = world.pretrain("twice", train=replace(TRAIN, epochs=4, batch_size=3, save_every=100))  # 7 steps to an epoch
     path, run = world.folder / "first.yaml", world.folder / "twice"
     path.write_text(configs.dump(made))
-    with subprocess.Popen([sys.executable, "-m", "kaleidobert.cli", "pretrain", str(path)], cwd=ROOT, text=True,
+    with subprocess.Popen([sys.executable, "-c", STOPPING, str(path)], cwd=ROOT, text=True,
                           env=os.environ | {"CUDA_VISIBLE_DEVICES": "-1"}, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as first:
         try:
-            for _ in range(30_000):
-                if (run / "last.npz").is_file() or first.poll() is not None:
-                    break
-                time.sleep(0.01)
-            first.send_signal(signal.SIGSTOP)  # it is in the middle of its work, however fast it is
+            assert os.WIFSTOPPED(os.waitpid(first.pid, os.WUNTRACED)[1]), first.stderr.read()
+            saved = checkpoints.load_meta(run / "last.npz")["step"]
+            assert saved < max(row["step"] for row in read_metrics(run / "metrics.jsonl"))  # these steps are repeated
             before = {entry.name: entry.stat().st_mtime_ns for entry in run.iterdir()}
             for flags in ([], ["--dry-run"]):
                 refused(call("pretrain", made, *flags), f"{run}: {IN_USE} .process {first.pid} on {socket.gethostname()}")
@@ -160,7 +184,7 @@ def test_two_trainings_in_one_folder(world):
     done = call("pretrain", made)
     assert done.status == 0 and f"resuming {run} at step" in done.out, done.err
     steps = [(row["split"], row["step"]) for row in read_metrics(run / "metrics.jsonl")]
-    assert len(steps) == len(set(steps)) > 40 and not (run / ".lock").exists()
+    assert len(steps) == len(set(steps)) and {7, 14, 20, 21} < {step for _, step in steps} and not (run / ".lock").exists()
 
 
 def test_a_command_leaves_no_lock(world, untrained):

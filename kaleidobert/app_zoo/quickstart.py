@@ -31,10 +31,11 @@ STEPS = (
     Step("synthesize", "synthesize", "catalogue={runs}/catalogue num_products=60 size=96"),
     Step("records", "records", "bank={runs}/bank source.table={runs}/catalogue/products.jsonl encoder.size=32"),
     Step("align", "align", "run={runs}/align data.bank={runs}/bank word_presence.epochs=2"),
-    Step("pretrain", "pretrain", "run={runs}/pretrain data.bank={runs}/bank train.epochs=2"),
+    Step("pretrain", "pretrain", "run={runs}/pretrain data.bank={runs}/bank train.epochs=2 model.hidden_size=32 "
+                                 "model.num_layers=1"),
     Step("cat", "classify", "run={runs}/cat data.bank={runs}/bank init={runs}/pretrain/best.npz train.epochs=1"),
     Step("subcat", "classify", "run={runs}/subcat data.bank={runs}/bank init={runs}/pretrain/best.npz train.epochs=1"),
-    Step("i2t", "retrieve", "run={runs}/i2t data.bank={runs}/bank init={runs}/pretrain/best.npz train.epochs=1"),
+    Step("i2t", "retrieve", "run={runs}/i2t data.bank={runs}/bank init={runs}/pretrain/best.npz train.epochs=1 dual_encoder.epochs=2"),
     Step("t2i", "retrieve", "run={runs}/t2i data.bank={runs}/bank init={runs}/i2t/best.npz"),
     Step("caption", "caption", "run={runs}/caption data.bank={runs}/bank init={runs}/pretrain/best.npz train.epochs=1"),
     Step("inspect", "inspect", "run={runs}/pages data.bank={runs}/bank checkpoint={runs}/pretrain/best.npz "

@@ -85,8 +85,9 @@ def test_program_without_pytorch(tmp_path, capsys, monkeypatch):
     assert work["plain: prediction"] == pytest.approx(4 * sum(flops.matcher(random_bank.sizes("tiny"), KALEIDO).values()) / 1e9)
 
 
+@pytest.mark.eager
 @pytest.mark.parametrize("model", peers.KERAS)
-def test_a_contestant_does_every_work(tmp_path, model):
+def test_a_contestant_does_every_work(tmp_path, model, unfused):
     file = peers.write_batch(tmp_path / "batch.npz", "tiny", random_bank.config("tiny", 4))
     settings = {"model": model, "size": "tiny", "precision": "float32", "batch": str(file), "micro": 2}
     metadata, works = keras_peer.prepare(settings)

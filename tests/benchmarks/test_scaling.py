@@ -14,7 +14,7 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.mark.parametrize(("curve", "points"), [("text", [8, 32]), ("levels", [1])])
-def test_a_curve(curve, points, tmp_path, capsys, monkeypatch):
+def test_a_curve(curve, points, tmp_path, capsys, monkeypatch, unfused):
     monkeypatch.setattr(floors, "LEAST_SECONDS", 0.001)
     path = tmp_path / "scaling.json"
     words = [curve, "--size", "tiny", "--batch", "2", "--layers", "1", "--points", str(len(points)), "--repeats", "2", "--json", str(path)]

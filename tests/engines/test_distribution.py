@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.quick import kept
+
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -43,14 +45,16 @@ def python(backend: str, asked: bool = False) -> str:
 
 
 @pytest.fixture(scope="module", params=BACKENDS)
-def cases(request) -> dict:
-    """What tests.support.parallel_steps found, by the name of the case."""
+def cases(request, tmp_path_factory) -> dict:
+    """What tests.support.parallel_steps found, by the name of the case; JAX compiles what it has not compiled in an earlier run."""
+    compiled = {"JAX_COMPILATION_CACHE_DIR": str(kept(request.config, "jax", tmp_path_factory.mktemp("jax"))),
+                "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0", "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1"}
     run = subprocess.run(
         [python(request.param), "-m", "tests.support.parallel_steps", json.dumps(list(CASES.values()))],
         cwd=ROOT,
         text=True,
         capture_output=True,
-        env=os.environ | {"KERAS_BACKEND": request.param, "CUDA_VISIBLE_DEVICES": "-1", **QUICK_JAX},
+        env=os.environ | {"KERAS_BACKEND": request.param, "CUDA_VISIBLE_DEVICES": "-1", **QUICK_JAX, **compiled},
     )
     assert run.returncode == 0, run.stderr[-3000:]
     return {"backend": request.param} | dict(zip(CASES, json.loads(run.stdout.splitlines()[-1])))

@@ -34,8 +34,9 @@ from tests.support.tiny import tiny_bank
 pytestmark = pytest.mark.slow
 
 SIZES = {"hidden_size": 16, "num_layers": 2, "num_heads": 2, "intermediate_size": 32, "max_positions": 32, "initializer_range": 0.2}
-# every head, and every level table; the head with all parts on the paper's table is in test_batches_memory_and_trimming
-CASES = [*((head, "two") for head in MATCHING_HEADS), *(("product", name) for name in TABLES if name != "two")]
+# every head, compiled, and every level table; the head with all parts on the paper's table is in test_batches_memory_and_trimming
+CASES = [*((head, "two") for head in MATCHING_HEADS),
+         *(pytest.param("product", name, marks=pytest.mark.eager) for name in TABLES if name != "two")]
 HALF = {"precision": "mixed_bfloat16"}
 
 
@@ -381,7 +382,7 @@ def test_one_pair_shares_nothing():
     assert sum(retrieval_benchmark.needed(sizes, levels, many, "product").values()) == 9 * whole - 8 * shared
 
 
-def test_the_program(capsys, tmp_path, monkeypatch):
+def test_the_program(capsys, tmp_path, monkeypatch, unfused):
     monkeypatch.setattr(floors, "LEAST_SECONDS", 0.001)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     path = tmp_path / "figures.json"

@@ -133,6 +133,7 @@ def test_classification_interrupted_before_its_first_checkpoint(world, whole, in
         assert (one.run / file).read_text() == (two.run / file).read_text()
 
 
+@pytest.mark.eager
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full on this system")
 def test_matching_with_towers_interrupted_in_one_stage_and_stopped_by_a_full_disk_in_the_other(world, whole, interrupt, monkeypatch):
     """The disk costs the steps since the last checkpoint only."""

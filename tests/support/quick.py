@@ -1,6 +1,7 @@
 """What makes small trainings quick: nearly all of their time goes into tracing and optimising graphs that run for a few steps."""
 
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -33,6 +34,12 @@ class _Eager:
     def function(call, **options):
         tf = sys.modules["tensorflow"]
         return lambda *arguments: call(*tf.nest.map_structure(tf.convert_to_tensor, arguments))
+
+
+def kept(config: pytest.Config, name: str, otherwise: Path) -> Path:
+    """A folder for what a compiler or a checker knows from one run of the tests to the next; ``otherwise`` where pytest keeps nothing."""
+    cache = getattr(config, "cache", None)
+    return otherwise if cache is None else cache.mkdir(name)
 
 
 def turn_graph_optimiser_off() -> None:
