@@ -21,7 +21,7 @@ from kaleidobert.errors import UserError
 LOSES, LEAKS, WEAK, NOTE = "loses", "leaks", "weak", "note"
 MEANINGS = {LOSES: "left out of the bank", LEAKS: "the evaluation would ask for what was trained on", WEAK: "little can be learnt of it",
             NOTE: "what was found"}
-LOOKED_AT = 2000  # rows from which columns are guessed
+LOOKED_AT = 20_000  # rows from which columns are guessed
 SHOWN = 3
 FEW = 5  # training pictures of a class, below which it can hardly be learnt
 FEW_QUERIES = 30  # val products, below which intervals are wider than most differences
@@ -145,7 +145,8 @@ def with_columns(source: Source) -> tuple[Source, Mapping[str, str]]:
 def _shown(result: Reading, reasons: Mapping[str, str]) -> list[tuple[str, str, str, str]]:
     """Returns a row per mapped column, with the first values that came of it."""
     columns, first = result.source.columns, result.products[:SHOWN]
-    values = {"id": [product.product_id for product in first], "image": [product.image_path for product in first],
+    folder = f"{result.source.picture_folder}/"
+    values = {"id": [product.product_id for product in first], "image": [product.image_path.removeprefix(folder) for product in first],
               "text": [product.text for product in first], "group": [product.group for product in first],
               "view": [product.view for product in first], "split": [product.split for product in first]}
     rows = []

@@ -20,6 +20,7 @@ NAMES = {  # words of a column's name that say what it holds, the likeliest firs
 }
 MAX_CLASSES = 200
 ROWS_PER_CLASS = 3  # of a label, on average
+FAULTS = 0.02  # fraction of the pictures up to which an id that stands twice is a fault, and no sign of views
 NUMBER = re.compile(r"[-+]?[\d.,\s]*\d[\d.,\s]*%?|[-+]?[\d.,]+\s?(?:[$€£¥]|eur|usd|gbp|kg|g|cm|mm)|[$€£¥]\s?[\d.,]+", re.IGNORECASE)
 FLAGS = {"true", "false", "yes", "no", "y", "n", "0", "1", "ja", "nein"}
 
@@ -85,7 +86,10 @@ def guess(header: Sequence[str], rows: Sequence[Mapping[str, object]], template:
     labels = {column.name: column.name for column in free.values() if _is_label(column, len(rows))}
     if labels:
         reasons["labels"] = ", ".join(f"{free[label].classes} classes" for label in labels)
-    columns = Columns(name, image, tuple(column.name for column in texts), group, (view,) if view else (), split, labels)
+    views = _views(rows, name, image, view, [column.name for column in free.values() if column.classes <= MAX_CLASSES])
+    if views and views != ((view,) if view else ()):
+        reasons["view"] = "tells the pictures of one product apart"
+    columns = Columns(name, image, tuple(column.name for column in texts), group, views, split, labels)
     return Guess(columns, reasons, tuple(key for key in ("id", "image", "text") if not getattr(columns, key)))
 
 
@@ -126,6 +130,22 @@ def _texts(columns: Mapping[str, Column]) -> list[Column]:
     if named:
         return sorted(named, key=lambda column: -_rank(column.name, "text"))
     return sorted((column for column in wordy if column.words >= 2), key=lambda column: -column.words)[:1]
+
+
+def _views(rows: Sequence[Mapping[str, object]], own: str, image: str, first: str, others: Sequence[str]) -> tuple[str, ...]:
+    """Returns the columns that tell the pictures of one product apart: ``first``, if any, and what of ``others`` is needed beside it."""
+    pictures = list({(str(row.get(own)), str(row.get(image))): row for row in rows if row.get(own)}.values())
+    chosen = [first] if first else []
+
+    def alike(columns: Sequence[str]) -> int:
+        return len(pictures) - len({tuple(str(row.get(column)) for column in (own, *columns)) for row in pictures})
+
+    while (left := alike(chosen)) > FAULTS * len(pictures):
+        best = min(others, key=lambda column: alike([*chosen, column]), default="")
+        if not best or alike([*chosen, best]) == left:
+            break
+        chosen.append(best)
+    return tuple(chosen)
 
 
 def _is_label(column: Column, rows: int) -> bool:
