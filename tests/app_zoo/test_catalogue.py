@@ -18,6 +18,7 @@ from kaleidobert.app_zoo.catalogue import check, examination, run, sizing
 from kaleidobert.app_zoo.catalogue.examination import examine
 from kaleidobert.datasets.sources import reading
 from kaleidobert.datasets.sources.table import TableSource
+from kaleidobert.errors import UserError
 from tests.support.tiny import draw, tiny_catalogue
 
 KINDS = ("bag", "shirt", "hat")
@@ -188,6 +189,21 @@ def test_every_size_makes_configurations_that_load(no_gpu, tmp_path):
         assert steps["t2i"].config.init == tmp_path / "i2t/best.npz" and steps["label-l1"].config.label == "l1"
         assert steps["records"].config.bank == tmp_path / "bank" and steps["i2t"].config.matching == steps["t2i"].config.matching
         assert steps["pretrain"].config.sampling.subcategory == "l1"
+
+
+def test_labels_have_folders_of_their_own_whatever_they_are_called(no_gpu):
+    given = facts(500, labels=0) | {"labels": {name: {"classes": 3, "rare": 0, "only_val": 0, "usable": True}
+                                               for name in ("Type / Material", "Type/Material", "größe")}}
+    names = [stage.name for stage in sizing.plan(given, "auto", ()).stages if stage.command == "classify"]
+    assert names == ["label-Type_Material", "label-Type_Material-2", "label-größe"]
+
+
+def test_words_of_no_stage_are_refused(tmp_path, no_gpu):
+    (tmp_path / "check").mkdir(parents=True)
+    (tmp_path / "check/results.json").write_text(json.dumps({"facts": facts(100)}))
+    (tmp_path / "t.csv").write_text("id\n")
+    with pytest.raises(UserError, match="words is 'pretain'.*did you mean 'pretrain'"):
+        run.dry_run(run.CatalogueRunConfig(TableSource(tmp_path / "t.csv"), tmp_path, words={"pretain": ()}))
 
 
 def test_docstrings():

@@ -82,13 +82,14 @@ def _plan(config: CatalogueRunConfig) -> Sizing:
     facts = io.read_json(config.folder / "check" / "results.json")["facts"]
     for name in config.labels:
         check_name(name, facts["labels"], "labels", "catalogue run")
-    for name in config.words:
-        check_name(name, ("records", "align", "pretrain", "classify", *(f"label-{label}" for label in facts["labels"]), "retrieve", "i2t",
-                          "t2i", "caption", "inspect"), "words", "catalogue run")
     if not facts["splits"].get("train"):
         raise UserError("no picture is in the split 'train'", str(config.source.table), f"'train' beside {sorted(facts['splits'])}",
                         "correct the split column, or leave it out of source.columns")
-    return sizing.plan(facts, config.size, config.labels)
+    planned = sizing.plan(facts, config.size, config.labels)
+    stages = dict.fromkeys([*(stage.command for stage in planned.stages), *(stage.name for stage in planned.stages), *planned.skipped])
+    for name in config.words:
+        check_name(name, (*stages, "classify", "retrieve"), "words", "catalogue run")
+    return planned
 
 
 def _step(config: CatalogueRunConfig, stage: Stage) -> Step:

@@ -4,6 +4,7 @@ A size names a folder of configurations (quickstart, catalogue_small, or the pap
 the number of pictures, the length of texts and the labels.
 """
 
+import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -130,11 +131,11 @@ class _Planner:
             self._skipped["align"] = f"{self._train} training pictures: no word stands in enough texts to learn where it is seen"
         self._add("pretrain", "pretrain", self._pretrain(terms), self._steps("pretrain"), links=terms)
         for name in labels or self._usable:
-            self._add(f"label-{name}", "classify", [f"label={quoted(name)}", *self._training("classify", 8, 16)],
+            self._add(stage_of(name, [stage.name for stage in self._stages]), "classify", [f"label={quoted(name)}", *self._training("classify", 8, 16)],
                       8 * self._train / 16, "cat")
         for name, one in self._facts["labels"].items():
             if not one["usable"]:
-                self._skipped[f"label-{name}"] = "fewer than two classes can be learnt"
+                self._skipped[stage_of(name)] = "fewer than two classes can be learnt"
         if not self._facts["labels"]:
             self._skipped["labels"] = "no column is a label; wrong texts in training come from the whole split"
         self._retrieval()
@@ -194,6 +195,16 @@ class _Planner:
         """Returns the steps of a training: they grow more slowly than the pictures, so that small catalogues see each one more often."""
         steps, power = {"align": (700, 0.36), "pretrain": (530, 0.35)}[stage]
         return steps * (max(self._train, 20) / 750) ** power
+
+
+def stage_of(label: str, taken: Sequence[str] = ()) -> str:
+    """Returns the name of a label's stage, which is a folder's: none of ``taken``.
+
+    >>> stage_of("Type / Material"), stage_of("a/b", ["label-a_b"])
+    ('label-Type_Material', 'label-a_b-2')
+    """
+    name = "label-" + re.sub(r"[^\w.-]+", "_", label)
+    return next(each for each in (name, *(f"{name}-{number}" for number in range(2, len(taken) + 3))) if each not in taken)
 
 
 def quoted(name: str) -> str:
