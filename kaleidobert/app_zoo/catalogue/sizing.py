@@ -16,6 +16,7 @@ from kaleidobert.configs.training import MIN_CONTRAST_BATCH
 from kaleidobert.datasets.bank import builder
 
 AUTO = "auto"
+MANY_CLASSES = 20  # of a label, from which on it is trained longer
 REFERENCE = 88.0  # GFLOP/s in float32 of the machine on which the seconds below were measured, two cores, as ``rate`` measures it
 
 
@@ -131,15 +132,16 @@ class _Planner:
             self._skipped["align"] = f"{self._train} training pictures: no word stands in enough texts to learn where it is seen"
         self._add("pretrain", "pretrain", self._pretrain(terms), self._steps("pretrain"), links=terms)
         for name in labels or self._usable:
-            self._add(stage_of(name, [stage.name for stage in self._stages]), "classify", [f"label={quoted(name)}", *self._training("classify", 8, 16)],
-                      8 * self._train / 16, "cat")
+            epochs = 12 if self._usable.get(name, 0) > MANY_CLASSES else 8
+            self._add(stage_of(name, [stage.name for stage in self._stages]), "classify",
+                      [f"label={quoted(name)}", *self._training(epochs, 16)], epochs * self._train / 16, "cat")
         for name, one in self._facts["labels"].items():
             if not one["usable"]:
                 self._skipped[stage_of(name)] = "fewer than two classes can be learnt"
         if not self._facts["labels"]:
             self._skipped["labels"] = "no column is a label; wrong texts in training come from the whole split"
         self._retrieval()
-        self._add("caption", "caption", [f"subcategory={quoted(self._finest)}", *self._training("caption", self._caption_epochs(), 16)],
+        self._add("caption", "caption", [f"subcategory={quoted(self._finest)}", *self._training(self._caption_epochs(), 16)],
                   self._caption_epochs() * self._train / 16)
         self._add("inspect", "inspect", [], 0, "quickstart/inspect", terms)
         return Sizing(self._name, why, tuple(self._stages), self._skipped)
@@ -180,10 +182,10 @@ class _Planner:
         lists = [f"num_candidates={candidates}", f"subcategory={quoted(self._finest)}"]
         head = ["matching.head=dual_encoder", "matching.objective=listwise", f"dual_encoder.epochs={towers}",
                 f"dual_encoder.batch_size={batch}"]
-        self._add("i2t", "retrieve", [*lists, *head, *self._training("retrieve", 3, 16)], 3 * self._train / 16)
+        self._add("i2t", "retrieve", [*lists, *head, *self._training(3, 16)], 3 * self._train / 16)
         self._add("t2i", "retrieve", [*lists, *head], 0)
 
-    def _training(self, stage: str, epochs: int, batch: int) -> list[str]:
+    def _training(self, epochs: int, batch: int) -> list[str]:
         if self._name == "base":
             return []
         return [f"train.epochs={epochs}", f"train.batch_size={min(batch, max(1, self._train // 4))}"]
