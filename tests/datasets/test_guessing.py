@@ -57,7 +57,7 @@ def test_docstrings():
 def test_numbers_flags_and_too_many_or_too_few_classes_are_no_labels():
     table = rows(id=lambda n: n, image=lambda n: f"{n}.jpg", title=lambda n: f"dress {n}", weight=lambda n: f"{n % 3} kg",
                  stock=lambda n: n % 4, new=lambda n: ("yes", "no")[n % 2], one=lambda n: "x", many=lambda n: f"m{n // 2}",
-                 rare=lambda n: "a b"[n % 2] if n < 10 else "")
+                 long=lambda n: "material=Wool;pattern=Solid;climate=" + "abc"[n % 3] * 20, rare=lambda n: "a b"[n % 2] if n < 10 else "")
     assert guessing.guess(list(table[0]), table).columns.labels == {}
 
 

@@ -1,7 +1,7 @@
 """What a catalogue holds and what is wrong with it, found by reading the table and opening the pictures."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -51,8 +51,9 @@ class LabelFacts:
 
     @property
     def usable(self) -> bool:
-        """Whether at least two classes can be learnt."""
-        return len(self.train) - len(self.rare) >= 2
+        """Whether at least two classes can be learnt, and these are most of the pictures."""
+        learnt = sum(count for value, count in self.train.items() if value not in self.rare)
+        return len(self.train) - len(self.rare) >= 2 and 2 * learnt >= sum(self.train.values())
 
 
 @dataclass
@@ -254,16 +255,7 @@ def _weak(own: Examination) -> Iterator[Finding]:
     if 0 < held < FEW_QUERIES:
         yield Finding(WEAK, f"{held} products to judge by: every figure has a wide interval", held, (), "a larger source.val_fraction")
     for name, one in own.labels.items():
-        if not one.train:
-            yield Finding(WEAK, f"label {name}: no training picture has one", 0)
-        elif not one.usable:
-            yield Finding(WEAK, f"label {name}: fewer than two classes have {FEW} training pictures, so that it is not classified",
-                          len(one.train), tuple(one.train)[:SHOWN])
-        elif one.rare:
-            yield Finding(WEAK, f"label {name}: classes with fewer than {FEW} training pictures", len(one.rare), one.rare[:SHOWN],
-                          "join them in the table, or leave them empty there")
-        if one.only_val:
-            yield Finding(WEAK, f"label {name}: classes that stand in val alone", len(one.only_val), one.only_val[:SHOWN])
+        yield from _of_label(name, one)
     texts = Counter(product.text for product in products)
     if products and len(texts) < 0.5 * len({product.product_id for product in products}):
         text, count = texts.most_common(1)[0]
@@ -272,3 +264,19 @@ def _weak(own: Examination) -> Iterator[Finding]:
     small = sum(side < 64 for side in own.sides)
     if small:
         yield Finding(WEAK, "pictures whose shorter side has fewer than 64 pixels", small)
+
+
+def _of_label(name: str, one: LabelFacts) -> Iterator[Finding]:
+    def shown(classes: Iterable[str]) -> tuple[str, ...]:
+        return tuple(map(_short, islice(classes, SHOWN)))
+
+    if not one.train:
+        yield Finding(WEAK, f"label {name}: no training picture has one", 0)
+    elif not one.usable:
+        yield Finding(WEAK, f"label {name} is not classified: fewer than two classes have {FEW} training pictures, or most pictures have "
+                      "another one", len(one.train), shown(one.train))
+    elif one.rare:
+        yield Finding(WEAK, f"label {name}: classes with fewer than {FEW} training pictures", len(one.rare), shown(one.rare),
+                      "join them in the table, or leave them empty there")
+    if one.only_val:
+        yield Finding(WEAK, f"label {name}: classes that stand in val alone", len(one.only_val), shown(one.only_val))

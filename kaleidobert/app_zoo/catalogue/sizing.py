@@ -137,7 +137,7 @@ class _Planner:
                       [f"label={quoted(name)}", *self._training(epochs, 16)], epochs * self._train / 16, "cat")
         for name, one in self._facts["labels"].items():
             if not one["usable"]:
-                self._skipped[stage_of(name)] = "fewer than two classes can be learnt"
+                self._skipped[stage_of(name)] = "too few of its classes can be learnt"
         if not self._facts["labels"]:
             self._skipped["labels"] = "no column is a label; wrong texts in training come from the whole split"
         self._retrieval()

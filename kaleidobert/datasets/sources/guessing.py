@@ -20,6 +20,7 @@ NAMES = {  # words of a column's name that say what it holds, the likeliest firs
 }
 MAX_CLASSES = 200
 ROWS_PER_CLASS = 3  # of a label, on average
+LETTERS = 40  # of a class, on average: longer cells are lists of attributes
 FAULTS = 0.02  # fraction of the pictures up to which an id that stands twice is a fault, and no sign of views
 NUMBER = re.compile(r"[-+]?[\d.,\s]*\d[\d.,\s]*%?|[-+]?[\d.,]+\s?(?:[$€£¥]|eur|usd|gbp|kg|g|cm|mm)|[$€£¥]\s?[\d.,]+", re.IGNORECASE)
 FLAGS = {"true", "false", "yes", "no", "y", "n", "0", "1", "ja", "nein"}
@@ -28,13 +29,15 @@ FLAGS = {"true", "false", "yes", "no", "y", "n", "0", "1", "ja", "nein"}
 @dataclass(frozen=True)
 class Column:
     """What a look at the cells of a column says. filled: the fraction that is not empty; distinct: of the filled ones, relative to them;
-    words: of a cell, on average; classes: different cells."""
+    words, letters: of a cell, on average; classes: different cells; pictures, numbers, flags, splits: fractions of the filled cells that
+    name or are such."""
 
     name: str
     filled: float
     distinct: float
     classes: int
     words: float
+    letters: float
     pictures: float
     numbers: float
     flags: float
@@ -101,7 +104,7 @@ def _look(name: str, rows: Sequence[Mapping[str, object]]) -> Column:
         return fmean(map(bool, map(test, filled))) if filled else 0.0
 
     return Column(name, len(filled) / max(1, len(cells)), len(set(filled)) / max(1, len(filled)), len(set(filled)),
-                  fmean(len(cell.split()) for cell in filled) if filled else 0.0,
+                  fmean(len(cell.split()) for cell in filled) if filled else 0.0, fmean(map(len, filled)) if filled else 0.0,
                   part(lambda cell: ENDING.search(cell) or ADDRESS.match(cell)), part(NUMBER.fullmatch),
                   part(lambda cell: cell.casefold() in FLAGS), part(lambda cell: cell.casefold() in SPLITS))
 
@@ -150,4 +153,4 @@ def _views(rows: Sequence[Mapping[str, object]], own: str, image: str, first: st
 
 def _is_label(column: Column, rows: int) -> bool:
     return (column.filled >= 0.5 and 2 <= column.classes <= min(MAX_CLASSES, rows * column.filled / ROWS_PER_CLASS)
-            and column.words <= 4 and column.numbers < 0.5 and column.flags < 0.5 and column.pictures < 0.5)
+            and column.words <= 4 and column.letters <= LETTERS and column.numbers < 0.5 and column.flags < 0.5 and column.pictures < 0.5)
