@@ -11,7 +11,7 @@ import pytest
 from tests.support.quick import run_eagerly, still, turn_graph_optimiser_off
 from tests.support.servers import SECRETS, serving
 
-LONGEST = ("test_reduced_quickstart.py", "test_tour.py")
+LONGEST = ("test_reduced_quickstart.py", "test_tour.py")  # the first one first
 # processes that tests start need not compile all modules of the package and of the tests, each for itself
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
@@ -61,7 +61,7 @@ def pytest_collection_modifyitems(items):
     """Files with slow tests come first, and before them those that are one long test, so that several workers end together; xdist hands
     the files out in this order (scripts/test.sh)."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: (item.path.name not in LONGEST, item.path not in slow))
+    items.sort(key=lambda item: ([item.path.name != name for name in LONGEST], item.path not in slow))
 
 
 def pytest_collection_finish():
