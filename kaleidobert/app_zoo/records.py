@@ -151,7 +151,7 @@ def _download(config: RecordsConfig) -> tuple[Options, pictures.Limits]:
     """Returns how pictures at addresses are fetched."""
     own = getattr(config.source, "download", Download())
     return (Options(attempts=own.attempts, timeout=own.timeout, endpoint=own.endpoint),
-            pictures.Limits(own.workers, own.per_host, int(own.max_megabytes * 1e6), own.private))
+            pictures.Limits(own.workers, own.per_host, int(own.max_megabytes * 1e6), own.max_seconds, own.private))
 
 
 def _read(config: RecordsConfig) -> Reading:

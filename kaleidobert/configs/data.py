@@ -41,10 +41,12 @@ class Download(Checked):
     attempts: int = key(4, "attempts at a picture that brings no further byte, with growing pauses between them")
     timeout: float = key(20.0, "seconds of silence after which an attempt has failed")
     max_megabytes: float = key(32.0, "size of a picture; larger ones are skipped")
+    max_seconds: float = key(300.0, "seconds that a picture may take; slower ones are skipped")
     private: bool = key(False, "fetch addresses of this machine's own network as well: only for tables that you trust")
     endpoint: str = key("", "address of an S3-compatible service; empty = as the environment and ~/.aws say")
 
-    limits: ClassVar[Limits] = {"workers": (1, 64), "per_host": (1, 64), "attempts": (1,), "timeout": (1,), "max_megabytes": (0.001,)}
+    limits: ClassVar[Limits] = {"workers": (1, 64), "per_host": (1, 64), "attempts": (1,), "timeout": (1,), "max_megabytes": (0.001,),
+                                "max_seconds": (1,)}
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from kaleidobert.errors import UserError
 
 SCHEMES = ("http://", "https://", "s3://")
 PLAIN = "%:/?#[]@!$&'()*+,;=~"  # stand in an address as they are
+STRAY = re.compile(r"%(?![0-9a-fA-F]{2})")  # a sign of its own, not the beginning of a quoted one
 ENDING = re.compile(r"\.\w{2,5}$")
 
 
@@ -18,13 +19,23 @@ def of(name: str) -> str:
 
     >>> of("//cdn.example/a b.jpg?v=1"), of("HTTPS://Shop.example/\u00e9.png"), of("ftp://shop.example/a.png")
     ('https://cdn.example/a%20b.jpg?v=1', 'https://shop.example/%C3%A9.png', '')
+    >>> of("https://b\u00fccher.example/50%.png")
+    'https://xn--bcher-kva.example/50%25.png'
     """
     scheme, _, rest = (f"https:{name}" if name.startswith("//") else name).strip().partition("://")
     host, _, path = rest.partition("/")
     start = f"{scheme.lower()}://"
     if start not in SCHEMES or not host or not path or "@" in host:
         return ""
-    return f"{start}{host}/{path}" if start == "s3://" else f"{start}{host.lower()}/{quote(path, safe=PLAIN).partition('#')[0]}"
+    if start == "s3://":
+        return f"{start}{host}/{path}"
+    if not host.isascii():
+        try:
+            host = host.encode("idna").decode("ascii")
+        except UnicodeError:
+            return ""
+    path = quote(STRAY.sub("%25", path), safe=PLAIN).partition("#")[0]
+    return f"{start}{host.lower()}/{path}"
 
 
 def is_one(path: str | Path) -> bool:

@@ -6,6 +6,7 @@ A partial file is hidden beside its final name, locked, kept for resuming, and r
 import errno
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import closing, contextmanager, suppress
@@ -163,12 +164,13 @@ def fetch(files: Sequence[File], into: str | Path, mirror: str = "", options: Op
 class Fetcher:
     """The common state of the threads of one download. stop: set it to end them. received: whether any byte has come.
 
-    handlers: of requests by HTTP, as streams.Remote takes them; max_bytes: of a file, 0 = any number.
+    handlers: of requests by HTTP, as streams.Remote takes them; max_bytes: of a file; max_seconds: of an attempt at one; 0 = any number.
     """
 
     def __init__(self, options: Options = DEFAULT, progress: Progress | None = None, handlers: Sequence[type[BaseHandler]] = (),
-                 max_bytes: int = 0):
-        self.options, self.remote, self.max_bytes = options, Remote(options.endpoint, options.timeout, handlers), max_bytes
+                 max_bytes: int = 0, max_seconds: float = 0):
+        self.options, self.remote = options, Remote(options.endpoint, options.timeout, handlers)
+        self.max_bytes, self.max_seconds = max_bytes, max_seconds
         self.stop, self.received = threading.Event(), False
         self._progress, self._lock = progress, threading.Lock()
 
@@ -274,11 +276,14 @@ class Fetcher:
         self._check_size(stream.total or 0, url)
         held.begin(url, stream)
         total = stream.total if stream.total is not None else file.size
+        start = time.monotonic()
         while data := stream.read(CHUNK):
             self._end_if_stopped()
             held.write(data)
             self.received = True
             self._report(file, held.size, total)
+            if self.max_seconds and time.monotonic() - start > self.max_seconds:
+                raise Exhausted(f"only {held.size:,} bytes came in {self.max_seconds:g} seconds", redacted(url))
             if self.max_bytes and held.size > self.max_bytes:
                 held.restart()
                 self._check_size(self.max_bytes + 1, url)

@@ -22,21 +22,24 @@ from kaleidobert import io
 from kaleidobert.errors import UserError
 from kaleidobert.remote.downloads import Exhausted, Fetcher, Options, Stopped
 from kaleidobert.remote.manifests import File
-from kaleidobert.remote.streams import Broken, redacted
+from kaleidobert.remote.streams import Broken, Changed, redacted
 
 SILENT = 8  # pictures of a host in a row that no attempt brings, after which its others are not tried
 SAMPLE = 16  # pictures that are asked for their size
-PAGE, DRAWING = (b"<!doctype html", b"<html"), (b"<svg", b"<?xml")
+PAGE, DRAWING, GZIP = (b"<!doctype html", b"<html"), (b"<svg", b"<?xml"), b"\x1f\x8b"
+DRAWINGS = ("EPS", "WMF")  # which Pillow has other programs draw
+MAX_PIXELS = 100_000_000  # as datasets/products.py
 
 
 @dataclass(frozen=True)
 class Limits:
-    """How pictures are fetched: workers at a time, per_host of one host; max_bytes of a picture; private: whether addresses of the
-    machine's own network are fetched."""
+    """How pictures are fetched: workers at a time, per_host of one host; max_bytes of a picture, and the max_seconds that it may take;
+    private: whether addresses of the machine's own network are fetched."""
 
     workers: int = 16
     per_host: int = 4
     max_bytes: int = 32 << 20
+    max_seconds: float = 300.0
     private: bool = False
 
 
@@ -77,6 +80,8 @@ def estimate(pictures: Mapping[str, Path], options: Options, limits: Limits) -> 
             faults[address] = error.what
         except Broken as error:
             faults[address] = str(error)
+        except Changed:
+            faults[address] = "the server answers as if a part of the file had been wanted"
         return None
 
     with ThreadPoolExecutor(limits.per_host) as pool:
@@ -106,20 +111,35 @@ def fetch(pictures: Mapping[str, Path], options: Options, limits: Limits) -> Ite
 
 
 def no_picture(path: Path) -> str:
-    """Returns why a file is no picture, "" where its header is one's."""
+    """Returns why a file is no picture, "" where it is a whole one."""
+    drawing = ""
     try:
         with Image.open(path) as image:
-            image.verify()
-        return ""
+            drawing = image.format if image.format in DRAWINGS else ""
+            if not drawing and image.width * image.height <= MAX_PIXELS:  # what is read refuses larger ones, with their size
+                image.load()
+        return f"the server sent a drawing ({drawing}), no picture" if drawing else ""
     except Exception:  # Pillow's decoders raise many types
-        pass
+        if _begins(path):
+            return "the picture that the server sent is cut off or damaged"
     with open(path, "rb") as file:
         start = file.read(512).lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if not start:
         return "the server sent nothing"
     if any(mark in start for mark in PAGE):
         return "the server sent a web page, no picture"
+    if start.startswith(GZIP):
+        return "the server sent something compressed (gzip), no picture"
     return "the server sent a drawing (SVG), no picture" if start.startswith(DRAWING) else "what the server sent is no picture"
+
+
+def _begins(path: Path) -> bool:
+    """Whether the header of a file is a picture's."""
+    try:
+        with Image.open(path):
+            return True
+    except Exception:  # as above
+        return False
 
 
 class _Host:
@@ -173,18 +193,21 @@ def _host(address: str) -> str:
 
 
 def _fetcher(options: Options, limits: Limits) -> Fetcher:
-    return Fetcher(options, handlers=() if limits.private else (PublicOnly, _PublicHTTP), max_bytes=limits.max_bytes)
+    return Fetcher(options, handlers=() if limits.private else (PublicOnly, _PublicHTTP), max_bytes=limits.max_bytes,
+                   max_seconds=limits.max_seconds)
 
 
 # --- Addresses of the machine's own network
 
+EMBEDDING = ipaddress.IPv6Network("::/96"), ipaddress.IPv6Network("64:ff9b::/96")  # whose last 32 bits are an address of IPv4
+LOCAL_NAT64 = ipaddress.IPv6Network("64:ff9b:1::/48")
 
 class PublicOnly(urllib.request.BaseHandler):
     """Refuses addresses that are not public, of redirects as well: a table of others could reach what only this machine can."""
 
     def http_request(self, request: urllib.request.Request) -> urllib.request.Request:
         """Returns the request; raises UserError where its host is, or has, an address that is not public."""
-        parts = urlsplit(request.full_url)
+        parts = urlsplit(f"//{request.host}")  # as the connection takes it: of "%31%32%37.0.0.1" it is 127.0.0.1
         try:
             found = {str(entry[4][0]) for entry in socket.getaddrinfo(parts.hostname, parts.port or 80, type=socket.SOCK_STREAM)}
         except (OSError, UnicodeError):
@@ -200,7 +223,7 @@ class _PublicHTTP(urllib.request.HTTPHandler):
     """Looks at the address again once it is connected: a name may lead elsewhere by then. Of https the certificate says who answers."""
 
     def http_open(self, request: urllib.request.Request) -> HTTPResponse:
-        proxied = request.host != urlsplit(request.full_url).netloc
+        proxied = request.has_proxy()
 
         class Connection(HTTPConnection):
             def connect(self):
@@ -215,15 +238,22 @@ class _PublicHTTP(urllib.request.HTTPHandler):
 def is_public(address: str) -> bool:
     """Whether an IP address is one of the public internet.
 
-    >>> [is_public(each) for each in ("93.184.215.14", "127.0.0.1", "10.1.2.3", "169.254.169.254", "::1", "::ffff:192.168.0.1")]
+    >>> [is_public(each) for each in ("93.184.215.14", "127.0.0.1", "10.1.2.3", "169.254.169.254", "::1", "64:ff9b::192.168.0.1")]
     [True, False, False, False, False, False]
     """
     try:
         number = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:
         return False
-    inside = getattr(number, "ipv4_mapped", None) or getattr(number, "sixtofour", None)
-    return number.is_global and not number.is_multicast and (inside is None or is_public(str(inside)))
+    if isinstance(number, ipaddress.IPv6Address):
+        if number.is_site_local or number in LOCAL_NAT64:
+            return False
+        inside = number.ipv4_mapped or number.sixtofour
+        if any(number in network for network in EMBEDDING):
+            inside = ipaddress.IPv4Address(int(number) & 0xFFFFFFFF)
+        if inside is not None and not is_public(str(inside)):
+            return False
+    return number.is_global and not number.is_multicast
 
 
 def _private(address: str) -> UserError:

@@ -88,6 +88,9 @@ def open_http(url: str, start: int, validator: str, timeout: float, handlers: Se
         _explain(error, url)
     try:
         return _stream(answer, start, validator, url)
+    except ValueError:  # a number of thousands of digits
+        answer.close()
+        raise UserError("the server says no length that can be read", redacted(url)) from None
     except BaseException:
         answer.close()
         raise
@@ -106,7 +109,7 @@ def _stream(answer: HTTPResponse, start: int, validator: str, url: str) -> Strea
 
     def read(size: int) -> bytes:
         try:
-            return answer.read(size)
+            return answer.read1(size)  # what has come: of a server that sends a byte a second, read would wait for all of size
         except (OSError, HTTPException) as error:
             _explain(error, url)
 
@@ -114,11 +117,13 @@ def _stream(answer: HTTPResponse, start: int, validator: str, url: str) -> Strea
 
 
 class Redirects(urllib.request.HTTPRedirectHandler):
-    """Follows redirects, but never from https to something weaker."""
+    """Follows redirects by HTTP, but never from https to something weaker."""
 
     def redirect_request(self, request, file, code, message, headers, target):
         if request.full_url.startswith("https:") and not target.startswith("https:"):
             raise UserError("redirects to an address without encryption", redacted(request.full_url), "https://")
+        if not target.startswith(("http:", "https:")):  # urllib would follow ftp as well, past the handlers of http
+            raise UserError("redirects to an address of another kind", redacted(request.full_url), "https:// or http://")
         return super().redirect_request(request, file, code, message, headers, target)
 
 

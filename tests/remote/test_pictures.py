@@ -1,7 +1,12 @@
 """Pictures at addresses: from a server that is slow, breaks, redirects and serves pages in place of pictures."""
 
+import contextlib
+import gzip
 import io
 import socket
+import threading
+import time
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -9,7 +14,7 @@ from PIL import Image
 
 from kaleidobert.errors import UserError
 from kaleidobert.io import NoSpace
-from kaleidobert.remote import pictures
+from kaleidobert.remote import pictures, streams
 from kaleidobert.remote.downloads import Options
 
 PATIENT = Options(attempts=2, pause=0.01, timeout=5.0)
@@ -65,6 +70,61 @@ def test_what_cannot_be_had_has_its_reason_and_the_others_come(server, fetched, 
     assert [path.name for path in (tmp_path / "cache").iterdir() if path.stat().st_size > 50_000] == []
 
 
+@pytest.mark.parametrize("content, plan, fault", [
+    (picture(kind="JPEG")[:-400], "no-length", "the picture that the server sent is cut off or damaged"),
+    (picture()[:-900], "ok", "the picture that the server sent is cut off or damaged"),
+    (gzip.compress(picture()), "ok", "the server sent something compressed (gzip), no picture"),
+    (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n%%EOF\n", "ok", "the server sent a drawing (EPS), no picture"),
+], ids=["cut JPEG", "cut PNG", "gzip", "EPS"])
+def test_what_is_no_whole_picture_never_gets_into_the_cache(server, fetched, content, plan, fault):
+    """A picture in the cache is never asked for again: half a one would stay for ever."""
+    server.add("a.jpg", content, plan)
+    assert fetched("a.jpg") == {"a.jpg": fault}
+
+
+def test_a_picture_that_comes_in_drops_is_given_up_and_can_be_interrupted(tmp_path):
+    with dropping() as address:
+        started = time.monotonic()
+        limits = pictures.Limits(private=True, max_seconds=0.5)
+        assert dict(pictures.fetch({address: tmp_path / "a.png"}, PATIENT, limits))[address].endswith("bytes came in 0.5 seconds")
+        fetcher = pictures._fetcher(PATIENT, OWN)
+        threading.Timer(0.5, fetcher.stop.set).start()
+        assert pictures._fetch(fetcher, address, tmp_path / "a.png", pictures._Host(1)) == "the download was interrupted"
+        assert time.monotonic() - started < 4
+
+
+@contextmanager
+def dropping():
+    """The address of a picture of which a byte comes every tenth of a second."""
+    ended = threading.Event()
+
+    def serve(listening: socket.socket) -> None:
+        while not ended.is_set():
+            with contextlib.suppress(OSError):
+                client, _ = listening.accept()
+                with client:
+                    client.recv(4096)
+                    client.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n")
+                    while not ended.wait(0.1):
+                        client.sendall(b"x")
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        listening.settimeout(0.2)
+        thread = threading.Thread(target=serve, args=(listening,), daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}/a.png"
+        ended.set()
+        thread.join()
+
+
+def test_numbers_of_thousands_of_digits_are_a_fault_of_the_picture(server, fetched, monkeypatch):
+    server.add("a.png", picture())
+    length = streams._stream
+    monkeypatch.setattr(streams, "_stream", lambda answer, *rest: (answer.headers.replace_header("Content-Length", "9" * 5000),
+                                                                   length(answer, *rest))[1])
+    assert fetched("a.png") == {"a.png": "the server says no length that can be read"}
+
+
 def test_a_host_that_breaks_and_waits_is_asked_again(server, fetched):
     server.add("cut.png", picture(1), "cut 100", "ok")
     server.add("busy.png", picture(2), "status 429", "ok")
@@ -103,6 +163,27 @@ def test_addresses_of_the_own_network_have_to_be_allowed(server, fetched, limits
     assert len(server.requests) == (not fault)
 
 
+@pytest.mark.parametrize("host", ["%31%32%37.0.0.1", "127.0.0%2e1", "2130706433", "0x7f.1", "localhost", "[::1]", "[::ffff:127.0.0.1]"])
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_no_spelling_of_the_own_network_gets_past(server, tmp_path, scheme, host):
+    server.add("a.png", picture())
+    address = f"{scheme}://{host}:{server.server_address[1]}/a.png"
+    assert dict(pictures.fetch({address: tmp_path / "a.png"}, PATIENT, pictures.Limits()))[address].startswith(
+        "the address is of this machine's own network")
+    assert not server.requests
+
+
+def test_a_redirect_to_ftp_is_not_followed(server, fetched):
+    """Its connection would be past the look at the address."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        other.settimeout(0.2)
+        server.add("a.png", picture(), "status 302")
+        server.location = f"ftp://127.0.0.1:{other.getsockname()[1]}/b.png"
+        assert fetched("a.png") == {"a.png": "redirects to an address of another kind"}
+        with pytest.raises(TimeoutError):
+            other.accept()
+
+
 def test_redirects_lead_into_the_own_network_no_more_than_addresses_do(server, fetched, monkeypatch):
     """The first host counts as public here; it redirects to another name of the loopback."""
     server.add("a.png", picture(), "status 302")
@@ -130,13 +211,15 @@ def test_a_name_that_leads_elsewhere_once_it_is_connected_is_refused(server, fet
 
 
 @pytest.mark.parametrize("address", ["0.0.0.0", "127.1.2.3", "172.16.0.1", "100.64.0.1", "fe80::1%eth0", "fd00::1", "::", "224.0.0.1",
-                                     "::ffff:10.0.0.1", "2002:7f00:1::", "not-a-number"])
+                                     "::ffff:10.0.0.1", "2002:7f00:1::", "64:ff9b::7f00:1", "64:ff9b:1::1",
+                                     "::127.0.0.1", "fec0::1", "not-a-number"])
 def test_an_address_is_not_public(address):
     assert not pictures.is_public(address)
 
 
 def test_an_address_is_public():
     assert pictures.is_public("93.184.215.14") and pictures.is_public("2606:4700::1111")
+    assert pictures.is_public("64:ff9b::93.184.215.14") and pictures.is_public("::ffff:93.184.215.14")
 
 
 # --- Before, and when it ends early
@@ -159,6 +242,13 @@ def test_an_estimate_asks_a_few_and_writes_nothing(server, tmp_path):
 def test_an_estimate_says_what_it_met(server, tmp_path):
     result = pictures.estimate({f"{server.url}/gone.png": tmp_path / "gone.png"}, PATIENT, OWN)
     assert result.faults == {f"{server.url}/gone.png": "there is no such file (HTTP 404)"} and "of unknown size" in result.describe()
+
+
+def test_an_estimate_survives_answers_that_make_no_sense(server, tmp_path):
+    server.add("a.png", picture(), "status 416")
+    address = f"{server.url}/a.png"
+    assert pictures.estimate({address: tmp_path / "a.png"}, PATIENT, OWN).faults == {
+        address: "the server answers as if a part of the file had been wanted"}
 
 
 def test_a_full_disk_ends_it_and_what_came_stays(server, tmp_path, full_disk):
