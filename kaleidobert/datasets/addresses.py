@@ -38,6 +38,19 @@ def of(name: str) -> str:
     return f"{start}{host.lower()}/{path}"
 
 
+def shown(name: str) -> str:
+    """Returns a path as it is, and an address for messages and files: without user, password, query and fragment.
+
+    >>> shown("https://me:secret@cdn.example/a.jpg?sig=secret"), shown("a?b.jpg")
+    ('https://cdn.example/a.jpg', 'a?b.jpg')
+    """
+    before, sign, rest = name.partition("//")
+    if not sign or before and not before.endswith(":"):
+        return name
+    host, slash, path = rest.partition("/")
+    return re.split("[?#]", f"{before}//{host.rpartition('@')[2]}{slash}{path}")[0]
+
+
 def is_one(path: str | Path) -> bool:
     """Whether a picture is named by its address."""
     return str(path).startswith(SCHEMES)
@@ -59,10 +72,10 @@ def note(address: str, fault: str) -> None:
     """Notes why the picture of an address cannot be fetched; "" takes the note away."""
     path = _note(address)
     if fault:
-        path.parent.mkdir(parents=True, exist_ok=True)
         io.write_json(path, {"fault": fault})
     else:
-        path.unlink(missing_ok=True)
+        with io.explained(path):
+            path.unlink(missing_ok=True)
 
 
 def fault(address: str) -> str:

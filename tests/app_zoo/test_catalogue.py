@@ -4,7 +4,9 @@ import contextlib
 import doctest
 import io
 import json
+import os
 import re
+import shlex
 from types import SimpleNamespace
 
 import numpy as np
@@ -16,6 +18,7 @@ from kaleidobert import cli
 from kaleidobert.app_zoo import processes
 from kaleidobert.app_zoo.catalogue import check, examination, run, sizing
 from kaleidobert.app_zoo.catalogue.examination import examine
+from kaleidobert.configs import Columns
 from kaleidobert.datasets.sources import reading
 from kaleidobert.datasets.sources.table import TableSource
 from kaleidobert.errors import UserError
@@ -62,7 +65,7 @@ def test_columns_of_an_unknown_table_are_guessed_and_shown(tmp_path):
     assert [(row[0], row[1]) for row in own.columns] == [("id", "SKU"), ("image", "Photo"), ("text", "Product name"),
                                                         ("split", "drawn by the group"), ("label Kind", "Kind")]
     assert "A0, A1, A2" in check.columns(own) and check.findings([]) == "nothing was found that is wrong"
-    assert list(by_what(own)) == ["19 products to judge by: every figure has a wide interval"]
+    assert list(by_what(own)) == ["products to judge by: every figure has a wide interval"]
     assert "30% of the groups are val" in check.columns(own)
     assert own.facts()["labels"] == {"Kind": {"classes": 3, "rare": 0, "only_val": 0, "usable": True}}
 
@@ -128,6 +131,80 @@ def test_what_cannot_be_guessed_is_asked_for(tmp_path):
     assert status == 2 and "no column looks like image or text" in err and "source.columns.image=COLUMN" in err
     status, _, err = said("catalogue", "check", str(tmp_path / "none.csv"))
     assert status == 2 and "there is no such table" in err
+
+
+def test_a_table_without_rows_says_so(tmp_path):
+    (tmp_path / "t.csv").write_text("id,title,image\n")
+    status, _, err = said("catalogue", "check", str(tmp_path / "t.csv"), f"run={tmp_path / 'run'}")
+    assert status == 2 and "the table has no rows" in err
+
+
+def test_where_no_picture_can_be_used_the_reasons_are_written_and_the_status_says_it(tmp_path):
+    source = shop(tmp_path, 20)
+    for path in tmp_path.glob("*.png"):
+        path.write_bytes(b"no picture")
+    status, out, err = said("catalogue", "check", str(source.table), f"run={tmp_path / 'run'}")
+    assert status == 2 and "20 x the picture cannot be decoded" in out and "no picture can be used" in err
+    assert (tmp_path / "run/check/index.html").is_file()
+
+
+def test_names_with_the_signs_of_an_account_are_counted(tmp_path):
+    """Lines such as "reason x 3: places" must not be taken apart again."""
+    source = shop(tmp_path)
+    text = source.table.read_text().replace("A3;", "dress x 3: large;").replace("A4;", "dress x 4;")
+    source.table.write_text(text)
+    for number in (3, 4):
+        (tmp_path / f"{number}.png").unlink()
+    own = examine(TableSource(source.table, Columns("SKU", "Photo", ("Product name",))))
+    assert by_what(own)["there is no such picture"].count == 2
+
+
+@pytest.mark.parametrize("cells, taken", [(("Training", "training", "Validation"), True), (("train", "", "foo"), False),
+                                          (("train", "test", "test"), False)])
+def test_a_column_of_splits_is_taken_or_said_to_be_none(tmp_path, cells, taken):
+    source = shop(tmp_path)
+    lines = source.table.read_text().splitlines()
+    order = sorted(range(60), key=lambda number: number % 3)  # the first rows are all of one split
+    source.table.write_text("\n".join([f"{lines[0]};split", *(f"{lines[n + 1]};{cells[n % 3]}" for n in order)]) + "\n")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(examination, "LOOKED_AT", 10)
+        patch.setattr(examination.guessing, "ROWS_PER_CLASS", 1)
+        own = examine(source)
+    assert {product.split for product in own.products} == {"train", "val"} and "split" not in own.source.columns.labels
+    assert own.source.columns.split == ("split" if taken else "")
+    assert taken == (not any("the column 'split' is not taken as the split" in line for line in own.found))
+
+
+def test_addresses_show_no_passwords_and_no_queries(tmp_path):
+    lines = "".join(f"A{n},fine bag number {n},https://{'me:HIDDEN@' * (n % 2)}cdn.invalid/{n}.jpg?sig=HIDDEN\n" for n in range(30))
+    (tmp_path / "t.csv").write_text(f"id,title,image\n{lines}")
+    status, out, err = said("catalogue", "check", str(tmp_path / "t.csv"), f"run={tmp_path / 'run'}", "sheet=0")
+    assert status == 0 and "cdn.invalid/0.jpg" in out, err
+    written = "".join((tmp_path / "run/check" / name).read_text() for name in ("index.html", "results.json"))
+    assert "HIDDEN" not in out + err + written
+
+
+def test_the_printed_command_goes_on_from_this_check(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    source = shop(tmp_path / "m\u00fcller & co")
+    words = [str(source.table), "source.columns.labels={}", "run=my run", "sheet=0"]
+    status, out, _ = said("catalogue", "check", *words)
+    command = shlex.split(next(line for line in out.splitlines() if "all of it:" in line).partition("kaleidobert ")[2])
+    assert status == 0 and command[:3] == ["catalogue", "run", str(source.table)] and f'run="{tmp_path / "my run"}"' in command
+    status, out, err = said(*command, "--dry-run")
+    assert status == 0 and "about" in out, err
+
+
+def test_groups_that_are_given_stay_joined(tmp_path):
+    source = shop(tmp_path)
+    picture(tmp_path / "7.png", 5)
+    (tmp_path / "groups.json").write_text('{"A1": "A5", "A2": "A7"}')
+    words = [str(source.table), f"source.groups={tmp_path / 'groups.json'}", f"run={tmp_path / 'run'}", "sheet=0"]
+    assert said("catalogue", "check", *words)[0] == 0
+    assert json.loads((tmp_path / "run/check/groups.json").read_text()) == {"A1": "A5", "A2": "A5", "A7": "A5"}
+    (tmp_path / "groups.json").write_text('["A1"]')
+    status, _, err = said("catalogue", "check", *words)
+    assert status == 2 and "holds no groups" in err
 
 
 def test_val_is_never_empty_where_there_are_two_groups(tmp_path):
@@ -206,6 +283,17 @@ def test_words_of_no_stage_are_refused(tmp_path, no_gpu):
         run.dry_run(run.CatalogueRunConfig(TableSource(tmp_path / "t.csv"), tmp_path, words={"pretain": ()}))
 
 
+def test_labels_that_cannot_be_learnt_tell_negatives_apart_all_the_same(no_gpu):
+    """A bank with labels refuses a subcategory of no name."""
+    words = {stage.name: stage.words for stage in sizing.plan(facts(30, usable=False), "auto", ()).stages}
+    assert 'sampling.subcategory="l1"' in words["pretrain"] and 'subcategory="l1"' in words["i2t"]
+
+
+def test_labels_that_are_named_are_not_left_out(no_gpu):
+    planned = sizing.plan(facts(500, labels=3, usable=False), "auto", ("l1",))
+    assert "label-l1" in {stage.name for stage in planned.stages} and set(planned.skipped) == {"label-l0", "label-l2"}
+
+
 def test_docstrings():
     for module in (sizing, processes):
         assert doctest.testmod(module).attempted and not doctest.testmod(module).failed
@@ -254,6 +342,13 @@ def test_from_a_table_to_a_report(tmp_path, in_this_process, no_gpu):
     status, again, err = said(*words)
     assert status == 0, err
     assert in_this_process == [] and "done" in again
+    os.utime(source.table)  # touched, and the same
+    status, again, err = said(*words)
+    assert status == 0 and in_this_process == ["check"], err
+    source.table.write_text(source.table.read_text().replace("text\": \"", "text\": \"another ", 1))
+    for _ in range(2):
+        status, again, err = said(*words)
+        assert status == 2 and "the products are others than those of which" in err and "run=" in err
 
 
 @pytest.mark.slow

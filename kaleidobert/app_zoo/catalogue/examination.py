@@ -1,10 +1,12 @@
 """What a catalogue holds and what is wrong with it, found by reading the table and opening the pictures."""
 
+import hashlib
+import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 
 import numpy as np
@@ -14,7 +16,7 @@ from kaleidobert.configs import Source
 from kaleidobert.datasets import addresses, near_duplicates
 from kaleidobert.datasets.products import Product, read_image, tabulate_classes
 from kaleidobert.datasets.sources import formats, guessing, presets, reading
-from kaleidobert.datasets.sources.reading import Reading, account
+from kaleidobert.datasets.sources.reading import Reading
 from kaleidobert.datasets.sources.table import TableSource
 from kaleidobert.errors import UserError
 
@@ -22,6 +24,7 @@ LOSES, LEAKS, WEAK, NOTE = "loses", "leaks", "weak", "note"
 MEANINGS = {LOSES: "left out of the bank", LEAKS: "the evaluation would ask for what was trained on", WEAK: "little can be learnt of it",
             NOTE: "what was found"}
 LOOKED_AT = 20_000  # rows from which columns are guessed
+MANY_CELLS = 50  # different ones of a column, which is no split then
 SHOWN = 3
 FEW = 5  # training pictures of a class, below which it can hardly be learnt
 FEW_QUERIES = 30  # val products, below which intervals are wider than most differences
@@ -88,7 +91,8 @@ class Examination:
         return {"rows": self.reading.rows, "pictures": len(self.products), "splits": dict(splits),
                 "products": len({product.product_id for product in self.products}),
                 "train_groups": len({product.group for product in self.products if product.split == TRAIN}),
-                "words": {"mean": float(words.mean()), "p95": float(np.percentile(words, 95)), "max": int(words.max())},
+                "words": {"mean": float(words.mean()), "p95": float(np.percentile(words, 95)), "max": int(words.max())} if len(words) else
+                {"mean": 0.0, "p95": 0.0, "max": 0},
                 "different_texts": len({product.text for product in self.products}),
                 "labels": {name: {"classes": len(one.train), "rare": len(one.rare), "only_val": len(one.only_val), "usable": one.usable}
                            for name, one in self.labels.items()}}
@@ -99,16 +103,22 @@ def examine(source: Source, pictures: int = 0) -> Examination:
 
     Columns that neither the source nor a known layout names are guessed by their names and cells. pictures: how many are opened, 0 = all.
     """
-    source, reasons = with_columns(source)
+    source, guess = with_columns(source)
     result = reading.survey(source)
     if more := _val_fraction(result):
         result = reading.survey(replace(source, val_fraction=more))
         result.found.append(f"{more:.0%} of the groups are val, to have something to judge by (source.val_fraction)")
-    own = Examination(result.source, result.found, _shown(result, reasons), result)
+    own = Examination(result.source, [*guess.notes, *result.found], _shown(result, guess.reasons), result)
     _open(own, pictures)
     own.labels = {name: _label(own.products, name) for name in own.source.columns.labels}
     own.findings = sorted(_findings(own), key=lambda one: (list(MEANINGS).index(one.severity), -one.count))
     return own
+
+
+def digest(own: Examination) -> str:
+    """Returns the SHA-256 of the products: ids, texts, labels, groups, splits and pictures' names, not the pictures."""
+    products = [[p.image_id, p.product_id, p.group, p.view, p.split, p.text, dict(p.labels), p.image_path] for p in own.reading.products]
+    return hashlib.sha256(json.dumps([products, own.joined], sort_keys=True).encode()).hexdigest()
 
 
 def _val_fraction(result: Reading) -> float:
@@ -120,34 +130,43 @@ def _val_fraction(result: Reading) -> float:
     return fraction if not source.columns.split and source.val_fraction == usual and fraction > usual else 0.0
 
 
-def with_columns(source: Source) -> tuple[Source, Mapping[str, str]]:
+def with_columns(source: Source) -> tuple[Source, guessing.Guess]:
     """Returns the source with guessed columns where none are given and the layout is none that is known, and why each was taken."""
+    none = guessing.Guess(source.columns)
     if not isinstance(source, TableSource) or not source.table.is_file() or source.preset not in ("", presets.NO_PRESET):
-        return source, {}
+        return source, none
     if source.columns.id and source.columns.image and source.columns.text:
-        return source, {}
+        return source, none
     layout = formats.find(source.table, [], formats.Layout(source.format, source.separator, source.encoding))
     header = formats.header(source.table, layout)
     if not source.preset and presets.recognise(header):
-        return source, {}
-    rows = [row for _, row in islice(formats.rows(source.table, layout, (), header, lambda names: None), LOOKED_AT)
-            if isinstance(row, Mapping)]
-    first = guessing.guess(header, rows)
+        return source, none
+    every = (row for _, row in formats.rows(source.table, layout, (), header, lambda names: None) if isinstance(row, Mapping))
+    rows = list(islice(every, LOOKED_AT))
+    splits: dict[str, set[str]] = {name: set() for name in guessing.split_columns(header)}
+    for row in chain(rows, every) if splits else ():
+        for name, cells in splits.items():
+            if len(cells) < MANY_CELLS:
+                cells |= guessing.cells_of(name, [row])
+    first = guessing.guess(header, rows, "", splits)
     template = source.template(first.columns.id) if first.columns.id and not first.columns.image else ""
-    guess = guessing.guess(header, rows, template) if template else first
+    guess = guessing.guess(header, rows, template, splits) if template else first
+    if not rows:
+        raise UserError("the table has no rows", str(source.table), f"rows below the names of the columns: {', '.join(header)}")
     lacks = [key for key in guess.lacks if not getattr(source.columns, key)]
     if lacks:
         raise UserError(f"no column looks like {' or '.join(lacks)}", str(source.table), f"columns out of {', '.join(header)}",
                         "say which: " + " ".join(f"source.columns.{key}=COLUMN" for key in lacks))
     columns = presets.completed(source.columns, guess.columns)
-    return replace(source, columns=columns, preset=presets.NO_PRESET), guess.reasons
+    return replace(source, columns=columns, preset=presets.NO_PRESET), guess
 
 
 def _shown(result: Reading, reasons: Mapping[str, str]) -> list[tuple[str, str, str, str]]:
     """Returns a row per mapped column, with the first values that came of it."""
     columns, first = result.source.columns, result.products[:SHOWN]
     folder = f"{result.source.picture_folder}/"
-    values = {"id": [product.product_id for product in first], "image": [product.image_path.removeprefix(folder) for product in first],
+    values = {"id": [product.product_id for product in first],
+              "image": [addresses.shown(product.image_path).removeprefix(folder) for product in first],
               "text": [product.text for product in first], "group": [product.group for product in first],
               "view": [product.view for product in first], "split": [product.split for product in first]}
     rows = []
@@ -233,13 +252,12 @@ def _findings(own: Examination) -> Iterator[Finding]:
     yield from own.findings
     result = own.reading
     for rows in (result.skipped, [{"image_id": key, "where": key, "reason": reason} for key, reason in own.faults.items()]):
-        for line in account(rows):
-            reason, _, rest = line.rpartition(" x ")
-            count, _, where = rest.partition(": ")
-            yield Finding(LOSES, reason, int(count.replace(",", "")), (where,))
+        for reason, where in reading.tally(rows).items():
+            yield Finding(LOSES, reason, len(where), (reading.positions(where),))
     waiting = [address for address in result.addresses if not addresses.local(address).is_file()]
     if waiting:
-        yield Finding(NOTE, "pictures at addresses, which are not fetched yet", len(waiting), tuple(waiting[:SHOWN]))
+        yield Finding(NOTE, "pictures at addresses, which are not fetched yet", len(waiting), tuple(map(addresses.shown, waiting[:SHOWN])),
+                      "fetch them (kaleidobert records), and check again: only then are they opened and compared")
     for line in result.notes():
         yield Finding(NOTE, line, 1)
     yield from _weak(own)
@@ -250,10 +268,11 @@ def _weak(own: Examination) -> Iterator[Finding]:
     splits = Counter(product.split for product in products)
     for split in (TRAIN, VAL):
         if not splits[split]:
-            yield Finding(WEAK, f"no picture is in the split {split!r}", 0, (), f"source.columns.split has {', '.join(sorted(splits))}")
+            yield Finding(WEAK, f"no picture is in the split {split!r}", 0, (),
+                          f"source.columns.split has {', '.join(sorted(splits))}" * bool(own.source.columns.split))
     held = len({product.product_id for product in products if product.split == VAL})
     if 0 < held < FEW_QUERIES:
-        yield Finding(WEAK, f"{held} products to judge by: every figure has a wide interval", held, (), "a larger source.val_fraction")
+        yield Finding(WEAK, "products to judge by: every figure has a wide interval", held, (), "a larger source.val_fraction")
     for name, one in own.labels.items():
         yield from _of_label(name, one)
     texts = Counter(product.text for product in products)

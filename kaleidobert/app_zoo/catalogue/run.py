@@ -2,10 +2,10 @@
 
     FOLDER/check/        what the table holds, records.yaml; its page
            bank/, align/, pretrain/, label-NAME/, i2t/, t2i/, caption/, pages/      beside each NAME.yaml, its configuration, and NAME.log
-           report_card.html, tables.md, catalogue.json
+           report_card.html, tables.md, catalogue.json, made_of.json
 
 Every stage is a process of its own. What has finished is passed over, and an unfinished one continues, so that the same command goes on
-after an interruption, a failure or a change of the table.
+after an interruption or a failure. A table that has changed is checked again, and refused where stages are made of other products.
 """
 
 from collections.abc import Sequence
@@ -14,10 +14,12 @@ from pathlib import Path
 from kaleidobert import configs, io
 from kaleidobert.app_zoo import commands, processes, report_card, tables
 from kaleidobert.app_zoo.catalogue import sizing
+from kaleidobert.app_zoo.catalogue.check import identity
 from kaleidobert.app_zoo.catalogue.sizing import Sizing, Stage
 from kaleidobert.app_zoo.processes import Step, duration
 from kaleidobert.configs.catalogue import CatalogueCheckConfig, CatalogueRunConfig
 from kaleidobert.configs.section import check_name
+from kaleidobert.datasets.products import stamp
 from kaleidobert.errors import UserError
 
 FIX = "wait until it has ended, or choose another folder with run=..."
@@ -41,9 +43,9 @@ def run(config: CatalogueRunConfig) -> None:
     folder = config.folder
     io.lock(folder, fix=FIX)
     check = _check_step(config)
-    _forget_older(check, config.source.table)
-    processes.check_unchanged([check])
+    _forget_other(check, config)
     processes.run_all([check], 1)
+    _check_products(folder)
     planned = _plan(config)
     stages = steps(config, planned)
     processes.check_unchanged(stages)
@@ -72,10 +74,24 @@ def _check_step(config: CatalogueRunConfig) -> Step:
     return Step("check", "check", folder, folder / "results.json", (), ("kaleidobert.cli", "catalogue check", str(_beside(folder))), own)
 
 
-def _forget_older(check: Step, table: Path) -> None:
-    """Has the check made again where the table has changed since."""
-    if check.is_done() and table.exists() and table.stat().st_mtime > check.done.stat().st_mtime:
-        check.done.unlink()
+def _forget_other(check: Step, config: CatalogueRunConfig) -> None:
+    """Has the check made again where the table has changed since, or where it was another check."""
+    if check.is_done():
+        made = io.read_json(check.done)
+        now = stamp(config.source.table)
+        if now is not None and made.get("table") != now or made.get("config") != identity(check.config):
+            check.done.unlink()
+
+
+def _check_products(folder: Path) -> None:
+    """Notes the products that the stages are made of; raises UserError where the table has others since they began."""
+    now, path = io.read_json(folder / "check" / "results.json")["products"], folder / "made_of.json"
+    begun = [part for part in sorted(folder.iterdir()) if part.is_dir() and part.name != "check" and io.contents(part)]
+    if path.is_file() and begun and io.read_json(path).get("products") != now:
+        raise UserError(f"the products are others than those of which {begun[0].name}{' and more' * (len(begun) > 1)} was made: the table, "
+                        "or how it is read, has changed", str(folder), "the products that were there",
+                        f"choose another folder with run=..., or delete {', '.join(part.name for part in begun)} there: all is made anew")
+    io.write_json(path, {"products": now})
 
 
 def _plan(config: CatalogueRunConfig) -> Sizing:

@@ -121,7 +121,8 @@ class _Planner:
         self._skipped: dict[str, str] = {}
         usable = {name: one["classes"] for name, one in facts["labels"].items() if one["usable"]}
         self._usable = usable
-        self._finest = max(usable, key=lambda name: usable[name]) if usable else ""
+        named = usable or {name: one["classes"] for name, one in facts["labels"].items()}  # rare classes tell negatives apart all the same
+        self._finest = max(named, key=lambda name: named[name]) if named else ""
 
     def plan(self, why: str, labels: Sequence[str]) -> Sizing:
         self._add("records", "records", self._records(), self._train + self._val)
@@ -136,8 +137,10 @@ class _Planner:
             self._add(stage_of(name, [stage.name for stage in self._stages]), "classify",
                       [f"label={quoted(name)}", *self._training(epochs, 16)], epochs * self._train / 16, "cat")
         for name, one in self._facts["labels"].items():
-            if not one["usable"]:
+            if not one["usable"] and name not in labels:
                 self._skipped[stage_of(name)] = "too few of its classes can be learnt"
+            elif labels and name not in labels:
+                self._skipped[stage_of(name)] = "not among labels"
         if not self._facts["labels"]:
             self._skipped["labels"] = "no column is a label; wrong texts in training come from the whole split"
         self._retrieval()

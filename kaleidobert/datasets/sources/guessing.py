@@ -1,13 +1,13 @@
 """Which column of an unknown table holds what, guessed from names and cells: a proposal that people see before it is used (ours)."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
 
 from kaleidobert.configs import Columns
 from kaleidobert.datasets.sources.pictures import ADDRESS, ENDING
-from kaleidobert.datasets.sources.table import SPLITS
+from kaleidobert.datasets.sources.reading import SPELLINGS
 
 NAMES = {  # words of a column's name that say what it holds, the likeliest first; a name is split at case, blanks and signs
     "id": ("sku", "asin", "handle", "id", "code", "reference", "ref", "nr", "number", "article", "artikel", "key"),
@@ -19,6 +19,7 @@ NAMES = {  # words of a column's name that say what it holds, the likeliest firs
     "split": ("split", "subset", "partition", "fold", "set"),
 }
 MAX_CLASSES = 200
+SHOWN_CELLS = 6
 ROWS_PER_CLASS = 3  # of a label, on average
 LETTERS = 40  # of a class, on average: longer cells are lists of attributes
 FAULTS = 0.02  # fraction of the pictures up to which an id that stands twice is a fault, and no sign of views
@@ -41,25 +42,34 @@ class Column:
     pictures: float
     numbers: float
     flags: float
-    splits: float
 
 
 @dataclass(frozen=True)
 class Guess:
-    """columns: the proposal; reasons: {key of Columns: why, for people}; lacks: what no column was found for, of id, image and text."""
+    """columns: the proposal; reasons: {key of Columns: why, for people}; lacks: what no column was found for, of id, image and text;
+    notes: of columns that are not what their names say."""
 
     columns: Columns
     reasons: Mapping[str, str] = field(default_factory=dict)
     lacks: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
-def guess(header: Sequence[str], rows: Sequence[Mapping[str, object]], template: str = "") -> Guess:
+def split_columns(header: Sequence[str]) -> list[str]:
+    """Returns the columns whose names say that they hold splits."""
+    return [name for name in dict.fromkeys(header) if _rank(name, "split")]
+
+
+def guess(header: Sequence[str], rows: Sequence[Mapping[str, object]], template: str = "",
+          splits: Mapping[str, Collection[str]] | None = None) -> Guess:
     """Returns what the columns of a table hold, by its first rows. template: how pictures follow from the column of ids, where one does.
+    splits: {one of split_columns: its cells in the whole table, which may begin with all of train}; None = as in these rows.
 
     Labels get the names of their columns.
     """
     looks = {name: _look(name, rows) for name in dict.fromkeys(header)}
     free, reasons = dict(looks), {}
+    splits = {name: cells_of(name, rows) for name in split_columns(header)} if splits is None else splits
 
     def take(key: str, column: Column | None, why: str) -> str:
         if column is None:
@@ -68,7 +78,10 @@ def guess(header: Sequence[str], rows: Sequence[Mapping[str, object]], template:
         reasons[key] = why
         return column.name
 
-    split = take("split", _best(free, "split", lambda c: c.splits == 1 and 2 <= c.classes <= 5), "its cells name splits")
+    split = take("split", _best(free, "split", lambda c: _are_splits(splits.get(c.name, ()))), "its cells name splits")
+    odd = [] if split else [name for name in splits if _rank(name, "split") > 1]  # a "set" may be one of pans
+    for name in odd:
+        free.pop(name, None)
     picture = _best(free, "image", lambda c: c.pictures >= 0.5)
     image = take("image", picture, f"{picture.pictures:.0%} of its cells name pictures" if picture else "")
     own = _best(free, "id", lambda c: c.filled >= 0.9 and c.pictures < 0.5 and c.words < 1.5 and bool(_rank(c.name, "id"))) or \
@@ -93,7 +106,23 @@ def guess(header: Sequence[str], rows: Sequence[Mapping[str, object]], template:
     if views and views != ((view,) if view else ()):
         reasons["view"] = "tells the pictures of one product apart"
     columns = Columns(name, image, tuple(column.name for column in texts), group, views, split, labels)
-    return Guess(columns, reasons, tuple(key for key in ("id", "image", "text") if not getattr(columns, key)))
+    return Guess(columns, reasons, tuple(key for key in ("id", "image", "text") if not getattr(columns, key)),
+                 tuple(f"the column {name!r} is not taken as the split, which is drawn: its cells are {_named(splits[name])}, and 'train' "
+                       "and 'val' are needed" for name in odd))
+
+
+def cells_of(name: str, rows: Iterable[Mapping[str, object]]) -> set[str]:
+    """Returns the different cells of a column, as texts."""
+    return {str(row.get(name) if row.get(name) is not None else "").strip() for row in rows}
+
+
+def _are_splits(cells: Collection[str]) -> bool:
+    return {"train", "val"} <= {SPELLINGS.get(cell.casefold(), cell.casefold()) for cell in cells} <= {"train", "val", "test"}
+
+
+def _named(cells: Collection[str]) -> str:
+    """Returns the first cells in words."""
+    return ", ".join(map(repr, sorted(cells)[:SHOWN_CELLS])) + ", ..." * (len(cells) > SHOWN_CELLS)
 
 
 def _look(name: str, rows: Sequence[Mapping[str, object]]) -> Column:
@@ -106,7 +135,7 @@ def _look(name: str, rows: Sequence[Mapping[str, object]]) -> Column:
     return Column(name, len(filled) / max(1, len(cells)), len(set(filled)) / max(1, len(filled)), len(set(filled)),
                   fmean(len(cell.split()) for cell in filled) if filled else 0.0, fmean(map(len, filled)) if filled else 0.0,
                   part(lambda cell: ENDING.search(cell) or ADDRESS.match(cell)), part(NUMBER.fullmatch),
-                  part(lambda cell: cell.casefold() in FLAGS), part(lambda cell: cell.casefold() in SPLITS))
+                  part(lambda cell: cell.casefold() in FLAGS))
 
 
 def _rank(name: str, key: str) -> int:

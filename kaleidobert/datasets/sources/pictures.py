@@ -86,7 +86,7 @@ class PictureFolder:
             if address:
                 self.addresses[address] = addresses.copy(address)
                 return Match(address)
-            return Match(verbatim, f"{ABSENT[1]}; {name}")
+            return Match(addresses.shown(name), f"{ABSENT[1]}; {addresses.shown(name)}")
         return self._alike(name, verbatim)
 
     def _alike(self, name: str, verbatim: str) -> Match:

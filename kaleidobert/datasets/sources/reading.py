@@ -26,6 +26,7 @@ from kaleidobert.datasets.sources.presets import TEMPLATE, filled
 from kaleidobert.errors import UserError
 from kaleidobert.specs import Part
 
+SPELLINGS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val"}  # of splits
 SkippedRow = dict[str, str]  # image_id, where, reason
 ROUNDED = re.compile(r"\d([.,]\d+)?[eE]\+\d+")  # 1.00123E+12: what a spreadsheet shows, and exports, of a long number
 UNREADABLE = 0.5  # fraction of lines that cannot be read from which on a file is not the table that it is taken for
@@ -160,14 +161,18 @@ def _searched(absent: Sequence[SkippedRow], folder: PictureFolder) -> str:
 
 def account(skipped: Sequence[SkippedRow]) -> list[str]:
     """Returns a line per reason, the most frequent first: the reason, its count and the first positions."""
-    positions: dict[str, list[str]] = {}
+    return [f"{reason} x {len(where):,}: {positions(where)}" for reason, where in tally(skipped).items()]
+
+
+def tally(skipped: Sequence[SkippedRow]) -> dict[str, list[str]]:
+    """Returns {reason: where the rows with it are}, the most frequent first."""
+    result: dict[str, list[str]] = {}
     for row in skipped:
-        positions.setdefault(_reason(row), []).append(row["where"])
-    ordered = sorted(positions.items(), key=lambda item: -len(item[1]))
-    return [f"{reason} x {len(where):,}: {_positions(where)}" for reason, where in ordered]
+        result.setdefault(_reason(row), []).append(row["where"])
+    return dict(sorted(result.items(), key=lambda item: -len(item[1])))
 
 
-def _positions(where: Sequence[str]) -> str:
+def positions(where: Sequence[str]) -> str:
     """Returns the first positions, with the file named once."""
     file = where[0].rpartition(", ")[0]
     shown = [where[0], *(position.removeprefix(f"{file}, ") if file else position for position in where[1:SHOWN])]
@@ -198,12 +203,12 @@ def _check_groups(products: list[Product], where: str, seen: Mapping[str, str]) 
         first = splits.setdefault(product.group, product)
         if first.split != product.split:
             raise UserError(f"the group {product.group!r} is in {first.split!r} ({first.image_id}) and in {product.split!r} "
-                            f"({product.image_id}): {_positions([seen[first.image_id], seen[product.image_id]])}", where,
+                            f"({product.image_id}): {positions([seen[first.image_id], seen[product.image_id]])}", where,
                             "all pictures of a group in one split", "correct the split column")
         first = groups.setdefault(product.product_id, product)
         if first.group != product.group:
             raise UserError(f"the product {product.product_id!r} is in the groups {first.group!r} and {product.group!r}: "
-                            f"{_positions([seen[first.image_id], seen[product.image_id]])}", where, "one group per product",
+                            f"{positions([seen[first.image_id], seen[product.image_id]])}", where, "one group per product",
                             "correct the group column")
 
 
@@ -217,6 +222,18 @@ def _fill_splits(reading: Reading) -> None:
         return
     lacking, nearest = ("val", min(draws, key=draws.__getitem__)) if splits == {"train"} else ("train", max(draws, key=draws.__getitem__))
     reading.products[:] = [replace(product, split=lacking) if product.group == nearest else product for product in reading.products]
+
+
+def _spelled(split: str) -> str:
+    return SPELLINGS.get(split.casefold(), split)
+
+
+def joined_groups(path: Path) -> dict[str, str]:
+    """Returns {group: the group that it belongs to} of a JSON file; raises UserError where it holds anything else."""
+    result = io.read_json(path)
+    if not isinstance(result, dict) or not all(isinstance(group, str) for group in result.values()):
+        raise UserError("holds no groups", str(path), 'JSON such as {"group": "the group that it belongs to"}', "correct source.groups")
+    return result
 
 
 def read_mask(path: Path) -> np.ndarray:
@@ -257,7 +274,7 @@ class _Taker:
         self.seen: dict[str, str] = {}  # {image_id: where it stands}
         self._views: dict[str, Product] = {}  # the first view of every product, where all have to agree
         self._firsts: dict[str, _First] = {}
-        self._joined: Mapping[str, str] = io.read_json(self.source.groups) if self.source.groups else {}
+        self._joined = joined_groups(self.source.groups) if self.source.groups else {}
         self._bare: list[tuple[str, SkippedRow]] = []  # (group, its entry) of every product without a picture that may be a variant
 
     def take(self, row: Mapping[str, Any], where: str) -> None:
@@ -400,7 +417,7 @@ class _Taker:
             product_id=product_id,
             group=group,
             view=view,
-            split=texts[columns.split] if columns.split else split_of(group, self.source.val_fraction),
+            split=_spelled(texts[columns.split]) if columns.split else split_of(group, self.source.val_fraction),
             image_id=f"{product_id}/{view}" if view else product_id,
             image_path=picture if self.source.is_export or not picture else str(folder / picture),
             text=self.source.text_separator.join([piece.rstrip(". ") for piece in pieces[:-1]] + pieces[-1:]),
