@@ -15,6 +15,7 @@ SIDE = 16  # of a thumbnail in pixels
 DISTANCE = 6.0  # of 255, root mean square: a picture that was scaled or compressed again lies within 2, another colour of a thing within 6
 CONTRAST = 0.1  # and this fraction of the thumbnails' own deviation: white things on white ground are near to all others
 BLOCK = 1024  # pictures compared with all others at a time
+SHARED = 30  # pictures of others: one that more are like stands for none of them, such as "no picture yet"
 COMMON = 8  # products with one text from which on it says what a product is, not which
 
 
@@ -24,18 +25,26 @@ def thumbnail(image: np.ndarray) -> np.ndarray:
     return np.asarray(small, np.float32).ravel()
 
 
-def alike(thumbnails: np.ndarray) -> Iterator[tuple[int, int]]:
-    """Yields the pairs (i, j), i < j, of thumbnails f32[N, 768] that are nearly the same picture."""
+def alike(thumbnails: np.ndarray, owners: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the pairs (i, j), i < j, of thumbnails f32[N, 768] of different owners i64[N] that are nearly the same picture, i64[M, 2];
+    and the places i64[S] of pictures that more than SHARED of other owners are like, which are in no pair."""
     size = thumbnails.shape[1]
     centred = thumbnails.astype(np.float32) - 128
     squares, deviations = (centred**2).sum(1), centred.std(1)
+    counts, before, pairs = np.zeros(len(centred), np.int64), np.zeros(len(centred), np.int64), [np.zeros((0, 2), np.int64)]
     for start in range(0, len(centred), BLOCK):
         rows = slice(start, start + BLOCK)
         distances = squares[rows, None] + squares[None, start:] - 2 * centred[rows] @ centred[start:].T
         least = np.minimum(deviations[rows, None], deviations[None, start:])
         near = distances <= size * np.minimum(DISTANCE, CONTRAST * least) ** 2 + 1e-2 * size  # rounding of float32
-        for i, j in np.argwhere(np.triu(near, 1)):
-            yield start + int(i), start + int(j)
+        near = np.triu(near & (owners[rows, None] != owners[None, start:]), 1)
+        kept = near & (near.cumsum(0, dtype=np.int16) + before[start:] <= SHARED)  # one with more pairs is in none in the end
+        pairs.append(np.argwhere(kept) + start)
+        counts[rows] += near.sum(1)
+        counts[start:] += near.sum(0)
+        before[start:] += near.sum(0)
+    every, shared = np.concatenate(pairs), counts > SHARED
+    return every[~shared[every].any(1)], np.flatnonzero(shared)
 
 
 def same_texts(texts: Sequence[str]) -> Iterator[tuple[int, int]]:

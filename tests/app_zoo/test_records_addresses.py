@@ -2,6 +2,7 @@
 
 import io
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -62,6 +63,23 @@ def test_pictures_become_a_bank_and_are_fetched_once(shop, server):
     assert sorted(path for path, _ in server.requests[asked:]) == ["/gone.png", "/media/page.png"]
     product = survey(shop.source).products[0]
     assert product.image_path == f"{server.url}/media/0.png?v=1" and read_image(product.image_path).shape == (40, 40, 3)
+
+
+def test_reasons_are_counted_together_and_show_no_query(shop, server):
+    """A query may sign the address."""
+    lines = "".join(f"g{number},gone {number},{server.url}/gone{number}.png?sig=HIDDEN,\n" for number in range(3))
+    with open(shop.source.table, "a") as file:
+        file.write(lines)
+    done = call("records", replace(shop, max_skipped=1.0))
+    assert done.status == 0 and "there is no such file x 4: " in done.out, done.out + done.err
+    assert "HIDDEN" not in done.out + done.err + (shop.bank / "skipped.jsonl").read_text()
+
+
+def test_a_cache_that_cannot_be_written_is_one_message(shop, server, monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("KALEIDO_CACHE", str(tmp_path / "file"))
+    done = call("records", shop)
+    assert done.status == 2 and "cannot write here" in done.err and "Traceback" not in done.err
 
 
 def test_what_comes_later_is_taken_in(shop, server):

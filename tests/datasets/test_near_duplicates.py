@@ -18,7 +18,11 @@ def drawn() -> list[Image.Image]:
 
 
 def pairs(pictures) -> list[tuple[int, int]]:
-    return list(near.alike(np.stack([near.thumbnail(np.asarray(picture.convert("RGB"))) for picture in pictures])))
+    return [(int(i), int(j)) for i, j in alike(pictures, np.arange(len(pictures)))[0]]
+
+
+def alike(pictures, owners) -> tuple[np.ndarray, np.ndarray]:
+    return near.alike(np.stack([near.thumbnail(np.asarray(picture.convert("RGB"))) for picture in pictures]), owners)
 
 
 def test_docstrings():
@@ -53,6 +57,21 @@ def test_the_search_goes_over_its_blocks(drawn, monkeypatch):
     whole = pairs([*drawn, *drawn])
     monkeypatch.setattr(near, "BLOCK", 7)
     assert pairs([*drawn, *drawn]) == whole == [(number, 30 + number) for number in range(30)]
+
+
+def test_a_picture_that_very_many_have_stands_for_none(drawn, monkeypatch):
+    """"No picture yet" would join half a shop to one group, by a number of pairs that grows with the square."""
+    monkeypatch.setattr(near, "BLOCK", 11)
+    several = [drawn[0]] * (near.SHARED + 2)
+    joined, shared = alike([*drawn[1:4], *several, drawn[2]], np.arange(len(several) + 4))
+    assert joined.tolist() == [[1, len(several) + 3]] and shared.tolist() == list(range(3, len(several) + 3))
+    joined, shared = alike(several[:-1], np.arange(len(several) - 1))
+    assert len(joined) == (near.SHARED + 1) * near.SHARED // 2 and not len(shared)
+
+
+def test_pictures_of_one_owner_are_no_pair(drawn):
+    joined, shared = alike([drawn[0]] * 21, np.repeat([0, 1], [20, 1]))
+    assert joined.tolist() == [[number, 20] for number in range(20)] and not len(shared)
 
 
 def test_a_text_that_very_many_share_says_not_which_product_it_is():

@@ -206,10 +206,17 @@ def _open(own: Examination, count: int) -> None:
     own.opened = len(chosen)
     own.faults |= {row["image_id"]: row["reason"] for row in own.reading.absent}
     order = list(thumbnails)
-    pairs = [(order[i], order[j]) for i, j in near_duplicates.alike(np.stack([thumbnails[number] for number in order]))] if order else []
+    pairs: list[tuple[int, int]] = []
+    if order:
+        groups = np.unique([chosen[number].group for number in order], return_inverse=True)[1]
+        near, shared = near_duplicates.alike(np.stack([thumbnails[number] for number in order]), groups)
+        pairs = [(order[i], order[j]) for i, j in near]
+    if order and len(shared):
+        own.findings.append(Finding(WEAK, "pictures that very many products have: one stands for none, and joins no groups", len(shared),
+                                    tuple(chosen[order[place]].image_id for place in shared[:SHOWN]),
+                                    "leave these rows out where it says that there is no picture yet"))
     texts = list(near_duplicates.same_texts([product.text for product in chosen]))
-    _join(own, chosen, [(i, j) for i, j in pairs if chosen[i].product_id != chosen[j].product_id],
-          [(i, j) for i, j in texts if chosen[i].product_id != chosen[j].product_id])
+    _join(own, chosen, pairs, [(i, j) for i, j in texts if chosen[i].product_id != chosen[j].product_id])
 
 
 def _look(product: Product) -> str | tuple[int, np.ndarray]:

@@ -32,6 +32,7 @@ from kaleidobert import configs, io
 from kaleidobert import levels as kaleido
 from kaleidobert.configs import RecordsConfig
 from kaleidobert.configs.data import FOREGROUND_REMAKE
+from kaleidobert.datasets import addresses
 from kaleidobert.datasets.bank import alignment
 from kaleidobert.datasets.bank.bank import FORMAT, Bank, checksums, write_array
 from kaleidobert.datasets.products import Product, digest, stamp, tabulate_classes
@@ -158,7 +159,8 @@ def compare(config: RecordsConfig, products: Sequence[Product]) -> Changes:
                 noted[number] = {**notes, "pictures": now}
     if gone:
         raise UserError(f"{len(gone):,} of the pictures that the bank was made of cannot be read any more (the first: {gone[0].image_id})",
-                        gone[0].image_path, "the files that were there", "put them back, correct source.images or source.columns, or "
+                        addresses.shown(gone[0].image_path), "the files that were there",
+                        "put them back, correct source.images or source.columns, or "
                         "choose another folder with bank=...")
     return Changes(len(changed), changed[0].image_id if changed else "", tuple(shards), noted)
 
@@ -264,7 +266,8 @@ def build_shard(config: RecordsConfig, number: int, products: Sequence[Product],
         good_ones = vectors[[not fault for fault in faults]] if any(faults) else vectors
         save_features(_features_path(config.bank, number), good_ones, config.storage)
     kept = [{"image_id": product.image_id, **result} for (product, result), fault in zip(rows, faults) if not fault]
-    notes = [{"image_id": p.image_id, "where": p.image_path, "reason": reasons[p.image_id]} for p in products if p.image_id in reasons]
+    notes = [{"image_id": p.image_id, "where": addresses.shown(p.image_path), "reason": reasons[p.image_id]}
+             for p in products if p.image_id in reasons]
     io.write_json(_notes_path(config.bank, number), {"kept": kept, "skipped": notes,
                                                         "pictures": [pictures[product.image_id] for product in products]})
     return len(products)
@@ -360,7 +363,8 @@ def _row(product: Product) -> dict[str, Any]:
 
 def _moved(row: dict[str, str], product: Product) -> dict[str, str]:
     """Returns a skipped row with the present path of its picture."""
-    return {**row, "where": product.image_path, "reason": row["reason"].replace(row["where"] or product.image_path, product.image_path)}
+    where = addresses.shown(product.image_path)
+    return {**row, "where": where, "reason": row["reason"].replace(row["where"] or where, where)}
 
 
 def _digest(config: RecordsConfig, products: Sequence[Product], notes: Sequence[dict[str, Any]]) -> str:
