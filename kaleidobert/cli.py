@@ -68,6 +68,11 @@ def _named(command: str) -> str:
     return textwrap.fill(f"configurations by name: {', '.join(names)}", 120, subsequent_indent="  ") + "\n\n" if names else ""
 
 
+def _names_table(word: str) -> bool:
+    """Whether a first word is a table, not key=value and not a configuration."""
+    return ("=" not in word or Path(word).exists()) and Path(word).suffix not in (".yaml", ".yml")
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Runs a command; returns the exit status, see STATUS."""
     first, *rest = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
@@ -81,11 +86,13 @@ def main(arguments: list[str] | None = None) -> int:
     command = commands.every()[options.command]
     if command.takes_folders:
         path, words = None, _folders(options.words)
-    elif command.takes_table and path is not None and "=" not in path and Path(path).suffix not in (".yaml", ".yml"):
+    elif command.takes_table and path is not None and _names_table(path):
         path, words = None, [f"source.table={json.dumps(path, ensure_ascii=False)}", *words]
     elif path is not None and "=" in path:  # no file, only words
         path, words = None, [path, *words]
     try:
+        if command.takes_table and path is None and not any(word.startswith("source") for word in words):
+            raise UserError("no table is named", expected=f"kaleidobert {options.command} {command.example}")
         config = commands.load(options.command, path, words)
         if command.needs_backend:
             backends.check()  # before anything is fetched

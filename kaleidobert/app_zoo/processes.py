@@ -35,7 +35,7 @@ class Step:
 
     name: by which its configuration is set. title: of messages. folder: what it makes, finished where the file ``done`` is there. needs:
     files without which it cannot begin. config: its configuration; words: its command line behind ``python -m``. row: of an ablation its
-    runs, with the seed; "" of a bank. seconds: estimated, 0 = not.
+    runs, with the seed; "" of a bank. seconds: estimated, 0 = not. has_words: whether the key ``words`` has some of its own.
     """
 
     name: str
@@ -48,6 +48,7 @@ class Step:
     row: str = ""
     seed: int = 0
     seconds: float = 0.0
+    has_words: bool = True
 
     @property
     def file(self) -> Path:
@@ -226,7 +227,7 @@ def _failure(step: Step, status: int, said: str) -> UserError:
     elif status == 0:
         how = f"ended without {step.done}"
     command = " ".join(["kaleidobert" if step.words[0] == "kaleidobert.cli" else f"python -m {step.words[0]}", *step.words[1:]])
-    own = f" (keys of this run: words.{step.name}=[key=value])" if step.config is not None else ""
+    own = f" (keys of this run: words.{step.name}=[key=value])" if step.config is not None and step.has_words else ""
     return UserError(f"{step.title} {how}: {said}", f"log {step.log}",
                      fix=f"mend that{own}, and the same command continues there; this run alone: {command}")
 

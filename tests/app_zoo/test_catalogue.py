@@ -364,6 +364,36 @@ def test_twelve_pictures_go_to_the_end(tmp_path, in_this_process, no_gpu):
     assert "align" not in in_this_process and "no column is a label" in out and "training pictures: no word stands in enough texts" in out
 
 
+def test_a_label_with_a_slash_has_one_folder(no_gpu, tmp_path):
+    (tmp_path / "check").mkdir()
+    (tmp_path / "check/records.yaml").write_text("base: catalogue_small/records\nbank: b\nsource: {table: t.csv, columns: {labels: {}}}\n")
+    given = facts(500)
+    given["labels"] = {"colour/kind": given["labels"]["l0"], "colour%2Fkind": given["labels"]["l1"]}
+    config = run.CatalogueRunConfig(TableSource(tmp_path / "t.csv"), tmp_path)
+    made = {step.name: step for step in run.steps(config, sizing.plan(given, "small", ()))}
+    folders = {made["label-colour/kind"].folder, made["label-colour%2Fkind"].folder}
+    assert len(folders) == 2 and {folder.parent for folder in folders} == {tmp_path}
+    assert made["label-colour/kind"].config.label == "colour/kind"
+
+
+def test_what_is_no_table_is_said_at_once_and_leaves_nothing(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    status, _, err = said("catalogue", "run", "none.csv")
+    assert status == 2 and "none.csv: there is no such table" in err and not any(tmp_path.iterdir())
+    for words in ((), ("sheet=0",)):
+        status, _, err = said("catalogue", "check", *words)
+        assert status == 2 and "no table is named" in err and "catalogue check my/products_export.csv" in err
+    shop(tmp_path / "a=b")
+    status, out, err = said("catalogue", "check", "a=b/export.csv", "sheet=0")
+    assert status == 0 and "60 rows read" in out, err
+
+
+def test_a_check_that_fails_names_no_words_that_it_does_not_have(tmp_path, monkeypatch):
+    (tmp_path / "t.csv").write_text("n,size\n1,2\n")
+    status, _, err = said("catalogue", "run", str(tmp_path / "t.csv"), f"run={tmp_path / 'run'}")
+    assert status == 2 and "no column looks like image or text" in err and "words.check" not in err
+
+
 def test_a_dry_run_says_what_comes_first(tmp_path):
     shop(tmp_path)
     status, out, _ = said("catalogue", "run", str(tmp_path / "export.csv"), f"run={tmp_path / 'run'}", "--dry-run")

@@ -20,6 +20,7 @@ from kaleidobert.app_zoo.processes import Step, duration
 from kaleidobert.configs.catalogue import CatalogueCheckConfig, CatalogueRunConfig
 from kaleidobert.configs.section import check_name
 from kaleidobert.datasets.products import stamp
+from kaleidobert.datasets.sources.table import TableSource
 from kaleidobert.errors import UserError
 
 FIX = "wait until it has ended, or choose another folder with run=..."
@@ -41,6 +42,8 @@ def dry_run(config: CatalogueRunConfig) -> None:
 def run(config: CatalogueRunConfig) -> None:
     """Runs what is missing and prints the report card. Raises UserError where a stage fails: the same command goes on from there."""
     folder = config.folder
+    if isinstance(config.source, TableSource) and not config.source.table.exists():
+        raise UserError("there is no such table", str(config.source.table), "a table of products, or a folder per class")
     io.lock(folder, fix=FIX)
     check = _check_step(config)
     _forget_other(check, config)
@@ -71,7 +74,8 @@ def describe(planned: Sizing, stages: Sequence[Step]) -> str:
 def _check_step(config: CatalogueRunConfig) -> Step:
     folder = config.folder / "check"
     own = CatalogueCheckConfig(config.source, config.folder, config.pictures, config.sheet)
-    return Step("check", "check", folder, folder / "results.json", (), ("kaleidobert.cli", "catalogue check", str(_beside(folder))), own)
+    return Step("check", "check", folder, folder / "results.json", (), ("kaleidobert.cli", "catalogue check", str(_beside(folder))), own,
+                has_words=False)
 
 
 def _forget_other(check: Step, config: CatalogueRunConfig) -> None:
@@ -115,7 +119,7 @@ def _step(config: CatalogueRunConfig, stage: Stage) -> Step:
         folder, done, needs, file = bank, bank / "index.json", [run / "check" / "results.json"], str(run / "check" / "records.yaml")
         words = [*stage.words, f"bank={_path(bank)}"]
     else:
-        folder, needs, file = run / ("pages" if stage.name == "inspect" else stage.name), [bank / "index.json"], stage.file
+        folder, needs, file = run / _folder_name(stage), [bank / "index.json"], stage.file
         done = folder / "results.json"
         words = [*stage.words, f"data.bank={_path(bank)}", f"run={_path(folder)}"]
     if stage.name == "align":
@@ -146,6 +150,11 @@ def _report(folder: Path, planned: Sizing) -> None:
                                               "claims": [vars(claim) for claim in card]})
     print(f"results: {folder}\n  the table: {folder / 'check' / 'index.html'}\n  the report card: {folder / 'report_card.html'}\n"
           f"  pictures as the model sees them: {folder / 'pages' / 'index.html'}\n  tables: {folder / 'tables.md'}")
+
+
+def _folder_name(stage: Stage) -> str:
+    """Returns the name of a stage's folder; a label may have a slash, as its column has."""
+    return "pages" if stage.name == "inspect" else stage.name.replace("%", "%25").replace("/", "%2F")
 
 
 def _beside(folder: Path) -> Path:

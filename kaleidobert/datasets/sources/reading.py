@@ -156,7 +156,7 @@ def _searched(absent: Sequence[SkippedRow], folder: PictureFolder) -> str:
         return ""
     shown = ", ".join(repr(name if len(name) <= LONG else f"{name[:LONG]}...") for name in names[:SHOWN])
     return (f"pictures were looked for in {folder.describe()}; not there: {shown}{', ...' if len(names) > SHOWN else ''}; "
-            "source.images names their folder, and those of addresses have to be downloaded into it")
+            "source.images names their folder")
 
 
 def account(skipped: Sequence[SkippedRow]) -> list[str]:
