@@ -364,18 +364,6 @@ def test_twelve_pictures_go_to_the_end(tmp_path, in_this_process, no_gpu):
     assert "align" not in in_this_process and "no column is a label" in out and "training pictures: no word stands in enough texts" in out
 
 
-def test_a_label_with_a_slash_has_one_folder(no_gpu, tmp_path):
-    (tmp_path / "check").mkdir()
-    (tmp_path / "check/records.yaml").write_text("base: catalogue_small/records\nbank: b\nsource: {table: t.csv, columns: {labels: {}}}\n")
-    given = facts(500)
-    given["labels"] = {"colour/kind": given["labels"]["l0"], "colour%2Fkind": given["labels"]["l1"]}
-    config = run.CatalogueRunConfig(TableSource(tmp_path / "t.csv"), tmp_path)
-    made = {step.name: step for step in run.steps(config, sizing.plan(given, "small", ()))}
-    folders = {made["label-colour/kind"].folder, made["label-colour%2Fkind"].folder}
-    assert len(folders) == 2 and {folder.parent for folder in folders} == {tmp_path}
-    assert made["label-colour/kind"].config.label == "colour/kind"
-
-
 def test_what_is_no_table_is_said_at_once_and_leaves_nothing(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     status, _, err = said("catalogue", "run", "none.csv")

@@ -119,7 +119,7 @@ def _step(config: CatalogueRunConfig, stage: Stage) -> Step:
         folder, done, needs, file = bank, bank / "index.json", [run / "check" / "results.json"], str(run / "check" / "records.yaml")
         words = [*stage.words, f"bank={_path(bank)}"]
     else:
-        folder, needs, file = run / _folder_name(stage), [bank / "index.json"], stage.file
+        folder, needs, file = run / ("pages" if stage.name == "inspect" else stage.name), [bank / "index.json"], stage.file
         done = folder / "results.json"
         words = [*stage.words, f"data.bank={_path(bank)}", f"run={_path(folder)}"]
     if stage.name == "align":
@@ -150,11 +150,6 @@ def _report(folder: Path, planned: Sizing) -> None:
                                               "claims": [vars(claim) for claim in card]})
     print(f"results: {folder}\n  the table: {folder / 'check' / 'index.html'}\n  the report card: {folder / 'report_card.html'}\n"
           f"  pictures as the model sees them: {folder / 'pages' / 'index.html'}\n  tables: {folder / 'tables.md'}")
-
-
-def _folder_name(stage: Stage) -> str:
-    """Returns the name of a stage's folder; a label may have a slash, as its column has."""
-    return "pages" if stage.name == "inspect" else stage.name.replace("%", "%25").replace("/", "%2F")
 
 
 def _beside(folder: Path) -> Path:
