@@ -7,6 +7,8 @@ import json
 import os
 import re
 import shlex
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -292,6 +294,12 @@ def test_labels_that_cannot_be_learnt_tell_negatives_apart_all_the_same(no_gpu):
 def test_labels_that_are_named_are_not_left_out(no_gpu):
     planned = sizing.plan(facts(500, labels=3, usable=False), "auto", ("l1",))
     assert "label-l1" in {stage.name for stage in planned.stages} and set(planned.skipped) == {"label-l0", "label-l2"}
+
+
+def test_the_run_itself_loads_no_network_library():
+    """It would hold its memory, and a GPU, beside every stage."""
+    code = "import sys, kaleidobert.app_zoo.catalogue.run; sys.exit('keras' in sys.modules or 'tensorflow' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
 def test_docstrings():

@@ -12,7 +12,7 @@ import yaml
 from PIL import Image, ImageDraw
 
 from kaleidobert import configs, io
-from kaleidobert.app_zoo.catalogue.examination import MEANINGS, Examination, Finding, digest, examine
+from kaleidobert.app_zoo.catalogue.examination import MEANINGS, Examination, Finding, digest, examine, identity
 from kaleidobert.app_zoo.inspect import pages
 from kaleidobert.configs.catalogue import CatalogueCheckConfig
 from kaleidobert.configs.data import Columns, Foreground
@@ -60,11 +60,6 @@ def run(config: CatalogueCheckConfig) -> None:
                         "mend what is listed above, and check again")
     print(f"  a configuration that reads it: kaleidobert records {shlex.quote(str(folder / 'records.yaml'))}\n"
           f"  all of it: {command(config)}")
-
-
-def identity(config: CatalogueCheckConfig) -> dict[str, Any]:
-    """Returns the configuration without the folder, as JSON gives it back: what it finds follows from it, the table and the pictures."""
-    return json.loads(json.dumps({name: value for name, value in configs.to_dict(config).items() if name != "run"}))
 
 
 def command(config: CatalogueCheckConfig) -> str:

@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from kaleidobert import configs
 from kaleidobert.configs import Source
+from kaleidobert.configs.catalogue import CatalogueCheckConfig
 from kaleidobert.datasets import addresses, near_duplicates
 from kaleidobert.datasets.products import Product, read_image, tabulate_classes
 from kaleidobert.datasets.sources import formats, guessing, presets, reading
@@ -113,6 +115,11 @@ def examine(source: Source, pictures: int = 0) -> Examination:
     own.labels = {name: _label(own.products, name) for name in own.source.columns.labels}
     own.findings = sorted(_findings(own), key=lambda one: (list(MEANINGS).index(one.severity), -one.count))
     return own
+
+
+def identity(config: CatalogueCheckConfig) -> dict[str, Any]:
+    """Returns the configuration without the folder, as JSON gives it back: what it finds follows from it, the table and the pictures."""
+    return json.loads(json.dumps({name: value for name, value in configs.to_dict(config).items() if name != "run"}))
 
 
 def digest(own: Examination) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 from kaleidobert import configs, io
 from kaleidobert.app_zoo import commands, processes, report_card, tables
 from kaleidobert.app_zoo.catalogue import sizing
-from kaleidobert.app_zoo.catalogue.check import identity
+from kaleidobert.app_zoo.catalogue.examination import identity
 from kaleidobert.app_zoo.catalogue.sizing import Sizing, Stage
 from kaleidobert.app_zoo.processes import Step, duration
 from kaleidobert.configs.catalogue import CatalogueCheckConfig, CatalogueRunConfig
