@@ -177,9 +177,9 @@ def test_settings_are_refused_before_anything_is_encoded(fresh, changes, words):
 
 
 def test_a_catalogue_without_a_training_split(fresh):
-    edit(fresh.source, lambda rows: [row.update(split="training") for row in rows])
+    edit(fresh.source, lambda rows: [row.update(split="teaching") for row in rows])
     for flags in ([], ["--dry-run"]):
-        refused(call("records", fresh.records(), *flags), "no picture is in the split 'train'.*'training'.*split column")
+        refused(call("records", fresh.records(), *flags), "no picture is in the split 'train'.*'teaching'.*split column")
     assert not (fresh.folder / "made").exists()
 
 

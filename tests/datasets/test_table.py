@@ -94,3 +94,10 @@ def test_groups_that_leak_into_the_evaluation_are_refused(tmp_path, rows, words)
 def test_a_lone_title_keeps_its_full_stop(tmp_path):
     (one,), _ = catalogue.read(source(tmp_path, HEAD + "a,a.jpg,Tee.,,f,,train,T\n"))
     assert one.text == "Tee."
+
+
+def test_other_spellings_of_a_split_are_read_and_said(tmp_path):
+    (tmp_path / "t.csv").write_text("id,image,text,split\n1,a.jpg,a,Training\n2,b.jpg,b,valid\n3,c.jpg,c,train\n4,d.jpg,d,holdout\n")
+    result = catalogue.survey(TableSource(tmp_path / "t.csv", Columns("id", "image", ("text",), split="split")))
+    assert [product.split for product in result.products] == ["train", "val", "train", "holdout"]
+    assert result.notes() == ["the split 'Training' is read as 'train': 1", "the split 'valid' is read as 'val': 1"]

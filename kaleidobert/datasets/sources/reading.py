@@ -47,9 +47,9 @@ class Reading:
 
     source: with all that was found by a look at it. found: lines that say what. rows: number of rows read. missing: {(column, word): number
     of cells} with a word that stands for an empty cell; markup: {column: cells} with HTML; rounded: of every row whose id or group looks
-    like a number that a spreadsheet rounded, the first such text. views: {what: number of rows} of rows that name several pictures or
-    none. absent: pictures that no file holds. searched: where they were looked for, a line for people. shortened: {label: {cell: what of
-    it is the label}}. spelled, ambiguous, addresses: as of pictures.PictureFolder.
+    like a number that a spreadsheet rounded, the first such text. spellings: {(split, as which it is read): rows}. views: {what: number of
+    rows} of rows that name several pictures or none. absent: pictures that no file holds. searched: where they were looked for, a line for
+    people. shortened: {label: {cell: what of it is the label}}. spelled, ambiguous, addresses: as of pictures.PictureFolder.
     """
 
     source: Source
@@ -60,6 +60,7 @@ class Reading:
     skipped: list[SkippedRow] = field(default_factory=list)
     missing: Counter[tuple[str, str]] = field(default_factory=Counter)
     rounded: list[str] = field(default_factory=list)
+    spellings: Counter[tuple[str, str]] = field(default_factory=Counter)
     markup: Counter[str] = field(default_factory=Counter)
     views: Counter[str] = field(default_factory=Counter)
     absent: list[SkippedRow] = field(default_factory=list)
@@ -77,6 +78,7 @@ class Reading:
     def notes(self) -> list[str]:
         """Returns lines to print: views, names of pictures, markup, the cells that count as empty, and ids that look rounded."""
         lines = [f"{what}: {count:,}" for what, count in self.views.items()]
+        lines += [f"the split {name!r} is read as {split!r}: {count:,}" for (name, split), count in self.spellings.items()]
         lines += [f"pictures whose file is named otherwise {how}: {count:,}" for how, count in self.spelled.items()]
         if self.ambiguous:
             more = ", ..." if len(self.ambiguous) > SHOWN else ""
@@ -222,10 +224,6 @@ def _fill_splits(reading: Reading) -> None:
         return
     lacking, nearest = ("val", min(draws, key=draws.__getitem__)) if splits == {"train"} else ("train", max(draws, key=draws.__getitem__))
     reading.products[:] = [replace(product, split=lacking) if product.group == nearest else product for product in reading.products]
-
-
-def _spelled(split: str) -> str:
-    return SPELLINGS.get(split.casefold(), split)
 
 
 def joined_groups(path: Path) -> dict[str, str]:
@@ -408,6 +406,13 @@ class _Taker:
         elif self.source.is_export and product_id and not ROUNDED.fullmatch(product_id):
             self._firsts.setdefault(product_id, _First(dict(texts), {})).pictures.update(dict.fromkeys(names))
 
+    def _split(self, name: str) -> str:
+        """Returns train or val for another spelling of it, which is counted."""
+        split = SPELLINGS.get(name.casefold(), name)
+        if split != name:
+            self.reading.spellings[name, split] += 1
+        return split
+
     def _product(self, texts: Mapping[str, str], picture: str, view: str, parts: tuple[Part, ...]) -> Product:
         columns, folder, product_id = self.columns, self.source.picture_folder, texts.get(self.columns.id, "")
         group, mask = texts.get(columns.group) or product_id, texts.get(columns.mask)
@@ -417,7 +422,7 @@ class _Taker:
             product_id=product_id,
             group=group,
             view=view,
-            split=_spelled(texts[columns.split]) if columns.split else split_of(group, self.source.val_fraction),
+            split=self._split(texts[columns.split]) if columns.split else split_of(group, self.source.val_fraction),
             image_id=f"{product_id}/{view}" if view else product_id,
             image_path=picture if self.source.is_export or not picture else str(folder / picture),
             text=self.source.text_separator.join([piece.rstrip(". ") for piece in pieces[:-1]] + pieces[-1:]),
