@@ -113,6 +113,13 @@ def test_an_address_of_very_many_folders_is_no_work(tmp_path):
     assert not result.absent
 
 
+def test_a_name_may_begin_with_the_folder_itself(tmp_path):
+    table = "id,image,title,kind\n1,Images/a.jpg,Tie,k\n2,images/x/b.png,Hat,k\n3,other/a.jpg,Cap,k\n"
+    result = survey(tmp_path, table, files=["images/a.jpg", "images/x/b.jpg"], images=tmp_path / "images")
+    assert [row["image_id"] for row in result.absent] == ["3"] and sum(result.spelled.values()) == 2
+    assert [product.image_path for product in result.products[:2]] == [str(tmp_path / "images/a.jpg"), str(tmp_path / "images/x/b.jpg")]
+
+
 def test_addresses_of_two_folders_are_not_one_file(tmp_path):
     table = "id,image,title,kind\n1,https://x.example/1/front.jpg,Tie,k\n2,https://x.example/2/front.jpg?v=1,Hat,k\n"
     result = survey(tmp_path, table, files=["front.jpg"])

@@ -93,6 +93,9 @@ class PictureFolder:
         """Returns the only file that is spelled like a name, or a match with the reason why there is none."""
         key = _key(name)
         tries = [("in case, accents or slashes", 0, key), ("in the ending", 1, _stem(key))]
+        inside = key.removeprefix(f"{_key(self.folder.name, quoted=False)}/")
+        if inside != key:  # images/a.jpg, where the folder of pictures is images itself
+            tries += [(MOVED, 0, inside), ("in folder and ending", 1, _stem(inside))]
         if "/" not in key or ABSOLUTE.match(name):
             last = key.rpartition("/")[2]
             tries += [(MOVED, 0, end) for end in _ends(key)] + [(MOVED, 2, last), ("in folder and ending", 3, _stem(last))]
