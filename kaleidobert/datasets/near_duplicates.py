@@ -5,8 +5,8 @@ what is compared with what grows with the square of their number, a second for 6
 """
 
 import re
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 from PIL import Image
@@ -85,8 +85,3 @@ def joined(groups: Sequence[str], pairs: Iterable[tuple[int, int]]) -> dict[str,
 def across(splits: Sequence[str], pairs: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
     """Returns the pairs whose two places are in different splits."""
     return [(i, j) for i, j in pairs if splits[i] != splits[j]]
-
-
-def sizes(joint: Mapping[str, str]) -> Counter[str]:
-    """Returns {group: how many others were joined to it}."""
-    return Counter(joint.values())

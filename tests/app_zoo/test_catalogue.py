@@ -302,6 +302,15 @@ def test_the_run_itself_loads_no_network_library():
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
+def test_a_size_whose_times_were_never_measured_names_none(no_gpu, tmp_path):
+    (tmp_path / "check").mkdir()
+    (tmp_path / "check/records.yaml").write_text("base: catalogue_small/records\nbank: b\nsource: {table: t.csv, columns: {labels: {}}}\n")
+    config = run.CatalogueRunConfig(TableSource(tmp_path / "t.csv"), tmp_path)
+    for size, words in (("base", "never measured"), ("small", "; about ")):
+        planned = sizing.plan(facts(500), size, ())
+        assert words in run.describe(planned, run.steps(config, planned)).splitlines()[0]
+
+
 def test_docstrings():
     for module in (sizing, processes):
         assert doctest.testmod(module).attempted and not doctest.testmod(module).failed

@@ -65,8 +65,12 @@ def steps(config: CatalogueRunConfig, planned: Sizing) -> list[Step]:
 def describe(planned: Sizing, stages: Sequence[Step]) -> str:
     """Returns the plan in words: size, stages with their times, and what is left out and why."""
     missing = [step for step in stages if not step.is_done()]
-    lines = [f"size {planned.size} ({planned.why}); about {duration(sum(step.seconds for step in missing))}:"]
-    lines += [f"  {step.name:24s} {'done' if step.is_done() else f'about {duration(step.seconds)}'}" for step in stages]
+    known = all(step.seconds for step in missing)
+    length = f"about {duration(sum(step.seconds for step in missing))}" if known else "how long it takes was never measured"
+    lines = [f"size {planned.size} ({planned.why}); {length}:"]
+    for step in stages:
+        how_long = f"about {duration(step.seconds)}" if step.seconds else "of unknown length"
+        lines.append(f"  {step.name:24s} {'done' if step.is_done() else how_long}")
     lines += [f"  {name:24s} left out: {why}" for name, why in planned.skipped.items()]
     return "\n".join(lines)
 

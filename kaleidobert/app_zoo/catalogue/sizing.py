@@ -1,4 +1,4 @@
-"""The one dial: what follows from the size of a catalogue and of the machine. docs/own-catalogue.md has the measurements behind the rules.
+"""The one dial: what follows from the size of a catalogue and of the machine. docs/own-catalogue.md says what they rest on.
 
 A size names a folder of configurations (quickstart, catalogue_small, or the paper's own); the rules below change of them what depends on
 the number of pictures, the length of texts and the labels.
@@ -17,13 +17,14 @@ from kaleidobert.datasets.bank import builder
 
 AUTO = "auto"
 MANY_CLASSES = 20  # of a label, from which on it is trained longer
-REFERENCE = 200.0  # GFLOP/s in float32 of the machine on which the seconds below were measured, two cores, as ``rate`` measures it
+REFERENCE = 200.0  # GFLOP/s in float32, as ``rate`` measures it, of the machine of two cores to which the seconds below belong
 
 
 @dataclass(frozen=True)
 class Size:
     """A row of SIZES. folder: of configs, "" = the paper's own; from_pictures: training pictures from which on "auto" takes it, on a
-    machine with a GPU where gpu is set. seconds: {stage: (at its start, per picture or step)} on the reference machine.
+    machine with a GPU where gpu is set. seconds: {stage: (at its start, per picture or step)} on the reference machine, roughly: of small
+    from the steps of the quickstart, of medium from one alignment and one pre-training, its other stages by their sizes; empty = not known.
     """
 
     folder: str
@@ -39,9 +40,7 @@ SIZES = {
     "medium": Size("catalogue_small", 2000, False, {
         "records": (15, 0.055), "align": (25, 0.33), "pretrain": (25, 0.80), "classify": (20, 0.12), "i2t": (25, 0.35), "t2i": (60, 0.0),
         "caption": (30, 0.20), "inspect": (10, 0.0)}),
-    "base": Size("", 20_000, True, {
-        "records": (30, 1.2), "align": (25, 0.33), "pretrain": (40, 12.0), "classify": (30, 6.0), "i2t": (30, 12.0), "t2i": (600, 0.0),
-        "caption": (40, 8.0), "inspect": (20, 0.0)}),
+    "base": Size("", 20_000, True, {}),
 }
 
 
