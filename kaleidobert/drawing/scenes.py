@@ -430,7 +430,7 @@ def _tinted(image: Image.Image, lift: float, rng: np.random.Generator) -> Image.
     swapped = np.eye(3)[rng.permutation(3) if rng.random() < 0.6 else [0, 1, 2]]
     vivid = rng.uniform(0.3, 1.3)
     matrix = (vivid * swapped + (1 - vivid) / 3) * rng.uniform(0.75, 1.2, (3, 1))
-    return image.convert("RGB", np.column_stack([matrix, np.full(3, rng.uniform(-lift, lift))]).ravel().tolist())
+    return image.convert("RGB", tuple(np.column_stack([matrix, np.full(3, rng.uniform(-lift, lift))]).ravel().tolist()))
 
 
 def _mixture(foregrounds: Pictures, behind: Pictures, rng: np.random.Generator) -> Image.Image:

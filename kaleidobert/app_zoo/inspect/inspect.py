@@ -50,32 +50,52 @@ def dry_run(config: InspectConfig) -> None:
 def run(config: InspectConfig) -> None:
     """Writes a page per picture, index.html and results.json into the run folder."""
     check_folder(config.run, config)
-    bank, levels, rows = _open(config)
-    photos = _photos(config, bank)
-    for row in rows:  # refuses a missing picture before the first page is drawn
-        photos(row)
-    aligned, forward = _alignment(config, bank), _forward(config.checkpoint, bank)
-    constants = training.constant_answers(bank, bank.rows(config.data.train_split), levels) if forward else {}
+    inspector = Inspector(config)
+    for row in inspector.rows:  # refuses a missing picture before the first page is drawn
+        inspector.photos(row)
     folder = Run(config.run, config)
-    settings = (("bank", str(bank.folder)), ("encoder", bank.encoder), ("masking", config.sampling.masking),
-                ("seed", str(config.seed)), ("checkpoint", str(config.checkpoint or "none, so no answers are shown")))
-    samplers: dict[str, PretrainSampler] = {}
     shown: list[Page] = []
-    for number, row in enumerate(tqdm(rows, unit="page", desc="inspect", leave=False), 1):
-        split = bank.table[row]["split"]
-        if split not in samplers:
-            samplers[split] = PretrainSampler(bank, bank.rows(split), levels, config.sampling, 1, config.seed)
-        page = _page(bank, levels, row, (samplers[split], photos), (forward, constants), config.seed)
-        section = content.build_alignment(aligned, levels, row, photos(row), config.sampling, config.seed) if aligned else None
-        page = replace(page, name=f"{number:02d}-{file_name(page.image_id)}", alignment=section)
-        io.write_text(config.run / f"{page.name}.html", pages.page(page, settings))
+    for number, row in enumerate(tqdm(inspector.rows, unit="page", desc="inspect", leave=False), 1):
+        page = inspector.page(row)
+        page = replace(page, name=f"{number:02d}-{file_name(page.image_id)}")
+        io.write_text(config.run / f"{page.name}.html", pages.page(page, inspector.settings))
         shown.append(pages.thumbnail(page))
-    corpus = content.build_corpus(aligned, levels, config.run / "alignment.png") if aligned else None
-    io.write_text(config.run / "index.html", pages.index(shown, settings, corpus))
+    aligned = inspector.aligned
+    corpus = content.build_corpus(aligned, inspector.levels, config.run / "alignment.png") if aligned else None
+    io.write_text(config.run / "index.html", pages.index(shown, inspector.settings, corpus))
     result = {"task": "inspect", "pages": [_result(page) for page in shown]}
     folder.results({**result, "alignment": corpus.statistics} if corpus else result, config)
     print(f"{len(shown)} pages in {config.run}\n  open this: {(config.run / 'index.html').absolute()}\n"
           f"  as numbers: {config.run.absolute()}/results.json")
+
+
+class Inspector:
+    """Pages of a bank's pictures. rows: those that the configuration chooses; settings: what stands below every page.
+
+    Raises UserError where bank, checkpoint, maps or catalogue do not fit one another.
+    """
+
+    def __init__(self, config: InspectConfig):
+        self._config = config
+        self.bank, self.levels, self.rows = _open(config)
+        self.photos = _photos(config, self.bank)
+        self.aligned, self._forward = _alignment(config, self.bank), _forward(config.checkpoint, self.bank)
+        train = self.bank.rows(config.data.train_split) if self._forward else None
+        self._constants = training.constant_answers(self.bank, train, self.levels) if train is not None else {}
+        self._samplers: dict[str, PretrainSampler] = {}
+        self.settings = (("bank", str(self.bank.folder)), ("encoder", self.bank.encoder), ("masking", config.sampling.masking),
+                         ("seed", str(config.seed)), ("checkpoint", str(config.checkpoint or "none, so no answers are shown")))
+
+    def page(self, row: int) -> Page:
+        """Returns the page of a row of the bank, its ``name`` empty. Raises UserError where its picture is missing."""
+        config, split = self._config, self.bank.table[row]["split"]
+        if split not in self._samplers:
+            self._samplers[split] = PretrainSampler(self.bank, self.bank.rows(split), self.levels, config.sampling, 1, config.seed)
+        page = _page(self.bank, self.levels, row, (self._samplers[split], self.photos), (self._forward, self._constants), config.seed)
+        if self.aligned is None:
+            return page
+        alignment = content.build_alignment(self.aligned, self.levels, row, self.photos(row), config.sampling, config.seed)
+        return replace(page, alignment=alignment)
 
 
 def file_name(image_id: str) -> str:
