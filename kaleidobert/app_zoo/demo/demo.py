@@ -1,0 +1,128 @@
+"""``kaleidobert demo``: search, products and uploaded pictures on a web page of this machine, about the runs of one folder."""
+
+import importlib
+import importlib.util
+import os
+import shutil
+import signal
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from kaleidobert import configs
+from kaleidobert.app_zoo import commands, product_model, quickstart
+from kaleidobert.app_zoo.demo.studio import Studio
+from kaleidobert.app_zoo.inspect.inspect import Inspector
+from kaleidobert.app_zoo.product_model import ProductModel
+from kaleidobert.app_zoo.search import index
+from kaleidobert.app_zoo.search.searcher import Searcher
+from kaleidobert.configs import InspectConfig, loader
+from kaleidobert.configs.demo import DemoConfig
+from kaleidobert.configs.search import IndexConfig, IndexData
+from kaleidobert.errors import UserError
+from kaleidobert.model_zoo.kaleidobert import Matcher, Pretrainer
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+# gradio asks nothing of the world outside, and puts uploads and thumbnails into a folder that goes with this process
+GRADIO = {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_OFFLINE": "1"}
+ROOM = "GRADIO_TEMP_DIR"
+
+
+def dry_run(config: DemoConfig) -> None:
+    """Checks that the runs are there and fit one another, and says what answers."""
+    _check_gradio()
+    print(repr(product_model.load(folder_of(config))))
+
+
+def run(config: DemoConfig) -> None:
+    """Serves the page until it is interrupted."""
+    _check_gradio()
+    with _room():
+        studio = open_studio(config)
+        page = importlib.import_module(f"{__package__}.page")  # gradio is an extra, and reads the environment when it is loaded
+        blocks = page.build(studio, config, f"{folder_of(config)}: {len(studio.bank.table):,} pictures")
+        address = page.launch(blocks, config)
+        print(f"the demo is at {address}" + ("" if config.host in LOOPBACK else ": everyone who reaches this machine can use it")
+              + "\n  Ctrl-C ends it; uploaded pictures are not kept", flush=True)
+        try:
+            _wait()
+        finally:
+            blocks.close(verbose=False)
+
+
+def folder_of(config: DemoConfig) -> Path:
+    """Returns the folder of runs. Raises UserError where the quickstart's is meant and it has not run."""
+    if config.run is not None:
+        return config.run
+    folder = loader.packaged_start() / quickstart.FOLDER
+    if not folder.is_dir():
+        raise UserError("the quickstart has no results yet", str(folder), "a folder of finished runs",
+                        "run `kaleidobert quickstart` first, or name another folder: kaleidobert demo run=RUNS")
+    return folder
+
+
+def open_studio(config: DemoConfig) -> Studio:
+    """Opens runs, index and pages; first makes the index, or has it follow its bank."""
+    folder = folder_of(config)
+    model = product_model.load(folder)
+    matcher = next((model.runs[kind] for kind in (Matcher.kind, Pretrainer.kind) if kind in model.runs), None)
+    place = config.index or folder / "index"
+    index.run(IndexConfig(index=place, data=IndexData(model.bank.folder), init=None if matcher is None else matcher.checkpoint))
+    return Studio(model, Searcher(place), Inspector(pages_of(folder, model)))
+
+
+def pages_of(folder: Path, model: ProductModel) -> InspectConfig:
+    """Returns how products are shown: as a finished `inspect` run below the folder has them, with maps of words and true masks, else with
+    the predictions of the pre-trained model alone, where there is one."""
+    bank = model.bank.folder
+    for results in sorted(folder.rglob("results.json")):
+        path = results.with_name("config.yaml")
+        if results.with_name("index.html").is_file() and path.is_file():
+            own = commands.load("inspect", path)
+            if own.data.bank.resolve() == bank.resolve():
+                return own
+    pretrained = model.runs.get(Pretrainer.kind)
+    checkpoint = pretrained.checkpoint if pretrained else None
+    return InspectConfig(folder, configs.Data(bank=bank), checkpoint, (model.bank.table[0]["image_id"],))
+
+
+def _check_gradio() -> None:
+    if importlib.util.find_spec("gradio") is None:
+        raise UserError("the demo needs the package gradio, which is not installed", fix="pip install 'kaleidobert[demo]', or in the "
+                        "repository: pip install -e '.[demo]'")
+
+
+@contextmanager
+def _room() -> Iterator[None]:
+    """Has gradio's files in a folder of their own, which goes at the end."""
+    folder = tempfile.mkdtemp(prefix="kaleidobert-demo-")
+    before = {name: os.environ.get(name) for name in (*GRADIO, ROOM)}
+    os.environ.update(GRADIO | {ROOM: folder})
+    try:
+        yield
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def _wait() -> None:
+    """Waits for Ctrl-C or SIGTERM."""
+    ended = threading.Event()
+
+    def end(number: int, frame: FrameType | None) -> Any:
+        ended.set()
+
+    before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        ended.wait()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
