@@ -121,11 +121,12 @@ def _write(task: Task, arrays: Mapping[str, np.ndarray]) -> None:
 
 
 def spread(arrays: Mapping[str, np.ndarray]) -> dict[str, float]:
-    """Returns the standard deviations of the products of pictures and texts, and of the cosines of pictures: where a query has words and a
-    picture, each counts by its own."""
-    pictures, texts = (arrays[side][:: max(1, len(arrays[side]) // SAMPLE)][:SAMPLE].astype(np.float64) for side in SIDES)
-    unit = pictures / np.maximum(np.linalg.norm(pictures, axis=1, keepdims=True), 1e-12)
-    return {"text": float(f"{(texts @ pictures.T).std():.6g}"), "picture": float(f"{(unit @ unit.T).std():.6g}")}
+    """Returns the standard deviations of the products of pictures and texts ("pair"), and of the cosines of "pictures" and of "texts":
+    where a query has words and a picture, each counts by its own."""
+    sample = {side: arrays[side][:: max(1, len(arrays[side]) // SAMPLE)][:SAMPLE].astype(np.float64) for side in SIDES}
+    unit = {side: rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12) for side, rows in sample.items()}
+    products = {"pair": sample["texts"] @ sample["pictures"].T} | {side: rows @ rows.T for side, rows in unit.items()}
+    return {name: float(f"{max(table.std(), 1e-6):.6g}") for name, table in products.items()}
 
 
 def _numbers(digests: np.ndarray) -> np.ndarray:
