@@ -24,6 +24,7 @@ STATUS = ("exit status: 0 done; 2 refused, with one message on standard error; 3
           "(records: max_skipped); 130 interrupted")
 
 
+PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic")
 WIDTH, COLUMN = 130, 40  # of --help: characters of a line, and where the meanings start
 
 
@@ -49,9 +50,11 @@ def parser(chosen: str = "") -> argparse.ArgumentParser:
             name, help=row.line, description=row.line[0].upper() + row.line[1:] + ".", formatter_class=_Wide,
             epilog=f"keys, defaults and meanings (* = must be set):\n{keys}\n\n{_named(name)}example: kaleidobert {name} {row.example}")
         folders = "folders of finished runs or above them, then keys"
-        command.add_argument("words", nargs="*", metavar="RUN key=value" if row.takes_folders else "CONFIG key=value",
-                             help=folders if row.takes_folders else "a configuration, as the path of a YAML file or by its name, then "
-                             "overrides such as train.batch_size=32")
+        usual = "a configuration, as the path of a YAML file or by its name, then overrides such as train.batch_size=32"
+        metavar = "RUN key=value" if row.takes_folders else "INDEX WORDS or PICTURE key=value" if row.takes_query else "CONFIG key=value"
+        query = "an index, then words, a picture or both to search for, then keys such as top=10 or filter.category=tops"
+        meaning = folders if row.takes_folders else query if row.takes_query else usual
+        command.add_argument("words", nargs="*", metavar=metavar, help=meaning)
         command.add_argument("--dry-run", action="store_true", help="resolve the configuration, check inputs, print sizes; do nothing")
     command = subparsers.add_parser("quickstart", help=QUICKSTART, description=QUICKSTART[0].upper() + QUICKSTART[1:] + ".",
                                   epilog=f"results: {quickstart.FOLDER}, with --reduced {quickstart.REDUCED_FOLDER}, below\n"
@@ -82,17 +85,9 @@ def main(arguments: list[str] | None = None) -> int:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's start-up chatter hides our own lines
     if options.command == "quickstart":
         return (quickstart.dry_run if options.dry_run else quickstart.run)(options.reduced)
-    path, *words = options.words or [None]
     command = commands.every()[options.command]
-    if command.takes_folders:
-        path, words = None, _folders(options.words)
-    elif command.takes_table and path is not None and _names_table(path):
-        path, words = None, [f"source.table={json.dumps(path, ensure_ascii=False)}", *words]
-    elif path is not None and "=" in path:  # no file, only words
-        path, words = None, [path, *words]
     try:
-        if command.takes_table and path is None and not any(word.startswith("source") for word in words):
-            raise UserError("no table is named", expected=f"kaleidobert {options.command} {command.example}")
+        path, words = _configuration(options.command, options.words)
         config = commands.load(options.command, path, words)
         if command.needs_backend:
             backends.check()  # before anything is fetched
@@ -114,6 +109,23 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"\nkaleidobert {options.command}: interrupted; the same command continues where it stopped", file=sys.stderr)
         return 130
+
+
+def _configuration(name: str, words: list[str]) -> tuple[str | None, list[str]]:
+    """Returns (a configuration as it is named, or None; overrides) of the words behind a command. Raises UserError where they do not fit
+    it."""
+    command, (path, *others) = commands.every()[name], words or [None]
+    if command.takes_folders:
+        return None, _folders(words)
+    if command.takes_query:
+        return _query(words, {field.name for field in dataclasses.fields(commands.config_class(name))})
+    if command.takes_table and path is not None and _names_table(path):
+        path, others = None, [f"source.table={json.dumps(path, ensure_ascii=False)}", *others]
+    elif path is not None and "=" in path:  # no file, only words
+        path, others = None, [path, *others]
+    if command.takes_table and path is None and not any(word.startswith("source") for word in others):
+        raise UserError("no table is named", expected=f"kaleidobert {name} {command.example}")
+    return path, others
 
 
 def _load(name: str) -> types.ModuleType:
@@ -138,6 +150,25 @@ def _folders(words: list[str]) -> list[str]:
     folders = [word for word in words if "=" not in word or os.path.isdir(word)]
     runs = [f"runs={json.dumps(folders, ensure_ascii=False)}"] if folders else []
     return runs + [word for word in words if word not in folders]
+
+
+def _query(words: list[str], keys: Collection[str]) -> tuple[str | None, list[str]]:
+    """Returns (configuration or None, overrides) of an index or a configuration, then words and at most one picture in any order.
+
+    A picture is what exists as a file, is at an address or ends as pictures do; the rest are words, which may hold "=" where no key of
+    the command stands before it.
+    """
+    own = [word for word in words if "=" in word and word.partition("=")[0].partition(".")[0] in keys]
+    named = [word for word in words if word not in own]
+    path = named.pop(0) if named and Path(named[0]).suffix in (".yaml", ".yml") else None
+    made = {"index": named.pop(0)} if named and path is None and not any(word.startswith("index=") for word in own) else {}
+    pictures = [word for word in named if Path(word).suffix.lower() in PICTURES or os.path.isfile(word)]
+    if len(pictures) > 1:
+        raise UserError(f"{len(pictures)} pictures are named: {', '.join(pictures)}", "command line", "at most one")
+    texts = [word for word in named if word not in pictures]
+    made |= {"picture": pictures[0]} if pictures else {}
+    made |= {"text": " ".join(texts)} if texts else {}
+    return path, [f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in made.items()] + own
 
 
 def _quietly(load):

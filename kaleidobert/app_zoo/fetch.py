@@ -96,7 +96,7 @@ def in_bytes(count: int | None) -> str:
 
 
 CHECKPOINTS = ("init", "checkpoint", "source")  # keys of checkpoints: such an address may be that of a TensorFlow 1 one, without endings
-WRITTEN = ("run", "bank", "catalogue", "into", "target")  # keys of what commands write
+WRITTEN = ("run", "bank", "catalogue", "into", "target", "index", "out", "page")  # keys of what commands write
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance

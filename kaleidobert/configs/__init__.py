@@ -18,7 +18,7 @@ from kaleidobert.configs.data import (
     SynthesizeConfig,
     Text,
 )
-from kaleidobert.configs.loader import differences, dump, load, to_dict
+from kaleidobert.configs.loader import differences, dump, from_dict, load, to_dict
 from kaleidobert.configs.tasks import (
     AblateConfig,
     CaptionConfig,
@@ -58,4 +58,4 @@ __all__ = ["BERT_BASE", "AblateConfig", "AlignConfig", "Beam", "CaptionConfig", 
            "FineTuningConfig", "Foreground", "Grid", "InspectConfig", "Losses", "Matching", "Model", "NewParameters",
            "Noise", "PredictionColumns", "PretrainConfig", "RecordsConfig", "Regions", "RetrieveConfig", "Sampling",
            "ScoreColumns", "Source", "SynthesizeConfig", "TablesConfig", "Text", "Train", "TrainForegroundConfig",
-           "TrainingData", "WordPresence", "Writing", "differences", "dump", "load", "to_dict"]
+           "TrainingData", "WordPresence", "Writing", "differences", "dump", "from_dict", "load", "to_dict"]

@@ -65,6 +65,11 @@ def to_dict(config: Any) -> Any:
     return path_as_written(config) if isinstance(config, Path) else config
 
 
+def from_dict(config_class: type[C], values: Mapping[str, Any], where: str, tables: Tables = MappingProxyType({})) -> C:
+    """Returns the configuration of which ``to_dict`` made the values; where: the file that holds them. Raises UserError as ``load``."""
+    return _Builder(tables).build(config_class, _leaves(dict(values), where, Path.cwd()), "")
+
+
 def dump(config: Any) -> str:
     """Returns the resolved configuration as YAML."""
     return yaml.safe_dump(to_dict(config), sort_keys=False, allow_unicode=True)

@@ -62,18 +62,35 @@ def read_image(path: str | Path) -> np.ndarray:
         if path.stat().st_size == 0:
             raise UserError("the picture file is empty (0 bytes)", where)
         with Image.open(path) as image:
-            width, height = image.size
-            if width * height > MAX_PIXELS:
-                raise UserError(f"the picture is {width} x {height} pixels", where, f"at most {MAX_PIXELS:,} pixels",
-                                "scale it down")
-            image.load()
-            return _to_rgb(ImageOps.exif_transpose(image))
+            return decode(image, where)
     except UserError:
         raise
     except FileNotFoundError:
         raise UserError(addresses.fault(name) if is_address else "there is no such picture", where) from None
-    except Exception as error:  # Pillow's decoders raise many types: OSError, SyntaxError, struct.error, ValueError, ...
-        raise UserError(f"the picture cannot be decoded ({error})", where, "a complete picture file") from error
+    except Exception as error:
+        raise _undecodable(error, where) from error
+
+
+def decode(image: Image.Image, where: str) -> np.ndarray:
+    """Returns an opened picture as uint8[h, w, 3] sRGB, upright, transparency white; of an animation the frame that it stands at.
+
+    where: names it in messages. Raises UserError as ``read_image``; the picture itself stays as it is.
+    """
+    width, height = image.size
+    if width * height > MAX_PIXELS:
+        raise UserError(f"the picture is {width} x {height} pixels", where, f"at most {MAX_PIXELS:,} pixels", "scale it down")
+    try:
+        image.load()
+        return _to_rgb(ImageOps.exif_transpose(image))
+    except Exception as error:
+        raise _undecodable(error, where) from error
+
+
+def _undecodable(error: Exception, where: str) -> UserError:
+    """Returns what is said of an error of Pillow's decoders, of many types: OSError, SyntaxError, struct.error, ValueError, ..."""
+    if isinstance(error, Image.DecompressionBombError):
+        return UserError("the picture has far too many pixels", where, f"at most {MAX_PIXELS:,} pixels", "scale it down")
+    return UserError(f"the picture cannot be decoded ({error})", where, "a complete picture file")
 
 
 def stamp(path: str | Path) -> list[int] | None:

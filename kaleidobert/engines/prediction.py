@@ -180,3 +180,45 @@ def padded(rows: np.ndarray) -> np.ndarray:
     """Repeats the last row, so that few lengths are compiled; at most 1/8 more. Returns i32."""
     size = round_up(len(rows), max(1, 2 ** (len(rows).bit_length() - 4)))
     return np.concatenate([rows, np.repeat(rows[-1:], size - len(rows))]).astype(np.int32)
+
+
+CANDIDATES = 50  # of a query that are computed together
+
+
+class QueryScorer:
+    """The forward pass of a Matcher over one query and its candidates: one picture with many texts, or one text with many pictures.
+
+    Every side is computed once, and candidates CANDIDATES at a time, the last ones filled up: three shapes are compiled, and no more of
+    them as queries come and go. Raises UserError where an output is not finite.
+    """
+
+    def __init__(self, matcher: Matcher):
+        self._pictures, self._texts = steps.on_device(PictureCache(matcher), ()), steps.on_device(TextSide(matcher), ())
+        self._pairs = steps.on_device(Pairs(matcher), shared=("pictures", "texts", "positions"))
+
+    def scores(self, pictures: steps.Arrays, texts: steps.Arrays) -> np.ndarray:
+        """Returns f32[n], logit[1] of all pairs. pictures: patch_features, patch_boxes; texts: token_ids, segment_ids, token_mask; one
+        of the two sides has one row, which is paired with every row of the other."""
+        count = max(len(pictures["patch_boxes"]), len(texts["token_ids"]))
+        length = round_up(int(np.flatnonzero(texts["token_mask"].any(0)).max(initial=0)) + 1, MULTIPLE)
+        sides = {"pictures": pictures, "texts": {name: array[:, :length] for name, array in texts.items()}}
+        query, others = ("texts", "pictures") if len(texts["token_ids"]) == 1 else ("pictures", "texts")
+        tables, scores = {query: self._table(query, sides[query])}, []
+        numbers = {query: np.zeros(CANDIDATES, np.int32), others: np.arange(CANDIDATES, dtype=np.int32)}
+        shared = {"picture": numbers["pictures"], "text": numbers["texts"],
+                  "positions": np.arange(sides["texts"]["token_ids"].shape[1], dtype=np.int32)}
+        for start in range(0, count, CANDIDATES):
+            rows = np.minimum(np.arange(start, start + CANDIDATES), count - 1)
+            tables[others] = self._table(others, {name: array[rows] for name, array in sides[others].items()})
+            logits = self._pairs({**tables, **shared})["itm"]
+            scores.append(ops.convert_to_numpy(ops.cast(logits, "float32"))[: count - start, 1])
+        result = np.concatenate(scores)
+        if not np.isfinite(result).all():
+            raise steps.not_finite("the model's output 'itm'", "search", {**pictures, **texts})
+        return result
+
+    def _table(self, side: str, inputs: steps.Arrays) -> dict[str, Tensor]:
+        """Computes one side of all rows of the inputs, on the device."""
+        if side == "pictures":
+            return self._pictures(inputs)
+        return {**self._texts(inputs), "token_mask": ops.convert_to_tensor(inputs["token_mask"])}

@@ -79,6 +79,44 @@ class RidgeMatcher:
         return self.vectorizer.transform(texts) @ self.weights.T
 
 
+@dataclass(frozen=True)
+class RidgeVectors:
+    """The same regression as vectors of one space in which pictures compare with pictures, too.
+
+    The product of a picture and a text is that of a RidgeMatcher; a picture has length 1, and the product of two pictures is the cosine of
+    their predicted TF-IDF vectors. picture_map f32[D + 1, R], text_map f32[words, R]; words, idf: of the TF-IDF vectors.
+    """
+
+    words: list[str]
+    idf: np.ndarray
+    picture_map: np.ndarray
+    text_map: np.ndarray
+
+    @classmethod
+    def of(cls, matcher: RidgeMatcher) -> "RidgeVectors":
+        """Turns the space of a matcher so that its Gram matrix becomes the identity."""
+        values, vectors = np.linalg.eigh(matcher.weights @ matcher.weights.T)
+        kept = values > values.max() * 1e-9
+        values, vectors = values[kept], vectors[:, kept]
+        picture_map = vectors * np.sqrt(values)
+        picture_map[-1] -= matcher.mean @ picture_map[:-1]
+        text_map = matcher.weights.T @ (vectors / np.sqrt(values))
+        numbers = matcher.vectorizer.vocabulary_
+        return cls(sorted(numbers, key=numbers.__getitem__), matcher.vectorizer.idf_.astype(np.float64),
+                   picture_map.astype(np.float32), text_map.astype(np.float32))
+
+    def pictures(self, features: np.ndarray) -> np.ndarray:
+        """Maps f32[N, D] -> f32[N, R] of length 1."""
+        rows = features.astype(np.float32) @ self.picture_map[:-1] + self.picture_map[-1]
+        return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-6)
+
+    def texts(self, texts: Sequence[str]) -> np.ndarray:
+        """Maps N texts -> f32[N, R]; a text without a known word becomes 0."""
+        vectorizer = _tfidf(dict(zip(self.words, range(len(self.words)))))
+        vectorizer.idf_ = self.idf
+        return np.asarray(vectorizer.transform(texts) @ self.text_map, np.float32)
+
+
 def fit_ridge(features: np.ndarray, texts: Sequence[str], seed: int, groups: Sequence[str] | None = None) -> RidgeMatcher:
     """Fits features f32[N, D] and texts of the same N training records; alpha is the one with the best MRR between held-out
     pictures and held-out texts, both directions averaged. Raises UserError where the lengths differ or no text has a word.
@@ -173,10 +211,11 @@ def _held_out(count: int, seed: int, groups: Sequence[str] | None) -> np.ndarray
     return np.isin(codes, rng.permutation(total)[:size])
 
 
-def _tfidf() -> Any:
+def _tfidf(vocabulary: dict[str, int] | None = None) -> Any:
     from sklearn.feature_extraction.text import TfidfVectorizer
 
-    return TfidfVectorizer(sublinear_tf=True, max_features=MAX_WORDS)  # lower case, words of two or more letters, length 1
+    # lower case, words of two or more letters, length 1
+    return TfidfVectorizer(sublinear_tf=True, max_features=MAX_WORDS, vocabulary=vocabulary)
 
 
 def _fitted(vectorizer: Any, texts: Sequence[str]) -> Any:

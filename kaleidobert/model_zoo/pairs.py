@@ -1,4 +1,5 @@
-"""A trained Matcher in three models: one for each picture alone, one for each text alone, and one for every pair.
+"""A trained Matcher in three models: one for each picture alone, one for each text alone, and one for every pair; and in two that give
+pictures and texts vectors to search by.
 
 The outputs are the Matcher's own up to rounding. A pair is spared the projections of features and boxes, the embeddings, the first block's
 query, key and value, the towers of the head "dual_encoder", the two streams of the head "contrastive", and with the heads "plain" and
@@ -58,14 +59,21 @@ class PictureCache(_SharedMatcher):
         self.start = FirstBlockQKV(self.first_block)
 
     def call(self, inputs: Mapping[str, Any], training: bool = False) -> dict[str, Any]:
+        hidden, sides = self.embed(inputs)
+        return {"first_block": self.start(hidden), **sides}
+
+    def embed(self, inputs: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
+        """Computes [B, P, H] before the first block, and what contrast and towers make of the pictures."""
         backbone, features = self.matcher.backbone, ops.cast(inputs["patch_features"], "float32")
-        hidden = backbone.embed_patches(features, inputs["patch_boxes"])
-        result = {"first_block": self.start(hidden)}
+        hidden = start = backbone.embed_patches(features, inputs["patch_boxes"])
+        sides = {}
         if self.contrast is not None:
             for block in self.blocks:
                 hidden, _ = block.encode_patches(hidden)
-            result["contrast"] = self.contrast.picture_side(ops.mean(ops.cast(hidden, "float32"), axis=1))
-        return result | ({"tower": self.towers.picture_side(backbone.scale_features(features))} if self.towers else {})
+            sides["contrast"] = self.contrast.picture_side(ops.mean(ops.cast(hidden, "float32"), axis=1))
+        if self.towers is not None:
+            sides["tower"] = self.towers.picture_side(backbone.scale_features(features))
+        return start, sides
 
 
 class TextSide(_SharedMatcher):
@@ -78,14 +86,47 @@ class TextSide(_SharedMatcher):
         self.start = FirstBlockQKV(self.first_block)
 
     def call(self, inputs: Mapping[str, Any], training: bool = False) -> dict[str, Any]:
-        hidden = self.matcher.backbone.get_layer("text_embedding")(inputs["token_ids"], inputs["segment_ids"])
-        result = {"first_block": self.start(hidden)}
+        hidden, sides = self.embed(inputs)
+        return {"first_block": self.start(hidden), **sides}
+
+    def embed(self, inputs: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
+        """Computes the same as PictureCache.embed, of texts."""
+        hidden = start = self.matcher.backbone.get_layer("text_embedding")(inputs["token_ids"], inputs["segment_ids"])
+        sides = {}
         if self.contrast is not None:
             padding = MASKED_SCORE * (1.0 - ops.cast(inputs["token_mask"], hidden.dtype))[:, None, None]
             for block in self.blocks:
                 hidden = block(hidden, padding)
-            result["contrast"] = self.contrast.text_side(mean_of_tokens(ops.cast(hidden, "float32"), inputs["token_mask"]))
-        return result | ({"tower": self.towers.text_side(inputs["token_ids"], inputs["token_mask"])} if self.towers else {})
+            sides["contrast"] = self.contrast.text_side(mean_of_tokens(ops.cast(hidden, "float32"), inputs["token_mask"]))
+        if self.towers is not None:
+            sides["tower"] = self.towers.text_side(inputs["token_ids"], inputs["token_mask"])
+        return start, sides
+
+
+class PictureVectors(PictureCache):
+    """Pictures alone as {"vector": f32[B, W]}, whose product with that of a text is what the two sides add to the matching logit before
+    they meet: of the contrast times its gain, of the towers, or of both, one behind the other.
+
+    Only of a matcher that ``has_vectors``. Inputs: as PictureCache.
+    """
+
+    def call(self, inputs: Mapping[str, Any], training: bool = False) -> dict[str, Any]:
+        _, sides = self.embed(inputs)
+        if "contrast" in sides:
+            sides["contrast"] *= self.matcher.get_layer(CONTRASTIVE_MATCH).gain
+        return {"vector": ops.concatenate(list(sides.values()), axis=-1)}
+
+
+class TextVectors(TextSide):
+    """Texts alone, as PictureVectors. Inputs: as TextSide."""
+
+    def call(self, inputs: Mapping[str, Any], training: bool = False) -> dict[str, Any]:
+        return {"vector": ops.concatenate(list(self.embed(inputs)[1].values()), axis=-1)}
+
+
+def has_vectors(matcher: Matcher) -> bool:
+    """Whether pictures and texts have vectors of their own, which search compares before the two meet in the encoder."""
+    return matcher.head in ("contrastive", "dual_encoder")
 
 
 class Pairs(_SharedMatcher):

@@ -319,11 +319,14 @@ SUFFIXES = (".index", ".meta", ".data-00000-of-00001")
 
 
 def prefix_of(path: Path, key: str) -> Path:
-    """Returns a path without the suffix of a checkpoint's file; of a folder, the prefix of its one checkpoint; other paths unchanged.
+    """Returns a path without the suffix of a checkpoint's file; of a run folder its best.npz, of another folder the prefix of its one
+    checkpoint; other paths unchanged.
 
     key: of the configuration, for the message. UserError where a folder holds none, or several.
     """
     if path.is_dir():
+        if (path / "best.npz").is_file():
+            return path / "best.npz"
         indices = sorted(path.glob("*.index"))
         if len(indices) != 1:
             names = ", ".join(file.name.removesuffix(".index") for file in indices) or "none"

@@ -243,10 +243,7 @@ def build_shards(config: RecordsConfig, products: Sequence[Product], build_encod
 
 def build_shard(config: RecordsConfig, number: int, products: Sequence[Product], build_encoder: Any, build_network: Any = None) -> int:
     """Encodes the pictures of one shard and writes its features and notes; returns the number of its pictures."""
-    key = str(config.encoder)
-    if key not in _ENCODERS:
-        _ENCODERS[key] = build_encoder(config.encoder)
-    segment = segmenter(config.foreground, build_network)
+    encoder, segment = make_encoder(config.encoder, build_encoder), segmenter(config.foreground, build_network)
     rows: list[tuple[Product, dict[str, Any]]] = []
     reasons: dict[str, str] = {}
     pictures: dict[str, list[dict[str, Any]]] = {}
@@ -260,7 +257,7 @@ def build_shard(config: RecordsConfig, number: int, products: Sequence[Product],
                 rows.append((product, {"box": list(cut.box), "fallback": cut.fallback, "boxes": cut.boxes.tolist()}))
                 yield cut
 
-    vectors, faults = features.encode(good(), _ENCODERS[key].encode, _ENCODERS[key].batch)
+    vectors, faults = features.encode(good(), encoder.encode, encoder.batch)
     reasons.update((product.image_id, fault) for (product, _), fault in zip(rows, faults) if fault)
     if not all(faults):
         good_ones = vectors[[not fault for fault in faults]] if any(faults) else vectors
@@ -271,6 +268,14 @@ def build_shard(config: RecordsConfig, number: int, products: Sequence[Product],
     io.write_json(_notes_path(config.bank, number), {"kept": kept, "skipped": notes,
                                                         "pictures": [pictures[product.image_id] for product in products]})
     return len(products)
+
+
+def make_encoder(config: configs.Encoder, build_encoder: Any) -> Any:
+    """Returns the encoder of a configuration; ``build_encoder`` is called once in every process."""
+    key = str(config)
+    if key not in _ENCODERS:
+        _ENCODERS[key] = build_encoder(config)
+    return _ENCODERS[key]
 
 
 def _load(config: RecordsConfig, product: Product, pictures: dict[str, list[dict[str, Any]]]) -> np.ndarray:
@@ -459,14 +464,15 @@ def foreground_identity(config: configs.Foreground) -> dict[str, Any]:
     return {**settings, "weights": sha256(config.weights)}
 
 
-def segmenter(config: configs.Foreground, build_network: Callable[[Path], foreground.Predictor]) -> Segment | None:
+def segmenter(config: configs.Foreground, build_network: Callable[[Path], foreground.Predictor] | None) -> Segment | None:
     """Returns what finds the foreground of a picture; None where nothing does, or where masks are given.
 
-    build_network: path of weights -> what foreground.network_mask calls; called once in every process.
+    build_network: path of weights -> what foreground.network_mask calls; called once in every process; None: the method is another.
     """
     if config.method == "network":
         key = str(config.weights)
         if key not in _NETWORKS:
+            assert build_network is not None
             network = _NETWORKS[key] = build_network(config.weights)
             network(np.zeros((1, network.size, network.size, 4), np.float32))  # compiled once, not by several threads at a time
         return partial(foreground.network_mask, predict=_NETWORKS[key])
