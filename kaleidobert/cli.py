@@ -52,6 +52,8 @@ def parser(chosen: str = "") -> argparse.ArgumentParser:
         folders = "folders of finished runs or above them, then keys"
         usual = "a configuration, as the path of a YAML file or by its name, then overrides such as train.batch_size=32"
         metavar = "RUN key=value" if row.takes_folders else "INDEX WORDS or PICTURE key=value" if row.takes_query else "CONFIG key=value"
+        metavar = "RUNS key=value" if row.takes_run else metavar
+        usual = "a folder of finished runs, then keys such as port=8080" if row.takes_run else usual
         query = "an index, then words, a picture or both to search for, then keys such as top=10 or filter.category=tops"
         meaning = folders if row.takes_folders else query if row.takes_query else usual
         command.add_argument("words", nargs="*", metavar=metavar, help=meaning)
@@ -71,8 +73,8 @@ def _named(command: str) -> str:
     return textwrap.fill(f"configurations by name: {', '.join(names)}", 120, subsequent_indent="  ") + "\n\n" if names else ""
 
 
-def _names_table(word: str) -> bool:
-    """Whether a first word is a table, not key=value and not a configuration."""
+def _names_no_configuration(word: str) -> bool:
+    """Whether a first word is a table or a folder, not key=value and not a configuration."""
     return ("=" not in word or Path(word).exists()) and Path(word).suffix not in (".yaml", ".yml")
 
 
@@ -119,8 +121,9 @@ def _configuration(name: str, words: list[str]) -> tuple[str | None, list[str]]:
         return None, _folders(words)
     if command.takes_query:
         return _query(words, {field.name for field in dataclasses.fields(commands.config_class(name))})
-    if command.takes_table and path is not None and _names_table(path):
-        path, others = None, [f"source.table={json.dumps(path, ensure_ascii=False)}", *others]
+    meant = "source.table" if command.takes_table else "run" if command.takes_run else ""
+    if meant and path is not None and _names_no_configuration(path):
+        path, others = None, [f"{meant}={json.dumps(path, ensure_ascii=False)}", *others]
     elif path is not None and "=" in path:  # no file, only words
         path, others = None, [path, *others]
     if command.takes_table and path is None and not any(word.startswith("source") for word in others):

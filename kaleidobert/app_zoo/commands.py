@@ -13,6 +13,7 @@ from typing import Any
 
 from kaleidobert import configs
 from kaleidobert.configs.catalogue import CatalogueCheckConfig, CatalogueRunConfig
+from kaleidobert.configs.demo import DemoConfig
 from kaleidobert.configs.search import IndexConfig, SearchConfig
 from kaleidobert.datasets.sources import SOURCES
 from kaleidobert.evaluators.candidates import PROTOCOLS
@@ -32,7 +33,8 @@ class Command:
     line: what --help says of it. config: its configuration class, None = ``Config`` of its module. example: words of a call. module: its
     full name, "" = that of the command in app_zoo. needs_backend: whether it loads a network library. takes_folders: its words without
     "=" are folders, the values of its key ``runs``, and no configuration. takes_table: its first word may be a table, source.table.
-    takes_query: its words without a key are an index, and what is searched for: words, or the path of a picture.
+    takes_query: its words without a key are an index, and what is searched for: words, or the path of a picture. takes_run: its first word
+    may be a folder of runs, run.
     """
 
     line: str
@@ -43,6 +45,7 @@ class Command:
     takes_folders: bool = False
     takes_table: bool = False
     takes_query: bool = False
+    takes_run: bool = False
 
 
 COMMANDS = {
@@ -68,6 +71,8 @@ COMMANDS = {
                      "kaleidobert.app_zoo.search.index"),
     "search": Command("find products by words, by a picture, or by both: vectors first, then the matching head", SearchConfig,
                       'runs/quickstart/index "red striped t-shirt" top=10 page=runs/search.html', takes_query=True),
+    "demo": Command("a web page that searches, shows and asks what a folder of runs has learnt", DemoConfig, "runs/quickstart",
+                    takes_run=True),
     "ablate": Command("the paper's Table 4: pre-train and judge every row with several seeds", configs.AblateConfig,
                       "ablate rows=[random,agm] seeds=[0,1,2,3]", needs_backend=False),
 }
