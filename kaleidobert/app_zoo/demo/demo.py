@@ -43,6 +43,8 @@ def run(config: DemoConfig) -> None:
     _check_gradio()
     with _room():
         studio = open_studio(config)
+        print("trying every head once ...", flush=True)
+        studio.warm_up()
         page = importlib.import_module(f"{__package__}.page")  # gradio is an extra, and reads the environment when it is loaded
         blocks = page.build(studio, config, f"{folder_of(config)}: {len(studio.bank.table):,} pictures")
         address = page.launch(blocks, config)

@@ -20,9 +20,14 @@ from kaleidobert.errors import UserError
 SYSTEM_FONTS = ["system-ui", "Segoe UI", "Roboto", "sans-serif"]  # gradio's own are fetched from elsewhere
 CSS = """
 .preview img { max-height: 260px; max-width: 100%; border-radius: 8px }
-.hits { overflow-x: auto } .hits table { border-collapse: collapse; width: 100%; font-size: .9rem }
-.hits :is(th, td) { text-align: left; padding: .3rem .7rem .3rem 0; border-bottom: 1px solid var(--border-color-primary);
-  vertical-align: top } .hits .n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap }
+.hits { overflow-x: auto } .hits table { border-collapse: collapse; width: 100%; font-size: .9rem; border: 0 !important }
+.hits :is(th, td) { text-align: left; padding: .3rem .7rem .3rem 0 !important; border: 0 !important; vertical-align: top }
+.hits tr { border: 0 !important; border-bottom: 1px solid var(--border-color-primary) !important }
+.hits .n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap }
+.hits .bar { height: .6rem; margin-top: .4rem; border-radius: 4px; background: var(--color-accent) } .hits .wide { width: 40% }
+.products .grid-wrap { max-height: none !important; min-height: 0 !important; height: auto !important }
+.products .grid-container { grid-template-columns: repeat(auto-fill, minmax(105px, 1fr)) !important }
+@media (max-width: 560px) { .hits .labels { display: none } }
 .product iframe { width: 100%; height: 85vh; border: 1px solid var(--border-color-primary); border-radius: 8px; background: #fff }
 """
 P, R = ParamSpec("P"), TypeVar("R")
@@ -85,7 +90,7 @@ def _search_tab(studio: Studio, config: DemoConfig) -> tuple[gr.Gallery, gr.Stat
                 go, clear = gr.Button("Search", variant="primary"), gr.Button("Clear")
         with gr.Column(scale=5, min_width=280):
             gallery = gr.Gallery(label="Products", columns=5, object_fit="contain", allow_preview=False, height="auto",
-                                 buttons=[], interactive=False)
+                                 buttons=[], interactive=False, elem_classes="products")
             table = gr.HTML(elem_classes="hits")
     ids = gr.State([])
 
@@ -127,13 +132,13 @@ def _picture_tab(studio: Studio, config: DemoConfig) -> None:
     with gr.Row():
         with gr.Column(scale=2, min_width=280):
             picture = _picture_input(config)
-            text = gr.Textbox(label="A text: does it belong to the picture?", max_length=2000, lines=2)
+            text = gr.Textbox(label="Its text, where you have one: does it belong to the picture?", max_length=2000, lines=2)
             with gr.Row():
                 go, clear = gr.Button("What is it?", variant="primary"), gr.Button("Clear")
         with gr.Column(scale=4, min_width=280):
             said = gr.HTML()
             gallery = gr.Gallery(label="Similar products", columns=5, object_fit="contain", allow_preview=False, height="auto", buttons=[],
-                                 interactive=False)
+                                 interactive=False, elem_classes="products")
 
     @answered
     def look(jpeg: bytes | None, words: str) -> tuple[str, list[Any]]:
@@ -151,7 +156,7 @@ def _picture_tab(studio: Studio, config: DemoConfig) -> None:
 
 def _picture_input(config: DemoConfig) -> gr.State:
     """Returns the state that holds an uploaded picture as JPEG, None without one; its file is deleted as soon as it is read."""
-    upload = gr.File(label=f"A picture, at most {config.max_megabytes:g} MB", file_types=["image"], type="filepath", height=110)
+    upload = gr.File(label=f"A picture, at most {config.max_megabytes:g} MB", file_types=["image"], type="filepath", height=150)
     preview = gr.HTML(elem_classes="preview")
     picture = gr.State(None, time_to_live=3600)
 
@@ -171,9 +176,9 @@ def hits_table(answer: Found) -> str:
         return notes or "<p>Nothing fits.</p>"
     rows = "".join(
         f'<tr><td class="n">{number}</td><td>{escape(hit.image_id)}</td><td>{escape(hit.text)}</td>'
-        f'<td>{escape(", ".join(value for value in hit.labels.values() if value))}</td><td class="n">{hit.first_score:.3f}</td>'
-        f'<td class="n">{f"{hit.score:.3f}" if answer.reranked else ""}</td></tr>' for number, hit in enumerate(answer.hits, 1))
-    return (f'{notes}<table><tr><th class="n">#</th><th>product</th><th>text</th><th>labels</th><th class="n">stage one</th>'
+        f'<td class="labels">{escape(", ".join(value for value in hit.labels.values() if value))}</td>'
+        f'<td class="n">{hit.first_score:.3f}</td><td class="n">{f"{hit.score:.3f}" if answer.reranked else ""}</td></tr>' for number, hit in enumerate(answer.hits, 1))
+    return (f'{notes}<table><tr><th class="n">#</th><th>product</th><th>text</th><th class="labels">labels</th><th class="n">stage one</th>'
             f'<th class="n">re-ranked</th></tr>{rows}</table>')
 
 
@@ -181,10 +186,11 @@ def answers(answer: Answer, match: list[tuple[str, str, float | None]]) -> str:
     """Returns what the heads say. match: (which text, its words, the probability that it belongs to the picture)."""
     parts = []
     for name, classes in answer.labels.items():
-        rows = "".join(f'<tr><td>{escape(one)}</td><td class="n">{value:.1%}</td><td style="width:40%"><div style="height:.6rem;'
-                       f'border-radius:4px;background:var(--color-accent);width:{100 * value:.1f}%"></div></td></tr>'
+        rows = "".join(f'<tr><td>{escape(one)}</td><td class="n">{value:.1%}</td>'
+                       f'<td class="wide"><div class="bar" style="width:{100 * value:.1f}%"></div></td></tr>'
                        for one, value in classes.items())
         parts.append(f"<h3>{escape(name)}</h3><table>{rows}</table>")
+    parts += [f"<p>{escape(note)}</p>" for note in answer.notes]
     if answer.caption:
         parts.append(f"<h3>caption</h3><p>{escape(answer.caption)}</p>")
     said = [f"<p><b>{value:.1%}</b> {escape(which)}: {escape(words)}</p>" for which, words, value in match if value is not None]
@@ -202,7 +208,7 @@ def _preview(jpeg: bytes | None) -> str:
 
 
 def _pictures(studio: Studio, hits: Sequence[Hit]) -> list[tuple[Image.Image, str]]:
-    return [(_thumbnail(studio, hit), hit.text[:60]) for hit in hits]
+    return [(_thumbnail(studio, hit), str(number)) for number, hit in enumerate(hits, 1)]
 
 
 def _thumbnail(studio: Studio, hit: Hit) -> Image.Image:

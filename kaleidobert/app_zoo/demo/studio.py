@@ -14,7 +14,7 @@ from kaleidobert.app_zoo.inspect import pages
 from kaleidobert.app_zoo.inspect.inspect import Inspector
 from kaleidobert.app_zoo.product_model import Pictures, ProductModel
 from kaleidobert.app_zoo.search import searcher as searching
-from kaleidobert.app_zoo.search.searcher import Searcher
+from kaleidobert.app_zoo.search.searcher import RERANK, Searcher
 from kaleidobert.datasets.products import read_image
 from kaleidobert.errors import UserError
 from kaleidobert.model_zoo.kaleidobert import Captioner, Matcher, Pretrainer
@@ -27,11 +27,13 @@ Filters = Mapping[str, Sequence[str]]
 @dataclass(frozen=True)
 class Answer:
     """What the heads say of a picture, and of a text beside it. labels: {label: {class: probability}}; caption: "" without a captioner;
-    match: the probability that text and picture belong together, None without a text or without a matcher."""
+    match: the probability that text and picture belong together, None without a text or without a matcher; notes: how labels were read.
+    """
 
     labels: Mapping[str, Mapping[str, float]]
     caption: str
     match: float | None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,14 @@ class Studio:
         self.bank = model.bank
         self._rows = {row["image_id"]: number for number, row in enumerate(self.bank.table)}
         self.choices = searcher.labels()
+
+    def warm_up(self) -> None:
+        """Asks everything once: networks are built and compiled by the first question."""
+        first = self.any_product(0)
+        text = self.product(first).text
+        self.look_at(self._inspector.photos(self._rows[first]).image, text)
+        for words, picture in ((text, None), ("", self._inspector.photos(self._rows[first]).image)):
+            self.search(words, picture, {}, 1, RERANK)
 
     def search(self, text: str, picture: np.ndarray | None, filters: Filters, top: int, rerank: int) -> searching.Answer:
         """Returns the products that fit words, a picture uint8[h, w, 3], or both. Raises UserError where there is neither."""
@@ -113,12 +123,16 @@ class Studio:
         return next((number for number in others if self.bank.table[number]["text"] != text), row)
 
     def _answer(self, picture: Pictures, text: str) -> Answer:
-        runs, labels = self._model.runs, {}
+        runs, labels, notes = self._model.runs, {}, []
         for name in self._model.labels:
-            if text or runs[f"label {name}"].config.modality == "image":
+            modality = runs[f"label {name}"].config.modality
+            if text or modality == "image":
                 labels[name] = dict(self._model.classify(picture, text or None, label=name)[0][name])
+            if modality != "image":
+                learnt = "texts alone" if modality == "text" else "pictures and texts together"
+                notes.append(f"{name} was learnt from {learnt}" + (", and the text is read for it" if text else ": it needs a text"))
         caption = self._model.caption(picture)[0] if Captioner.kind in runs else ""
-        return Answer(labels, caption, self._match(picture, text) if text else None)
+        return Answer(labels, caption, self._match(picture, text) if text else None, tuple(notes))
 
     def _match(self, picture: Pictures, text: str) -> float | None:
         return float(self._model.match(picture, text)[0]) if self._model.runs.keys() & {Matcher.kind, Pretrainer.kind} else None

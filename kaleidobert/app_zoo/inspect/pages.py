@@ -134,8 +134,8 @@ class Corpus:
 
 @dataclass(frozen=True)
 class Page:
-    """Everything about one picture. name: of its file, without ending; negative: the text of another product that the example got,
-    "" where it kept its own."""
+    """Everything about one picture. name: of its file, without ending, "" of a page that stands alone; negative: the text of another
+    product that the example got, "" where it kept its own."""
 
     image_id: str
     name: str
