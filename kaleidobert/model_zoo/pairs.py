@@ -1,4 +1,5 @@
-"""A trained Matcher in three models: one for each picture alone, one for each text alone, and one for every pair.
+"""A trained Matcher in three models: one for each picture alone, one for each text alone, and one for every pair; and the vectors of
+pictures and texts whose product is what its logit knows of them apart.
 
 The outputs are the Matcher's own up to rounding. A pair is spared the projections of features and boxes, the embeddings, the first block's
 query, key and value, the towers of the head "dual_encoder", the two streams of the head "contrastive", and with the heads "plain" and
@@ -13,6 +14,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from kaleidobert.errors import UserError
 from kaleidobert.layers.encoder import MASKED_SCORE, FirstBlockQKV, FirstPosition, JointFirstBlock
 from kaleidobert.layers.heads import mean_of_tokens, product_of_sides
 from kaleidobert.model_zoo.backbone import Backbone
@@ -135,6 +137,67 @@ class Pairs(_SharedMatcher):
             match = product("tower")
             answers = {"itm": self.with_towers.add(answers["itm"], match), "own": answers["itm"], "dual_encoder": match}
         return answers
+
+
+# --- Vectors of pictures and texts alone: their product is the part of the logit for which they need not meet (ours)
+
+
+class PictureVector(PictureCache):
+    """{"vector": f32[B, W]}, of length 1: the sides of towers and of contrast, joined, weighted as ``side_weights`` says.
+
+    The product with a TextVector's is the sum of the products of the sides in the Matcher's logit, divided by the sum of the weights
+    without their signs. Inputs: patch_features, patch_boxes. Raises UserError where the head has no sides.
+    """
+
+    def __init__(self, matcher: Matcher):
+        super().__init__(matcher)
+        self.weights_of_sides = side_weights(matcher)
+
+    def call(self, inputs: Mapping[str, Any], training: bool = False) -> dict[str, Any]:
+        return {"vector": _joined(super().call(inputs), self.weights_of_sides, signed=True)}
+
+
+class TextVector(TextSide):
+    """The same of texts. Inputs: token_ids, segment_ids, token_mask [B, T]."""
+
+    def __init__(self, matcher: Matcher):
+        super().__init__(matcher)
+        self.weights_of_sides = side_weights(matcher)
+
+    def call(self, inputs: Mapping[str, Any], training: bool = False) -> dict[str, Any]:
+        return {"vector": _joined(super().call(inputs), self.weights_of_sides, signed=False)}
+
+
+def side_weights(matcher: Matcher) -> dict[str, float]:
+    """Returns {"tower", "contrast"}: by how much the cosine of the two sides counts in the logit, those that count.
+
+    Raises UserError where the head has no sides, or none that counts.
+    """
+    weights = {}
+    if matcher.head == "dual_encoder":
+        weights["tower"] = matcher.get_layer(DUAL_ENCODER).learnt_scale()
+    if matcher.head in ("dual_encoder", "contrastive"):
+        gain = ops.convert_to_numpy(matcher.get_layer(CONTRASTIVE_MATCH).gain)
+        weights["contrast"] = matcher.get_layer(CONTRASTIVE).learnt_scale() * gain
+    numbers = {name: float(ops.convert_to_numpy(value)) for name, value in weights.items()}
+    if not any(numbers.values()):
+        raise UserError(f"the matching head {matcher.head!r} knows nothing of pictures and texts apart", "embeddings",
+                        "a matcher with head dual_encoder, or a pre-training with losses.itc_weight",
+                        "train one with `kaleidobert retrieve matching.head=dual_encoder`")
+    return {name: value for name, value in numbers.items() if value}
+
+
+def vector_size(matcher: Matcher) -> int:
+    """Returns W. Raises UserError as ``side_weights``."""
+    sizes = {"tower": matcher.width, "contrast": matcher.backbone.hidden_size}
+    return sum(sizes[name] for name in side_weights(matcher))
+
+
+def _joined(sides: Mapping[str, Any], weights: Mapping[str, float], signed: bool) -> Any:
+    """Computes [B, W] of length 1: every side at length 1 times the root of its weight; signed: times the weight's sign as well."""
+    total = sum(map(abs, weights.values()))
+    roots = {name: (abs(weight) / total) ** 0.5 * (-1 if signed and weight < 0 else 1) for name, weight in weights.items()}
+    return ops.concatenate([ops.normalize(ops.cast(sides[name], "float32"), axis=-1) * root for name, root in roots.items()], axis=-1)
 
 
 def output_names(matcher: Matcher) -> tuple[str, ...]:
