@@ -10,6 +10,7 @@ needs them for the first time, and compiled for a few sizes of a batch, to which
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
@@ -20,13 +21,17 @@ from scipy.special import softmax
 
 from kaleidobert.app_zoo import models, trained_runs
 from kaleidobert.app_zoo.caption import caption, writing
+from kaleidobert.app_zoo.search import index
+from kaleidobert.app_zoo.search.searcher import RERANK, TOP, Filters, Find, Hit, Searcher
 from kaleidobert.app_zoo.trained_runs import TrainedRun
+from kaleidobert.configs.search import IndexConfig, IndexData
 from kaleidobert.datasets.bank.bank import Bank
 from kaleidobert.datasets.bank.queries import Picture, QueryReader
 from kaleidobert.datasets.sampling.pretraining import clean_features
 from kaleidobert.engines import steps
 from kaleidobert.engines.prediction import PairScorer, Sides
 from kaleidobert.errors import UserError
+from kaleidobert.io import sha256
 from kaleidobert.model_zoo import checkpoints, foreground_net
 from kaleidobert.model_zoo.kaleidobert import Captioner, Classifier, Matcher, Pretrainer, matcher, rebuild
 from kaleidobert.model_zoo.pairs import PictureVector, TextVector, vector_size
@@ -36,6 +41,7 @@ from kaleidobert.preprocessors.tokenization import Spacing
 
 BATCH_SIZE = 64
 FILLED = 4  # a batch is filled up to a power of it: networks are compiled for few sizes
+INDEX = "index"  # folder of an index, in the run's or beside it
 MATCHERS = (Matcher.kind, Pretrainer.kind)  # a pre-training has the paper's matching head
 
 
@@ -191,7 +197,29 @@ class ProductModel:
             patches = _patches(chooser.bank)
             return chooser.choose(lambda chunk: read.features[chunk][:, patches], texts)[0]
 
+    def search(self, text: str | None = None, picture: Picture | None = None, top: int = TOP, filters: Filters | None = None,
+               rerank: int = RERANK, find: Find = "pictures") -> list[Hit]:
+        """Returns up to ``top`` products of the bank that fit words, a picture or both, the best first: search.searcher.Searcher.search.
+
+        The index is the one beside the run or in it where that is up to date, else it is brought up to date in the run's folder, once.
+        """
+        with self._lock:
+            searcher = self._searcher
+        return searcher.search(text, picture, top, filters, rerank, find)
+
     # --- What answers
+
+    @cached_property
+    def _searcher(self) -> Searcher:
+        run = self._run_of(*MATCHERS)
+        own = run.folder / INDEX
+        for folder in (run.folder.parent / INDEX, own):
+            with suppress(UserError):  # there is none, or it is of another model or an older bank
+                searcher = Searcher(folder, self.bank.folder)
+                if searcher.model.sha256 == sha256(run.checkpoint):
+                    return searcher
+        index.run(IndexConfig(index=own, data=IndexData(self.bank.folder), init=run.checkpoint))
+        return Searcher(own)
 
     def _run_of(self, *kinds: str) -> TrainedRun:
         """Returns the run of the first kind that there is."""

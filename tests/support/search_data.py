@@ -52,7 +52,7 @@ class World:
     def matcher(self, head: str) -> Matcher:
         bank = self.bank
         sizes = {"levels": TWO, "feature_size": bank.feature_size, "vocabulary_size": bank.vocabulary.size, "text_length": bank.text_length,
-                 "hidden_size": 16, "num_layers": 2, "num_heads": 2, "intermediate_size": 16, "max_positions": 16,
+                 "hidden_size": 16, "num_layers": 1, "num_heads": 2, "intermediate_size": 16, "max_positions": 16,
                  "initializer_range": 0.3}
         model = matcher(sizes, head, **({"width": 8} if head == "dual_encoder" else {}))
         model.adapt_features(clean_features(bank, np.arange(bank.size)))
