@@ -23,6 +23,7 @@ MAY_IMPORT = {
     "app_zoo": {*CONFIGURED, *SIBLINGS, "datasets", "model_zoo", "engines", "released"},
     "cli": CONFIGURED | {"app_zoo"},
     "released_cli": CONFIGURED | {"app_zoo", "cli"},
+    "__init__": {"app_zoo"},  # kaleidobert.load, when it is called
 }
 NO_TENSORFLOW = {"preprocessors", "evaluators", "datasets", "losses", "layers", "drawing", "remote"}
 KERAS_HOOKS = {name for kind in (keras.Model, keras.optimizers.Adam) for name in dir(kind) if name[0] == "_" != name[1]}

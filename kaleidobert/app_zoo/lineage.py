@@ -150,6 +150,8 @@ def find_plain_head(config: RetrieveConfig, draws: Sequence[Lists], bank: Bank) 
         return _plain_head_of_run(config.plain_run, draws)
     if not config.plain:
         return PlainHead(None, why="plain is false")
+    if config.rerank:
+        return PlainHead(None, why="rerank is set: the candidates are those that this model's own vectors rank first")
     if config.init is None:
         return PlainHead(None, why="the run began with random weights and has no pre-training")
     meta = load_meta(config.init)

@@ -207,6 +207,14 @@ def backbone_of(meta: dict[str, Any]) -> dict[str, Any]:
     return dict(meta["config"].get("backbone", meta["config"]))
 
 
+def bank_of(path: Path, bank: Bank) -> Bank:
+    """Returns the bank as the model of a checkpoint sees it, with its levels. Raises UserError where the two do not fit."""
+    bank = bank.require(levels_of(load_meta(path)), "")
+    sizes = {"feature_size": bank.feature_size, "vocabulary_size": bank.vocabulary.size, "levels": configs.to_dict(bank.levels)}
+    require(path, sizes, bank)
+    return bank
+
+
 def levels_of(meta: dict[str, Any]) -> tuple[KaleidoLevel, ...]:
     """Returns the level table out of a checkpoint's meta; raises UserError as backbone_of."""
     return tuple(KaleidoLevel(**row) for row in backbone_of(meta)["levels"])

@@ -68,6 +68,8 @@ class RetrieveConfig(FineTuningConfig):
     max_queries: int = key(1000, "largest number of queries")
     candidates_seed: int = key(0, "seed by which queries and candidates are drawn")
     protocol: str = key("kaleido", "how the lists are drawn; full and mvlt take no num_candidates and max_queries", table="protocols")
+    rerank: int = key(
+        0, "protocol full: candidates of a query that the network scores, the first ones by vectors (ours); 0 = every pair")
     candidates: Path | None = key(None, "candidates.jsonl of an earlier run, instead of new lists")
     plain: bool = key(True, "beside a head of ours: score the plain head of the pre-training on the same lists, which doubles the scoring")
     plain_run: Path | None = key(

@@ -136,17 +136,20 @@ class _HalfPrecision:
 
 
 def _with_free_axes(compiled, model):
-    """Makes a tf.function of dicts of arrays trace at its first call for any length of the axes that differ from call to call.
+    """Makes a tf.function of dicts of arrays trace, for every size of a batch, at once for any length of the axes that differ from call to
+    call.
 
     Otherwise the second length would cost a second trace, which takes seconds.
     """
-    free, traced = _free_axes(model), []
+    free, traced = _free_axes(model), set()
     if not free:
         return compiled
 
     def run(*batch):
-        if not traced:
-            traced.append(compiled.get_concrete_function(*[_specs(arrays, free) for arrays in batch]))
+        specs = [_specs(arrays, free) for arrays in batch]
+        if (shapes := tuple(tf.nest.flatten(specs))) not in traced:
+            compiled.get_concrete_function(*specs)
+            traced.add(shapes)
         return compiled(*batch)
 
     return run

@@ -4,11 +4,13 @@ Pairs: each side is computed once (model_zoo.pairs) into a table that stays on t
 are sorted by the length of the text. Where the tables do not fit into ``memory``, they are made for blocks of pictures and texts.
 """
 
+import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from keras import ops
+from scipy.special import expit
 from tqdm import tqdm
 
 from kaleidobert.engines import steps
@@ -83,13 +85,24 @@ class PairScorer:
     """
 
     def __init__(self, matcher: Matcher, sides: Sides, batch_size: int, memory: int = MEMORY):
-        self._sides, self._batch_size = sides, batch_size
-        self._width = max(1, sides.lengths.max(initial=1))
-        self.names, row = output_names(matcher), bytes_of_a_row(matcher)
-        self._max_pictures, self._max_texts = (max(1, memory // 2 // (row * count)) for count in
-                                                 (matcher.backbone.num_patches, round_up(int(self._width), MULTIPLE)))
+        self._batch_size, self.names = batch_size, output_names(matcher)
+        # positions of which either table holds the sides, and those of a picture
+        self._positions, self._patches = memory // 2 // bytes_of_a_row(matcher), matcher.backbone.num_patches
+        self._take(sides)
         self._compiled = [steps.on_device(PictureCache(matcher), ()), steps.on_device(TextSide(matcher), ()),
                           steps.on_device(Pairs(matcher), shared=("pictures", "texts", "positions"))]
+
+    def over(self, sides: Sides, batch_size: int) -> "PairScorer":
+        """Returns a scorer of other pictures and texts, which shares what is compiled."""
+        other = copy.copy(self)
+        other._batch_size = batch_size
+        other._take(sides)
+        return other
+
+    def _take(self, sides: Sides) -> None:
+        self._sides, self._width = sides, max(1, sides.lengths.max(initial=1))
+        self._max_pictures, self._max_texts = (max(1, self._positions // count)
+                                               for count in (self._patches, round_up(int(self._width), MULTIPLE)))
 
     def batches(self, pictures: np.ndarray, texts: np.ndarray) -> list[Batch]:
         """Divides pairs of rows i64[n] into batches: a function of the pairs, batch_size and memory alone."""
@@ -121,6 +134,16 @@ class PairScorer:
 
         The device computes the next batch meanwhile.
         """
+        for batch, outputs in self._outputs(batches, title):
+            yield batch, np.stack([outputs[name][:, 1] if outputs[name].ndim == 2 else outputs[name] for name in self.names])
+
+    def probabilities(self, batches: Sequence[Batch], title: str = "pairs") -> Iterator[tuple[Batch, np.ndarray]]:
+        """Yields (batch, f32[n]: the probability that a pair belongs together, the softmax of its two logits)."""
+        for batch, outputs in self._outputs(batches, title):
+            yield batch, expit(outputs["itm"][:, 1] - outputs["itm"][:, 0])
+
+    def _outputs(self, batches: Sequence[Batch], title: str) -> Iterator[tuple[Batch, dict[str, np.ndarray]]]:
+        """Yields (batch, the outputs of its pairs)."""
         tables, pending = (_Table(), _Table()), None
         with steps.held(self._compiled[-1]):
             for batch in batches:
@@ -145,15 +168,15 @@ class PairScorer:
         inputs = {name: array[:, : round_up(longest, MULTIPLE)] for name, array in self._sides.texts(rows).items()}
         return {**text_side(inputs), "token_mask": ops.convert_to_tensor(inputs["token_mask"])}
 
-    def _finish(self, batch: Batch, outputs: Mapping[str, Tensor], title: str) -> tuple[Batch, np.ndarray]:
-        logits = []
+    def _finish(self, batch: Batch, outputs: Mapping[str, Tensor], title: str) -> tuple[Batch, dict[str, np.ndarray]]:
+        answers = {}
         for name in self.names:
             answer = ops.convert_to_numpy(ops.cast(outputs[name], "float32"))[: len(batch.pairs)]
             if not np.isfinite(answer).all():
                 inputs = {**self._sides.pictures(batch.all_pictures[batch.pictures]), **self._sides.texts(batch.all_texts[batch.texts])}
                 raise steps.not_finite(f"the model's output {name!r}", title or "pairs", inputs)
-            logits.append(answer[:, 1] if answer.ndim == 2 else answer)
-        return batch, np.stack(logits)
+            answers[name] = answer
+        return batch, answers
 
 
 class _Table:

@@ -325,6 +325,16 @@ def build(records: Records, direction: str, seed: int, max_queries: int = MAX_QU
     return replace(lists, sha256=_digest(_head(lists), _lines(lists, records.ids)))
 
 
+def part_of_gallery(lists: Gallery, chosen: np.ndarray, ids: Sequence[str]) -> CandidateLists:
+    """Returns lists of some candidates of each query of a gallery: chosen i64[Q, L], columns of it. No right one need be among them."""
+    start, relevant = 0, []
+    for chunk in lists.chunks():
+        relevant.append(np.take_along_axis(chunk.relevant, chosen[start : start + len(chunk.queries)], axis=1))
+        start += len(chunk.queries)
+    short = CandidateLists(lists.queries, lists.gallery[chosen], np.concatenate(relevant), lists.direction, lists.seed, "", lists.protocol)
+    return replace(short, sha256=_digest(_head(short), _lines(short, ids)))
+
+
 def _draw(pool: Pool, direction: str, protocol: Protocol, rng: np.random.Generator, max_queries: int,
           length: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Returns (queries, candidates, relevant) as of CandidateLists."""

@@ -177,7 +177,11 @@ class ContrastiveHead(keras.layers.Layer):
 
     def picture_side(self, patches):
         """Computes [B, H], whose norm is the learnt scale, from the mean state of the patches."""
-        return ops.normalize(self.picture_dense(patches), axis=-1) * ops.clip(self.scale * START_SCALE, 1.0, MAX_SCALE)
+        return ops.normalize(self.picture_dense(patches), axis=-1) * self.learnt_scale()
+
+    def learnt_scale(self):
+        """Computes f32[], the norm of the picture's side."""
+        return ops.clip(self.scale * START_SCALE, 1.0, MAX_SCALE)
 
     def compute_output_shape(self, sequence_shape: tuple, token_mask_shape: tuple) -> tuple:
         return (sequence_shape[0], 2, sequence_shape[-1])
@@ -344,8 +348,11 @@ class DualEncoder(keras.layers.Layer):
 
     def picture_side(self, features, training=False):
         """Computes [B, W] whose norm is the learnt scale."""
-        picture = ops.normalize(self.picture_tower(features, training=training), axis=-1)
-        return picture * ops.clip(self.scale * START_SCALE, 1.0, MAX_SCALE)
+        return ops.normalize(self.picture_tower(features, training=training), axis=-1) * self.learnt_scale()
+
+    def learnt_scale(self):
+        """Computes f32[], the norm of the picture's side."""
+        return ops.clip(self.scale * START_SCALE, 1.0, MAX_SCALE)
 
     def compute_output_shape(self, features_shape: tuple, token_ids_shape: tuple, token_mask_shape: tuple) -> tuple:
         return ((features_shape[0], self.width),) * 2

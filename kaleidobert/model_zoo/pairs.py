@@ -1,5 +1,5 @@
-"""A trained Matcher in three models: one for each picture alone, one for each text alone, and one for every pair; and in two that give
-pictures and texts vectors to search by.
+"""A trained Matcher in three models: one for each picture alone, one for each text alone, and one for every pair; and the vectors of
+pictures and texts whose product is what its logit knows of them apart.
 
 The outputs are the Matcher's own up to rounding. A pair is spared the projections of features and boxes, the embeddings, the first block's
 query, key and value, the towers of the head "dual_encoder", the two streams of the head "contrastive", and with the heads "plain" and
@@ -14,6 +14,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from kaleidobert.errors import UserError
 from kaleidobert.layers.encoder import MASKED_SCORE, FirstBlockQKV, FirstPosition, JointFirstBlock
 from kaleidobert.layers.heads import mean_of_tokens, product_of_sides
 from kaleidobert.model_zoo.backbone import Backbone
@@ -59,21 +60,14 @@ class PictureCache(_SharedMatcher):
         self.start = FirstBlockQKV(self.first_block)
 
     def call(self, inputs: Mapping[str, Any], training: bool = False) -> dict[str, Any]:
-        hidden, sides = self.embed(inputs)
-        return {"first_block": self.start(hidden), **sides}
-
-    def embed(self, inputs: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
-        """Computes [B, P, H] before the first block, and what contrast and towers make of the pictures."""
         backbone, features = self.matcher.backbone, ops.cast(inputs["patch_features"], "float32")
-        hidden = start = backbone.embed_patches(features, inputs["patch_boxes"])
-        sides = {}
+        hidden = backbone.embed_patches(features, inputs["patch_boxes"])
+        result = {"first_block": self.start(hidden)}
         if self.contrast is not None:
             for block in self.blocks:
                 hidden, _ = block.encode_patches(hidden)
-            sides["contrast"] = self.contrast.picture_side(ops.mean(ops.cast(hidden, "float32"), axis=1))
-        if self.towers is not None:
-            sides["tower"] = self.towers.picture_side(backbone.scale_features(features))
-        return start, sides
+            result["contrast"] = self.contrast.picture_side(ops.mean(ops.cast(hidden, "float32"), axis=1))
+        return result | ({"tower": self.towers.picture_side(backbone.scale_features(features))} if self.towers else {})
 
 
 class TextSide(_SharedMatcher):
@@ -86,47 +80,14 @@ class TextSide(_SharedMatcher):
         self.start = FirstBlockQKV(self.first_block)
 
     def call(self, inputs: Mapping[str, Any], training: bool = False) -> dict[str, Any]:
-        hidden, sides = self.embed(inputs)
-        return {"first_block": self.start(hidden), **sides}
-
-    def embed(self, inputs: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
-        """Computes the same as PictureCache.embed, of texts."""
-        hidden = start = self.matcher.backbone.get_layer("text_embedding")(inputs["token_ids"], inputs["segment_ids"])
-        sides = {}
+        hidden = self.matcher.backbone.get_layer("text_embedding")(inputs["token_ids"], inputs["segment_ids"])
+        result = {"first_block": self.start(hidden)}
         if self.contrast is not None:
             padding = MASKED_SCORE * (1.0 - ops.cast(inputs["token_mask"], hidden.dtype))[:, None, None]
             for block in self.blocks:
                 hidden = block(hidden, padding)
-            sides["contrast"] = self.contrast.text_side(mean_of_tokens(ops.cast(hidden, "float32"), inputs["token_mask"]))
-        if self.towers is not None:
-            sides["tower"] = self.towers.text_side(inputs["token_ids"], inputs["token_mask"])
-        return start, sides
-
-
-class PictureVectors(PictureCache):
-    """Pictures alone as {"vector": f32[B, W]}, whose product with that of a text is what the two sides add to the matching logit before
-    they meet: of the contrast times its gain, of the towers, or of both, one behind the other.
-
-    Only of a matcher that ``has_vectors``. Inputs: as PictureCache.
-    """
-
-    def call(self, inputs: Mapping[str, Any], training: bool = False) -> dict[str, Any]:
-        _, sides = self.embed(inputs)
-        if "contrast" in sides:
-            sides["contrast"] *= self.matcher.get_layer(CONTRASTIVE_MATCH).gain
-        return {"vector": ops.concatenate(list(sides.values()), axis=-1)}
-
-
-class TextVectors(TextSide):
-    """Texts alone, as PictureVectors. Inputs: as TextSide."""
-
-    def call(self, inputs: Mapping[str, Any], training: bool = False) -> dict[str, Any]:
-        return {"vector": ops.concatenate(list(self.embed(inputs)[1].values()), axis=-1)}
-
-
-def has_vectors(matcher: Matcher) -> bool:
-    """Whether pictures and texts have vectors of their own, which search compares before the two meet in the encoder."""
-    return matcher.head in ("contrastive", "dual_encoder")
+            result["contrast"] = self.contrast.text_side(mean_of_tokens(ops.cast(hidden, "float32"), inputs["token_mask"]))
+        return result | ({"tower": self.towers.text_side(inputs["token_ids"], inputs["token_mask"])} if self.towers else {})
 
 
 class Pairs(_SharedMatcher):
@@ -176,6 +137,76 @@ class Pairs(_SharedMatcher):
             match = product("tower")
             answers = {"itm": self.with_towers.add(answers["itm"], match), "own": answers["itm"], "dual_encoder": match}
         return answers
+
+
+# --- Vectors of pictures and texts alone: their product is the part of the logit for which they need not meet (ours)
+
+
+class PictureVector(PictureCache):
+    """{"vector": f32[B, W]}, of length 1: the sides of towers and of contrast, joined, weighted as ``side_weights`` says.
+
+    The product with a TextVector's is the sum of the products of the sides in the Matcher's logit, divided by the sum of the weights
+    without their signs. Inputs: patch_features, patch_boxes. Raises UserError where the head has no sides.
+    """
+
+    def __init__(self, matcher: Matcher):
+        super().__init__(matcher)
+        self.weights_of_sides = side_weights(matcher)
+
+    def call(self, inputs: Mapping[str, Any], training: bool = False) -> dict[str, Any]:
+        return {"vector": _joined(super().call(inputs), self.weights_of_sides, signed=True)}
+
+
+class TextVector(TextSide):
+    """The same of texts. Inputs: token_ids, segment_ids, token_mask [B, T]."""
+
+    def __init__(self, matcher: Matcher):
+        super().__init__(matcher)
+        self.weights_of_sides = side_weights(matcher)
+
+    def call(self, inputs: Mapping[str, Any], training: bool = False) -> dict[str, Any]:
+        return {"vector": _joined(super().call(inputs), self.weights_of_sides, signed=False)}
+
+
+def has_vectors(matcher: Matcher) -> bool:
+    """Whether pictures and texts have vectors of their own that count in the logit."""
+    return matcher.head in ("contrastive", "dual_encoder") and any(_weights(matcher).values())
+
+
+def side_weights(matcher: Matcher) -> dict[str, float]:
+    """Returns {"tower", "contrast"}: by how much the cosine of the two sides counts in the logit, those that count.
+
+    Raises UserError where the head has no sides, or none that counts.
+    """
+    numbers = _weights(matcher)
+    if not any(numbers.values()):
+        raise UserError(f"the matching head {matcher.head!r} knows nothing of pictures and texts apart", "embeddings",
+                        "a matcher with head dual_encoder, or a pre-training with losses.itc_weight",
+                        "train one with `kaleidobert retrieve matching.head=dual_encoder`")
+    return {name: value for name, value in numbers.items() if value}
+
+
+def vector_size(matcher: Matcher) -> int:
+    """Returns W. Raises UserError as ``side_weights``."""
+    sizes = {"tower": matcher.width, "contrast": matcher.backbone.hidden_size}
+    return sum(sizes[name] for name in side_weights(matcher))
+
+
+def _weights(matcher: Matcher) -> dict[str, float]:
+    weights = {}
+    if matcher.head == "dual_encoder":
+        weights["tower"] = matcher.get_layer(DUAL_ENCODER).learnt_scale()
+    if matcher.head in ("dual_encoder", "contrastive"):
+        gain = ops.convert_to_numpy(matcher.get_layer(CONTRASTIVE_MATCH).gain)
+        weights["contrast"] = matcher.get_layer(CONTRASTIVE).learnt_scale() * gain
+    return {name: float(ops.convert_to_numpy(value)) for name, value in weights.items()}
+
+
+def _joined(sides: Mapping[str, Any], weights: Mapping[str, float], signed: bool) -> Any:
+    """Computes [B, W] of length 1: every side at length 1 times the root of its weight; signed: times the weight's sign as well."""
+    total = sum(map(abs, weights.values()))
+    roots = {name: (abs(weight) / total) ** 0.5 * (-1 if signed and weight < 0 else 1) for name, weight in weights.items()}
+    return ops.concatenate([ops.normalize(ops.cast(sides[name], "float32"), axis=-1) * root for name, root in roots.items()], axis=-1)
 
 
 def output_names(matcher: Matcher) -> tuple[str, ...]:

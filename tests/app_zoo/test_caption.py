@@ -173,7 +173,7 @@ def test_the_best_epoch_is_chosen_on_held_out_groups(world, runs):
         kept = checkpoints.load_meta(world.folder / mode / "best.npz")
         assert kept["step"] == (min(losses, key=losses.get) if mode == "mask-all" else max(losses)) and kept["loss"] == losses[kept["step"]]
     config = world.caption(held_out=0.2)
-    train, held = caption._hold_out(config, caption._open(config))
+    train, held = caption._hold_out(config, caption.open_data(config))
     groups = world.bank.column("group")
     assert not set(groups[train]) & set(groups[held]) and set(train) | set(held) == set(world.bank.rows("train"))
 
@@ -190,7 +190,7 @@ def test_a_matcher_chooses_among_written_captions_and_training_texts(world, runs
     assert outcome["share_found"] == np.mean([line["found"] for line in lines]) > 0
     assert outcome["written"]["bleu4"] != outcome["metrics"]["bleu4"]
 
-    data, own = caption._open(world.caption()), [line["caption"] for line in written(world.folder / "causal")]
+    data, own = caption.open_data(world.caption()), [line["caption"] for line in written(world.folder / "causal")]
     texts = list(dict.fromkeys([*own, *data.train_texts]))
     encoded, _ = world.bank.tokenizer().encode(texts, world.bank.text_length)
     model = matcher(arguments, "dual_encoder", width=24)
@@ -219,7 +219,7 @@ def written(run) -> list[dict]:
 def test_lengths_are_as_asked_and_called_so(world, runs, length, said):
     done = call("caption", world.caption(length, init=world.folder / "mask-all/best.npz", length=length, train=STILL))
     outcome, lengths = results(world.folder / length), [line["length"] for line in written(world.folder / length)]
-    own, train = (maskable(world.bank, rows).sum(1) for rows in (caption._open(world.caption()).shown, world.bank.rows("train")))
+    own, train = (maskable(world.bank, rows).sum(1) for rows in (caption.open_data(world.caption()).shown, world.bank.rows("train")))
     assert done.status == 0 and said in done.out and outcome["length"] == length
     assert lengths == (own.tolist() if length == "oracle" else [round(np.median(train))] * len(own))
     assert outcome.get("fixed_length") == (round(np.median(train)) if length == "fixed" else None)
@@ -230,7 +230,7 @@ def test_refinement_in_one_iteration_is_mask_all(world, runs):
     assert call("caption", world.caption("once", **once, writing=configs.Writing(iterations=1))).status == 0
     model = captioner(models.backbone_config(world.bank, TWO, SIZES, TRAIN), "mask-all")
     checkpoints.transfer(once["init"], model)
-    data = caption._open(world.caption())
+    data = caption.open_data(world.caption())
     found = writing.write(world.caption(), model, world.bank, data.train, data.shown)
     assert [line["caption"] for line in written(world.folder / "once")] == writing.texts(world.bank, data.train_texts, found)
 
@@ -253,7 +253,7 @@ def test_references_are_all_texts_of_the_product_and_pictures_may_be_missing(tmp
     edit(source, lambda rows: [row.update(text="seen from behind") for row in rows if row["view"] == "back"])
     edit(source, lambda rows: [row.update(text=NOTHING) for row in rows if row["id"] == "p10"])
     world = World(tmp_path, TWO, make_bank(tmp_path / "bank", source, TWO))
-    data = caption._open(world.caption())
+    data = caption.open_data(world.caption())
     products = world.bank.column("product_id")[data.shown].tolist()
     assert "p10" not in products  # nothing to compare with
     texts = dict(zip(products, data.references))

@@ -17,7 +17,7 @@ from kaleidobert.app_zoo.caption.writing import Reranker, Score, simple_captions
 from kaleidobert.configs import CaptionConfig
 from kaleidobert.datasets.bank.bank import Bank, describe
 from kaleidobert.datasets.sampling.finetuning import CaptionTaskSampler
-from kaleidobert.datasets.sampling.pretraining import hold_out, maskable
+from kaleidobert.datasets.sampling.pretraining import clean_features, hold_out, maskable
 from kaleidobert.engines.distributed import distribution
 from kaleidobert.engines.run_folder import Run, check_folder
 from kaleidobert.engines.trainer import HELD_OUT, VAL, Goal
@@ -65,7 +65,7 @@ def dry_run(config: CaptionConfig) -> None:
     """Checks bank, settings and checkpoint, prints sizes."""
     config = models.resolve(config)
     check_folder(config.run, config)
-    data = _open(config)
+    data = open_data(config)
     models.check_start(config, data.bank)
     _check_trained(config)
     work = "no training"
@@ -90,10 +90,10 @@ def run(config: CaptionConfig) -> None:
 
 
 def _run(config: CaptionConfig) -> None:
-    data = _open(config)
+    data = open_data(config)
     bank = data.bank
     _check_trained(config)
-    chooser = Reranker(config.writing.matcher, bank) if config.writing.matcher else None
+    chooser = Reranker(config.writing.matcher, bank, data.train_texts) if config.writing.matcher else None
     model = models.start(lambda arguments: captioner(arguments, config.mode), config, bank)
     score = writing.scorer(model)
     if config.train.epochs:
@@ -108,7 +108,8 @@ def _run(config: CaptionConfig) -> None:
     is_training_text = np.zeros(len(written), bool)
     if chooser is not None:
         own = captions.pop("captions")
-        better, is_training_text = chooser.choose(data.shown, own, data.train_texts)
+        seen = chooser.bank
+        better, is_training_text = chooser.choose(lambda chunk: clean_features(seen, data.shown[chunk]), own)
         captions = {"captions": better, "written": own}
     if config.baselines:
         captions |= simple_captions(bank, data.train, data.train_texts, data.shown, config.subcategory)
@@ -192,7 +193,8 @@ def _train(config: CaptionConfig, model: Captioner, data: Data, score: Score) ->
     return folder
 
 
-def _open(config: CaptionConfig) -> Data:
+def open_data(config: CaptionConfig) -> Data:
+    """Returns bank and rows. Raises UserError for released files, and for a mode and a length that do not go together."""
     if config.data.files is not None:
         raise UserError("data.files is set", "caption", "data.bank: captions are learnt from a bank", "set data.bank and empty data.files")
     if config.mode == "causal" and config.length != "predicted":

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,6 @@ import numpy as np
 from keras import ops
 from tqdm import tqdm
 
-from kaleidobert import configs
 from kaleidobert.app_zoo import lineage, models, training
 from kaleidobert.app_zoo.classify import picture_features
 from kaleidobert.configs import CaptionConfig
@@ -25,7 +25,7 @@ from kaleidobert.evaluators.report import sheets
 from kaleidobert.model_zoo import caption_search, checkpoints
 from kaleidobert.model_zoo.caption_search import Written
 from kaleidobert.model_zoo.kaleidobert import DUAL_ENCODER, Captioner, Matcher, rebuild
-from kaleidobert.preprocessors.tokenization import Spacing, join_pieces
+from kaleidobert.preprocessors.tokenization import Spacing, Tokenizer, join_pieces
 from kaleidobert.released.checkpoints import load_meta
 
 Score = Callable[[Callable[[int], tuple | None]], dict[str, float]]
@@ -47,23 +47,44 @@ def fixed_length(config: CaptionConfig, bank: Bank, train: np.ndarray) -> int:
     return min(config.fixed_length or round(float(np.median(maskable(bank, train).sum(1)))), max_pieces(config, bank))
 
 
+class Writer:
+    """Writes captions as a configuration says; what it compiles serves all of its calls.
+
+    train: rows whose median length is that of the captions where length is "fixed".
+    """
+
+    def __init__(self, config: CaptionConfig, model: Captioner, bank: Bank, train: np.ndarray):
+        self._write = _causal(config, model, bank) if config.mode == "causal" else _masked(config, model, bank, train)
+
+    def __call__(self, pictures: Mapping[str, np.ndarray], lengths: np.ndarray | None = None) -> list[Written]:
+        """Returns a caption for each picture: patch_features f16[B, P, F], patch_boxes f32[B, P, 5].
+
+        lengths: i64[B, 1], those of the references, where length is "oracle". Raises UserError where the model's answers are not finite.
+        """
+        written = self._write(pictures, lengths)
+        if not np.isfinite([caption.log_probability for caption in written]).all():
+            raise steps.not_finite("the model's output", "captions", pictures)
+        return written
+
+
 def write(config: CaptionConfig, model: Captioner, bank: Bank, train: np.ndarray, rows: np.ndarray) -> list[Written]:
     """Returns a caption for the picture of each row. Raises UserError where the model's answers are not finite."""
-    make = _causal(config, model, bank) if config.mode == "causal" else _masked(config, model, bank, train)
+    writer = Writer(config, model, bank, train)
     size, result = min(config.predict_batch_size, len(rows)), []
     filled = np.resize(rows, -(-len(rows) // size) * size).reshape(-1, size)  # batches of one size: each size is compiled anew
     batches = prefetch(lambda number: (filled[number], _pictures(bank, filled[number])), range(len(filled)))
     for chunk, pictures in tqdm(batches, desc="captions", total=len(filled), unit="batch", leave=False):
-        written = make(chunk, pictures)
-        if not np.isfinite([caption.log_probability for caption in written]).all():
-            raise steps.not_finite("the model's output", "captions", pictures)
-        result += written
+        result += writer(pictures, maskable(bank, chunk).sum(1, keepdims=True))
     return result[: len(rows)]
 
 
 def texts(bank: Bank, train_texts: Iterable[str], captions: Iterable[Written]) -> list[str]:
     """Captions as text; spaces around punctuation as in the training texts."""
-    tokenizer, spacing = bank.tokenizer(), Spacing(train_texts)
+    return detokenize(bank.tokenizer(), Spacing(train_texts), captions)
+
+
+def detokenize(tokenizer: Tokenizer, spacing: Spacing, captions: Iterable[Written]) -> list[str]:
+    """Captions as text; spacing: learnt from the training texts."""
     return [spacing.write([word.text for word in join_pieces(tokenizer.pieces(caption.pieces))]) for caption in captions]
 
 
@@ -88,14 +109,16 @@ def _pictures(bank: Bank, rows: np.ndarray) -> dict[str, np.ndarray]:
     return {"patch_features": clean_features(bank, rows), "patch_boxes": bank.boxes[rows]}
 
 
-def _causal(config: CaptionConfig, model: Captioner, bank: Bank) -> Callable[[np.ndarray, Mapping[str, Any]], list[Written]]:
+Write = Callable[[Mapping[str, Any], np.ndarray | None], list[Written]]  # as Writer
+
+
+def _causal(config: CaptionConfig, model: Captioner, bank: Bank) -> Write:
     options, special = config.writing, bank.vocabulary
     search = steps.forward(caption_search.BeamWriter(model, special, options.num_beams, max_pieces(config, bank)))
-    return lambda rows, pictures: caption_search.best(search(pictures), special, options.length_penalty)
+    return lambda pictures, _: caption_search.best(search(pictures), special, options.length_penalty)
 
 
-def _masked(config: CaptionConfig, model: Captioner, bank: Bank,
-            train: np.ndarray) -> Callable[[np.ndarray, Mapping[str, Any]], list[Written]]:
+def _masked(config: CaptionConfig, model: Captioner, bank: Bank, train: np.ndarray) -> Write:
     options, special, limit = config.writing, bank.vocabulary, max_pieces(config, bank)
     forward, cut = steps.forward(caption_search.MaskFiller(model, special)), training.trim_inputs(lambda inputs: inputs, config.train)
     iterations = options.iterations if config.mode == "mask-predict" else 1
@@ -104,13 +127,14 @@ def _masked(config: CaptionConfig, model: Captioner, bank: Bank,
     def answer(inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         return forward(cut(inputs))
 
-    def make(rows: np.ndarray, pictures: Mapping[str, Any]) -> list[Written]:
+    def make(pictures: Mapping[str, Any], references: np.ndarray | None) -> list[Written]:
         if config.length == "predicted":
             lengths = caption_search.predicted_lengths(answer, pictures, options.length_candidates, special, bank.text_length)
         elif config.length == "fixed":
-            lengths = np.full((len(rows), 1), fixed)
+            lengths = np.full((len(pictures["patch_boxes"]), 1), fixed)
         else:
-            lengths = maskable(bank, rows).sum(1, keepdims=True)
+            assert references is not None
+            lengths = references
         return caption_search.mask_predict(answer, pictures, np.minimum(lengths, limit), iterations, special, bank.text_length)
 
     return make
@@ -148,52 +172,53 @@ BATCH = 256
 class Reranker:
     """Reads the matcher at ``path``; UserError where its head has no towers, or where it does not fit the bank.
 
-    model: which one it is, as lineage.model, with its "checkpoint".
+    train_texts: what is offered in place of a written caption. model: which one it is, as lineage.model, with its "checkpoint"; bank: as it
+    sees it.
     """
 
-    def __init__(self, path: Path, bank: Bank):
+    def __init__(self, path: Path, bank: Bank, train_texts: Sequence[str]):
         meta = load_meta(path)
         if meta.get("kind") != Matcher.kind or meta["config"].get("head") != "dual_encoder":
             raise UserError(f"the checkpoint holds a {meta.get('kind')!r} without towers", str(path), "a matcher with head dual_encoder",
                             "name the best.npz of a `kaleidobert retrieve matching.head=dual_encoder` run as writing.matcher")
-        bank = bank.require(models.levels_of(meta), "")  # the captioner may see others
-        sizes = {"feature_size": bank.feature_size, "vocabulary_size": bank.vocabulary.size, "levels": configs.to_dict(bank.levels)}
-        models.require(path, sizes, bank)
+        self.bank = models.bank_of(path, bank)  # the captioner may see other levels
         self.model = {"checkpoint": path_as_written(path), **lineage.model("dual_encoder", path)}
-        self._bank, self._model = bank, rebuild(meta, "float32")
+        self._model, self._offered = rebuild(meta, "float32"), list(dict.fromkeys(train_texts))
         checkpoints.restore(path, self._model)
         self._towers = self._model.get_layer(DUAL_ENCODER)
 
-    def choose(self, rows: np.ndarray, written: Sequence[str], train_texts: Sequence[str]) -> tuple[list[str], np.ndarray]:
-        """Returns for each row its written caption, or the training text that matches its picture better; and bool[N], which rows got the
-        latter."""
-        offered = list(dict.fromkeys(train_texts))
-        own, pictures, sides = self._texts(written), self._pictures(rows), self._texts(offered)
-        texts, result = [], []
-        for number in range(0, len(rows), BATCH):
+    def choose(self, features: Callable[[slice], np.ndarray], written: Sequence[str]) -> tuple[list[str], np.ndarray]:
+        """Returns for each of N pictures its written caption, or the training text that matches it better; and bool[N]: the latter.
+
+        features: some of the pictures, by their numbers -> f16[n, P, F], as the matcher's ``bank`` has them.
+        """
+        own, texts, result = self._texts(written), [], []
+        for number in range(0, len(written), BATCH):
             chunk = slice(number, number + BATCH)
-            scores = pictures[chunk] @ sides.T  # [N, offered]
+            pictures = self._pictures(features(chunk))
+            scores = pictures @ self._sides.T  # [n, offered]
             best = scores.argmax(1)
-            better = scores[np.arange(len(best)), best] > (pictures[chunk] * own[chunk]).sum(1)
-            texts += [offered[position] if use else text for position, use, text in zip(best, better, written[chunk])]
+            better = scores[np.arange(len(best)), best] > (pictures * own[chunk]).sum(1)
+            texts += [self._offered[position] if use else text for position, use, text in zip(best, better, written[chunk])]
             result.append(better)
         return texts, np.concatenate(result)
 
+    @cached_property
+    def _sides(self) -> np.ndarray:
+        return self._texts(self._offered)
+
     def _texts(self, texts: Sequence[str]) -> np.ndarray:
         """Returns f32[N, W], each of length 1."""
-        ids, _ = self._bank.tokenizer().encode(list(texts), self._bank.text_length)
-        mask = (ids != self._bank.vocabulary.pad).astype(np.int32)
+        ids, _ = self.bank.tokenizer().encode(list(texts), self.bank.text_length)
+        mask = (ids != self.bank.vocabulary.pad).astype(np.int32)
         sides = [ops.normalize(self._towers.text_tower(ids[start : start + BATCH], mask[start : start + BATCH]), axis=-1)
                  for start in range(0, len(ids), BATCH)]
         return np.concatenate([np.asarray(side) for side in sides])
 
-    def _pictures(self, rows: np.ndarray) -> np.ndarray:
-        """Returns f32[N, W], each of length 1."""
-        backbone, sides = self._model.backbone, []
-        for start in range(0, len(rows), BATCH):
-            features = clean_features(self._bank, rows[start : start + BATCH]).astype(np.float32)
-            sides.append(np.asarray(ops.normalize(self._towers.picture_tower(backbone.scale_features(features)), axis=-1)))
-        return np.concatenate(sides)
+    def _pictures(self, features: np.ndarray) -> np.ndarray:
+        """Returns f32[n, W], each of length 1."""
+        scaled = self._model.backbone.scale_features(features.astype(np.float32))
+        return np.asarray(ops.normalize(self._towers.picture_tower(scaled), axis=-1))
 
 
 # --- Captions that need no captioner

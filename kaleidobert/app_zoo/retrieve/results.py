@@ -12,7 +12,7 @@ from kaleidobert import io
 from kaleidobert.app_zoo import lineage
 from kaleidobert.app_zoo.classify import picture_features
 from kaleidobert.app_zoo.lineage import PlainHead
-from kaleidobert.app_zoo.retrieve import fine_tuning
+from kaleidobert.app_zoo.retrieve import fine_tuning, two_stages
 from kaleidobert.app_zoo.retrieve.ranking import is_large
 from kaleidobert.configs import RetrieveConfig
 from kaleidobert.configs.loader import path_as_written
@@ -31,14 +31,13 @@ PARTS = {"dual_encoder": {"own": "encoder alone", "dual_encoder": "dual encoder 
 PLAIN, RIDGE = "plain head", "ridge regression"
 
 
-def collect(config: RetrieveConfig, bank: Bank, rows: tuple[np.ndarray, np.ndarray], lists: Sequence[CandidateLists | Gallery],
+def collect(config: RetrieveConfig, bank: Bank, others: "Baselines", lists: Sequence[CandidateLists | Gallery],
             own: list[dict[str, PerQueryMetrics]], plain: PlainHead | None, plain_tallies: list[PerQueryMetrics] | None) -> dict[str, Any]:
     """Returns the content of results.json, of several draws the means; draws ranks.png of the first draw.
 
-    rows: those to train on and those that are ranked. own: per draw {answer: tally}, the answers as Ranker.names; plain, plain_tallies:
-    of the paper's plain head on the same lists.
+    own: per draw {answer: tally}, the answers as Ranker.names, of two stages as two_stages.count; plain, plain_tallies: of the paper's
+    plain head on the same lists.
     """
-    others = Baselines(bank, *rows, config.subcategory, config.baselines, config.train.seed)
     reports, compared, ridge = [], [], []
     for number, (one, tallies) in enumerate(zip(lists, own)):
         rng = _rng(config, number)
@@ -60,7 +59,8 @@ def beside(config: RetrieveConfig, own: list[dict[str, PerQueryMetrics]], plain:
 
     differences: the head less the other, on the same queries; {name of the other: {metric: {first, second, difference, low, high}}}.
     """
-    others = {name: [tallies[answer] for tallies in own] for answer, name in PARTS.get(config.matching.head, {}).items()}
+    answers = {"first": two_stages.ALONE} if config.rerank else PARTS.get(config.matching.head, {})
+    others = {name: [tallies[answer] for tallies in own] for answer, name in answers.items()}
     made: dict[str, Any] = {"parts": {name: _mean(config, tallies) for name, tallies in others.items()}} if others else {}
     if plain is not None:
         metrics = _mean(config, plain_tallies) if plain_tallies else None
@@ -89,11 +89,15 @@ def print_summary(config: RetrieveConfig, draws: Sequence[CandidateLists | Galle
         beside += "".join(f"; {other} {numbers[name]:.4f}" for other, numbers in results["baselines"].items())
         print(f"{config.direction} {name}: {value['value']:.4f} [{value['low']:.4f}, {value['high']:.4f}]{beside}; "
               f"chance {value['chance']:.4f}")
+    if stages := results.get("two_stages"):
+        print(f"stage one: {stages['stage_one']}; the right one is among its first "
+              + ", ".join(f"{k}: {value:.4f}" for k, value in stages["recall"].items()))
     for other, numbers in results.get("differences", {}).items():
         gap = numbers["rank@1"]
         print(f"rank@1 less that of the {other}: {gap['difference']:+.4f} [{gap['low']:+.4f}, {gap['high']:+.4f}]")
-    digest = f"(sha256 {draws[0].sha256[:12]})"
-    written = ["scores.npy", f"gallery.json {digest}"] if is_large(draws[0]) else ["scores.jsonl", f"candidates.jsonl {digest}"]
+    digest = f"(sha256 {(stages['candidates_sha256'] if stages else draws[0].sha256)[:12]})"
+    as_array = is_large(draws[0]) and not stages
+    written = ["scores.npy", f"gallery.json {digest}"] if as_array else ["scores.jsonl", f"candidates.jsonl {digest}"]
     written += ["ranks.png", "results.json", "table.md"] + ["queries.png"] * bool(sheet)
     written += [f"scores-2.jsonl to scores-{len(draws)}.jsonl: the other draws"] if len(draws) > 1 else []
     print(f"run folder: {config.run}\n  {', '.join(written)}")
@@ -138,12 +142,13 @@ class Baselines:
         def oracle(chunk: CandidateLists) -> np.ndarray:
             return retrieval.subcategory_oracle(self._subcategories, chunk.queries, chunk.candidates)
 
-        scorers = {"subcategory_oracle": oracle} | ({"ridge": partial(baselines.products, *self._sides)} if self._ridge else {})
+        scorers = {"subcategory_oracle": oracle} | ({"ridge": partial(baselines.products, *self.sides)} if self._ridge else {})
         return {name: retrieval.concatenate([retrieval.per_query_metrics(score(chunk), chunk.relevant, chunk.valid)
                                              for chunk in lists.chunks()]) for name, score in scorers.items()}
 
     @cached_property
-    def _sides(self) -> tuple[np.ndarray, np.ndarray]:
+    def sides(self) -> tuple[np.ndarray, np.ndarray]:
+        """(pictures, texts) f64[len(val_rows), D + 1] of the regression, as ``RidgeMatcher`` maps them."""
         rows, texts, groups = self._rows, self._bank.column("text"), self._bank.column("group")
         features = picture_features(self._bank, np.concatenate([rows, self._val_rows]))
         matcher = baselines.fit_ridge(features[: len(rows)], texts[rows].tolist(), self._seed, groups[rows].tolist())

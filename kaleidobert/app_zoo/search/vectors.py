@@ -1,8 +1,8 @@
 """The vectors that stage one compares: those of the matcher's two sides before they meet, or, where a model has none, those of a linear
 model (ours; a one-stream model must see every pair, which no catalogue has the time for).
 
-The product of a picture's and a text's vector is the part of the matching logit that needs no pair: contrast times its gain, plus the
-product of the towers. Of the linear model it is the cosine of the TF-IDF vector that ridge regression predicts from the picture's
+The product of a picture's and a text's vector is the part of the matching logit for which the two need not meet: contrast times its gain,
+plus the product of the towers. Of the linear model it is the cosine of the TF-IDF vector that ridge regression predicts from the picture's
 features and that of the text.
 """
 
@@ -62,10 +62,11 @@ class MatcherEncoder:
     def __init__(self, model: Matcher, sha256: str):
         self.name = NAMES[model.head]
         self.identity = {"vectors": model.head, "checkpoint_sha256": sha256, "backend": keras.backend.backend()}
-        self._pictures, self._texts = steps.forward(pairs.PictureVectors(model)), steps.forward(pairs.TextVectors(model))
+        self._pictures, self._texts = steps.forward(pairs.PictureVector(model)), steps.forward(pairs.TextVector(model))
+        self._factor = np.float32(sum(map(abs, pairs.side_weights(model).values())))  # pairs.PictureVector has length 1
 
     def pictures(self, inputs: Arrays) -> np.ndarray:
-        return self._pictures(inputs)["vector"]
+        return self._pictures(inputs)["vector"] * self._factor
 
     def texts(self, inputs: Arrays, texts: Sequence[str]) -> np.ndarray:
         return self._texts(inputs)["vector"]
@@ -125,9 +126,7 @@ def open_model(bank: Bank, checkpoint: Path | None) -> Model:
     if meta.get("kind") not in (Matcher.kind, Pretrainer.kind):
         raise UserError(f"the checkpoint holds a {meta.get('kind')!r}, which has no matching head", str(checkpoint),
                         f"a {Matcher.kind!r} or a {Pretrainer.kind!r}", "name the best.npz of a `kaleidobert retrieve` run")
-    bank = bank.require(models.levels_of(meta), "")
-    sizes = {"levels": [vars(level) for level in bank.levels], "feature_size": bank.feature_size, "vocabulary_size": bank.vocabulary.size}
-    models.require(checkpoint, sizes, bank)
+    bank = models.bank_of(checkpoint, bank)
     config = meta["config"]
     head = config.get("head", "plain") if meta["kind"] == Matcher.kind else "contrastive" if config.get("contrastive") else "plain"
     options = {name: config[name] for name in ("width", "feature_dropout") if name in config}

@@ -341,6 +341,10 @@ def _setting(result: Result) -> str:
     seed = result.find("candidates", "seed")
     protocol, draws = str(result.find("protocol") or "unknown"), result.find("metrics", "draws")
     protocol += f", mean of {draws} draws" if draws else ""
+    if recall := result.group("two_stages", "recall"):
+        k, name = result.whole("two_stages", "rerank"), result.text("two_stages", "stage_one")
+        ceilings = ", ".join(f"{each}: {100 * result.number('two_stages', 'recall', each):.1f}" for each in recall)
+        protocol += f" by two stages, the first {k} of {name} re-ranked (percent of queries whose right one is among the first {ceilings})"
     return (f"{result.data()}; {result.whole('metrics', 'queries'):,} queries, {size} candidates each; protocol {protocol}"
             f"{'' if seed is None else f', lists drawn with seed {seed}'}; ties by {result.text('metrics', 'ties')}")
 
