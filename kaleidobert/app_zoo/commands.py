@@ -61,6 +61,8 @@ COMMANDS = {
                        "quickstart/inspect"),
     "tables": Command("put the results of runs into the paper's tables, its rows beside ours", configs.TablesConfig,
                       "runs/quickstart out=runs", needs_backend=False, takes_folders=True),
+    "report": Command("one page of one or several runs: report card, tables, curves, pictures, lineage", configs.ReportConfig,
+                      "runs/quickstart", needs_backend=False, takes_folders=True),
     "ablate": Command("the paper's Table 4: pre-train and judge every row with several seeds", configs.AblateConfig,
                       "ablate rows=[random,agm] seeds=[0,1,2,3]", needs_backend=False),
 }

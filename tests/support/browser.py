@@ -5,8 +5,8 @@
             opened.check()                                      # pictures, console, network, width
             assert opened.page.locator("h1").inner_text() == "..."
 
-``opened.page`` is Playwright's Page: it clicks, types, uploads and waits. The browser is that of this machine: KALEIDO_BROWSER, or the first
-of PROGRAMS on PATH; without one, or without Playwright, the tests are skipped and say so. Nothing is downloaded.
+``opened.page`` is Playwright's Page: it clicks, types, uploads and waits. The browser is that of this machine: KALEIDO_BROWSER, or the
+first of PROGRAMS on PATH; without one, or without Playwright, the tests are skipped and say so. Nothing is downloaded.
 """
 
 import os
@@ -21,7 +21,8 @@ import pytest
 
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome")
 INSIDE = ("data:", "blob:", "about:")  # addresses that are no request
-BROKEN = "() => [...document.images].filter(image => !image.complete || !image.naturalWidth).map(image => image.alt || image.src.slice(0, 80))"
+BROKEN = """() => [...document.images].filter(image => !image.complete || !image.naturalWidth)
+  .map(image => image.alt || image.src.slice(0, 80))"""
 WIDER = "() => document.documentElement.scrollWidth - document.documentElement.clientWidth"
 # the innermost elements that stick out of the page, but for those in a box that scrolls by itself
 CULPRITS = """() => [...document.querySelectorAll('body *')].filter(one => {
@@ -66,7 +67,7 @@ class Browser:
 
     @contextmanager
     def open(self, where: str | Path, width: int = 1400, height: int = 900, dark: bool = False, phone: bool = False) -> Iterator[Opened]:
-        """Loads a file or an address. dark: what the page learns by prefers-color-scheme; phone: a touch screen, at the width of the page."""
+        """Loads a file or an address. dark: what the page learns by prefers-color-scheme; phone: a touch screen."""
         context = self._chromium.new_context(viewport={"width": width, "height": height}, color_scheme="dark" if dark else "light",
                                              is_mobile=phone, has_touch=phone)
         opened = Opened(context.new_page())
@@ -90,7 +91,7 @@ def browser() -> Iterator[Browser]:
     """A ``Browser``; the test is skipped where there is none."""
     path = program()
     if path is None:
-        pytest.skip(f"no browser: none of {', '.join(PROGRAMS)} is on PATH (Debian: apt-get install chromium), and KALEIDO_BROWSER is not set")
+        pytest.skip(f"no browser: KALEIDO_BROWSER is not set and none of {', '.join(PROGRAMS)} on PATH (Debian: apt-get install chromium)")
     playwright = pytest.importorskip("playwright.sync_api", reason="no Playwright: pip install -e '.[test]'")
     with playwright.sync_playwright() as driver:
         chromium = driver.chromium.launch(executable_path=path, args=["--disable-gpu", "--disable-dev-shm-usage"])
