@@ -20,7 +20,7 @@ from kaleidobert.datasets.bank import alignment as alignments
 from kaleidobert.datasets.bank.bank import Bank
 from kaleidobert.datasets.products import read_image
 from kaleidobert.errors import UserError
-from kaleidobert.evaluators.report import claims, figures, plots, tables
+from kaleidobert.evaluators.report import figures, plots, tables
 from kaleidobert.evaluators.report.claims import Claim
 from kaleidobert.evaluators.report.figures import Figure
 from kaleidobert.evaluators.report.model_card import number
@@ -149,7 +149,7 @@ class Report:
 
 def gather(found: Found, out: Path) -> Report:
     """Returns the report of the runs. out: the folder of the page, from which its links start."""
-    results = [run.result for run in found.runs]
+    in_tables = [run.result for run in found.runs if run.in_tables]
     tasks: dict[str, list[RunSection]] = {}
     problems = list(found.problems)
     for run in found.runs:
@@ -159,7 +159,8 @@ def gather(found: Found, out: Path) -> Report:
     return Report(
         title=(found.root.name or "runs") if len(found.runs) > 1 else found.runs[0].name,
         glance=tuple(_glance(run) for run in found.runs if figures.figures(run.result)),
-        card=tuple(claims.report_card(results)), tables=tuple(tables.tables(_without_folders(results))), tasks=tuple(shown),
+        card=tuple(claim for run in found.runs for claim in run.claims), tables=tuple(tables.tables(_without_folders(in_tables))),
+        tasks=tuple(shown),
         comparisons=tuple(configurations.compare(found.runs)), tree=tuple(provenance.tree(found.runs)),
         banks=tuple(provenance.banks(found.runs, found.root)), origins=tuple(provenance.origins(found.runs)),
         surroundings=tuple(provenance.surroundings(found.runs)), total_time=provenance.total_time(found.runs), problems=tuple(problems))

@@ -11,20 +11,26 @@ from kaleidobert.engines import environment
 from kaleidobert.engines.run_folder import read_metrics
 from kaleidobert.errors import UserError
 from kaleidobert.evaluators.report import claims, figures, tables
+from kaleidobert.evaluators.report.claims import Claim
 from kaleidobert.evaluators.report.results import Result, source_of
 
 RESULTS, CONFIG = "results.json", "config.yaml"
 ORDER = ("catalogue check", "align", "pretrain", "classify", "retrieve", "caption", "evaluate")  # of the pipeline; other tasks follow
 LAST = ("inspect",)
+# of entries that a command has not written so: an earlier version, another program, somebody's hand
+BROKEN = (UserError, KeyError, TypeError, ValueError, AttributeError)
 
 
 @dataclass(frozen=True)
 class ReportedRun:
-    """result: its results.json; parts: run folders of networks that were trained on the way, such as i2t/dual_encoder; environment: as
-    engines.environment writes it, {} of runs of earlier versions."""
+    """result: its results.json; claims: about it, for the report card; in_tables: whether the paper's tables show it; parts: run folders
+    of networks that were trained on the way, such as i2t/dual_encoder; environment: as engines.environment writes it, {} of runs of
+    earlier versions."""
 
     result: Result
     folder: Path
+    claims: Sequence[Claim]
+    in_tables: bool
     parts: tuple[Path, ...]
     environment: Mapping[str, Any]
 
@@ -41,7 +47,7 @@ class ReportedRun:
 
 @dataclass(frozen=True)
 class Found:
-    """runs: in the order of the pipeline; problems: a line for each run that is unfinished or damaged; root: of their names."""
+    """runs: in the order of the pipeline; problems: a line for each that is unfinished, damaged, or lacks a part; root: of their names."""
 
     runs: Sequence[ReportedRun]
     problems: Sequence[str]
@@ -64,9 +70,9 @@ def find(folders: Sequence[Path]) -> Found:
     root = Path(os.path.commonpath([path.parent for path in (*finished, *begun)] or [folders[0].absolute()]))
     runs, problems = [], [_unfinished(folder, root) for folder in begun if folder not in parts]
     for folder in finished:
-        run, problem = _read(folder, root, tuple(part for part, owner in parts.items() if owner == folder))
+        run, lines = _read(folder, root, tuple(part for part, owner in parts.items() if owner == folder))
         runs += [run] if run else []
-        problems += [problem] if problem else []
+        problems += lines
     if not runs:
         raise UserError("no run below this folder has finished" + (f" ({'; '.join(problems[:3])})" if problems else ""), str(folders[0]),
                         "a results.json", "name the folder of a finished run")
@@ -86,22 +92,32 @@ def _unfinished(folder: Path, root: Path) -> str:
     return f"{_name(folder, root)}: not finished" + (f", at step {steps[-1]}" if steps else "")
 
 
-def _read(folder: Path, root: Path, parts: tuple[Path, ...]) -> tuple[ReportedRun | None, str]:
-    """Returns the run and "", or None and a line that says what is wrong with it."""
-    name = _name(folder, root)
+def _read(folder: Path, root: Path, parts: tuple[Path, ...]) -> tuple[ReportedRun | None, list[str]]:
+    """Returns the run, None where it is damaged, and lines that say what is wrong with it."""
+    name, lines = _name(folder, root), []
     try:
         values = io.read_json(folder / RESULTS)
         if not isinstance(values, dict):
             raise UserError(f"the results are a {type(values).__name__}", RESULTS)
         result = Result(name, str(folder / RESULTS), values, source_of(values))
-        claims.report_card([result])  # whatever the page reads of it later
-        tables.tables([result])
         figures.figures(result)
-    except UserError as error:
-        return None, f"{name}: damaged ({error.what})"
-    except (KeyError, TypeError, ValueError, AttributeError) as error:  # a file that somebody else has written, or edited
-        return None, f"{name}: damaged (results.json is none of a run: {type(error).__name__} {error})"
-    return ReportedRun(result, folder, parts, environment.read(folder)), ""
+    except BROKEN as error:
+        return None, [f"{name}: damaged ({_reason(error)})"]
+    judged: Sequence[Claim] = ()
+    try:
+        judged = claims.report_card([result])
+    except BROKEN as error:
+        lines.append(f"{name}: not on the report card ({_reason(error)})")
+    try:
+        in_tables = bool(tables.tables([result]))
+    except BROKEN as error:
+        in_tables = False
+        lines.append(f"{name}: not in the tables ({_reason(error)})")
+    return ReportedRun(result, folder, judged, in_tables, parts, environment.read(folder)), lines
+
+
+def _reason(error: Exception) -> str:
+    return error.what if isinstance(error, UserError) else f"results.json is none of a run: {type(error).__name__} {error}"
 
 
 def _name(folder: Path, root: Path) -> str:

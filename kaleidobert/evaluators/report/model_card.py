@@ -79,7 +79,7 @@ def load_ours(file: str) -> list[str]:
 def load_released(prefix: str) -> list[str]:
     """Returns how a checkpoint in the released format is loaded, as lines of Markdown."""
     return ["It is a TensorFlow 1 checkpoint, `config.json` and `vocab.txt` beside it, as the release of 2021 has them: name the "
-            f"prefix `PATH/{prefix}` where the released scripts take a checkpoint; `init=PATH/{prefix}` of this project's commands takes it "
+            f"prefix `PATH/{prefix}` where the released scripts take a checkpoint; `init=PATH/{prefix}` of our commands takes it, "
             "too."]
 
 
