@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from tests.support.browser import browser  # noqa: F401  a fixture
 from tests.support.quick import run_eagerly, still, turn_graph_optimiser_off
 from tests.support.servers import SECRETS, serving
 

@@ -1,4 +1,4 @@
-"""scripts/quickstart.sh --reduced runs every command of the quickstart, from the script to the report card.
+"""scripts/quickstart.sh --reduced runs every command of the quickstart, from the script to the report.
 
 The order of its commands and what ends it: tests/app_zoo/test_quickstart.py; the scripts with stand-ins: tests/test_scripts.py.
 """
@@ -52,4 +52,4 @@ def test_it_runs(project, tmp_path):
     lines = done.stdout.splitlines()
     assert [line for line in lines if line.startswith("== ")] == [f"== {step.name}" for step in quickstart.STEPS]
     results = project / quickstart.REDUCED_FOLDER
-    assert all((results / name).is_file() for name in ("report_card.html", "tables.md", "pages/index.html"))
+    assert all((results / name).is_file() for name in ("report.html", "tables.md", "pages/index.html"))

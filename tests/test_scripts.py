@@ -62,7 +62,7 @@ class Project:
             (self.root / "scripts" / name).symlink_to(os.readlink(ROOT / "scripts" / name))
         (self.root / "pyproject.toml").write_text("")
         (self.environment / "bin").mkdir(parents=True)
-        for name in ("python", "kaleidobert", "ruff"):
+        for name in ("python", "kaleidobert", "ruff", "chromium"):
             (self.environment / "bin" / name).write_text(STAND_IN.format(python=sys.executable))
             (self.environment / "bin" / name).chmod(0o755)
         self.variables = {name: value for name, value in os.environ.items() if name not in ("CONDA_PREFIX", "CDPATH", "KAWARGS")} | {

@@ -73,6 +73,8 @@ COMMANDS = {
                       'runs/quickstart/index "red striped t-shirt" top=10 page=runs/search.html', takes_query=True),
     "demo": Command("a web page that searches, shows and asks what a folder of runs has learnt", DemoConfig, "runs/quickstart",
                     takes_run=True),
+    "report": Command("one page of one or several runs: report card, tables, curves, pictures, lineage", configs.ReportConfig,
+                      "runs/quickstart", needs_backend=False, takes_folders=True),
     "ablate": Command("the paper's Table 4: pre-train and judge every row with several seeds", configs.AblateConfig,
                       "ablate rows=[random,agm] seeds=[0,1,2,3]", needs_backend=False),
 }

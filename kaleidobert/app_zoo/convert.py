@@ -4,9 +4,10 @@ text files to a folder of arrays; and a bank to one that holds its features othe
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -17,6 +18,8 @@ from kaleidobert.configs import ConvertConfig, NewParameters
 from kaleidobert.datasets.bank import builder
 from kaleidobert.datasets.bank.bank import Bank
 from kaleidobert.errors import UserError
+from kaleidobert.evaluators.report.model_card import NAME, Weights, load_ours, load_released, model_card
+from kaleidobert.evaluators.report.results import NOT_KNOWN, Result, source_of
 from kaleidobert.model_zoo import checkpoints
 from kaleidobert.model_zoo.checkpoints import LazyArray
 from kaleidobert.model_zoo.kaleidobert import Classifier, Pretrainer, TaskModel, rebuild
@@ -125,7 +128,8 @@ def _from_released(config: ConvertConfig, prefix: Path) -> Conversion:
         lines, meta = lines + remarks, meta | {"best": None, "stale": 0}  # as a run's last.npz has them
     elif state := [name for name in tf_checkpoint.index(prefix)[0] if name.endswith(SLOTS) or bare_name(name) in COUNTERS[:2]]:
         lines.append(f"+ {len(state)} variables of the optimiser, such as {state[-1]}: left out; optimizer=true takes them along")
-    return Conversion(lines, lambda: checkpoints.save(config.target, model, None, meta, slots))
+    card = _card(config.target, model, meta, {}, load_ours(config.target.name))
+    return Conversion(lines, lambda: checkpoints.save(config.target, model, None, meta, slots), card)
 
 
 def _from_bert(config: ConvertConfig, prefix: Path) -> Conversion:
@@ -137,7 +141,8 @@ def _from_bert(config: ConvertConfig, prefix: Path) -> Conversion:
     meta.pop("step", None)  # that of BERT
     meta |= {"unadapted": True} if new.standardise_features else {}  # the scale of features, which a run measures on its data
     first = f"{prefix}: the text part of a start for pre-training, from BERT"
-    return Conversion([first, *lines], lambda: checkpoints.save(config.target, model, None, meta))
+    card = _card(config.target, model, meta, {}, load_ours(config.target.name))
+    return Conversion([first, *lines], lambda: checkpoints.save(config.target, model, None, meta), card)
 
 
 def _to_released(config: ConvertConfig, path: Path) -> Conversion:
@@ -167,8 +172,30 @@ def _to_released(config: ConvertConfig, path: Path) -> Conversion:
         lines.append("+ the state of the optimiser: left out; optimizer=true takes it along")
     content = json.dumps(config_json(model.backbone), indent=2) + "\n"
     small |= {config.target.with_name("config.json"): content.encode(),
-              config.target.with_name("checkpoint"): tf_checkpoint.latest(config.target).encode()}
+              config.target.with_name("checkpoint"): tf_checkpoint.latest(config.target).encode(),
+              **_card(config.target, model, meta, _results_of(path), load_released(config.target.name))}
     return Conversion(lines, lambda: tf_checkpoint.write(config.target, arrays), small)
+
+
+TASKS = {"pretrainer": "pretrain", "classifier": "classify", "matcher": "retrieve", "captioner": "caption"}  # {kind of a model: its task}
+
+
+def _card(target: Path, model: TaskModel, meta: Mapping[str, Any], results: Mapping[str, Any],
+          how_to_load: Sequence[str]) -> dict[Path, bytes]:
+    """Returns {path: content} of the model card beside the target. results: of the run that made the checkpoint, {} where they are not
+    known: then the card has what the checkpoint itself remembers."""
+    steps = (meta.get("lineage") or {}).get("steps") or []
+    values = results or {"task": TASKS.get(model.kind), "model": {"head": NOT_KNOWN, "head_of": NOT_KNOWN, "trained": "; ".join(steps)}}
+    weights = Weights(target.name, model.kind, model.describe()["config"], model.count_params(), how_to_load)
+    text = model_card(Result(target.name, str(target), values, source_of(values)), weights)
+    return {target.with_name(f"{target.name}.{NAME}"): text.encode()}
+
+
+def _results_of(checkpoint: Path) -> Mapping[str, Any]:
+    """Returns the results of the run whose best.npz a checkpoint is; {} of others."""
+    path = checkpoint.with_name("results.json")
+    values = io.read_json(path) if path.is_file() else {}
+    return values if isinstance(values, Mapping) and values.get("checkpoint_sha256") == io.sha256(checkpoint) else {}
 
 
 def _task(config: ConvertConfig, meta: dict, model: TaskModel, path: Path) -> str:

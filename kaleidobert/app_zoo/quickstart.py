@@ -44,12 +44,12 @@ STEPS = (
 
 
 def commands(reduced: bool) -> list[tuple[str, list[str]]]:
-    """Returns (heading, command line) of every process, in order; the last three put the results into tables and onto the
-    report card, and have no heading."""
+    """Returns (heading, command line) of every process, in order; the last three put the results into tables and onto one
+    page, and have no heading."""
     runs = REDUCED_FOLDER if reduced else FOLDER
     steps = [(f"== {step.name}", ["kaleidobert.cli", *step.words(reduced)]) for step in STEPS]
     return steps + [("", ["kaleidobert.app_zoo.tables", runs]), ("", ["kaleidobert.cli", "tables", runs, f"out={runs}"]),
-                    ("", ["kaleidobert.app_zoo.report_card", runs])]
+                    ("", ["kaleidobert.cli", "report", runs])]
 
 
 def run(reduced: bool = False) -> int:

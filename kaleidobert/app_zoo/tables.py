@@ -14,11 +14,10 @@ from kaleidobert import io
 from kaleidobert.configs import TablesConfig
 from kaleidobert.errors import UserError
 from kaleidobert.evaluators import retrieval
-from kaleidobert.evaluators.report.results import PLAIN_HEAD, Counted, Result
+from kaleidobert.evaluators.report.results import PLAIN_HEAD, Counted, Result, source_of
 from kaleidobert.evaluators.report.tables import TASKS, markdown, tables, task_with_tables, to_json
 
-PICTURES = ("sheet.png", "losses.png", "confusion.png", "ranks.png", "queries.png", "captions.png", "parts.png", "index.html",
-            "report_card.html")
+PICTURES = ("sheet.png", "losses.png", "confusion.png", "ranks.png", "queries.png", "captions.png", "parts.png", "index.html")
 SUM = "SumR"
 HEADS = ("run", "head", "trained", "task", "metric", "value", "chance")
 
@@ -29,7 +28,7 @@ def write(run: Path, results: Mapping[str, Any]) -> Path:
     results: as in results.json. Raises UserError where an entry is missing.
     """
     path = run / "table.md"
-    result = Result(run.name, str(run / "results.json"), results, _source(results))
+    result = Result(run.name, str(run / "results.json"), results, source_of(results))
     io.write_text(path, "\n".join(map(markdown, tables([result]))))
     return path
 
@@ -79,26 +78,13 @@ def _read(config: TablesConfig) -> list[Result]:
     others: list[Result] = []
     for path in paths:
         values = io.read_json(path)
-        result = Result(path.parent.relative_to(shared).as_posix(), str(path), values, _source(values))
+        result = Result(path.parent.relative_to(shared).as_posix(), str(path), values, source_of(values))
         (results if task_with_tables(result) else others).append(result)
     if others:
         print("not in these tables: " + ", ".join(f"{result.name} ({result.text('task')})" for result in others), file=sys.stderr)
     if not results:
         raise UserError("none of the runs has a place in these tables", str(shared), f"results of {', '.join(TASKS)}")
     return results
-
-
-def _source(results: Any) -> str:
-    """Returns the catalogue of a result's bank; "" where the bank is not there."""
-    folder = Result("", "", results).find("bank", "folder")
-    if not isinstance(folder, str) or not (Path(folder) / "index.json").is_file():
-        return ""
-    source = Result("", "", io.read_json(Path(folder) / "index.json")).find("config", "source")
-    if not isinstance(source, Mapping):
-        return ""
-    if str(source.get("kind", "")).startswith("fashion_gen"):
-        return "Fashion-Gen"
-    return f"catalogue {'/'.join(Path(str(source.get('table'))).parts[-2:])}"
 
 
 # --- The plain table of all figures

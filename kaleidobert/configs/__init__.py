@@ -29,6 +29,7 @@ from kaleidobert.configs.tasks import (
     InspectConfig,
     Matching,
     PredictionColumns,
+    ReportConfig,
     RetrieveConfig,
     ScoreColumns,
     TablesConfig,
@@ -56,6 +57,6 @@ from kaleidobert.configs.training import (
 __all__ = ["BERT_BASE", "AblateConfig", "AlignConfig", "Beam", "CaptionConfig", "Captioner", "ClassifyConfig", "Columns",
            "ConvertConfig", "Data", "Decoding", "Encoder", "EvaluateConfig", "EvaluationData", "FetchConfig", "FilesFormat",
            "FineTuningConfig", "Foreground", "Grid", "InspectConfig", "Losses", "Matching", "Model", "NewParameters",
-           "Noise", "PredictionColumns", "PretrainConfig", "RecordsConfig", "Regions", "RetrieveConfig", "Sampling",
+           "Noise", "PredictionColumns", "PretrainConfig", "RecordsConfig", "Regions", "ReportConfig", "RetrieveConfig", "Sampling",
            "ScoreColumns", "Source", "SynthesizeConfig", "TablesConfig", "Text", "Train", "TrainForegroundConfig",
            "TrainingData", "WordPresence", "Writing", "differences", "dump", "from_dict", "load", "to_dict"]

@@ -197,6 +197,16 @@ class TablesConfig:
 
 
 @dataclass(frozen=True)
+class ReportConfig(Checked):
+    """``kaleidobert report``: one page of one or several runs."""
+    runs: tuple[Path, ...] = key((), "folders of runs, or folders above them")
+    out: Path | None = key(None, "the page (.html), or a folder for report.html; empty = report.html in the first of the folders")
+    max_megabytes: float = key(12.0, "size of the page: pictures are made smaller, and at last left out, to stay below it")
+
+    limits: ClassVar[Limits] = {"max_megabytes": (0.5, 500)}
+
+
+@dataclass(frozen=True)
 class AblateConfig(Checked):
     """``kaleidobert ablate``: the paper's Table 4, every row with every seed."""
     run: Path = required("folder for banks, runs and the table")

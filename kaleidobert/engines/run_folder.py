@@ -4,6 +4,8 @@
         metrics.jsonl    one line per logged step (split train: means since the line before) or evaluation (split val, or
                              held_out: of training groups that are not trained on)
         results.json     the outcome
+        environment.json on what it ran and how long, start by start (engines/environment.py)
+        MODEL_CARD.md    what best.npz is, for those who get it (evaluators/report/model_card.py)
         tensorboard/     the same scalars for TensorBoard
         last.npz         weights and optimiser state: the point from which the run resumes
         best.npz         the weights with the best evaluation so far; the latest where the evaluation chooses nothing
@@ -13,7 +15,7 @@
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +23,13 @@ import yaml
 
 import kaleidobert
 from kaleidobert import configs, io
+from kaleidobert.engines import environment
 from kaleidobert.engines.distributed import cluster
 from kaleidobert.engines.distributed.distribution import SINGLE_PROCESS, current_process
 from kaleidobert.errors import UserError
+from kaleidobert.evaluators.report import model_card
+from kaleidobert.evaluators.report.results import Result, source_of
+from kaleidobert.model_zoo import checkpoints
 
 FIX = "wait until it has ended, or choose another folder with run=..."
 FREE = ("workers", "devices")  # keys of `train` that may change within a run: they do not change its results
@@ -41,6 +47,7 @@ class Run:
         self.last, self.best = folder / "last.npz", folder / "best.npz"
         self._metrics = folder / "metrics.jsonl"
         self._writer: Any = None  # TensorBoard's
+        self._start = environment.Start(folder)
         process, processes = current_process(), cluster.read(os.environ).size
         if process is SINGLE_PROCESS and processes > 1:
             raise UserError(f"the environment names {processes} processes", str(folder), "one: pretrain, classify, retrieve "
@@ -81,20 +88,34 @@ class Run:
             for name, value in numbers.items():
                 self._writer.add_scalar(f"{split}/{name}", value, step)
             self._writer.flush()
+            if split != "train":
+                self._start.write()
         except OSError as error:
             raise UserError(f"metrics cannot be written ({error.strerror or error})", str(self.folder),
                             fix="make room and run the same command again: it continues from last.npz") from error
 
     def results(self, values: Mapping[str, Any], config: Any) -> None:
-        """Writes results.json: values, versions and the resolved configuration."""
+        """Writes results.json: values, versions and the resolved configuration; environment.json; and the card of a model's best.npz."""
         versions = {"kaleidobert": kaleidobert.__version__}
         if (keras := sys.modules.get("keras")) is not None:  # evaluating result files needs no network library
             versions |= {"keras": keras.__version__, "backend": keras.backend.backend()}
-        io.write_json(self.folder / "results.json", {**values, "versions": versions, "config": configs.to_dict(config)})
+        made = {**values, "versions": versions, "config": configs.to_dict(config)}
+        io.write_json(self.folder / "results.json", made)
+        self._start.write()
+        if "model" in made and self.best.is_file():
+            io.write_text(self.folder / model_card.NAME, card(self.folder.name, made, self.best))
 
     def metrics(self) -> list[dict[str, Any]]:
         """Reads all rows of metrics.jsonl."""
         return read_metrics(self._metrics)
+
+
+def card(name: str, results: Mapping[str, Any], checkpoint: Path, how_to_load: Sequence[str] = ()) -> str:
+    """Returns the model card of a checkpoint of ours. results: of its run, {} where they are not known."""
+    meta = checkpoints.load_meta(checkpoint)
+    weights = model_card.Weights(checkpoint.name, str(meta.get("kind", "")), meta.get("config"), checkpoints.num_parameters(checkpoint),
+                                 how_to_load or model_card.load_ours(checkpoint.name))
+    return model_card.model_card(Result(name, str(checkpoint), results, source_of(results)), weights)
 
 
 def check_folder(folder: Path, config: Any) -> None:

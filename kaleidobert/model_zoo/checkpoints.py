@@ -125,6 +125,11 @@ def open_arrays(path: str | Path, prefix: str) -> dict[str, LazyArray]:
     return arrays
 
 
+def num_parameters(path: str | Path) -> int:
+    """Returns the number of weights of a checkpoint, the states of dropout generators left out; raises UserError as load_meta."""
+    return sum(int(np.prod(array.shape)) for name, array in open_arrays(path, "model/").items() if not name.endswith(GENERATOR))
+
+
 def restore(path: str | Path, model: keras.Model, optimizer: keras.optimizers.Optimizer | None = None) -> dict[str, Any]:
     """Loads a checkpoint of the same kind of model and returns its meta.
 

@@ -353,7 +353,7 @@ def test_from_a_table_to_a_report(tmp_path, in_this_process, no_gpu):
     assert status == 0, err + out
     assert in_this_process == ["check", "records", "align", "pretrain", "label-category", "i2t", "t2i", "caption", "inspect"]
     assert "size small" in out and "report card" in out
-    for name in ("check/index.html", "report_card.html", "pages/index.html", "tables.md", "catalogue.json"):
+    for name in ("check/index.html", "report.html", "pages/index.html", "tables.md", "catalogue.json"):
         assert (tmp_path / "run" / name).is_file() and str(tmp_path / "run") in out
     in_this_process.clear()
     status, again, err = said(*words)

@@ -1,12 +1,7 @@
-"""The report card: verdicts by hand, from results as the commands write them; and its page."""
+"""The report card: verdicts by hand, from results as the commands write them. Its page: tests/app_zoo/test_report.py."""
 
 import doctest
-import json
 
-import pytest
-
-from kaleidobert.app_zoo import report_card
-from kaleidobert.errors import UserError
 from kaleidobert.evaluators.report import claims
 from kaleidobert.evaluators.report.claims import NO, UNDECIDED, YES
 from kaleidobert.evaluators.report.results import Result
@@ -77,25 +72,3 @@ def test_alignment_classes_and_captions():
     assert [claim.verdict for claim in found] == [YES, UNDECIDED, UNDECIDED, YES, YES, UNDECIDED, YES]
     assert "logistic regression text 0.950" in found[5].measured and "patches of blank" in found[2].claim
     assert "usual place 0.200; difference +0.050 [-0.010, +0.110]" in found[1].measured
-
-
-def test_the_page_holds_every_claim_and_nothing_unescaped(tmp_path):
-    (tmp_path / "pre").mkdir()
-    values = retrieval() | {"model": MODEL | {"head": "<script>"}}
-    (tmp_path / "pre/results.json").write_text(json.dumps(values), encoding="utf-8")
-    found = report_card.write(tmp_path)
-    page = (tmp_path / "report_card.html").read_text(encoding="utf-8")
-    assert page.count("<tr>") == 1 + len(found) == 3 and "<script" not in page and "http" not in page
-    assert "ahead of ridge regression" in report_card.show(found)
-
-
-def test_folders_and_results_that_cannot_be_judged_are_refused(tmp_path, capsys):
-    with pytest.raises(UserError, match="no run below this folder has results to judge"):
-        report_card.write(tmp_path)
-    assert report_card.main([]) == 1 and "usage" in capsys.readouterr().err
-    assert report_card.main([str(tmp_path / "none")]) == 1 and "there is no such folder" in capsys.readouterr().err
-    for broken, message in (([1], "the results are a list"),
-                            (retrieval() | {"baselines": {}}, "there is no 'baselines.subcategory_oracle'"),
-                            ({"task": "align", "model": MODEL, "parts": {"pointing": {}}}, "there is no 'parts.pointing.alignment'")):
-        (tmp_path / "results.json").write_text(json.dumps(broken), encoding="utf-8")
-        assert report_card.main([str(tmp_path)]) == 1 and message in capsys.readouterr().err

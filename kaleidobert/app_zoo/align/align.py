@@ -29,6 +29,7 @@ from kaleidobert.configs import AlignConfig
 from kaleidobert.datasets import grid_features
 from kaleidobert.datasets.bank import alignment as alignments
 from kaleidobert.datasets.bank.bank import Bank, describe
+from kaleidobert.engines import environment
 from kaleidobert.engines.run_folder import FIX, check_folder
 from kaleidobert.errors import UserError
 from kaleidobert.evaluators import alignment
@@ -58,13 +59,14 @@ def _sizes(task: PresenceTask | CaptionTask) -> str:
 
 def run(config: AlignConfig) -> None:
     """Trains the mode's network, or loads it; aligns every picture; stores the links in the bank; writes results."""
-    task = open_task(config)
+    task, start = open_task(config), environment.Start(config.run / config.mode)
     tasks.rates(task)  # refuses a warm-up that is too long before a folder is made
     with io.locked(config.run, fix=FIX):  # of all modes: they share the captioner
         linker: Linker = presence.train(task) if isinstance(task, PresenceTask) else networks.train(task)
         notes = align_pictures(linker)
         links = store_links(linker, notes)
         write_results(linker, notes, links)
+        start.write()
         _clean(task)
 
 

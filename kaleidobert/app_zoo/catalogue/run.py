@@ -2,7 +2,7 @@
 
     FOLDER/check/        what the table holds, records.yaml; its page
            bank/, align/, pretrain/, label-NAME/, i2t/, t2i/, caption/, pages/      beside each NAME.yaml, its configuration, and NAME.log
-           report_card.html, tables.md, catalogue.json, made_of.json
+           report.html, tables.md, catalogue.json, made_of.json
 
 Every stage is a process of its own. What has finished is passed over, and an unfinished one continues, so that the same command goes on
 after an interruption or a failure. A table that has changed is checked again, and refused where stages are made of other products.
@@ -12,11 +12,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from kaleidobert import configs, io
-from kaleidobert.app_zoo import commands, processes, report_card, tables
+from kaleidobert.app_zoo import commands, processes, tables
 from kaleidobert.app_zoo.catalogue import sizing
 from kaleidobert.app_zoo.catalogue.examination import identity
 from kaleidobert.app_zoo.catalogue.sizing import Sizing, Stage
 from kaleidobert.app_zoo.processes import Step, duration
+from kaleidobert.app_zoo.report import report
 from kaleidobert.configs.catalogue import CatalogueCheckConfig, CatalogueRunConfig
 from kaleidobert.configs.section import check_name
 from kaleidobert.datasets.products import stamp
@@ -146,13 +147,14 @@ def _step(config: CatalogueRunConfig, stage: Stage) -> Step:
 
 
 def _report(folder: Path, planned: Sizing) -> None:
-    """Writes and prints the tables and the report card."""
+    """Writes and prints the tables, and writes all of it onto one page, whose report card is printed."""
     tables.run(configs.TablesConfig((folder,), folder))
-    card = report_card.write(folder)
-    print(f"report card: does the data support each idea?\n\n{report_card.show(card)}\n")
+    page = folder / report.NAME
+    card = report.write((folder,), page).card
+    print(f"report card: does the data support each idea?\n\n{report.show(card)}\n")
     io.write_json(folder / "catalogue.json", {"size": planned.size, "skipped": dict(planned.skipped),
                                               "claims": [vars(claim) for claim in card]})
-    print(f"results: {folder}\n  the table: {folder / 'check' / 'index.html'}\n  the report card: {folder / 'report_card.html'}\n"
+    print(f"results: {folder}\n  the table: {folder / 'check' / 'index.html'}\n  all of it on one page: {page}\n"
           f"  pictures as the model sees them: {folder / 'pages' / 'index.html'}\n  tables: {folder / 'tables.md'}")
 
 

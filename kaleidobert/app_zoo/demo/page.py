@@ -30,7 +30,9 @@ CSS = """
 @media (max-width: 560px) { .hits .labels { display: none } }
 .product iframe { width: 100%; height: 85vh; border: 1px solid var(--border-color-primary); border-radius: 8px; background: #fff }
 """
-P, R = ParamSpec("P"), TypeVar("R")
+P = ParamSpec("P")
+R = TypeVar("R")
+Matches = Sequence[tuple[str, str, float | None]]  # (which text, its words, the probability that it belongs to the picture)
 
 
 def build(studio: Studio, config: DemoConfig, title: str) -> gr.Blocks:
@@ -177,13 +179,14 @@ def hits_table(answer: Found) -> str:
     rows = "".join(
         f'<tr><td class="n">{number}</td><td>{escape(hit.image_id)}</td><td>{escape(hit.text)}</td>'
         f'<td class="labels">{escape(", ".join(value for value in hit.labels.values() if value))}</td>'
-        f'<td class="n">{hit.first_score:.3f}</td><td class="n">{f"{hit.score:.3f}" if answer.reranked else ""}</td></tr>' for number, hit in enumerate(answer.hits, 1))
+        f'<td class="n">{hit.first_score:.3f}</td><td class="n">{f"{hit.score:.3f}" if answer.reranked else ""}</td></tr>'
+        for number, hit in enumerate(answer.hits, 1))
     return (f'{notes}<table><tr><th class="n">#</th><th>product</th><th>text</th><th class="labels">labels</th><th class="n">stage one</th>'
             f'<th class="n">re-ranked</th></tr>{rows}</table>')
 
 
-def answers(answer: Answer, match: list[tuple[str, str, float | None]]) -> str:
-    """Returns what the heads say. match: (which text, its words, the probability that it belongs to the picture)."""
+def answers(answer: Answer, match: Matches) -> str:
+    """Returns what the heads say."""
     parts = []
     for name, classes in answer.labels.items():
         rows = "".join(f'<tr><td>{escape(one)}</td><td class="n">{value:.1%}</td>'

@@ -14,8 +14,6 @@ from typing import Any
 import jinja2
 from PIL import Image
 
-from kaleidobert.evaluators.report.claims import Claim
-
 THUMBNAIL = 168  # pixels of the longer side; shown at half of it, for dense screens
 
 
@@ -167,18 +165,13 @@ class Page:
 
 def page(content: Page, settings: Sequence[tuple[str, str]]) -> str:
     """Returns the HTML of one page. settings: (name, value) of what it was made with."""
-    return _environment().get_template("page.html").render(title=content.image_id, page=content, settings=settings)
+    return environment().get_template("page.html").render(title=content.image_id, page=content, settings=settings)
 
 
 def index(pages: Sequence[Page], settings: Sequence[tuple[str, str]], corpus: Corpus | None = None) -> str:
     """Returns index.html: a table of all pages (see ``thumbnail``) with links to <name>.html, then the alignment of the bank."""
     title = "Inspected pictures"
-    return _environment().get_template("index.html").render(title=title, pages=pages, settings=settings, corpus=corpus)
-
-
-def report_card(claims: Sequence[Claim]) -> str:
-    """Returns the HTML of a report card."""
-    return _environment().get_template("report_card.html").render(title="Report card", claims=claims)
+    return environment().get_template("index.html").render(title=title, pages=pages, settings=settings, corpus=corpus)
 
 
 def catalogue_check(name: str, numbers: Sequence[tuple[str, str]], own: Any, meanings: Mapping[str, str], sheet: Sequence[Figure]) -> str:
@@ -187,7 +180,7 @@ def catalogue_check(name: str, numbers: Sequence[tuple[str, str]], own: Any, mea
     name: of the table; numbers: (what, value); own: a catalogue.examination.Examination; meanings: {severity: what it means}; sheet:
     pictures with the boxes of their products.
     """
-    return _environment().get_template("catalogue_check.html").render(title=name, numbers=numbers, own=own, meanings=meanings, sheet=sheet)
+    return environment().get_template("catalogue_check.html").render(title=name, numbers=numbers, own=own, meanings=meanings, sheet=sheet)
 
 
 def thumbnail(content: Page) -> Page:
@@ -199,11 +192,13 @@ def thumbnail(content: Page) -> Page:
 
 
 @cache
-def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(loader=jinja2.PackageLoader(__package__), autoescape=True, undefined=jinja2.StrictUndefined,
-                                     trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"jpeg": _jpeg, "percent": _percent}
-    return environment
+def environment(package: str = __package__) -> jinja2.Environment:
+    """Returns what renders the templates of a package, which may use those of this one: its frame, style and macros."""
+    loaders = [jinja2.PackageLoader(name) for name in dict.fromkeys([package, __package__])]
+    made = jinja2.Environment(loader=jinja2.ChoiceLoader(loaders), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True,
+                              lstrip_blocks=True)
+    made.filters |= {"jpeg": _jpeg, "percent": _percent}
+    return made
 
 
 def _percent(fraction: float) -> str:

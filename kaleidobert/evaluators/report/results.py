@@ -5,8 +5,10 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import zip_longest
+from pathlib import Path
 from typing import Any
 
+from kaleidobert import io
 from kaleidobert.errors import UserError
 
 NOT_KNOWN, NOT_MEASURED = "not known", "not measured"
@@ -37,6 +39,23 @@ def head_name(model: Mapping[str, Any] | None) -> str:
     """
     head, of = ((model or {}).get(key, NOT_KNOWN) for key in ("head", "head_of"))
     return str(head) if NOT_KNOWN in (head, of) else f"{head} ({of})"
+
+
+def source_of(results: Any) -> str:
+    """Returns the catalogue of the bank that a result names; "" where the bank is not there."""
+    folder = Result("", "", results).find("bank", "folder")
+    if not isinstance(folder, str) or not (Path(folder) / "index.json").is_file():
+        return ""
+    source = Result("", "", io.read_json(Path(folder) / "index.json")).find("config", "source")
+    if not isinstance(source, Mapping):
+        return ""
+    if str(source.get("kind", "")).startswith("fashion_gen"):
+        return "Fashion-Gen"
+    table = Path(str(source.get("table")))
+    made = table.parent / "catalogue.json"  # of kaleidobert synthesize
+    if made.is_file() and "drawing" in io.read_json(made):
+        return f"drawn catalogue {'/'.join(table.parent.parts[-2:])}"
+    return f"catalogue {'/'.join(table.parts[-2:])}"
 
 
 @dataclass(frozen=True)

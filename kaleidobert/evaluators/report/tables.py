@@ -129,13 +129,13 @@ def markdown(table: Table) -> str:
     lines = [["", *(column.head for column in table.columns)]]
     for row in table.rows:
         mark = f" [{notes.index(row.note) + 1}]" if row.note else ""
-        name = f"**{_plain(row.name)}**" if row.origin == "ours" else _plain(row.name)
-        lines.append([name + mark, *(_show(row.cells.get(column.key), column, row.origin) for column in table.columns)])
+        name = f"**{plain(row.name)}**" if row.origin == "ours" else plain(row.name)
+        lines.append([name + mark, *(plain(show(row.cells.get(column.key), column, row.origin)) for column in table.columns)])
     widths = [max(map(len, cells)) for cells in zip(*lines)]
     made = ["| " + " | ".join([line[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(line[1:], widths[1:]))]) + " |"
             for line in lines]
     made.insert(1, "|" + "|".join(["-" * (widths[0] + 2), *("-" * (width + 1) + ":" for width in widths[1:])]) + "|")
-    below = [f"[{number}] {_plain(note)}" for number, note in enumerate(notes, 1)] + list(table.remarks)
+    below = [f"[{number}] {plain(note)}" for number, note in enumerate(notes, 1)] + list(table.remarks)
     return "\n".join([f"## {table.title}", "", *made, *(["", *(f"- {line}" for line in below)] if below else []), ""])
 
 
@@ -441,11 +441,12 @@ def _same(one: Cell, other: Cell) -> bool:
     return one == other
 
 
-def _show(cell: Cell, column: Column, origin: str) -> str:
+def show(cell: Cell, column: Column, origin: str) -> str:
+    """Returns a cell as a table shows it. origin: of its row."""
     if cell is None:
         return MISSING
     if isinstance(cell, str):
-        return _plain(cell)
+        return cell
     digits = column.printed if origin == "paper" else column.digits
     numbers = [f"{number * column.scale:.{digits}f}" for number in (cell.value, cell.low, cell.high) if number is not None]
     return f"{numbers[0]} [{numbers[1]}, {numbers[2]}]" if len(numbers) == 3 else numbers[0]
@@ -455,8 +456,8 @@ def _plain_value(cell: Cell) -> Any:
     return vars(cell) if isinstance(cell, Value) else cell
 
 
-def _plain(text: str) -> str:
-    """Escapes what would end a cell or start markup."""
+def plain(text: str) -> str:
+    """Returns a text for Markdown: what would end a cell or start markup is escaped."""
     for mark in "\\|*`<":
         text = text.replace(mark, "\\" + mark)
     return " ".join(text.split())

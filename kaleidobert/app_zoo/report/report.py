@@ -1,0 +1,87 @@
+"""``kaleidobert report``: one page of one or several runs, complete in itself: report card, tables, curves, pictures, configurations,
+lineage, environment.
+
+    FOLDER/report.html     beside the first of the folders' runs, or where ``out`` says
+
+Runs that are unfinished or damaged are named in a line each. No network library is loaded.
+"""
+
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+
+from kaleidobert import io
+from kaleidobert.app_zoo.inspect.pages import environment
+from kaleidobert.app_zoo.report import content, images, runs
+from kaleidobert.app_zoo.report.content import Picture, Report
+from kaleidobert.app_zoo.report.images import Embedded
+from kaleidobert.configs import ReportConfig
+from kaleidobert.errors import UserError
+from kaleidobert.evaluators.report import tables
+from kaleidobert.evaluators.report.claims import Claim
+
+NAME = "report.html"
+WIDTH = 118  # of the report card in a terminal
+TEXT = 400_000  # bytes of a page that are no pictures, at most some more
+
+
+def dry_run(config: ReportConfig) -> None:
+    """Names the runs that the page would show, those that it cannot, and where it would lie."""
+    found = runs.find(config.runs)
+    out = _out(config)
+    io.check_folder(out.parent, "choose another place with out=...")
+    print(f"{len(found.runs)} runs: {', '.join(run.name for run in found.runs)}")
+    _print_problems(found.problems)
+    print(f"the page would be {out}")
+
+
+def run(config: ReportConfig) -> None:
+    """Writes the page and prints its report card. Raises UserError where no run has finished."""
+    out = _out(config)
+    report = write(config.runs, out, config.max_megabytes)
+    if report.card:
+        print(f"report card: does the data support each idea?\n\n{show(report.card)}\n")
+    _print_problems(report.problems)
+    print(f"{len(report.glance)} runs with figures on one page ({out.stat().st_size / 1e6:.1f} MB); open this:\n  {out.absolute()}")
+
+
+def write(folders: Sequence[Path], out: Path, max_megabytes: float = ReportConfig.max_megabytes) -> Report:
+    """Writes the page of all runs below the folders to ``out``; returns what it says. Raises UserError where no run has finished."""
+    report = content.gather(runs.find(folders), out.parent.absolute())
+    io.write_text(out, render(report, max_megabytes))
+    return report
+
+
+def render(report: Report, max_megabytes: float) -> str:
+    """Returns the HTML of a report, its pictures inside."""
+    pictures = list(report.pictures())
+    embedded, left_out = images.embed([picture.source for picture in pictures], max(0.0, max_megabytes * 1e6 - TEXT))
+    by_picture = {id(picture): embedded[place] for place, picture in enumerate(pictures) if place in embedded}
+
+    def image(picture: Picture) -> Embedded | None:
+        return by_picture.get(id(picture))
+
+    return environment(__package__).get_template("report.html").render(
+        title=f"Report: {report.title}", report=report, image=image, show=tables.show, cells=content.cells, anchor=content.anchor,
+        problems=[*report.problems, *left_out])
+
+
+def show(claims: Sequence[Claim]) -> str:
+    """Returns the report card as text."""
+    lines = []
+    for claim in claims:
+        lines.append(f"{claim.verdict:10s}{claim.idea}: {claim.claim}")
+        lines += textwrap.wrap(claim.measured, WIDTH, initial_indent=" " * 12, subsequent_indent=" " * 12)
+    return "\n".join(lines)
+
+
+def _out(config: ReportConfig) -> Path:
+    if not config.runs:
+        raise UserError("no run is named", "report", "folders of runs", "say kaleidobert report runs/quickstart")
+    if config.out is None:
+        return config.runs[0] / NAME
+    return config.out if config.out.suffix in (".html", ".htm") else config.out / NAME
+
+
+def _print_problems(lines: Sequence[str]) -> None:
+    print("".join(f"note: {line}\n" for line in lines), end="")
