@@ -48,10 +48,9 @@ def run(config: DemoConfig) -> None:
         page = importlib.import_module(f"{__package__}.page")  # gradio is an extra, and reads the environment when it is loaded
         blocks = page.build(studio, config, f"{folder_of(config)}: {len(studio.bank.table):,} pictures")
         address = page.launch(blocks, config)
-        print(f"the demo is at {address}" + ("" if config.host in LOOPBACK else ": everyone who reaches this machine can use it")
-              + "\n  Ctrl-C ends it; uploaded pictures are not kept", flush=True)
+        others = "" if config.host in LOOPBACK else ": everyone who reaches this machine can use it"
         try:
-            _wait()
+            _wait(f"the demo is at {address}{others}\n  Ctrl-C ends it; uploaded pictures are not kept")
         finally:
             blocks.close(verbose=False)
 
@@ -115,8 +114,8 @@ def _room() -> Iterator[None]:
                 os.environ[name] = value
 
 
-def _wait() -> None:
-    """Waits for Ctrl-C or SIGTERM."""
+def _wait(line: str) -> None:
+    """Prints a line and waits for Ctrl-C or SIGTERM."""
     ended = threading.Event()
 
     def end(number: int, frame: FrameType | None) -> Any:
@@ -124,6 +123,7 @@ def _wait() -> None:
 
     before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
+        print(line, flush=True)
         ended.wait()
     finally:
         for number, handler in before.items():

@@ -85,7 +85,7 @@ def _search_tab(studio: Studio, config: DemoConfig) -> tuple[gr.Gallery, gr.Stat
     with gr.Row():
         with gr.Column(scale=2, min_width=280):
             text = gr.Textbox(label="Words", placeholder="red striped t-shirt", max_length=500, lines=1)
-            picture = _picture_input(config)
+            picture = _picture_input(config, "search_picture")
             with gr.Accordion("Only products with", open=False, visible=bool(studio.choices)):
                 filters = [gr.Dropdown(values, label=name, multiselect=True) for name, values in studio.choices.items()]
             with gr.Row():
@@ -103,7 +103,7 @@ def _search_tab(studio: Studio, config: DemoConfig) -> tuple[gr.Gallery, gr.Stat
         return _pictures(studio, answer.hits), [hit.image_id for hit in answer.hits], hits_table(answer)
 
     found = [gallery, ids, table]
-    gr.on([go.click, text.submit], search, [text, picture, *filters], found)
+    gr.on([go.click, text.submit], search, [text, picture, *filters], found, api_name="search")
     blank: list[Any] = [*[None] * len(filters)]
     clear.click(lambda: ("", None, *blank, [], [], ""), None, [text, picture, *filters, *found])
     return gallery, ids
@@ -125,7 +125,7 @@ def _product_tab(studio: Studio) -> tuple[gr.Textbox, Callable[..., Any], list[A
         match = [("its own text", view.text, view.answer.match), ("the text of another product", view.other, view.other_match)]
         return answers(view.answer, match), f'<iframe title="the product as the model sees it" srcdoc="{escape(view.html)}"></iframe>'
 
-    gr.on([go.click, name.submit], show, [name], [said, page])
+    gr.on([go.click, name.submit], show, [name], [said, page], api_name="product")
     another.click(lambda count: (count + 1, studio.any_product(count)), [number], [number, name]).then(show, [name], [said, page])
     return name, show, [said, page]
 
@@ -133,7 +133,7 @@ def _product_tab(studio: Studio) -> tuple[gr.Textbox, Callable[..., Any], list[A
 def _picture_tab(studio: Studio, config: DemoConfig) -> None:
     with gr.Row():
         with gr.Column(scale=2, min_width=280):
-            picture = _picture_input(config)
+            picture = _picture_input(config, "picture")
             text = gr.Textbox(label="Its text, where you have one: does it belong to the picture?", max_length=2000, lines=2)
             with gr.Row():
                 go, clear = gr.Button("What is it?", variant="primary"), gr.Button("Clear")
@@ -152,12 +152,15 @@ def _picture_tab(studio: Studio, config: DemoConfig) -> None:
         match = [("your text", words, answer.match)] if answer.match is not None else []
         return answers(answer, match), _pictures(studio, hits)
 
-    go.click(look, [picture, text], [said, gallery])
+    go.click(look, [picture, text], [said, gallery], api_name="look")
     clear.click(lambda: (None, "", "", []), None, [picture, text, said, gallery])
 
 
-def _picture_input(config: DemoConfig) -> gr.State:
-    """Returns the state that holds an uploaded picture as JPEG, None without one; its file is deleted as soon as it is read."""
+def _picture_input(config: DemoConfig, name: str) -> gr.State:
+    """Returns the state that holds an uploaded picture as JPEG, None without one; its file is deleted as soon as it is read.
+
+    name: by which a program uploads one.
+    """
     upload = gr.File(label=f"A picture, at most {config.max_megabytes:g} MB", file_types=["image"], type="filepath", height=150)
     preview = gr.HTML(elem_classes="preview")
     picture = gr.State(None, time_to_live=3600)
@@ -166,7 +169,7 @@ def _picture_input(config: DemoConfig) -> gr.State:
     def receive(path: str | None) -> tuple[None, bytes | None]:
         return None, None if path is None else as_jpeg(read_upload(path, config.max_megabytes))
 
-    upload.upload(receive, [upload], [upload, picture])
+    upload.upload(receive, [upload], [upload, picture], api_name=name)
     picture.change(lambda jpeg: _preview(jpeg), [picture], [preview])
     return picture
 

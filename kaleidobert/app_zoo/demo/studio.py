@@ -151,7 +151,8 @@ def read_upload(path: str | Path, max_megabytes: float) -> Image.Image:
         try:
             image = Image.fromarray(read_image(file))
         except UserError as error:
-            raise UserError(error.what, file.name, error.expected or "a picture: JPEG, PNG, WebP, GIF, ...", error.fix) from None
+            what = error.what.replace(str(file), file.name)  # no path of this machine on a page
+            raise UserError(what, file.name, error.expected or "a picture: JPEG, PNG, WebP, GIF, ...", error.fix) from None
     finally:
         file.unlink(missing_ok=True)
     image.thumbnail((KEPT, KEPT), Image.Resampling.LANCZOS)
