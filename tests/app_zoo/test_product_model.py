@@ -2,7 +2,7 @@
 
 import csv
 import json
-import os
+import re
 import shutil
 import subprocess
 import sys
@@ -34,6 +34,7 @@ from tests.support.tiny import tiny_bank
 
 pytestmark = [pytest.mark.slow, pytest.mark.eager]
 
+ROOT = Path(__file__).resolve().parents[2]
 ONCE = replace(TRAIN, epochs=1)
 
 
@@ -303,6 +304,14 @@ def test_runs_of_several_banks_are_refused_by_name(world, tmp_path):
         kaleidobert.load(world.folder / "cat", bank=shorter.folder)
 
 
+def test_the_page_names_methods_that_exist():
+    page = (ROOT / "docs/python.md").read_text(encoding="utf-8")
+    named = {*re.findall(r"model\.(\w+)", page), *re.findall(r"^\| `(\w+)\(", page, re.M)}
+    assert {"classify", "match", "embed", "caption", "read", "of_bank", "labels"} <= named <= set(dir(ProductModel))
+    for block in re.findall(r"^```python\n(.*?)^```", page, re.M | re.S):
+        compile(block, "docs/python.md", "exec")
+
+
 def test_importing_the_package_is_cheap():
     code = "import sys, kaleidobert; kaleidobert.load; sys.exit(any(name in sys.modules for name in ('keras', 'numpy', 'yaml')))"
-    assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], env=os.environ).returncode == 0
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
