@@ -190,7 +190,8 @@ def test_batches_change_nothing(world, model):
         for size in (8, 20):
             np.testing.assert_allclose(answer(pictures, words, batch_size=size), whole, rtol=1e-4, atol=1e-6)
     assert model.match([], []).shape == (0,) and model.embed([]).shape == model.embed(texts=[]).shape == (0, model.embed(pictures).shape[1])
-    assert model.match([], "red") .shape == (0,) and model.classify([], [], "category") == []
+    assert model.match([], "red").shape == (0,) and model.classify([], [], "category") == []
+    assert len(model.embed(texts="")) == len(model.match(pictures, "")) // len(rows) == 1
 
 
 def test_batches_have_few_sizes():
