@@ -143,7 +143,8 @@ def test_an_interrupt_waits_for_the_command_that_keeps_what_it_has(tmp_path):
                                       "except KeyboardInterrupt:\n    time.sleep(1)\n    pathlib.Path('kept').touch()\n")
     code = ("import signal, sys\n" + HEEDED + "from kaleidobert.app_zoo import quickstart\nfrom kaleidobert.configs import loader\n"
             "loader.YAML_FOLDER = loader.Path('configs').absolute()\n"
-            "quickstart.commands = lambda reduced: [quickstart.Process(name, ['step']) for name in ('== a', '== b')]\nsys.exit(quickstart.run())\n")
+            "quickstart.commands = lambda reduced: [quickstart.Process(name, ['step']) for name in ('== a', '== b')]\n"
+            "sys.exit(quickstart.run())\n")
     variables = os.environ | {"PYTHONPATH": str(ROOT)}
     process = subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, env=variables, stdout=subprocess.PIPE, text=True,
                                start_new_session=True)
