@@ -77,7 +77,7 @@ def shared_bank(runs: Sequence[TrainedRun], folder: Path | None) -> Bank:
     for run in runs:
         by_bank.setdefault(folder or run.bank, []).append(run.folder.name)
     if len(by_bank) > 1:
-        listing = "; ".join(f"{bank}: {', '.join(names)}" for bank, names in by_bank.items())
+        listing = "; ".join(f"{bank}: {', '.join(names)}" for bank, names in sorted(by_bank.items()))
         raise UserError(f"the runs were trained on {len(by_bank)} banks ({listing})", "load", "runs of one bank",
                         "name fewer runs, or the bank that stands for all: kaleidobert.load(RUNS, bank=FOLDER)")
     path = next(iter(by_bank))
