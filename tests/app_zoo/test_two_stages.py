@@ -52,7 +52,7 @@ def test_with_k_as_large_as_the_gallery_it_is_the_network_over_all_pairs(world, 
     assert "by two stages" in (world.folder / f"stages-{direction}/table.md").read_text()
 
 
-def test_few_candidates_bound_the_ranks_and_a_second_run_finds_the_scores(world):
+def test_few_candidates_bound_the_ranks_and_a_second_run_gives_the_same(world):
     done = run_command("retrieve", config(world, "few", rerank=2, baselines=True))
     assert done.status == 0 and "of " in done.out and "the first 2 of every query" in done.out, done.err
     few = results(world.folder / "few")

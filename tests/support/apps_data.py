@@ -37,7 +37,8 @@ class Done:
 
 def call(name: str, config, *words: str) -> Done:
     """A command line in this process, its configuration as a YAML file beside the folder that it writes."""
-    target = next(Path(getattr(config, name)) for name in ("run", "bank", "into", "target", "catalogue", "index") if getattr(config, name, None))
+    names = ("run", "bank", "into", "target", "catalogue", "index")
+    target = next(Path(getattr(config, name)) for name in names if getattr(config, name, None))
     path = target.with_name(f"{name}-{target.name}.yaml")
     path.write_text(configs.dump(config), encoding="utf-8")
     out, err = io.StringIO(), io.StringIO()
