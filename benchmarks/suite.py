@@ -104,6 +104,7 @@ SUITE = (
     Measurement("retrieval", ("retrieval", "--queries", "1", "--repeats", "3"),
                 ("retrieval", "--size", "tiny", "--queries", "1", "--candidates", "11", "--pictures", "64", "--repeats", "2"), 600,
                 (Target("share of the float32 products, as pairs", 0.85, ratio("^matrix products float32")),)),
+    Measurement("search", ("search", "--vectors", "7000"), ("search", "--vectors", "500", "--queries", "20"), 300),
     _scaling("text", 300), _scaling("levels", 300), _scaling("batch", 400), _scaling("hidden", 400),
     Measurement("devices", ("devices",), ("devices", "--steps", "2", "--batch", "8"), 400,
                 (Target("digits in which all losses agree", 4, figure("equal_digits")),)),

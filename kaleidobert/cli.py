@@ -89,7 +89,7 @@ def main(arguments: list[str] | None = None) -> int:
         return (quickstart.dry_run if options.dry_run else quickstart.run)(options.reduced)
     command = commands.every()[options.command]
     try:
-        path, words = _configuration(options.command, options.words)
+        path, words = configuration(options.command, options.words)
         config = commands.load(options.command, path, words)
         if command.needs_backend:
             backends.check()  # before anything is fetched
@@ -113,7 +113,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 130
 
 
-def _configuration(name: str, words: list[str]) -> tuple[str | None, list[str]]:
+def configuration(name: str, words: list[str]) -> tuple[str | None, list[str]]:
     """Returns (a configuration as it is named, or None; overrides) of the words behind a command. Raises UserError where they do not fit
     it."""
     command, (path, *others) = commands.every()[name], words or [None]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from kaleidobert import cli
 from kaleidobert.app_zoo import commands as command_table
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -117,6 +118,9 @@ def test_commands_are_accepted(page, line, desk, monkeypatch):
     paths = [word for word in words if "=" not in word]
     words = [word for word in words if "=" in word]
     row = command_table.every()[command]
+    if row.takes_query:
+        command_table.load(command, *cli.configuration(command, [*paths, *words]))
+        return
     assert paths if row.takes_folders else len(paths) <= 1
     if row.takes_table:
         words, paths = [f"source.table={paths[0]}", *words], []

@@ -108,11 +108,11 @@ def test_a_disk_without_locks_is_told_of_once(tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize("name", ["pretrain", "classify", "retrieve", "caption", "evaluate", "inspect", "align", "train-foreground",
-                                  "records", "synthesize"])
+                                  "records", "synthesize", "index"])
 def test_a_folder_that_another_process_writes_is_left_alone(tmp_path, name):
     tiny_catalogue(tmp_path / "catalogue", 12)
     made = World(tmp_path, TWO).all()[name]
-    target = next(getattr(made, key) for key in ("run", "bank", "catalogue") if hasattr(made, key))
+    target = next(getattr(made, key) for key in ("run", "bank", "catalogue", "index") if hasattr(made, key))
     with holding(target) as process:
         for flags in ([], ["--dry-run"]):
             refused(call(name, made, *flags), f"{target}: {IN_USE} .process {process.pid}")

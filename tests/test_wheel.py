@@ -58,9 +58,8 @@ def test_it_holds_the_package_and_its_files(wheel):
     files = {f"kaleidobert/configs/yaml/{path.relative_to(ROOT / 'configs')}" for path in (ROOT / "configs").rglob("*.yaml")}
     others = {"kaleidobert/py.typed", "kaleidobert/model_zoo/weights/foreground_net.npz", "kaleidobert/remote/lists/dataset.json",
               "kaleidobert/remote/lists/checkpoint.json"}
-    templates = {str(path.relative_to(ROOT)) for name in ("inspect", "report")
-                 for path in (ROOT / f"kaleidobert/app_zoo/{name}/templates").iterdir()}
-    assert len(templates) == 9 and {name for name in names if ".dist-info/" not in name} == modules | files | templates | others
+    templates = {str(path.relative_to(ROOT)) for path in (ROOT / "kaleidobert/app_zoo").glob("*/templates/*")}
+    assert len(templates) == 12 and {name for name in names if ".dist-info/" not in name} == modules | files | templates | others
     assert "kaleidobert = kaleidobert.cli:main" in entry
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert metadata.count("\nRequires-Dist: ") == len(project["dependencies"]) + sum(map(len, project["optional-dependencies"].values()))

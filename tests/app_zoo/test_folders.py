@@ -24,8 +24,8 @@ from tests.support.tiny import tiny_bank, tiny_catalogue
 pytestmark = [pytest.mark.slow, pytest.mark.eager]
 
 WRITES = ["pretrain", "classify", "retrieve", "caption", "evaluate", "inspect", "align", "train-foreground", "records", "synthesize",
-          "fetch", "convert", "catalogue check"]
-KEYS = ("run", "bank", "into", "catalogue", "target")
+          "fetch", "convert", "catalogue check", "index"]
+KEYS = ("run", "bank", "into", "catalogue", "target", "index")
 Usage = namedtuple("Usage", "total used free")
 
 

@@ -139,3 +139,19 @@ def test_refusals():
         baselines.logistic_regression(features, kinds, features, seed=0, groups=["a", "b", "c"])
     with pytest.raises(UserError, match="texts with words"):
         baselines.text_logistic_regression(["", "!"] * 10, kinds, [""], seed=0)
+
+
+def test_the_regression_as_vectors_gives_the_same_products_and_reads_back():
+    rng = np.random.Generator(np.random.Philox(1))
+    features = rng.standard_normal((60, 12)).astype(np.float32)
+    colours, kinds = ("red", "blue", "green"), ("coat", "shirt", "boots", "hat")
+    texts = [f"{colours[int(row[0] > 0) + int(row[1] > 0)]} {kinds[int(row[2] > 0) * 2 + int(row[3] > 0)]}" for row in features]
+    matcher = baselines.fit_ridge(features, texts, 0)
+    vectors = baselines.RidgeVectors.of(matcher)
+    pictures, words = vectors.pictures(features), vectors.texts([*texts, "unheard of"])
+    np.testing.assert_allclose(pictures @ words.T, matcher.pictures(features) @ matcher.texts([*texts, "unheard of"]).T, atol=1e-4)
+    np.testing.assert_allclose(np.linalg.norm(pictures, axis=1), 1, atol=1e-5)
+    assert not words[-1].any()
+    predicted = (np.hstack([features - matcher.mean, np.ones((60, 1))]) @ matcher.weights)
+    predicted /= np.linalg.norm(predicted, axis=1, keepdims=True)
+    np.testing.assert_allclose(pictures @ pictures.T, predicted @ predicted.T, atol=1e-3)

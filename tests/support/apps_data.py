@@ -13,6 +13,7 @@ import pytest
 from kaleidobert import cli, configs
 from kaleidobert.app_zoo import commands
 from kaleidobert.configs.catalogue import CatalogueCheckConfig
+from kaleidobert.configs.search import IndexConfig, IndexData
 from kaleidobert.datasets.bank.bank import Bank
 from kaleidobert.datasets.sources.table import TableSource
 from tests.support import checkpoint_data
@@ -36,7 +37,8 @@ class Done:
 
 def call(name: str, config, *words: str) -> Done:
     """A command line in this process, its configuration as a YAML file beside the folder that it writes."""
-    target = next(Path(getattr(config, name)) for name in ("run", "bank", "into", "target", "catalogue") if getattr(config, name, None))
+    names = ("run", "bank", "into", "target", "catalogue", "index")
+    target = next(Path(getattr(config, name)) for name in names if getattr(config, name, None))
     path = target.with_name(f"{name}-{target.name}.yaml")
     path.write_text(configs.dump(config), encoding="utf-8")
     out, err = io.StringIO(), io.StringIO()
@@ -101,6 +103,9 @@ class World:
     def catalogue_check(self, run: str = "checked", **changes) -> CatalogueCheckConfig:
         return CatalogueCheckConfig(self.source, self.folder / run, **{"sheet": 1} | changes)
 
+    def index(self, index: str = "index", **changes) -> IndexConfig:
+        return IndexConfig(index=self.folder / index, data=IndexData(self.folder / "bank"), init=self.best, **changes)
+
     def synthesize(self, catalogue: str = "drawn") -> configs.SynthesizeConfig:
         return configs.SynthesizeConfig(self.folder / catalogue, num_products=10, views=1, size=48, workers=1)
 
@@ -121,7 +126,7 @@ class World:
 
     def all(self) -> dict:
         """A configuration of every command, into folders that no test fills; of those that call others or read their results, none."""
-        others = {"tables", "ablate", "catalogue run"}
+        others = {"tables", "ablate", "catalogue run", "search"}
         made = {name: getattr(self, re.sub("[- ]", "_", name))(f"dry-{name}") for name in commands.every() if name not in others}
         assert made.keys() | others == commands.every().keys()
         return made
