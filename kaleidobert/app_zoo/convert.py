@@ -37,11 +37,17 @@ OURS = ".npz"
 
 @dataclass(frozen=True)
 class Conversion:
-    """lines: what is said about it; + was left out, - is missing. write() makes the checkpoint; small: files that lie beside it."""
+    """lines: what is said about it; + was left out, - is missing. write() makes the checkpoint; small: files that lie beside it; card: {its
+    path: its content}, of the model."""
 
     lines: list[str]
     write: Callable[[], None]
+    card: dict[Path, bytes]
     small: dict[Path, bytes] = field(default_factory=dict)
+
+    def files(self, target: Path) -> str:
+        """Returns the names of all files."""
+        return ", ".join(str(path) for path in [*_targets(target), *self.small, *self.card])
 
 
 def dry_run(config: ConvertConfig) -> None:
@@ -53,7 +59,7 @@ def dry_run(config: ConvertConfig) -> None:
     io.check_folder(config.target.parent, "choose another target")
     plan = _plan(config)
     print("\n".join(plan.lines))
-    print(f"files that would be written: {', '.join(str(path) for path in [*_targets(config.target), *plan.small])}")
+    print(f"files that would be written: {plan.files(config.target)}")
 
 
 def run(config: ConvertConfig) -> None:
@@ -67,11 +73,16 @@ def run(config: ConvertConfig) -> None:
     with io.locked(config.target.parent, name=f".{config.target.name}.lock"):
         _check_free(config.target)  # again: another process may have ended meanwhile
         print("\n".join(plan.lines))
-        for path, content in plan.small.items():  # first: where the disk is full, the same command can be given again
-            with io.atomic(path) as file:
-                file.write(content)
+        _write(plan.small)  # first: where the disk is full, the same command can be given again
         plan.write()
-    print(f"written: {', '.join(str(path) for path in [*_targets(config.target), *plan.small])}")
+        _write(plan.card)
+    print(f"written: {plan.files(config.target)}")
+
+
+def _write(contents: Mapping[Path, bytes]) -> None:
+    for path, content in contents.items():
+        with io.atomic(path) as file:
+            file.write(content)
 
 
 def _plan(config: ConvertConfig) -> Conversion:
@@ -172,9 +183,9 @@ def _to_released(config: ConvertConfig, path: Path) -> Conversion:
         lines.append("+ the state of the optimiser: left out; optimizer=true takes it along")
     content = json.dumps(config_json(model.backbone), indent=2) + "\n"
     small |= {config.target.with_name("config.json"): content.encode(),
-              config.target.with_name("checkpoint"): tf_checkpoint.latest(config.target).encode(),
-              **_card(config.target, model, meta, _results_of(path), load_released(config.target.name))}
-    return Conversion(lines, lambda: tf_checkpoint.write(config.target, arrays), small)
+              config.target.with_name("checkpoint"): tf_checkpoint.latest(config.target).encode()}
+    card = _card(config.target, model, meta, _results_of(path), load_released(config.target.name))
+    return Conversion(lines, lambda: tf_checkpoint.write(config.target, arrays), card, small)
 
 
 TASKS = {"pretrainer": "pretrain", "classifier": "classify", "matcher": "retrieve", "captioner": "caption"}  # {kind of a model: its task}

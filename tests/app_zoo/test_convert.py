@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from kaleidobert import io
 from kaleidobert.engines.optimizers import WarmupLinearDecay, adam
 from kaleidobert.errors import UserError
 from kaleidobert.model_zoo import checkpoints
@@ -228,3 +229,20 @@ def test_the_written_config_has_the_released_keys(tmp_path):
     assert written["hidden_size"] == 16 and written["masked_blankmask_patch_num"] == 3 and written["patch_type_vocab_size"] == 6
     if data.GOLDEN.is_dir():
         assert set(json.loads((data.GOLDEN / "G1/config.json").read_text())) - set(written) == {"max_patch_position_embeddings"}
+
+
+def test_a_model_card_comes_along(tmp_path):
+    """Of a run's best.npz with what the run measured, of others with what the checkpoint remembers."""
+    model, run = small(), tmp_path / "run"
+    checkpoints.save(run / "best.npz", model, None, {"lineage": {"steps": ["pre-trained 3 epochs"]}})
+    done(run / "best.npz", tmp_path / "a/b")
+    card = (tmp_path / "a/b.MODEL_CARD.md").read_text()
+    assert card.startswith("---\n") and "pre-trained 3 epochs" in card and f"{model.count_params():,}" in card and "`PATH/b`" in card
+    assert "## Figures" not in card
+    results = {"task": "pretrain", "metrics": {"itm_accuracy": 0.75}, "checkpoint_sha256": io.sha256(run / "best.npz")}
+    io.write_json(run / "results.json", results)
+    done(run / "best.npz", tmp_path / "c/d")
+    assert "| text belongs to picture, accuracy | 0.750 |" in (tmp_path / "c/d.MODEL_CARD.md").read_text()
+    io.write_json(run / "results.json", results | {"checkpoint_sha256": "of another"})
+    done(run / "best.npz", tmp_path / "e/f")
+    assert "## Figures" not in (tmp_path / "e/f.MODEL_CARD.md").read_text()

@@ -217,6 +217,8 @@ def _section(run: ReportedRun, found: Found, out: Path, problems: list[str]) -> 
 
 def _facts(run: ReportedRun) -> Iterator[tuple[str, str]]:
     result, model = run.result, run.result.model()
+    if run.task == "catalogue check":
+        yield from _check(result)
     if result.group("model"):
         yield "head", head_name(model)
         yield "trained", str(model.get("trained", NOT_KNOWN))
@@ -234,6 +236,20 @@ def _facts(run: ReportedRun) -> Iterator[tuple[str, str]]:
         yield "candidates", f"{length:,} a query"
     if isinstance(steps := result.find("steps"), int):
         yield "steps", f"{steps:,}"
+
+
+def _check(result: Result) -> Iterator[tuple[str, str]]:
+    """Yields what `kaleidobert catalogue check` found; its own page has the rest."""
+    facts = result.group("facts")
+    for key in ("rows", "pictures", "products", "different_texts"):
+        if isinstance(facts.get(key), int):
+            yield key.replace("_", " "), f"{facts[key]:,}"
+    if isinstance(splits := facts.get("splits"), Mapping):
+        yield "splits", ", ".join(f"{count:,} {name}" for name, count in splits.items())
+    findings = result.find("findings")
+    if isinstance(findings, list):
+        counted = Counter(str(one.get("severity")) for one in findings if isinstance(one, Mapping))
+        yield "findings", ", ".join(f"{count} {name}" for name, count in counted.items()) or "none"
 
 
 def _relative(path: Path, out: Path) -> str:
