@@ -206,7 +206,8 @@ class ProductModel:
                 return self.runs[kind]
         command = trained_runs.COMMANDS[kinds[0]]
         folders = ", ".join(str(run.folder) for run in self.runs.values())
-        raise UserError(f"no run of `kaleidobert {command}` is loaded", folders, f"a {kinds[0]}", f"train one with `kaleidobert {command}`, and load the folder above the runs")
+        raise UserError(f"no run of `kaleidobert {command}` is loaded", folders, f"a {kinds[0]}",
+                        f"train one with `kaleidobert {command}`, and load the folder above the runs")
 
     def _chosen_labels(self, label: str | None) -> dict[str, TrainedRun]:
         runs = {run.meta["label"]: run for run in self.runs.values() if run.kind == Classifier.kind}
