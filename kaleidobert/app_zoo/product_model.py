@@ -233,7 +233,8 @@ class ProductModel:
             if kind in self.runs:
                 return self.runs[kind]
         command = trained_runs.COMMANDS[kinds[0]]
-        raise UserError(f"no run of `kaleidobert {command}` is loaded", f"runs of {', '.join(self.runs)}", f"a {kinds[0]}",
+        folders = ", ".join(str(run.folder) for run in self.runs.values())
+        raise UserError(f"no run of `kaleidobert {command}` is loaded", folders, f"a {kinds[0]}",
                         f"train one with `kaleidobert {command}`, and load the folder above the runs")
 
     def _chosen_labels(self, label: str | None) -> dict[str, TrainedRun]:

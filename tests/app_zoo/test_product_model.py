@@ -240,7 +240,7 @@ def test_a_head_that_is_missing_says_which_run_it_needs(world):
     model, file = kaleidobert.load(world.folder / "subcat"), paths(world, [0])[0]
     for ask, command in ((lambda: model.match(file, "red"), "retrieve"), (lambda: model.embed(file), "retrieve"),
                          (lambda: model.caption(file), "caption")):
-        with pytest.raises(UserError, match=f"runs of label subcategory: no run of `kaleidobert {command}` is loaded; .*to fix: train one"):
+        with pytest.raises(UserError, match=f"subcat: no run of `kaleidobert {command}` is loaded; .*to fix: train one"):
             ask()
     with pytest.raises(UserError, match="no run of `kaleidobert classify` is loaded"):
         kaleidobert.load(world.folder / "i2t").classify(file)
