@@ -85,16 +85,12 @@ def test_an_uploaded_picture_of_the_catalogue_gets_the_answers_of_its_product(wo
         assert answer.labels[name] == pytest.approx(classes, abs=1e-3)
 
 
-def test_a_label_learnt_from_texts_too_reads_the_caption_where_no_text_is_given_and_says_so(world, opened, monkeypatch):
+def test_a_label_learnt_from_texts_too_is_read_without_a_text_and_says_so(world, opened):
     image = np.asarray(Image.open(world.bank.table[3]["image_path"]).convert("RGB"))
     answer = opened.look_at(image, "  ")
-    assert answer.match is None and answer.caption
-    assert answer.labels == opened.look_at(image, answer.caption).labels
-    assert answer.notes == ("category was learnt from pictures and texts together, and the caption is read for it",)
-    monkeypatch.delitem(opened._model.runs, "captioner")
-    answer = opened.look_at(image, "")
-    assert set(answer.labels) == {"subcategory"}
-    assert answer.notes == ("category was learnt from pictures and texts together: it needs a text",)
+    assert set(answer.labels) == {"category", "subcategory"} and answer.match is None
+    assert answer.notes == ("category was learnt from pictures and texts together: a text makes it surer",)
+    assert answer.labels["subcategory"] == opened.look_at(image, world.bank.table[9]["text"]).labels["subcategory"]
 
 
 def test_a_search_keeps_to_its_filters_and_to_top(world, opened):

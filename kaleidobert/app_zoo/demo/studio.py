@@ -124,16 +124,15 @@ class Studio:
 
     def _answer(self, picture: Pictures, text: str) -> Answer:
         runs, labels, notes = self._model.runs, {}, []
-        caption = self._model.caption(picture)[0] if Captioner.kind in runs else ""
         for name in self._model.labels:
             modality = runs[f"label {name}"].config.modality
-            read = text or caption
-            if read or modality == "image":
-                labels[name] = dict(self._model.classify(picture, read or None, label=name)[0][name])
+            if text or modality != "text":
+                labels[name] = dict(self._model.classify(picture, text, label=name)[0][name])
             if modality != "image":
                 learnt = "texts alone" if modality == "text" else "pictures and texts together"
-                how = ", and the text is read for it" if text else ", and the caption is read for it" if read else ": it needs a text"
+                how = ", and the text is read for it" if text else ": it needs a text" if modality == "text" else ": a text makes it surer"
                 notes.append(f"{name} was learnt from {learnt}{how}")
+        caption = self._model.caption(picture)[0] if Captioner.kind in runs else ""
         return Answer(labels, caption, self._match(picture, text) if text else None, tuple(notes))
 
     def _match(self, picture: Pictures, text: str) -> float | None:
