@@ -178,7 +178,7 @@ def write(folder: Path, info: Mapping[str, Any], arrays: Mapping[str, np.ndarray
     io.clear(folder)
     named, stored = {}, {}
     for name, array in arrays.items():
-        named[name] = f"{name}-{hashlib.sha256(np.ascontiguousarray(array)).hexdigest()[:12]}.npy"
+        named[name] = f"{name}-{hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()[:12]}.npy"
         write_array(folder / named[name], array)
     for name, content in structures.items():
         stored[name] = f"{name}-{hashlib.sha256(content).hexdigest()[:12]}.faiss"
