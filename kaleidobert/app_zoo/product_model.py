@@ -142,11 +142,12 @@ class ProductModel:
 
         It is the softmax of the two logits of the matching head, by the second of which `kaleidobert retrieve` ranks.
         """
+        run = self._run_of(*MATCHERS)
         read, words = self.read(pictures), self._texts(texts)
         sizes = len(read), len(words["token_ids"])
         count, result = _same_length(*sizes, repeats=True), []
         with self._lock:
-            read, scorer = self._seen_by(self._run_of(*MATCHERS), read), self._scorer
+            read, scorer = self._seen_by(run, read), self._scorer
             for chosen, filled in _batches(count, batch_size):
                 picture, text = (filled if size > 1 else np.zeros(1, np.int64) for size in sizes)
                 numbers = [np.arange(len(filled)) if size > 1 else np.zeros(len(filled), np.int64) for size in sizes]
@@ -168,11 +169,16 @@ class ProductModel:
             raise UserError("pictures and texts are both given" if texts is not None else "neither pictures nor texts are given", "embed",
                             "one of the two", "say embed(pictures=...) or embed(texts=...)")
         with self._lock:
-            read = None if pictures is None else self._seen_by(self._run_of(*MATCHERS), self.read(pictures))
-            inputs = self._texts(texts or ()) if read is None else {"patch_features": read.features, "patch_boxes": read.boxes}
+            empty = np.zeros((0, vector_size(self._matcher)), np.float32)  # refuses a head that has no vectors
+            if pictures is None:
+                assert texts is not None
+                inputs = self._texts(texts)
+            else:
+                read = self._seen_by(self._run_of(*MATCHERS), self.read(pictures))
+                inputs = {"patch_features": read.features, "patch_boxes": read.boxes}
             if not len(next(iter(inputs.values()))):
-                return np.zeros((0, vector_size(self._matcher)), np.float32)
-            return _answer(self._vectors["texts" if read is None else "pictures"], inputs, batch_size)["vector"]
+                return empty
+            return _answer(self._vectors["texts" if pictures is None else "pictures"], inputs, batch_size)["vector"]
 
     def caption(self, pictures: Given, batch_size: int = BATCH_SIZE) -> list[str]:
         """Returns a caption for each picture, written as the captioning run wrote those of its results: with its mode, beams, lengths, and
@@ -227,7 +233,8 @@ class ProductModel:
             if kind in self.runs:
                 return self.runs[kind]
         command = trained_runs.COMMANDS[kinds[0]]
-        raise UserError(f"no run of `kaleidobert {command}` is loaded", f"runs of {', '.join(self.runs)}", f"a {kinds[0]}",
+        folders = ", ".join(str(run.folder) for run in self.runs.values())
+        raise UserError(f"no run of `kaleidobert {command}` is loaded", folders, f"a {kinds[0]}",
                         f"train one with `kaleidobert {command}`, and load the folder above the runs")
 
     def _chosen_labels(self, label: str | None) -> dict[str, TrainedRun]:

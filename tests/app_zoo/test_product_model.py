@@ -2,7 +2,7 @@
 
 import csv
 import json
-import os
+import re
 import shutil
 import subprocess
 import sys
@@ -34,6 +34,7 @@ from tests.support.tiny import tiny_bank
 
 pytestmark = [pytest.mark.slow, pytest.mark.eager]
 
+ROOT = Path(__file__).resolve().parents[2]
 ONCE = replace(TRAIN, epochs=1)
 
 
@@ -189,7 +190,8 @@ def test_batches_change_nothing(world, model):
         for size in (8, 20):
             np.testing.assert_allclose(answer(pictures, words, batch_size=size), whole, rtol=1e-4, atol=1e-6)
     assert model.match([], []).shape == (0,) and model.embed([]).shape == model.embed(texts=[]).shape == (0, model.embed(pictures).shape[1])
-    assert model.match([], "red") .shape == (0,) and model.classify([], [], "category") == []
+    assert model.match([], "red").shape == (0,) and model.classify([], [], "category") == []
+    assert len(model.embed(texts="")) == len(model.match(pictures, "")) // len(rows) == 1
 
 
 def test_batches_have_few_sizes():
@@ -238,7 +240,7 @@ def test_a_head_that_is_missing_says_which_run_it_needs(world):
     model, file = kaleidobert.load(world.folder / "subcat"), paths(world, [0])[0]
     for ask, command in ((lambda: model.match(file, "red"), "retrieve"), (lambda: model.embed(file), "retrieve"),
                          (lambda: model.caption(file), "caption")):
-        with pytest.raises(UserError, match=f"runs of label subcategory: no run of `kaleidobert {command}` is loaded; .*to fix: train one"):
+        with pytest.raises(UserError, match=f"subcat: no run of `kaleidobert {command}` is loaded; .*to fix: train one"):
             ask()
     with pytest.raises(UserError, match="no run of `kaleidobert classify` is loaded"):
         kaleidobert.load(world.folder / "i2t").classify(file)
@@ -303,6 +305,14 @@ def test_runs_of_several_banks_are_refused_by_name(world, tmp_path):
         kaleidobert.load(world.folder / "cat", bank=shorter.folder)
 
 
+def test_the_page_names_methods_that_exist():
+    page = (ROOT / "docs/python.md").read_text(encoding="utf-8")
+    named = {*re.findall(r"model\.(\w+)", page), *re.findall(r"^\| `(\w+)\(", page, re.M)}
+    assert {"classify", "match", "embed", "caption", "read", "of_bank", "labels"} <= named <= set(dir(ProductModel))
+    for block in re.findall(r"^```python\n(.*?)^```", page, re.M | re.S):
+        compile(block, "docs/python.md", "exec")
+
+
 def test_importing_the_package_is_cheap():
     code = "import sys, kaleidobert; kaleidobert.load; sys.exit(any(name in sys.modules for name in ('keras', 'numpy', 'yaml')))"
-    assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], env=os.environ).returncode == 0
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0

@@ -132,6 +132,14 @@ def test_missing_file(tmp_path):
         configs.load(configs.PretrainConfig, tmp_path / "no.yaml")
 
 
+def test_values_that_were_kept_become_the_configuration_again():
+    config = commands.load("records", "quickstart/records", ["storage=uint8", "source.val_fraction=0.2"])
+    values = configs.to_dict(config)
+    assert configs.from_dict(type(config), values, "index.json", commands.TABLES) == config
+    with pytest.raises(UserError, match=r"index\.json: unknown key 'encoder.sise'"):
+        configs.from_dict(type(config), {**values, "encoder": {"sise": 8}}, "index.json", commands.TABLES)
+
+
 def test_dump_and_load_agree(written):
     config = configs.load(configs.PretrainConfig, written(PRETRAIN), ["train.epochs=2"])
     assert configs.load(configs.PretrainConfig, written(configs.dump(config), "again.yaml")) == config

@@ -152,7 +152,7 @@ def test_tables_and_texts_of_all_sizes_are_one_trace(banks, monkeypatch):
     bank, traced, call = banks["kaleido"], [], Pairs.call
     monkeypatch.setattr(Pairs, "call", lambda *args, **kwargs: (traced.append(1), call(*args, **kwargs))[1])
     scorer, tables = PairScorer(model_of(bank, "dual_encoder"), sides_of(bank), 8), set()
-    for size in (2, 3, 4, 6):
+    for size in (2, 3, 4, 5, 6):
         pictures, texts = (part.ravel() for part in np.mgrid[:size, bank.size - 4 : bank.size])
         for batch, scores in scorer.scores(scorer.batches(pictures, texts)):
             tables.add((len(batch.all_pictures), batch.length))
