@@ -116,7 +116,7 @@ def main(arguments: list[str] | None = None) -> int:
 def configuration(name: str, words: list[str]) -> tuple[str | None, list[str]]:
     """Returns (a configuration as it is named, or None; overrides) of the words behind a command. Raises UserError where they do not fit
     it."""
-    command, (path, *others) = commands.every()[name], words or [None]
+    command, path, others = commands.every()[name], words[0] if words else None, words[1:]
     if command.takes_folders:
         return None, _folders(words)
     if command.takes_query:

@@ -46,9 +46,7 @@ class VectorIndex:
 
         With ``allowed`` every allowed vector is compared, whatever the kind: lists and graphs lose what is rare among all.
         """
-        import faiss
-
-        queries = np.ascontiguousarray(queries, np.float32)
+        faiss, queries = _faiss(), np.ascontiguousarray(queries, np.float32)
         rows = None if allowed is None else np.flatnonzero(allowed)
         count = min(count, len(self.vectors) if rows is None else len(rows))
         if not count:
@@ -68,9 +66,7 @@ class VectorIndex:
 
     def content(self) -> bytes:
         """Returns what lies beside the vectors, to be kept in a file; nothing of flat."""
-        import faiss
-
-        return b"" if self.structure is None else faiss.serialize_index(self.structure).tobytes()
+        return b"" if self.structure is None else _faiss().serialize_index(self.structure).tobytes()
 
 
 def choose(count: int, kind: str = "auto") -> str:
@@ -94,10 +90,8 @@ def build(vectors: np.ndarray, kind: str, queries: np.ndarray, seed: int = 0) ->
 
 def load(path: Path, vectors: np.ndarray, kind: str, probes: int) -> VectorIndex:
     """Opens a file of ``content``. Raises UserError where it cannot be read or is of other vectors."""
-    import faiss
-
     try:
-        structure = faiss.deserialize_index(np.fromfile(path, np.uint8))
+        structure = _faiss().deserialize_index(np.fromfile(path, np.uint8))
     except (RuntimeError, OSError) as error:
         raise UserError(f"cannot be read ({str(error).splitlines()[-1]})", str(path), fix="make the index again") from None
     if (structure.ntotal, structure.d) != vectors.shape:
@@ -113,8 +107,7 @@ def recall(index: VectorIndex, queries: np.ndarray, count: int) -> float:
 
 
 def _ivf(vectors: np.ndarray, queries: np.ndarray, seed: int) -> VectorIndex:
-    import faiss
-
+    faiss = _faiss()
     lists = max(1, min(round(len(vectors) / PER_LIST), len(vectors) // TRAINED_ON))
     structure = faiss.IndexIVFFlat(faiss.IndexFlatIP(vectors.shape[1]), vectors.shape[1], lists, faiss.METRIC_INNER_PRODUCT)
     structure.cp.seed, structure.cp.max_points_per_centroid = seed + 1, TRAINED_ON
@@ -131,8 +124,7 @@ def _ivf(vectors: np.ndarray, queries: np.ndarray, seed: int) -> VectorIndex:
 
 
 def _hnsw(vectors: np.ndarray, queries: np.ndarray, seed: int) -> VectorIndex:
-    import faiss
-
+    faiss = _faiss()
     structure = faiss.IndexHNSWFlat(vectors.shape[1], EDGES, faiss.METRIC_INNER_PRODUCT)
     structure.hnsw.efConstruction = BUILD_EFFORT
     threads = faiss.omp_get_max_threads()
@@ -142,6 +134,13 @@ def _hnsw(vectors: np.ndarray, queries: np.ndarray, seed: int) -> VectorIndex:
     finally:
         faiss.omp_set_num_threads(threads)
     return VectorIndex(vectors, "hnsw", structure)
+
+
+def _faiss() -> Any:
+    """Returns the library, which is loaded where it is used."""
+    import faiss
+
+    return faiss
 
 
 def _in_order(rows: np.ndarray, scores: np.ndarray) -> Nearest:

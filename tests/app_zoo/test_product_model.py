@@ -316,3 +316,14 @@ def test_the_page_names_methods_that_exist():
 def test_importing_the_package_is_cheap():
     code = "import sys, kaleidobert; kaleidobert.load; sys.exit(any(name in sys.modules for name in ('keras', 'numpy', 'yaml')))"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+
+
+def test_search_makes_an_index_of_the_run_once(world, capsys):
+    folder = world.folder / "i2t"
+    first = kaleidobert.load(folder).search("red tote", top=3)
+    assert "of which 0 kept" in capsys.readouterr().out and (folder / "index/index.json").is_file()
+    model = kaleidobert.load(folder)
+    assert model.search("red tote", top=3) == first and not capsys.readouterr().out
+    assert len({hit.product_id for hit in first}) == 3 and first[0].score >= first[1].score
+    with pytest.raises(UserError, match="no product has the category 'shoes'"):
+        model.search("red tote", filters={"category": "shoes"})

@@ -12,7 +12,6 @@ import pytest
 from kaleidobert import io
 from kaleidobert.app_zoo.search import folder, vectors
 from kaleidobert.app_zoo.search.searcher import Searcher
-from kaleidobert.datasets.bank.bank import Bank
 from kaleidobert.datasets.sampling.pretraining import clean_batch
 from kaleidobert.engines import steps
 from kaleidobert.errors import UserError
@@ -341,11 +340,10 @@ def test_targets_and_checkpoints_of_an_index(world, tmp_path):
         assert call("search", str(world.folder / "index"), "red").status == 0  # reading takes no lock
 
 
-def test_a_bank_with_more_levels_and_the_folder_of_a_run(world, tmp_path):
+def test_the_folder_of_a_run_stands_for_its_best_checkpoint(world, tmp_path):
     run = tmp_path / "run"
     run.mkdir()
     shutil.copy(world.checkpoint, run / "best.npz")
     done = world.index("of_run", f"init={run}")
     assert done.status == 0 and json.loads((world.folder / "of_run/index.json").read_text())["model"]["checkpoint"].endswith("run/best.npz")
     assert Searcher(world.folder / "of_run").search(WORDS, top=3) == world.searcher.search(WORDS, top=3)
-    assert isinstance(world.searcher.bank, Bank)

@@ -47,10 +47,10 @@ class FirstStage:
 
 def of_matcher(model: Matcher, bank: Bank, rows: np.ndarray) -> FirstStage:
     """Returns the vectors that a matcher has of its own (pairs.has_vectors), of rows of the bank."""
-    made_by, sides = MatcherEncoder(model, ""), []
-    for read, encode in ((finetuning.picture_inputs, made_by.pictures), (finetuning.text_inputs, lambda inputs: made_by.texts(inputs, ()))):
-        sides.append(np.concatenate([encode(read(bank, rows[start : start + BATCH])) for start in range(0, len(rows), BATCH)]))
-    return FirstStage(*sides, made_by.name)
+    made_by, batches = MatcherEncoder(model, ""), [rows[start : start + BATCH] for start in range(0, len(rows), BATCH)]
+    pictures = [made_by.pictures(finetuning.picture_inputs(bank, batch)) for batch in batches]
+    texts = [made_by.texts(finetuning.text_inputs(bank, batch), ()) for batch in batches]
+    return FirstStage(np.concatenate(pictures), np.concatenate(texts), made_by.name)
 
 
 def first_stage(model: Matcher, bank: Bank, rows: np.ndarray, linear: tuple[np.ndarray, np.ndarray] | None) -> FirstStage:

@@ -53,6 +53,15 @@ class Stored:
 def read(folder: Path) -> Stored:
     """Opens a finished index; raises UserError where there is none, and where a file is missing or is not what was written."""
     info = _info(folder)
+    try:
+        return _open(folder, info)
+    except UserError:
+        if (now := _info(folder)) == info:
+            raise
+        return _open(folder, now)  # another process has brought it up to date meanwhile
+
+
+def _open(folder: Path, info: Mapping[str, Any]) -> Stored:
     for name, entry in info["files"].items():
         path = folder / name
         if not path.is_file() or path.stat().st_size != entry["bytes"]:
@@ -178,7 +187,7 @@ def write(folder: Path, info: Mapping[str, Any], arrays: Mapping[str, np.ndarray
     io.clear(folder)
     named, stored = {}, {}
     for name, array in arrays.items():
-        named[name] = f"{name}-{hashlib.sha256(np.ascontiguousarray(array)).hexdigest()[:12]}.npy"
+        named[name] = f"{name}-{hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()[:12]}.npy"
         write_array(folder / named[name], array)
     for name, content in structures.items():
         stored[name] = f"{name}-{hashlib.sha256(content).hexdigest()[:12]}.faiss"
