@@ -113,7 +113,7 @@ def code(run: ReportedRun) -> str:
 
 @dataclass(frozen=True)
 class Surroundings:
-    """Of one run: when it ended, how long it took, in how many starts; versions; machine."""
+    """Of one run: when it ended, how long it took, in how many starts; versions, machine: "" where they are not recorded."""
 
     run: str
     ended: str
@@ -139,8 +139,7 @@ def _surroundings(run: ReportedRun) -> Surroundings:
     words += [f"{machine['memory_gb']:g} GB"] if isinstance(machine.get("memory_gb"), int | float) else []
     words += [", ".join(map(str, machine["devices"]))] if isinstance(machine.get("devices"), list) else []
     return Surroundings(run.name, ended.replace("T", " ").replace("+00:00", " UTC"), duration(sum(seconds)) if seconds else NOT_RECORDED,
-                        len(starts), ", ".join(f"{name} {value}" for name, value in versions.items()) or NOT_RECORDED,
-                        "; ".join(words) or NOT_RECORDED)
+                        len(starts), ", ".join(f"{name} {value}" for name, value in versions.items()), "; ".join(words))
 
 
 def total_time(runs: Sequence[ReportedRun]) -> str:

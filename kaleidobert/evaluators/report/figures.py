@@ -13,6 +13,7 @@ RANKS = {"rank@1": "Rank@1", "rank@5": "Rank@5", "rank@10": "Rank@10", "mrr": "M
 LABELS = {"accuracy": "accuracy", "macro_f1_all": "macro-F1, all classes", "macro_f1_present": "macro-F1, classes present"}
 PRETRAINED = {"itm": "text belongs to picture", "mlm": "masked words", "itc": "own text in the batch",
               "itm_cls": "text belongs to picture, [CLS] alone"}
+LOWER = ("cross_entropy", "perplexity")  # of an alignment
 POSITIONS = {"chance": CHANCE, "position_alone": "the word's usual place", "best_position": "the best of all places, an oracle"}
 FIRST = ("itm", "mlm", "itc")  # of a pre-training, before the levels
 
@@ -75,12 +76,12 @@ def _alignment(result: Result) -> Iterator[Figure]:
             own = result.measure("parts", measure, "alignment", "sightings")
             if own:
                 yield Figure(title, f"parts.{measure}", own, _known(others), list(POSITIONS.values())[:2])
-    for name in result.group("metrics"):
+    for name in sorted(result.group("metrics"), key=lambda name: name in LOWER):
         known = {what: result.measure("baselines", what, name) for what, each in result.group("baselines").items()
                  if isinstance(each, Mapping) and isinstance(each.get(name), int | float)}
         value = result.find("metrics", name)
         if isinstance(value, int | float | Mapping) and (own := result.measure("metrics", name)):
-            yield Figure(name.replace("_", " "), name, own, _known(known), list(known), name in ("cross_entropy", "perplexity"))
+            yield Figure(name.replace("_", " "), name, own, _known(known), list(known), name in LOWER)
 
 
 def _labels(result: Result) -> Iterator[Figure]:
