@@ -4,6 +4,7 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from tqdm import tqdm
 
@@ -18,8 +19,7 @@ from kaleidobert.datasets.products import Product, class_lines, tabulate_classes
 from kaleidobert.datasets.sources.reading import Reading, SkippedRow, account, survey
 from kaleidobert.errors import Incomplete, UserError
 from kaleidobert.levels import check, num_patches, num_vectors
-from kaleidobert.model_zoo import foreground_net
-from kaleidobert.preprocessors import encoders
+from kaleidobert.preprocessors import encoders, foreground
 from kaleidobert.remote import pictures
 from kaleidobert.remote.downloads import Options
 from kaleidobert.remote.streams import redacted
@@ -70,10 +70,8 @@ def run(config: RecordsConfig) -> None:
     before = _vocabulary(config)
     builder.refresh(config, result, mark)
     build_shards = beam.build_shards if config.beam.runner else builder.build_shards
-    # nothing that is not needed: to take it, a process loads the network library, which takes seconds
-    build_network = foreground_net.build if config.foreground.method == "network" else None
     with tqdm(total=len(products), unit="picture", desc="records") as bar:
-        for count in build_shards(config, products, encoders.build, build_network, result):
+        for count in build_shards(config, products, encoders.build, _build_network, result):
             bar.update(count)
     index = builder.finish(config, products, reading.skipped, mark)
     bank = Bank(config.bank)
@@ -129,6 +127,13 @@ def _compare(config: RecordsConfig, products: Sequence[Product], dry: bool) -> C
     io.check_room(config.bank, needed, f"{len(products):,} pictures", "free some space, choose another folder with bank=..., or "
                      "set storage=uint8" if config.storage == "float16" else "free some space, or choose another folder with bank=...")
     return result
+
+
+def _build_network(weights: Path) -> foreground.Predictor:
+    """Returns the foreground network; the library that it needs takes seconds to load, and often nothing is left to encode."""
+    from kaleidobert.model_zoo import foreground_net
+
+    return foreground_net.build(weights)
 
 
 def _vocabulary(config: RecordsConfig) -> str:

@@ -203,10 +203,10 @@ def _network(architecture: Architecture, config: configs.Encoder) -> PictureEnco
         resized = made.make(size, True)
         inputs = keras.Input((size, size, 3), dtype="uint8" if prepare_on_device else "float32")
         if prepare_on_device:  # the bytes are sent to the device, a quarter of the floats
-            outputs = folded(resized, config.precision)(made.prepare(keras.ops.cast(inputs, "float32")), training=False)
+            result = folded(resized, config.precision)(made.prepare(keras.ops.cast(inputs, "float32")), training=False)
         else:
-            outputs = resized(inputs, training=False)
-        runs[size] = keras.Model(inputs, outputs)
+            result = resized(inputs, training=False)
+        runs[size] = keras.Model(inputs, result)
         runs[size].compile(jit_compile=False)  # XLA convolutions are several times slower on CPUs
     batch = GPU_BATCH if _accelerated() else CPU_SMALL_BATCH if config.size <= SMALL else CPU_BATCH
 

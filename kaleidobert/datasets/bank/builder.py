@@ -275,7 +275,7 @@ def finish(config: RecordsConfig, products: Sequence[Product], skipped: list[dic
     if not rows:
         raise UserError(f"none of {len(products)} pictures could be used (the first: {faults[0]['reason']})",
                         str(folder / "skipped.jsonl"), fix="correct the files or source.images and run the same command again")
-    boxes = np.stack([patch_generator.boxes(tuple(one["box"]), *one["size"], config.levels) for _, one in kept])
+    boxes = np.stack([patch_generator.boxes(one["box"], one["size"][0], one["size"][1], config.levels) for _, one in kept])
     tokenizer = _tokenizer(config, rows)
     ids, words = tokenizer.split([row["text"] for row in rows])
     token_ids, token_words = tokenization.pack(ids, words, tokenizer.vocabulary, config.text.length)
@@ -551,8 +551,8 @@ def _copy_shards(bank: Bank, target: Path, storage: str) -> Iterator[int]:
         first, end = bank.shard(number)
         if not (target / name).is_file():
             rows, vectors = np.arange(first, end), np.arange(kaleido.num_vectors(bank.levels))
-            made = bank.features(rows, np.broadcast_to(vectors, (len(rows), len(vectors))))
-            write_stored(target / name, *stored_as(made, storage))
+            floats = bank.features(rows, np.broadcast_to(vectors, (len(rows), len(vectors))))
+            write_stored(target / name, *stored_as(floats, storage))
         yield end - first
     made = {*bank.index["shards"], *bank.index.get("scales", ())}
     kept = [name for name in bank.index["files"] if name not in made]

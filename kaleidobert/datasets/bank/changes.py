@@ -178,9 +178,8 @@ class _Comparison:
 
     def changes(self, begun: bool) -> Changes:
         if not self._now:  # nothing is there
-            plans = tuple(ShardPlan(number, states.free_root(self._config.bank, number))
-                          for number, _ in portions(self._config, self._products))
-            return Changes(plans, encoded=len(self._products))
+            return Changes(tuple(ShardPlan(number, states.free_root(self._config.bank, number))
+                                 for number, _ in portions(self._config, self._products)), encoded=len(self._products))
         self._check_lost()
         plans: list[ShardPlan] = []
         notes: dict[tuple[str, int], list[Entry]] = {}
@@ -214,7 +213,10 @@ class _Comparison:
         mended = []
         for product, one in zip(products, entries):
             if not is_kept(one) and one["unread"]:
-                one["reason"] = fault(self._config, product) or mended.append(one["image_id"]) or one["reason"]
+                if reason := fault(self._config, product):
+                    one["reason"] = reason
+                else:
+                    mended.append(one["image_id"])
         again += mended
         return None if mended else entries
 
