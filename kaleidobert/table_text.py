@@ -219,7 +219,7 @@ class _Separated:
         if any(self._is_row(number, start if len(start) == width else cells) for number in range(first + 1, last)):
             return True
         # the last line has the end of the cell and all that follows: only what is left of the cell is evidence
-        position = max(number for number, cell in enumerate(cells) if set(BREAKS) & set(cell))
+        position = max((number for number, cell in enumerate(cells) if set(BREAKS) & set(cell)), default=len(cells))
         if len(end) != width or len(start) < width == len(cells):
             return False
         if len(start) == width:
@@ -237,7 +237,7 @@ class _Separated:
             return False  # prose: "soft, warm, cosy"
         record = self._alone(number)
         cells = self._trimmed(record.cells)
-        if record.open and cells[0].endswith('"') and not cells[0].startswith('"') and cells[0].count('"') % 2:
+        if record.open and _closes(next(cell for cell in record.cells if cell.count('"') % 2)):
             return False  # the end of a cell from above and the start of one that goes on below
         return len(cells) == len(self.names) and (len(like) != len(cells) or self._resemble(cells, like))
 
@@ -298,6 +298,12 @@ class _Separated:
         """Whether a space follows every separator."""
         count = line.count(self.separator)
         return count > 0 and count == line.count(f"{self.separator} ")
+
+
+def _closes(cell: str) -> bool:
+    """Whether a cell read as it stands, with an odd number of quotes, is the end of a quoted one rather than its start."""
+    first = len(cell) - len(cell.lstrip('"'))
+    return cell.endswith('"') and (first % 2 == 0 or first == len(cell))
 
 
 def _look(cell: str) -> tuple[bool, bool, bool]:

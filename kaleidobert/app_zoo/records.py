@@ -4,6 +4,7 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from tqdm import tqdm
 
@@ -11,14 +12,14 @@ from kaleidobert import io
 from kaleidobert.configs import RecordsConfig
 from kaleidobert.configs.data import Download
 from kaleidobert.datasets import addresses
-from kaleidobert.datasets.bank import beam, builder
-from kaleidobert.datasets.bank.bank import Bank, describe
+from kaleidobert.datasets.bank import alignment, beam, builder
+from kaleidobert.datasets.bank.bank import FORMAT, Bank, describe
+from kaleidobert.datasets.bank.changes import Changes
 from kaleidobert.datasets.products import Product, class_lines, tabulate_classes
 from kaleidobert.datasets.sources.reading import Reading, SkippedRow, account, survey
 from kaleidobert.errors import Incomplete, UserError
 from kaleidobert.levels import check, num_patches, num_vectors
-from kaleidobert.model_zoo import foreground_net
-from kaleidobert.preprocessors import encoders
+from kaleidobert.preprocessors import encoders, foreground
 from kaleidobert.remote import pictures
 from kaleidobert.remote.downloads import Options
 from kaleidobert.remote.streams import redacted
@@ -65,18 +66,19 @@ def run(config: RecordsConfig) -> None:
         _write_pictures(config, products)
     if reading.addresses:
         _fetch_pictures(config, reading)
-    builder.refresh(config, _compare(config, products, dry=False))
+    result = _compare(config, products, dry=False)
+    before = _vocabulary(config)
+    builder.refresh(config, result, mark)
     build_shards = beam.build_shards if config.beam.runner else builder.build_shards
-    # nothing that is not needed: to take it, a process loads the network library, which takes seconds
-    build_network = foreground_net.build if config.foreground.method == "network" else None
     with tqdm(total=len(products), unit="picture", desc="records") as bar:
-        for count in build_shards(config, products, encoders.build, build_network):
+        for count in build_shards(config, products, encoders.build, _build_network, result):
             bar.update(count)
     index = builder.finish(config, products, reading.skipped, mark)
     bank = Bank(config.bank)
     sizes = describe(bank)
     print(f"bank: {config.bank}: {sizes['pictures']:,} pictures {sizes['splits']}, {sizes['patches']} patches of "
           f"{sizes['feature_size']} features ({sizes['encoder']}), vocabulary of {sizes['vocabulary']:,}")
+    _say_what_fits_no_more(bank, before)
     for line in class_lines(index["classes"]):
         print(line)
     if cut := index["text"]["cut_texts"]:
@@ -89,7 +91,7 @@ def run(config: RecordsConfig) -> None:
         skipped = [json.loads(line) for line in file]
     if skipped:
         print(f"{len(skipped):,} left out; the reasons are in {config.bank / 'skipped.jsonl'}\n"
-              "  once their pictures are mended, the same command takes them in; once their rows are, delete the bank before it")
+              "  once they are mended, the same command takes them in")
     _account(config, reading, skipped)
 
 
@@ -116,15 +118,43 @@ def _account(config: RecordsConfig, reading: Reading, skipped: Sequence[SkippedR
                          "mend them and make the bank again, or go on with the others")
 
 
-def _compare(config: RecordsConfig, products: Sequence[Product], dry: bool) -> builder.Changes:
-    """Returns how the pictures have changed, and prints it. Raises UserError where the disk has no room for the bank."""
+def _compare(config: RecordsConfig, products: Sequence[Product], dry: bool) -> Changes:
+    """Returns what is made, and prints what has changed. Raises UserError where the disk has no room for it."""
     result = builder.compare(config, products)
-    if result.number:
-        print(result.describe(dry))
-    needed = builder.room(config, products, encoders.feature_size(config.encoder), result.shards)
+    if line := result.describe(dry):
+        print(line)
+    needed = builder.room(config, products, encoders.feature_size(config.encoder), result)
     io.check_room(config.bank, needed, f"{len(products):,} pictures", "free some space, choose another folder with bank=..., or "
                      "set storage=uint8" if config.storage == "float16" else "free some space, or choose another folder with bank=...")
     return result
+
+
+def _build_network(weights: Path) -> foreground.Predictor:
+    """Returns the foreground network; the library that it needs takes seconds to load, and often nothing is left to encode."""
+    from kaleidobert.model_zoo import foreground_net
+
+    return foreground_net.build(weights)
+
+
+def _vocabulary(config: RecordsConfig) -> str:
+    """Returns the SHA-256 of the vocabulary of the bank that is there, "" where none is finished."""
+    path = config.bank / "index.json"
+    index = io.read_json(path) if path.is_file() else {}
+    return str(index["files"][index["text"]["file"]]["sha256"]) if index.get("format") == FORMAT else ""
+
+
+def _say_what_fits_no_more(bank: Bank, before: str) -> None:
+    """Prints whether the alignment, and what was trained on the former vocabulary, fit no more.
+
+    before: SHA-256 of that, "" = there was none.
+    """
+    if before and before != bank.identity["vocabulary_sha256"]:
+        print("the vocabulary is another one, trained on the texts as they are now: checkpoints made with the former one do not fit this "
+              "bank; text.vocabulary=FILE keeps one")
+    try:
+        alignment.info(bank)
+    except UserError:
+        print(f"the alignment is that of the former bank, and is refused: {alignment.AGAIN}")
 
 
 def _write_pictures(config: RecordsConfig, products: Sequence[Product]) -> None:

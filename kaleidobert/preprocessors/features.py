@@ -4,7 +4,9 @@ Equal patches are encoded once: those of one colour, grey ones that look the sam
 in several rows.
 """
 
+from collections import deque
 from collections.abc import Callable, Collection, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from hashlib import sha256
 
@@ -22,13 +24,14 @@ Encode = Callable[[np.ndarray], np.ndarray]  # uint8[N, s, s, 3] -> f32[N, F]
 @dataclass(frozen=True)
 class Cut:
     """One picture ready for the encoder: V views uint8[s, s, 3], in the order of the stored vectors, and a key for each, the same
-    for equal views only; boxes f32[P, 5], the foreground's box and fallback note."""
+    for equal views only; boxes f32[P, 5], the foreground's box and fallback note; size: of the picture, width and height."""
 
     views: list[np.ndarray]
     keys: list[bytes]
     boxes: np.ndarray
     box: foreground.Box
     fallback: str
+    size: tuple[int, int]
 
 
 def cut(image: np.ndarray, result: foreground.Foreground, levels: Sequence[KaleidoLevel], size: int, small_size: int = 0,
@@ -38,37 +41,50 @@ def cut(image: np.ndarray, result: foreground.Foreground, levels: Sequence[Kalei
     height, width = image.shape[:2]
     box = patches.enlarge(result.box, width, height, levels)
     views = pretexts.all_views(levels, patches.cut(image, box, levels, size, small_size, square))
-    return Cut(views, [sha256(view.data).digest() for view in views], patches.boxes(box, width, height, levels), box, result.fallback)
+    return Cut(views, [sha256(view.data).digest() for view in views], patches.boxes(box, width, height, levels), box, result.fallback,
+               (width, height))
 
 
-def encode(cuts: Iterable[Cut], encoder: Encode, batch: int) -> tuple[np.ndarray, list[str]]:
+def encode(cuts: Iterable[Cut], encoder: Encode, batch: int, threads: int = 1) -> tuple[np.ndarray, list[str]]:
     """Returns f16[N, V, F] of N pictures, and of each "" or why its features cannot be used (NaN, infinite, too large for float16).
 
     batch: patches that go through the encoder together, all of one size; only the last ones of a size may be fewer. A cut is
-    taken when patches are needed, so that what makes them can work while others are encoded.
+    taken when patches are needed, so that what makes them can work while others are encoded. threads: that call the encoder at a time.
     """
     rows: list[list[bytes]] = []
     waiting: dict[int, dict[bytes, np.ndarray]] = {}  # by size
+    seen: set[bytes] = set()
     vectors: dict[bytes, np.ndarray] = {}  # of what was encoded, f16[F]
     faults: dict[bytes, str] = {}
+    running: deque[tuple[list[bytes], Future]] = deque()
 
-    def work(group: dict[bytes, np.ndarray]) -> None:
-        done, reasons = _encoded(np.stack(list(group.values())), encoder)
-        vectors.update(zip(group, done))
-        faults.update((key, reason) for key, reason in zip(group, reasons) if reason)
-        group.clear()
+    def take() -> None:
+        keys, future = running.popleft()
+        done, reasons = future.result()
+        vectors.update(zip(keys, done))
+        faults.update((key, reason) for key, reason in zip(keys, reasons) if reason)
 
-    for item in cuts:
-        rows.append(item.keys)
-        for key, view in zip(item.keys, item.views):
-            group = waiting.setdefault(len(view), {})
-            if key not in vectors and key not in group:
-                group[key] = view
-                if len(group) == batch:
-                    work(group)
-    for group in waiting.values():
-        if group:
-            work(group)
+    with ThreadPoolExecutor(threads, "encode") as pool:
+        def work(group: dict[bytes, np.ndarray]) -> None:
+            running.append((list(group), pool.submit(_encoded, np.stack(list(group.values())), encoder)))
+            group.clear()
+            while len(running) > threads:
+                take()
+
+        for item in cuts:
+            rows.append(item.keys)
+            for key, view in zip(item.keys, item.views):
+                if key not in seen:
+                    seen.add(key)
+                    group = waiting.setdefault(len(view), {})
+                    group[key] = view
+                    if len(group) == batch:
+                        work(group)
+        for group in waiting.values():
+            if group:
+                work(group)
+        while running:
+            take()
     if not rows:
         return np.empty((0, 0, 0), np.float16), []
     out = np.empty((len(rows), len(rows[0]), len(vectors[rows[0][0]])), np.float16)

@@ -343,6 +343,23 @@ SHORT = "words=" + json.dumps({
     "caption": ["train.epochs=1"], "inspect": ["count=1"]})
 
 
+def test_a_bank_alone_follows_the_table_and_trainings_do_not(tmp_path):
+    for name in ("check", "bank", "pretrain"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "bank.yaml").touch()
+    for path in ("bank/index.json", "bank/work.json", "pretrain/last.npz"):
+        (tmp_path / path).touch()
+    io_results = tmp_path / "check/results.json"
+    io_results.write_text('{"products": "first"}')
+    run._check_products(tmp_path)
+    io_results.write_text('{"products": "second"}')
+    with pytest.raises(UserError, match="those of which pretrain was made.*run=.*or delete pretrain there.*only the pictures that are new"):
+        run._check_products(tmp_path)
+    (tmp_path / "pretrain/last.npz").unlink()
+    run._check_products(tmp_path)
+    assert sorted(path.name for path in tmp_path.rglob("*") if path.is_file()) == ["made_of.json", "results.json", "work.json"]
+
+
 @pytest.mark.slow
 @pytest.mark.eager
 def test_from_a_table_to_a_report(tmp_path, in_this_process, no_gpu):

@@ -15,6 +15,7 @@ import pytest
 from kaleidobert import cli, configs, io
 from kaleidobert.app_zoo import synthesize
 from kaleidobert.datasets.bank import builder
+from kaleidobert.datasets.bank.changes import Changes, ShardPlan
 from kaleidobert.datasets.sources import reading
 from kaleidobert.errors import UserError
 from tests.support.apps_data import World, call, refused
@@ -161,7 +162,7 @@ def test_the_room_of_a_bank_is_counted(world, monkeypatch):
         assert needed == written - headers
         small = builder.room(made, products, 48)
         assert small < needed  # the shards are there
-        assert builder.room(made, products, 48, (0, 1)) - small == (needed - small) * 6 // len(products)
+        assert builder.room(made, products, 48, Changes((ShardPlan(1),))) - small == (needed - small) * 6 // len(products)
 
 
 def test_files_of_a_manifest_that_do_not_fit(tmp_path, monkeypatch):

@@ -8,7 +8,8 @@ import pytest
 
 from kaleidobert import configs
 from kaleidobert.datasets.bank import beam as beam_records
-from kaleidobert.datasets.bank import builder
+from kaleidobert.datasets.bank import builder, states
+from kaleidobert.datasets.bank.changes import ShardPlan
 from kaleidobert.datasets.sources import reading
 from kaleidobert.errors import UserError
 from kaleidobert.preprocessors import encoders
@@ -47,10 +48,10 @@ def test_what_goes_to_the_workers_is_small_and_enough(fresh, monkeypatch):
     sent = []
     monkeypatch.setattr(beam_records, "_run", lambda _, numbers, make: sent.extend([list(numbers), pickler.dumps(make)]))
     refused(call("records", config), "is not here")
-    assert sent[0] == [0, 1, 2, 3] and len(sent[1]) < 5000
+    assert [plan.number for plan in sent[0]] == [0, 1, 2, 3] and len(sent[1]) < 5000 and len(pickler.dumps(sent[0])) < 1000
     monkeypatch.setattr(beam_records, "_PRODUCTS", {})  # as in another process
     make = pickler.loads(sent[1])
-    assert [make(number) for number in sent[0]] == [6, 6, 6, 4] and builder.is_done(config.bank, 3)
+    assert [make(plan) for plan in sent[0]] == [6, 6, 6, 4] and states.is_noted(config.bank, 3)
 
 
 def test_a_worker_makes_its_shard_from_the_source_alone(fresh, monkeypatch):
@@ -58,11 +59,11 @@ def test_a_worker_makes_its_shard_from_the_source_alone(fresh, monkeypatch):
     products, _ = reading.read(fresh.source)
     builder.claim(config, products)
     monkeypatch.setattr(beam_records, "_PRODUCTS", {})
-    assert beam_records._make(3, config, encoders.build, None) == 4 and builder.is_done(config.bank, 3)
+    assert beam_records._make(ShardPlan(3), config, encoders.build, None) == 4 and states.is_noted(config.bank, 3)
     monkeypatch.setattr(beam_records, "_PRODUCTS", {})
     fresh.source.table.write_text("\n".join(fresh.source.table.read_text().splitlines()[1:]))
     with pytest.raises(UserError, match="another bank"):  # the table has changed since the bank was begun
-        beam_records._make(1, config, encoders.build, None)
+        beam_records._make(ShardPlan(1), config, encoders.build, None)
 
 
 @needs_beam
@@ -85,7 +86,7 @@ def test_a_changed_picture_is_made_again_as_on_the_local_path(fresh):
     picture = fresh.folder / "catalogue/p05-front.png"
     picture.write_bytes((fresh.folder / "catalogue/p06-front.png").read_bytes())
     done = call("records", replace(local, beam=DIRECT))
-    assert done.status == 0 and "1 picture changed (the first: p05/front): 1 shard is made again" in done.out
+    assert done.status == 0 and "1 picture changed (p05/front); 1 is encoded" in done.out
     assert call("records", replace(local, bank=fresh.folder / "local")).status == 0
     assert content(fresh.folder / "made") == content(fresh.folder / "local")
 

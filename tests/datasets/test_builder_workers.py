@@ -116,7 +116,8 @@ def test_gpus_are_those_that_the_driver_lists(monkeypatch, tmp_path, text, names
 def test_processes_share_cores_and_take_gpus_in_turn():
     shares = builder.environments(5, ["0", "3"], 16)
     assert [share["CUDA_VISIBLE_DEVICES"] for share in shares] == ["0", "3", "0", "3", "0"]
-    assert {share["TF_NUM_INTRAOP_THREADS"] for share in shares} == {"3"} and all("TF_FORCE_GPU_ALLOW_GROWTH" in s for s in shares)
+    assert {(share["TF_NUM_INTRAOP_THREADS"], share["OMP_NUM_THREADS"]) for share in shares} == {("1", "3")}
+    assert all("TF_FORCE_GPU_ALLOW_GROWTH" in s for s in shares)
     alone = builder.environments(3, [], 2)
     assert [share["OMP_NUM_THREADS"] for share in alone] == ["1"] * 3 and not any("CUDA_VISIBLE_DEVICES" in share for share in alone)
 

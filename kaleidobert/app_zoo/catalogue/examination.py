@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -32,6 +34,7 @@ FEW = 5  # training pictures of a class, below which it can hardly be learnt
 FEW_QUERIES = 30  # val products, below which intervals are wider than most differences
 MOST_VAL = 0.3  # fraction of the groups
 READERS = 8
+GARBLED = re.compile("[\u00c2\u00c3\u00e2]")  # with what UTF-8 that is read as cp1252 begins
 TRAIN, VAL = "train", "val"
 
 
@@ -63,7 +66,8 @@ class LabelFacts:
 
 @dataclass
 class Examination:
-    """columns: (what it holds, column, why it is taken, first cells); groups, words: of all texts; opened: pictures that were opened."""
+    """columns: (what it holds, column, why it is taken, first cells); groups, words: of all texts; opened: pictures that were opened;
+    blank: ids of those of one colour."""
 
     source: Source
     found: list[str]
@@ -72,6 +76,7 @@ class Examination:
     opened: int = 0
     faults: dict[str, str] = field(default_factory=dict)
     sides: list[int] = field(default_factory=list)
+    blank: list[str] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
     labels: dict[str, LabelFacts] = field(default_factory=dict)
     joined: dict[str, str] = field(default_factory=dict)
@@ -210,6 +215,8 @@ def _open(own: Examination, count: int) -> None:
             else:
                 own.sides.append(seen[0])
                 thumbnails[number] = seen[1]
+                if np.ptp(seen[1].reshape(-1, 3), axis=0).max() <= 2:
+                    own.blank.append(product.image_id)
     own.opened = len(chosen)
     own.faults |= {row["image_id"]: row["reason"] for row in own.reading.absent}
     order = list(thumbnails)
@@ -294,9 +301,43 @@ def _weak(own: Examination) -> Iterator[Finding]:
         text, count = texts.most_common(1)[0]
         yield Finding(WEAK, "texts that several products share: retrieval cannot tell these apart", len(products) - len(texts),
                       (f"{_short(text)!r} x {count:,}",))
+    strange = [product.image_id for product in products if is_garbled(product.text)]
+    if strange:
+        yield Finding(WEAK, "texts whose letters were lost or read in another encoding", len(strange), tuple(strange[:SHOWN]),
+                      "export the table again as UTF-8, or set source.encoding")
+    if own.blank:
+        yield Finding(WEAK, "pictures of a single colour: they show nothing", len(own.blank), tuple(own.blank[:SHOWN]))
     small = sum(side < 64 for side in own.sides)
     if small:
         yield Finding(WEAK, "pictures whose shorter side has fewer than 64 pixels", small)
+
+
+def is_garbled(text: str) -> bool:
+    """Whether a text has characters that stand for lost ones, or UTF-8 that was read as a Windows code page.
+
+    >>> is_garbled("caf\\u00e9"), is_garbled("caf\\u00c3\\u00a9"), is_garbled("caf\\ufffd")
+    (False, True, True)
+    """
+    if "\ufffd" in text:
+        return True
+    if not GARBLED.search(text):
+        return False
+    try:
+        return text.encode("cp1252").decode() != text
+    except UnicodeError:  # letters that stand beside each other by chance
+        return False
+
+
+def _spelled_alike(classes: Iterable[str]) -> list[str]:
+    """Returns "one / other" of the classes that are the same but for capitals, accents and blanks."""
+    known: dict[str, str] = {}
+    result = []
+    for value in dict.fromkeys(classes):
+        plain = "".join(letter for letter in unicodedata.normalize("NFKD", value) if not unicodedata.combining(letter))
+        first = known.setdefault("".join(plain.casefold().split()), value)
+        if first != value:
+            result.append(f"{first} / {value}")
+    return result
 
 
 def _of_label(name: str, one: LabelFacts) -> Iterator[Finding]:
@@ -311,5 +352,9 @@ def _of_label(name: str, one: LabelFacts) -> Iterator[Finding]:
     elif one.rare:
         yield Finding(WEAK, f"label {name}: classes with fewer than {FEW} training pictures", len(one.rare), shown(one.rare),
                       "join them in the table, or leave them empty there")
+    spellings = _spelled_alike([*one.train, *one.only_val])
+    if spellings:
+        yield Finding(WEAK, f"label {name}: classes that differ in capitals, accents or blanks alone", len(spellings), shown(spellings),
+                      "spell them alike in the table: each counts as a class of its own")
     if one.only_val:
         yield Finding(WEAK, f"label {name}: classes that stand in val alone", len(one.only_val), shown(one.only_val))

@@ -5,7 +5,8 @@
            report.html, tables.md, catalogue.json, made_of.json
 
 Every stage is a process of its own. What has finished is passed over, and an unfinished one continues, so that the same command goes on
-after an interruption or a failure. A table that has changed is checked again, and refused where stages are made of other products.
+after an interruption or a failure. A table that has changed is checked again, and refused where trainings are of other products; a bank
+follows it.
 """
 
 from collections.abc import Sequence
@@ -93,13 +94,20 @@ def _forget_other(check: Step, config: CatalogueRunConfig) -> None:
 
 
 def _check_products(folder: Path) -> None:
-    """Notes the products that the stages are made of; raises UserError where the table has others since they began."""
+    """Notes the products that the stages are made of; has a bank that stands alone follow them.
+
+    Raises UserError where the table has others since trainings began: their results are of the products that were there.
+    """
     now, path = io.read_json(folder / "check" / "results.json")["products"], folder / "made_of.json"
-    begun = [part for part in sorted(folder.iterdir()) if part.is_dir() and part.name != "check" and io.contents(part)]
-    if path.is_file() and begun and io.read_json(path).get("products") != now:
-        raise UserError(f"the products are others than those of which {begun[0].name}{' and more' * (len(begun) > 1)} was made: the table, "
-                        "or how it is read, has changed", str(folder), "the products that were there",
-                        f"choose another folder with run=..., or delete {', '.join(part.name for part in begun)} there: all is made anew")
+    begun = [part for part in sorted(folder.iterdir()) if part.is_dir() and part.name not in ("check", "bank") and io.contents(part)]
+    if path.is_file() and io.read_json(path).get("products") != now:
+        if begun:
+            raise UserError(f"the products are others than those of which {begun[0].name}{' and more' * (len(begun) > 1)} was made: the "
+                            "table, or how it is read, has changed", str(folder), "the products that were there",
+                            f"choose another folder with run=...; or delete {', '.join(part.name for part in begun)} there, and the same "
+                            "command trains anew, on a bank of which only the pictures that are new or changed are encoded")
+        for name in ("bank/index.json", "bank.yaml"):  # the stage runs again
+            (folder / name).unlink(missing_ok=True)
     io.write_json(path, {"products": now})
 
 

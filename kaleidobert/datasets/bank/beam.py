@@ -1,6 +1,7 @@
-"""Making the shards of a bank on Apache Beam: the numbers of the shards go through the pipeline, each worker makes whole shards.
+"""Making the shards of a bank on Apache Beam: the plans of the shards go through the pipeline, each worker makes whole shards.
 
-A worker reads the source itself, once per process, so that the pipeline stays small whatever the number of products; and it
+A worker reads the source itself, once per process, so that the pipeline stays small: a number per shard, and where a bank follows its
+catalogue the notes of the pictures that are copied. It
 calls builder.build_shard, so that the shards are those of the local path, byte for byte. Sources, weights and bank must
 lie where every worker sees them under the same paths. Works where `pip install kaleidobert[beam]` was run.
 """
@@ -11,7 +12,8 @@ from functools import partial
 from typing import Any
 
 from kaleidobert.configs import RecordsConfig
-from kaleidobert.datasets.bank import builder
+from kaleidobert.datasets.bank import builder, states
+from kaleidobert.datasets.bank.changes import Changes, ShardPlan, portions
 from kaleidobert.datasets.products import Product
 from kaleidobert.datasets.sources import reading
 from kaleidobert.errors import UserError
@@ -19,14 +21,15 @@ from kaleidobert.errors import UserError
 _PRODUCTS: dict[str, Sequence[Product]] = {}  # the source that this process works on; read once, not once per shard
 
 
-def build_shards(config: RecordsConfig, products: Sequence[Product], build_encoder: Any, build_network: Any = None) -> Iterator[int]:
+def build_shards(config: RecordsConfig, products: Sequence[Product], build_encoder: Any, build_network: Any = None,
+                 result: Changes | None = None) -> Iterator[int]:
     """Makes the shards as builder.build_shards, on config.beam.runner; yields the new ones when the whole pipeline has ended.
 
     Raises UserError as ``check``, and where the pipeline fails; finished shards are kept.
     """
-    counts = {number: len(chunk) for number, chunk in builder.portions(config, products)}
-    todo = [number for number in counts if not builder.is_done(config.bank, number)]
-    yield from (counts[number] for number in counts.keys() - set(todo))
+    counts = {number: len(chunk) for number, chunk in portions(config, products)}
+    todo = (result or builder.compare(config, products)).plans
+    yield from (counts[number] for number in counts.keys() - {plan.number for plan in todo})
     if not todo:
         return
     pipeline = _pipeline(config)
@@ -40,11 +43,11 @@ def build_shards(config: RecordsConfig, products: Sequence[Product], build_encod
     except Exception as error:  # of the engine: each has types of its own; Beam logs where
         raise UserError(f"the pipeline failed ({str(error).strip().splitlines()[-1] if str(error).strip() else repr(error)})",
                         f"beam.runner {config.beam.runner}", fix="run the same command again; finished shards are kept") from error
-    for number in todo:
-        if not builder.is_noted(config.bank, number):
-            raise UserError(f"shard {number} was made, but is not here", str(config.bank), "a folder that all workers share",
+    for plan in todo:
+        if not states.is_noted(config.bank / plan.root, plan.number):
+            raise UserError(f"shard {plan.number} was made, but is not here", str(config.bank), "a folder that all workers share",
                             "put the bank on a shared file system")
-        yield counts[number]
+        yield counts[plan.number]
 
 
 def check(config: RecordsConfig) -> None:
@@ -52,16 +55,17 @@ def check(config: RecordsConfig) -> None:
     _pipeline(config)
 
 
-def _make(number: int, config: RecordsConfig, build_encoder: Any, build_network: Any) -> int:
+def _make(plan: ShardPlan, config: RecordsConfig, build_encoder: Any, build_network: Any) -> int:
     """Makes one shard, in a worker."""
     key = str(config.source)
     if key not in _PRODUCTS:
         products, _ = reading.read(config.source)
-        builder.check_folder(config, products)  # the very products of which the bank is being made
+        builder.check_products(config, products)  # the very products of which the bank is being made
         _PRODUCTS.clear()
         _PRODUCTS[key] = products
-    chunk = _PRODUCTS[key][number * config.shard_size : (number + 1) * config.shard_size]
-    return builder.build_shard(config, number, chunk, build_encoder, build_network)
+    chunk = _PRODUCTS[key][plan.number * config.shard_size : (plan.number + 1) * config.shard_size]
+    with builder.one_core_each():
+        return builder.build_shard(config, plan, chunk, build_encoder, build_network)
 
 
 def _pipeline(config: RecordsConfig) -> Any:
@@ -85,9 +89,9 @@ def _pipeline(config: RecordsConfig) -> Any:
     return pipeline
 
 
-def _run(pipeline: Any, numbers: Sequence[int], make: Any) -> None:
+def _run(pipeline: Any, plans: Sequence[ShardPlan], make: Any) -> None:
     import apache_beam
 
     # without the reshuffle a runner would fuse source and work, and one worker would make all shards
-    pipeline | apache_beam.Create(numbers) | apache_beam.Reshuffle() | apache_beam.Map(make)
+    pipeline | apache_beam.Create(plans) | apache_beam.Reshuffle() | apache_beam.Map(make)
     pipeline.run().wait_until_finish()

@@ -1,11 +1,8 @@
 """Making a bank: shard by shard, over several processes, to be interrupted and continued at any moment; and copying one.
 
-A shard is written when all its pictures are encoded, its notes (boxes, faults, and which pictures these were) last; a shard with
-notes is made again only where a picture has changed since. The index is written when every shard has its notes.
-
-    bank/work.json            {"format", "fingerprint"}: of which bank the shards are
-         shards/00000.json    the notes: {"kept", "skipped", "pictures"}; pictures: of every product of the shard its files as
-                              {"path", "stamp", "sha256"}, the picture's and, where masks give the foreground, the mask's
+A shard is written when all its pictures are encoded, its notes (boxes, faults, and which pictures these were) last; which shards of a bank
+that is there are made again, and what of them is copied, says ``changes``. The index is written when every shard has its notes, and all
+lie where they belong (``states``).
 """
 
 import hashlib
@@ -18,9 +15,9 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import asdict, dataclass, replace
+from contextlib import contextmanager
+from dataclasses import asdict, replace
 from functools import partial
-from itertools import zip_longest
 from multiprocessing import get_context
 from multiprocessing.queues import SimpleQueue
 from pathlib import Path
@@ -33,51 +30,33 @@ from kaleidobert import levels as kaleido
 from kaleidobert.configs import RecordsConfig
 from kaleidobert.configs.data import FOREGROUND_REMAKE
 from kaleidobert.datasets import addresses
-from kaleidobert.datasets.bank import alignment
+from kaleidobert.datasets.bank import alignment, changes, states
 from kaleidobert.datasets.bank.bank import FORMAT, Bank, checksums, write_array
-from kaleidobert.datasets.products import Product, digest, stamp, tabulate_classes
+from kaleidobert.datasets.bank.changes import Changes, Entry, ShardPlan, portions
+from kaleidobert.datasets.products import Product, tabulate_classes
 from kaleidobert.errors import UserError
 from kaleidobert.io import sha256
-from kaleidobert.preprocessors import encoders, features, foreground, tokenization
+from kaleidobert.preprocessors import encoders, features, foreground, patch_generator, tokenization
 from kaleidobert.preprocessors.features import quantise
 
 _ENCODERS: dict[str, Any] = {}  # one network per worker process, not one per shard
 TRAIN = "train"  # the split on which the vocabulary is trained
-WORK = 3  # format of work.json and of the notes
+WORK = 4  # format of work.json and of the notes
 FIX = "wait until it has ended, or choose another folder with bank=..."
-READERS = 16  # threads that look at pictures: on a network disk each waits for its answer
 
 
-@dataclass(frozen=True)
-class Changes:
-    """How the pictures of a catalogue differ from those that the shards were made of.
-
-    number: of pictures; first: the id of one of them; shards: numbers of those that have to be made again; notes: of the shards whose
-    pictures have the same content under another path or stamp.
-    """
-
-    number: int
-    first: str
-    shards: tuple[int, ...]
-    notes: Mapping[int, dict[str, Any]]
-
-    def describe(self, dry: bool) -> str:
-        """Returns a line to print; dry: of a run that makes nothing."""
-        counts = {"picture": self.number, "shard": len(self.shards)}
-        pictures, shards = (f"{count:,} {name}{'s' * (count != 1)}" for name, count in counts.items())
-        follows = "would be" if dry else "is" if len(self.shards) == 1 else "are"
-        return f"{pictures} changed (the first: {self.first}): {shards} {follows} made again"
+def identity(config: RecordsConfig) -> dict[str, Any]:
+    """Returns what decides the vectors of a picture and how they are held: foreground, encoder, levels; not paths, workers or texts."""
+    encoder = {"name": encoder_name(config.encoder), "weights": encoders.weights_identity(config.encoder)}
+    return {"foreground": foreground_identity(config.foreground), "encoder": encoder, "shard_size": config.shard_size,
+            "levels": configs.to_dict(config.levels), **storage_entries(config.storage, ())}
 
 
 def fingerprint(config: RecordsConfig, products: Sequence[Product]) -> str:
-    """Returns what decides the content of the shards and of the table beside the pictures: products, foreground, encoder, levels; not
-    paths, workers or text settings. The pictures' contents are in the notes of the shards (``compare``)."""
-    encoder = {"name": encoder_name(config.encoder), "weights": encoders.weights_identity(config.encoder)}
-    settings = {"foreground": foreground_identity(config.foreground), "encoder": encoder, "shard_size": config.shard_size,
-                "levels": configs.to_dict(config.levels), **storage_entries(config.storage, ()),
-                "products": [[p.image_id, p.product_id, p.group, p.view, p.split, p.text, dict(p.labels),
-                              [[part.word, *part.box] for part in p.parts]] for p in products]}
-    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+    """Returns what decides the content of the shards and of the table beside the pictures, whose contents are in the shards' notes."""
+    settings = {**identity(config), "products": [[p.image_id, p.product_id, p.group, p.view, p.split, p.text, dict(p.labels),
+                                                  [[part.word, *part.box] for part in p.parts]] for p in products]}
+    return _digest_of(settings)
 
 
 def check(config: RecordsConfig, products: Sequence[Product]) -> str:
@@ -91,146 +70,115 @@ def check(config: RecordsConfig, products: Sequence[Product]) -> str:
         raise UserError(f"no picture is in the split {TRAIN!r}, on which the vocabulary is trained", str(config.source.table),
                         f"{TRAIN!r} beside {sorted({product.split for product in products})[:8]}",
                         "correct the catalogue's split column, or name a text.vocabulary")
-    mark = check_folder(config, products)
+    _check_work(config)
     io.check_unlocked(config.bank, FIX)
     io.check_folder(config.bank, "choose another folder with bank=...")
-    return mark
+    return fingerprint(config, products)
 
 
-def check_folder(config: RecordsConfig, products: Sequence[Product]) -> str:
-    """Returns the fingerprint; raises UserError where the folder holds anything but the begun bank that has it."""
-    mark = fingerprint(config, products)
-    _check_work(config.bank, mark)
-    return mark
+def check_products(config: RecordsConfig, products: Sequence[Product]) -> None:
+    """Raises UserError where the folder does not hold the begun bank of these products."""
+    work = _check_work(config)
+    if work.get("fingerprint") != fingerprint(config, products):
+        raise UserError("the folder holds another bank: the table has changed since it was begun", str(config.bank),
+                        "the products of which it is being made", "run the same command again, which takes the changes in")
 
 
-def _check_work(folder: Path, mark: str) -> None:
-    path = folder / "work.json"
+def _check_work(config: RecordsConfig) -> dict[str, Any]:
+    """Returns the content of work.json, {} where nothing is begun; raises UserError where the folder holds anything else than this bank."""
+    folder, path = config.bank, config.bank / "work.json"
     if path.is_file():
-        work = io.read_json(path)
+        work: dict[str, Any] = io.read_json(path)
         if work.get("format") != WORK:
             raise UserError(f"an earlier version made this bank, with notes of format {work.get('format', 1)}", str(folder),
                             f"format {WORK}", "delete it and make it again; bank=... chooses another folder")
-        if work["fingerprint"] != mark:
-            raise UserError("the folder holds another bank (other products, encoder, levels or foreground)", str(folder),
+        if work["identity"] != _digest_of(identity(config)):
+            raise UserError("the folder holds another bank (another encoder, foreground, storage, shard_size or other levels)", str(folder),
                             fix="choose another folder with bank=..., or delete this one")
-    elif folder.exists() and not folder.is_dir():
+        return work
+    if folder.exists() and not folder.is_dir():
         raise UserError("this is a file", str(folder), "a folder", "choose another folder with bank=...")
-    elif io.contents(folder):
+    if io.contents(folder):
         raise UserError("the folder is not empty and holds no bank", str(folder), fix="choose another folder with bank=...")
+    return {}
 
 
 def claim(config: RecordsConfig, products: Sequence[Product]) -> str:
-    """Checks and locks the folder for the length of the io.lock_scope, removes what a killed run left half written, and writes the
-    fingerprint, which is returned, into the folder."""
+    """Checks and locks the folder for the length of the io.lock_scope, removes what a killed run left half written and brings to its end
+    what it began to put in place; returns the fingerprint."""
     mark = check(config, products)
     lock = io.lock(config.bank, fix=FIX)  # noqa: F841  outside of a scope it goes with this name
-    _check_work(config.bank, mark)  # of another process, which has ended meanwhile
-    for folder in (config.bank, config.bank / "shards"):
-        io.clear(folder)
+    _check_work(config)  # of another process, which has ended meanwhile
+    states.clear(config.bank)
     if not (config.bank / "work.json").is_file():
-        io.write_json(config.bank / "work.json", {"format": WORK, "fingerprint": mark})
+        io.write_json(config.bank / "work.json", work_of(config, mark))
     return mark
 
 
+def work_of(config: RecordsConfig, mark: str) -> dict[str, Any]:
+    """Returns the content of work.json. mark: the fingerprint."""
+    return {"format": WORK, "identity": _digest_of(identity(config)), "fingerprint": mark}
+
+
 def compare(config: RecordsConfig, products: Sequence[Product]) -> Changes:
-    """Returns how the pictures differ from those that the shards that are there were made of: only files whose path or stamp is another are
-    read. Writes nothing. Raises UserError where pictures are not there any more: what was made of them would be lost."""
-    changed: list[Product] = []
-    gone: list[Product] = []
-    shards: list[int] = []
-    noted: dict[int, dict[str, Any]] = {}
-    with ThreadPoolExecutor(READERS) as pool:
-        for number, chunk in portions(config, products):
-            if not is_noted(config.bank, number):
-                continue
-            notes = io.read_json(_notes_path(config.bank, number))
-            before, kept = notes["pictures"], {row["image_id"] for row in notes["kept"]}
-            now = list(pool.map(partial(_files, config), chunk, before))
-            lost, others = [], []
-            for product, old, new in zip(chunk, before, now):
-                pairs = [(one["sha256"], other["sha256"]) for one, other in zip(old, new, strict=True)]
-                if product.image_id in kept and not all(other for _, other in pairs):
-                    lost.append(product)
-                elif any(one != other for one, other in pairs):
-                    others.append(product)
-            gone, changed, shards = gone + lost, changed + others, shards + [number] * bool(others)
-            if now != before and not others:
-                noted[number] = {**notes, "pictures": now}
-    if gone:
-        raise UserError(f"{len(gone):,} of the pictures that the bank was made of cannot be read any more (the first: {gone[0].image_id})",
-                        addresses.shown(gone[0].image_path), "the files that were there",
-                        "put them back, correct source.images or source.columns, or "
-                        "choose another folder with bank=...")
-    return Changes(len(changed), changed[0].image_id if changed else "", tuple(shards), noted)
+    """Returns what has to be made, as ``changes.compare``."""
+    begun = io.contents(config.bank) and _check_work(config).get("fingerprint") == fingerprint(config, products)
+    return changes.compare(config, products, bool(begun))
 
 
-def refresh(config: RecordsConfig, result: Changes) -> None:
-    """Drops the shards of which a picture has changed, and notes pictures with the same content under another path or stamp."""
-    if result.shards:
-        with io.explained(config.bank):  # a bank whose shards are of two states must not open
-            (config.bank / "index.json").unlink(missing_ok=True)
-            for number in result.shards:
-                _notes_path(config.bank, number).unlink()
-    for number, notes in result.notes.items():
-        io.write_json(_notes_path(config.bank, number), notes)
+def refresh(config: RecordsConfig, result: Changes, mark: str) -> None:
+    """Notes of which products the bank is being made (mark: the fingerprint) and, of shards that stay, their present entries."""
+    states.drop(config.bank, result.stale)
+    io.write_json(config.bank / "work.json", work_of(config, mark))
+    for (root, number), entries in result.notes.items():
+        states.write_notes(config.bank / root, number, entries)
 
 
-def _files(config: RecordsConfig, product: Product, before: Sequence[dict[str, Any]] = ()) -> list[dict[str, Any]]:
-    """Returns {"path", "stamp", "sha256"} of every file that decides about a product's patches; sha256 is taken from ``before`` where path
-    and stamp are as there. A file that is replaced while it is read gets the older stamp: it counts as changed the next time."""
-    result = []
-    for path, old in zip_longest([product.image_path] + [product.mask_path] * (config.foreground.method == "masks"), before):
-        now = {"path": path, "stamp": stamp(path)}
-        known = old is not None and all(old[name] == value for name, value in now.items())
-        result.append({**now, "sha256": old["sha256"] if known else digest(path)})
-    return result
+def room(config: RecordsConfig, products: Sequence[Product], feature_size: int, result: Changes | None = None) -> int:
+    """Returns bytes that the bank still needs: of the shards that are made, which lie beside those whose place they take, and of the rest.
 
-
-def room(config: RecordsConfig, products: Sequence[Product], feature_size: int, again: Sequence[int] = ()) -> int:
-    """Returns bytes that the bank still needs: of the shards that are not there, of one of those that are made ``again``, and of the rest.
+    result: what is made; None = what ``compare`` finds.
     """
-    made = [(number in again, len(chunk)) for number, chunk in portions(config, products)
-            if number in again or not is_done(config.bank, number)]
-    rows = sum(size for once_more, size in made if not once_more) + max((size for once_more, size in made if once_more), default=0)
+    made = {plan.number for plan in (result or compare(config, products)).plans}
+    rows = sum(len(chunk) for number, chunk in portions(config, products) if number in made)
     vectors, patches = kaleido.num_vectors(config.levels), kaleido.num_patches(config.levels)
     values = {"float16": 2 * feature_size, "uint8": feature_size + 4}[config.storage]
     return rows * vectors * values + len(products) * (patches * 5 * 4 + config.text.length * 6)
 
 
-def portions(config: RecordsConfig, products: Sequence[Product]) -> Iterator[tuple[int, Sequence[Product]]]:
-    """Yields (number, products) of every shard."""
-    for number, start in enumerate(range(0, len(products), config.shard_size)):
-        yield number, products[start : start + config.shard_size]
-
-
-def build_shards(config: RecordsConfig, products: Sequence[Product], build_encoder: Any, build_network: Any = None) -> Iterator[int]:
+def build_shards(config: RecordsConfig, products: Sequence[Product], build_encoder: Any, build_network: Any = None,
+                 result: Changes | None = None) -> Iterator[int]:
     """Makes the shards that are not there yet; yields the number of pictures done, shard by shard.
 
     build_encoder: picklable, encoder configuration -> object with ``encode`` and ``batch``, as features.encode takes them;
     build_network: picklable, path of weights -> what foreground.network_mask calls, for foreground.method network; both are called
-    once in every process.
+    once in every process, where it encodes. result: what is made; None = what ``compare`` finds.
     """
+    plans = {plan.number: plan for plan in (result or compare(config, products)).plans}
     todo = []
     for number, chunk in portions(config, products):
-        if is_done(config.bank, number):
+        if number not in plans:
             yield len(chunk)
-        else:
-            todo.append((number, chunk))
+        elif plans[number].encoded(chunk):
+            todo.append((plans[number], chunk))
+        else:  # all is copied
+            yield build_shard(config, plans[number], chunk, build_encoder, build_network)
     cores, devices = os.cpu_count() or 1, gpus() if todo else []
     usual = len(devices) if devices and encoders.ENCODERS[config.encoder.name].architecture else cores
     workers = max(1, min(config.workers or usual, len(todo)))
     config = replace(config, threads=config.threads or max(1, cores // workers))
     if workers == 1:
-        for number, chunk in todo:
-            yield build_shard(config, number, chunk, build_encoder, build_network)
+        for plan, chunk in todo:
+            with one_core_each():
+                done = build_shard(config, plan, chunk, build_encoder, build_network)
+            yield done
         return
     context = get_context("spawn")  # a process forked after TensorFlow started its threads hangs
     waiting = context.SimpleQueue()
     for environment in environments(workers, devices, cores):
         waiting.put(environment)
     with ProcessPoolExecutor(workers, context, take_environment, (waiting,)) as pool:
-        futures = [pool.submit(build_shard, config, number, chunk, build_encoder, build_network) for number, chunk in todo]
+        futures = [pool.submit(build_shard, config, plan, chunk, build_encoder, build_network) for plan, chunk in todo]
         try:
             for future in as_completed(futures):
                 yield future.result()
@@ -241,33 +189,52 @@ def build_shards(config: RecordsConfig, products: Sequence[Product], build_encod
             pool.shutdown(cancel_futures=True)
 
 
-def build_shard(config: RecordsConfig, number: int, products: Sequence[Product], build_encoder: Any, build_network: Any = None) -> int:
-    """Encodes the pictures of one shard and writes its features and notes; returns the number of its pictures."""
-    encoder, segment = make_encoder(config.encoder, build_encoder), segmenter(config.foreground, build_network)
-    rows: list[tuple[Product, dict[str, Any]]] = []
+def build_shard(config: RecordsConfig, plan: ShardPlan, products: Sequence[Product], build_encoder: Any, build_network: Any = None) -> int:
+    """Encodes the pictures of one shard, but for those that are copied, and writes features and notes; returns the number of pictures."""
+    entries, encoded = _encode(config, plan.encoded(products), build_encoder, build_network)
+    copies = [copy for copy in plan.copies if copy is not None]
+    entries |= {copy.entry["image_id"]: copy.entry for copy in copies}
+    ordered = [entries[product.image_id] for product in products]
+    root = config.bank / plan.root
+    if any(map(changes.is_kept, ordered)):
+        stored = encoded if not copies else _joined(config, plan, products, entries, encoded)
+        write_stored(states.features_path(root, plan.number), *stored)
+    states.write_notes(root, plan.number, ordered)
+    return len(products)
+
+
+Stored = tuple[np.ndarray, np.ndarray | None]  # rows as a shard holds them: f16[n, V, F]; or uint8[n, V, F] and their scales f32[n, V]
+
+
+def _encode(config: RecordsConfig, products: Sequence[Product], build_encoder: Any, build_network: Any) -> tuple[dict[str, Entry], Stored]:
+    """Returns ({image_id: its entry}, what a shard holds of those without a fault)."""
+    if not products:
+        return {}, (np.empty((0, 0, 0), np.float16), None)
+    encoder = make_encoder(config.encoder, build_encoder)
+    segment = segmenter(config.foreground, build_network)
+    rows: list[tuple[Product, Entry]] = []
+    entries: dict[str, Entry] = {}
     reasons: dict[str, str] = {}
-    pictures: dict[str, list[dict[str, Any]]] = {}
-    looked_at = [replace(product, load_image=partial(_load, config, product, pictures)) for product in products]
+    looked_at = [replace(product, load_image=partial(_load, config, product, entries)) for product in products]
 
     def good() -> Iterator[features.Cut]:
         for product, cut in zip(products, cut_ahead(looked_at, config, segment)):
             if isinstance(cut, UserError):
                 reasons[product.image_id] = str(cut)
             else:
-                rows.append((product, {"box": list(cut.box), "fallback": cut.fallback, "boxes": cut.boxes.tolist()}))
+                rows.append((product, {"box": list(cut.box), "size": list(cut.size), "fallback": cut.fallback}))
                 yield cut
 
-    vectors, faults = features.encode(good(), encoder.encode, encoder.batch)
+    threads = max(1, config.threads) if encoder.parallel else 1
+    vectors, faults = features.encode(good(), encoder.encode, encoder.batch, threads)
     reasons.update((product.image_id, fault) for (product, _), fault in zip(rows, faults) if fault)
-    if not all(faults):
-        good_ones = vectors[[not fault for fault in faults]] if any(faults) else vectors
-        save_features(_features_path(config.bank, number), good_ones, config.storage)
-    kept = [{"image_id": product.image_id, **result} for (product, result), fault in zip(rows, faults) if not fault]
-    notes = [{"image_id": p.image_id, "where": addresses.shown(p.image_path), "reason": reasons[p.image_id]}
-             for p in products if p.image_id in reasons]
-    io.write_json(_notes_path(config.bank, number), {"kept": kept, "skipped": notes,
-                                                        "pictures": [pictures[product.image_id] for product in products]})
-    return len(products)
+    for product in products:
+        if product.image_id in reasons:
+            entries[product.image_id] |= {"where": addresses.shown(product.image_path), "reason": reasons[product.image_id],
+                                          "unread": bool(changes.fault(config, product))}
+    for (product, found), fault in zip(rows, faults):
+        entries[product.image_id] |= {} if fault else found
+    return entries, stored_as(vectors[[not fault for fault in faults]] if any(faults) else vectors, config.storage)
 
 
 def make_encoder(config: configs.Encoder, build_encoder: Any) -> Any:
@@ -278,38 +245,50 @@ def make_encoder(config: configs.Encoder, build_encoder: Any) -> Any:
     return _ENCODERS[key]
 
 
-def _load(config: RecordsConfig, product: Product, pictures: dict[str, list[dict[str, Any]]]) -> np.ndarray:
+def _load(config: RecordsConfig, product: Product, entries: dict[str, Entry]) -> np.ndarray:
     """Returns a product's picture, its files noted before it is read."""
-    pictures[product.image_id] = _files(config, product)
+    entries[product.image_id] = changes.entry(config, product)
     return product.load_image()
 
 
+def _joined(config: RecordsConfig, plan: ShardPlan, products: Sequence[Product], entries: Mapping[str, Entry], encoded: Stored) -> Stored:
+    """Returns the rows of a shard, copied ones between those that were encoded."""
+    sources = {number: read_stored(states.features_path(config.bank, number), config.storage)
+               for number in {copy.shard for copy in plan.copies if copy is not None}}
+    counted = iter(range(len(products)))
+    rows = [(encoded, next(counted)) if copy is None else (sources[copy.shard], copy.row) for product, copy in zip(products, plan.copies)
+            if changes.is_kept(entries[product.image_id])]
+    parts = [np.stack([source[part][row] for source, row in rows]) for part in range(2 if config.storage == "uint8" else 1)]  # type: ignore[index]
+    return parts[0], parts[1] if len(parts) > 1 else None
+
+
 def finish(config: RecordsConfig, products: Sequence[Product], skipped: list[dict], mark: str) -> dict[str, Any]:
-    """Tokenizes the texts and writes table and index; returns the index. Raises UserError where no picture could be used.
+    """Puts new shards in the place of old ones, tokenizes the texts and writes table and index; returns the index.
+
+    Raises UserError where no picture could be used.
 
     Shards serve any text settings. The old index goes first: a bank whose tokens are half rewritten must not open.
     """
-    size, folder = config.shard_size, config.bank
-    with io.explained(folder):
-        (folder / "index.json").unlink(missing_ok=True)
-    numbers = range((len(products) + size - 1) // size)
-    notes = [io.read_json(_notes_path(folder, number)) for number in numbers]
-    of = {product.image_id: product for product in products}
-    rows = [{**_row(of[row["image_id"]]), **row} for note in notes for row in note["kept"]]
-    faults = [_moved(row, of[row["image_id"]]) for note in notes for row in note["skipped"]]
+    folder, numbers = config.bank, [number for number, _ in portions(config, products)]
+    states.settle(folder, len(numbers))
+    notes = {number: states.read_notes(folder, number) for number in numbers}
+    entries = [one for number in numbers for one in notes[number]]
+    kept = [(product, one) for product, one in zip(products, entries, strict=True) if changes.is_kept(one)]
+    faults = [{name: one[name] for name in ("image_id", "where", "reason")} for one in entries if not changes.is_kept(one)]
     skipped = skipped + faults
+    rows = [{**_row(product), "box": one["box"], "fallback": one["fallback"]} for product, one in kept]
     io.write_text(folder / "skipped.jsonl", "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in skipped))
     if not rows:
         raise UserError(f"none of {len(products)} pictures could be used (the first: {faults[0]['reason']})",
                         str(folder / "skipped.jsonl"), fix="correct the files or source.images and run the same command again")
-    boxes = np.array([row.pop("boxes") for row in rows], np.float32)
+    boxes = np.stack([patch_generator.boxes(one["box"], one["size"][0], one["size"][1], config.levels) for _, one in kept])
     tokenizer = _tokenizer(config, rows)
     ids, words = tokenizer.split([row["text"] for row in rows])
     token_ids, token_words = tokenization.pack(ids, words, tokenizer.vocabulary, config.text.length)
     for name, array in (("boxes", boxes), ("token_ids", token_ids), ("token_words", token_words)):
         write_array(folder / f"{name}.npy", array)
     io.write_text(folder / "table.jsonl", "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
-    shards = [_features_path(folder, number).name for number in numbers if notes[number]["kept"]]
+    shards = [states.features_path(folder, number).name for number in numbers if any(map(changes.is_kept, notes[number]))]
     feature_size = int(np.load(folder / shards[0], mmap_mode="r").shape[-1])
     text_file = tokenizer.save(folder).name
     labels = list(config.source.columns.labels)
@@ -323,23 +302,13 @@ def finish(config: RecordsConfig, products: Sequence[Product], skipped: list[dic
         "text": {"length": config.text.length, "file": text_file, "vocabulary": asdict(tokenizer.vocabulary),
                  **tokenization.truncation(words, config.text.length)},
         "config": configs.to_dict(config),
-        "pictures": _digest(config, products, notes), "labels": labels,
+        "pictures": _digest_of([[one["image_id"], *changes.content(one)] for _, one in kept]), "labels": labels,
         "classes": tabulate_classes(((row["split"], row["labels"]) for row in rows), labels), "fingerprint": mark,
         "source": str(config.source.table), "shards": shards, **held,
         "files": checksums(folder, names),
     }
     io.write_json(folder / "index.json", index)
     return index
-
-
-def is_noted(folder: Path, number: int) -> bool:
-    """Whether a shard was made, even if nothing of it could be used."""
-    return _notes_path(folder, number).is_file()
-
-
-def is_done(folder: Path, number: int) -> bool:
-    """Whether a shard need not be made; one of which nothing could be used is tried again: its pictures may be in place by now."""
-    return is_noted(folder, number) and _features_path(folder, number).is_file()
 
 
 def encoder_name(config: configs.Encoder) -> str:
@@ -366,34 +335,15 @@ def _row(product: Product) -> dict[str, Any]:
     return {**{name: getattr(product, name) for name in names}, "labels": dict(product.labels), "parts": parts}
 
 
-def _moved(row: dict[str, str], product: Product) -> dict[str, str]:
-    """Returns a skipped row with the present path of its picture."""
-    where = addresses.shown(product.image_path)
-    return {**row, "where": where, "reason": row["reason"].replace(row["where"] or where, where)}
-
-
-def _digest(config: RecordsConfig, products: Sequence[Product], notes: Sequence[dict[str, Any]]) -> str:
-    """Returns the SHA-256 of the contents of the pictures and masks that a bank was made of."""
-    result = []
-    for (_, chunk), note in zip(portions(config, products), notes):
-        kept = {row["image_id"] for row in note["kept"]}
-        result += [[product.image_id, *(one["sha256"] for one in entry)] for product, entry in zip(chunk, note["pictures"])
-                  if product.image_id in kept]
-    return hashlib.sha256(json.dumps(result).encode()).hexdigest()
-
-
-def _notes_path(folder: Path, number: int) -> Path:
-    return folder / "shards" / f"{number:05d}.json"
-
-
-def _features_path(folder: Path, number: int) -> Path:
-    return folder / f"features-{number:05d}.npy"
+def _digest_of(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 # --- Which cores and GPUs the worker processes of this machine get
 
 
 DEVICES = "CUDA_VISIBLE_DEVICES"
+ONE_CORE = {"TF_NUM_INTRAOP_THREADS": "1"}  # of an operation, see one_core_each
 SHARED = {"TF_FORCE_GPU_ALLOW_GROWTH": "true", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}  # memory as needed: others need some too
 
 
@@ -433,9 +383,27 @@ def listed(text: str) -> list[str]:
 
 def environments(workers: int, devices: list[str], cores: int) -> list[dict[str, str]]:
     """Returns the variables of each process: some of the cores, and one of the GPUs in turn; without GPUs nothing about them is said."""
-    threads = str(max(1, cores // workers))
-    cores_each = {"TF_NUM_INTRAOP_THREADS": threads, "TF_NUM_INTEROP_THREADS": "1", "OMP_NUM_THREADS": threads}
+    cores_each = {**ONE_CORE, "OMP_NUM_THREADS": str(max(1, cores // workers))}
     return [cores_each | ({DEVICES: devices[number % len(devices)], **SHARED} if devices else {}) for number in range(workers)]
+
+
+@contextmanager
+def one_core_each() -> Iterator[None]:
+    """Has TensorFlow, where it starts in this block, compute an operation on one core.
+
+    The sums of two are rounded otherwise, and vectors must not follow from how many processes make the bank. Threads that call a network
+    at the same time take the other cores.
+    """
+    before = {name: os.environ.get(name) for name in ONE_CORE}
+    os.environ.update(ONE_CORE)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def take_environment(waiting: SimpleQueue) -> None:
@@ -527,17 +495,31 @@ COPY_MARK = "copy.json"  # in a copy: of which bank
 COPY_FIX = "wait until it has ended, or choose another target"
 
 
-def save_features(path: Path, features: np.ndarray, storage: str) -> None:
-    """Writes a shard f16[n, V, F] to features-*.npy, last of its files; raises UserError where bytes cannot hold it."""
-    if storage == "uint8":
-        features, scales = quantise(features)
-        write_array(path.with_name(_scales_name(path.name)), scales)
+def stored_as(features: np.ndarray, storage: str) -> Stored:
+    """Returns f16[n, V, F] as a shard holds them; raises UserError where bytes cannot."""
+    return quantise(features) if storage == "uint8" else (features, None)
+
+
+def write_stored(path: Path, features: np.ndarray, scales: np.ndarray | None) -> None:
+    """Writes a shard to features-*.npy, last of its files."""
+    if scales is not None:
+        write_array(states.scales_path(path), scales)
     write_array(path, features)
+
+
+def read_stored(path: Path, storage: str) -> Stored:
+    """Returns what a shard holds, as memory maps. Raises UserError where a file is damaged."""
+    try:
+        features = np.load(path, mmap_mode="r", allow_pickle=False)
+        return features, np.load(states.scales_path(path), mmap_mode="r", allow_pickle=False) if storage == "uint8" else None
+    except (OSError, ValueError) as error:
+        raise UserError(f"a shard of the bank is damaged ({error})", str(path), fix="delete the folder and run the same command again"
+                        ) from None
 
 
 def storage_entries(storage: str, shards: Sequence[str]) -> dict[str, Any]:
     """Returns what index.json says of it; nothing of float16, as ever."""
-    return {} if storage == "float16" else {"storage": storage, "scales": [_scales_name(name) for name in shards]}
+    return {} if storage == "float16" else {"storage": storage, "scales": [states.scales_path(Path(name)).name for name in shards]}
 
 
 def check_copy(bank: Bank, target: Path, storage: str) -> dict[str, str]:
@@ -561,7 +543,7 @@ def check_copy(bank: Bank, target: Path, storage: str) -> dict[str, str]:
 def copy_bank(bank: Bank, target: Path, storage: str) -> Iterator[int]:
     """Copies a bank, an alignment too, into ``target`` with its features held as ``storage``; yields rows done, shard by shard.
 
-    An interrupted copy continues where it stopped; index.json comes last. Raises UserError as ``check_copy`` and ``save_features``, and
+    An interrupted copy continues where it stopped; index.json comes last. Raises UserError as ``check_copy`` and ``stored_as``, and
     where the source's table or its alignment is not what its index says.
     """
     mark = check_copy(bank, target, storage)
@@ -576,7 +558,8 @@ def _copy_shards(bank: Bank, target: Path, storage: str) -> Iterator[int]:
         first, end = bank.shard(number)
         if not (target / name).is_file():
             rows, vectors = np.arange(first, end), np.arange(kaleido.num_vectors(bank.levels))
-            save_features(target / name, bank.features(rows, np.broadcast_to(vectors, (len(rows), len(vectors)))), storage)
+            floats = bank.features(rows, np.broadcast_to(vectors, (len(rows), len(vectors))))
+            write_stored(target / name, *stored_as(floats, storage))
         yield end - first
     made = {*bank.index["shards"], *bank.index.get("scales", ())}
     kept = [name for name in bank.index["files"] if name not in made]
@@ -588,7 +571,3 @@ def _copy_shards(bank: Bank, target: Path, storage: str) -> Iterator[int]:
     names = [*bank.index["shards"], *new.get("scales", ()), *kept]
     old = {key: value for key, value in bank.index.items() if key not in ("storage", "scales")}
     io.write_json(target / "index.json", {**old, **new, "files": checksums(target, names)})
-
-
-def _scales_name(name: str) -> str:
-    return name.replace("features", "scales")

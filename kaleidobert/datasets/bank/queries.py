@@ -74,7 +74,8 @@ class QueryReader:
                 boxes.append(cut.boxes[self._patches])
                 yield replace(cut, views=[cut.views[number] for number in self._clean], keys=[cut.keys[number] for number in self._clean])
 
-        vectors, faults = features.encode(cuts(), encoder.encode, encoder.batch)
+        threads = max(1, self._config.threads) if encoder.parallel else 1
+        vectors, faults = features.encode(cuts(), encoder.encode, encoder.batch, threads)
         for name, fault in zip(names, faults):
             if fault:
                 raise UserError(fault, name)

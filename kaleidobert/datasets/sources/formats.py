@@ -54,6 +54,7 @@ BINARY = (  # first bytes, format; or what it is, where no table is read of it, 
     (b"\x89HDF", "an HDF5 file", "export the products as CSV; the raw release of Fashion-Gen is source.kind=fashion_gen"),
 )
 DECLARED = re.compile(rb"\s*<\?xml[^>]*\sencoding\s*=\s*[\"']([A-Za-z0-9._-]+)")
+FIRST_LINE = re.compile(r"[^\r\n]*")
 PAGE = re.compile(r"(?:<!--.*?-->|\s)*<(?:!doctype\s+html|html|head|body)\b", re.IGNORECASE | re.DOTALL)
 DAMAGED = (OSError, EOFError, zlib.error, ValueError, KeyError, pa.ArrowException)
 
@@ -216,7 +217,7 @@ def _encoding(data: bytes) -> str:
 def _checked_encoding(name: str, table: Path) -> str:
     try:
         codec = codecs.lookup(name)
-        b"a".decode(codec.name, "ignore")  # some of Python's codecs are of no text, or know no way to go on behind an error
+        bytes(range(256)).decode(codec.name, "ignore")  # some of Python's codecs are of no text, or know no way to go on behind an error
         return "utf-8-sig" if codec.name == "utf-8" else codec.name
     except (LookupError, ValueError):
         raise UserError(f"source.encoding is {name!r}", str(table), "utf-8, utf-16, cp1252, latin-1, cp1251, gbk, shift_jis, ... as Python "
@@ -239,7 +240,7 @@ def _json_format(text: str) -> str:
 
 def _separator(text: str, table: Path, wanted: Sequence[str]) -> str:
     """Returns the separator of the line "sep=", else the one that ``_likely`` finds."""
-    first, _, _ = text.partition("\n")
+    first = FIRST_LINE.match(text)[0]  # type: ignore[index]  # it fits everywhere
     if first.strip().strip('"').lower().startswith("sep=") and first.strip().strip('"')[4:]:
         return first.strip("\r\n\ufeff").strip('"')[4:5]
     return _likely(text, table, wanted)
@@ -313,9 +314,9 @@ def _word_at(data: bytes, position: int) -> bytes:
 
 def _without_sep_line(text: str) -> str:
     """Returns the text with an empty line in place of "sep=;" so that lines keep their numbers."""
-    first, end, rest = text.partition("\n")
+    first = FIRST_LINE.match(text)[0]  # type: ignore[index]  # it fits everywhere
     is_sep = first.lstrip("\ufeff").strip().strip('"').lower().startswith("sep=") and len(first.strip("\ufeff\r \"")) <= 5
-    return end + rest if is_sep else text
+    return text[len(first) :] if is_sep else text
 
 
 def _cells(table: Path, layout: Layout, keys: Sequence[str],
