@@ -68,7 +68,7 @@ def test_odd_pictures_are_read_and_broken_ones_left_out_with_the_reason(fresh):
     broken = {4: (data[: len(data) // 2], "cannot be decoded"), 5: (b"", r"empty \(0 bytes\)"),
               6: (b"GIF89a, or so", "cannot be decoded"), 7: (None, "no such picture"),
               8: (huge_png(10_001, 10_000), "10001 x 10000 pixels.*at most 100,000,000"),
-              9: (huge_png(40_000, 40_000), "exceeds limit|40000 x 40000")}
+              9: (huge_png(40_000, 40_000), "far too many pixels|40000 x 40000")}
     Image.new("RGB", (1, 1)).save(paths[10])
     edit(fresh.source, lambda rows: [rows[number].update(image=name) for number, name in good.items()])
     for number, (bytes_, _) in broken.items():
