@@ -88,6 +88,25 @@ def test_results_hold_versions_and_configuration(tmp_path):
     assert found["config"] == configs.to_dict(config(tmp_path / "run"))
 
 
+def test_a_finished_run_has_a_model_card_and_says_how_long_it_took(tmp_path):
+    run, inputs = Run(tmp_path / "run", config(tmp_path / "run")), keras.Input((2,))
+    checkpoints.save(run.best, keras.Model(inputs, keras.layers.Dense(3)(inputs)))
+    values = {"task": "classify", "model": {"head": "plain", "head_of": "the paper's", "trained": "classifier fine-tuned 2 epochs"}}
+    run.log(1, "train", {"loss": 1})
+    assert not (run.folder / "environment.json").exists()
+    run.log(1, "val", {"loss": 1})  # from here on an interrupted run has its time, too
+    assert len(json.loads((run.folder / "environment.json").read_text())["starts"]) == 1
+    run.results(values, config(run.folder))
+    first = (run.folder / "results.json").read_bytes()
+    card = (run.folder / "MODEL_CARD.md").read_text()
+    assert card.startswith("---\n") and "| parameters | 9 |" in card and "classifier fine-tuned 2 epochs" in card
+    again = Run(run.folder, config(run.folder))
+    again.results(values, config(run.folder))
+    assert (run.folder / "results.json").read_bytes() == first  # the same command, the same results
+    Run(tmp_path / "other", config(tmp_path / "other")).results({"task": "inspect"}, config(tmp_path / "other"))
+    assert not (tmp_path / "other/MODEL_CARD.md").exists()
+
+
 class Loop:
     """A Trainer of a two-number model; step n has the loss losses[n - 1], evaluations give ``values`` one by one."""
 
