@@ -122,7 +122,8 @@ def configuration(name: str, words: list[str]) -> tuple[str | None, list[str]]:
     if command.takes_table and path is not None and _names_table(path):
         path, others = None, [f"source.table={json.dumps(path, ensure_ascii=False)}", *others]
     elif path is not None and "=" in path:  # no file, only words
-        path, others = None, [path, *others]
+        others = [path, *others]
+        path = None
     if command.takes_table and path is None and not any(word.startswith("source") for word in others):
         raise UserError("no table is named", expected=f"kaleidobert {name} {command.example}")
     return path, others
