@@ -118,7 +118,7 @@ def test_commands_are_accepted(page, line, desk, monkeypatch):
     paths = [word for word in words if "=" not in word]
     words = [word for word in words if "=" in word]
     row = command_table.every()[command]
-    if row.takes_query:
+    if row.takes_query or row.takes_run:
         command_table.load(command, *cli.configuration(command, [*paths, *words]))
         return
     assert paths if row.takes_folders else len(paths) <= 1
