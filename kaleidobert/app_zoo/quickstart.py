@@ -46,6 +46,7 @@ STEPS = (
     Step("subcat", "classify", "run={runs}/subcat data.bank={runs}/bank init={runs}/pretrain/best.npz train.epochs=1"),
     Step("i2t", "retrieve", "run={runs}/i2t data.bank={runs}/bank init={runs}/pretrain/best.npz train.epochs=1 dual_encoder.epochs=2"),
     Step("t2i", "retrieve", "run={runs}/t2i data.bank={runs}/bank init={runs}/i2t/best.npz"),
+    Step("index", "index", "index={runs}/index data.bank={runs}/bank init={runs}/i2t/best.npz"),
 )
 
 

@@ -247,11 +247,11 @@ def test_more_pictures_take_longer_and_fewer_epochs(no_gpu):
 
 
 @pytest.mark.parametrize("given, names, skipped", [
-    (facts(500), ["records", "align", "pretrain", "label-l0", "label-l1", "i2t", "t2i", "caption", "inspect"], set()),
-    (facts(500, labels=0), ["records", "align", "pretrain", "i2t", "t2i", "caption", "inspect"], {"labels"}),
-    (facts(500, usable=False), ["records", "align", "pretrain", "i2t", "t2i", "caption", "inspect"], {"label-l0", "label-l1"}),
-    (facts(500, val=1), ["records", "align", "pretrain", "label-l0", "label-l1", "caption", "inspect"], {"retrieval"}),
-    (facts(12), ["records", "pretrain", "label-l0", "label-l1", "i2t", "t2i", "caption", "inspect"], {"align"}),
+    (facts(500), ["records", "align", "pretrain", "label-l0", "label-l1", "i2t", "t2i", "caption", "inspect", "index"], set()),
+    (facts(500, labels=0), ["records", "align", "pretrain", "i2t", "t2i", "caption", "inspect", "index"], {"labels"}),
+    (facts(500, usable=False), ["records", "align", "pretrain", "i2t", "t2i", "caption", "inspect", "index"], {"label-l0", "label-l1"}),
+    (facts(500, val=1), ["records", "align", "pretrain", "label-l0", "label-l1", "caption", "inspect", "index"], {"retrieval"}),
+    (facts(12), ["records", "pretrain", "label-l0", "label-l1", "i2t", "t2i", "caption", "inspect", "index"], {"align"}),
 ], ids=["all", "no labels", "no label that can be learnt", "one picture to judge by", "few pictures"])
 def test_what_cannot_be_done_is_left_out_and_said(no_gpu, given, names, skipped):
     planned = sizing.plan(given, "auto", ())
@@ -368,7 +368,7 @@ def test_from_a_table_to_a_report(tmp_path, in_this_process, no_gpu):
     words = ["catalogue", "run", str(source.table), f"run={tmp_path / 'run'}", columns, "sheet=2", SHORT]
     status, out, err = said(*words)
     assert status == 0, err + out
-    assert in_this_process == ["check", "records", "align", "pretrain", "label-category", "i2t", "t2i", "caption", "inspect"]
+    assert in_this_process == ["check", "records", "align", "pretrain", "label-category", "i2t", "t2i", "caption", "inspect", "index"]
     assert "size small" in out and "report card" in out
     for name in ("check/index.html", "report.html", "pages/index.html", "tables.md", "catalogue.json"):
         assert (tmp_path / "run" / name).is_file() and str(tmp_path / "run") in out

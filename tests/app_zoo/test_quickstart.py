@@ -54,16 +54,16 @@ def test_it_goes_through_its_commands(called, capsys, words, folder):
     assert cli.main(["quickstart", *words]) == 0
     assert all(line[:2] == [sys.executable, "-m"] and line[2] in ("kaleidobert.cli", "kaleidobert.app_zoo.tables") for line in lines)
     assert [line[3] for line in lines if line[2] == "kaleidobert.cli"] == [
-        "synthesize", "records", "align", "pretrain", "caption", "inspect", "classify", "classify", "retrieve", "retrieve", "tables",
-        "report"]
+        "synthesize", "records", "align", "pretrain", "caption", "inspect", "classify", "classify", "retrieve", "retrieve", "index",
+        "tables", "report"]
     assert lines[-3][2:] == ["kaleidobert.app_zoo.tables", folder] and lines[-2][3:] == ["tables", folder, f"out={folder}"]
     assert lines[-1][3:] == ["report", folder]
     assert (lines[0][4:] == ["quickstart/synthesize"]) == (not words)
     assert all(word.count("=") <= 1 and " " not in word for line in lines for word in line[3:])
     said = [line for line in capsys.readouterr().out.splitlines() if line]
     assert said == ["== synthesize", "== records", "== align", "== pretrain", "== caption, == inspect: beside what follows, shown when it "
-                    "has ended", "== cat", "== subcat", "== i2t", "== t2i", "== caption", "100%", "said beside", "== inspect", "100%",
-                    "said beside"]
+                    "has ended", "== cat", "== subcat", "== i2t", "== t2i", "== index", "== caption", "100%", "said beside", "== inspect",
+                    "100%", "said beside"]
 
 
 @pytest.mark.parametrize("reduced", [False, True])
@@ -72,11 +72,12 @@ def test_every_command_has_its_configuration_and_reads_what_the_ones_before_wrot
     runs = ROOT / (quickstart.REDUCED_FOLDER if reduced else quickstart.FOLDER)
     found = {step.name: commands.load(step.command, step.words(reduced)[1], step.words(reduced)[2:])
              for step in quickstart.STEPS}
-    assert list(found) == ["synthesize", "records", "align", "pretrain", "caption", "inspect", "cat", "subcat", "i2t", "t2i"]
+    assert list(found) == ["synthesize", "records", "align", "pretrain", "caption", "inspect", "cat", "subcat", "i2t", "t2i", "index"]
     assert found["synthesize"].catalogue == runs / "catalogue" and found["records"].bank == runs / "bank"
     assert found["records"].source.table == found["inspect"].source.table == runs / "catalogue/products.jsonl"
     assert all(found[name].data.bank == runs / "bank" for name in list(found)[2:])
-    assert all(found[name].run == runs / ("pages" if name == "inspect" else name) for name in list(found)[2:])
+    assert all(found[name].run == runs / ("pages" if name == "inspect" else name) for name in list(found)[2:-1])
+    assert found["index"].index == runs / "index" and found["index"].init == runs / "i2t/best.npz"
     assert {found[name].init for name in ("cat", "subcat", "i2t", "caption")} == {runs / "pretrain/best.npz"}
     assert found["t2i"].init == runs / "i2t/best.npz" and found["inspect"].checkpoint == runs / "pretrain/best.npz"
     assert found["inspect"].maps == runs / "align/word_presence"
@@ -93,7 +94,7 @@ def test_a_command_of_the_second_lane_that_fails_ends_it_before_the_tables(calle
     statuses[5] = 7  # caption
     assert cli.main(["quickstart"]) == 7 and "said beside" in capsys.readouterr().out
     assert [line[3] for line in lines] == ["synthesize", "records", "align", "pretrain", "caption", "classify", "classify", "retrieve",
-                                           "retrieve"]
+                                           "retrieve", "index"]
 
 
 def test_where_the_first_lane_fails_the_second_is_interrupted_and_shown(monkeypatch, tmp_path, capfdbinary):

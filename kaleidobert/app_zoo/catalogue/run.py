@@ -1,7 +1,7 @@
 """``kaleidobert catalogue run``: from a table to labels, retrieval, captions and a report, with one dial.
 
     FOLDER/check/        what the table holds, records.yaml; its page
-           bank/, align/, pretrain/, label-NAME/, i2t/, t2i/, caption/, pages/      beside each NAME.yaml, its configuration, and NAME.log
+           bank/, align/, pretrain/, label-NAME/, i2t/, t2i/, caption/, pages/, index/ beside each NAME.yaml, its configuration, and NAME.log
            report.html, tables.md, catalogue.json, made_of.json
 
 Every stage is a process of its own. What has finished is passed over, and an unfinished one continues, so that the same command goes on
@@ -26,7 +26,8 @@ from kaleidobert.datasets.sources.table import TableSource
 from kaleidobert.errors import UserError
 
 FIX = "wait until it has ended, or choose another folder with run=..."
-STARTS = {"i2t": "pretrain", "caption": "pretrain", "classify": "pretrain", "t2i": "i2t"}  # whose weights a stage starts from
+# whose weights a stage starts from
+STARTS = {"i2t": "pretrain", "caption": "pretrain", "classify": "pretrain", "t2i": "i2t", "index": "i2t"}
 
 
 def dry_run(config: CatalogueRunConfig) -> None:
@@ -61,7 +62,8 @@ def run(config: CatalogueRunConfig) -> None:
 
 def steps(config: CatalogueRunConfig, planned: Sizing) -> list[Step]:
     """Returns the stages as processes. Raises UserError for words that a stage does not take."""
-    return [_step(config, stage) for stage in planned.stages]
+    ranked = any(stage.name == "i2t" for stage in planned.stages)
+    return [_step(config, stage, ranked) for stage in planned.stages]
 
 
 def describe(planned: Sizing, stages: Sequence[Step]) -> str:
@@ -125,7 +127,8 @@ def _plan(config: CatalogueRunConfig) -> Sizing:
     return planned
 
 
-def _step(config: CatalogueRunConfig, stage: Stage) -> Step:
+def _step(config: CatalogueRunConfig, stage: Stage, ranked: bool) -> Step:
+    """Returns a stage as a process. ranked: whether retrieval is trained, whose matcher is then the one that searches."""
     run, bank = config.folder, config.folder / "bank"
     own = [*config.words.get(stage.command, ()), *(config.words.get(stage.name, ()) if stage.name != stage.command else ())]
     if stage.name == "records":
@@ -135,9 +138,13 @@ def _step(config: CatalogueRunConfig, stage: Stage) -> Step:
         folder, needs, file = run / ("pages" if stage.name == "inspect" else stage.name), [bank / "index.json"], stage.file
         done = folder / "results.json"
         words = [*stage.words, f"data.bank={_path(bank)}", f"run={_path(folder)}"]
-    if stage.name == "align":
+    if stage.name == "index":
+        done, words = folder / "index.json", [*stage.words, f"data.bank={_path(bank)}", f"index={_path(folder)}"]
+    elif stage.name == "align":
         done = folder / "word_presence" / "results.json"
     before = STARTS.get(stage.name, STARTS.get(stage.command))
+    if stage.name == "index" and not ranked:
+        before = "pretrain"
     if before is not None:
         needs.append(run / before / "results.json")
         words.append(f"init={_path(run / before / 'best.npz')}")
@@ -163,7 +170,8 @@ def _report(folder: Path, planned: Sizing) -> None:
     io.write_json(folder / "catalogue.json", {"size": planned.size, "skipped": dict(planned.skipped),
                                               "claims": [vars(claim) for claim in card]})
     print(f"results: {folder}\n  the table: {folder / 'check' / 'index.html'}\n  all of it on one page: {page}\n"
-          f"  pictures as the model sees them: {folder / 'pages' / 'index.html'}\n  tables: {folder / 'tables.md'}")
+          f"  pictures as the model sees them: {folder / 'pages' / 'index.html'}\n  tables: {folder / 'tables.md'}\n"
+          f"  search it: kaleidobert search {folder / 'index'} \"...\"\n  try it in a browser: kaleidobert demo {folder}")
 
 
 def _beside(folder: Path) -> Path:

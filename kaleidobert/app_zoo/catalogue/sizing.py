@@ -36,10 +36,10 @@ class Size:
 SIZES = {
     "small": Size("quickstart", 0, False, {
         "records": (15, 0.055), "align": (20, 0.035), "pretrain": (22, 0.20), "classify": (15, 0.06), "i2t": (20, 0.10), "t2i": (20, 0.0),
-        "caption": (20, 0.06), "inspect": (10, 0.0)}),
+        "caption": (20, 0.06), "inspect": (10, 0.0), "index": (12, 0.006)}),
     "medium": Size("catalogue_small", 2000, False, {
         "records": (15, 0.055), "align": (25, 0.33), "pretrain": (25, 0.80), "classify": (20, 0.12), "i2t": (25, 0.35), "t2i": (60, 0.0),
-        "caption": (30, 0.20), "inspect": (10, 0.0)}),
+        "caption": (30, 0.20), "inspect": (10, 0.0), "index": (12, 0.006)}),
     "base": Size("", 20_000, True, {}),
 }
 
@@ -146,6 +146,7 @@ class _Planner:
         self._add("caption", "caption", [f"subcategory={quoted(self._finest)}", *self._training(self._caption_epochs(), 16)],
                   self._caption_epochs() * self._train / 16)
         self._add("inspect", "inspect", [], 0, "quickstart/inspect", terms)
+        self._add("index", "index", [], self._train + self._val, "quickstart/index")
         return Sizing(self._name, why, tuple(self._stages), self._skipped)
 
     def _add(self, name: str, command: str, words: Sequence[str], units: float, file: str = "", links: bool = False) -> None:
