@@ -1,7 +1,7 @@
 """``kaleidobert catalogue run``: from a table to labels, retrieval, captions and a report, with one dial.
 
     FOLDER/check/        what the table holds, records.yaml; its page
-           bank/, align/, pretrain/, label-NAME/, i2t/, t2i/, caption/, pages/, index/ beside each NAME.yaml, its configuration, and NAME.log
+           bank/, align/, pretrain/, label-NAME/, i2t/, t2i/, caption/, pages/, index/ beside each its NAME.yaml and NAME.log
            report.html, tables.md, catalogue.json, made_of.json
 
 Every stage is a process of its own. What has finished is passed over, and an unfinished one continues, so that the same command goes on
