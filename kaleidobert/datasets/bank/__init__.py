@@ -1,5 +1,6 @@
 """The feature bank: all patch views of every picture, tokens, boxes, labels.
 
 bank: reading. builder: writing, from pictures to patches to shards, in several processes, and copies with features held otherwise.
+changes: what is made and what is copied where the catalogue is another. states: how new shards take the place of old ones.
 alignment: links of words and patches, stored beside the bank. beam: a bank made on Apache Beam.
 """
