@@ -274,7 +274,8 @@ def check(table: Table, touched: tuple[int, int], how: str, result: reading.Read
 
 def _is_one_row(table: Table, touched: tuple[int, int], marks: dict[str, set[str]]) -> bool:
     """Whether damage has made one row of these: what stood between them is gone; or one mark is another now."""
-    rows = {str(n) for n, (first, end) in enumerate(table.spans) if first <= touched[1] and end >= touched[0] and touched != (0, 0)}
+    begin, behind = touched[0] - WIDEST, touched[1] + WIDEST
+    rows = {str(n) for n, (first, end) in enumerate(table.spans) if first <= behind and end >= begin and touched != (0, 0)}
     return bool(rows) and (set.union(*marks.values()) <= rows or sum(bool(mark) and not mark <= rows for mark in marks.values()) == 1)
 
 
