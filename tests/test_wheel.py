@@ -59,7 +59,7 @@ def test_it_holds_the_package_and_its_files(wheel):
     others = {"kaleidobert/py.typed", "kaleidobert/model_zoo/weights/foreground_net.npz", "kaleidobert/remote/lists/dataset.json",
               "kaleidobert/remote/lists/checkpoint.json"}
     templates = {str(path.relative_to(ROOT)) for path in (ROOT / "kaleidobert/app_zoo").glob("*/templates/*")}
-    assert len(templates) == 12 and {name for name in names if ".dist-info/" not in name} == modules | files | templates | others
+    assert len(templates) == 11 and {name for name in names if ".dist-info/" not in name} == modules | files | templates | others
     assert "kaleidobert = kaleidobert.cli:main" in entry
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert metadata.count("\nRequires-Dist: ") == len(project["dependencies"]) + sum(map(len, project["optional-dependencies"].values()))

@@ -20,7 +20,7 @@ PATTERNS = {"synthesize": "synthesize", "records": "records", "align": "align", 
             "pretrain_released": "pretrain",
             "evaluate": "evaluate", "cat": "classify", "subcat": "classify", "i2t": "retrieve", "t2i": "retrieve", "inspect": "inspect",
             "caption": "caption",
-            "train_foreground": "train-foreground", "ablate": "ablate", "fetch": "fetch", "convert": "convert",
+            "train_foreground": "train-foreground", "ablate": "ablate", "fetch": "fetch", "convert": "convert", "index": "index",
             "fashion_gen": "records", "fashion_gen_extracted": "records", "tfds": "records"}
 
 

@@ -83,7 +83,7 @@ def test_unknown_names(word, fix, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("path, name", [("configs/pretrain.yaml", "such as pretrain$"),
                                         ("configs/quickstart/pretrain.yaml", "such as quickstart/pretrain$"),
-                                        ("my/configs/t2i.yaml", "such as t2i$"), ("mine.yaml", "such as pretrain$"),
+                                        ("my/configs/t2i.yaml", "such as t2i$"), ("zzz.yaml", "such as pretrain$"),
                                         ("quickstart/cat.yml", "such as cat$")])
 def test_a_path_of_the_repository_where_there_is_none_is_told_its_name(wheel, path, name):
     with pytest.raises(UserError, match="there is no such configuration file") as raised:
