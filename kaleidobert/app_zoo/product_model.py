@@ -210,13 +210,15 @@ class ProductModel:
         The index is the one beside the run or in it where that is up to date, else it is brought up to date in the run's folder, once.
         """
         with self._lock:
-            searcher = self._searcher
+            searcher = self.searcher
         return searcher.search(text, picture, top, filters, rerank, find)
 
     # --- What answers
 
     @cached_property
-    def _searcher(self) -> Searcher:
+    def searcher(self) -> Searcher:
+        """What searches: the index beside the matcher's run or in its folder; made in that folder where neither is of this model and bank.
+        """
         run = self._run_of(*MATCHERS)
         own = run.folder / INDEX
         for folder in (run.folder.parent / INDEX, own):

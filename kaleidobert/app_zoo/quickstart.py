@@ -5,14 +5,18 @@ commands themselves, so that the quickstart continues where it stopped. After pr
 command alone does not fill two cores. What the second lane says is printed when it has ended.
 """
 
+import os
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from types import FrameType
 
 from kaleidobert.configs import loader
+from kaleidobert.datasets.bank import builder
 
 FOLDER, REDUCED_FOLDER = "runs/quickstart", "runs/quickstart_reduced"  # of the results, below loader.packaged_start()
 
@@ -74,7 +78,11 @@ def commands(reduced: bool) -> list[Process]:
 
 def run(reduced: bool = False) -> int:
     """Runs all commands; returns 0, or the exit status of the first that fails, which ends the quickstart."""
-    processes = commands(reduced)
+    with _heeding_the_end():
+        return _run(commands(reduced))
+
+
+def _run(processes: Sequence[Process]) -> int:
     lane = _Lane([process for process in processes if process.beside])
     for process in processes:
         if process.beside:
@@ -109,6 +117,7 @@ class _Lane:
     status: int = 0
     running: subprocess.Popen | None = None
     thread: threading.Thread | None = None
+    lock: threading.Lock = field(default_factory=threading.Lock)  # between looking whether to go on and starting a command
 
     def begin(self) -> None:
         """Starts the first command, where that was not done yet."""
@@ -139,17 +148,20 @@ class _Lane:
         self.end()
 
     def _hand_on(self) -> None:
-        self.status = self.status or 130  # no other begins
-        if self.running is not None and self.running.poll() is None:
-            self.running.send_signal(signal.SIGINT)
+        with self.lock:
+            self.status = self.status or 130  # no other begins
+            if self.running is not None and self.running.poll() is None:
+                self.running.send_signal(signal.SIGINT)
 
     def _run(self) -> None:
         for process in self.processes:
-            if self.status:
-                return
-            # a process group of its own: Ctrl-C is handed on once
-            self.running = subprocess.Popen(process.command, cwd=loader.packaged_start(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                                            stderr=subprocess.STDOUT, process_group=0)
+            with self.lock:
+                if self.status:
+                    return
+                # a process group of its own: Ctrl-C is handed on once
+                self.running = subprocess.Popen(
+                    process.command, cwd=loader.packaged_start(), env=_environment(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                    stderr=subprocess.STDOUT, process_group=0)
             output, _ = self.running.communicate()
             final = b"\n".join(line.rpartition(b"\r")[2] for line in output.split(b"\n"))  # of a progress bar
             self.said.append((process.heading, final))
@@ -161,14 +173,42 @@ class _Lane:
 def _call(words: list[str]) -> int:
     """Returns the exit status of a command in the folder at which the paths of configs/quickstart start; 130 where it was interrupted."""
     interrupted = False
-    with subprocess.Popen(words, cwd=loader.packaged_start()) as process:
+    with subprocess.Popen(words, cwd=loader.packaged_start(), env=_environment()) as process:
         while True:
             try:
                 status = process.wait()
                 break
+            except _Terminated:  # this process alone was told
+                interrupted = True
+                process.send_signal(signal.SIGINT)
             except KeyboardInterrupt:  # the terminal sends it to the command, too, which keeps what it has and ends by itself
                 interrupted = True
     return 130 if interrupted else _status(status)
+
+
+def _environment() -> dict[str, str]:
+    """Returns the variables of a command, which takes the memory of a GPU as it needs it: another may run beside it."""
+    return {**builder.SHARED, **os.environ}
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM."""
+
+
+@contextmanager
+def _heeding_the_end() -> Iterator[None]:
+    """SIGTERM ends the quickstart as Ctrl-C does, with the commands under way."""
+    def end(number: int, frame: FrameType | None) -> None:
+        raise _Terminated
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _status(status: int) -> int:

@@ -63,8 +63,9 @@ def find(paths: Sequence[Path]) -> list[TrainedRun]:
 
 
 def newest(runs: Iterable[TrainedRun]) -> dict[str, TrainedRun]:
-    """Returns {head: the last to finish of the runs that have it}."""
-    return {run.head: run for run in runs}
+    """Returns {head: the last to finish of the runs that trained it}, or of all that have it, where none did: a run without training, such
+    as the retrieval of the other direction, only evaluates the weights of another."""
+    return {run.head: run for run in sorted(runs, key=lambda run: bool(run.config.train.epochs))}
 
 
 def shared_bank(runs: Sequence[TrainedRun], folder: Path | None) -> Bank:

@@ -11,7 +11,8 @@ from kaleidobert.configs.section import Checked, Limits, key
 class DemoConfig(Checked):
     """``kaleidobert demo``: a web page on this machine that searches, shows and asks what a folder of runs has learnt."""
     run: Path | None = key(None, "folder of finished runs, as of the quickstart or of `catalogue run`; empty = the quickstart's")
-    index: Path | None = key(None, "folder of the search index, made where there is none; empty = RUN/index")
+    index: Path | None = key(None, "search index, made where there is none; empty = the one beside the runs, or one of its own")
+    bank: Path | None = key(None, "folder of the bank, where it lies elsewhere now; empty = that of the runs")
     host: str = key("127.0.0.1", "address on which it listens; 0.0.0.0 = all networks of this machine")
     port: int = key(0, "port; 0 = the first that is free from 7860 on")
     top: int = key(20, "largest number of products that a search shows")

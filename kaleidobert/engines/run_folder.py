@@ -103,7 +103,10 @@ class Run:
         io.write_json(self.folder / "results.json", made)
         self._start.write()
         if "model" in made and self.best.is_file():
-            io.write_text(self.folder / model_card.NAME, card(self.folder.name, made, self.best))
+            try:
+                io.write_text(self.folder / model_card.NAME, card(self.folder.name, made, self.best))
+            except UserError as error:  # the run itself has finished
+                print(f"note: {model_card.NAME} is not written: {error}", file=sys.stderr)
 
     def metrics(self) -> list[dict[str, Any]]:
         """Reads all rows of metrics.jsonl."""

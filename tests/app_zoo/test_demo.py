@@ -93,6 +93,18 @@ def test_a_label_learnt_from_texts_too_is_read_without_a_text_and_says_so(world,
     assert answer.labels["subcategory"] == opened.look_at(image, world.bank.table[9]["text"]).labels["subcategory"]
 
 
+def test_without_pages_the_rest_is_there_and_says_why_they_are_not(world, config, monkeypatch, capsys):
+    def refuse(config):
+        raise UserError("the alignment is of another bank", "bank")
+
+    monkeypatch.setattr(demo, "Inspector", refuse)
+    opened = demo.open_studio(config)
+    assert "products are not shown: " in capsys.readouterr().out
+    assert opened.search(world.bank.table[0]["text"], None, {}, 1, 0).hits
+    with pytest.raises(UserError, match="products are not shown: bank: the alignment is of another bank"):
+        opened.product(world.bank.table[0]["image_id"])
+
+
 def test_a_search_keeps_to_its_filters_and_to_top(world, opened):
     value = opened.choices["category"][0]
     answer = opened.search(world.bank.table[0]["text"], None, {"category": [value], "subcategory": []}, 3, 8)

@@ -16,7 +16,7 @@ from scipy.special import softmax
 
 import kaleidobert
 from kaleidobert import configs, io
-from kaleidobert.app_zoo import models, product_model
+from kaleidobert.app_zoo import models, product_model, trained_runs
 from kaleidobert.app_zoo.product_model import Pictures, ProductModel
 from kaleidobert.datasets.products import read_image
 from kaleidobert.datasets.sampling.finetuning import picture_inputs, text_inputs, text_lengths
@@ -327,3 +327,11 @@ def test_search_makes_an_index_of_the_run_once(world, capsys):
     assert len({hit.product_id for hit in first}) == 3 and first[0].score >= first[1].score
     with pytest.raises(UserError, match="no product has the category 'shoes'"):
         model.search("red tote", filters={"category": "shoes"})
+
+
+def test_a_run_that_only_evaluates_does_not_take_the_place_of_one_that_trained(world):
+    runs = trained_runs.find([world.folder])
+    [trained] = [run for run in runs if run.head == "matcher"]
+    again = replace(trained, config=replace(trained.config, train=replace(trained.config.train, epochs=0.0)), finished=trained.finished + 9)
+    assert trained_runs.newest([*runs, again])["matcher"] is trained
+    assert trained_runs.newest([again])["matcher"] is again

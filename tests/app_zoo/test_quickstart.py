@@ -112,6 +112,25 @@ def test_where_the_first_lane_fails_the_second_is_interrupted_and_shown(monkeypa
     assert "began" in said and "kept" in said and said.index("== fails") < said.rindex("== slow") and said.count("== never") == 1
 
 
+def test_sigterm_interrupts_the_commands_of_both_lanes(tmp_path):
+    (tmp_path / "step.py").write_text("import pathlib, sys, time\nname = sys.argv[1]\npathlib.Path(name).touch()\n"
+                                      "try:\n    time.sleep(60)\nexcept KeyboardInterrupt:\n    pathlib.Path(name + '-kept').touch()\n"
+                                      "    raise SystemExit(130)\n")
+    code = ("import sys\nfrom kaleidobert.app_zoo import quickstart\nfrom kaleidobert.configs import loader\n"
+            "loader.YAML_FOLDER = loader.Path('configs').absolute()\nquickstart.commands = lambda reduced: [\n"
+            "    quickstart.Process('== beside', ['step', 'beside'], True), quickstart.Process('== first', ['step', 'first']),\n"
+            "    quickstart.Process('== never', ['step', 'never'])]\nsys.exit(quickstart.run())\n")
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, env=os.environ | {"PYTHONPATH": f"{tmp_path}:{ROOT}"},
+                               stdout=subprocess.DEVNULL, start_new_session=True)
+    deadline = time.monotonic() + 60
+    while not all((tmp_path / name).exists() for name in ("beside", "first")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.terminate()
+    assert process.wait(60) == 130
+    written = sorted(path.name for path in tmp_path.iterdir() if path.is_file() and path.suffix != ".py")
+    assert written == ["beside", "beside-kept", "first", "first-kept"]
+
+
 def test_a_dry_run_prints_the_commands(called, capsys):
     lines, _ = called
     assert cli.main(["quickstart", "--reduced", "--dry-run"]) == 0 and not lines

@@ -5,9 +5,10 @@ import doctest
 import pytest
 import yaml
 
+from kaleidobert import io
 from kaleidobert.evaluators.report import figures, model_card
 from kaleidobert.evaluators.report.model_card import Weights
-from kaleidobert.evaluators.report.results import Result
+from kaleidobert.evaluators.report.results import Result, source_of
 from tests.app_zoo.test_tables import captioning, classification, dual_encoder, interval
 from tests.evaluators.test_claims import pretraining
 
@@ -99,3 +100,13 @@ def test_no_path_of_a_disk_is_told():
     values = classification("category", 0.9, model=model)
     _, body = card(values)
     assert "`pre/best.npz`" in body and "/home" not in body and "/nowhere" not in body
+
+
+@pytest.mark.parametrize("content", ['7', '{"id": 1}\n{"id": 2}', '[{"id": 1}]', '{"drawing": 1}', ""])
+@pytest.mark.parametrize("table", ["catalogue.json", "products.csv"])
+def test_a_shop_may_call_a_table_catalogue_json(tmp_path, table, content):
+    (tmp_path / "bank").mkdir()
+    (tmp_path / "catalogue.json").write_text(content)
+    io.write_json(tmp_path / "bank/index.json", {"config": {"source": {"kind": "table", "table": str(tmp_path / table)}}})
+    drawn = content == '{"drawing": 1}' and table != "catalogue.json"
+    assert source_of({"bank": {"folder": str(tmp_path / "bank")}}).startswith("drawn catalogue" if drawn else "catalogue ")

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from kaleidobert import configs
+from kaleidobert import configs, io
 from kaleidobert.app_zoo import commands, product_model, quickstart
 from kaleidobert.app_zoo.demo.studio import Studio
 from kaleidobert.app_zoo.inspect.inspect import Inspector
@@ -35,7 +35,7 @@ ROOM = "GRADIO_TEMP_DIR"
 def dry_run(config: DemoConfig) -> None:
     """Checks that the runs are there and fit one another, and says what answers."""
     _check_gradio()
-    print(repr(product_model.load(folder_of(config))))
+    print(repr(product_model.load(folder_of(config), bank=config.bank)))
 
 
 def run(config: DemoConfig) -> None:
@@ -44,7 +44,10 @@ def run(config: DemoConfig) -> None:
     with _room():
         studio = open_studio(config)
         print("trying every head once ...", flush=True)
-        studio.warm_up()
+        try:
+            studio.warm_up()
+        except UserError as error:  # such as a picture that has gone
+            print(f"note: {error}")
         page = importlib.import_module(f"{__package__}.page")  # gradio is an extra, and reads the environment when it is loaded
         blocks = page.build(studio, config, f"{folder_of(config)}: {len(studio.bank.table):,} pictures")
         address = page.launch(blocks, config)
@@ -67,13 +70,25 @@ def folder_of(config: DemoConfig) -> Path:
 
 
 def open_studio(config: DemoConfig) -> Studio:
-    """Opens runs, index and pages; first makes the index, or has it follow its bank."""
+    """Opens runs, index and pages; makes the index where there is none. Where pages cannot be shown, the rest is there all the same."""
     folder = folder_of(config)
-    model = product_model.load(folder)
-    matcher = next((model.runs[kind] for kind in (Matcher.kind, Pretrainer.kind) if kind in model.runs), None)
-    place = config.index or folder / "index"
-    index.run(IndexConfig(index=place, data=IndexData(model.bank.folder), init=None if matcher is None else matcher.checkpoint))
-    return Studio(model, Searcher(place), Inspector(pages_of(folder, model)))
+    model = product_model.load(folder, bank=config.bank)
+    inspector, why = None, ""
+    try:
+        inspector = Inspector(pages_of(folder, model))
+    except UserError as error:
+        why = str(error)
+        print(f"products are not shown: {why}")
+    return Studio(model, _searcher(config, model), inspector, why)
+
+
+def _searcher(config: DemoConfig, model: ProductModel) -> Searcher:
+    if config.index is None:
+        return model.searcher
+    if not io.contents(config.index):
+        matcher = next((model.runs[kind] for kind in (Matcher.kind, Pretrainer.kind) if kind in model.runs), None)
+        index.run(IndexConfig(index=config.index, data=IndexData(model.bank.folder), init=matcher.checkpoint if matcher else None))
+    return Searcher(config.index, model.bank.folder)
 
 
 def pages_of(folder: Path, model: ProductModel) -> InspectConfig:

@@ -30,6 +30,7 @@ CSS = """
 @media (max-width: 560px) { .hits .labels { display: none } }
 .product iframe { width: 100%; height: 85vh; border: 1px solid var(--border-color-primary); border-radius: 8px; background: #fff }
 """
+ANSWERS = "answers"  # what is computed at the same time is limited for all of them together
 P = ParamSpec("P")
 R = TypeVar("R")
 Matches = Sequence[tuple[str, str, float | None]]  # (which text, its words, the probability that it belongs to the picture)
@@ -50,7 +51,7 @@ def build(studio: Studio, config: DemoConfig, title: str) -> gr.Blocks:
         def choose(found: list[str], event: gr.SelectData) -> tuple[Any, str]:
             return gr.Tabs(selected="product"), found[event.index]
 
-        gallery.select(choose, [ids], [tabs, name]).then(show, [name], shown)
+        gallery.select(choose, [ids], [tabs, name]).then(show, [name], shown, concurrency_id=ANSWERS)
     return blocks
 
 
@@ -103,7 +104,7 @@ def _search_tab(studio: Studio, config: DemoConfig) -> tuple[gr.Gallery, gr.Stat
         return _pictures(studio, answer.hits), [hit.image_id for hit in answer.hits], hits_table(answer)
 
     found = [gallery, ids, table]
-    gr.on([go.click, text.submit], search, [text, picture, *filters], found, api_name="search")
+    gr.on([go.click, text.submit], search, [text, picture, *filters], found, api_name="search", concurrency_id=ANSWERS)
     blank: list[Any] = [*[None] * len(filters)]
     clear.click(lambda: ("", None, *blank, [], [], ""), None, [text, picture, *filters, *found])
     return gallery, ids
@@ -123,10 +124,12 @@ def _product_tab(studio: Studio) -> tuple[gr.Textbox, Callable[..., Any], list[A
     def show(image_id: str) -> tuple[str, str]:
         view = studio.product(image_id or "")
         match = [("its own text", view.text, view.answer.match), ("the text of another product", view.other, view.other_match)]
-        return answers(view.answer, match), f'<iframe title="the product as the model sees it" srcdoc="{escape(view.html)}"></iframe>'
+        framed = f'<iframe sandbox title="the product as the model sees it" srcdoc="{escape(view.html)}"></iframe>'
+        return answers(view.answer, match), framed
 
-    gr.on([go.click, name.submit], show, [name], [said, page], api_name="product")
-    another.click(lambda count: (count + 1, studio.any_product(count)), [number], [number, name]).then(show, [name], [said, page])
+    gr.on([go.click, name.submit], show, [name], [said, page], api_name="product", concurrency_id=ANSWERS)
+    another.click(lambda count: (count + 1, studio.any_product(count)), [number], [number, name]).then(
+        show, [name], [said, page], concurrency_id=ANSWERS)
     return name, show, [said, page]
 
 
@@ -152,7 +155,7 @@ def _picture_tab(studio: Studio, config: DemoConfig) -> None:
         match = [("your text", words, answer.match)] if answer.match is not None else []
         return answers(answer, match), _pictures(studio, hits)
 
-    go.click(look, [picture, text], [said, gallery], api_name="look")
+    go.click(look, [picture, text], [said, gallery], api_name="look", concurrency_id=ANSWERS)
     clear.click(lambda: (None, "", "", []), None, [picture, text, said, gallery])
 
 

@@ -50,17 +50,18 @@ class ProductView:
 
 
 class Studio:
-    """Everything that the page can be asked, about the runs of one folder. Several threads may ask at once: one computes.
+    """Everything that the page can be asked, about the runs of one folder. Several threads may ask at once: of each part one computes.
 
-    inspector: makes the pages of products. Raises UserError where the parts are of different banks.
+    inspector: makes the pages of products; None where they cannot be made, and ``why``. Raises UserError where the parts are of different
+    banks.
     """
 
-    def __init__(self, model: ProductModel, searcher: Searcher, inspector: Inspector):
-        folders = {str(part.bank.folder.resolve()) for part in (model, searcher, inspector)}
+    def __init__(self, model: ProductModel, searcher: Searcher, inspector: Inspector | None, why: str = ""):
+        folders = {str(part.bank.folder.resolve()) for part in (model, searcher, inspector) if part is not None}
         if len(folders) > 1:
             raise UserError(f"runs, index and pages are of different banks: {', '.join(sorted(folders))}", "the demo", "one bank",
                             "name the runs and the index of one bank")
-        self._model, self._searcher, self._inspector = model, searcher, inspector
+        self._model, self._searcher, self._inspector, self._why = model, searcher, inspector, why
         self._lock = threading.Lock()  # of the networks: an answer uses all cores
         self.bank = model.bank
         self._rows = {row["image_id"]: number for number, row in enumerate(self.bank.table)}
@@ -68,11 +69,13 @@ class Studio:
 
     def warm_up(self) -> None:
         """Asks everything once: networks are built and compiled by the first question."""
-        first = self.any_product(0)
-        text = self.product(first).text
-        self.look_at(self._inspector.photos(self._rows[first]).image, text)
-        for words, picture in ((text, None), ("", self._inspector.photos(self._rows[first]).image)):
-            self.search(words, picture, {}, 1, RERANK)
+        row = self.bank.table[self._rows[self.any_product(0)]]
+        if self._inspector is not None:
+            self.product(row["image_id"])
+        self.search(row["text"], None, {}, 1, RERANK)
+        picture = read_image(row["image_path"])
+        self.look_at(picture, row["text"])
+        self.search("", picture, {}, 1, RERANK)
 
     def search(self, text: str, picture: np.ndarray | None, filters: Filters, top: int, rerank: int) -> searching.Answer:
         """Returns the products that fit words, a picture uint8[h, w, 3], or both. Raises UserError where there is neither."""
@@ -84,6 +87,8 @@ class Studio:
     def product(self, image_id: str) -> ProductView:
         """Returns a product's picture. Raises UserError for an id that the bank does not have, and for a picture that has gone."""
         row = self._row(image_id)
+        if self._inspector is None:
+            raise UserError(f"products are not shown: {self._why}")
         with self._lock:
             page = self._inspector.page(row)
             html = pages.page(page, self._inspector.settings)
@@ -100,7 +105,7 @@ class Studio:
         ids = list(self._rows)
         return ids[number * 7919 % len(ids)]
 
-    @lru_cache(4096)  # noqa: B019  a studio lives as long as its process
+    @lru_cache(512)  # noqa: B019  a studio lives as long as its process
     def thumbnail(self, path: str) -> Image.Image:
         """Returns a small copy of a catalogue's picture. Raises UserError where it has gone."""
         image = Image.fromarray(read_image(path))

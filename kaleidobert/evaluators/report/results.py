@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import zip_longest
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 from kaleidobert import io
 from kaleidobert.errors import UserError
 
+MAX_NOTE = 1 << 20  # bytes of the catalogue.json of a drawn catalogue
 NOT_KNOWN, NOT_MEASURED = "not known", "not measured"
 PLAIN = {"head": "plain", "head_of": "the paper's"}
 PLAIN_HEAD = "plain head"
@@ -52,10 +54,18 @@ def source_of(results: Any) -> str:
     if str(source.get("kind", "")).startswith("fashion_gen"):
         return "Fashion-Gen"
     table = Path(str(source.get("table")))
-    made = table.parent / "catalogue.json"  # of kaleidobert synthesize
-    if made.is_file() and "drawing" in io.read_json(made):
-        return f"drawn catalogue {'/'.join(table.parent.parts[-2:])}"
-    return f"catalogue {'/'.join(table.parts[-2:])}"
+    return f"drawn catalogue {'/'.join(table.parent.parts[-2:])}" if _is_drawn(table) else f"catalogue {'/'.join(table.parts[-2:])}"
+
+
+def _is_drawn(table: Path) -> bool:
+    """Whether `kaleidobert synthesize` has made a table: its catalogue.json lies beside; a shop may have a file of that name, too."""
+    made = table.parent / "catalogue.json"
+    if made == table or not made.is_file() or made.stat().st_size > MAX_NOTE:
+        return False
+    with suppress(UserError, OSError):
+        content = io.read_json(made)
+        return isinstance(content, dict) and "drawing" in content
+    return False
 
 
 @dataclass(frozen=True)
