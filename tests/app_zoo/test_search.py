@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from kaleidobert import io
-from kaleidobert.app_zoo.search import folder, vectors
-from kaleidobert.app_zoo.search.searcher import Searcher
+from kaleidobert.app_zoo.search import answers, folder, vectors
+from kaleidobert.app_zoo.search.searcher import Answer, Searcher
 from kaleidobert.datasets.sampling.pretraining import clean_batch
 from kaleidobert.engines import steps
 from kaleidobert.errors import UserError
@@ -340,6 +340,89 @@ def test_targets_and_checkpoints_of_an_index(world, tmp_path):
     assert not (world.folder / "x").exists()
     with io.locked(world.folder / "index"):
         assert call("search", str(world.folder / "index"), "red").status == 0  # reading takes no lock
+
+
+def tree(path: Path) -> dict[str, bytes]:
+    return {str(one.relative_to(path)): one.read_bytes() for one in path.rglob("*") if one.is_file()}
+
+
+def test_a_folder_of_something_else_is_refused_and_kept(world, tmp_path):
+    shutil.copytree(world.folder / "bank", tmp_path / "bank")
+    index = tmp_path / "index"
+    shutil.copytree(world.folder / "index", index)
+    for name, content in (("thesis/work/thesis.txt", "mine"), ("thesis/photo.txt", "mine"), ("only/work/thesis.txt", "mine"),
+                          ("foreign/index.json", '{"format": 1, "files": {}}'), ("foreign/page.html", "mine"),
+                          ("cut/index.json", '{"format": 1, "ident'), ("cut/rows-0123456789ab.npy", ""), ("mark/work/work.json", "{"),
+                          ("index/work/thesis.txt", "mine"), ("rest/rows-0123456789ab.npy", "")):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(content)
+    before = tree(tmp_path)
+    for flags in ([], ["--dry-run"]):
+        for name, message in (("bank", "index.json is of something else, such as a bank"), ("thesis", "holds no index, but photo.txt"),
+                              ("only", "but work, a folder that holds thesis.txt"), ("foreign", "index.json is of something else"),
+                              ("cut", "not valid JSON.*delete the folder if it is an index"), ("mark", "holds work.json.*delete it"),
+                              ("index", "work is not that of an unfinished index: .*thesis.txt"), ("rest", "delete the folder")):
+            refused(world.index(str(tmp_path / name), *flags), message, "index=")
+    assert tree(tmp_path) == before
+    refused(call("search", str(tmp_path / "foreign"), "red"), "its index.json is of something else")
+
+
+def test_only_files_of_an_index_are_deleted(world, tmp_path):
+    index = tmp_path / "index"
+    shutil.copytree(world.folder / "index", index)
+    own = tree(index)
+    assert all(folder.OWN.fullmatch(name) for name in own if name != "index.json")
+    mine = {"x.jsonl": b"mine", ".x.tmp": b"mine", "rows-mine.npy": b"mine", "notes/a.txt": b"mine", "work/a.txt": b"mine"}
+    old = ("rows-0123456789ab.npy", ".index.json.12-34.tmp", "work/pictures-00000.npy", "work/pictures-00000-digests.npy")
+    for name, content in {**mine, **dict.fromkeys(old, b"old"), "work/work.json": b'{"unfinished_index": {}}'}.items():
+        (index / name).parent.mkdir(exist_ok=True)
+        (index / name).write_bytes(content)
+    assert counts(world.index(str(index)))[0] == "pictures: 32, of which 32 kept and 0 made"
+    assert tree(index) == own | mine
+
+
+def test_a_bank_that_is_replaced_while_it_is_read(world, tmp_path, monkeypatch):
+    shutil.copytree(world.folder / "bank", tmp_path / "bank")
+    digests = vectors.digests
+
+    def replaced(*given):
+        info = tmp_path / "bank/index.json"
+        info.write_text(info.read_text() + " ")
+        return digests(*given)
+
+    monkeypatch.setattr(vectors, "digests", replaced)
+    refused(world.index(str(tmp_path / "index"), f"data.bank={tmp_path / 'bank'}"), "the bank was replaced while it was read.*again")
+    assert not (tmp_path / "index").exists()
+
+
+def test_texts_and_filters_that_are_none(world):
+    for flags in ([], ["--dry-run"]):
+        refused(world.search("bl\udcffue", *flags), "character . of the text is none.*expected: UTF-8 text")
+    for query, message in (({"text": 7}, "a text is a int"), ({"text": "\ud800"}, "character 1 of the text"),
+                           ({"filters": {"category": 42}}, "the filter 'category' holds 42, a int"),
+                           ({"filters": {"category": ["bags", None]}}, "holds None"), ({"filters": {"category": b"bags"}}, "a bytes"),
+                           ({"filters": {1: "bags"}}, "the filter 1 holds 1"), ({"filters": "bags"}, "the filters are a str")):
+        with pytest.raises(UserError, match=message):
+            world.searcher.search(**{"text": "red", **query})
+
+
+def test_notes_of_json_go_to_standard_error(world):
+    done = world.search("red", "qq", "top=500", "format=json")
+    table = world.search("red", "qq", "top=500").out
+    notes = re.findall("^note: .*", table, re.M)
+    assert len(lines(done)) == len(done.out.splitlines()) == 24 and "note: 500 were asked for, and there are no more products" in notes
+    assert re.findall("^note: .*", done.err, re.M) == notes
+    assert "note" not in world.search("red", "top=5", "format=json").err
+
+
+def test_fewer_than_asked_for_by_lists_or_graph_are_not_all_there_are(world):
+    asked, hits = answers.Asked("red", None, "pictures", {}, 9), world.searcher.search("red", top=3)
+    for answer, message in ((Answer(hits, False, 32, 32, []), "there are no more products"),
+                            (Answer(hits, False, 5, 32, []), "no more were found"),
+                            (Answer([], False, 0, 32, []), "no more were found")):
+        for shown in (answers.table(asked, answer), answers.page(asked, answer, [None] * len(answer.hits), "")):
+            assert f"9 were asked for, and {message}" in shown and ("there are no more" in shown) == ("there are" in message)
+    assert "asked for" not in answers.table(asked, Answer([], False, 0, 0, []))
 
 
 def test_the_folder_of_a_run_stands_for_its_best_checkpoint(world, tmp_path):

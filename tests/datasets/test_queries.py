@@ -104,6 +104,9 @@ def test_what_is_no_picture_is_named(bank, reader, tmp_path):
         reader.pictures(["https://shop.example/a.png?key=secret"])
     with pytest.raises(UserError, match="^text 2 of 2: a text is a float"):
         reader.texts(["red", float("nan")])
+    for text in ("bl\udcffue", "bl\ud83d"):
+        with pytest.raises(UserError, match="^text 2 of 2: character 3 of the text is none.*; expected: UTF-8 text"):
+            reader.texts(["red", text])
 
 
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")

@@ -51,12 +51,21 @@ def summary(asked: Asked, answer: Answer) -> str:
     return f"compared with {what}: {searched}, {stages}"
 
 
+def notes(asked: Asked, answer: Answer) -> list[str]:
+    """Returns what a person should know about the answer, the last line where fewer came than were asked for."""
+    lines = list(answer.notes)
+    if answer.searched and len(answer.hits) < asked.top:
+        rest = "there are no more products"
+        if answer.candidates < answer.searched:
+            rest = "no more were found: lists and graph (kind ivf, hnsw) look through a part of the index; kind=flat compares all"
+        lines.append(f"{asked.top} were asked for, and {rest}")
+    return lines
+
+
 def table(asked: Asked, answer: Answer) -> str:
     """Returns the answer as text, as wide as the terminal."""
     width = max(MIN_WIDTH, shutil.get_terminal_size((120, 24)).columns)
-    lines = [f"{asked.title}: {len(answer.hits)} products", summary(asked, answer), *(f"note: {note}" for note in answer.notes)]
-    if answer.hits and len(answer.hits) < asked.top:
-        lines.append(f"note: {asked.top} were asked for, and there are no more products")
+    lines = [f"{asked.title}: {len(answer.hits)} products", summary(asked, answer), *(f"note: {note}" for note in notes(asked, answer))]
     if not answer.hits:
         return "\n".join(lines)
     ids = min(32, max(len("picture"), *(len(hit.image_id) for hit in answer.hits)))
@@ -90,7 +99,8 @@ def page(asked: Asked, answer: Answer, pictures: Sequence[Image.Image | None], s
     """Returns the HTML of an answer. pictures: of the hits; searched: what was searched, in words."""
     own = None if asked.picture is None else thumbnail(asked.picture)
     return _environment().get_template("search.html").render(
-        asked=asked, answer=answer, summary=summary(asked, answer), own=own, rows=list(zip(answer.hits, pictures)), searched=searched,
+        asked=asked, answer=answer, summary=summary(asked, answer), notes=notes(asked, answer), own=own,
+        rows=list(zip(answer.hits, pictures)), searched=searched,
         gone=sum(one is None for one in pictures))
 
 

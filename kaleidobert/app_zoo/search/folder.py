@@ -6,14 +6,16 @@
           pictures-*.npy      f32[N, W]: their vectors; texts-*.npy: those of their texts
           pictures-*.faiss    lists or graph, where the vectors are not compared one by one; texts-*.faiss too
           words-*.npy, idf-*.npy, picture_map-*.npy, text_map-*.npy    the regression of an index without a model's vectors
-          work/               vectors of an unfinished index: the same command continues with them
+          work/               vectors of an unfinished index, with the mark work.json: the same command continues with them
 
-Files are named by their content and never changed: whoever has opened an index keeps it as it was.
+Files are named by their content and never changed: whoever has opened an index keeps it as it was. What has other names is nobody's
+business here: it is never deleted, and a folder that holds it and no index is refused.
 """
 
 import hashlib
-import shutil
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,10 +27,13 @@ from kaleidobert.datasets.bank.bank import checksums, write_array
 from kaleidobert.errors import UserError
 
 FORMAT = 1
-INFO, WORK = "index.json", "work"
+INFO, WORK, MARK = "index.json", "work", "work.json"
+OWN = re.compile(r"(rows|digests|pictures|texts|words|idf|picture_map|text_map)-[0-9a-f]{12}\.(npy|faiss)")  # what ``write`` writes
+PARTS = re.compile(r"(pictures|texts)-[0-9]{5,}(-digests)?\.npy")  # of unfinished work
 SIDES = ("pictures", "texts")
 REMAKE = "run `kaleidobert index` again: it makes what is missing"
-FIX = "wait until it has ended, or choose another folder with index=..."
+OTHER = "choose another folder with index=..."
+FIX = f"wait until it has ended, or {OTHER}"
 PART = 4096  # vectors that are made before they are kept
 
 
@@ -84,17 +89,97 @@ def _info(folder: Path) -> Mapping[str, Any]:
     if not isinstance(info, dict) or info.get("format") != FORMAT:
         version = info.get("format") if isinstance(info, dict) else None
         raise UserError(f"the index has format {version}", str(folder), f"format {FORMAT}", "delete the folder and make it again")
+    if not _is_index(info):
+        raise UserError("the folder holds no index: its index.json is of something else", str(folder),
+                        "a folder made by `kaleidobert index`")
     return info
 
 
+def _is_index(info: Any) -> bool:
+    """Whether the content of an index.json is that of an index, of whatever format: a bank's has other keys."""
+    return isinstance(info, dict) and {"format", "identity", "arrays", "structures", "files"} <= info.keys()
+
+
 def check_target(folder: Path) -> None:
-    """Raises UserError where an index cannot be written: another process writes it, or the folder holds something else."""
+    """Raises UserError where an index cannot be written: another process writes it, or the folder holds something else.
+
+    It may be absent or empty, and may hold an index, finished or not.
+    """
     if folder.exists() and not folder.is_dir():
-        raise UserError("this is a file", str(folder), "a folder", "choose another folder with index=...")
-    if io.contents(folder) and not (folder / INFO).is_file() and not (folder / WORK).is_dir():
-        raise UserError("the folder is not empty and holds no index", str(folder), fix="choose another folder with index=...")
+        raise UserError("this is a file", str(folder), "a folder", OTHER)
+    with io.explained(folder):
+        if (folder / INFO).is_file():
+            _check_info(folder)
+        elif others := sorted(path.name for path in io.contents(folder) if path.name != WORK and not _own(path, OWN)):
+            raise UserError(f"the folder is not empty and holds no index, but {_listed(others)}", str(folder),
+                            "a new or empty folder, or that of an index", OTHER)
+        elif io.contents(folder) and not (folder / WORK).is_dir():
+            raise UserError("the folder is not empty and holds no index: files of an index lie there without index.json", str(folder),
+                            fix=f"delete the folder, or {OTHER}")
+        _check_work(folder)
     io.check_unlocked(folder, FIX)
-    io.check_folder(folder, "choose another folder with index=...")
+    io.check_folder(folder, OTHER)
+
+
+def _check_info(folder: Path) -> None:
+    """Raises UserError where index.json is not that of an index."""
+    try:
+        own = _is_index(io.read_json(folder / INFO))
+    except UserError as error:
+        raise UserError(f"index.json cannot be read: {error.what}", str(folder), "the index.json of an index",
+                        f"delete the folder if it is an index, to make it again, or {OTHER}") from error
+    if not own:
+        raise UserError("the folder is not empty and holds no index: its index.json is of something else, such as a bank", str(folder),
+                        "a new or empty folder, or that of an index", OTHER)
+
+
+def _check_work(folder: Path) -> None:
+    """Raises UserError where ``work`` is not that of an unfinished index; an empty one is what a killed command may leave."""
+    work = folder / WORK
+    held = [path.name for path in io.contents(work)]
+    if (held and not _is_marked(work)) or (work.exists() and not work.is_dir()):
+        what = f"a folder that holds {_listed(sorted(held))}" if held else "a file"
+        raise UserError(f"the folder is not empty and holds no index, but {WORK}, {what}" if not (folder / INFO).is_file() else
+                        f"{WORK} is not that of an unfinished index: it is {what}", str(folder), f"no {WORK}, or one with {MARK}",
+                        f"move or delete it, or {OTHER}")
+
+
+def _is_marked(work: Path) -> bool:
+    """Whether a folder is that of an unfinished index."""
+    try:
+        mark = io.read_json(work / MARK)
+    except UserError:
+        return False
+    return isinstance(mark, dict) and mark.keys() == {"unfinished_index"}
+
+
+def _own(path: Path, names: re.Pattern[str]) -> bool:
+    """Whether a file has one of the names, or is what ``io.atomic`` left of one."""
+    left = re.fullmatch(r"\.(.+)\.[0-9]+-[0-9]+\.tmp", path.name)
+    return bool(left and left[1] in (INFO, MARK) or names.fullmatch(left[1] if left else path.name)) and path.is_file()
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Returns the first names, for messages."""
+    return ", ".join(names[:3]) + (f" and {len(names) - 3:,} more" if len(names) > 3 else "")
+
+
+def _clear_work(work: Path) -> None:
+    """Deletes the vectors of an unfinished index, the mark last, and the folder where nothing else lies in it."""
+    if not _is_marked(work):
+        return
+    _remove(work, [*(path for path in sorted(work.iterdir()) if _own(path, PARTS)), work / MARK])  # a part's digests before its vectors
+    with suppress(OSError):
+        work.rmdir()
+
+
+def _remove(folder: Path, files: Sequence[Path]) -> None:
+    """Deletes files in order."""
+    with io.explained(folder):
+        for path in files:
+            path.unlink()
+
+
 
 
 def earlier(folder: Path) -> tuple[Stored | None, str]:
@@ -118,11 +203,12 @@ class Vectors:
         if before is not None and before.info["identity"] == identity:
             for number, side in enumerate(SIDES):
                 self._add(side, before.digests[:, number], before.vectors[side])
-        mark = self._work / "work.json"
-        if not mark.is_file() or io.read_json(mark) != identity:
-            shutil.rmtree(self._work, ignore_errors=True)
-            io.write_json(mark, identity)
-        for path in sorted(self._work.glob("*-digests.npy")):  # written behind its vectors
+        mark = {"unfinished_index": dict(identity)}
+        if not _is_marked(self._work) or io.read_json(self._work / MARK) != mark:
+            _clear_work(self._work)
+            io.write_json(self._work / MARK, mark)
+        parts = [path for path in sorted(self._work.glob("*-digests.npy")) if PARTS.fullmatch(path.name)]
+        for path in parts:  # written behind its vectors
             side = path.name.split("-")[0]
             self._add(side, np.load(path), np.load(path.with_name(path.name.replace("-digests", ""))))
             self._parts += 1
@@ -183,8 +269,8 @@ def in_slots(digests: np.ndarray, positions: np.ndarray, size: int) -> Iterator[
 
 
 def write(folder: Path, info: Mapping[str, Any], arrays: Mapping[str, np.ndarray], structures: Mapping[str, bytes]) -> None:
-    """Writes a finished index, index.json last, and removes what belongs to none. structures: {"pictures", "texts": lists or graph}."""
-    io.clear(folder)
+    """Writes a finished index, index.json last, and removes files of earlier ones. structures: {"pictures", "texts": lists or graph}."""
+    _remove(folder, [path for path in folder.glob(io.LEFTOVER) if _own(path, OWN)])
     named, stored = {}, {}
     for name, array in arrays.items():
         named[name] = f"{name}-{hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()[:12]}.npy"
@@ -195,7 +281,5 @@ def write(folder: Path, info: Mapping[str, Any], arrays: Mapping[str, np.ndarray
             file.write(content)
     files = [*named.values(), *stored.values()]
     io.write_json(folder / INFO, {"format": FORMAT, **info, "arrays": named, "structures": stored, "files": checksums(folder, files)})
-    shutil.rmtree(folder / WORK, ignore_errors=True)
-    for path in io.contents(folder):
-        if path.name not in (INFO, *files):
-            path.unlink()
+    _clear_work(folder / WORK)
+    _remove(folder, [path for path in folder.iterdir() if path.name not in files and _own(path, OWN)])

@@ -20,6 +20,7 @@ from kaleidobert.configs.loader import path_as_written
 from kaleidobert.configs.search import IndexConfig
 from kaleidobert.datasets.bank.bank import Bank
 from kaleidobert.engines import vector_index
+from kaleidobert.errors import UserError
 from kaleidobert.io import sha256
 
 SAMPLE = 500  # pictures and texts whose products say how far scores spread
@@ -83,14 +84,18 @@ def run(config: IndexConfig) -> None:
 
 
 def _open(config: IndexConfig) -> Task:
+    index = config.data.bank / "index.json"
+    digest = sha256(index) if index.is_file() else ""
     bank = Bank(config.data.bank)
-    digest = sha256(bank.folder / "index.json")
     model = vectors.open_model(bank, config.init)
     rows = np.arange(bank.size)
     if config.data.splits:
         rows = np.sort(np.concatenate([bank.rows(split) for split in dict.fromkeys(config.data.splits)]))
     made_by = vectors.encoder(model, config.data.train_split, config.seed)
     digests = np.stack(vectors.digests(model.bank, rows, made_by.reads_words), axis=1)
+    if not index.is_file() or sha256(index) != digest:  # what was read may be of either
+        raise UserError("the bank was replaced while it was read", str(bank.folder), "a bank that stays as it is",
+                        "run `kaleidobert index` again, once the bank is finished")
     return Task(config, model, made_by, rows, digests, digest)
 
 

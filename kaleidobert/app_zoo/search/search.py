@@ -1,6 +1,7 @@
 """``kaleidobert search``: find products of an index by words, by a picture, or by both; printed, as JSON lines, or as a page."""
 
 import json
+import sys
 from pathlib import Path
 
 from kaleidobert import io
@@ -8,12 +9,13 @@ from kaleidobert.app_zoo.search import answers
 from kaleidobert.app_zoo.search.answers import Asked
 from kaleidobert.app_zoo.search.searcher import Answer, Searcher, as_dict
 from kaleidobert.configs.search import SearchConfig
+from kaleidobert.datasets.bank.queries import check_texts
 from kaleidobert.datasets.products import read_image
 from kaleidobert.errors import UserError
 
 
 def dry_run(config: SearchConfig) -> None:
-    """Opens the index and checks the query's picture and filters; searches nothing."""
+    """Opens the index and checks the query's text, picture and filters; searches nothing."""
     searcher = _open(config)
     searcher.check_filters(config.filter)
     print(f"{searcher.describe()}\nthe query: {_asked(config).title}")
@@ -33,6 +35,8 @@ def run(config: SearchConfig) -> None:
         io.write_text(config.page, answers.page(asked, answer, shown, searcher.describe()))
     if config.format == "json":
         print(lines, end="")
+        for line in (*(f"note: {note}" for note in answers.notes(asked, answer)), *_written(config, answer, gone)):
+            print(line, file=sys.stderr)  # programs read the JSON lines alone
         return
     print(answers.table(asked, answer), *_written(config, answer, gone), sep="\n")
 
@@ -43,6 +47,7 @@ def _open(config: SearchConfig) -> Searcher:
             if path.is_dir():
                 raise UserError("this is a folder", str(path), "a file", "name a file in it")
             io.check_folder(path.parent, "choose another folder")
+    check_texts([config.text])
     if config.picture is not None:
         read_image(config.picture)  # refused before networks are loaded
     return Searcher(config.index, config.bank, config.init)

@@ -19,7 +19,7 @@ Where two terms are added each is divided by its standard deviation: in stage on
 
 import difflib
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -32,7 +32,7 @@ from kaleidobert.app_zoo.search.folder import SIDES
 from kaleidobert.app_zoo.search.vectors import Encoder, LinearEncoder, MatcherEncoder
 from kaleidobert.configs.section import unknown_name
 from kaleidobert.datasets.bank.bank import Bank
-from kaleidobert.datasets.bank.queries import Picture, QueryReader
+from kaleidobert.datasets.bank.queries import Picture, QueryReader, check_texts
 from kaleidobert.datasets.sampling import finetuning
 from kaleidobert.engines import vector_index
 from kaleidobert.engines.prediction import QueryScorer
@@ -127,7 +127,7 @@ class Searcher:
 
         filters: {label: value or values} that a product must have, whatever the case of letters. rerank: candidates of stage one that stage
         two sees, at least ``top`` of them; 0 = stage one alone. find: whether the products' pictures or their texts are compared. Raises
-        UserError for a query of no known word, a picture that is none, and an unknown label or value.
+        UserError for a query of no known word, a text or a picture that is none, and an unknown label or value.
         """
         if top < 1 or rerank < 0 or find not in SIDES:
             raise UserError(f"top is {top}, rerank is {rerank}, find is {find!r}", "search", "at least 1, at least 0, pictures or texts")
@@ -216,6 +216,7 @@ class Searcher:
 
     def _read(self, text: str | None, picture: Picture | None) -> tuple[Query, list[str]]:
         """Returns what the networks make of the query, and notes."""
+        check_texts([] if text is None else [text])
         words = (text or "").strip()
         if not words and picture is None:
             raise UserError("there is no query", "search", "words, a picture or both")
@@ -251,11 +252,11 @@ class Searcher:
     def _allowed(self, filters: Filters) -> np.ndarray | None:
         """Returns bool[N]; raises UserError that names the nearest label or value."""
         allowed = None
-        for label, wanted in filters.items():
+        for label, wanted in _typed(filters).items():
             if label not in self.bank.index["labels"]:
                 raise unknown_name(label, self.bank.index["labels"], "the label of a filter", str(self.index))
             fits = np.zeros(self.size, bool)
-            for value in [wanted] if isinstance(wanted, str) else wanted:
+            for value in wanted:
                 equal = self._labels[label] == value.casefold()
                 if not equal.any():
                     known = self.labels()[label]
@@ -304,6 +305,20 @@ class Searcher:
             return logits
         cosine = self._stored.vectors[find][positions] @ (within / np.linalg.norm(within))
         return _standardised(logits) + _standardised(cosine)
+
+
+def _typed(filters: Any) -> dict[str, list[str]]:
+    """Returns {label: values}; raises UserError where filters are not {label: value or values}."""
+    expected = '{label: value or values}, all of them text, such as {"category": ["tops", "bags"]}'
+    if not isinstance(filters, Mapping):
+        raise UserError(f"the filters are a {type(filters).__name__}", "search", expected)
+    result = {label: list(wanted) if isinstance(wanted, Iterable) and not isinstance(wanted, (str, bytes)) else [wanted]
+              for label, wanted in filters.items()}
+    for label, values in result.items():
+        for value in (label, *values):
+            if not isinstance(value, str):
+                raise UserError(f"the filter {label!r} holds {value!r}, a {type(value).__name__}", "search", expected)
+    return result
 
 
 def _standardised(values: np.ndarray) -> np.ndarray:

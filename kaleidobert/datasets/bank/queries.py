@@ -90,14 +90,25 @@ class QueryReader:
         """Returns token_ids, segment_ids i32[N, T] and token_mask bool[N, T], cut to the bank's length: what
         sampling.finetuning.text_inputs gives of the bank's own. Markup is taken out where the bank's source takes it out.
 
-        Raises UserError that names the first item that is no text by its number.
+        Raises UserError as ``check_texts``.
         """
-        for number, item in enumerate(items):
-            if not isinstance(item, str):
-                raise UserError(f"a text is a {type(item).__name__}", f"text {number + 1} of {len(items)}", "a str")
+        check_texts(items)
         plain = [" ".join((markup.plain(item) if self._strips_markup else item).split()) for item in items]
         token_ids, _ = self._tokenizer.encode(plain, self.bank.text_length)
         return examples.text(token_ids, self.bank.vocabulary.pad)
+
+
+def check_texts(items: Sequence[str]) -> None:
+    """Raises UserError that names the first item that is no text, or cannot be written as one, by its number."""
+    for number, item in enumerate(items):
+        where = f"text {number + 1} of {len(items)}"
+        if not isinstance(item, str):
+            raise UserError(f"a text is a {type(item).__name__}", where, "a str")
+        try:
+            item.encode()
+        except UnicodeEncodeError as error:  # of a command line: each byte that is not UTF-8 is half a surrogate pair
+            raise UserError(f"character {error.start + 1} of the text is none (a byte that is not UTF-8, or a surrogate without its other "
+                            "half)", where, "UTF-8 text") from error
 
 
 def _config(bank: Bank) -> tuple[RecordsConfig, str]:
