@@ -36,6 +36,7 @@ class Step:
     name: by which its configuration is set. title: of messages. folder: what it makes, finished where the file ``done`` is there. needs:
     files without which it cannot begin. config: its configuration; words: its command line behind ``python -m``. row: of an ablation its
     runs, with the seed; "" of a bank. seconds: estimated, 0 = not. has_words: whether the key ``words`` has some of its own.
+    made_of: a state of what it is made of; finished then only where it ended with that one, which is noted beside the folder.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Step:
     seed: int = 0
     seconds: float = 0.0
     has_words: bool = True
+    made_of: str = ""
 
     @property
     def file(self) -> Path:
@@ -60,8 +62,17 @@ class Step:
         """What the process says, beside the folder."""
         return self.folder.with_name(f"{self.folder.name}.log")
 
+    @property
+    def mark(self) -> Path:
+        """Of which state it was made, beside the folder; not there while it runs."""
+        return self.folder.with_name(f"{self.folder.name}.made_of")
+
     def is_done(self) -> bool:
-        """Whether its result is there."""
+        """Whether its result is there, made of the present state."""
+        return self.has_result() and (not self.made_of or self.mark.is_file() and self.mark.read_bytes() == self.made_of.encode())
+
+    def has_result(self) -> bool:
+        """Whether a result is there, of whatever state."""
         return self.done.is_file()
 
     def is_ready(self) -> bool:
@@ -171,7 +182,10 @@ def check_unchanged(steps: Sequence[Step]) -> None:
 
 
 def claim(step: Step) -> None:
-    """Writes the configuration beside the folder of a step that begins."""
+    """Writes the configuration beside the folder of a step that begins, and takes the mark of what was made before away."""
+    if step.made_of:
+        with io.explained(step.mark):
+            step.mark.unlink(missing_ok=True)
     if step.config is not None:
         io.write_text(step.file, f"# kaleidobert {step.words[1]} {step.file}\n\n{configs.dump(step.config)}")
 
@@ -204,8 +218,10 @@ def _finish(one: Running, finished: int, total: int, parallel: int, clock: _Cloc
     """Prints the line of a run that has ended. Raises UserError where it failed."""
     step, status = one.step, one.process.returncode
     said = last_line(_read_end(step.log))
-    if status not in (0, Incomplete.status) or not step.is_done():
+    if status not in (0, Incomplete.status) or not step.has_result():
         raise _failure(step, status, said)
+    if step.made_of:
+        io.write_text(step.mark, step.made_of)
     head = "" if parallel == 1 else f"{_count(finished, total)} {step.title} ..."
     seconds = time.monotonic() - one.since
     print(f"{head} {seconds:.0f} s{clock.end(step, seconds)}" + (f"; {said}" if status == Incomplete.status else ""), flush=True)

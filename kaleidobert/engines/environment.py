@@ -31,6 +31,8 @@ class Start:
 
     def __init__(self, folder: Path):
         self._path, self._began, self._since = folder / FILE, _now(), monotonic()
+        # of the start, and kept: a commit made meanwhile is not what runs; not the devices, as no network library may be set up yet
+        _versions(), _code(), _machine()
 
     def write(self) -> None:
         """Writes environment.json with the starts before this one, and this one until now."""

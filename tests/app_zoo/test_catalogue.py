@@ -9,6 +9,7 @@ import re
 import shlex
 import subprocess
 import sys
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -21,6 +22,7 @@ from kaleidobert.app_zoo import processes
 from kaleidobert.app_zoo.catalogue import check, examination, run, sizing
 from kaleidobert.app_zoo.catalogue.examination import examine
 from kaleidobert.configs import Columns
+from kaleidobert.datasets.bank.bank import Bank
 from kaleidobert.datasets.sources import reading
 from kaleidobert.datasets.sources.table import TableSource
 from kaleidobert.errors import UserError
@@ -261,6 +263,7 @@ def test_what_cannot_be_done_is_left_out_and_said(no_gpu, given, names, skipped)
 def test_every_size_makes_configurations_that_load(no_gpu, tmp_path):
     (tmp_path / "check").mkdir()
     (tmp_path / "check/records.yaml").write_text("base: catalogue_small/records\nbank: b\nsource: {table: t.csv, columns: {labels: {}}}\n")
+    (tmp_path / "check/results.json").write_text('{"products": "of these"}')
     config = run.CatalogueRunConfig(TableSource(tmp_path / "t.csv"), tmp_path, words={"pretrain": ("train.epochs=3",)})
     for size in sizing.SIZES:
         steps = {step.name: step for step in run.steps(config, sizing.plan(facts(500), size, ("l1",)))}
@@ -305,6 +308,7 @@ def test_the_run_itself_loads_no_network_library():
 def test_a_size_whose_times_were_never_measured_names_none(no_gpu, tmp_path):
     (tmp_path / "check").mkdir()
     (tmp_path / "check/records.yaml").write_text("base: catalogue_small/records\nbank: b\nsource: {table: t.csv, columns: {labels: {}}}\n")
+    (tmp_path / "check/results.json").write_text('{"products": "of these"}')
     config = run.CatalogueRunConfig(TableSource(tmp_path / "t.csv"), tmp_path)
     for size, words in (("base", "never measured"), ("small", "; about ")):
         planned = sizing.plan(facts(500), size, ())
@@ -357,7 +361,40 @@ def test_a_bank_alone_follows_the_table_and_trainings_do_not(tmp_path):
         run._check_products(tmp_path)
     (tmp_path / "pretrain/last.npz").unlink()
     run._check_products(tmp_path)
-    assert sorted(path.name for path in tmp_path.rglob("*") if path.is_file()) == ["made_of.json", "results.json", "work.json"]
+    left = sorted(path.name for path in tmp_path.rglob("*") if path.is_file())
+    assert left == ["index.json", "made_of.json", "results.json", "work.json"]  # a bank that is there still opens
+
+
+def test_a_table_that_is_refused_leaves_the_bank_and_a_mended_one_goes_on(tmp_path, in_this_process, no_gpu, monkeypatch):
+    shop(tmp_path, 40)
+    table, bank = tmp_path / "export.csv", tmp_path / "run/bank"
+    whole = table.read_text().splitlines()
+    own = "words=" + json.dumps({"records": ["encoder={name: pixels, size: 8}", "foreground.method=border"]})
+    words = ["catalogue", "run", str(table), f"run={tmp_path / 'run'}", "sheet=0", own]
+    plan = sizing.plan
+    monkeypatch.setattr(sizing, "plan", lambda *given: replace(plan(*given), stages=plan(*given).stages[:1], skipped={}))
+    monkeypatch.setattr(run, "_report", lambda *_: None)
+    # a table that is written anew is checked anew
+    expected = [(whole, 0, 40, ["check", "records"]), (whole, 0, 40, ["check"]), (whole[:14], 2, 40, ["check", "records"]),
+                (whole[:14], 2, 40, ["check", "records"]), (whole[:31], 0, 30, ["check", "records"]), (whole[:31], 0, 30, ["check"])]
+    for lines, status, size, ran in expected:
+        in_this_process.clear()
+        table.write_text("\n".join(lines) + "\n")
+        found, out, err = said(*words)
+        assert found == status and ("are not in the table" in err) == bool(status), err
+        assert in_this_process == ran and Bank(bank).size == size
+
+
+def test_a_stage_that_was_killed_is_of_no_state(tmp_path):
+    """What it had put in place is of the new state, and the mark would be of the old one."""
+    step = processes.Step("records", "records", tmp_path / "bank", tmp_path / "bank/index.json", (), ("none",), made_of="old")
+    (tmp_path / "bank").mkdir()
+    step.done.touch()
+    assert not step.is_done() and step.has_result()
+    step.mark.write_text("old")
+    assert step.is_done() and not replace(step, made_of="new").is_done()
+    processes.claim(replace(step, made_of="new"))
+    assert not step.is_done()
 
 
 @pytest.mark.slow

@@ -5,14 +5,17 @@ import time
 from concurrent.futures import Future
 from dataclasses import replace
 from multiprocessing import get_context
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from kaleidobert import configs
-from kaleidobert.datasets.bank import builder
+from kaleidobert.datasets.bank import builder, states
+from kaleidobert.datasets.bank.changes import ShardPlan
 from kaleidobert.datasets.sources import reading
 from kaleidobert.errors import UserError
+from kaleidobert.preprocessors import encoders
 from tests.datasets.test_builder import content
 from tests.support.apps_data import World, call
 from tests.support.tables import TWO
@@ -174,3 +177,35 @@ def test_a_process_takes_its_share(monkeypatch):
     shares.put({"CUDA_VISIBLE_DEVICES": "GPU-3", "OMP_NUM_THREADS": "2"})
     builder.take_environment(shares)
     assert [builder.os.environ[name] for name in ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS")] == ["GPU-3", "2"]
+
+
+@pytest.mark.parametrize("what", ["another plan", "the parent is gone", "nothing"])
+def test_a_worker_whose_run_has_ended_writes_nothing(fresh, monkeypatch, what):
+    """It outlives a parent that is killed, and the next run may make another bank by then."""
+    config = fresh.records(shard_size=6, foreground=configs.Foreground("none"), encoder=configs.Encoder("pixels", 8))
+    products, _ = reading.read(fresh.source)
+    mark, alive = builder.claim(config, products), [True]
+    monkeypatch.setattr(builder, "parent_process", lambda: SimpleNamespace(is_alive=lambda: alive[0]))
+    monkeypatch.setattr(builder, "_ENCODERS", {})
+
+    def build(own):
+        made = encoders.build(own)
+
+        def encode(patches):  # meanwhile
+            alive[0] = what != "the parent is gone"
+            if what == "another plan":
+                builder.refresh(config, builder.compare(config, products[1:]), builder.fingerprint(config, products[1:]))
+            return made.encode(patches)
+
+        return replace(made, encode=encode)
+
+    def make() -> int:
+        return builder.build_shard(config, ShardPlan(0), products[:6], build, None, mark)
+
+    if what == "nothing":
+        assert make() == 6 and states.is_noted(config.bank, 0)
+        return
+    for _ in range(2):  # and the next one is not even begun
+        with pytest.raises(UserError, match="a run that has ended"):
+            make()
+    assert not states.is_noted(config.bank, 0) and not states.features_path(config.bank, 0).exists()

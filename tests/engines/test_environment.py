@@ -2,6 +2,7 @@
 
 import json
 import socket
+from types import SimpleNamespace
 
 from kaleidobert.engines import environment
 from kaleidobert.engines.environment import Start, read
@@ -30,6 +31,19 @@ def test_what_it_says(tmp_path, monkeypatch):
     environment._code.cache_clear()
     assert made["code"] == {} and made["versions"]["numpy"] and made["machine"]["cores"] and made["machine"]["processor"]
     assert socket.gethostname() not in text
+
+
+def test_the_commit_is_that_of_the_start(tmp_path, monkeypatch):
+    (tmp_path / ".git").mkdir()
+    commit = ["first"]
+    monkeypatch.setattr(environment, "ROOT", tmp_path)
+    monkeypatch.setattr(environment.subprocess, "run", lambda words, **_: SimpleNamespace(stdout=commit[0] * ("rev-parse" in words)))
+    environment._code.cache_clear()
+    start = Start(tmp_path / "run")
+    commit[0] = "made meanwhile"
+    start.write()
+    environment._code.cache_clear()
+    assert read(tmp_path / "run")["code"] == {"commit": "first", "changed": False}
 
 
 def test_a_damaged_one_is_none(tmp_path):

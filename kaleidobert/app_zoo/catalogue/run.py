@@ -1,7 +1,7 @@
 """``kaleidobert catalogue run``: from a table to labels, retrieval, captions and a report, with one dial.
 
     FOLDER/check/        what the table holds, records.yaml; its page
-           bank/, align/, pretrain/, label-NAME/, i2t/, t2i/, caption/, pages/, index/ beside each its NAME.yaml and NAME.log
+           bank/, bank.made_of, align/, pretrain/, label-NAME/, i2t/, t2i/, caption/, pages/, index/ beside each its NAME.yaml and NAME.log
            report.html, tables.md, catalogue.json, made_of.json
 
 Every stage is a process of its own. What has finished is passed over, and an unfinished one continues, so that the same command goes on
@@ -108,8 +108,7 @@ def _check_products(folder: Path) -> None:
                             "table, or how it is read, has changed", str(folder), "the products that were there",
                             f"choose another folder with run=...; or delete {', '.join(part.name for part in begun)} there, and the same "
                             "command trains anew, on a bank of which only the pictures that are new or changed are encoded")
-        for name in ("bank/index.json", "bank.yaml"):  # the stage runs again
-            (folder / name).unlink(missing_ok=True)
+        (folder / "bank.yaml").unlink(missing_ok=True)  # the stage runs again, as its mark is another; until it is taken a bank still opens
     io.write_json(path, {"products": now})
 
 
@@ -142,6 +141,7 @@ def _step(config: CatalogueRunConfig, stage: Stage, ranked: bool) -> Step:
         done, words = folder / "index.json", [*stage.words, f"data.bank={_path(bank)}", f"index={_path(folder)}"]
     elif stage.name == "align":
         done = folder / "word_presence" / "results.json"
+    made_of = io.read_json(run / "check" / "results.json")["products"] if stage.name == "records" else ""
     before = STARTS.get(stage.name, STARTS.get(stage.command))
     if stage.name == "index" and not ranked:
         before = "pretrain"
@@ -158,7 +158,7 @@ def _step(config: CatalogueRunConfig, stage: Stage, ranked: bool) -> Step:
         words.append(f"train.seed={config.seed}")
     loaded = commands.load(stage.command, file, [*words, *own])
     return Step(stage.name, stage.name, folder, done, tuple(needs), ("kaleidobert.cli", stage.command, str(_beside(folder))), loaded,
-                seconds=stage.seconds)
+                seconds=stage.seconds, made_of=made_of)
 
 
 def _report(folder: Path, planned: Sizing) -> None:

@@ -35,7 +35,8 @@ def build_shards(config: RecordsConfig, products: Sequence[Product], build_encod
     pipeline = _pipeline(config)
     _PRODUCTS.clear()
     _PRODUCTS[str(config.source)] = products
-    make = partial(_make, config=config, build_encoder=build_encoder, build_network=build_network)
+    make = partial(_make, config=config, build_encoder=build_encoder, build_network=build_network,
+                   mark=states.planned(config.bank))
     try:
         _run(pipeline, todo, make)
     except UserError as error:
@@ -55,7 +56,7 @@ def check(config: RecordsConfig) -> None:
     _pipeline(config)
 
 
-def _make(plan: ShardPlan, config: RecordsConfig, build_encoder: Any, build_network: Any) -> int:
+def _make(plan: ShardPlan, config: RecordsConfig, build_encoder: Any, build_network: Any, mark: str | None = None) -> int:
     """Makes one shard, in a worker."""
     key = str(config.source)
     if key not in _PRODUCTS:
@@ -65,7 +66,7 @@ def _make(plan: ShardPlan, config: RecordsConfig, build_encoder: Any, build_netw
         _PRODUCTS[key] = products
     chunk = _PRODUCTS[key][plan.number * config.shard_size : (plan.number + 1) * config.shard_size]
     with builder.one_core_each():
-        return builder.build_shard(config, plan, chunk, build_encoder, build_network)
+        return builder.build_shard(config, plan, chunk, build_encoder, build_network, mark)
 
 
 def _pipeline(config: RecordsConfig) -> Any:

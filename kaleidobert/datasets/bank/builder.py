@@ -18,7 +18,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from functools import partial
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from multiprocessing.queues import SimpleQueue
 from pathlib import Path
 from typing import Any
@@ -155,14 +155,14 @@ def build_shards(config: RecordsConfig, products: Sequence[Product], build_encod
     once in every process, where it encodes. result: what is made; None = what ``compare`` finds.
     """
     plans = {plan.number: plan for plan in (result or compare(config, products)).plans}
-    todo = []
+    todo, mark = [], states.planned(config.bank)
     for number, chunk in portions(config, products):
         if number not in plans:
             yield len(chunk)
         elif plans[number].encoded(chunk):
             todo.append((plans[number], chunk))
         else:  # all is copied
-            yield build_shard(config, plans[number], chunk, build_encoder, build_network)
+            yield build_shard(config, plans[number], chunk, build_encoder, build_network, mark)
     cores, devices = os.cpu_count() or 1, gpus() if todo else []
     usual = len(devices) if devices and encoders.ENCODERS[config.encoder.name].architecture else cores
     workers = max(1, min(config.workers or usual, len(todo)))
@@ -170,7 +170,7 @@ def build_shards(config: RecordsConfig, products: Sequence[Product], build_encod
     if workers == 1:
         for plan, chunk in todo:
             with one_core_each():
-                done = build_shard(config, plan, chunk, build_encoder, build_network)
+                done = build_shard(config, plan, chunk, build_encoder, build_network, mark)
             yield done
         return
     context = get_context("spawn")  # a process forked after TensorFlow started its threads hangs
@@ -178,7 +178,7 @@ def build_shards(config: RecordsConfig, products: Sequence[Product], build_encod
     for environment in environments(workers, devices, cores):
         waiting.put(environment)
     with ProcessPoolExecutor(workers, context, take_environment, (waiting,)) as pool:
-        futures = [pool.submit(build_shard, config, plan, chunk, build_encoder, build_network) for plan, chunk in todo]
+        futures = [pool.submit(build_shard, config, plan, chunk, build_encoder, build_network, mark) for plan, chunk in todo]
         try:
             for future in as_completed(futures):
                 yield future.result()
@@ -189,8 +189,14 @@ def build_shards(config: RecordsConfig, products: Sequence[Product], build_encod
             pool.shutdown(cancel_futures=True)
 
 
-def build_shard(config: RecordsConfig, plan: ShardPlan, products: Sequence[Product], build_encoder: Any, build_network: Any = None) -> int:
-    """Encodes the pictures of one shard, but for those that are copied, and writes features and notes; returns the number of pictures."""
+def build_shard(config: RecordsConfig, plan: ShardPlan, products: Sequence[Product], build_encoder: Any, build_network: Any = None,
+                mark: str | None = None) -> int:
+    """Encodes the pictures of one shard, but for those that are copied, and writes features and notes; returns the number of pictures.
+
+    mark: the fingerprint that the plan belongs to, None = not looked at. Raises UserError, and writes nothing, where the bank is being made
+    of other products by now, or the process that holds its lock has ended.
+    """
+    _check_plan(config, mark)
     entries, encoded = _encode(config, plan.encoded(products), build_encoder, build_network)
     copies = [copy for copy in plan.copies if copy is not None]
     entries |= {copy.entry["image_id"]: copy.entry for copy in copies}
@@ -198,9 +204,19 @@ def build_shard(config: RecordsConfig, plan: ShardPlan, products: Sequence[Produ
     root = config.bank / plan.root
     if any(map(changes.is_kept, ordered)):
         stored = encoded if not copies else _joined(config, plan, products, entries, encoded)
+        _check_plan(config, mark)
         write_stored(states.features_path(root, plan.number), *stored)
+    _check_plan(config, mark)
     states.write_notes(root, plan.number, ordered)
     return len(products)
+
+
+def _check_plan(config: RecordsConfig, mark: str | None) -> None:
+    """Raises UserError where a shard is no more to be written. A worker outlives a parent that is killed, whose lock is free then."""
+    parent = parent_process()
+    if mark is not None and (states.planned(config.bank) != mark or parent is not None and not parent.is_alive()):
+        raise UserError("this shard belongs to a run that has ended, or the bank is being made of other products by now", str(config.bank),
+                        "the run that began the shard", "run the same command again; finished shards are kept")
 
 
 Stored = tuple[np.ndarray, np.ndarray | None]  # rows as a shard holds them: f16[n, V, F]; or uint8[n, V, F] and their scales f32[n, V]

@@ -64,6 +64,12 @@ def free_root(folder: Path, number: int) -> str:
     return NEXT if is_noted(folder, number) or features_path(folder, number).exists() else ""
 
 
+def planned(folder: Path) -> str:
+    """Returns the fingerprint of the products of which the bank is being made; "" where nothing is begun."""
+    path = folder / "work.json"
+    return str(io.read_json(path)["fingerprint"]) if path.is_file() else ""
+
+
 def clear(folder: Path) -> None:
     """Deletes what a killed run left half written, and brings to its end a change of state that it began."""
     for root in (folder, folder / NEXT):
