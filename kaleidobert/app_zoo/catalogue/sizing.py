@@ -24,7 +24,8 @@ REFERENCE = 200.0  # GFLOP/s in float32, as ``rate`` measures it, of the machine
 class Size:
     """A row of SIZES. folder: of configs, "" = the paper's own; from_pictures: training pictures from which on "auto" takes it, on a
     machine with a GPU where gpu is set. seconds: {stage: (at its start, per picture or step)} on the reference machine, roughly: of small
-    from the steps of the quickstart, of medium from one alignment and one pre-training, its other stages by their sizes; empty = not known.
+    from the steps of the quickstart, of medium from one alignment and one pre-training, its other stages by their sizes; of an index from
+    one of 1,000 pictures beside other programs; empty = not known.
     """
 
     folder: str
