@@ -12,6 +12,7 @@ from tests.support.browser import browser  # noqa: F401  a fixture
 from tests.support.quick import run_eagerly, still, turn_graph_optimiser_off
 from tests.support.servers import SECRETS, serving
 
+NIGHTLY = ("test_processes.py", "test_step_memory.py")  # beside the programs of benchmarks/: scripts/test.sh --all
 LONGEST = ("test_reduced_quickstart.py", "test_tour.py")  # the first one first
 # processes that tests start need not compile all modules of the package and of the tests, each for itself
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
@@ -61,6 +62,10 @@ def interrupt(monkeypatch):
 def pytest_collection_modifyitems(items):
     """Files with slow tests come first, and before them those that are one long test, so that several workers end together; xdist hands
     the files out in this order (scripts/test.sh)."""
+    for item in items:
+        if item.path.parent.name == "benchmarks" and item.path.name != "test_fuzz_tables.py" or item.path.name in NIGHTLY:
+            item.add_marker(pytest.mark.slow)
+            item.add_marker(pytest.mark.nightly)
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: ([item.path.name != name for name in LONGEST], item.path not in slow))
 

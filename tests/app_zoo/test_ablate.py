@@ -205,7 +205,7 @@ def test_a_run_that_fails_is_one_message_and_the_next_call_continues_there(fake,
 def test_other_ends(fake, tmp_path, monkeypatch, status, words):
     fake.failing["bank network: records"] = status
     if status == 0:
-        monkeypatch.setattr(Step, "is_done", lambda step: False)
+        monkeypatch.setattr(Step, "has_result", lambda step: False)
     with pytest.raises(UserError, match=f"bank network: records {words}"):
         processes.run_all(plan.steps(loaded(tmp_path, *SMALL)), 1)
 
