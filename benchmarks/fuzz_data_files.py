@@ -11,9 +11,6 @@ import argparse
 import contextlib
 import random
 import sys
-import tempfile
-import time
-import traceback
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -22,9 +19,8 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
-from tqdm import tqdm
 
-from benchmarks import fuzz_drawing, fuzz_reference, report
+from benchmarks import fuzz_drawing, fuzz_reference, fuzzing, report
 from benchmarks.fuzz_reference import Refused
 from kaleidobert.errors import UserError
 from kaleidobert.released import files
@@ -213,21 +209,9 @@ def same_row(row: Row, expected: dict[str, bytes | str], schema: Schema) -> None
 
 
 def run(seed: int, seconds: float, cases: int | None = None, first: int = 0) -> tuple[int, Counter]:
-    """(findings: 0 or 1, counts) of cases first, first + 1, ... up to a number of them or of CPU seconds."""
+    """Returns (findings: 0 or 1, counts), as fuzzing.run."""
     released_numbers.floats(b"1", 1), released_numbers.integers(b"1", 1)  # numba compiles, and warns of its own affairs
-    with tempfile.TemporaryDirectory(prefix="kaleidobert-fuzz-") as folder, tqdm(total=cases, unit="case", desc=f"seed {seed}") as bar:
-        fuzz, begin, number = Fuzz(Path(folder)), time.process_time(), first
-        while number < first + cases if cases else time.process_time() - begin < seconds:
-            try:
-                fuzz.case(random.Random(f"{seed}/{number}"))
-            except Exception as error:  # whatever it is, it is what this program looks for
-                tqdm.write(f"FOUND by --seed {seed} --first {number} --cases 1:\n" + "".join(traceback.format_exception(error)[-3:]))
-                tqdm.write("\n".join(f"{name}: {value}" for name, value in fuzz.context.items()))
-                return 1, fuzz.counts
-            number += 1
-            bar.update()
-        fuzz.counts["cases"], fuzz.counts["CPU seconds"] = number - first, round(time.process_time() - begin)
-    return 0, fuzz.counts
+    return fuzzing.run(Fuzz, seed, seconds, cases, first)
 
 
 def main(arguments: list[str] | None = None) -> int:

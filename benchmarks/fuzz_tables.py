@@ -16,9 +16,6 @@ import json
 import random
 import re
 import sys
-import tempfile
-import time
-import traceback
 from collections import Counter
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,9 +24,8 @@ from xml.sax.saxutils import escape, quoteattr
 import openpyxl
 import pyarrow as pa
 import pyarrow.parquet as pq
-from tqdm import tqdm
 
-from benchmarks import report
+from benchmarks import fuzzing, report
 from kaleidobert.app_zoo.catalogue import examination
 from kaleidobert.configs import Columns
 from kaleidobert.datasets.sources import reading
@@ -335,24 +331,8 @@ class Fuzz:
 
 
 def run(seed: int, seconds: float, cases: int | None = None, first: int = 0, findings: int = 1) -> tuple[int, Counter]:
-    """Returns (number of findings, counts) of cases first, first + 1, ... up to a number of them, of findings, or of CPU seconds."""
-    found = 0
-    with tempfile.TemporaryDirectory(prefix="kaleidobert-fuzz-") as folder, tqdm(total=cases, unit="case", desc=f"seed {seed}",
-                                                                                 disable=None) as bar:
-        fuzz, begin, number = Fuzz(Path(folder)), time.process_time(), first
-        while number < first + cases if cases else time.process_time() - begin < seconds:
-            try:
-                fuzz.case(random.Random(f"{seed}/{number}"))
-            except Exception as error:  # whatever it is, it is what this program looks for
-                tqdm.write(f"FOUND by --seed {seed} --first {number} --cases 1:\n" + "".join(traceback.format_exception(error)[-3:]))
-                tqdm.write("\n".join(f"{name}: {value}" for name, value in fuzz.context.items()))
-                found += 1
-                if found == findings:
-                    break
-            number += 1
-            bar.update()
-        fuzz.counts["cases"], fuzz.counts["CPU seconds"] = number - first, round(time.process_time() - begin)
-    return found, fuzz.counts
+    """Returns (number of findings, counts), as fuzzing.run."""
+    return fuzzing.run(Fuzz, seed, seconds, cases, first, findings)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -103,7 +103,7 @@ def run_all(steps: Sequence[Step], parallel: int) -> None:
     running: list[Running] = []
     clock = _Clock(sum(step.seconds for step in waiting))
     try:
-        with _heeded_signals():
+        with heeded_signals():
             while waiting or running:
                 free = parallel - len(running)
                 for step in [step for step in waiting if free and step.is_ready()][:free]:
@@ -265,11 +265,18 @@ def _stop(running: Sequence[Running]) -> None:
             continue
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, which reaches this process alone."""
+
+
 @contextmanager
-def _heeded_signals() -> Iterator[None]:
-    """SIGTERM interrupts as Ctrl-C does; processes heed SIGINT also where this one, which a shell started in the background, ignores it."""
+def heeded_signals() -> Iterator[None]:
+    """SIGTERM interrupts as Ctrl-C does; processes heed SIGINT also where this one, which a shell started in the background, ignores it.
+
+    Raises Terminated.
+    """
     def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
+        raise Terminated
 
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -21,7 +21,7 @@ from scipy.special import softmax
 
 from kaleidobert.app_zoo import models, trained_runs
 from kaleidobert.app_zoo.caption import caption, writing
-from kaleidobert.app_zoo.search import index
+from kaleidobert.app_zoo.search import index, vectors
 from kaleidobert.app_zoo.search.searcher import RERANK, TOP, Filters, Find, Hit, Searcher
 from kaleidobert.app_zoo.trained_runs import TrainedRun
 from kaleidobert.configs.search import IndexConfig, IndexData
@@ -33,7 +33,7 @@ from kaleidobert.engines.prediction import PairScorer, Sides
 from kaleidobert.errors import UserError
 from kaleidobert.io import sha256
 from kaleidobert.model_zoo import checkpoints, foreground_net
-from kaleidobert.model_zoo.kaleidobert import Captioner, Classifier, Matcher, Pretrainer, matcher, rebuild
+from kaleidobert.model_zoo.kaleidobert import Captioner, Classifier, Matcher, Pretrainer, rebuild
 from kaleidobert.model_zoo.pairs import PictureVector, TextVector, vector_size
 from kaleidobert.preprocessors import encoders, examples
 from kaleidobert.preprocessors.examples import Arrays
@@ -253,13 +253,9 @@ class ProductModel:
 
     @cached_property
     def _matcher(self) -> Matcher:
-        run = self._run_of(*MATCHERS)
-        if run.kind == Matcher.kind:
-            return _restored(run)
-        model = matcher(models.backbone_of(run.meta), "contrastive" if run.meta["config"].get("contrastive") else "plain")
-        new = checkpoints.transfer(run.checkpoint, model)
-        assert not new, new  # a pre-training has these heads
-        return model
+        opened = vectors.open_model(self.bank, self._run_of(*MATCHERS).checkpoint).matcher
+        assert opened is not None  # a checkpoint is named
+        return opened
 
     @cached_property
     def _scorer(self) -> PairScorer:

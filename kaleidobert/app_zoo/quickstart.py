@@ -10,11 +10,10 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from types import FrameType
 
+from kaleidobert.app_zoo import processes
 from kaleidobert.configs import loader
 from kaleidobert.datasets.bank import builder
 
@@ -78,13 +77,13 @@ def commands(reduced: bool) -> list[Process]:
 
 def run(reduced: bool = False) -> int:
     """Runs all commands; returns 0, or the exit status of the first that fails, which ends the quickstart."""
-    with _heeding_the_end():
+    with processes.heeded_signals():
         return _run(commands(reduced))
 
 
-def _run(processes: Sequence[Process]) -> int:
-    lane = _Lane([process for process in processes if process.beside])
-    for process in processes:
+def _run(every: Sequence[Process]) -> int:
+    lane = _Lane([process for process in every if process.beside])
+    for process in every:
         if process.beside:
             lane.begin()
             continue
@@ -178,7 +177,7 @@ def _call(words: list[str]) -> int:
             try:
                 status = process.wait()
                 break
-            except _Terminated:  # this process alone was told
+            except processes.Terminated:  # this process alone was told
                 interrupted = True
                 process.send_signal(signal.SIGINT)
             except KeyboardInterrupt:  # the terminal sends it to the command, too, which keeps what it has and ends by itself
@@ -189,26 +188,6 @@ def _call(words: list[str]) -> int:
 def _environment() -> dict[str, str]:
     """Returns the variables of a command, which takes the memory of a GPU as it needs it: another may run beside it."""
     return {**builder.SHARED, **os.environ}
-
-
-class _Terminated(KeyboardInterrupt):
-    """SIGTERM."""
-
-
-@contextmanager
-def _heeding_the_end() -> Iterator[None]:
-    """SIGTERM ends the quickstart as Ctrl-C does, with the commands under way."""
-    def end(number: int, frame: FrameType | None) -> None:
-        raise _Terminated
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, end)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _status(status: int) -> int:

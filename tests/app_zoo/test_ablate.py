@@ -331,7 +331,7 @@ def test_the_command_says_how_to_continue(fake, tmp_path, capsys, monkeypatch):
 
 def test_sigterm_ends_it_as_ctrl_c_does(monkeypatch):
     before = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(KeyboardInterrupt), processes._heeded_signals():
+    with pytest.raises(KeyboardInterrupt), processes.heeded_signals():
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(5)
     assert signal.getsignal(signal.SIGTERM) is before

@@ -219,21 +219,17 @@ def test_kinds_find_the_same_here(world):
 def test_a_model_without_vectors_is_searched_by_features_and_words(tmp_path):
     world = World(tmp_path, 12, head="plain")
     for init in (False, True):
-        without_vectors(world, init)
-
-
-def without_vectors(world, init):
-    done = world.index("index", *([] if init else ["init="]))
-    assert done.status == 0 and "stage one: frozen features and TF-IDF, by ridge regression" in done.out, done.err
-    before = contents(world.folder / "index")
-    assert counts(world.index("index", *([] if init else ["init="])))[1] == "texts: 16, of which 16 kept and 0 made"
-    assert contents(world.folder / "index") == before
-    searcher = Searcher(world.folder / "index")
-    answer = searcher.answer(world.bank.table[6]["text"], top=3)
-    assert answer.reranked == init and ("stage one alone: the index has no checkpoint" in " ".join(answer.notes)) != init
-    assert searcher.search(picture=world.picture(4), rerank=0)[0].image_id == world.bank.table[4]["image_id"]
-    with pytest.raises(UserError, match="no word of the query is known"):
-        searcher.search("qq")  # in pieces the vocabulary knows it, as a word it does not
+        done = world.index("index", *([] if init else ["init="]))
+        assert done.status == 0 and "stage one: frozen features and TF-IDF, by ridge regression" in done.out, done.err
+        before = contents(world.folder / "index")
+        assert counts(world.index("index", *([] if init else ["init="])))[1] == "texts: 16, of which 16 kept and 0 made"
+        assert contents(world.folder / "index") == before
+        searcher = Searcher(world.folder / "index")
+        answer = searcher.answer(world.bank.table[6]["text"], top=3)
+        assert answer.reranked == init and ("stage one alone: the index has no checkpoint" in " ".join(answer.notes)) != init
+        assert searcher.search(picture=world.picture(4), rerank=0)[0].image_id == world.bank.table[4]["image_id"]
+        with pytest.raises(UserError, match="no word of the query is known"):
+            searcher.search("qq")  # in pieces the vocabulary knows it, as a word it does not
 
 
 def test_of_some_splits(world):

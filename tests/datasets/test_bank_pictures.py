@@ -19,9 +19,8 @@ from tests.datasets.test_builder import content
 from tests.datasets.test_fashion_gen import H5
 from tests.datasets.test_fashion_gen import source as fashion_gen
 from tests.support import raw_fashion_gen as raw
-from tests.support.apps_data import World, call, edit, refused
+from tests.support.apps_data import World, call, edit, refused, world_with_bank
 from tests.support.tables import TWO
-from tests.support.tiny import tiny_catalogue
 
 MASKS = {"foreground": configs.Foreground("masks")}
 
@@ -29,10 +28,7 @@ MASKS = {"foreground": configs.Foreground("masks")}
 @pytest.fixture
 def world(tmp_path) -> World:
     """A catalogue of 22 pictures; a bank in "made", of four shards."""
-    tiny_catalogue(tmp_path / "catalogue", 16)
-    world = World(tmp_path, TWO)
-    assert call("records", world.records(shard_size=6)).status == 0
-    return world
+    return world_with_bank(tmp_path, TWO)
 
 
 def numbers(folder: Path) -> dict[str, bytes]:

@@ -18,18 +18,15 @@ from kaleidobert.errors import UserError
 from kaleidobert.preprocessors import encoders
 from tests.datasets.test_bank_pictures import again, features, recolour
 from tests.datasets.test_builder import content
-from tests.support.apps_data import World, call, edit, refused
+from tests.support.apps_data import World, call, edit, refused, world_with_bank
 from tests.support.tables import TWO
-from tests.support.tiny import draw, tiny_catalogue
+from tests.support.tiny import draw
 
 
 @pytest.fixture
 def world(tmp_path) -> World:
     """A catalogue of 22 pictures, and a bank of four shards in "made"."""
-    tiny_catalogue(tmp_path / "catalogue", 16)
-    world = World(tmp_path, TWO)
-    assert call("records", world.records(shard_size=6)).status == 0
-    return world
+    return world_with_bank(tmp_path, TWO)
 
 
 def added(world: World, position: int, name: str = "new", number: int = 99) -> None:

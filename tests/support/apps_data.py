@@ -17,7 +17,7 @@ from kaleidobert.configs.search import IndexConfig, IndexData
 from kaleidobert.datasets.bank.bank import Bank
 from kaleidobert.datasets.sources.table import TableSource
 from tests.support import checkpoint_data
-from tests.support.tiny import COLUMNS
+from tests.support.tiny import COLUMNS, tiny_catalogue
 
 SIZES = replace(configs.BERT_BASE, hidden_size=16, num_layers=1, num_heads=2, intermediate_size=16, max_positions=16)
 TRAIN = configs.Train(epochs=2, batch_size=10, learning_rate=1e-2, save_every=2)
@@ -45,6 +45,14 @@ def call(name: str, config, *words: str) -> Done:
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         status = cli.main([name, str(path), *words])
     return Done(status, out.getvalue(), err.getvalue())
+
+
+def world_with_bank(folder: Path, levels) -> "World":
+    """A catalogue of 22 pictures, and a bank of four shards in "made"."""
+    tiny_catalogue(folder / "catalogue", 16)
+    world = World(folder, levels)
+    assert call("records", world.records(shard_size=6)).status == 0
+    return world
 
 
 def results(run: Path) -> dict:
