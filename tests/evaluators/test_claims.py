@@ -39,6 +39,21 @@ def test_the_examples_of_the_docstrings():
     assert doctest.testmod(claims).failed == 0
 
 
+def test_a_rank_that_every_candidate_has_is_no_claim():
+    few = retrieval()
+    few["metrics"] = {"list_length": {"max": 5}}
+    few["differences"]["ridge regression"] |= {name: GAP for name in ("rank@5", "rank@10")}
+    assert [claim.claim for claim in card(few) if "ridge" in claim.claim] == ["image to text: ahead of ridge regression, rank@1 of 5"]
+
+
+def test_without_labels_ranks_are_compared_with_chance():
+    bare = retrieval()
+    bare["baselines"]["subcategory_oracle"]["rank@1"] = 0.01
+    first = card(retrieval())[0], card(bare)[0]
+    assert ["subcategory" in claim.claim + claim.measured for claim in first] == [True, False]
+    assert "better than chance" in first[1].claim and first[1].verdict == claims.YES
+
+
 def test_pretexts_and_matching():
     pretexts, matching = card(pretraining())
     assert pretexts.verdict == matching.verdict == YES and "rotation 0.70 (0.25), blank 1.40 (1.50)" in pretexts.measured
@@ -47,6 +62,15 @@ def test_pretexts_and_matching():
     assert [claim.verdict for claim in card(pretraining(rotation=0.1, itm=0.4))] == [NO, NO]
     assert card(pretraining(rotation=0.24))[0].verdict == UNDECIDED  # below chance, and the interval is not
     assert card(pretraining(blank=1.6))[0].verdict == UNDECIDED  # a feature level that is worse than the constant answer, no interval
+
+
+def test_matching_that_needs_no_picture_is_not_supported():
+    leaky = pretraining(itm=0.62)
+    assert card(leaky)[1].verdict == YES
+    leaky["controls"]["picture zeroed"]["itm_accuracy"] = figure(0.6, 0.54, 0.66)
+    assert card(leaky)[1].verdict == UNDECIDED
+    leaky["controls"]["picture zeroed"]["itm_accuracy"] = figure(0.75, 0.69, 0.8)
+    assert card(leaky)[1].verdict == NO
 
 
 def test_retrieval_is_judged_by_the_paired_difference():

@@ -136,12 +136,13 @@ def _pretraining(result: Result) -> Iterator[Claim]:
         if name in metrics and name in counts:
             own = statistics.proportion(metrics[name] * counts[name], int(counts[name]))
             chance = result.number("baselines", name)
+            controls = {control: figures[name] for control, figures in result.group("controls").items() if name in figures}
             words = f"{_with_interval(own)}; chance {chance:.3f}"
-            words += "".join(f"; {control} {_with_interval(figures[name])}" for control, figures in result.group("controls").items()
-                             if name in figures)
+            words += "".join(f"; {control} {_with_interval(figure)}" for control, figure in controls.items())
             if name == "itm_accuracy" and "itm_cls_accuracy" in metrics:
                 words += f"; [CLS] alone {result.number('metrics', 'itm_cls_accuracy'):.3f}"
-            yield Claim(f"{idea}, {head_name(result.model())}", what, words, verdict(own["low"], own["high"], chance))
+            least = max([chance, *(figure["value"] for figure in controls.values())])  # what needs no picture, or no text, is no matching
+            yield Claim(f"{idea}, {head_name(result.model())}", what, words, verdict(own["low"], own["high"], least))
 
 
 def _retrieval(result: Result) -> Iterator[Claim]:
@@ -151,12 +152,15 @@ def _retrieval(result: Result) -> Iterator[Claim]:
         if own := result.group("parts", part, "rank@1"):
             oracle, chance = (result.number(*keys) for keys in (("baselines", "subcategory_oracle", "rank@1"),
                                                                 ("parts", part, "rank@1", "chance")))
-            yield Claim(f"the encoder's own answer, {part}", f"{ways}: ranks by more than the subcategory, Rank@1 of {length}",
-                        f"{_with_interval(own)}; oracle of the subcategory {oracle:.3f}; chance {chance:.3f}",
+            by_label = oracle > chance  # else the candidates have no subcategory, or all have one
+            what = f"{ways}: ranks {'by more than the subcategory' if by_label else 'better than chance'}, Rank@1 of {length}"
+            yield Claim(f"the encoder's own answer, {part}", what,
+                        f"{_with_interval(own)}; {f'oracle of the subcategory {oracle:.3f}; ' * by_label}chance {chance:.3f}",
                         verdict(own["low"], own["high"], oracle))
             break
     for rank in ("rank@1", "rank@5", "rank@10"):
-        if result.group("differences", "ridge regression", rank):
+        asks = int(rank.removeprefix("rank@")) < length  # of a small catalogue every candidate is among the first ten
+        if asks and result.group("differences", "ridge regression", rank):
             what = f"{ways}: ahead of ridge regression, {rank} of {length}"
             yield Claim(f"the model of {result.name}, {head_name(result.model())}", what, *_paired(result, "ridge regression", rank))
 
