@@ -166,7 +166,8 @@ def _possible(config: PredictConfig, model: ProductModel) -> tuple[tuple[Answer,
         if not given[answer]:
             needed = {"labels": Classifier.kind, "caption": Captioner.kind}.get(answer, MATCHERS[0])
             command = trained_runs.COMMANDS[needed]
-            raise UserError(f"no run gives the answer {answer!r}", str(config.run), f"answers out of {', '.join(filter(given.get, given))}",
+            there = ", ".join(name for name, is_there in given.items() if is_there)
+            raise UserError(f"no run gives the answer {answer!r}", str(config.run), f"answers out of {there}",
                             f"train one with `kaleidobert {command}`, and name the folder above the runs")
         if answer.endswith("_vector"):
             model.embed(texts=[])  # refuses a matching head that has no vectors

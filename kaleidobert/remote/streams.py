@@ -299,8 +299,8 @@ class ExplainedS3:
     def __exit__(self, error_type: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         from boto3.exceptions import Boto3Error
         from botocore.exceptions import BotoCoreError, ClientError, EndpointConnectionError
-        if isinstance(error, Boto3Error) and error.__context__ is not None:  # around what an upload in parts met
-            error, error_type = error.__context__, type(error.__context__)
+        met = error.__context__ if isinstance(error, Boto3Error) else None  # by an upload in parts
+        error, error_type = (error, error_type) if met is None else (met, type(met))
         if isinstance(error, ClientError):
             raise self._answered(error) from None
         if isinstance(error, EndpointConnectionError):

@@ -86,9 +86,12 @@ class _Bucket:
             self._try(lambda client: client.upload_file(str(path), self._bucket, f"{self._folder}/{name}"))
 
         _each(files, copy, copied, self._options.workers)
+
+        def write(name: str, text: str) -> None:
+            self._try(lambda client: client.put_object(Bucket=self._bucket, Key=f"{self._folder}/{name}", Body=text.encode()))
+
         for name, text in texts.items():
-            self._try(lambda client, name=name, text=text: client.put_object(Bucket=self._bucket, Key=f"{self._folder}/{name}",
-                                                                             Body=text.encode()))
+            write(name, text)
 
     def read(self, name: str) -> str | None:
         if name not in self._try(lambda client: self._remote.list(self._url)):
