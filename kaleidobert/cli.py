@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import itertools
 import json
 import os
 import sys
@@ -52,8 +53,9 @@ def parser(chosen: str = "") -> argparse.ArgumentParser:
         folders = "folders of finished runs or above them, then keys"
         usual = "a configuration, as the path of a YAML file or by its name, then overrides such as train.batch_size=32"
         metavar = "RUN key=value" if row.takes_folders else "INDEX WORDS or PICTURE key=value" if row.takes_query else "CONFIG key=value"
-        metavar = "RUNS key=value" if row.takes_run else metavar
-        usual = "a folder of finished runs, then keys such as port=8080" if row.takes_run else usual
+        if row.leading:
+            metavar = f"{' '.join(key.upper() for key in row.leading)} key=value"
+            usual = f"{', '.join(row.leading)}: the values of these keys, or a configuration; then keys, as in the example"
         query = "an index, then words, a picture or both to search for, then keys such as top=10 or filter.category=tops"
         meaning = folders if row.takes_folders else query if row.takes_query else usual
         command.add_argument("words", nargs="*", metavar=metavar, help=meaning)
@@ -121,12 +123,12 @@ def configuration(name: str, words: list[str]) -> tuple[str | None, list[str]]:
         return None, _folders(words)
     if command.takes_query:
         return _query(words, {field.name for field in dataclasses.fields(commands.config_class(name))})
-    meant = "source.table" if command.takes_table else "run" if command.takes_run else ""
-    if meant and path is not None and _names_no_configuration(path):
-        path, others = None, [f"{meant}={json.dumps(path, ensure_ascii=False)}", *others]
+    if command.leading and path is not None and _names_no_configuration(path):
+        named = dict(zip(command.leading, itertools.takewhile(_names_no_configuration, words)))
+        path, others = None, [f"{key}={json.dumps(word, ensure_ascii=False)}" for key, word in named.items()] + words[len(named) :]
     elif path is not None and "=" in path:  # no file, only words
         path, others = None, words
-    if command.takes_table and path is None and not any(word.startswith("source") for word in others):
+    if "source.table" in command.leading and path is None and not any(word.startswith("source") for word in others):
         raise UserError("no table is named", expected=f"kaleidobert {name} {command.example}")
     return path, others
 

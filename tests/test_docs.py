@@ -118,12 +118,10 @@ def test_commands_are_accepted(page, line, desk, monkeypatch):
     paths = [word for word in words if "=" not in word]
     words = [word for word in words if "=" in word]
     row = command_table.every()[command]
-    if row.takes_query or row.takes_run:
+    if row.takes_query or row.leading:
         command_table.load(command, *cli.configuration(command, [*paths, *words]))
         return
     assert paths if row.takes_folders else len(paths) <= 1
-    if row.takes_table:
-        words, paths = [f"source.table={paths[0]}", *words], []
     command_table.load(command, paths[0] if paths and not row.takes_folders else None, words)
 
 

@@ -14,7 +14,9 @@ from typing import Any
 from kaleidobert import configs
 from kaleidobert.configs.catalogue import CatalogueCheckConfig, CatalogueRunConfig
 from kaleidobert.configs.demo import DemoConfig
+from kaleidobert.configs.predict import PredictConfig
 from kaleidobert.configs.search import IndexConfig, SearchConfig
+from kaleidobert.configs.sharing import PullConfig, PushConfig
 from kaleidobert.datasets.sources import SOURCES
 from kaleidobert.evaluators.candidates import PROTOCOLS
 from kaleidobert.preprocessors.alignment_guided_masking import POLICIES
@@ -32,9 +34,9 @@ class Command:
 
     line: what --help says of it. config: its configuration class, None = ``Config`` of its module. example: words of a call. module: its
     full name, "" = that of the command in app_zoo. needs_backend: whether it loads a network library. takes_folders: its words without
-    "=" are folders, the values of its key ``runs``, and no configuration. takes_table: its first word may be a table, source.table.
-    takes_query: its words without a key are an index, and what is searched for: words, or the path of a picture. takes_run: its first word
-    may be a folder of runs, run.
+    "=" are folders, the values of its key ``runs``, and no configuration. leading: keys whose values its first words may be, in their
+    order, instead of a configuration. takes_query: its words without a key are an index, and what is searched for: words, or the path of a
+    picture.
     """
 
     line: str
@@ -43,9 +45,8 @@ class Command:
     module: str = ""
     needs_backend: bool = True
     takes_folders: bool = False
-    takes_table: bool = False
+    leading: tuple[str, ...] = ()
     takes_query: bool = False
-    takes_run: bool = False
 
 
 COMMANDS = {
@@ -71,8 +72,14 @@ COMMANDS = {
                      "kaleidobert.app_zoo.search.index"),
     "search": Command("find products by words, by a picture, or by both: vectors first, then the matching head", SearchConfig,
                       'runs/quickstart/index "red striped t-shirt" top=10 page=runs/search.html', takes_query=True),
+    "predict": Command("labels, captions, match scores and vectors of the pictures of a table or a folder", PredictConfig,
+                       "runs/quickstart my/products.csv out=answers.jsonl", leading=("run", "source.table")),
+    "push": Command("copy a run or a bank, with hashes and a model card, to a folder, to S3 or to a Hugging Face repository", PushConfig,
+                    "runs/quickstart/i2t s3://my-bucket/models/i2t", needs_backend=False, leading=("source", "target")),
+    "pull": Command("fetch what `push` copied, and check every byte of it", PullConfig, "s3://my-bucket/models/i2t runs/i2t",
+                    needs_backend=False, leading=("source", "target")),
     "demo": Command("a web page that searches, shows and asks what a folder of runs has learnt", DemoConfig, "runs/quickstart",
-                    takes_run=True),
+                    leading=("run",)),
     "report": Command("one page of one or several runs: report card, tables, curves, pictures, lineage", configs.ReportConfig,
                       "runs/quickstart", needs_backend=False, takes_folders=True),
     "ablate": Command("the paper's Table 4: pre-train and judge every row with several seeds", configs.AblateConfig,
@@ -81,10 +88,10 @@ COMMANDS = {
 # words of two: the command line has them apart
 CATALOGUE = {
     "catalogue check": Command("what a table holds, what of it is lost, and a configuration that reads it", CatalogueCheckConfig,
-                               "my/products_export.csv", "kaleidobert.app_zoo.catalogue.check", takes_table=True),
+                               "my/products_export.csv", "kaleidobert.app_zoo.catalogue.check", leading=("source.table",)),
     "catalogue run": Command("from a table to labels, retrieval, captions and a report, with one dial", CatalogueRunConfig,
                              "my/products_export.csv size=small", "kaleidobert.app_zoo.catalogue.run", needs_backend=False,
-                             takes_table=True),
+                             leading=("source.table",)),
 }
 # the downstream tasks: each is one module of app_zoo and one YAML file of configs/; docs/extending.md adds one
 TASKS = {

@@ -9,7 +9,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from kaleidobert import io
-from kaleidobert.configs import RecordsConfig
+from kaleidobert.configs import RecordsConfig, Source
 from kaleidobert.configs.data import Download
 from kaleidobert.datasets import addresses
 from kaleidobert.datasets.bank import alignment, beam, builder
@@ -44,7 +44,7 @@ def dry_run(config: RecordsConfig) -> None:
     for line in class_lines(tabulate_classes(labels, list(config.source.columns.labels))):
         print(line)
     if reading.addresses:
-        result = pictures.estimate(reading.addresses, *_download(config))
+        result = pictures.estimate(reading.addresses, *download(config.source))
         print(result.describe())
         for address, fault in result.faults.items():
             print(f"  {redacted(address)}: {fault}")
@@ -63,7 +63,7 @@ def run(config: RecordsConfig) -> None:
     if reading.skipped:
         print(f"{len(reading.skipped):,} rows of the table cannot be used: {'; '.join(account(reading.skipped)[:REASONS])}")
     if config.source.writes_pictures:
-        _write_pictures(config, products)
+        write_pictures(config.source, products)
     if reading.addresses:
         _fetch_pictures(config, reading)
     result = _compare(config, products, dry=False)
@@ -157,10 +157,10 @@ def _say_what_fits_no_more(bank: Bank, before: str) -> None:
         print(f"the alignment is that of the former bank, and is refused: {alignment.AGAIN}")
 
 
-def _write_pictures(config: RecordsConfig, products: Sequence[Product]) -> None:
+def write_pictures(source: Source, products: Sequence[Product]) -> None:
     """Writes the pictures of a data set as files: everything that reads pictures again finds them there."""
     with tqdm(total=len(products), unit="picture", desc="pictures") as bar:
-        for count in config.source.write_pictures(products):
+        for count in source.write_pictures(products):
             bar.update(count)
 
 
@@ -169,7 +169,7 @@ def _fetch_pictures(config: RecordsConfig, reading: Reading) -> None:
     left out."""
     missing = 0
     with tqdm(total=len(reading.addresses), unit="picture", desc="fetched") as bar:
-        for address, fault in pictures.fetch(reading.addresses, *_download(config)):
+        for address, fault in pictures.fetch(reading.addresses, *download(config.source)):
             addresses.note(address, fault)
             missing += bool(fault)
             bar.update()
@@ -177,9 +177,9 @@ def _fetch_pictures(config: RecordsConfig, reading: Reading) -> None:
           + (f"; the same command tries the other {missing:,} again" if missing else ""))
 
 
-def _download(config: RecordsConfig) -> tuple[Options, pictures.Limits]:
+def download(source: Source) -> tuple[Options, pictures.Limits]:
     """Returns how pictures at addresses are fetched."""
-    own = getattr(config.source, "download", Download())
+    own = getattr(source, "download", Download())
     return (Options(attempts=own.attempts, timeout=own.timeout, endpoint=own.endpoint),
             pictures.Limits(own.workers, own.per_host, int(own.max_megabytes * 1e6), own.max_seconds, own.private))
 

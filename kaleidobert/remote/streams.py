@@ -230,9 +230,9 @@ class Remote:
 
     def list(self, url: str) -> dict[str, tuple[int, str]]:
         """Lists the files under s3://bucket/folder: {relative name: (bytes, validator)}; empty where there are none."""
-        bucket, prefix = _bucket(url)
+        bucket, prefix = bucket_and_key(url)
         prefix = prefix and prefix.rstrip("/") + "/"
-        with _S3Errors(url, self):
+        with ExplainedS3(url, self):
             pages = self.client().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
             items = [item for page in pages for item in page.get("Contents", ())]
         return {item["Key"][len(prefix):]: (item["Size"], item["ETag"]) for item in items if not item["Key"].endswith("/")}
@@ -263,13 +263,13 @@ class Remote:
                             "a profile that exists, an endpoint such as https://host:9000") from None
 
     def _s3(self, url: str, start: int, validator: str) -> Stream:
-        bucket, key = _bucket(url)
+        bucket, key = bucket_and_key(url)
         if not key:
             raise UserError("names a bucket, not a file", redacted(url), "s3://bucket/path/of/the/file")
         options = {"Range": f"bytes={start}-"} if start else {}
         if start and validator:
             options["IfMatch"] = validator
-        errors = _S3Errors(url, self)
+        errors = ExplainedS3(url, self)
         with errors:
             answer = self.client().get_object(Bucket=bucket, Key=key, **options)
         total, body = answer["ContentLength"], answer["Body"]
@@ -287,7 +287,7 @@ class Remote:
         return Stream(start, total, answer.get("ETag", ""), read, body.close)
 
 
-class _S3Errors:
+class ExplainedS3:
     """Turns boto3's exceptions into ours, and quotes their codes only, for their texts can hold keys."""
 
     def __init__(self, url: str, remote: Remote):
@@ -297,7 +297,10 @@ class _S3Errors:
         self.remote.client()  # raises UserError where boto3 is missing
 
     def __exit__(self, error_type: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        from boto3.exceptions import Boto3Error
         from botocore.exceptions import BotoCoreError, ClientError, EndpointConnectionError
+        met = error.__context__ if isinstance(error, Boto3Error) else None  # by an upload in parts
+        error, error_type = (error, error_type) if met is None else (met, type(met))
         if isinstance(error, ClientError):
             raise self._answered(error) from None
         if isinstance(error, EndpointConnectionError):
@@ -326,6 +329,7 @@ class _S3Errors:
             "look at the credentials (environment, ~/.aws) and the endpoint" if status in (400, 401, 403) else MIRROR))
 
 
-def _bucket(url: str) -> tuple[str, str]:
+def bucket_and_key(url: str) -> tuple[str, str]:
+    """Returns (bucket, key) of s3://bucket/key."""
     bucket, _, key = url.removeprefix("s3://").partition("/")
     return bucket, key

@@ -218,7 +218,7 @@ def test_help_names_every_key(name, capsys):
     example = text.partition(f"\nexample: kaleidobert {name} ")[2].split()[0]
     named = text.partition("\nconfigurations by name:")[2]
     row = commands.every()[name]
-    takes = row.takes_folders or row.takes_table or row.takes_query or row.takes_run
+    takes = row.takes_folders or row.takes_query or row.leading
     assert takes or example in loader.packaged_of_command(name) and f" {example}" in named
     for field in fields(commands.config_class(name)):
         assert f"  {field.name}:" in text

@@ -111,17 +111,19 @@ def read(source: Source) -> tuple[list[Product], list[SkippedRow]]:
     return reading.products, reading.skipped
 
 
-def survey(source: Source) -> Reading:
+def survey(source: Source, needs_text: bool = True) -> Reading:
     """Reads all products of a source, one per picture, in its order; every skipped row has its position and reason.
 
     Skipped are lines that are no row (another number of columns, a quote that is never closed, broken JSON, ...), rows without an id, a
     picture or text, rows with a repeated id, and, where ``source.views_share_text``, a view whose text or labels differ from those of
-    its product's first view. Pictures are not opened. Raises UserError where the table is missing, lacks a mapped column or has it
-    twice, where most lines are no rows, no row can be used or a group is in two splits, and as ``source.rows`` does.
+    its product's first view. Pictures are not opened. needs_text: False where rows without a text are used, too.
+
+    Raises UserError where the table is missing, lacks a mapped column or has it twice, where most lines are no rows, no row can be
+    used or a group is in two splits, and as ``source.rows`` does.
     """
     source, found = source.resolved()
     reading, absent = Reading(source, found), dict.fromkeys(mapped(source.columns))
-    taker = _Taker(reading)
+    taker = _Taker(reading, needs_text)
     there: dict[str, None] = {}
     unreadable: list[SkippedRow] = []
     for where, row in source.rows(list(absent)):
@@ -260,8 +262,9 @@ def jsonl_rows(table: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
 class _Taker:
     """Makes products of rows, one after the other: what a row means depends on those before it where a product has several."""
 
-    def __init__(self, reading: Reading):
+    def __init__(self, reading: Reading, needs_text: bool = True):
         self.reading, self.source, self.columns = reading, reading.source, reading.source.columns
+        self._needs_text = needs_text
         self.folder = PictureFolder(self.source.picture_folder)
         self._words = {word.strip().casefold() for word in self.source.empty_words}
         self._cells = [column for column in mapped(self.columns) if column != self.columns.parts]
@@ -320,7 +323,7 @@ class _Taker:
             self.reading.skipped[:] = [row for row in self.reading.skipped if id(row) not in harmless]
 
     def _add(self, product: Product, where: str) -> None:
-        reason = _fault(product, self.seen, self.columns)
+        reason = _fault(product, self.seen, self.columns, self._needs_text)
         if not reason and self.source.views_share_text:
             reason = _contradiction(product, self._views.setdefault(product.product_id, product))
         if reason:
@@ -467,7 +470,7 @@ def _box(values: Iterable[Any]) -> tuple[float, float, float, float]:
     return x1, y1, x2, y2
 
 
-def _fault(product: Product, seen: Mapping[str, str], columns: Columns) -> str:
+def _fault(product: Product, seen: Mapping[str, str], columns: Columns, needs_text: bool) -> str:
     if not product.product_id:
         return f"no id in column {columns.id!r}"
     if not product.image_path:
@@ -477,7 +480,7 @@ def _fault(product: Product, seen: Mapping[str, str], columns: Columns) -> str:
     if product.image_id in seen:
         rounded = f" ({BY_SPREADSHEET} to {product.product_id})" if ROUNDED.fullmatch(product.product_id) else ""
         return f"{REPEATED}, in {seen[product.image_id]}{rounded}; pictures of one product are told apart by columns.view"
-    if not product.text:
+    if needs_text and not product.text:
         return f"no text in {', '.join(repr(column) for column in columns.text)}"
     return ""
 
