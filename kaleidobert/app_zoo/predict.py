@@ -23,6 +23,7 @@ from tqdm import tqdm
 
 from kaleidobert import configs, io
 from kaleidobert.app_zoo import product_model, records, trained_runs
+from kaleidobert.app_zoo.catalogue import examination
 from kaleidobert.app_zoo.product_model import MATCHERS, Pictures, ProductModel
 from kaleidobert.configs.predict import Answer, PredictConfig
 from kaleidobert.configs.section import check_name
@@ -186,6 +187,13 @@ def _read(source: configs.Source) -> Reading:
             raise UserError("this folder has no pictures", str(folder), "pictures in it or below, or a table", "name another folder")
         print(f"{folder}: a folder of {len(found):,} pictures")
         return Reading(source, rows=len(found), products=found)
+    source, guess = examination.with_columns(source, needs_text=False)
+    for line in guess.notes:
+        print(line)
+    if guess.reasons:
+        columns = source.columns
+        print(f"read as (guessed): id = {columns.id!r}, image = {columns.image!r}, text = {' + '.join(map(repr, columns.text)) or 'none'}; "
+              "source.columns says otherwise")
     reading = survey(source, needs_text=False)
     for line in (f"table: {reading.rows:,} rows, {'; '.join(reading.found)}" if reading.found else "", *reading.notes()):
         if line:

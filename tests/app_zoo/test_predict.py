@@ -185,9 +185,9 @@ def test_pictures_at_addresses_are_fetched_chunk_by_chunk(world, monkeypatch, tm
             yield address, ""
 
     monkeypatch.setattr(predict.pictures, "fetch", fetch)
-    done = told(world.folder / "runs", table, "source.columns={id: id, image: image, text: [text]}", f"out={tmp_path / 'o.jsonl'}",
-                "answers=[match]", "chunk=2", "max_skipped=1")
+    done = told(world.folder / "runs", table, f"out={tmp_path / 'o.jsonl'}", "answers=[match]", "chunk=2", "max_skipped=1")
     assert done.status == 0, done.err
+    assert "read as (guessed): id = 'id', image = 'image', text = 'text'" in done.out
     assert [len(part) for part in asked_for] == [2, 2]
     assert [row.get("fault") for row in lines(tmp_path / "o.jsonl")] == [None, None, "404 not found", None]
 

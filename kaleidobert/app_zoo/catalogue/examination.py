@@ -142,8 +142,11 @@ def _val_fraction(result: Reading) -> float:
     return fraction if not source.columns.split and source.val_fraction == usual and fraction > usual else 0.0
 
 
-def with_columns(source: Source) -> tuple[Source, guessing.Guess]:
-    """Returns the source with guessed columns where none are given and the layout is none that is known, and why each was taken."""
+def with_columns(source: Source, needs_text: bool = True) -> tuple[Source, guessing.Guess]:
+    """Returns the source with guessed columns where none are given and the layout is none that is known, and why each was taken.
+
+    needs_text: False where the table may have no texts. Raises UserError where no column looks like one that is needed.
+    """
     none = guessing.Guess(source.columns)
     if not isinstance(source, TableSource) or not source.table.is_file() or source.preset not in ("", presets.NO_PRESET):
         return source, none
@@ -165,7 +168,7 @@ def with_columns(source: Source) -> tuple[Source, guessing.Guess]:
     guess = guessing.guess(header, rows, template, splits) if template else first
     if not rows:
         raise UserError("the table has no rows", str(source.table), f"rows below the names of the columns: {', '.join(header)}")
-    lacks = [key for key in guess.lacks if not getattr(source.columns, key)]
+    lacks = [key for key in guess.lacks if not getattr(source.columns, key) and (needs_text or key != "text")]
     if lacks:
         raise UserError(f"no column looks like {' or '.join(lacks)}", str(source.table), f"columns out of {', '.join(header)}",
                         "say which: " + " ".join(f"source.columns.{key}=COLUMN" for key in lacks))
