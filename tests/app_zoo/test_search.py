@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from kaleidobert import io
-from kaleidobert.app_zoo.search import answers, folder, vectors
+from kaleidobert.app_zoo.search import folder, search, vectors
 from kaleidobert.app_zoo.search.searcher import Answer, Searcher
+from kaleidobert.configs.search import SearchConfig
 from kaleidobert.datasets.sampling.pretraining import clean_batch
 from kaleidobert.engines import steps
 from kaleidobert.errors import UserError
@@ -412,13 +413,13 @@ def test_notes_of_json_go_to_standard_error(world):
 
 
 def test_fewer_than_asked_for_by_lists_or_graph_are_not_all_there_are(world):
-    asked, hits = answers.Asked("red", None, "pictures", {}, 9), world.searcher.search("red", top=3)
+    query, hits = SearchConfig(index=world.folder, text="red", top=9), world.searcher.search("red", top=3)
     for answer, message in ((Answer(hits, False, 32, 32, []), "there are no more products"),
                             (Answer(hits, False, 5, 32, []), "no more were found"),
                             (Answer([], False, 0, 32, []), "no more were found")):
-        for shown in (answers.table(asked, answer), answers.page(asked, answer, [None] * len(answer.hits), "")):
+        for shown in (search.table(query, answer), search.page(query, answer, [None] * len(answer.hits), "")):
             assert f"9 were asked for, and {message}" in shown and ("there are no more" in shown) == ("there are" in message)
-    assert "asked for" not in answers.table(asked, Answer([], False, 0, 0, []))
+    assert "asked for" not in search.table(query, Answer([], False, 0, 0, []))
 
 
 def test_the_folder_of_a_run_stands_for_its_best_checkpoint(world, tmp_path):

@@ -180,8 +180,6 @@ def _remove(folder: Path, files: Sequence[Path]) -> None:
             path.unlink()
 
 
-
-
 def earlier(folder: Path) -> tuple[Stored | None, str]:
     """Returns the index that is there, or None and why it cannot be used; "" where there simply is none."""
     if not (folder / INFO).is_file():
