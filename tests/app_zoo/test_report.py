@@ -17,7 +17,7 @@ from PIL import Image
 from kaleidobert import cli, configs
 from kaleidobert import io as files
 from kaleidobert.app_zoo import commands
-from kaleidobert.app_zoo.report import configurations, content, images, report, runs
+from kaleidobert.app_zoo.report import content, provenance, report, runs
 from kaleidobert.datasets.bank.bank import describe
 from kaleidobert.levels import KALEIDO
 from tests.app_zoo.test_inspect_alignment import align
@@ -112,7 +112,7 @@ def text_of(page: Path) -> str:
 
 
 def test_the_examples_of_the_docstrings():
-    assert doctest.testmod(configurations).failed == doctest.testmod(content).failed == 0
+    assert doctest.testmod(provenance).failed == doctest.testmod(content).failed == 0
 
 
 def test_it_holds_what_the_runs_have(page):
@@ -139,7 +139,7 @@ def test_no_path_of_the_disk_is_told(page, finished):
 
 def test_configurations_stand_side_by_side_as_a_difference(finished):
     found = runs.find([finished])
-    made = {one.command: one for one in configurations.compare(found.runs)}
+    made = {one.command: one for one in provenance.compare(found.runs)}
     assert {key: one.runs for key, one in made.items()} == {"pretrain": (("pretrain", "pretrain"),), "retrieve": (("i2t", "i2t"),),
                                                             "classify": (("cat", "cat"), ("subcat", "subcat"))}
     rows = {row.key: row.cells for row in made["classify"].rows}
@@ -231,12 +231,12 @@ def test_a_page_keeps_within_its_size(tmp_path):
     for number in range(3):
         noise = np.random.default_rng(number).integers(0, 255, (90, 1800 // (number + 1), 3), np.uint8)
         pictures.append(Image.fromarray(noise))
-    whole, none = images.embed(pictures, 1e9)
+    whole, none = report.embed(pictures, 1e9)
     assert not none and [one.width for one in whole.values()] == [1600, 900, 600] and whole[0].original == 1800
     size = sum(len(one.address) for one in whole.values())
-    smaller, none = images.embed(pictures, size * 0.6)
+    smaller, none = report.embed(pictures, size * 0.6)
     assert not none and sum(len(one.address) for one in smaller.values()) <= size * 0.6 and smaller[0].width < 1600
-    few, lines = images.embed([*pictures, tmp_path / "gone.png"], size / 20)
+    few, lines = report.embed([*pictures, tmp_path / "gone.png"], size / 20)
     assert sum(len(one.address) for one in few.values()) <= size / 20 and len(few) + len(lines) == 4
     assert any("left out" in line for line in lines) and any("gone.png: damaged" in line for line in lines)
 

@@ -1,1 +1,2 @@
-"""``kaleidobert report``: runs (which there are), content (what is said of them), images (pictures within a size), report (the page)."""
+"""``kaleidobert report``: runs (which there are), content (what is said of them), provenance (where they come from),
+report (the page)."""

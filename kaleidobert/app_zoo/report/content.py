@@ -11,9 +11,8 @@ import numpy as np
 from PIL import Image
 
 from kaleidobert.app_zoo.inspect import content as inspected
-from kaleidobert.app_zoo.report import configurations, provenance
-from kaleidobert.app_zoo.report.configurations import Comparison
-from kaleidobert.app_zoo.report.provenance import BankFacts, Node, Origin, Surroundings
+from kaleidobert.app_zoo.report import provenance
+from kaleidobert.app_zoo.report.provenance import BankFacts, Comparison, Node, Origin, Surroundings
 from kaleidobert.app_zoo.report.runs import Found, ReportedRun
 from kaleidobert.configs import Sampling
 from kaleidobert.datasets.bank import alignment as alignments
@@ -161,7 +160,7 @@ def gather(found: Found, out: Path) -> Report:
         glance=tuple(_glance(run) for run in found.runs if figures.figures(run.result)),
         card=tuple(claim for run in found.runs for claim in run.claims), tables=tuple(tables.tables(_without_folders(in_tables))),
         tasks=tuple(shown),
-        comparisons=tuple(configurations.compare(found.runs)), tree=tuple(provenance.tree(found.runs)),
+        comparisons=tuple(provenance.compare(found.runs)), tree=tuple(provenance.tree(found.runs)),
         banks=tuple(provenance.banks(found.runs, found.root)), origins=tuple(provenance.origins(found.runs)),
         surroundings=tuple(provenance.surroundings(found.runs)), total_time=provenance.total_time(found.runs), problems=tuple(problems))
 

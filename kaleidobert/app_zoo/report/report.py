@@ -6,23 +6,29 @@ lineage, environment.
 Runs that are unfinished or damaged are named in a line each. No network library is loaded.
 """
 
+import base64
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
+
+from PIL import Image, UnidentifiedImageError
 
 from kaleidobert import io
 from kaleidobert.app_zoo.inspect.pages import environment
-from kaleidobert.app_zoo.report import content, images, runs
+from kaleidobert.app_zoo.report import content, runs
 from kaleidobert.app_zoo.report.content import Picture, Report
-from kaleidobert.app_zoo.report.images import Embedded
 from kaleidobert.configs import ReportConfig
 from kaleidobert.errors import UserError
 from kaleidobert.evaluators.report import tables
 from kaleidobert.evaluators.report.claims import Claim
 
 NAME = "report.html"
-WIDTH = 118  # of the report card in a terminal
+CARD_WIDTH = 118  # of the report card in a terminal
 TEXT = 400_000  # bytes of a page that are no pictures, at most some more
+WIDTHS = (1600, 1200, 900, 640)  # of a chart or sheet, in pixels: the first with which all of them fit
+QUALITY = 82  # of WebP
 
 
 def dry_run(config: ReportConfig) -> None:
@@ -55,7 +61,7 @@ def write(folders: Sequence[Path], out: Path, max_megabytes: float = ReportConfi
 def render(report: Report, max_megabytes: float) -> str:
     """Returns the HTML of a report, its pictures inside."""
     pictures = list(report.pictures())
-    embedded, left_out = images.embed([picture.source for picture in pictures], max(0.0, max_megabytes * 1e6 - TEXT))
+    embedded, left_out = embed([picture.source for picture in pictures], max(0.0, max_megabytes * 1e6 - TEXT))
     by_picture = {id(picture): embedded[place] for place, picture in enumerate(pictures) if place in embedded}
 
     def image(picture: Picture) -> Embedded | None:
@@ -71,7 +77,7 @@ def show(claims: Sequence[Claim]) -> str:
     lines = []
     for claim in claims:
         lines.append(f"{claim.verdict:10s}{claim.idea}: {claim.claim}")
-        lines += textwrap.wrap(claim.measured, WIDTH, initial_indent=" " * 12, subsequent_indent=" " * 12)
+        lines += textwrap.wrap(claim.measured, CARD_WIDTH, initial_indent=" " * 12, subsequent_indent=" " * 12)
     return "\n".join(lines)
 
 
@@ -85,3 +91,64 @@ def _out(config: ReportConfig) -> Path:
 
 def _print_problems(lines: Sequence[str]) -> None:
     print("".join(f"note: {line}\n" for line in lines), end="")
+
+
+# --- Pictures inside of the page: as WebP in data addresses, as wide as the size of the page allows
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """A picture for <img>. width, height: in pixels; original: its width before it was made smaller."""
+
+    address: str
+    width: int
+    height: int
+    original: int
+
+
+def embed(pictures: Sequence[Path | Image.Image], room: float) -> tuple[dict[int, Embedded], list[str]]:
+    """Returns ({place in ``pictures``: the picture}, a line for each that is left out).
+
+    room: bytes that all addresses together may take; where they do not even at the least width, the largest are left out. A picture that
+    cannot be read is left out, too.
+    """
+    opened, lines = _opened(pictures)
+    made: dict[int, Embedded] = {}
+    for width in WIDTHS:
+        made = {place: _encoded(image, width) for place, image in opened.items()}
+        if _size(made) <= room:
+            break
+    for place in sorted(made, key=lambda place: -len(made[place].address)):
+        if _size(made) <= room:
+            break
+        del made[place]
+        where = pictures[place]
+        lines.append(f"{where if isinstance(where, Path) else 'a picture'}: left out, for the page would be too large (max_megabytes)")
+    return made, lines
+
+
+def _opened(pictures: Sequence[Path | Image.Image]) -> tuple[dict[int, Image.Image], list[str]]:
+    opened, lines = {}, []
+    for place, picture in enumerate(pictures):
+        try:
+            if isinstance(picture, Path):
+                with Image.open(picture) as image:
+                    opened[place] = image.convert("RGB")
+            else:
+                opened[place] = picture.convert("RGB")
+        except (OSError, UnidentifiedImageError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            lines.append(f"{picture}: damaged, no picture ({error})")
+    return opened, lines
+
+
+def _encoded(image: Image.Image, width: int) -> Embedded:
+    original = image.width
+    if image.width > width:
+        image = image.resize((width, max(1, round(image.height * width / image.width))), Image.Resampling.LANCZOS)
+    buffer = BytesIO()
+    image.save(buffer, "WEBP", quality=QUALITY, method=2)
+    return Embedded(f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}", image.width, image.height, original)
+
+
+def _size(made: Mapping[int, Embedded]) -> int:
+    return sum(len(one.address) for one in made.values())

@@ -18,7 +18,7 @@ import jinja2
 from PIL import Image
 
 from kaleidobert import io
-from kaleidobert.app_zoo.search.searcher import Answer, Searcher, as_dict
+from kaleidobert.app_zoo.search.searcher import Answer, Searcher
 from kaleidobert.configs.search import SearchConfig
 from kaleidobert.datasets.bank.queries import check_texts
 from kaleidobert.datasets.products import read_image
@@ -39,7 +39,7 @@ def run(config: SearchConfig) -> None:
     """Searches, prints the answer and writes ``out`` and ``page``."""
     searcher = _open(config)
     answer = searcher.answer(config.text or None, config.picture, config.top, config.filter, config.rerank, config.find)
-    lines = "".join(json.dumps(as_dict(hit), ensure_ascii=False) + "\n" for hit in answer.hits)
+    lines = "".join(json.dumps({**vars(hit), "labels": dict(hit.labels)}, ensure_ascii=False) + "\n" for hit in answer.hits)
     if config.out is not None:
         io.write_text(config.out, lines)
     gone = 0

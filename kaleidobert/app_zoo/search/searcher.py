@@ -329,8 +329,3 @@ def _standardised(values: np.ndarray) -> np.ndarray:
 def _unknown_words(words: str) -> UserError:
     return UserError("no word of the query is known to the vocabulary of the bank", f"the query {words!r}", "words as in the texts of the "
                      "catalogue", "use other words, or search by a picture")
-
-
-def as_dict(hit: Hit) -> dict[str, Any]:
-    """Returns a hit as JSON."""
-    return {**vars(hit), "labels": dict(hit.labels)}
