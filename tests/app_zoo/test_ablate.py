@@ -15,7 +15,7 @@ import pytest
 
 from kaleidobert import cli, configs
 from kaleidobert.app_zoo import commands, processes
-from kaleidobert.app_zoo.ablate import ablate, plan
+from kaleidobert.app_zoo.ablate import ablate
 from kaleidobert.app_zoo.processes import Step
 from kaleidobert.errors import UserError
 from tests.evaluators.test_ablation import results
@@ -61,18 +61,18 @@ def fake(monkeypatch):
 
 
 def test_rows_that_are_the_same_model_have_the_same_runs(tmp_path):
-    steps = plan.steps(loaded(tmp_path, "seeds=[0,1]"))
+    steps = ablate.plan(loaded(tmp_path, "seeds=[0,1]"))
     assert len(steps) == 4 + 10 * 2 * 6 + 2 * 4 and len({step.folder for step in steps}) == len(steps)
     assert [step.title for step in steps[:4]] == ["bank network: records", "bank network: align", "bank none: records", "bank none: align"]
     assert [step.name for step in steps if step.row == "b_i-v" and step.seed == 1] == OF_A_SEED
-    shared = plan.steps(loaded(tmp_path, "rows=[kaleido-saliency,agm,b_i-v]", "seeds=[5]"))
+    shared = ablate.plan(loaded(tmp_path, "rows=[kaleido-saliency,agm,b_i-v]", "seeds=[5]"))
     assert [step.title for step in shared[2:]] == [f"b_i-v, seed 5: {name.replace('_', ' ')}" if name == "masked_words" else
                                                    f"b_i-v, seed 5: {name}" for name in OF_A_SEED]
 
 
 def test_levels_masking_banks_and_seeds_of_the_rows(tmp_path):
     config = loaded(tmp_path, "tasks=[retrieval,captions]", "seeds=[2]")
-    steps = {(step.row, step.seed, step.name): step.config for step in plan.steps(config)}
+    steps = {(step.row, step.seed, step.name): step.config for step in ablate.plan(config)}
     run = tmp_path / "run"
     grids = {row: [level.grid for level in steps[row, 2, "pretrain"].levels] for row in ("fixed", "kaleido", "b")}
     assert grids == {"fixed": [5], "kaleido": [1, 2, 3, 4, 5], "b": [1, 2, 3, 4, 5]}
@@ -88,7 +88,7 @@ def test_levels_masking_banks_and_seeds_of_the_rows(tmp_path):
 
 
 def test_a_row_without_pretraining_is_the_same_network_from_random_weights(tmp_path):
-    steps = plan.steps(loaded(tmp_path, "rows=[b_i-v,scratch]", "seeds=[3]", "words.pretrain=[model.hidden_size=64]"))
+    steps = ablate.plan(loaded(tmp_path, "rows=[b_i-v,scratch]", "seeds=[3]", "words.pretrain=[model.hidden_size=64]"))
     own = {step.name: step for step in steps if step.row == "scratch"}
     other = {step.name: step.config for step in steps if step.row == "b_i-v"}
     assert list(own) == ["i2t", "t2i", "cat", "subcat"]
@@ -102,15 +102,15 @@ def test_a_row_without_pretraining_is_the_same_network_from_random_weights(tmp_p
 
 def test_random_masking_needs_no_links_of_its_own_and_words_reach_their_steps(tmp_path):
     config = loaded(tmp_path, "rows=[fixed,kaleido]", "words.pretrain=[train.epochs=7]", "words.i2t=train.epochs=1", "seeds=[0]")
-    steps = plan.steps(config)
+    steps = ablate.plan(config)
     assert [step.title for step in steps[:3]] == ["bank none: records", "bank none: align", "fixed, seed 0: pretrain"]
     assert steps[2].config.train.epochs == 7 and next(step for step in steps if step.name == "i2t").config.train.epochs == 1
-    random = next(step for step in plan.steps(loaded(tmp_path, "rows=[random]")) if step.name == "pretrain")
+    random = next(step for step in ablate.plan(loaded(tmp_path, "rows=[random]")) if step.name == "pretrain")
     assert [path.name for path in random.needs] == ["index.json"]
 
 
 def test_the_configuration_beside_a_run_is_that_of_the_run(tmp_path):
-    steps = plan.steps(loaded(tmp_path, "rows=[fixed]", "seeds=[1]", "tasks=[retrieval,classification,captions]"))
+    steps = ablate.plan(loaded(tmp_path, "rows=[fixed]", "seeds=[1]", "tasks=[retrieval,classification,captions]"))
     for step in steps:
         processes.claim(step)
         if step.config is not None:
@@ -127,22 +127,22 @@ def test_a_folder_of_ones_own_and_banks_that_exist(tmp_path, monkeypatch):
         (tmp_path / f"{method}/index.json").write_text(json.dumps({"config": {"foreground": {"method": method}}}))
     monkeypatch.chdir(tmp_path)
     words = ["configs=my", "tasks=[classification]", "seeds=[0]", "banks={network: network, none: none}"]
-    steps = plan.steps(loaded(tmp_path, *words))
+    steps = ablate.plan(loaded(tmp_path, *words))
     assert [step.title for step in steps[:2]] == ["bank network: align", "bank none: align"] and steps[2].name == "pretrain"
     assert steps[0].done == tmp_path / "network/alignment.json" and steps[2].config.data.bank == tmp_path / "none"
     with pytest.raises(UserError, match="words.records is set, and every bank is one that exists"):
-        plan.steps(loaded(tmp_path, *words, "words.records=[encoder.size=32]"))
-    plan.steps(loaded(tmp_path, *words, "words.align=[mode=generated]"))  # they get links by the ablation
+        ablate.plan(loaded(tmp_path, *words, "words.records=[encoder.size=32]"))
+    ablate.plan(loaded(tmp_path, *words, "words.align=[mode=generated]"))  # they get links by the ablation
     for method in ("network", "none"):
         (tmp_path / method / "alignment.json").touch()
     with pytest.raises(UserError, match="words.align is set, and every bank is one that exists"):
-        plan.steps(loaded(tmp_path, *words, "words.align=[mode=generated]"))
+        ablate.plan(loaded(tmp_path, *words, "words.align=[mode=generated]"))
     with pytest.raises(UserError, match="banks.none is a bank made with foreground.method=network"):
-        plan.steps(loaded(tmp_path, *words[:3], "banks.none=network"))
+        ablate.plan(loaded(tmp_path, *words[:3], "banks.none=network"))
     with pytest.raises(UserError, match="banks.network names no finished bank"):
-        plan.steps(loaded(tmp_path, *words[:3], "banks.network=my"))
+        ablate.plan(loaded(tmp_path, *words[:3], "banks.network=my"))
     with pytest.raises(UserError, match="banks is 'border'; expected: one of .*network"):
-        plan.steps(loaded(tmp_path, *words[:3], "banks.border=none"))
+        ablate.plan(loaded(tmp_path, *words[:3], "banks.border=none"))
 
 
 @pytest.mark.parametrize("words, message", [
@@ -207,12 +207,12 @@ def test_other_ends(fake, tmp_path, monkeypatch, status, words):
     if status == 0:
         monkeypatch.setattr(Step, "has_result", lambda step: False)
     with pytest.raises(UserError, match=f"bank network: records {words}"):
-        processes.run_all(plan.steps(loaded(tmp_path, *SMALL)), 1)
+        processes.run_all(ablate.plan(loaded(tmp_path, *SMALL)), 1)
 
 
 def test_a_bank_with_many_rows_left_out_is_said_and_used(fake, tmp_path, capsys):
     fake.failing["bank network: records"] = 3
-    processes.run_all(plan.steps(loaded(tmp_path, *SMALL)), 1)
+    processes.run_all(ablate.plan(loaded(tmp_path, *SMALL)), 1)
     assert "[ 1/26] bank network: records ... 0 s; kaleidobert x: the words of the end\n[ 2/26]" in capsys.readouterr().out
 
 
@@ -243,14 +243,14 @@ def test_gpus_are_handed_out(fake, tmp_path, monkeypatch):
     assert doctest.testmod(processes).failed == 0
     monkeypatch.setattr(processes.builder, "gpus", lambda: ["0", "MIG-7"])
     fake.rounds = 2
-    processes.run_all(plan.steps(loaded(tmp_path, *SMALL)), 2)
+    processes.run_all(ablate.plan(loaded(tmp_path, *SMALL)), 2)
     assert {one["CUDA_VISIBLE_DEVICES"] for one in fake.environments} == {"0", "MIG-7"}
     assert "TF_FORCE_GPU_ALLOW_GROWTH" not in fake.environments[0]
     assert processes.variables(2, 3, ["0", "1"])["TF_FORCE_GPU_ALLOW_GROWTH"] == "true"
 
 
 def test_where_one_fails_the_others_are_interrupted(fake, tmp_path, capsys):
-    steps = plan.steps(loaded(tmp_path, *SMALL))
+    steps = ablate.plan(loaded(tmp_path, *SMALL))
     for step in steps[:2]:
         step.done.parent.mkdir(parents=True, exist_ok=True)
         step.done.write_text("{}")

@@ -1,2 +1,1 @@
-"""``kaleidobert ablate``, in modules: plan (the runs of Table 4), running (processes), masked_words (one of them), ablate (the command, the
-table)."""
+"""``kaleidobert ablate``: ablate (the command, its runs and its table), masked_words (one of the runs, a process of its own)."""
