@@ -13,9 +13,8 @@ from typing import Any
 
 from kaleidobert import configs
 from kaleidobert.configs.catalogue import CatalogueCheckConfig, CatalogueRunConfig
-from kaleidobert.configs.demo import DemoConfig
 from kaleidobert.configs.predict import PredictConfig
-from kaleidobert.configs.search import IndexConfig, SearchConfig
+from kaleidobert.configs.search import DemoConfig, IndexConfig, SearchConfig
 from kaleidobert.configs.sharing import PullConfig, PushConfig
 from kaleidobert.datasets.sources import SOURCES
 from kaleidobert.evaluators.candidates import PROTOCOLS

@@ -1,7 +1,8 @@
 """The configuration of every command as frozen dataclasses; loader.py reads them from YAML and dotted words.
 
 data: commands that prepare data. training: pretrain, align, train-foreground. tasks: downstream tasks, evaluate, tables, ablate, inspect.
-section: keys and their limits. loader: YAML files, those of the package by name, dotted words, and addresses (s3://, https://) as paths.
+catalogue: check and run. search: index, search and demo. section: keys and their limits. loader: YAML files, those of the package by
+name, dotted words, and addresses (s3://, https://) as paths.
 """
 
 from kaleidobert.configs.data import (

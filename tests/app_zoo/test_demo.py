@@ -19,7 +19,7 @@ from PIL import Image
 from kaleidobert import configs
 from kaleidobert.app_zoo.demo import demo, studio
 from kaleidobert.app_zoo.demo.studio import Studio, read_upload
-from kaleidobert.configs.demo import DemoConfig
+from kaleidobert.configs.search import DemoConfig
 from kaleidobert.errors import UserError
 from tests.support.apps_data import TRAIN, World, call
 from tests.support.quick import run_eagerly, still

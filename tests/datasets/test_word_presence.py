@@ -5,7 +5,7 @@ import pytest
 
 from kaleidobert import levels as kaleido
 from kaleidobert.datasets.sampling.pretraining import clean_features
-from kaleidobert.datasets.sampling.word_presence import PresenceSampler, TermVocabulary, linked_levels
+from kaleidobert.datasets.sampling.word_presence import PresenceSampler, TermVocabulary, linked_levels, terms
 from kaleidobert.errors import UserError
 from tests.support import tables
 from tests.support.tiny import tiny_bank
@@ -14,6 +14,14 @@ from tests.support.tiny import tiny_bank
 @pytest.fixture(scope="module")
 def bank(tmp_path_factory):
     return tiny_bank(tmp_path_factory.mktemp("presence"))
+
+
+def test_terms_are_content_words_and_pairs_of_neighbours():
+    words = "Long Sleeves and flap pockets , 2 pockets .".split()
+    assert [(term.name, term.words) for term in terms(words)] == [
+        ("long", (0,)), ("sleeve", (1,)), ("flap", (3,)), ("pocket", (4,)), ("pocket", (7,)), ("long sleeve", (0, 1)),
+        ("flap pocket", (3, 4))]
+    assert terms([]) == [] and terms(["and", "."]) == []
 
 
 def test_terms_of_a_bank(bank):

@@ -21,8 +21,7 @@ from kaleidobert.app_zoo.product_model import ProductModel
 from kaleidobert.app_zoo.search import index
 from kaleidobert.app_zoo.search.searcher import Searcher
 from kaleidobert.configs import InspectConfig, loader
-from kaleidobert.configs.demo import DemoConfig
-from kaleidobert.configs.search import IndexConfig, IndexData
+from kaleidobert.configs.search import DemoConfig, IndexConfig, IndexData
 from kaleidobert.errors import UserError
 from kaleidobert.model_zoo.kaleidobert import Matcher, Pretrainer
 

@@ -14,7 +14,7 @@ from PIL import Image
 from kaleidobert.app_zoo.demo.studio import Answer, Studio, as_jpeg, read_upload
 from kaleidobert.app_zoo.search.searcher import Answer as Found
 from kaleidobert.app_zoo.search.searcher import Hit
-from kaleidobert.configs.demo import DemoConfig
+from kaleidobert.configs.search import DemoConfig
 from kaleidobert.errors import UserError
 
 SYSTEM_FONTS = ["system-ui", "Segoe UI", "Roboto", "sans-serif"]  # gradio's own are fetched from elsewhere
