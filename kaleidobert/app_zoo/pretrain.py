@@ -156,7 +156,7 @@ def bank_data(config: PretrainConfig) -> PretrainData:
 
 
 def evaluator(forward: Forward, batch: Callable[[int], Batch | None], levels: tuple[KaleidoLevel, ...], factors: dict[str, float],
-              feature_target: str = "per-patch") -> Callable[[], dict[str, float]]:
+              feature_target: str) -> Callable[[], dict[str, float]]:
     """Returns a function () -> {metric: value} over what batch(step) gives, None behind the last: a split, spoiled the same way every time.
 
     "loss" is the sum of the metrics that ``factors`` names, each times its factor: with the feature target "per-patch" the feature tasks

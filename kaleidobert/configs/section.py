@@ -42,7 +42,7 @@ def check_name(name: object, names: Collection[str], key: str, where: str = "") 
         raise unknown_name(name, names, key, where)
 
 
-def unknown_name(name: object, names: Iterable[object], key: str, where: str = "") -> UserError:
+def unknown_name(name: object, names: Iterable[object], key: str, where: str) -> UserError:
     """Returns the error of a value that is none of ``names``, with the nearest one."""
     valid = [str(each) for each in names]
     near = [new for new in (RENAMED.get(str(name)),) if new in valid] or difflib.get_close_matches(str(name), valid, 1)

@@ -83,7 +83,7 @@ def odds(text: str) -> Odds:
     return tuple((name, float(weight)) for name, weight in zip(words[::2], words[1::2], strict=True))
 
 
-def _type(category: str, nouns: str, patterns: str, contrast: str = "", colours: str = "", **features: str) -> ProductType:
+def _type(category: str, nouns: str, patterns: str, contrast: str, colours: str = "", **features: str) -> ProductType:
     table = {key: odds(text) for key, text in features.items()}
     return ProductType(category, tuple(nouns.split("|")), table, odds(patterns), tuple(contrast.split()), tuple(colours.split()))
 

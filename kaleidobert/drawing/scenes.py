@@ -524,7 +524,7 @@ class StoredPictures:
         return np.asarray(self._files[index // self._shard][index % self._shard])
 
 
-def draw_files(folder: Path, name: str, seed: int, count: int, size: int, workers: int = 0) -> Iterator[int]:
+def draw_files(folder: Path, name: str, seed: int, count: int, size: int, workers: int) -> Iterator[int]:
     """Draws the missing files of a set; yields how many pictures were finished since the last time. workers: 0 = one per core."""
     tasks = [(folder / f"{name}-{start:06d}.npy", name, seed, start, min(SHARD, count - start), size)
              for start in range(0, count, SHARD)]

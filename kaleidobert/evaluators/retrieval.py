@@ -187,7 +187,7 @@ def compare(first: RankStatistics, second: RankStatistics, rng: np.random.Genera
     return result
 
 
-def brief(scores: np.ndarray, relevant: np.ndarray, valid: np.ndarray | None = None) -> dict[str, float]:
+def brief(scores: np.ndarray, relevant: np.ndarray, valid: np.ndarray) -> dict[str, float]:
     """Returns MRR and Rank@1/5/10 alone, as floats, ties by expectation; for choosing among epochs."""
     best = rank_statistics(scores, relevant, valid)
     return {"mrr": float(best.reciprocal_ranks().mean())} | {f"rank@{k}": float(best.hits(k).mean()) for k in RANKS}

@@ -51,7 +51,7 @@ def times_drawn(units: np.ndarray) -> np.ndarray:
 
 
 def stratified_bootstrap(statistic: Statistic, strata: np.ndarray, counts: np.ndarray, rng: np.random.Generator,
-                         resamples: int = RESAMPLES) -> tuple[np.ndarray, np.ndarray]:
+                         resamples: int) -> tuple[np.ndarray, np.ndarray]:
     """Returns (low, high), f64[...] each, from resamples in which every stratum keeps its number of examples.
 
     strata, counts i64[K]: the stratum and the number of examples of K different outcomes; statistic: counts f64[b, K] -> f64[..., b].
@@ -115,7 +115,7 @@ def difference(first: np.ndarray, second: np.ndarray, rng: np.random.Generator, 
             "high": float(high), "p": sign_flips(gaps, rng, permutations)}
 
 
-def sign_flips(gaps: np.ndarray, rng: np.random.Generator, permutations: int = PERMUTATIONS) -> float:
+def sign_flips(gaps: np.ndarray, rng: np.random.Generator, permutations: int) -> float:
     """Returns the two-sided p of differences f64[N] under the hypothesis that the two models are exchangeable, so that each sign is random.
 
     All 2^n flips count where n <= EXACT examples differ; otherwise flips are drawn, and p is (1 + as large) / (1 + permutations), never 0.

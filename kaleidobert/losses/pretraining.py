@@ -24,17 +24,16 @@ def cross_entropy(logits, labels):
     return -ops.sum(chosen * ops.log_softmax(logits, axis=-1), axis=-1)
 
 
-def weighted_cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor, smoothing: float = 0.0, over: Tensor | None = None) -> Tensor:
+def weighted_cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor, smoothing: float, over: Tensor) -> Tensor:
     """Computes f32[]: sum(w * cross_entropy) / over, of logits [..., C], labels int[...], weights f32[...].
 
-    over: the divisor; None = max(sum(w), 1), of this batch.
     smoothing: the fraction of the target that is spread evenly over all classes (Szegedy et al., 2016).
     """
     losses = cross_entropy(logits, labels)
     if smoothing:
         uniform = -ops.mean(ops.log_softmax(ops.cast(logits, "float32"), axis=-1), axis=-1)
         losses = (1 - smoothing) * losses + smoothing * uniform
-    return ops.sum(losses * weights) / (ops.maximum(ops.sum(weights), 1.0) if over is None else over)
+    return ops.sum(losses * weights) / over
 
 
 TOKEN_EPSILON = 1e-5  # as released: mlm = sum(w * loss) / (sum(w) + 1e-5)

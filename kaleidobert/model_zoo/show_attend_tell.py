@@ -128,9 +128,9 @@ class ShowAttendTell(keras.Model):
             outputs["word_attention"] = ops.softmax(self.word_attention.energy(memory.word_keys, all_inputs[..., 4 * self.hidden_size :]))
         return outputs
 
-    def encode_picture(self, inputs: Mapping[str, Tensor], training: bool = False) -> Memory:
+    def encode_picture(self, inputs: Mapping[str, Tensor]) -> Memory:
         """Encodes the picture of ``inputs`` as a Memory."""
-        return self.make_memory(self.cells(inputs, training))
+        return self.make_memory(self.cells(inputs))
 
     def cells(self, inputs, training=False):
         """Computes f32[B, N, F]: the normalised features of the picture's cells."""

@@ -69,7 +69,7 @@ def redacted(url: str) -> str:
     return f"{scheme}://{host}" + ("" if cut else slash + path.split("?")[0].split("#")[0])
 
 
-def open_http(url: str, start: int, validator: str, timeout: float, handlers: Sequence[type[urllib.request.BaseHandler]] = ()) -> Stream:
+def open_http(url: str, start: int, validator: str, timeout: float, handlers: Sequence[type[urllib.request.BaseHandler]]) -> Stream:
     """Opens a file by GET, with Range and If-Range where it starts in the middle; a server that ignores them starts at 0.
 
     handlers: further ones of the request and its redirects.

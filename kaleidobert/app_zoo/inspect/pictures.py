@@ -15,7 +15,7 @@ from kaleidobert.preprocessors import alignment_generator, patch_generator
 BLUE, ORANGE, GREEN, GREY, LINE = "#0072B2", "#D55E00", "#00795A", "#5F6B7A", "#D5DAE1"  # colour-blind readers can distinguish them
 COLOURS = (BLUE, ORANGE, GREEN, "#A0417F", "#7A6200", "#3B3B98", "#9C2F2F", "#00707A", "#6B4E9B", "#4F6B1E")  # of words
 PART_COLOURS = COLOURS[:6]
-SIDE = 340  # longer side of a grid of patches, in pixels
+SIDE, WHOLE, DONOR = 340, 440, 220  # longer sides in pixels: of a grid of patches, of a picture, of the picture of a donor
 MAX_ASPECT = 4.0  # a belt of 20:1 would leave patches of a line's height: it is shown less wide
 GAP = 5  # pixels between patches
 HEAT = np.array([(255, 255, 255), (254, 217, 142), (254, 153, 41), (217, 95, 14), (153, 52, 4)], np.float32)  # from cold to hot
@@ -23,7 +23,7 @@ LETTERS = 17  # pixels
 ROW = 30  # pixels of a word in the column of words
 
 
-def foreground(image: np.ndarray, box: Sequence[int], mask: np.ndarray | None, side: int = 440) -> Image.Image:
+def foreground(image: np.ndarray, box: Sequence[int], mask: np.ndarray | None, side: int = WHOLE) -> Image.Image:
     """Draws the foreground's box on uint8[h, w, 3] and fades the background: all outside of bool[h, w] ``mask``, without one of the box."""
     picture, scale = _scaled(image, side)
     inside = np.zeros((picture.height, picture.width), bool)
@@ -41,9 +41,9 @@ def foreground(image: np.ndarray, box: Sequence[int], mask: np.ndarray | None, s
     return picture
 
 
-def described_parts(image: np.ndarray, parts: Sequence[Mapping], side: int = 440) -> Image.Image:
+def described_parts(image: np.ndarray, parts: Sequence[Mapping]) -> Image.Image:
     """Draws a box with its word on uint8[h, w, 3] for every part {"word", "box"}."""
-    picture, scale = _scaled(image, side)
+    picture, scale = _scaled(image, WHOLE)
     brush = ImageDraw.Draw(picture)
     taken: list = []
     boxes = [[round(value * scale) for value in part["box"]] for part in parts]
@@ -54,9 +54,9 @@ def described_parts(image: np.ndarray, parts: Sequence[Mapping], side: int = 440
     return picture
 
 
-def donor_patch(image: np.ndarray, box: Sequence[int], tile: Sequence[int], side: int = 220) -> Image.Image:
+def donor_patch(image: np.ndarray, box: Sequence[int], tile: Sequence[int]) -> Image.Image:
     """Draws the foreground's box and the patch that it gives on the donor's picture, uint8[h, w, 3]."""
-    picture, scale = _scaled(image, side)
+    picture, scale = _scaled(image, DONOR)
     x1, y1, x2, y2 = corners = [round(value * scale) for value in tile]
     pixels = np.asarray(picture).astype(np.float32)
     faded = 0.55 * pixels + 0.45 * 255

@@ -195,14 +195,14 @@ def _folds(sketch: Sketch, top: float, waist: float, hem: float, bottom: float, 
             sketch.shade([start, (x + side * 0.05, bottom - 0.02), (x - side * 0.03, bottom)], 0.13)
 
 
-def _ruffle(sketch: Sketch, y: float, half: float, height: float, flare: float, part: str = "hem") -> None:
+def _ruffle(sketch: Sketch, y: float, half: float, height: float, flare: float) -> None:
     """Draws a gathered flounce with a wavy edge."""
     waves, top = 7, path((-half, y), (half, y))
     edge = [(half + flare, y + height)]
     for k in range(waves):
         x = (half + flare) * (1 - 2 * (k + 1) / waves)
         edge += path(edge[-1], (x, y + height, -0.3 if k % 2 else 0.05))[1:]
-    sketch.fill(top + edge, None, part, volume=0.18)
+    sketch.fill(top + edge, None, "hem", volume=0.18)
     for k in range(1, 2 * waves):
         x = half * (1 - k / waves)
         sketch.seam([(x, y + 0.01), (x * (1 + flare / half), y + height * 0.7)], 0.01)

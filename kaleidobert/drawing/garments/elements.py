@@ -81,7 +81,7 @@ def behind(torso: Torso) -> Torso:
                  torso.bottom, torso.curve)
 
 
-def sleeves(sketch: Sketch, design: Design, torso: Torso, width: float = 0.13, paint: RGB | None = CLOTH) -> None:
+def sleeves(sketch: Sketch, design: Design, torso: Torso, width: float, paint: RGB | None = CLOTH) -> None:
     """Draws both sleeves with their cuffs, before the body. width: at the wrist."""
     choice = design.features.get("sleeve", "sleeveless")
     if choice == "sleeveless":
@@ -297,12 +297,12 @@ METAL = (196, 190, 178)
 GOLD = (212, 176, 92)
 
 
-def patch_pocket(sketch: Sketch, design: Design, x: float, y: float, width: float, height: float, key: str = "pocket") -> None:
+def patch_pocket(sketch: Sketch, design: Design, x: float, y: float, width: float, height: float) -> None:
     """Draws a pocket sewn on; (x, y) is the middle of its opening."""
-    paint = design.trim(key)
+    paint = design.trim("pocket")
     half = width / 2
     sketch.fill(path((x - half, y), (x + half, y), (x + half, y + height * 0.8), (x, y + height, 0.08),
-                     (x - half, y + height * 0.8, 0.08)), paint, key)
+                     (x - half, y + height * 0.8, 0.08)), paint, "pocket")
     sketch.seam([(x - half, y + height * 0.2), (x + half, y + height * 0.2)], 0.01)
 
 
@@ -357,15 +357,15 @@ def _button(main: RGB) -> RGB:
     return (244, 240, 228) if luminance(main) < 150 else dark(main, 0.62)
 
 
-def zipper(sketch: Sketch, design: Design, top: float, bottom: float, x: float = 0.0) -> None:
+def zipper(sketch: Sketch, design: Design, top: float, bottom: float) -> None:
     """Draws a vertical zip with its slider."""
     tape = design.trim("zip", deep(design.main, 0.45))
-    sketch.line([(x, top), (x, bottom)], tape, 0.035, "zip")
+    sketch.line([(0.0, top), (0.0, bottom)], tape, 0.035, "zip")
     y = top
     while y < bottom - 0.02:
-        sketch.seam([(x - 0.012, y), (x + 0.012, y + 0.012)], 0.012, METAL)
+        sketch.seam([(-0.012, y), (0.012, y + 0.012)], 0.012, METAL)
         y += 0.045
-    sketch.fill(box(x, top, 0.045, 0.07), METAL)
+    sketch.fill(box(0.0, top, 0.045, 0.07), METAL)
 
 
 def drawstring(sketch: Sketch, design: Design, x: float, y: float, length: float) -> None:
@@ -419,7 +419,7 @@ def printed(sketch: Sketch, design: Design, x: float, y: float, radius: float, k
         sketch.fill(area, design.main, edge=False)
 
 
-def logo(sketch: Sketch, design: Design, x: float, y: float, radius: float = 0.05, key: str = "logo") -> None:
+def logo(sketch: Sketch, design: Design, x: float, y: float, radius: float = 0.05) -> None:
     """Draws a small embroidered badge."""
-    sketch.fill(ellipse(x, y, radius, radius * 0.8, 14), design.second, key)
+    sketch.fill(ellipse(x, y, radius, radius * 0.8, 14), design.second, "logo")
     sketch.seam([(x - radius * 0.5, y), (x, y - radius * 0.35), (x + radius * 0.5, y)], 0.016, design.main)

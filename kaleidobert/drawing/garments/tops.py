@@ -174,11 +174,11 @@ def _begin(design: Design, torso: Torso, back: bool, wrist: float,
     return sketch, seen
 
 
-def _front(sketch: Sketch, design: Design, torso: Torso, low: float, double: bool, overlap: float = 0.0) -> None:
+def _front(sketch: Sketch, design: Design, torso: Torso, low: float, double: bool) -> None:
     """Draws the shirt beneath the lapels and the line where the front closes."""
     sketch.fill(mirrored((0, TOP + 0.02), (torso.neck * 0.86, TOP), (0, low)),
                 (238, 238, 236) if luminance(design.main) < 170 else dark(design.main, 0.5))
-    lap = 0.13 if double else overlap
+    lap = 0.13 if double else 0.0
     sketch.seam(path((0, low), (-lap, low + 0.06), (-lap, torso.bottom)), 0.016)
 
 
