@@ -29,7 +29,7 @@ LEAST_FOR_PEERS = 170.0  # seconds
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The program; returns the exit status."""
+    """Runs the program; returns the exit status."""
     parser = report.parser("benchmarks.accelerator", __doc__.split("\n")[0])
     report.add_precision(parser)
     handed_on(parser)
@@ -41,7 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def handed_on(parser: argparse.ArgumentParser) -> None:
-    """The arguments that accelerator_parts.py takes too."""
+    """Returns the arguments that accelerator_parts.py takes too."""
     parser.add_argument("--batches", type=report.positive, nargs="+", default=[64, 128, 256, 512, 768, 1024],
                         help="tried in this order until one does not fit; default: 64 to 1024")
     parser.add_argument("--pictures", type=report.positive, default=4096, help="in the bank; default: 4096, 1.2 GB at size base")
@@ -54,7 +54,7 @@ def handed_on(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
-    """Ours, then ours and the peers by turns; print and write what there is, whatever failed."""
+    """Measures ours, then ours and the peers by turns; prints and writes what there is, whatever failed."""
     begun = perf_counter()
     os.environ.setdefault("KERAS_BACKEND", "jax")
     words = ["--size", options.size, "--precision", options.precision, "--repeats", str(options.repeats)]
@@ -79,7 +79,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def child(program: str, words: Sequence[str], limit: float, environment: Mapping[str, str]) -> dict[str, Any]:
-    """{"result": what the program wrote until its end or its limit, "notes": [why it is not all]}."""
+    """Returns {"result": what the program wrote until its end or its limit, "notes": [why it is not all]}."""
     with tempfile.TemporaryDirectory(prefix="kaleido-benchmark-") as folder:
         path, notes = Path(folder) / "result.json", []
         full = [sys.executable, "-m", f"benchmarks.{program}", *words, "--json", str(path)]
@@ -97,7 +97,7 @@ def child(program: str, words: Sequence[str], limit: float, environment: Mapping
 
 
 def markdown(result: Mapping[str, Any]) -> str:
-    """Tables of what there is."""
+    """Returns tables of what there is."""
     lines = [f"## {result['title']}", ""]
     for name, known in result.get("matrix", {}).items():
         rates = np.array(known["rates"]) / 1e3

@@ -29,7 +29,7 @@ READY = 4  # different batches that lie on the device while steps are timed
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The program; returns the exit status."""
+    """Runs the program; returns the exit status."""
     parser = report.parser("benchmarks.accelerator_parts", __doc__.split("\n")[0])
     report.add_precision(parser)
     accelerator.handed_on(parser)
@@ -48,7 +48,7 @@ class Parts:
                                        "machine": report.machine(), "set": options.set, "batches": [], "notes": []}
 
     def run(self) -> None:
-        """One part after another; writes after each."""
+        """Measures one part after another; writes after each."""
         with random_bank.opened(self.options.size, self.options.pictures) as self.bank:
             self._sizes()
             self.part("matrix", self.products)
@@ -83,7 +83,7 @@ class Parts:
         return True
 
     def products(self) -> None:
-        """The rate of square products and of products as the encoder's, in the type that the network computes in."""
+        """Measures the rate of square products and of products as the encoder's, in the type that the network computes in."""
         dtype = keras.dtype_policies.get(self.options.precision).compute_dtype
         rows = max(self.options.batches[0], 64) * self._length()
         cases = [floors.matrix_products(self.options.square, self.options.square, self.options.square, dtype),
@@ -93,7 +93,7 @@ class Parts:
             self.result.setdefault("matrix", {}).setdefault(name, {"case": timing.case.name, "rates": []})["rates"] += rates
 
     def batch(self, batch: int) -> None:
-        """The whole step on batches that lie on the device."""
+        """Times the whole step on batches that lie on the device."""
         (step, _), sampler, put = self.trained, self.sampler(batch), feeding.to_device()
         ready = [put(sampler.batch(number)) for number in range(READY)]
         row = self._rates(batch, self._timed(lambda number: step(*ready[number % READY]), steps.read))
@@ -102,7 +102,7 @@ class Parts:
         self.result["batches"].append(row)
 
     def input(self, batch: int, workers: int) -> None:
-        """The loop of training, with batches made by so many threads meanwhile, and the sampler alone."""
+        """Times the loop of training, with batches made by so many threads meanwhile, and the sampler alone."""
         (step, _), sampler, last = self.trained, self.sampler(batch), None
         steps.read(step(*feeding.to_device()(sampler.batch(0))))
         alone = self._timed(sampler.batch, lambda _: None, least=min(1.0, self.options.least))
@@ -119,7 +119,7 @@ class Parts:
                                                     "examples_per_second": rate, "sampler_alone_per_second": batch / alone})
 
     def profile(self, batch: int) -> None:
-        """Forward alone, forward and backward, and what makes and moves a batch; the kernels of a step, longest first."""
+        """Times forward alone, forward and backward, and what makes and moves a batch; the kernels of a step, longest first."""
         (step, model), sampler = self.trained, self.sampler(batch)
         loss, made = keras_peer.loss_function(self.config, self.config.levels), sampler.batch(0)
         ready = feeding.to_device()(made)
@@ -137,7 +137,7 @@ class Parts:
         self.result["kernels"] = kernels.longest(lambda: steps.read(step(*ready)))
 
     def sampler(self, batch: int) -> PretrainSampler:
-        """Of batches of this size."""
+        """Returns a sampler of batches of this size."""
         return PretrainSampler(self.bank, self.bank.rows("train"), self.config.levels, self.config.sampling, batch, self.config.train.seed)
 
     @property
@@ -155,7 +155,7 @@ class Parts:
         return self._trained
 
     def _timed(self, run: Callable[[int], Any], wait: Callable[[Any], Any], least: float | None = None) -> float:
-        """Seconds of one time: run(number) so often that it takes ``least`` seconds, then wait(the last one's answer)."""
+        """Returns the seconds of one run: calls run(number) so often that it takes ``least`` seconds, then wait(the last one's answer)."""
         wait(run(0))
         begun = perf_counter()
         wait(run(1))

@@ -28,7 +28,7 @@ Pairs = tuple[list[str], list[list[str]]]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """The command."""
+    """Runs the command."""
     options = _parser().parse_args(arguments)
     if len(options.texts) != len(options.column):
         raise SystemExit("error: as many --column as --texts")
@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def read(path: Path, column: str) -> Iterator[str]:
-    """The texts of a column of a CSV file (.gz or not), blank ones skipped."""
+    """Returns the texts of a column of a CSV file (.gz or not), blank ones skipped."""
     csv.field_size_limit(sys.maxsize)
     with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file):
@@ -51,7 +51,7 @@ def read(path: Path, column: str) -> Iterator[str]:
 
 
 def perturbed(texts: Sequence[str], number: int, rng: np.random.Generator) -> Pairs:
-    """``number`` captions, and for each one to four references: a text, and others made of it as the caption is."""
+    """Returns ``number`` captions, and for each one to four references: a text, and others made of it as the caption is."""
     words = [word for text in texts for word in text.split()]
     captions, references = [], []
     for position in rng.choice(len(texts), number, replace=number > len(texts)):
@@ -63,7 +63,7 @@ def perturbed(texts: Sequence[str], number: int, rng: np.random.Generator) -> Pa
 
 
 def reference_tokens(texts: Sequence[str]) -> list[list[str]]:
-    """Words as pycocoevalcap has them; [] of an empty text."""
+    """Returns the words as pycocoevalcap has them; [] of an empty text."""
     from pycocoevalcap.tokenizer.ptbtokenizer import PTBTokenizer
 
     result = PTBTokenizer().tokenize({number: [{"caption": text}] for number, text in enumerate(texts)})
@@ -71,7 +71,7 @@ def reference_tokens(texts: Sequence[str]) -> list[list[str]]:
 
 
 def reference_scores(captions: Sequence[str], references: Sequence[Sequence[str]], with_meteor: bool = True) -> dict[str, tuple]:
-    """{metric: (of the corpus, of each caption, seconds)} by pycocoevalcap, of words with blanks between them."""
+    """Returns {metric: (of the corpus, of each caption, seconds)} by pycocoevalcap, of words with blanks between them."""
     from pycocoevalcap.bleu.bleu import Bleu
     from pycocoevalcap.cider.cider import Cider
     from pycocoevalcap.rouge.rouge import Rouge
@@ -95,7 +95,7 @@ def reference_scores(captions: Sequence[str], references: Sequence[Sequence[str]
 
 def our_scores(captions: Sequence[Sequence[str]], references: Sequence[Sequence[Sequence[str]]],
                with_meteor: bool = True) -> dict[str, tuple]:
-    """As ``reference_scores``, of lists of words."""
+    """Returns the same as ``reference_scores``, by our code, of lists of words."""
     begin = perf_counter()
     apart = [_apart(words) for words in captions], [[_apart(words) for words in several] for several in references]
     scores = {}
@@ -114,7 +114,7 @@ def our_scores(captions: Sequence[Sequence[str]], references: Sequence[Sequence[
 
 
 def compare(columns: Sequence[Sequence[str]], names: Sequence[Path], heads: Sequence[str], number: int, seed: int) -> list[str]:
-    """The report, a Markdown text line by line. Raises UserError without Java, ImportError without pycocoevalcap."""
+    """Returns the report, a Markdown text line by line. Raises UserError without Java, ImportError without pycocoevalcap."""
     meteor.find()
     lines = ["# Captions: tokens and metrics beside pycocoevalcap", "",
              "| texts | column | number | equal tokens | ours, s | reference, s |", "|---|---|---:|---:|---:|---:|"]

@@ -60,18 +60,20 @@ class Plan:
 
 
 def ring(members: int, size: float, rate: float, latency: float) -> float:
-    """Seconds in which a ring of so many members sums ``size`` bytes of each: every byte is sent 2 (n - 1) / n times by each."""
+    """Returns the seconds in which a ring of so many members sums ``size`` bytes of each: every byte is sent 2 (n - 1) / n times by
+    each."""
     return 2 * (members - 1) / members * size / rate + 2 * (members - 1) * latency if members > 1 else 0.0
 
 
 def exchange(plan: Plan, inputs: Inputs, size: float = FLOAT * WEIGHTS) -> float:
-    """Seconds for summing the gradients: inside of each host first, then every GPU its share of them with its fellows elsewhere."""
+    """Returns the seconds for summing the gradients: inside of each host first, then every GPU its share of them with its fellows
+    elsewhere."""
     inside = ring(plan.gpus, size, inputs.link, inputs.latency)
     return inside + ring(plan.hosts, size / plan.gpus, inputs.network, inputs.latency)
 
 
 def step(own: float, inputs: Inputs) -> float:
-    """Seconds that a GPU computes for ``own`` examples. Measured: on the line between the two nearest batches, never below the
+    """Returns the seconds that a GPU computes for ``own`` examples. Measured: on the line between the two nearest batches, never below the
     smallest, and at the rate of the largest above it."""
     if not inputs.steps:
         return max(inputs.least, own * flop() / (inputs.products * inputs.share))
@@ -80,13 +82,14 @@ def step(own: float, inputs: Inputs) -> float:
 
 
 def flop() -> int:
-    """FLOPs of an example at size base, forward and backward."""
+    """Returns the FLOPs of an example at size base, forward and backward."""
     config = random_bank.config("base", 1)
     return flops.training(flops.pretrainer(random_bank.sizes("base"), config.levels, config.sampling.max_masked))
 
 
 def total(plan: Plan, inputs: Inputs) -> dict[str, float]:
-    """seconds of a step (computing, and waiting for gradients), examples/s, hours, GPU-hours, money, bytes/s of input for a host."""
+    """Returns seconds of a step (computing, and waiting for gradients), examples/s, hours, GPU-hours, money, bytes/s of input for a
+    host."""
     computing = step(plan.own, inputs)
     waiting = (1 - inputs.overlap) * exchange(plan, inputs)
     rate = plan.batch / (computing + waiting)
@@ -98,7 +101,7 @@ def total(plan: Plan, inputs: Inputs) -> dict[str, float]:
 
 
 def plans(inputs: Inputs, of_a_gpu: int) -> list[tuple[str, Plan]]:
-    """The batch of configs/pretrain.yaml on all of them, and a batch that grows with them."""
+    """Returns two plans: the batch of configs/pretrain.yaml on all GPUs, and a batch that grows with their number."""
     sizes = (("1 GPU", 1, 1), (f"{inputs.gpus} GPUs of a host", 1, inputs.gpus), (f"8 hosts of {inputs.gpus}", 8, inputs.gpus))
     fixed = configs.load(PretrainConfig, random_bank.CONFIGS / "pretrain.yaml").train.batch_size
     return [(f"{name}, batch {batch:,}", Plan(hosts, gpus, batch)) for grows in (False, True) for name, hosts, gpus in sizes
@@ -106,7 +109,7 @@ def plans(inputs: Inputs, of_a_gpu: int) -> list[tuple[str, Plan]]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The program; returns the exit status."""
+    """Runs the program; returns the exit status."""
     parser = argparse.ArgumentParser("python -m benchmarks.cost", description=__doc__.split("\n")[0])
     parser.add_argument("--measured", type=Path, metavar="FILE", help="the JSON of accelerator.py, or results.json of run.py")
     parser.add_argument("--of-a-gpu", type=report.positive, default=64, help="batch of each where it grows; default: 64, as released")
@@ -121,7 +124,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
-    """Compute, print, write."""
+    """Computes, prints, writes."""
     given = {name: getattr(options, name) for name in Inputs.__dataclass_fields__ if name != "steps"}
     if not (0 < options.share <= 1 and 0 <= options.overlap <= 1 and min(options.products, options.link, options.network) > 0):
         raise UserError("a share is not between 0 and 1, or a rate is not positive", "cost")
@@ -135,7 +138,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def measured(path: Path) -> tuple[tuple[int, float], ...]:
-    """(batch, seconds) of every step in a file; UserError where it holds none."""
+    """Returns (batch, seconds) of every step in a file; UserError where it holds none."""
     content = io.read_json(path)
     content = content.get("measurements", {}).get("accelerator", {}).get("result", content)
     if not content.get("batches"):
@@ -144,7 +147,7 @@ def measured(path: Path) -> tuple[tuple[int, float], ...]:
 
 
 def markdown(result: dict[str, Any], is_measured: bool) -> str:
-    """The inputs, each with where it comes from, and a line for each plan."""
+    """Returns the inputs, each with where it comes from, and a line for each plan."""
     given, megabytes = result["inputs"], FLOAT * WEIGHTS / 1e6
     lines = ["## " + result["title"], "", f"{given['epochs']:g} epochs of {PAIRS:,} pairs, {result['gflop_of_an_example']:.1f} GFLOP for "
              f"an example and {WEIGHTS / 1e6:.0f} million weights, whose gradients are {megabytes:.0f} MB (all counted).", ""]

@@ -19,7 +19,7 @@ from tests.support import released_writer
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The program; returns the exit status."""
+    """Runs the program; returns the exit status."""
     parser = argparse.ArgumentParser("python -m benchmarks.data_files", description=__doc__)
     parser.add_argument("--rows", type=report.positive, default=8, help="in the file, of 117,000 numbers each; default: 8")
     parser.add_argument("--feature-size", type=report.positive, default=2048, help="numbers per patch; default: 2048, as released")
@@ -32,7 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
-    """Measure and print; UserError where the two readers differ in a single bit."""
+    """Measures and prints; UserError where the two readers differ in a single bit."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     import tensorflow  # noqa: F401  so that the machine's description names its version
 
@@ -63,7 +63,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def columns(schema: Schema, rows: int, zeros: float) -> dict[str, np.ndarray]:
-    """Random arrays for every column of a schema; floats as after a ReLU."""
+    """Returns random arrays for every column of a schema; floats as after a ReLU."""
     rng, made = np.random.Generator(np.random.Philox(0)), {}
     for column in schema.columns:
         shape = (rows, column.length)
@@ -79,7 +79,7 @@ def columns(schema: Schema, rows: int, zeros: float) -> dict[str, np.ndarray]:
 
 
 def released_reader(path: Path, schema: Schema, threads: int) -> Any:
-    """() -> iterator of {column: array}: TensorFlow's line reader, decode_csv, and split and to_number for vectors."""
+    """Returns a function () -> iterator of {column: array}: TensorFlow's line reader, decode_csv, and split and to_number for vectors."""
     import tensorflow as tf
 
     scalars = {"int": tf.int32, "float": tf.float32, "str": tf.string}
@@ -109,7 +109,7 @@ def released_reader(path: Path, schema: Schema, threads: int) -> Any:
 
 
 def compare(ours: list[files.Row], theirs: list[dict[str, np.ndarray]], schema: Schema) -> None:
-    """UserError where a row or a number differs, in its bits."""
+    """Raises UserError where a row or a number differs, in its bits."""
     if len(ours) != len(theirs):
         raise UserError(f"{len(ours)} rows", "the two readers", f"{len(theirs)} rows")
     for number, (mine, other) in enumerate(zip(ours, theirs), 1):

@@ -32,7 +32,7 @@ LIMIT = 300  # seconds for a case
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The program; returns the exit status."""
+    """Runs the program; returns the exit status."""
     parser = report.parser("benchmarks.devices", __doc__.split("\n")[0])
     report.add_precision(parser)
     parser.add_argument("--steps", type=report.positive, default=6, help="default: 6")
@@ -43,7 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
-    """Train in every way, print, write. Raises UserError where one fails."""
+    """Trains in every way, prints, writes. Raises UserError where one fails."""
     machine, batch = report.machine(), options.batch or random_bank.SIZES[options.size].batch
     gpus, rows = len(hardware.gpus()), []
     with tempfile.TemporaryDirectory(prefix="kaleido-benchmark-") as folder:
@@ -91,7 +91,7 @@ def case(settings: Mapping[str, Any], processes: int) -> dict[str, Any]:
 
 
 def work(options: argparse.Namespace) -> None:
-    """A worker's side: trains, and in process 0 prints JSON with the losses of all steps and examples/s behind the first."""
+    """Trains as a worker, and in process 0 prints JSON with the losses of all steps and examples/s behind the first."""
     settings = json.loads(options.worker)
     _split(settings["split"])
     import keras
@@ -129,7 +129,7 @@ def _config(settings: Mapping[str, Any]) -> PretrainConfig:
 
 
 def _split(devices: int) -> None:
-    """Make so many devices of the CPU; before anything else is done with the backend."""
+    """Makes so many devices of the CPU; before anything else is done with the backend."""
     import keras
 
     if devices > 1 and keras.backend.backend() == "jax":
@@ -144,7 +144,7 @@ def _split(devices: int) -> None:
 
 
 def markdown(result: Mapping[str, Any]) -> str:
-    """A line for each way."""
+    """Returns a table with a line for each way."""
     heads = ("processes", "devices of each", "loss of the first step", "of the last",
              "largest relative difference of any loss from one device's", "examples/s")
     lines = [f"## {result['title']}", "", "| " + " | ".join(heads) + " |", "|---:" * len(heads) + "|"]

@@ -34,7 +34,7 @@ class Case:
     run: Callable[[int], Any]
 
     def measure(self, times: int) -> dict[str, float]:
-        """Seconds of one time, by clock, out of so many times one after another."""
+        """Returns the seconds of one run, by clock, out of so many runs one after another."""
         wall, cpu = perf_counter(), process_time()
         self.run(times)
         return {"wall": (perf_counter() - wall) / times, "cpu": (process_time() - cpu) / times}
@@ -48,7 +48,7 @@ class Timing:
     seconds: dict[str, np.ndarray]
 
     def rates(self, clock: str) -> np.ndarray:
-        """f64[R]: units of work per second."""
+        """Returns f64[R]: units of work per second."""
         return self.case.work / self.seconds[clock]
 
 
@@ -62,13 +62,13 @@ class Spread:
 
 
 def ratio(case: Timing, floor: Timing, clock: str) -> Spread:
-    """Rate of the case over that of the floor, both of the same round: 1 = as fast as the floor."""
+    """Returns the rate of the case over that of the floor, both of the same round: 1 = as fast as the floor."""
     values = case.rates(clock) / floor.rates(clock)
     return Spread(float(np.median(values)), float(values.min()), float(values.max()))
 
 
 def interleaved(cases: Sequence[Case], rounds: int, compiled: bool = False) -> list[Timing]:
-    """Time the cases in turn, in the opposite order every other round; everything runs twice beforehand, once where it is compiled."""
+    """Times the cases in turn, in the opposite order every other round; everything runs twice beforehand, once where it is compiled."""
     for case in () if compiled else cases:
         case.run(1)
     once = [case.measure(1)["wall"] for case in cases]
@@ -86,7 +86,8 @@ def interleaved(cases: Sequence[Case], rounds: int, compiled: bool = False) -> l
 
 
 def matrix_products(rows: int, inner: int, outer: int, dtype: str) -> Case:
-    """Products as in the encoder's feed-forward network, [rows, inner] x [inner, outer] and back, on the device of the model."""
+    """Returns a case: products as in the encoder's feed-forward network, [rows, inner] x [inner, outer] and back, on the device of the
+    model."""
     import keras
 
     rng = np.random.Generator(np.random.Philox(0))
@@ -105,7 +106,7 @@ def matrix_products(rows: int, inner: int, outer: int, dtype: str) -> Case:
 
 
 def products_like(sizes: Mapping[str, Any], levels: Sequence[KaleidoLevel], batch: int) -> list[Case]:
-    """The floors of a network with these backbone arguments: in float32, and in the type it computes in where that is another."""
+    """Returns the floors of a network with these backbone arguments: in float32, and in the type it computes in where that is another."""
     import keras
 
     rows = batch * (sizes["text_length"] + kaleido.num_patches(levels))
@@ -140,7 +141,7 @@ def _jax_chain(chain, arrays):
 
 
 def copies(num_bytes: int, source_bytes: int) -> Case:
-    """numpy copies of ``num_bytes`` into one array, out of one of ``source_bytes``, block after block, so that caches help
+    """Returns a case: numpy copies of ``num_bytes`` into one array, out of one of ``source_bytes``, block after block, so that caches help
     as little as they do with rows drawn from a bank of that size."""
     blocks = max(1, source_bytes // num_bytes)
     source = np.ones((blocks, num_bytes), np.uint8)

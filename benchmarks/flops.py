@@ -14,7 +14,7 @@ WITHOUT_INPUT_GRADIENT = ("patches", "boxes")  # the gradient of features and bo
 
 
 def backbone(sizes: Mapping[str, Any], levels: Sequence[KaleidoLevel]) -> dict[str, int]:
-    """{part: FLOPs of one example, forward}. sizes: the backbone's arguments (hidden_size, num_layers, ...)."""
+    """Returns {part: FLOPs of one example, forward}. sizes: the backbone's arguments (hidden_size, num_layers, ...)."""
     hidden, layers, patches = sizes["hidden_size"], sizes["num_layers"], kaleido.num_patches(levels)
     length = sizes["text_length"] + patches
     return {
@@ -28,12 +28,12 @@ def backbone(sizes: Mapping[str, Any], levels: Sequence[KaleidoLevel]) -> dict[s
 
 
 def matcher(sizes: Mapping[str, Any], levels: Sequence[KaleidoLevel]) -> dict[str, int]:
-    """The backbone and the plain matching head, as ``backbone`` counts."""
+    """Counts the backbone and the plain matching head, as ``backbone`` counts."""
     return backbone(sizes, levels) | {"itm": 2 * sizes["hidden_size"] * 2}
 
 
 def pretrainer(sizes: Mapping[str, Any], levels: Sequence[KaleidoLevel], num_masked: int) -> dict[str, int]:
-    """The backbone and the heads of all tasks, as ``backbone`` counts. num_masked: slots for masked tokens of a text."""
+    """Counts the backbone and the heads of all tasks, as ``backbone`` counts. num_masked: slots for masked tokens of a text."""
     hidden = sizes["hidden_size"]
     parts = matcher(sizes, levels) | {"mlm": num_masked * 2 * hidden * (hidden + sizes["vocabulary_size"])}
     for level in levels:
@@ -43,5 +43,5 @@ def pretrainer(sizes: Mapping[str, Any], levels: Sequence[KaleidoLevel], num_mas
 
 
 def training(forward: Mapping[str, int]) -> int:
-    """Forward and backward: every product has two gradients of its own size, the first ones only that of their weights."""
+    """Counts forward and backward: every product has two gradients of its own size, the first ones only that of their weights."""
     return 3 * sum(forward.values()) - sum(forward[part] for part in WITHOUT_INPUT_GRADIENT)

@@ -1,5 +1,5 @@
-"""Time what a bank costs that follows its catalogue: one product added, with another picture, with another text, removed, each in the
-middle of the table; and compare every bank with one made from nothing in its place, byte for byte.
+"""Time how a bank follows its catalogue: one product is added, gets another picture, gets another text, is removed, each in the middle of
+the table; and compare every bank, byte for byte, with one that is made from nothing in its place.
 
 Words as on the command line of `kaleidobert records` change configs/quickstart/records.yaml. The catalogue is drawn. Wall and CPU seconds
 are those of the whole command, its start included.
@@ -27,11 +27,11 @@ Rows = list[dict[str, Any]]
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The program; returns the exit status, 1 where a bank is not the one made from nothing."""
+    """Runs the program; returns the exit status, 1 where a bank is not the one made from nothing."""
     parser = argparse.ArgumentParser("python -m benchmarks.following", description=__doc__)
     parser.add_argument("--products", type=report.positive, default=1000, help="default: 1000")
     parser.add_argument("--side", type=report.positive, default=96, help="pixels of a picture; default: 96")
-    parser.add_argument("--unchecked", action="store_true", help="make no bank from nothing but the first")
+    parser.add_argument("--unchecked", action="store_true", help="make only the first bank from nothing")
     parser.add_argument("words", nargs="*", metavar="key=value", help="changes of records.yaml")
     options = parser.parse_intermixed_args(arguments)
     with tempfile.TemporaryDirectory(prefix="kaleido-benchmark-") as folder:
@@ -71,7 +71,7 @@ def run(options: argparse.Namespace, folder: Path) -> int:
 
 
 def changes(rows: Rows, middle: int, late: dict[str, Any], folder: Path) -> dict[str, Callable[[], Any]]:
-    """Returns {what: a function that does it to the rows or the pictures}, one upon the other."""
+    """Returns {change: a function that applies it to the rows or the pictures}; each is applied upon the one before."""
     def other_picture() -> None:
         path = folder / rows[middle + 1]["image"]
         path.unlink()

@@ -36,7 +36,7 @@ Segment = Callable[[np.ndarray], np.ndarray]
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The program; returns the exit status."""
+    """Runs the program; returns the exit status."""
     made = argparse.ArgumentParser("python -m benchmarks.foreground", description=__doc__,
                                    formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument("--scenes", type=report.positive, default=240, help="held-out drawn scenes; default: 240")
@@ -54,7 +54,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
-    """Measure and print."""
+    """Measures and prints."""
     predict = foreground_net.build(options.weights)
     methods: dict[str, Segment] = {"border": foreground.border_mask, "network": lambda image: foreground.network_mask(image, predict)}
     if options.deeplab:
@@ -68,8 +68,8 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def drawn(methods: dict[str, Segment], options: argparse.Namespace) -> dict[str, Any]:
-    """Overlap with the truth on scenes whose products and families of backgrounds no training has: in all, by family, by the area
-    of the product; and on small goods."""
+    """Measures the overlap with the truth on scenes whose products and families of backgrounds no training has: in all, by family, by the
+    area of the product; and on small goods."""
     names = list(HELD_OUT)
     made, small = ([scenes.scene(SEED, index, options.size, names[index % len(names)], goods) for index in range(count)]
                    for goods, count in ((False, options.scenes), (True, options.goods)))
@@ -99,7 +99,7 @@ def drawn(methods: dict[str, Segment], options: argparse.Namespace) -> dict[str,
 
 
 def catalogue(methods: dict[str, Segment], options: argparse.Namespace) -> dict[str, Any]:
-    """Agreement with the colour threshold on pictures with a white border, and sheets to look at."""
+    """Measures the agreement with the colour threshold on pictures with a white border, and writes sheets to look at."""
     with open(options.catalogue, encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     spread = [rows[k] for k in np.linspace(0, len(rows) - 1, min(options.pictures, len(rows))).astype(int)]
@@ -137,7 +137,8 @@ def white_border(image: np.ndarray) -> bool:
 
 
 def deeplab(path: Path) -> Segment:
-    """The masks of a quantised DeepLab file with its own input size and classes in its output (0 = background)."""
+    """Returns a method that gives the masks of a quantised DeepLab file with its own input size and classes in its output (0 =
+    background)."""
     import tensorflow as tf
 
     interpreter = tf.lite.Interpreter(str(path), num_threads=1)
@@ -159,7 +160,7 @@ def deeplab(path: Path) -> Segment:
 
 
 def sheet(path: Path, pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> None:
-    """A PNG of pictures whose background, as found, is tinted red; the box as a green frame."""
+    """Writes a PNG of pictures whose background, as found, is tinted red; the box as a green frame."""
     columns, side = SHEET
     canvas = Image.new("RGB", (columns * side, -(-len(pairs) // columns) * side), (90, 90, 110))
     for number, (image, mask) in enumerate(pairs):

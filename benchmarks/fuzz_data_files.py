@@ -74,7 +74,7 @@ class Fuzz:
 
     @contextlib.contextmanager
     def limits(self, rng: random.Random, longest: int, size: int) -> Iterator[None]:
-        """Blocks so small that lines reach over many of them, but few enough in all files together."""
+        """Makes blocks so small that lines reach over many of them, but few enough in all files together."""
         buffer, block = (max(rng.choice((2, 7, 64, 1 << 16)), size // 500) for _ in range(2))
         with (mock.patch.object(files, "BUFFER", buffer), mock.patch.object(files, "BLOCK", block),
               mock.patch.object(files, "MAX_LINE", longest)):
@@ -82,7 +82,7 @@ class Fuzz:
 
     @contextlib.contextmanager
     def numbers(self, compiled: bool) -> Iterator[None]:
-        """Numbers by numba, or as where numba is not installed."""
+        """Has numbers read by numba, or as where numba is not installed."""
         self.context["numbers by"] = "numba" if compiled and released_numbers.compiled() else "Python"
         with contextlib.nullcontext() if compiled else mock.patch.object(released_numbers, "_loops", lambda: None):
             yield
@@ -176,7 +176,7 @@ def attempt(call: Callable[[], Any]) -> tuple[Any, Any]:
 
 
 def listed(source: Iterator[Any]) -> tuple[list[Any], Any]:
-    """What an iterator gives, and the UserError or Refused that ends it."""
+    """Returns what an iterator gives, and the UserError or Refused that ends it."""
     result: list[Any] = []
     try:
         for each in source:
@@ -187,13 +187,13 @@ def listed(source: Iterator[Any]) -> tuple[list[Any], Any]:
 
 
 def same(what: str, mine: Any, other: Any) -> None:
-    """Difference where two values are not equal."""
+    """Raises Difference where two values are not equal."""
     if mine != other:
         raise Difference(f"{what}: the reader gives {mine!r}, the reference {other!r}")
 
 
 def same_row(row: Row, expected: dict[str, bytes | str], schema: Schema) -> None:
-    """The same columns in the same order, with the same bits, types and shapes."""
+    """Raises Difference unless both have the same columns in the same order, with the same bits, types and shapes."""
     same("columns", list(row), list(expected))
     for name, value in expected.items():
         column, mine = schema.column(name), row[name]
@@ -215,7 +215,7 @@ def run(seed: int, seconds: float, cases: int | None = None, first: int = 0) -> 
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The program; returns the exit status: 0 nothing found, 1 a finding."""
+    """Runs the program; returns the exit status: 0 nothing found, 1 a finding."""
     parser = argparse.ArgumentParser("python -m benchmarks.fuzz_data_files", description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=report.positive, default=600, help="of CPU time; default: 600")
     parser.add_argument("--cases", type=report.positive, help="stop after so many cases instead")

@@ -25,7 +25,7 @@ HARMLESS = ("", "   ", "12345", " 678 ", "\ufeff9", "\t", "\xa0", "00")
 
 
 def schema(rng: random.Random) -> Schema:
-    """1 to 8 columns of any type."""
+    """Returns 1 to 8 columns of any type."""
     columns = []
     for number in range(rng.choice((1, 2, 3, 5, 8))):
         type_ = rng.choice(("int", "float", "float", "str", "base64"))
@@ -38,7 +38,7 @@ def schema(rng: random.Random) -> Schema:
 
 
 def middle(rng: random.Random) -> str:
-    """Halfway between two float32 (or the last one and infinity), or next to it by one in a digit far behind."""
+    """Returns a number halfway between two float32 (or the last one and infinity), or next to it by one in a digit far behind."""
     low = rng.choice((rng.randrange(0x7F800000), rng.randrange(0x800000), rng.randrange(0x3F000000, 0x40000000), 0, 0x7F7FFFFF, 0x7FFFFF))
     near, above = (struct.unpack("<f", struct.pack("<I", low + more))[0] if low + more < 0x7F800000 else 2.0**128 for more in (0, 1))
     half, context = Decimal((near + above) / 2), Context(prec=rng.choice((150, 200, 1000)), Emin=-10**6, Emax=10**6)
@@ -47,7 +47,7 @@ def middle(rng: random.Random) -> str:
 
 
 def long_digits(rng: random.Random) -> str:
-    """Many digits, or many zeros before or behind them, of a number of ordinary size."""
+    """Returns many digits, or many zeros before or behind them, of a number of ordinary size."""
     count = rng.choice((18, 19, 20, 25, 60, 400, 4299, 4300, 4301, 6000)) if rng.random() < 0.3 else rng.randint(17, 40)
     some = "".join(rng.choices("0123456789", k=min(count, 50))) + rng.choice("0123456789") * max(count - 50, 0)
     return rng.choice((lambda: "0." + some, lambda: "0" * count + repr(rng.random()), lambda: f"{some}e-{count}",
@@ -71,7 +71,7 @@ INTS: tuple[Draw, ...] = (
 
 
 def number(rng: random.Random, type_: str, scalar: bool, style: int | None) -> str:
-    """A number of a column, in any spelling or in that of the style."""
+    """Returns a number of a column, in any spelling or in that of the style."""
     draws = FLOATS if type_ == "float" else INTS
     text = draws[style](rng) if style is not None else rng.choice(draws)(rng)
     if type_ == "int" and scalar and len(text) < 4000 and int(text) >= 2**31:
@@ -84,7 +84,7 @@ def number(rng: random.Random, type_: str, scalar: bool, style: int | None) -> s
 
 
 def field(rng: random.Random, column: Column, encoding: str) -> bytes:
-    """One column of a good line."""
+    """Returns one column of a good line."""
     if column.type == "str":
         return rng.choice(TEXTS + (WIDE_TEXTS if encoding == "utf-8" else ())).encode(encoding)
     if column.type == "base64":
@@ -104,7 +104,7 @@ def field(rng: random.Random, column: Column, encoding: str) -> bytes:
 
 
 def put(more: Callable[[random.Random], bytes], out: int = 0) -> Callable[[random.Random, bytes], bytes]:
-    """A mutation: these bytes at a random position, where ``out`` bytes are taken out."""
+    """Returns a mutation: these bytes at a random position, where ``out`` bytes are taken out."""
     def mutate(rng: random.Random, line: bytes) -> bytes:
         at = rng.randint(0, max(len(line) - out, 0))
         return line[:at] + more(rng) + line[at + out :]
@@ -112,7 +112,7 @@ def put(more: Callable[[random.Random], bytes], out: int = 0) -> Callable[[rando
 
 
 def part(separators: bytes, change: Callable[[random.Random, bytes], list[bytes]]) -> Callable[[random.Random, bytes], bytes]:
-    """A mutation: one part of the line between separators becomes several or none."""
+    """Returns a mutation: one part of the line between separators becomes several or none."""
     def mutate(rng: random.Random, line: bytes) -> bytes:
         parts = re.split(b"([" + separators + b"])", line)
         at = 2 * rng.randrange(len(parts) // 2 + 1)
@@ -124,7 +124,7 @@ def part(separators: bytes, change: Callable[[random.Random, bytes], list[bytes]
 
 
 def flipped(rng: random.Random, line: bytes) -> bytes:
-    """One bit of one byte turned over."""
+    """Returns the bytes with one bit of one byte turned over."""
     at = rng.randrange(len(line)) if line else 0
     return line[:at] + bytes(byte ^ 1 << rng.randrange(8) for byte in line[at : at + 1]) + line[at + 1 :]
 
@@ -144,7 +144,7 @@ MUTATIONS: dict[str, Callable[[random.Random, bytes], bytes]] = {
 
 
 def file(rng: random.Random, schema: Schema, tags: dict[bytes, str]) -> tuple[bytes | None, str]:
-    """(content, what is odd about it): None for a file that is not there. ``tags`` gets {line: what befell it}."""
+    """Returns (content, what is odd about it): None for a file that is not there. ``tags`` gets {line: what befell it}."""
     made = []
     for _ in range(rng.randint(1, 5)):
         line, befell = b"\t".join(field(rng, column, schema.encoding) for column in schema.columns), "untouched"
@@ -173,7 +173,7 @@ def position(rng: random.Random, contents: list[bytes | None]) -> Position:
 
 
 def list_file(rng: random.Random, paths: list[Path]) -> bytes:
-    """The content of the list file ``lists/list`` beside the files."""
+    """Returns the content of the list file ``lists/list`` beside the files."""
     entries: list[bytes] = []
     for path in paths * rng.randint(1, 2):
         name = rng.choice((str(path), path.name, f"./{path.name}", f"../{path.name}", f"lists/../{path.name}"))

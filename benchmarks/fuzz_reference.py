@@ -32,7 +32,7 @@ class Refused(Exception):
 
 
 def digits(text: str) -> int | None:
-    """The value of digits and nothing else, however many."""
+    """Returns the value of digits and nothing else, however many."""
     if not (text.isascii() and text.isdigit()):
         return None
     value = 0
@@ -43,18 +43,18 @@ def digits(text: str) -> int | None:
 
 
 def signed(text: str) -> int | None:
-    """The value of digits behind at most one sign."""
+    """Returns the value of digits behind at most one sign."""
     value = digits(text[1:] if text[:1] in ("+", "-") else text)
     return -value if value is not None and text[0] == "-" else value
 
 
 def whole(item: bytes) -> int | None:
-    """The whole number that an item spells, of any size; None where it spells none."""
+    """Returns the whole number that an item spells, of any size; None where it spells none."""
     return signed(item.decode("latin-1").strip(BLANKS))
 
 
 def bits(item: bytes) -> int | None:
-    """The 32 bits of the float32 nearest to what an item spells, ties to even; None where it spells no number."""
+    """Returns the 32 bits of the float32 nearest to what an item spells, ties to even; None where it spells no number."""
     text = item.decode("latin-1").strip(BLANKS)
     sign = NEGATIVE if text[:1] == "-" else 0
     text = (text[1:] if text[:1] in ("+", "-") else text).lower()
@@ -69,7 +69,7 @@ def bits(item: bytes) -> int | None:
 
 
 def nearest(value: int, power: int, size: int) -> int:
-    """Bits of the float32 nearest to value * 10**power, for a value of ``size`` digits."""
+    """Returns the bits of the float32 nearest to value * 10**power, for a value of ``size`` digits."""
     if value == 0 or size + power < -60:
         return 0
     if size + power > 60:
@@ -88,7 +88,7 @@ def nearest(value: int, power: int, size: int) -> int:
 
 
 def field(column: Column, text: bytes, encoding: str) -> bytes | str:
-    """The bytes of the tensor, or the text, that a column holds; raises Refused."""
+    """Returns the bytes of the tensor, or the text, that a column holds; raises Refused."""
     if column.type == "str":
         try:
             return text.decode(encoding)
@@ -112,7 +112,7 @@ def field(column: Column, text: bytes, encoding: str) -> bytes | str:
 
 
 def sextets(text: str, length: int) -> bytes:
-    """The bytes of base64 of one of two alphabets, with all of its padding or none; bits left over are ignored."""
+    """Returns the bytes of base64 of one of two alphabets, with all of its padding or none; bits left over are ignored."""
     bare = text.rstrip("=")
     last = "-_" if "-" in bare or "_" in bare else "+/"
     if len(bare) % 4 == 1 or len(text) - len(bare) not in (0, -len(bare) % 4) or not set(bare) <= set(ALPHABET + last):
@@ -129,7 +129,7 @@ def sextets(text: str, length: int) -> bytes:
 
 
 def row(content: bytes, where: str, schema: Schema) -> dict[str, bytes | str]:
-    """{column: bytes of its tensor, or its text} of a line; raises Refused."""
+    """Returns {column: bytes of its tensor, or its text} of a line; raises Refused."""
     content = content.replace(b"\r", b"")
     if not content:
         raise Refused("the line is blank", where)
@@ -149,7 +149,7 @@ def row(content: bytes, where: str, schema: Schema) -> dict[str, bytes | str]:
 
 
 def lines(paths: Sequence[Path], contents: Sequence[bytes | None], start: Position, longest: int) -> Iterator[tuple[bytes, str, Position]]:
-    """(line, where it is, position after it) of files with these contents, None for what cannot be read; raises Refused."""
+    """Returns (line, where it is, position after it) of files with these contents, None for what cannot be read; raises Refused."""
     if not 0 <= start.file <= len(paths):
         raise Refused("the position to continue from", "data files")
     for number in range(start.file, len(paths)):
@@ -174,13 +174,13 @@ def lines(paths: Sequence[Path], contents: Sequence[bytes | None], start: Positi
 
 def rows(paths: Sequence[Path], contents: Sequence[bytes | None], schema: Schema, start: Position,
          longest: int) -> Iterator[tuple[Position, dict[str, bytes | str]]]:
-    """(position after the row, row) from a position on; raises Refused."""
+    """Returns (position after the row, row) from a position on; raises Refused."""
     for text, where, after in lines(paths, contents, start, longest):
         yield after, row(text, where, schema)
 
 
 def names(path: Path, content: bytes, folders: Sequence[str]) -> list[Path]:
-    """The files that a list file names, each in the first of the folders that has it; raises Refused."""
+    """Returns the files that a list file names, each in the first of the folders that has it; raises Refused."""
     result = []
     for text, where, _ in lines([path], [content], Position(), LONGEST_NAME):
         try:

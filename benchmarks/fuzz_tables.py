@@ -269,7 +269,7 @@ def check(table: Table, touched: tuple[int, int], how: str, result: reading.Read
 
 
 def _is_one_row(table: Table, touched: tuple[int, int], marks: dict[str, set[str]]) -> bool:
-    """Whether damage has made one row of these: what stood between them is gone; or one mark is another now."""
+    """Whether damage has made one row of several, as what stood between them is gone, or has changed one mark."""
     begin, behind = touched[0] - WIDEST, touched[1] + WIDEST
     rows = {str(n) for n, (first, end) in enumerate(table.spans) if first <= behind and end >= begin and touched != (0, 0)}
     return bool(rows) and (set.union(*marks.values()) <= rows or sum(bool(mark) and not mark <= rows for mark in marks.values()) == 1)
@@ -281,12 +281,12 @@ def _has_break(table: Table) -> bool:
 
 
 def _may_hide(table: Table, touched: tuple[int, int], how: str) -> bool:
-    """Whether rows may be gone with the damage itself: their bytes, the header or the brackets around all."""
+    """Whether the damage itself may have taken rows away: their bytes, the header or the brackets around all."""
     return how == "drop" or how == "wrong encoding" or touched[0] <= table.spans[0][0] or table.format not in ("csv", "jsonl")
 
 
 class Fuzz:
-    """One case after the other; ``context`` is what a finding needs to be understood, ``counts`` what was covered."""
+    """The cases. context: what a finding needs to be understood; counts: what was covered."""
 
     def __init__(self, folder: Path):
         self.folder, self.counts = folder, Counter()
@@ -336,7 +336,7 @@ def run(seed: int, seconds: float, cases: int | None = None, first: int = 0, fin
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The program; returns the exit status: 0 nothing found, 1 a finding."""
+    """Runs the program; returns the exit status: 0 nothing found, 1 a finding."""
     parser = argparse.ArgumentParser("python -m benchmarks.fuzz_tables", description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=report.positive, default=600, help="of CPU time; default: 600")
     parser.add_argument("--cases", type=report.positive, help="stop after so many cases instead")

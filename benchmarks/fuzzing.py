@@ -13,7 +13,8 @@ from tqdm import tqdm
 
 
 class Fuzz(Protocol):
-    """case: makes and judges a case, and raises where it finds something; context: what the case was made of; counts: of what there was."""
+    """A fuzzer. case: makes and judges a case, and raises where it finds something; context: what the case is made of; counts: of
+    what was drawn and read."""
 
     context: dict[str, Any]
     counts: Counter

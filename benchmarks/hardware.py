@@ -14,7 +14,7 @@ PACKAGES = ("kaleidobert", "numpy", "keras", "tensorflow", "jax", "jaxlib", "tor
 
 
 def describe(torch_python: str | None = None) -> dict[str, Any]:
-    """processor, flags, cores, memory_bytes, gpus, system, versions; torch_python: where torch lives if not here."""
+    """Returns processor, flags, cores, memory_bytes, gpus, system, versions; torch_python: where torch lives if not here."""
     cpu = _cpu()
     names, flags = cpu.get("model name", []), {flag for line in cpu.get("flags", cpu.get("Features", [])) for flag in line.split()}
     versions = {"python": platform.python_version()} | {name: result for name in PACKAGES if (result := _version(name))}
@@ -28,12 +28,12 @@ def describe(torch_python: str | None = None) -> dict[str, Any]:
 
 
 def same(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
-    """What differs between two descriptions so that their figures cannot stand in one table."""
+    """Returns what differs between two descriptions so that their figures cannot stand in one table."""
     return [key for key in ("processor", "cores", "gpus") if one.get(key) != other.get(key)]
 
 
 def gpus() -> list[str]:
-    """"name, memory, driver" of every NVIDIA GPU, as nvidia-smi has it; [] where there is none."""
+    """Returns "name, memory, driver" of every NVIDIA GPU, as nvidia-smi has it; [] where there is none."""
     if shutil.which("nvidia-smi") is None:
         return []
     words = ["nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"]
@@ -45,12 +45,12 @@ def gpus() -> list[str]:
 
 
 def load() -> float | None:
-    """Processes that wanted a core in the last minute."""
+    """Returns how many processes wanted a core in the last minute."""
     return round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
 
 
 def sentence(machine: dict[str, Any]) -> str:
-    """A description in a line."""
+    """Returns a description in a line."""
     flags, versions = " ".join(machine["flags"]), ", ".join(" ".join(pair) for pair in machine["versions"].items())
     where = [machine["processor"], f"{machine['cores']} cores" + (f" ({flags})" if flags else ""),
              f"{machine['memory_bytes'] / 2**30:.0f} GiB", *machine["gpus"]]

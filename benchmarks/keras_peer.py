@@ -22,7 +22,7 @@ HELD = ExitStack()  # for as long as the process lives: prediction is timed as o
 
 
 def prepare(settings: dict[str, Any]) -> tuple[dict[str, Any], turns.Cases]:
-    """settings: model ("ours" or "plain"), size, precision, batch file, micro; see peers.py."""
+    """Prepares a contestant. settings: model ("ours" or "plain"), size, precision, batch file, micro; see peers.py."""
     config = random_bank.config(settings["size"], 1, settings["precision"])
     sizes = random_bank.sizes(settings["size"], settings["precision"])
     if settings["model"] == "ours":
@@ -52,7 +52,7 @@ def prepare(settings: dict[str, Any]) -> tuple[dict[str, Any], turns.Cases]:
 
 
 def repeated(run: Callable[..., Any], arguments: Sequence[Any]) -> Callable[[int], Any]:
-    """A function n that does it n times and returns what the last one gave."""
+    """Returns a function n -> what the last of n runs gave."""
 
     def run_times(times: int) -> Any:
         for _ in range(times):
@@ -63,14 +63,14 @@ def repeated(run: Callable[..., Any], arguments: Sequence[Any]) -> Callable[[int
 
 
 def read(path: str) -> tuple[dict[str, np.ndarray], ...]:
-    """(inputs, targets, weights) of a file that peers.py wrote."""
+    """Returns (inputs, targets, weights) of a file that peers.py wrote."""
     with np.load(path) as arrays:
         return tuple({name.split("/")[1]: arrays[name] for name in arrays.files if name.startswith(part)}
                      for part in ("inputs", "targets", "weights"))
 
 
 def loss_function(config: configs.PretrainConfig, levels: Sequence[KaleidoLevel]) -> DecomposableLoss:
-    """The losses of all tasks as ``kaleidobert pretrain`` adds them up."""
+    """Returns the losses of all tasks as ``kaleidobert pretrain`` adds them up."""
     by_task = losses.for_tasks(levels, config.losses.feature_target, config.losses.mlm_weight, config.losses.itm_weight)
 
     def loss(outputs, targets, weights, over):
@@ -81,8 +81,8 @@ def loss_function(config: configs.PretrainConfig, levels: Sequence[KaleidoLevel]
 
 
 def gradients(model: keras.Model, loss: DecomposableLoss, micro: int = 0) -> Callable[..., None]:
-    """A function (inputs, targets, weights) that computes all gradients from numpy arrays, in parts of ``micro`` examples (0 = whole),
-    and throws their sum away."""
+    """Returns a function (inputs, targets, weights) that computes all gradients from numpy arrays, in parts of ``micro`` examples (0 =
+    whole), and throws their sum away."""
     backward, add, wait = {"tensorflow": _tensorflow_gradients, "jax": _jax_gradients}[keras.backend.backend()](model, loss)
 
     def run(*batch: dict[str, np.ndarray]) -> None:
@@ -96,7 +96,7 @@ def gradients(model: keras.Model, loss: DecomposableLoss, micro: int = 0) -> Cal
 
 
 def parts(batch: Sequence[dict[str, np.ndarray]], micro: int) -> Iterator[tuple[dict[str, np.ndarray], ...]]:
-    """The batch in parts of ``micro`` rows, 0 = whole."""
+    """Returns the batch in parts of ``micro`` rows, 0 = whole."""
     rows = len(batch[0]["token_ids"])
     for start in range(0, rows, micro or rows):
         yield tuple({name: array[start : start + (micro or rows)] for name, array in part.items()} for part in batch)

@@ -14,7 +14,7 @@ TIMES = 3  # that the function runs under the profiler
 
 
 def longest(run: Callable[[], Any]) -> dict[str, Any]:
-    """{"seconds": of all kernels in one run of the function, "kernels": [[name, seconds, calls], ...]}, the longest first.
+    """Returns {"seconds": of all kernels in one run of the function, "kernels": [[name, seconds, calls], ...]}, the longest first.
 
     Where there is no GPU the threads of the CPU count as one; functions of Python are skipped. {"none": why} where the profiler left
     nothing to read.
@@ -34,7 +34,7 @@ def longest(run: Callable[[], Any]) -> dict[str, Any]:
 
 
 def added_up(events: list[dict[str, Any]]) -> dict[str, Any]:
-    """As ``longest``, of the events of a trace."""
+    """Returns the same as ``longest``, of the events of a trace."""
     processes = {event["pid"]: event["args"]["name"] for event in events if event.get("name") == "process_name"}
     threads = {(event["pid"], event["tid"]): event["args"]["name"] for event in events if event.get("name") == "thread_name"}
     gpus = {pid for pid, name in processes.items() if "GPU" in name}

@@ -14,9 +14,9 @@ quarters of the products and tested on the others'. It sees one of:
     masked text  the pieces of the spoiled text, and those beside masked ones (ITM only)
     words, slots whether the slots are those that the text's words usually have, and the same for the masked words (ITM only)
 
-Where nothing is given away, no probe is right more often than its share: always the commonest answer. The last one alone may be: a
+Where nothing is given away, no probe is right more often than the share of the commonest answer. The last probe alone may be: a
 picture is masked where the words of its own text lie, so that its masked patches say something about that text, and a text with
-such words is more likely its own. That is content, of which masks show a little as the picture itself shows all.
+such words is more likely its own. That is content: masks show a little of it, and the picture shows all of it.
 """
 
 import argparse
@@ -83,7 +83,7 @@ class ProbeResult:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The program; returns the exit status."""
+    """Runs the program; returns the exit status."""
     parser = argparse.ArgumentParser("python -m benchmarks.leaks", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("bank", type=Path)
     parser.add_argument("--examples", type=report.positive, default=40_000, help="that are drawn; default: 40,000")
@@ -93,7 +93,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def run(options: argparse.Namespace) -> list[dict[str, Any]]:
-    """Draw, probe, print, for every policy that the bank allows."""
+    """Draws, probes and prints, for every policy that the bank allows."""
     bank, rows = Bank(options.bank), []
     settings = dict(word.split("=", 1) for word in options.set)
     for policy in ("random", "alignment_guided") if alignment.strengths(bank) is not None else ("random",):
@@ -109,7 +109,7 @@ def run(options: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def draws(bank: Bank, sampling: Sampling, examples: int, seed: int = 0) -> Draws:
-    """Examples of the training split, as many as requested or a few more."""
+    """Draws examples of the training split, as many as requested or a few more."""
     sampler = PretrainSampler(bank, bank.rows("train"), bank.levels, sampling, BATCH, seed)
     batches = [sampler.draw(sampler.order.batch(step), generator(seed, EXAMPLES, step)) for step in range(-(-examples // BATCH))]
     rows, text_rows = (np.concatenate([getattr(one, name) for one in batches]) for name in ("rows", "text_rows"))
@@ -136,7 +136,7 @@ def draws(bank: Bank, sampling: Sampling, examples: int, seed: int = 0) -> Draws
 
 
 def probe(drawn: Draws, bank: Bank) -> Iterator[ProbeResult]:
-    """Every probe of every answer."""
+    """Yields the results of every probe of every answer."""
     slices, learnt = kaleido.patch_slices(bank.levels), drawn.products % TESTED != 0
     seen: dict[str, list[str]] = {}  # tasks that see the same patches: of camouflage the masked slot is the answer itself
     for task in drawn.answers:
@@ -159,7 +159,7 @@ def probe(drawn: Draws, bank: Bank) -> Iterator[ProbeResult]:
 
 
 def _fit(drawn: Draws, tasks: list[str], name: str, features: sparse.coo_array, learnt: np.ndarray) -> Iterator[ProbeResult]:
-    """Ridge regression onto the classes of several tasks at once."""
+    """Fits ridge regression onto the classes of several tasks at once; yields a result for each."""
     inputs = sparse.hstack([features, np.ones((features.shape[0], 1), np.float32)], format="csr").astype(np.float64)
     inputs = inputs[:, np.flatnonzero(inputs[learnt].sum(0))]
     classes = [np.eye(drawn.answers[task].max() + 1)[drawn.answers[task]] for task in tasks]
@@ -173,14 +173,14 @@ def _fit(drawn: Draws, tasks: list[str], name: str, features: sparse.coo_array, 
 
 
 def _without(slots: sparse.csr_array, left_out: slice) -> sparse.csr_array:
-    """The same with 0 in some columns."""
+    """Returns the same with 0 in some columns."""
     dense = slots.toarray()
     dense[:, left_out] = 0
     return sparse.csr_array(dense)
 
 
 def _kinds(drawn: Draws, bank: Bank) -> sparse.csr_array:
-    """[N, 3 * SEVERAL]: whether so many content pieces are masked, so many others, so many of them among the visible ones."""
+    """Returns [N, 3 * SEVERAL]: whether so many content pieces are masked, so many others, so many of them among the visible ones."""
     pieces = bank.tokenizer().pieces(np.arange(bank.vocabulary.size))
     content = alignment_generator.content([piece.removeprefix("##") for piece in pieces]).astype(np.float32)
     counts = (drawn.masked @ content, drawn.masked @ (1 - content), drawn.visible @ content)
@@ -189,12 +189,12 @@ def _kinds(drawn: Draws, bank: Bank) -> sparse.csr_array:
 
 
 def _frequent(bag: sparse.csr_array) -> sparse.csr_array:
-    """The columns of the most frequent pieces."""
+    """Returns the columns of the most frequent pieces."""
     return bag[:, np.sort(np.argsort(-bag.sum(0), kind="stable")[:PIECES])]
 
 
 def _products(left: sparse.csr_array, right: sparse.csr_array) -> sparse.csr_array:
-    """[N, A * B]: every column of the one times every column of the other, example by example."""
+    """Returns [N, A * B]: every column of the one times every column of the other, example by example."""
     size, (rows, columns) = right.shape[1], left.nonzero()
     other = right[rows].tocoo()
     position = (rows[other.coords[0]], columns[other.coords[0]] * size + other.coords[1])
@@ -202,7 +202,7 @@ def _products(left: sparse.csr_array, right: sparse.csr_array) -> sparse.csr_arr
 
 
 def _usual(drawn: Draws, learnt: np.ndarray) -> sparse.csr_array:
-    """[N, 4]: how much more often than otherwise the masked slots are masked beside the text's visible words, and beside its masked
+    """Returns [N, 4]: how much more often than otherwise the masked slots are masked beside the text's visible words, and beside its masked
     ones, where text and picture belong together: the tables are counted there, on the examples that are learnt from. The sum over
     words and slots, and its largest part."""
     together = learnt & (drawn.answers["itm"] == 1)
@@ -217,7 +217,7 @@ def _usual(drawn: Draws, learnt: np.ndarray) -> sparse.csr_array:
 
 
 def _bag(ids: np.ndarray, chosen: np.ndarray, size: int) -> sparse.csr_array:
-    """[N, V]: which pieces stand in the chosen positions."""
+    """Returns [N, V]: which pieces stand in the chosen positions."""
     rows, columns = np.nonzero(chosen)
     result = sparse.csr_array((np.ones(len(rows), np.float32), (rows, ids[rows, columns])), (len(ids), size))
     result.sum_duplicates()

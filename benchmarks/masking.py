@@ -17,7 +17,7 @@ BATCH = 64
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The program; returns the exit status."""
+    """Runs the program; returns the exit status."""
     parser = argparse.ArgumentParser("python -m benchmarks.masking", description=__doc__)
     parser.add_argument("--batch", type=report.positive, default=BATCH, help=f"examples in a batch; default: {BATCH}")
     parser.add_argument("--words", type=report.positive, default=12, help="aligned words in a text, where it has so many; default: 12")
@@ -27,7 +27,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
-    """Measure and print: AGM, and as floors random masking of the same texts and copying the alignment once."""
+    """Measures and prints AGM, and as floors random masking of the same texts and copying the alignment once."""
     machine = report.machine()
     text_batch = texts(options.batch, options.words)
     rng = np.random.Generator(np.random.Philox(0))
@@ -50,8 +50,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def texts(batch: int, words: int) -> alignment_guided_masking.Texts:
-    """Texts of 10 to 62 pieces, four pieces to three
-    words, with two patches per masked level for each of ``words`` words."""
+    """Returns texts of 10 to 62 pieces, four pieces to three words, with two patches per masked level for each of ``words`` words."""
     rng, positions = np.random.Generator(np.random.Philox(0)), np.arange(TEXT_LENGTH)
     maskable = (positions >= 1) & (positions <= rng.integers(10, TEXT_LENGTH - 1, (batch, 1)))
     token_words = np.where(maskable, np.cumsum(rng.random(maskable.shape) < 0.75, axis=1), -1).astype(np.int16)

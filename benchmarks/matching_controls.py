@@ -37,7 +37,7 @@ Arrays = Mapping[str, np.ndarray]
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The program; returns the exit status."""
+    """Runs the program; returns the exit status."""
     parser = argparse.ArgumentParser("python -m benchmarks.matching_controls", description=__doc__,
                                      formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("bank", type=Path)
@@ -51,7 +51,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def run(options: argparse.Namespace) -> list[dict[str, Any]]:
-    """Measure and print."""
+    """Measures and prints."""
     bank = Bank(options.bank)
     model = rebuild(checkpoints.load_meta(options.checkpoint), precision="float32")
     checkpoints.restore(options.checkpoint, model)
@@ -77,12 +77,12 @@ def _without_picture(inputs: Arrays, bank: Bank) -> Arrays:
 
 
 def _other_picture(inputs: Arrays, bank: Bank) -> Arrays:
-    """The features of the example before, so that no text stands beside its own picture but by chance."""
+    """Returns the features of the example before, so that no text stands beside its own picture but by chance."""
     return {**inputs, "patch_features": np.roll(inputs["patch_features"], 1, axis=0)}
 
 
 def _without_text(inputs: Arrays, bank: Bank) -> Arrays:
-    """[CLS] [SEP] and padding, of the same length: the number of positions stays."""
+    """Returns [CLS] [SEP] and padding, of the same length: the number of positions stays."""
     vocabulary, ids = bank.vocabulary, np.full_like(inputs["token_ids"], bank.vocabulary.pad)
     ids[:, 0], ids[:, 1] = vocabulary.start, vocabulary.end
     return {**inputs, **examples.text(ids, vocabulary.pad), "masked_tokens": np.zeros_like(inputs["masked_tokens"])}
@@ -95,7 +95,7 @@ CONTROLS: dict[str, Callable[[Arrays, Bank], Arrays]] = {
 
 def _hits(forward: Callable, sampler: PretrainSampler, bank: Bank, options: argparse.Namespace, change: Callable,
           masked: bool) -> tuple[np.ndarray, np.ndarray]:
-    """(f64[N] 1 where the answer is right, products [N]) of every row of the sampler, drawn options.draws times."""
+    """Returns (f64[N] 1 where the answer is right, products [N]) of every row of the sampler, drawn options.draws times."""
     # shuffled: in a table neighbours are often views of one product, and of one subcategory
     rows = np.concatenate([generator(options.seed, ORDER, number).permutation(sampler.order.rows) for number in range(options.draws)])
     hits = []
@@ -113,7 +113,7 @@ def _hits(forward: Callable, sampler: PretrainSampler, bank: Bank, options: argp
 
 
 def interval(hits: np.ndarray, products: np.ndarray, rng: np.random.Generator) -> tuple[float, float]:
-    """95% interval of the mean, by bootstrap over products."""
+    """Returns the 95% interval of the mean, by bootstrap over products."""
     _, number = np.unique(products, return_inverse=True)
     sums = np.stack([np.bincount(number, hits), np.bincount(number)], axis=1)  # [products, 2]
     low, high = statistics.bootstrap(lambda units: np.divide(*(statistics.times_drawn(units) @ sums).T), len(sums), rng, RESAMPLES)

@@ -30,7 +30,7 @@ KERAS = ("ours", "plain")
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The program; returns the exit status."""
+    """Runs the program; returns the exit status."""
     parser = report.parser("benchmarks.peers", __doc__)
     report.add_precision(parser)
     parser.add_argument("--works", nargs="+", choices=WORKS, default=list(WORKS), help="default: all three")
@@ -42,7 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
-    """Measure, print, write. A peer that is not there or fails is skipped and said so; ours is not."""
+    """Measures, prints, writes. A peer that is missing or fails is skipped with a note; ours is not."""
     machine, batch = report.machine(), options.batch or random_bank.SIZES[options.size].batch
     if batch % (options.micro or batch):
         raise UserError(f"--micro {options.micro} does not divide a batch of {batch}", "peers", "a divisor")
@@ -80,7 +80,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def write_batch(path: Path, size: str, config: PretrainConfig) -> Path:
-    """The first batch of the real sampler from a bank of random features, as arrays "inputs/token_ids" and so on."""
+    """Writes the first batch of the real sampler from a bank of random features, as arrays "inputs/token_ids" and so on."""
     batch = config.train.batch_size
     with random_bank.opened(size, max(64, 2 * batch)) as bank:
         parts = PretrainSampler(bank, bank.rows("train"), config.levels, config.sampling, batch, config.train.seed).batch(0)
@@ -90,14 +90,14 @@ def write_batch(path: Path, size: str, config: PretrainConfig) -> Path:
 
 
 def works(sizes: Mapping[str, Any], config: PretrainConfig, batch: int) -> dict[str, float]:
-    """GFLOP of each work for a batch; the same for every contestant."""
+    """Returns the GFLOP of each work for a batch; the same for every contestant."""
     training = batch * flops.training(flops.pretrainer(sizes, config.levels, config.sampling.max_masked)) / 1e9
     prediction = batch * sum(flops.matcher(sizes, config.levels).values()) / 1e9
     return {"forward and backward": training, "step": training, "prediction": prediction}
 
 
 def torch_python(named: str | None) -> str:
-    """The Python to run torch_peer.py with; UserError where none is named and this one lacks torch or transformers."""
+    """Returns the Python to run torch_peer.py with; UserError where none is named and this one lacks torch or transformers."""
     if named or os.environ.get(TORCH):
         return named or os.environ[TORCH]
     if all(importlib.util.find_spec(name) for name in ("torch", "transformers")):
@@ -117,7 +117,8 @@ def _start(name: str, options: argparse.Namespace, file: Path, sizes: Mapping[st
 
 
 def summary(metadata: dict[str, Any], groups: Sequence[Mapping[str, Timing]]) -> dict[str, Any]:
-    """The result: every figure; ratios "WORK / OTHER" of our rate to the floors' and the peers'; the optimiser's share of a step."""
+    """Returns the result: every figure; ratios "WORK / OTHER" of our rate to the floors' and the peers'; the optimiser's share of a
+    step."""
     clocks = report.clocks(metadata["machine"])
     result = {**metadata, "timings": [report.row(timing, clocks) for timings in groups for timing in timings.values()], "ratios": {},
               "ratios_of": "our rate / that of"}
@@ -137,7 +138,7 @@ def summary(metadata: dict[str, Any], groups: Sequence[Mapping[str, Timing]]) ->
 
 
 def markdown(result: Mapping[str, Any]) -> str:
-    """The report's two tables, the optimiser's share, and who was there."""
+    """Returns the report's two tables, the optimiser's share, and who was there."""
     lines = [report.markdown(result, report.clocks(result["machine"]))]
     for who, fractions in result.get("optimiser_share", {}).items():
         cells = ", ".join(f"{value:.2f} ({clock})" for clock, value in fractions.items())

@@ -46,7 +46,8 @@ class Seen(layers.Layer):
 
 
 def plain_bert(sizes: Mapping[str, Any], levels: Sequence[KaleidoLevel]) -> tuple[keras.Model, keras.Model]:
-    """(pre-training model with our model's inputs and outputs, matching model that shares its layers); sizes: our backbone's arguments.
+    """Returns (pre-training model with our model's inputs and outputs, matching model that shares its layers); sizes: our backbone's
+    arguments.
 
     Computes in sizes["precision"].
     """

@@ -16,14 +16,14 @@ from kaleidobert.model_zoo.kaleidobert import matcher
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The program; returns the exit status."""
+    """Runs the program; returns the exit status."""
     parser = report.parser("benchmarks.prediction", __doc__)
     report.add_precision(parser)
     return report.guarded(run, parser.parse_args(arguments))
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
-    """Measure and print; UserError where the logits are not finite, as timings of such numbers mean nothing."""
+    """Measures and prints; UserError where the logits are not finite, as timings of such numbers mean nothing."""
     machine, batch = report.machine(), options.batch or random_bank.SIZES[options.size].batch
     config = random_bank.config(options.size, batch, options.precision)
     with random_bank.opened(options.size, batch) as bank:

@@ -47,7 +47,7 @@ SIZES = {"base": Size("", 16), "small": Size("catalogue_small", 64), "tiny": Siz
 
 
 def content(size: str) -> Content:
-    """As the size's records.yaml has it; a trained vocabulary counts as full."""
+    """Returns the sizes of a bank as the size's records.yaml has them; a trained vocabulary counts as full."""
     records = commands.load("records", CONFIGS / SIZES[size].folder / "records.yaml")
     encoder, text = records.encoder, records.text
     return Content(NETWORK_FEATURES.get(encoder.name, 3 * encoder.size**2),
@@ -55,14 +55,15 @@ def content(size: str) -> Content:
 
 
 def config(size: str, batch: int, precision: str = "float32", more: Sequence[str] = ()) -> PretrainConfig:
-    """The size's configuration with this batch, this precision and more words; masking is random, as the bank holds no alignment."""
+    """Returns the size's configuration with this batch, this precision and more words; masking is random, as the bank holds no
+    alignment."""
     words = [f"train.batch_size={batch}", f"train.precision={precision}", "sampling.masking=random", *more]
     result = configs.load(PretrainConfig, CONFIGS / SIZES[size].folder / "pretrain.yaml", words)
     return replace(result, levels=result.levels or KALEIDO)
 
 
 def sizes(size: str, precision: str = "float32") -> dict[str, Any]:
-    """The backbone's arguments, as models.backbone_config has them of such a bank; needs no Keras."""
+    """Returns the backbone's arguments, as models.backbone_config has them of such a bank; needs no Keras."""
     made, holds = config(size, 1, precision), content(size)
     return {**configs.to_dict(made.model), "levels": configs.to_dict(made.levels), "feature_size": holds.feature_size,
             "vocabulary_size": holds.vocabulary_size, "text_length": holds.text_length, "seed": made.train.seed, "precision": precision}
@@ -70,15 +71,15 @@ def sizes(size: str, precision: str = "float32") -> dict[str, Any]:
 
 @contextmanager
 def opened(size: str, pictures: int, levels: Sequence[KaleidoLevel] | None = None) -> Iterator[Bank]:
-    """A bank of random features in a temporary folder (TMPDIR chooses the disk), removed afterwards."""
+    """Yields a bank of random features in a temporary folder (TMPDIR chooses the disk), removed afterwards."""
     with tempfile.TemporaryDirectory(prefix="kaleido-benchmark-") as folder:
         write(Path(folder), size, pictures, levels)
         yield Bank(folder)
 
 
 def write(folder: Path, size: str, pictures: int, levels: Sequence[KaleidoLevel] | None = None) -> None:
-    """Write such a bank, two pictures per product, all in the split "train"; levels: default those of the size. Raises UserError where
-    the disk is full."""
+    """Writes a bank of random features, two pictures per product, all in the split "train"; levels: default those of the size. Raises
+    UserError where the disk is full."""
     levels, holds, rng = levels or config(size, 1).levels, content(size), np.random.Generator(np.random.Philox(0))
     shards = _write_shards(folder, (pictures, kaleido.num_vectors(levels), holds.feature_size), rng)
     tokenizer = _tokenizer(holds.vocabulary_size)
@@ -103,7 +104,7 @@ def write(folder: Path, size: str, pictures: int, levels: Sequence[KaleidoLevel]
 
 
 def _write_shards(folder: Path, shape: tuple[int, int, int], rng: np.random.Generator) -> list[str]:
-    """features-*.npy of f16[pictures, V, F]; their names."""
+    """Writes features-*.npy of f16[pictures, V, F]; returns their names."""
     pictures, vectors, feature_size = shape
     names = []
     for start in range(0, pictures, SHARD_SIZE):

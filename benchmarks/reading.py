@@ -18,7 +18,8 @@ BATCHES = 40  # read cold, at most
 
 
 def waiting(batch, examples: int, seconds: float, workers: Sequence[int]) -> Iterator[dict[str, Any]]:
-    """Rows of a table: the share of its time that a step of so many seconds, which leaves the processor alone, waits for batch(n)."""
+    """Returns rows of a table: the share of its time that a step of so many seconds, which leaves the processor alone, waits for
+    batch(n)."""
     for count in workers:
         fed = Metered(prefetch(batch, range(1 + max(8, round(SECONDS / seconds))), count))
         for _ in fed:
@@ -28,7 +29,7 @@ def waiting(batch, examples: int, seconds: float, workers: Sequence[int]) -> Ite
 
 
 def cold(folder: Path, batch: int, workers: Sequence[int]) -> Iterator[dict[str, Any]]:
-    """Rows of a table: pictures read from shards that are not in memory, in random order and shard by shard.
+    """Returns rows of a table: pictures read from shards that are not in memory, in random order and shard by shard.
 
     What lies in memory of the shards is given up beforehand, as far as the kernel does; disks and hosts have memories of their own.
     """
@@ -50,7 +51,7 @@ def _read(bank: Bank, batch: int, random: bool, workers: int) -> dict[str, Any]:
 
 
 def evict(folder: Path) -> None:
-    """Give up the memory that holds the shards, which nothing may have mapped."""
+    """Frees the memory that holds the shards, which nothing may have mapped."""
     gc.collect()  # a sampler lives in a cycle of references, and keeps its bank open
     for path in folder.glob("features-*.npy"):
         file = os.open(path, os.O_RDONLY)
@@ -60,6 +61,6 @@ def evict(folder: Path) -> None:
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
-    """Markdown."""
+    """Returns the rows as Markdown."""
     lines = ["| " + " | ".join(rows[0]) + " |", "|" + "---:|" * len(rows[0])]
     return "\n".join([*lines, *("| " + " | ".join(str(value) for value in row.values()) + " |" for row in rows)]) + "\n"

@@ -36,7 +36,7 @@ SHARDS = 4  # of each process
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The program; returns the exit status."""
+    """Runs the program; returns the exit status."""
     parser = report.parser("benchmarks.records", __doc__)
     parser.add_argument("--pictures", type=report.positive, default=32, help="default: 32")
     parser.add_argument("--processes", type=report.positive, action="append", default=[], metavar="N",
@@ -46,7 +46,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
-    """Measure and print; UserError where no picture of the source can be used."""
+    """Measures and prints; UserError where no picture of the source can be used."""
     machine = report.machine()
     with tempfile.TemporaryDirectory(prefix="kaleido-benchmark-") as folder:
         config, products = prepare(options, Path(folder))
@@ -91,7 +91,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def prepare(options: argparse.Namespace, folder: Path) -> tuple[RecordsConfig, Sequence[Product]]:
-    """The configuration, its bank below the folder, and so many products; what the words do not name is drawn there."""
+    """Returns the configuration, its bank below the folder, and so many products; what the words do not name is drawn there."""
     size = random_bank.CONFIGS / random_bank.SIZES[options.size].folder / "records.yaml"
     config = commands.load("records", size, [*options.words, f"source.limit={options.pictures}"])
     encoder = config.encoder if options.batch is None else replace(config.encoder, batch_size=options.batch)
@@ -111,7 +111,7 @@ def prepare(options: argparse.Namespace, folder: Path) -> tuple[RecordsConfig, S
 
 
 def rate(config: RecordsConfig, products: Sequence[Product], workers: int, max_workers: int) -> float:
-    """Pictures a second in so many processes, from when each had done a shard, and with it its start, to the end."""
+    """Returns pictures a second in so many processes, from when each had done a shard, and with it its start, to the end."""
     shutil.rmtree(config.bank, ignore_errors=True)
     config = replace(config, workers=workers, shard_size=max(1, len(products) // (SHARDS * max_workers)))
     times = []

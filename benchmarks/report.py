@@ -19,7 +19,7 @@ from kaleidobert.errors import UserError
 
 
 def parser(program: str, description: str) -> argparse.ArgumentParser:
-    """The arguments that all programs take."""
+    """Returns a parser of the arguments that all programs take."""
     made = argparse.ArgumentParser(f"python -m {program}", description=description)
     made.add_argument("--size", choices=SIZES, default="base", help="which shipped configuration, see README.md; default: base")
     made.add_argument("--batch", type=positive, help="examples in a batch; default: " + ", ".join(
@@ -30,12 +30,12 @@ def parser(program: str, description: str) -> argparse.ArgumentParser:
 
 
 def add_precision(made: argparse.ArgumentParser) -> None:
-    """Add --precision, as train.precision of a configuration."""
+    """Adds --precision, as train.precision of a configuration."""
     made.add_argument("--precision", choices=("float32", "mixed_bfloat16", "mixed_float16"), default="float32")
 
 
 def positive(text: str) -> int:
-    """An argparse type: a whole number of at least 1."""
+    """Reads, as an argparse type, a whole number of at least 1."""
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"{text} is less than 1")
@@ -43,7 +43,7 @@ def positive(text: str) -> int:
 
 
 def guarded(run: Callable[[argparse.Namespace], Any], options: argparse.Namespace) -> int:
-    """The exit status of run(options): 0 done, 2 a mistake explained on standard error."""
+    """Runs run(options); returns the exit status: 0 done, 2 a mistake explained on standard error."""
     try:
         run(options)
     except UserError as error:
@@ -53,7 +53,7 @@ def guarded(run: Callable[[argparse.Namespace], Any], options: argparse.Namespac
 
 
 def machine() -> dict[str, Any]:
-    """Processor, cores, load, versions, and the accelerators that the backend sees (where keras is loaded)."""
+    """Describes processor, cores, load, versions, and the accelerators that the backend sees (where keras is loaded)."""
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").is_file() else []
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
@@ -79,7 +79,7 @@ def _accelerators() -> list[str]:
 
 
 def show(metadata: Mapping[str, Any], case: Timing, floors: Sequence[Timing], path: Path | None) -> dict[str, Any]:
-    """Print times, rates and the ratio of the case's rate to each floor's as Markdown; write them to ``path`` too.
+    """Prints times, rates and the ratio of the case's rate to each floor's as Markdown; writes them to ``path`` too.
 
     metadata: "title", "machine" as it was at the start, and whatever else belongs into the file (JSON-able).
     """
@@ -94,18 +94,18 @@ def show(metadata: Mapping[str, Any], case: Timing, floors: Sequence[Timing], pa
 
 
 def clocks(machine: Mapping[str, Any]) -> Sequence[str]:
-    """The clocks that say something there: a GPU's work costs no CPU seconds."""
+    """Returns the clocks that say something there: a GPU's work costs no CPU seconds."""
     return CLOCKS[:1] if machine["accelerators"] else CLOCKS
 
 
 def row(timing: Timing, clocks: Sequence[str]) -> dict[str, Any]:
-    """A timing as JSON-able figures."""
+    """Returns a timing as JSON-able figures."""
     return {"name": timing.case.name, "work": timing.case.work, "unit": timing.case.unit,
             "seconds": {clock: timing.seconds[clock].tolist() for clock in clocks}}
 
 
 def markdown(result: Mapping[str, Any], clocks: Sequence[str]) -> str:
-    """The two tables of a report: medians over the rounds; ratios with their range."""
+    """Returns the two tables of a report: medians over the rounds; ratios with their range."""
     at = result["machine"]
     where = [at["processor"], f"{at['cores']} cores", f"load {at['load']}", *at["accelerators"]]
     versions = ", ".join(" ".join(pair) for pair in at["versions"].items())

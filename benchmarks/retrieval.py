@@ -29,7 +29,7 @@ AGREES = 1e-3  # scores of both ways, relative to their size; half precision is 
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The program; returns the exit status."""
+    """Runs the program; returns the exit status."""
     parser = report.parser("benchmarks.retrieval", __doc__)
     report.add_precision(parser)
     parser.add_argument("--queries", type=report.positive, default=2, help="lists; default: 2")
@@ -41,7 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
-    """Measure and print; UserError where both ways do not give the same scores."""
+    """Measures and prints; UserError where both ways do not give the same scores."""
     machine, batch = report.machine(), options.batch or 101
     config = random_bank.config(options.size, batch, options.precision)
     with random_bank.opened(options.size, max(options.pictures, options.candidates)) as bank:
@@ -85,7 +85,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def lists(bank: Bank, options: argparse.Namespace) -> tuple[np.ndarray, np.ndarray]:
-    """i64[pairs] each: rows of the pictures and of the texts, list after list."""
+    """Returns i64[pairs] each: rows of the pictures and of the texts, list after list."""
     rng = np.random.Generator(np.random.Philox(1))
     queries = np.repeat(rng.integers(bank.size, size=options.queries), options.candidates)
     answers = np.concatenate([rng.permutation(bank.size)[: options.candidates] for _ in range(options.queries)])
@@ -93,7 +93,8 @@ def lists(bank: Bank, options: argparse.Namespace) -> tuple[np.ndarray, np.ndarr
 
 
 def needed(sizes: Mapping[str, Any], levels: Sequence[KaleidoLevel], batches: Sequence[Batch], head: str) -> dict[str, int]:
-    """{step: FLOPs of all pairs}, forward, where each side is computed once, as benchmarks.flops counts. DualEncoderModel are skipped.
+    """Returns {step: FLOPs of all pairs}, forward, where each side is computed once, as benchmarks.flops counts. What the
+    dual encoder adds is not counted.
 
     sides: projections of features and boxes, and the first block's query, key and value; last_block: less than the others where the
     head reads [CLS] alone.

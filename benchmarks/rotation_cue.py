@@ -38,7 +38,7 @@ SEAM = 6  # pixels on both sides of a possible seam that are compared
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The program; returns the exit status."""
+    """Runs the program; returns the exit status."""
     made = argparse.ArgumentParser("python -m benchmarks.rotation_cue", description=__doc__,
                                    formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument("--sizes", nargs="+", type=_size, default=[(180, 100)], metavar="HEIGHTxWIDTH", help="of the noise; default: 180x100")
@@ -52,7 +52,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
-    """Measure and print."""
+    """Measures and prints."""
     rng = np.random.Generator(np.random.Philox(0))
     if options.catalogue:
         sources = {str(options.catalogue.name): real(options.catalogue, options.column, options.pictures, rng)}
@@ -68,7 +68,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def measure(pictures: Sequence[Picture], way: str, side: int) -> dict[str, dict[str, float]]:
-    """{probe: accuracy on the second half with its 95% interval (Wilson)}; the turns are the same for every way."""
+    """Returns {probe: accuracy on the second half with its 95% interval (Wilson)}; the turns are the same for every way."""
     half, rng = len(pictures) // 2, np.random.Generator(np.random.Philox(1))
     labels = np.concatenate([rng.permutation(np.arange(count) % 4) for count in (half, len(pictures) - half)])  # equally often
     by_probe: dict[str, list[list[float]]] = {}
@@ -87,9 +87,9 @@ def measure(pictures: Sequence[Picture], way: str, side: int) -> dict[str, dict[
 
 
 def cues(patch: np.ndarray) -> dict[str, list[float]]:
-    """{probe: numbers} of uint8[s, s, 3]. gradients: means of both directions; middle: the same of the middle quarter, which no filling
-    reaches; bars: gradients along the four sides; profiles: variance of bands of rows and of columns; seam: how alike what lies on both
-    sides of the likeliest mirror line is, from each side."""
+    """Returns {probe: numbers} of uint8[s, s, 3]. gradients: means of both directions; middle: the same of the middle quarter, which no
+    filling reaches; bars: gradients along the four sides; profiles: variance of bands of rows and of columns; seam: how alike what lies on
+    both sides of the likeliest mirror line is, from each side."""
     grey = pretexts.grey(patch)[..., 0].astype(np.float32)
     quarter, strip = len(grey) // 4, max(2, len(grey) // 12)
     sides = (grey[:, :strip], grey[:, -strip:], grey[:strip], grey[-strip:])
@@ -100,24 +100,24 @@ def cues(patch: np.ndarray) -> dict[str, list[float]]:
 
 
 def gradients(grey: np.ndarray) -> list[float]:
-    """The mean horizontal and the mean vertical gradient."""
+    """Returns the mean horizontal and the mean vertical gradient."""
     return [float(np.abs(np.diff(grey, axis=axis)).mean()) for axis in (1, 0)]
 
 
 def mirrored(grey: np.ndarray) -> float:
-    """The highest correlation of the columns left of a line in the left half with the mirror image of those right of it."""
+    """Returns the highest correlation of the columns left of a line in the left half with the mirror image of those right of it."""
     lines = range(SEAM, int(0.45 * grey.shape[1]))
     pairs = [np.stack([part - part.mean() for part in (grey[:, at - SEAM:at], grey[:, at:at + SEAM][:, ::-1])]) for at in lines]
     return max((float((left * right).sum() / np.sqrt((left ** 2).sum() * (right ** 2).sum() + 1e-6)) for left, right in pairs), default=0.0)
 
 
 def noise(height: int, width: int, count: int, rng: np.random.Generator) -> list[Picture]:
-    """Pictures of independent pixels, all of them foreground."""
+    """Returns pictures of independent pixels, all of them foreground."""
     return [(rng.integers(0, 256, (height, width, 3)).astype(np.uint8), (0, 0, width, height)) for _ in range(count)]
 
 
 def real(table: Path, column: str, count: int, rng: np.random.Generator) -> list[Picture]:
-    """``count`` pictures of a catalogue, drawn."""
+    """Returns ``count`` pictures of a catalogue, drawn at random."""
     with open(table, encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     images = [read_image(table.parent / rows[number][column]) for number in rng.permutation(len(rows))[:count]]
@@ -131,7 +131,7 @@ def real(table: Path, column: str, count: int, rng: np.random.Generator) -> list
 
 
 def markdown(result: dict[str, dict[str, dict[str, float]]]) -> str:
-    """A row per way, a column per probe: accuracy and its interval."""
+    """Returns a table with a row per way and a column per probe: accuracy and its interval."""
     probes = list(next(iter(result.values())))
     lines = ["| | " + " | ".join(probes) + " |", "|---|" + "---:|" * len(probes)]
     lines += [f"| {way} | " + " | ".join(f"{one['value']:.2f} [{one['low']:.2f}, {one['high']:.2f}]" for one in values.values()) + " |"
@@ -144,7 +144,7 @@ def _shipped(square: Sequence[str]) -> Callable[[np.ndarray, Box, int], np.ndarr
 
 
 def _filled(mode: str, around: bool = False) -> Callable[[np.ndarray, Box, int], np.ndarray]:
-    """A crop, or what the picture has of the square around it, filled up to a square."""
+    """Returns a crop, or what the picture has of the square around it, filled up to a square."""
     def way(image: np.ndarray, box: Box, side: int) -> np.ndarray:
         part = _around(image, box) if around else image[box[1]:box[3], box[0]:box[2]]
         missing = [max(part.shape[:2]) - length for length in part.shape[:2]]
@@ -162,7 +162,7 @@ def _filled(mode: str, around: bool = False) -> Callable[[np.ndarray, Box, int],
 
 
 def _around(image: np.ndarray, box: Box) -> np.ndarray:
-    """What the picture has of the square around a box that shows all of it."""
+    """Returns what the picture has of the square around a box that shows all of it."""
     side = max(box[2] - box[0], box[3] - box[1])
     starts = [min(max((start + stop - side) // 2, 0), max(0, limit - side))
               for start, stop, limit in ((box[1], box[3], image.shape[0]), (box[0], box[2], image.shape[1]))]

@@ -33,7 +33,7 @@ JSON, MARKDOWN = "results.json", "results.md"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The program; the exit status: 0 everything was measured, 1 something failed, 2 a mistake explained on standard error."""
+    """Runs the program; returns the exit status: 0 everything was measured, 1 something failed, 2 a mistake explained on standard error."""
     parser = argparse.ArgumentParser("python -m benchmarks.run", description=__doc__.split("\n")[0])
     parser.add_argument("--quick", action="store_true", help="small sizes, a minute or two: to see that everything starts")
     parser.add_argument("--only", nargs="+", choices=NAMES, metavar="NAME", help="these alone: " + ", ".join(NAMES))
@@ -50,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Measure what is missing, write after each, print where everything is. Raises UserError where the folder is another machine's."""
+    """Measures what is missing, writes after each, prints where everything is. Raises UserError where the folder is another machine's."""
     if options.torch:
         os.environ[peers.TORCH] = options.torch
     state, chosen = opened(options.out, hardware.describe(os.environ.get(peers.TORCH))), selected(options)
@@ -70,7 +70,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def selected(options: argparse.Namespace) -> list[Measurement]:
-    """What is to be measured here, in the suite's order."""
+    """Returns what is to be measured here, in the suite's order."""
     gpu = bool(hardware.gpus())
     wanted = [measurement for measurement in SUITE if not options.only or measurement.name in options.only]
     wanted = [measurement for measurement in wanted if options.only or measurement.accelerator in (None, gpu)]
@@ -83,7 +83,7 @@ def selected(options: argparse.Namespace) -> list[Measurement]:
 
 
 def opened(folder: Path, machine: dict[str, Any]) -> dict[str, Any]:
-    """The results that a folder holds, or none; UserError where they were measured on another machine."""
+    """Returns the results that a folder holds, or none; UserError where they were measured on another machine."""
     path = folder / JSON
     if not path.is_file():
         return {"machine": machine, "measurements": {}}
@@ -96,13 +96,13 @@ def opened(folder: Path, machine: dict[str, Any]) -> dict[str, Any]:
 
 
 def command(words: Sequence[str]) -> list[str]:
-    """The command that measures, and the backend where it is not the default; equal commands make comparable results."""
+    """Returns the command that measures, and the backend where it is not the default; equal commands make comparable results."""
     backend = os.environ.get("KERAS_BACKEND")
     return [*([f"KERAS_BACKEND={backend}"] if backend else []), "python", "-m", f"benchmarks.{words[0]}", *words[1:]]
 
 
 def measured(words: Sequence[str], limit: float) -> dict[str, Any]:
-    """One measurement in a process group of its own: command, when, load at the start, status, seconds, and result and printed text, or
+    """Runs a measurement in a process group of its own: command, when, load at the start, status, seconds, and result and printed text, or
     the reason why there are none."""
     about = {"command": command(words), "begun": datetime.now(UTC).isoformat(timespec="seconds"), "load": hardware.load()}
     begun = perf_counter()
@@ -126,7 +126,7 @@ def measured(words: Sequence[str], limit: float) -> dict[str, Any]:
 
 
 def write(folder: Path, state: Mapping[str, Any]) -> None:
-    """results.json and results.md."""
+    """Writes results.json and results.md."""
     io.write_json(folder / JSON, state)
     io.write_text(folder / MARKDOWN, tables.markdown(state))
 

@@ -20,7 +20,7 @@ from kaleidobert.datasets.sampling.pretraining import PretrainSampler
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The program; returns the exit status."""
+    """Runs the program; returns the exit status."""
     parser = report.parser("benchmarks.sampler", __doc__)
     parser.add_argument("--pictures", type=report.positive, default=512, help="in the bank; default: 512, 155 MB at --size base")
     parser.add_argument(
@@ -36,7 +36,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 @contextmanager
 def opened(options: argparse.Namespace) -> Iterator[Path]:
-    """The folder of the bank that the options ask for, a temporary one."""
+    """Yields the temporary folder of the bank that the options ask for."""
     with tempfile.TemporaryDirectory(prefix="kaleido-benchmark-") as folder:
         random_bank.write(Path(folder, "float16"), options.size, options.pictures)
         bank = Bank(Path(folder, "float16"))
@@ -50,13 +50,13 @@ def opened(options: argparse.Namespace) -> Iterator[Path]:
 
 
 def links(bank: Bank, start: int) -> np.ndarray:
-    """f16[n, T, P] from row ``start`` on, as masking.py draws them."""
+    """Returns f16[n, T, P] from row ``start`` on, as masking.py draws them."""
     result = masking.texts(min(random_bank.SHARD_SIZE, bank.size - start), 12).alignment[:, : bank.text_length]
     return np.pad(result, ((0, 0), (0, bank.text_length - result.shape[1]), (0, 0)))
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
-    """Measure and print."""
+    """Measures and prints."""
     machine, batch = report.machine(), options.batch or random_bank.SIZES[options.size].batch
     with opened(options) as folder:
         result = timed(Bank(folder), options, machine, batch)
@@ -70,7 +70,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def timed(bank: Bank, options: argparse.Namespace, machine: dict[str, Any], batch: int) -> dict[str, Any]:
-    """The sampler against copying, and pretended steps that it feeds."""
+    """Times the sampler against copying, and pretended steps that it feeds."""
     config = random_bank.config(options.size, batch)
     sampling = configs.Sampling(**{**configs.to_dict(config.sampling), "masking": options.masking})
     rows, vectors = bank.rows("train"), np.arange(kaleido.num_vectors(config.levels))

@@ -34,7 +34,7 @@ Batch = tuple[Mapping[str, np.ndarray], ...]
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The program; returns the exit status."""
+    """Runs the program; returns the exit status."""
     parser = report.parser("benchmarks.scaling", __doc__.split("\n")[0])
     report.add_precision(parser)
     parser.add_argument("curve", choices=POINTS)
@@ -45,7 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
-    """Measure every point, print, write."""
+    """Measures every point, prints, writes."""
     machine, points = report.machine(), list(POINTS[options.curve])
     if options.curve == "text":
         points = [point for point in points if point <= random_bank.content(options.size).text_length]
@@ -66,7 +66,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def models(options: argparse.Namespace, points: Sequence[int]) -> Iterator[tuple[int, dict, tuple[KaleidoLevel, ...], keras.Model, Batch]]:
-    """(point, sizes, levels, pre-training model, batch) of every point; one after another, as memory may not hold all."""
+    """Yields (point, sizes, levels, pre-training model, batch) of every point; one after another, as memory may not hold all."""
     base = random_bank.sizes(options.size, options.precision) | {"num_layers": options.layers}
     batch, model = options.batch or BATCH, None
     if options.curve in ("text", "batch"):
@@ -89,14 +89,14 @@ def models(options: argparse.Namespace, points: Sequence[int]) -> Iterator[tuple
 
 
 def examples(size: str, batch: int, levels: Sequence[KaleidoLevel]) -> Batch:
-    """A batch of the real sampler, from random features."""
+    """Returns a batch of the real sampler, from random features."""
     with random_bank.opened(size, max(64, 2 * batch), levels) as bank:
         config = random_bank.config(size, batch)
         return PretrainSampler(bank, bank.rows("train"), levels, config.sampling, batch, 0).batch(0)
 
 
 def cut(batch: Batch, rows: int, length: int) -> Batch:
-    """The first rows, with texts of so many pieces; masked pieces beyond stand at the last one."""
+    """Returns the first rows, with texts of so many pieces; masked pieces beyond stand at the last one."""
     inputs, targets, weights = ({name: array[:rows] for name, array in part.items()} for part in batch)
     for name in ("token_ids", "segment_ids", "token_mask"):
         inputs[name] = inputs[name][:, :length]
@@ -105,14 +105,14 @@ def cut(batch: Batch, rows: int, length: int) -> Batch:
 
 
 def functions(model: keras.Model, config: PretrainConfig, levels: Sequence[KaleidoLevel]) -> dict[str, Callable[..., Any]]:
-    """{work: a compiled function of a batch}; made once for a model, as a run does."""
+    """Returns {work: a compiled function of a batch}; made once for a model, as a run does."""
     forward = steps.forward(Matcher(model.backbone))
     return {WORKS[0]: keras_peer.gradients(model, keras_peer.loss_function(config, levels)), WORKS[1]: lambda *batch: forward(batch[0])}
 
 
 def measured(works: Mapping[str, Callable[..., Any]], batch: Batch, sizes: Mapping[str, Any], levels: Sequence[KaleidoLevel],
              rounds: int) -> dict[str, Any]:
-    """GFLOP, seconds for an example, and share of the float32 floor's rate, of both works."""
+    """Measures GFLOP, seconds for an example, and share of the float32 floor's rate, of both works."""
     rows, masked = batch[0]["masked_tokens"].shape
     gflop = {WORKS[0]: flops.training(flops.pretrainer(sizes, levels, masked)) / 1e9,
              WORKS[1]: sum(flops.matcher(sizes, levels).values()) / 1e9}
@@ -128,7 +128,7 @@ def _ratios(rows: Sequence[Mapping[str, Any]], curve: str) -> dict[str, Any]:
 
 
 def markdown(result: Mapping[str, Any], curve: str, clocks: Sequence[str]) -> str:
-    """One table: a line for each point."""
+    """Returns one table: a line for each point."""
     figures = ("GFLOP", *(f"{clock} ms" for clock in clocks), f"share of the floor ({clocks[-1]})")
     heads = [f"{work}: {what}" for work in WORKS for what in figures]
     lines = [f"## {result['title']}", "", "Of one example:", "", f"| {curve} | " + " | ".join(heads) + " |"]

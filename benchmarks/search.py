@@ -26,7 +26,7 @@ WORDS = ("red striped t-shirt", "black leather bag", "blue jeans", "long dress w
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The program; returns the exit status."""
+    """Runs the program; returns the exit status."""
     parser = argparse.ArgumentParser("python -m benchmarks.search", description=__doc__)
     parser.add_argument("--vectors", type=report.positive, nargs="*", default=[7000], help="numbers of synthetic vectors; default: 7000")
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=["flat", "ivf", "hnsw"])
@@ -38,7 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
-    """Measure and print."""
+    """Measures and prints."""
     machine = report.machine()
     result: dict[str, Any] = {"title": "search", "machine": machine, "stage one": [], "query": []}
     print(f"{machine['processor']}, {machine['cores']} cores, load {machine['load']}")
@@ -147,7 +147,7 @@ def _unit(rows: np.ndarray) -> np.ndarray:
 
 
 def _resident() -> int:
-    """Bytes of this process in memory now; where the system does not say, the most there ever were."""
+    """Returns the bytes of this process in memory now; where the system does not say, the most there ever were."""
     try:
         with open("/proc/self/statm") as file:
             return int(file.read().split()[1]) * resource.getpagesize()

@@ -34,7 +34,7 @@ class Measurement:
 
 
 def ratio(pattern: str, clock: str = "wall") -> Value:
-    """The median of the first ratio whose name matches."""
+    """Returns the median of the first ratio whose name matches."""
 
     def value(result: Result) -> float | None:
         medians = [values[clock]["median"] for name, values in result.get("ratios", {}).items() if re.search(pattern, name)]
@@ -44,7 +44,7 @@ def ratio(pattern: str, clock: str = "wall") -> Value:
 
 
 def figure(*path: str) -> Value:
-    """The number at a path of keys."""
+    """Returns the number at a path of keys."""
 
     def value(result: Result) -> float | None:
         for key in path:
@@ -57,7 +57,7 @@ def figure(*path: str) -> Value:
 
 
 def never_waiting(result: Result) -> float | None:
-    """The best over the numbers of threads, of the shortest steps."""
+    """Returns the best over the numbers of threads, of the shortest steps."""
     rows = result.get("waiting", [])
     shortest = min((row["step ms"] for row in rows), default=0)
     return max((100 - row["waits, % of the time"] for row in rows if row["step ms"] == shortest), default=None)
@@ -115,7 +115,8 @@ NAMES = tuple(measurement.name for measurement in SUITE)
 
 
 def more_than(results: Mapping[str, Result]) -> list[tuple[str, float, float]]:
-    """(what, value, least) of figures that need two results: how many times as fast bfloat16 is, both against the float32 products."""
+    """Returns (what, value, least) of figures that need two results: how many times as fast bfloat16 is, both against the float32
+    products."""
     rows = []
     for batch in (8, 64):
         pair = [results.get(f"network-{batch}-{precision}") for precision in ("bfloat16", "float32")]

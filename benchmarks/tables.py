@@ -10,7 +10,7 @@ UNKNOWN = "–"
 
 
 def markdown(state: Mapping[str, Any]) -> str:
-    """The whole file."""
+    """Returns the whole file as Markdown."""
     made = {item.name: state["measurements"][item.name] for item in SUITE if item.name in state["measurements"]}
     parts = ["# Benchmarks of this machine\n", hardware.sentence(state["machine"]) + "\n", _overview(made), _aims(made), _ratios(made)]
     parts += [f"<details><summary>{name}</summary>\n\n{known['printed'].strip()}\n\n</details>\n"

@@ -38,7 +38,7 @@ class Peer(nn.Module):
                                     else nn.Linear(hidden, sizes["feature_size"], bias=False) for level in self.levels])
 
     def encode(self, inputs: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
-        """([B, S, H], [B, H])."""
+        """Computes ([B, S, H], [B, H])."""
         words = self.model.bert.embeddings.word_embeddings(inputs["token_ids"])
         pictures = self.patches(inputs["patch_features"].to(words.dtype)) + self.boxes(inputs["patch_boxes"])
         types = torch.cat([torch.zeros_like(inputs["token_ids"]), torch.ones_like(pictures[..., 0], dtype=torch.long)], 1)
@@ -76,7 +76,8 @@ def _cross_entropy(logits, target, weights, over):
 
 
 def prepare(settings: dict[str, Any]) -> tuple[dict[str, Any], turns.Cases]:
-    """settings: sizes, levels, batch file, micro, precision, learning_rate, weight_decay, clip_norm; see peers.py."""
+    """Prepares a contestant. settings: sizes, levels, batch file, micro, precision, learning_rate, weight_decay, clip_norm; see
+    peers.py."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cpu":
         torch.set_num_threads(turns.cores())
@@ -103,7 +104,7 @@ class Work:
         self.over = {name: np.maximum(weights.sum(), 1e-5) for name, weights in batch["weights"].items()}
 
     def compile(self) -> str:
-        """Compile the network and try it; "yes", or why it runs eagerly."""
+        """Compiles the network and tries it; returns "yes", or why it runs eagerly."""
         if not self.settings.get("compile", True):
             return "not requested"
         self.network = torch.compile(self.peer)
@@ -116,7 +117,7 @@ class Work:
             return f"no: {str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__}"
 
     def gradients(self, times: int) -> None:
-        """Forward and backward over the whole batch, in parts of ``micro`` examples."""
+        """Runs forward and backward over the whole batch, in parts of ``micro`` examples."""
         self.peer.train()
         for _ in range(times):
             self.optimizer.zero_grad(set_to_none=True)
@@ -127,7 +128,7 @@ class Work:
         self._wait()
 
     def steps(self, times: int) -> None:
-        """The same with clipping and AdamW."""
+        """Runs whole steps: the same with clipping and AdamW."""
         for _ in range(times):
             self.gradients(1)
             nn.utils.clip_grad_norm_(self.peer.parameters(), self.settings["clip_norm"])
@@ -135,7 +136,7 @@ class Work:
         self._wait()
 
     def predict(self, times: int) -> None:
-        """The matching task without dropout, to numpy."""
+        """Predicts the matching task without dropout, to numpy."""
         self.peer.eval()
         with torch.inference_mode():
             for _ in range(times):
@@ -159,7 +160,7 @@ class Work:
 
 
 def _plain(array: np.ndarray) -> np.ndarray:
-    """Whole numbers as int64, as torch looks things up; features stay float16."""
+    """Returns whole numbers as int64, as torch looks things up; features stay float16."""
     return np.ascontiguousarray(array.astype(np.int64) if array.dtype.kind in "iub" else array)
 
 

@@ -17,14 +17,14 @@ from kaleidobert.model_zoo.kaleidobert import pretrainer
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The program; returns the exit status."""
+    """Runs the program; returns the exit status."""
     parser = report.parser("benchmarks.training_step", __doc__)
     report.add_precision(parser)
     return report.guarded(run, parser.parse_args(arguments))
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
-    """Measure and print; UserError where the loss is not finite, as timings of such numbers mean nothing."""
+    """Measures and prints; UserError where the loss is not finite, as timings of such numbers mean nothing."""
     machine, batch = report.machine(), options.batch or random_bank.SIZES[options.size].batch
     config = random_bank.config(options.size, batch, options.precision)
     with random_bank.opened(options.size, max(64, 2 * batch)) as bank:
@@ -51,7 +51,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _step(model, config, num_rows: int):
-    """The step as ``kaleidobert pretrain`` makes it."""
+    """Returns the step as ``kaleidobert pretrain`` makes it."""
     optimizer, _ = models.schedule(config.train, num_rows)
     optimizer.build(model.trainable_variables)
     by_task = losses.for_tasks(config.levels, config.losses.feature_target, config.losses.mlm_weight, config.losses.itm_weight)

@@ -28,12 +28,13 @@ Cases = Mapping[str, Callable[[int], Any]]  # {name: run(n) does it n times and 
 
 
 def cores() -> int:
-    """Cores that this process may use."""
+    """Returns how many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def reason(stderr: str) -> str:
-    """The line in what a program printed on standard error that says why it failed: that of the last exception, else the last one."""
+    """Returns the line in what a program printed on standard error that says why it failed: that of the last exception, else the last
+    one."""
     lines = [line.strip() for line in stderr.splitlines() if line.strip()]
     errors = [line for line in lines if re.match(r"[\w.]*(Error|Exception|Interrupt|Exit)\b", line)]
     return ((errors or lines)[-1] if lines else "it printed nothing")[:300]
@@ -68,11 +69,11 @@ class Contestant:
         self._stderr.close()
 
     def measure(self, case: str, times: int) -> dict[str, float]:
-        """Seconds of one time of a case, by clock, out of so many times one after another."""
+        """Returns the seconds of one run of a case, by clock, out of so many runs one after another."""
         return self._request({"case": case, "times": times})
 
     def peak(self) -> int:
-        """Bytes of memory that it needed at most."""
+        """Returns the bytes of memory that it needed at most."""
         return self._request(PEAK)["bytes"]
 
     def _request(self, line: Mapping[str, Any]) -> dict[str, Any]:
@@ -107,7 +108,7 @@ class Remote(Case):
 
 
 def remote(contestant: Contestant, case: str, work: float, name: str = "", unit: str = "GFLOP") -> Remote:
-    """A contestant's case of so much work, to be timed among others; its name there is CONTESTANT: CASE unless given."""
+    """Returns a contestant's case of so much work, to be timed among others; its name there is CONTESTANT: CASE unless given."""
     return Remote(name or f"{contestant.name}: {case}", work, unit, lambda times: contestant.measure(case, times), contestant, case)
 
 
@@ -143,5 +144,5 @@ def _done(request: Mapping[str, Any], cases: Cases) -> dict[str, float]:
 
 
 def peak_memory() -> int:
-    """Bytes of memory that this process needed at most."""
+    """Returns the bytes of memory that this process needed at most."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

@@ -1,4 +1,4 @@
-"""``kaleidobert demo``: search, products and uploaded pictures on a web page of this machine, about the runs of one folder."""
+"""``kaleidobert demo``: a web page on this machine that asks the runs of one folder about words, products and uploaded pictures."""
 
 import importlib
 import importlib.util
@@ -26,13 +26,13 @@ from kaleidobert.errors import UserError
 from kaleidobert.model_zoo.kaleidobert import Matcher, Pretrainer
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
-# gradio asks nothing of the world outside, and puts uploads and thumbnails into a folder that goes with this process
+# gradio asks no server outside, and puts uploads and thumbnails into a folder that is deleted with this process
 GRADIO = {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_OFFLINE": "1"}
 ROOM = "GRADIO_TEMP_DIR"
 
 
 def dry_run(config: DemoConfig) -> None:
-    """Checks that the runs are there and fit one another, and says what answers."""
+    """Checks that the runs are there and fit one another; prints which run answers what."""
     _check_gradio()
     print(repr(product_model.load(folder_of(config), bank=config.bank)))
 
@@ -69,7 +69,7 @@ def folder_of(config: DemoConfig) -> Path:
 
 
 def open_studio(config: DemoConfig) -> Studio:
-    """Opens runs, index and pages; makes the index where there is none. Where pages cannot be shown, the rest is there all the same."""
+    """Opens runs, index and pages; makes the index where there is none. Where pages cannot be shown, all else still works."""
     folder = folder_of(config)
     model = product_model.load(folder, bank=config.bank)
     inspector, why = None, ""
@@ -91,8 +91,8 @@ def _searcher(config: DemoConfig, model: ProductModel) -> Searcher:
 
 
 def pages_of(folder: Path, model: ProductModel) -> InspectConfig:
-    """Returns how products are shown: as a finished `inspect` run below the folder has them, with maps of words and true masks, else with
-    the predictions of the pre-trained model alone, where there is one."""
+    """Returns how products are shown: as by a finished `inspect` run below the folder, with its maps of words and true masks; else with the
+    predictions of the pre-trained model alone, where there is one."""
     bank = model.bank.folder
     for results in sorted(folder.rglob("results.json")):
         path = results.with_name("config.yaml")
@@ -113,7 +113,7 @@ def _check_gradio() -> None:
 
 @contextmanager
 def _room() -> Iterator[None]:
-    """Has gradio's files in a folder of their own, which goes at the end."""
+    """Keeps gradio's files in a folder of their own, which is deleted at the end."""
     folder = tempfile.mkdtemp(prefix="kaleidobert-demo-")
     before = {name: os.environ.get(name) for name in (*GRADIO, ROOM)}
     os.environ.update(GRADIO | {ROOM: folder})

@@ -1,4 +1,4 @@
-"""The page of the demo, of gradio's components: three tabs that ask a Studio. An uploaded picture stays in its session's memory alone."""
+"""The page of the demo, made of gradio's components: three tabs that ask a Studio. Uploaded pictures stay in their session's memory."""
 
 import base64
 import functools
@@ -30,7 +30,7 @@ CSS = """
 @media (max-width: 560px) { .hits .labels { display: none } }
 .product iframe { width: 100%; height: 85vh; border: 1px solid var(--border-color-primary); border-radius: 8px; background: #fff }
 """
-ANSWERS = "answers"  # what is computed at the same time is limited for all of them together
+ANSWERS = "answers"  # events of this name share one limit of answers that are computed at the same time
 P = ParamSpec("P")
 R = TypeVar("R")
 Matches = Sequence[tuple[str, str, float | None]]  # (which text, its words, the probability that it belongs to the picture)
@@ -82,7 +82,7 @@ def answered(ask: Callable[P, R]) -> Callable[P, R]:
 
 
 def _search_tab(studio: Studio, config: DemoConfig) -> tuple[gr.Gallery, gr.State]:
-    """Returns the pictures that are found, and their ids."""
+    """Builds the tab; returns the pictures that a search finds, and their ids."""
     with gr.Row():
         with gr.Column(scale=2, min_width=280):
             text = gr.Textbox(label="Words", placeholder="red striped t-shirt", max_length=500, lines=1)
@@ -111,7 +111,7 @@ def _search_tab(studio: Studio, config: DemoConfig) -> tuple[gr.Gallery, gr.Stat
 
 
 def _product_tab(studio: Studio) -> tuple[gr.Textbox, Callable[..., Any], list[Any]]:
-    """Returns the box of the product's id, the function that shows one, and what that writes into."""
+    """Builds the tab; returns the box of a product's id, the function that shows a product, and the components that it fills."""
     with gr.Row():
         name = gr.Textbox(label="Id of a product", max_length=300, scale=4)
         with gr.Column(scale=1, min_width=140):
@@ -178,7 +178,7 @@ def _picture_input(config: DemoConfig, name: str) -> gr.State:
 
 
 def hits_table(answer: Found) -> str:
-    """Returns the products of a search as a table, with the scores of both stages."""
+    """Returns the products of a search as an HTML table, with the scores of both stages."""
     notes = "".join(f"<p>{escape(note)}</p>" for note in answer.notes)
     if not answer.hits:
         return notes or "<p>Nothing fits.</p>"
@@ -192,7 +192,7 @@ def hits_table(answer: Found) -> str:
 
 
 def answers(answer: Answer, match: Matches) -> str:
-    """Returns what the heads say."""
+    """Returns what the heads say, as HTML."""
     parts = []
     for name, classes in answer.labels.items():
         rows = "".join(f'<tr><td>{escape(one)}</td><td class="n">{value:.1%}</td>'

@@ -1,4 +1,4 @@
-"""What the demo answers: a search, the page of a product, what the heads say of an uploaded picture. Plain values, no web."""
+"""Answers of the demo as plain values, without the web: a search, the page of a product, what the heads say of an uploaded picture."""
 
 import io
 import threading
@@ -50,7 +50,7 @@ class ProductView:
 
 
 class Studio:
-    """Everything that the page can be asked, about the runs of one folder. Several threads may ask at once: of each part one computes.
+    """Answers what the page asks about the runs of one folder. Several threads may ask at once; in each part one of them computes.
 
     inspector: makes the pages of products; None where they cannot be made, and ``why``. Raises UserError where the parts are of different
     banks.
@@ -68,7 +68,7 @@ class Studio:
         self.choices = searcher.labels()
 
     def warm_up(self) -> None:
-        """Asks everything once: networks are built and compiled by the first question."""
+        """Asks everything once, because the first question builds and compiles a network."""
         row = self.bank.table[self._rows[self.any_product(0)]]
         if self._inspector is not None:
             self.product(row["image_id"])

@@ -85,7 +85,8 @@ class Captioned:
 
 @dataclass(frozen=True)
 class RunSection:
-    """figures: rows of a table whose columns are ``beside``; confusions: (true, predicted, how often); pages: (title, relative address)."""
+    """A run on the page. figures: rows of a table whose columns are ``beside``; confusions: (true, predicted, how often); pages: (title,
+    relative address)."""
 
     run: ReportedRun
     title: str
@@ -101,7 +102,7 @@ class RunSection:
 
 @dataclass(frozen=True)
 class TaskSection:
-    """The runs of one task. name: its anchor."""
+    """The runs of one task. name: the anchor of the section."""
 
     name: str
     title: str
@@ -166,8 +167,8 @@ def gather(found: Found, out: Path) -> Report:
 
 
 def _without_folders(results: Sequence[Result]) -> list[Result]:
-    """Returns the results with the ends of their banks' folders: where they lie on somebody's disk is nobody's business. Folders with
-    equal ends stay as they are."""
+    """Returns the results with the ends of their banks' folders: a page does not say where they lie on somebody's disk. Folders with equal
+    ends stay as they are."""
     folders = {str(result.find("bank", "folder")) for result in results}
     ends = {folder: "/".join(Path(folder).parts[-2:]) for folder in folders}
     short = {folder: end for folder, end in ends.items() if list(ends.values()).count(end) == 1}

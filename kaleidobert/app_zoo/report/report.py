@@ -1,5 +1,5 @@
-"""``kaleidobert report``: one page of one or several runs, complete in itself: report card, tables, curves, pictures, configurations,
-lineage, environment.
+"""``kaleidobert report``: one page about one or several runs that needs no other file: report card, tables, curves, pictures,
+configurations, lineage, environment.
 
     FOLDER/report.html     beside the first of the folders' runs, or where ``out`` says
 
@@ -26,7 +26,7 @@ from kaleidobert.evaluators.report.claims import Claim
 
 NAME = "report.html"
 CARD_WIDTH = 118  # of the report card in a terminal
-TEXT = 400_000  # bytes of a page that are no pictures, at most some more
+TEXT = 400_000  # bytes of a page beside its pictures, about
 WIDTHS = (1600, 1200, 900, 640)  # of a chart or sheet, in pixels: the first with which all of them fit
 QUALITY = 82  # of WebP
 

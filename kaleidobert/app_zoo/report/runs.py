@@ -17,15 +17,15 @@ from kaleidobert.evaluators.report.results import Result, source_of
 RESULTS, CONFIG = "results.json", "config.yaml"
 ORDER = ("catalogue check", "align", "pretrain", "classify", "retrieve", "caption", "evaluate")  # of the pipeline; other tasks follow
 LAST = ("inspect",)
-# of entries that a command has not written so: an earlier version, another program, somebody's hand
+# what a results.json raises that this version did not write: an earlier version did, another program, or a hand
 BROKEN = (UserError, KeyError, TypeError, ValueError, AttributeError)
 
 
 @dataclass(frozen=True)
 class ReportedRun:
-    """result: its results.json; claims: about it, for the report card; in_tables: whether the paper's tables show it; parts: run folders
-    of networks that were trained on the way, such as i2t/dual_encoder; environment: as engines.environment writes it, {} of runs of
-    earlier versions."""
+    """A finished run. result: its results.json; claims: about it, for the report card; in_tables: whether the paper's tables show it;
+    parts: run folders of networks that were trained on the way, such as i2t/dual_encoder; environment: as engines.environment writes it, {}
+    of runs of earlier versions."""
 
     result: Result
     folder: Path
@@ -47,7 +47,8 @@ class ReportedRun:
 
 @dataclass(frozen=True)
 class Found:
-    """runs: in the order of the pipeline; problems: a line for each that is unfinished, damaged, or lacks a part; root: of their names."""
+    """What lies below the folders. runs: in the order of the pipeline; problems: a line for each that is unfinished, damaged, or lacks a
+    part; root: of their names."""
 
     runs: Sequence[ReportedRun]
     problems: Sequence[str]

@@ -8,8 +8,8 @@
           words-*.npy, idf-*.npy, picture_map-*.npy, text_map-*.npy    the regression of an index without a model's vectors
           work/               vectors of an unfinished index, with the mark work.json: the same command continues with them
 
-Files are named by their content and never changed: whoever has opened an index keeps it as it was. What has other names is nobody's
-business here: it is never deleted, and a folder that holds it and no index is refused.
+A file is named by its content and never changed, so that an index that is open stays as it was. A file with another name is never
+deleted, and a folder that holds one and no index is refused.
 """
 
 import hashlib
@@ -191,9 +191,9 @@ def earlier(folder: Path) -> tuple[Stored | None, str]:
 
 
 class Vectors:
-    """The vectors of one model that are known by their content, of the index that was there and of an unfinished one.
+    """The vectors that one model has made, by the content that they are made of: those of the present index and of an unfinished one.
 
-    identity: of model and settings; those of others are not taken. Inside of the folder's lock.
+    identity: of model and settings; vectors of another one are not taken. It is used inside of the folder's lock.
     """
 
     def __init__(self, folder: Path, identity: Mapping[str, Any], before: Stored | None):
@@ -218,7 +218,7 @@ class Vectors:
 
     def make(self, side: str, digests: np.ndarray, rows: np.ndarray, encode: Callable[[np.ndarray], np.ndarray],
              size: int) -> Iterator[int]:
-        """Makes what is missing of rows of a bank; keeps it on the disk from time to time; yields how many were made."""
+        """Makes the missing vectors of rows of a bank, writes them to the disk every PART vectors, and yields the number of each batch."""
         positions, made = self.missing(side, digests), list[tuple[np.ndarray, np.ndarray]]()
         for batch in in_slots(digests, positions, size):
             used = batch >= 0
@@ -249,10 +249,10 @@ class Vectors:
 
 
 def in_slots(digests: np.ndarray, positions: np.ndarray, size: int) -> Iterator[np.ndarray]:
-    """Yields batches i64[size] of positions, -1 where a slot is empty; a content always has the same slot.
+    """Yields batches i64[size] of positions, -1 where a slot is empty; the same content always has the same slot.
 
-    The last bits of what a network computes depend on the row of the batch (a thread's share of an array ends there), and on nothing else
-    in it. So a vector that was kept is, bit by bit, the one that would be made again.
+    The last bits of what a network computes depend on the row of the batch, at which a thread's part of the array may end, and on nothing
+    else in the batch. A vector that is kept therefore equals, bit by bit, the one that would be made again.
     """
     slot = np.ascontiguousarray(digests[positions][:, :8]).view("<u8").ravel() % size
     turn, seen = np.zeros(len(positions), np.int64), np.zeros(size, np.int64)

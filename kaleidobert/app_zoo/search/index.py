@@ -1,7 +1,7 @@
 """``kaleidobert index``: the vectors of a bank's pictures and texts, which ``kaleidobert search`` compares with a query.
 
-The index follows the bank: vectors of pictures and texts whose content is unchanged, under the same checkpoint, are kept, and the rest is
-made. What comes of it is the same to the byte as an index that is made from nothing.
+The index follows the bank: vectors of pictures and texts whose content is unchanged are kept under the same checkpoint, and the rest is
+made. The result equals, byte for byte, an index that is made from nothing.
 """
 
 from collections.abc import Mapping
@@ -44,7 +44,7 @@ class Task:
 
 
 def dry_run(config: IndexConfig) -> None:
-    """Checks bank, checkpoint and folder, and says what would be kept and made."""
+    """Checks bank, checkpoint and folder; prints how many vectors would be kept and made."""
     folder.check_target(config.index)
     task = _open(config)
     before, why = folder.earlier(config.index)
@@ -100,7 +100,7 @@ def _open(config: IndexConfig) -> Task:
 
 
 def _lines(task: Task) -> list[str]:
-    """Returns what is compared in either stage, in words."""
+    """Describes what each stage compares, a line each."""
     model, kind = task.model, vector_index.choose(len(task.rows), task.config.kind)
     why = "as set" if task.config.kind != "auto" else f"for {len(task.rows):,}; more than {vector_index.MAX_FLAT:,} are searched as ivf"
     second = "none: no checkpoint is named" if model.matcher is None else f"matching head {model.matcher.head} of {model.checkpoint}"

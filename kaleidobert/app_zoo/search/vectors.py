@@ -1,5 +1,5 @@
 """The vectors that stage one compares: those of the matcher's two sides before they meet, or, where a model has none, those of a linear
-model (ours; a one-stream model must see every pair, which no catalogue has the time for).
+model (ours). A one-stream model must see every pair, and a catalogue has too many.
 
 The product of a picture's and a text's vector is the part of the matching logit for which the two need not meet: contrast times its gain,
 plus the product of the towers. Of the linear model it is the cosine of the TF-IDF vector that ridge regression predicts from the picture's
@@ -95,7 +95,7 @@ class LinearEncoder:
 
     @classmethod
     def of(cls, arrays: Mapping[str, np.ndarray]) -> "LinearEncoder":
-        """Makes it from ``arrays``."""
+        """Restores an encoder from its ``arrays``."""
         words, *others = (arrays[name] for name in ARRAYS)
         return cls(RidgeVectors(words.tolist(), *others))
 
@@ -138,7 +138,7 @@ def open_model(bank: Bank, checkpoint: Path | None) -> Model:
 
 
 def encoder(model: Model, train_split: str, seed: int) -> Encoder:
-    """Returns what makes the vectors: the matcher where it has them, else a regression that is fitted on the split."""
+    """Returns the encoder: the matcher where it has vectors, else a regression that is fitted on the split."""
     if model.matcher is not None and pairs.has_vectors(model.matcher):
         return MatcherEncoder(model.matcher, model.sha256)
     bank, rows = model.bank, model.bank.rows(train_split)

@@ -1,8 +1,8 @@
-"""Making a bank: shard by shard, over several processes, to be interrupted and continued at any moment; and copying one.
+"""Making a bank, shard by shard and over several processes, so that it can be interrupted and continued at any moment; and copying one.
 
-A shard is written when all its pictures are encoded, its notes (boxes, faults, and which pictures these were) last; which shards of a bank
-that is there are made again, and what of them is copied, says ``changes``. The index is written when every shard has its notes, and all
-lie where they belong (``states``).
+A shard is written when all its pictures are encoded, its notes (boxes, faults, and which pictures these are) last. ``changes`` says which
+shards of an existing bank are made again, and what is copied. The index is written when every shard has its notes and lies where it
+belongs (``states``).
 """
 
 import hashlib

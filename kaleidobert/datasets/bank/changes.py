@@ -1,7 +1,7 @@
-"""What of a bank is made when its catalogue is another than the one that it was made of.
+"""What has to be made of a bank whose catalogue has changed.
 
-A shard follows from its pictures alone, in their order, and a picture's vectors from the content of its files. So the vectors of every
-picture whose content a shard holds already are copied, wherever in the table it stands now and whatever text and labels it has; the others
+A shard depends on its pictures alone, in their order, and a picture's vectors on the content of its files. The vectors of every picture
+whose content a shard already holds are therefore copied, wherever the table has it now and whatever its text and labels are; the others
 are encoded. The result is the bank that would be made from nothing.
 
 An entry of the notes, one per product of a shard:
@@ -9,7 +9,7 @@ An entry of the notes, one per product of a shard:
     {"image_id", "row", "files": [{"path", "stamp", "sha256"}]}     row: a digest of what else the table says; files: the picture, and the
                                                                     mask where masks give the foreground
     with {"box", "size", "fallback"}                                where its vectors are in the shard
-    or   {"where", "reason", "unread"}                              where it was left out; unread: since a file could not be read
+    or   {"where", "reason", "unread"}                              where it was skipped; unread: because a file could not be read
 """
 
 import hashlib
@@ -35,7 +35,7 @@ Entry = dict[str, Any]
 
 
 class Copied(NamedTuple):
-    """Vectors that are there: of a row of a shard; and the entry of the product that gets them."""
+    """Vectors in a row of a shard, and the entry of the product that they are copied for."""
 
     shard: int
     row: int
@@ -44,8 +44,8 @@ class Copied(NamedTuple):
 
 @dataclass(frozen=True)
 class ShardPlan:
-    """A shard to make. root: where it is written, as states.free_root says; copies: of every product, what is copied, None = encoded; () =
-    all are encoded."""
+    """A shard to make. root: where it is written, as states.free_root says; copies: what is copied for each product, None = it is encoded;
+    () = all are encoded."""
 
     number: int
     root: str = ""
@@ -58,11 +58,11 @@ class ShardPlan:
 
 @dataclass(frozen=True)
 class Changes:
-    """What is made of a bank, and how its catalogue differs from the one that it was made of.
+    """What has to be made of a bank, and how its catalogue has changed.
 
-    plans: of the shards that are not there. notes: {(root, number): entries} of shards that are, and whose products are called otherwise,
-    or whose files lie elsewhere. stale: numbers of shards of an unfinished new state that is another than this one.
-    counts: {what: number of pictures}; first: {what: id of one}; kept, encoded: pictures whose vectors are there, and are not.
+    plans: of the shards that are missing. notes: {(root, number): new entries} of shards that stay, whose products have other names or
+    whose files lie elsewhere. stale: numbers of shards of an unfinished new state that this one does not use.
+    counts: {change: number of pictures}; first: {change: id of one}; kept, encoded: pictures whose vectors are there, and are missing.
     """
 
     plans: tuple[ShardPlan, ...]
@@ -94,11 +94,11 @@ CHANGED, ADDED, GONE, MENDED, OTHER_ROW = ("changed", "added", "gone", "tried ag
 
 
 def compare(config: RecordsConfig, products: Sequence[Product], begun: bool = False) -> Changes:
-    """Returns what has to be made. Only files whose path or stamp is another than noted are read; writes nothing. begun: whether these
-    products are those of which the bank is being made: those that are not noted are not made yet then, and none of them is new.
+    """Returns what has to be made; writes nothing. Only files whose path or stamp differs from the notes are read. begun: whether the bank
+    is already being made of these products; those without a note are then unfinished, and none of them counts as added.
 
     Raises UserError where pictures that the bank was made of cannot be read any more, and where less than half of them are in the table:
-    what was made of them would be lost.
+    their vectors would be lost.
     """
     return _Comparison(config, products).changes(begun)
 
@@ -122,7 +122,7 @@ def entry(config: RecordsConfig, product: Product, known: Mapping[str, Entry] | 
 
 
 def content(one: Entry) -> tuple[str, ...]:
-    """Returns what a picture's vectors follow from; "" is among it where a file cannot be read."""
+    """Returns the digests that a picture's vectors depend on; "" stands for a file that cannot be read."""
     return tuple(file["sha256"] for file in one["files"])
 
 
@@ -203,8 +203,8 @@ class _Comparison:
 
     def _present(self, products: Sequence[Product], now: Sequence[Entry], number: int, old: Sequence[Entry], again: list[str]
                  ) -> list[Entry] | None:
-        """Returns the entries that a shard gets which is there and need not be made again, else None. Adds to ``again`` the ids of products
-        that were left out because their files could not be read, and that can be now."""
+        """Returns the new entries of a shard that is there and need not be made again, else None. Adds to ``again`` the ids of products
+        that were skipped because their files could not be read, and that can be read now."""
         if len(now) != len(old) or not (self._has_features(number) or not any(map(is_kept, old))):
             return None
         if not all(content(one) == content(before) and (is_kept(before) or _same_files(one, before)) for one, before in zip(now, old)):
@@ -241,7 +241,7 @@ class _Comparison:
         return Copied(number, row, {**one, **{key: before[key] for key in ("box", "size", "fallback")}})
 
     def _counts(self, begun: bool, again: Sequence[str]) -> tuple[dict[str, int], dict[str, str]]:
-        """Returns {what: pictures} and {what: the id of the first}."""
+        """Returns {change: number of pictures} and {change: the id of the first}."""
         ids: dict[str, list[str]] = {CHANGED: [], ADDED: [], GONE: [], MENDED: list(again), OTHER_ROW: []}
         tried = set(again)
         for one in self._now:
@@ -258,6 +258,6 @@ class _Comparison:
 
 
 def _same_files(one: Entry, before: Entry) -> bool:
-    """Whether a product that was left out would be left out with the same words."""
+    """Whether a product that was skipped would be skipped with the same reason."""
     paths = zip_longest((file["path"] for file in one["files"]), (file["path"] for file in before["files"]))
     return one["image_id"] == before["image_id"] and all(path == other for path, other in paths)

@@ -1,4 +1,4 @@
-"""Raw pictures and texts as a bank holds its own: what a trained model is asked about and ``kaleidobert records`` has not seen."""
+"""Raw pictures and texts, which ``kaleidobert records`` has not seen, read as a bank holds its own: the input of a trained model."""
 
 import os
 from collections.abc import Callable, Iterator, Sequence

@@ -1,10 +1,9 @@
 """The shards of a bank on disk, and how those of a new state take the place of the old ones at once.
 
-Where a number is taken, its new shard lies in ``next`` until all new shards are complete: what the old ones hold is copied into them, and
-a bank that was finished still opens. Then ``settle`` moves them, in steps of which each may be the last of a killed run and can be done
-again.
+Where an old shard has its number, a new shard lies in ``next`` until all new shards are complete: they copy from the old ones, and a
+finished bank still opens meanwhile. Then ``settle`` moves them, in steps that can be repeated where a run is killed.
 
-    bank/work.json            {"format", "identity", "fingerprint"}: of which bank the shards are, and of which products it is being made
+    bank/work.json            {"format", "identity", "fingerprint"}: which bank the shards belong to, and which products it is being made of
          shards/00000.json    the notes: {"pictures": an entry per product}, see ``changes.Entry``
          features-00000.npy   rows of the products that have no fault; scales-00000.npy beside them where they are bytes
          next/                the same files of the new state
@@ -65,13 +64,13 @@ def free_root(folder: Path, number: int) -> str:
 
 
 def planned(folder: Path) -> str:
-    """Returns the fingerprint of the products of which the bank is being made; "" where nothing is begun."""
+    """Returns the fingerprint of the products that the bank is being made of; "" where nothing is begun."""
     path = folder / "work.json"
     return str(io.read_json(path)["fingerprint"]) if path.is_file() else ""
 
 
 def clear(folder: Path) -> None:
-    """Deletes what a killed run left half written, and brings to its end a change of state that it began."""
+    """Deletes half-written files of a killed run, and completes a change of state that it began."""
     for root in (folder, folder / NEXT):
         for each in (root, root / "shards"):
             io.clear(each)
