@@ -274,7 +274,7 @@ def _captions(run: ReportedRun, found: Found) -> tuple[Captioned, ...]:
     """Returns captions of pictures spread over the split, with the pictures where the bank's table says where they are."""
     try:
         lines = [json.loads(line) for line in (run.folder / "captions.jsonl").read_text(encoding="utf-8").splitlines()]
-        chosen = [lines[place] for place in np.unique(np.linspace(0, len(lines) - 1, CAPTIONS).round().astype(int))] if lines else []
+        chosen = [lines[number] for number in np.unique(np.linspace(0, len(lines) - 1, CAPTIONS).round().astype(int))] if lines else []
         folder = provenance.find_bank(run.result.group("bank"), found.root)
         paths = {row["image_id"]: row["image_path"] for row in Bank(folder).table} if folder else {}
         return tuple(Captioned(line["image_id"], _thumbnail(paths.get(line["image_id"])), line["caption"], line["references"][0])

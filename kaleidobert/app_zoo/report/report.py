@@ -62,7 +62,7 @@ def render(report: Report, max_megabytes: float) -> str:
     """Returns the HTML of a report, its pictures inside."""
     pictures = list(report.pictures())
     embedded, left_out = embed([picture.source for picture in pictures], max(0.0, max_megabytes * 1e6 - TEXT))
-    by_picture = {id(picture): embedded[place] for place, picture in enumerate(pictures) if place in embedded}
+    by_picture = {id(picture): embedded[position] for position, picture in enumerate(pictures) if position in embedded}
 
     def image(picture: Picture) -> Embedded | None:
         return by_picture.get(id(picture))
@@ -107,7 +107,7 @@ class Embedded:
 
 
 def embed(pictures: Sequence[Path | Image.Image], room: float) -> tuple[dict[int, Embedded], list[str]]:
-    """Returns ({place in ``pictures``: the picture}, a line for each that is left out).
+    """Returns ({position in ``pictures``: the picture}, a line for each that is left out).
 
     room: bytes that all addresses together may take; where they do not even at the least width, the largest are left out. A picture that
     cannot be read is left out, too.
@@ -115,27 +115,27 @@ def embed(pictures: Sequence[Path | Image.Image], room: float) -> tuple[dict[int
     opened, lines = _opened(pictures)
     made: dict[int, Embedded] = {}
     for width in WIDTHS:
-        made = {place: _encoded(image, width) for place, image in opened.items()}
+        made = {position: _encoded(image, width) for position, image in opened.items()}
         if _size(made) <= room:
             break
-    for place in sorted(made, key=lambda place: -len(made[place].address)):
+    for position in sorted(made, key=lambda position: -len(made[position].address)):
         if _size(made) <= room:
             break
-        del made[place]
-        where = pictures[place]
+        del made[position]
+        where = pictures[position]
         lines.append(f"{where if isinstance(where, Path) else 'a picture'}: left out, for the page would be too large (max_megabytes)")
     return made, lines
 
 
 def _opened(pictures: Sequence[Path | Image.Image]) -> tuple[dict[int, Image.Image], list[str]]:
     opened, lines = {}, []
-    for place, picture in enumerate(pictures):
+    for position, picture in enumerate(pictures):
         try:
             if isinstance(picture, Path):
                 with Image.open(picture) as image:
-                    opened[place] = image.convert("RGB")
+                    opened[position] = image.convert("RGB")
             else:
-                opened[place] = picture.convert("RGB")
+                opened[position] = picture.convert("RGB")
         except (OSError, UnidentifiedImageError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
             lines.append(f"{picture}: damaged, no picture ({error})")
     return opened, lines

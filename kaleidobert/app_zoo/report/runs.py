@@ -17,7 +17,7 @@ from kaleidobert.evaluators.report.results import Result, source_of
 RESULTS, CONFIG = "results.json", "config.yaml"
 ORDER = ("catalogue check", "align", "pretrain", "classify", "retrieve", "caption", "evaluate")  # of the pipeline; other tasks follow
 LAST = ("inspect",)
-# what a results.json raises that this version did not write: an earlier version did, another program, or a hand
+# raised by entries that no command of this version wrote, but an earlier version, another program or somebody's hand
 BROKEN = (UserError, KeyError, TypeError, ValueError, AttributeError)
 
 
