@@ -4,6 +4,7 @@ import ast
 import subprocess
 import sys
 from collections import Counter
+from functools import cache
 from pathlib import Path
 
 import keras
@@ -33,15 +34,22 @@ KERAS_HOOKS = {name for kind in (keras.Model, keras.optimizers.Adam) for name in
 TENSORFLOW_ALONE = {"layers/cpu_fusion.py"}  # what only TensorFlow needs and only TensorFlow can do
 
 
-def imports(path: Path) -> set[str]:
+@cache
+def nodes(path: Path) -> list[ast.AST]:
+    """All nodes of a file."""
+    return list(ast.walk(ast.parse(path.read_text())))
+
+
+@cache
+def imports(path: Path) -> frozenset[str]:
     """Full names of the modules that a file imports, anywhere in it."""
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    found: set[str] = set()
+    for node in nodes(path):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
-    return found
+    return frozenset(found)
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
@@ -82,13 +90,12 @@ def test_private_names_of_keras_stand_in_one_module(path):
     if path.name == "keras_private.py":
         return
     assert not {name for name in imports(path) if name.startswith(("keras.src", "tensorflow.python"))}
-    nodes = list(ast.walk(ast.parse(path.read_text())))
-    own = {node.name for node in nodes if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
-    own |= {node.attr for node in nodes
+    own = {node.name for node in nodes(path) if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
+    own |= {node.attr for node in nodes(path)
             if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store) and ast.unparse(node.value) == "self"}
-    own |= {field.target.id for node in nodes if isinstance(node, ast.ClassDef) for field in node.body
+    own |= {field.target.id for node in nodes(path) if isinstance(node, ast.ClassDef) for field in node.body
             if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)}
-    foreign = {ast.unparse(node) for node in nodes if isinstance(node, ast.Attribute) and node.attr not in own
+    foreign = {ast.unparse(node) for node in nodes(path) if isinstance(node, ast.Attribute) and node.attr not in own
                and node.attr.startswith("_") and not node.attr.startswith("__")}
     assert foreign <= {"os._exit"}  # the standard library's
     assert not own & KERAS_HOOKS, "overrides a private method of Keras"
@@ -96,7 +103,7 @@ def test_private_names_of_keras_stand_in_one_module(path):
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_functions_stay_small_and_no_except_is_bare(path):
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in nodes(path):
         if isinstance(node, ast.FunctionDef):
             assert node.end_lineno - node.lineno < 60, node.name
         assert not (isinstance(node, ast.ExceptHandler) and node.type is None)
