@@ -68,7 +68,6 @@ def test_forced_mode_aligns_every_word(world, done):
     assert "captions of" in outcome.out and str(place) in outcome.out
 
 
-@pytest.mark.plotted
 def test_another_mode_trains_nothing_anew(world, done):
     config, _ = done
     before = (config.run / "captioner/best.npz").stat().st_mtime_ns
@@ -80,7 +79,6 @@ def test_another_mode_trains_nothing_anew(world, done):
     assert len(alignment.captions(Bank(world.data.bank))) == Bank(world.data.bank).size
 
 
-@pytest.mark.plotted
 def test_an_interrupted_alignment_goes_on_with_equal_strengths(world, done, monkeypatch):
     config, _ = done
     monkeypatch.setattr(app, "CHUNK", 7)
@@ -103,7 +101,6 @@ def test_an_interrupted_alignment_goes_on_with_equal_strengths(world, done, monk
     np.testing.assert_array_equal(alignment.strengths(Bank(world.data.bank)), whole)
 
 
-@pytest.mark.plotted
 def test_refusals(world, done):
     config, _ = done
     refused(call("align", config, "captioner.hidden_size=9"), "another run.*hidden_size: 8 -> 9")

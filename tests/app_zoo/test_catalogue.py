@@ -399,7 +399,7 @@ def test_a_stage_that_was_killed_is_of_no_state(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.eager
-def test_from_a_table_to_a_report(tmp_path, in_this_process, no_gpu):
+def test_from_a_table_to_a_report(tmp_path, in_this_process, no_gpu, untrained):
     source = tiny_catalogue(tmp_path / "shop", 48)
     columns = "source.columns={id: id, image: image, text: [text], view: [view], split: split, labels: {category: category}}"
     words = ["catalogue", "run", str(source.table), f"run={tmp_path / 'run'}", columns, "sheet=2", SHORT]
@@ -447,7 +447,7 @@ def test_what_is_no_table_is_said_at_once_and_leaves_nothing(tmp_path, monkeypat
     assert status == 0 and "60 rows read" in out, err
 
 
-def test_a_check_that_fails_names_no_words_that_it_does_not_have(tmp_path, monkeypatch):
+def test_a_check_that_fails_names_no_words_that_it_does_not_have(tmp_path, in_this_process):
     (tmp_path / "t.csv").write_text("n,size\n1,2\n")
     status, _, err = said("catalogue", "run", str(tmp_path / "t.csv"), f"run={tmp_path / 'run'}")
     assert status == 2 and "no column looks like image or text" in err and "words.check" not in err

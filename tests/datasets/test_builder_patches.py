@@ -52,8 +52,8 @@ def fresh(tmp_path, weights) -> World:
 
 @pytest.fixture(scope="module")
 def plain(weights) -> encoders.PictureEncoder:
-    """What world.encoder of ``fresh`` names."""
-    return encoders.build(configs.Encoder("mobilenet_v2", SIZE, weights, batch_size=3))
+    """What world.encoder of ``fresh`` names; the same network makes its banks."""
+    return builder.make_encoder(configs.Encoder("mobilenet_v2", SIZE, weights, batch_size=3), encoders.build)
 
 
 def plain_features(paths: list[str], weights: Path) -> np.ndarray:
@@ -141,7 +141,7 @@ def test_small_patches_go_through_the_network_at_their_own_size(fresh):
     fine = replace(fresh.encoder, size=64, small_size=32)
     made = fresh.records(encoder=fine, foreground=configs.Foreground("none"))  # pictures of 40 x 52
     assert call("records", made).status == 0
-    bank, encoder = Bank(made.bank), encoders.build(fine)
+    bank, encoder = Bank(made.bank), builder.make_encoder(fine, encoders.build)  # the network that made it
     assert bank.encoder == "mobilenet_v2-64-small32" and bank.feature_size == 1280
     picture = Image.open(bank.table[2]["image_path"])
     stored = np.load(bank.folder / "features-00000.npy")[2]

@@ -44,8 +44,14 @@ def encode(pictures: np.ndarray, **settings) -> np.ndarray:
     return encoders.build(configs.Encoder("efficientnet_lite0", pictures.shape[1], **settings)).encode(pictures)
 
 
-def test_features_are_those_of_pytorch():
-    (plain,), (folded,) = encode(disc()), encode(disc(), folded=True)
+@pytest.fixture(scope="module")
+def of_disc() -> np.ndarray:
+    """f32[1, 1280], the features of ``disc()``: building and compiling the network takes seconds."""
+    return encode(disc())
+
+
+def test_features_are_those_of_pytorch(of_disc):
+    (plain,), (folded,) = of_disc, encode(disc(), folded=True)
     for features in (plain, folded):
         np.testing.assert_allclose(features[list(SOME)], list(SOME.values()), rtol=2e-4)
         assert np.linalg.norm(features) == pytest.approx(NORM, rel=1e-5) and abs((features == 0).sum() - ZEROS) < 3
@@ -151,14 +157,15 @@ def test_another_version_of_the_package_is_refused(tmp_path, monkeypatch, tensor
         efficientnet_lite0.weights(None)
 
 
-def test_a_file_of_one_s_own(tmp_path, cache, tensors):
+def test_a_file_of_one_s_own(tmp_path, cache, tensors, of_disc):
     own = {name: array + np.float32(0.001) if name == "_bn1.bias" else array for name, array in tensors.items()}
     path = legacy_file(tmp_path / "own.pth", *state_dict(own))
     config = configs.Encoder("efficientnet_lite0", 64, path)
     assert encoders.weights_identity(config) == io.sha256(path) != encoders.weights_identity(configs.Encoder("efficientnet_lite0", 64))
     bias = efficientnet_lite0.weights(path)["head_norm/beta"]
     np.testing.assert_array_equal(bias, tensors["_bn1.bias"] + np.float32(0.001))
-    assert (encoders.build(config).encode(disc()) != encode(disc())).any()
+    assert (encoders.build(config).encode(disc()) != of_disc).any()
+    efficientnet_lite0.weights(None)
     assert len(list(cache.iterdir())) == 2
 
 
