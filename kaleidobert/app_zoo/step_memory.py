@@ -16,6 +16,7 @@ import keras
 from kaleidobert import configs
 from kaleidobert.app_zoo import models
 from kaleidobert.configs.training import MIN_CONTRAST_BATCH
+from kaleidobert.devices import accelerated
 from kaleidobert.engines.distributed import cluster
 from kaleidobert.layers import cpu_fusion
 
@@ -126,7 +127,5 @@ def _sees_gpu() -> bool:
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
-        return bool(tf.config.list_physical_devices("GPU"))
-    import jax
-
-    return any(device.platform != "cpu" for device in jax.local_devices())
+        return bool(tf.config.list_physical_devices("GPU"))  # which takes hold of none
+    return accelerated()

@@ -21,7 +21,8 @@ def numbers(*shape: int, seed: int = 0) -> np.ndarray:
 
 
 def state(*values: int):
-    return ops.cast(ops.convert_to_tensor(np.array(values, np.int32)), "uint32" if keras.backend.backend() == "jax" else "int64")
+    kind = {"jax": "uint32", "torch": "int32"}.get(keras.backend.backend(), "int64")
+    return ops.cast(ops.convert_to_tensor(np.array(values, np.int32)), kind)
 
 
 def gradients(function, arrays, upstream):
@@ -31,6 +32,13 @@ def gradients(function, arrays, upstream):
 
         value, back = jax.vjp(function, *arrays)
         return [value, *back(jax.numpy.asarray(upstream, value.dtype))]
+    if keras.backend.backend() == "torch":
+        import torch
+
+        given = [ops.convert_to_tensor(array).detach().requires_grad_() for array in arrays]
+        with torch.enable_grad():
+            value = function(*given)
+        return [value.detach(), *torch.autograd.grad(value, given, ops.cast(upstream, value.dtype))]
     import tensorflow as tf
 
     given = [tf.convert_to_tensor(array) for array in arrays]
@@ -43,7 +51,7 @@ def gradients(function, arrays, upstream):
 def cases(width: int):
     """{name: (function of float arrays, its arrays, the same in plain keras.ops)}."""
     x, residual, (bias, gamma, beta) = numbers(7, width), numbers(7, width, seed=1), numbers(3, width, seed=2)
-    mask = np.asarray(cpu_fusion.dropout(np.ones_like(x), state(3, 4), RATE))
+    mask = ops.convert_to_tensor(np.asarray(cpu_fusion.dropout(np.ones_like(x), state(3, 4), RATE)))
 
     def norm(x, gamma, beta):
         centred = x - ops.mean(x, -1, keepdims=True)
@@ -76,7 +84,7 @@ def test_values_and_gradients(name, width):
 def test_attention(width, dtype):
     scores, upstream = numbers(2, 3, 5, 7), ops.cast(numbers(2, 3, 5, 7, seed=1), dtype)
     score_bias = ops.convert_to_tensor(np.float32([0, 0, 0, 0, 0, -10000, -10000]) * np.ones((2, 1, 1, 1), np.float32))
-    mask = np.asarray(cpu_fusion.dropout(np.ones_like(scores), state(3, 4), RATE, width))
+    mask = ops.convert_to_tensor(np.asarray(cpu_fusion.dropout(np.ones_like(scores), state(3, 4), RATE, width)))
     layer = SelfAttention(3, RATE, 0.02, 0, dtype=dtype)
 
     def ours(scores):
@@ -91,7 +99,7 @@ def test_attention(width, dtype):
     for value, other in zip(found, expected):
         close(np.asarray(ops.cast(value, "float32")), np.asarray(ops.cast(other, "float32")), tolerance)
     whole = layer.softmax(ops.convert_to_tensor(scores), score_bias)
-    close(np.asarray(ops.cast(whole, "float32")), np.asarray(ops.softmax(scores + score_bias)), tolerance)
+    close(np.asarray(ops.cast(whole, "float32")), np.asarray(ops.softmax(ops.add(scores, score_bias))), tolerance)
     assert not np.asarray(ops.cast(whole, "float32"))[..., 5:].any()
 
 
@@ -129,7 +137,8 @@ def hashed(seed: int, counter: int, size: int) -> np.ndarray:
 @pytest.mark.parametrize("seed, counter", [(0, 0), (5, 7), (2**31 - 1, 123456)])
 def test_bits_are_those_of_the_hash_on_every_backend(seed, counter):
     found = np.asarray(cpu_fusion.random_bits(state(seed, counter), (3, 4, 50)))
-    assert found.dtype == np.uint32
+    assert found.dtype == (np.int32 if keras.backend.backend() == "torch" else np.uint32)
+    found = found.view(np.uint32)
     np.testing.assert_array_equal(found.ravel(), hashed(seed, counter, 600))
 
 
@@ -179,6 +188,8 @@ def compiled(function):
         import jax
 
         return jax.jit(function)
+    if keras.backend.backend() == "torch":
+        return function
     import tensorflow as tf
 
     return tf.function(function, autograph=False)
