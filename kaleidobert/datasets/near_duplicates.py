@@ -21,16 +21,16 @@ COMMON = 8  # products with one text from which on it says what a product is, no
 
 
 def thumbnail(image: np.ndarray) -> np.ndarray:
-    """Returns f32[768]: a picture uint8[h, w, 3] as 16 x 16 pixels."""
+    """Returns uint8[768]: a picture uint8[h, w, 3] as 16 x 16 pixels."""
     small = Image.fromarray(image).resize((SIDE, SIDE), Image.Resampling.BOX)
-    return np.asarray(small, np.float32).ravel()
+    return np.asarray(small).ravel()
 
 
 def alike(thumbnails: np.ndarray, owners: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the pairs (i, j), i < j, of thumbnails f32[N, 768] of different owners i64[N] that are nearly the same picture, i64[M, 2];
+    """Returns the pairs (i, j), i < j, of thumbnails uint8[N, 768] of different owners i64[N] that are nearly the same picture, i64[M, 2];
     and the places i64[S] of pictures that more than SHARED of other owners are like, which are in no pair."""
     compared = _compared(thumbnails, owners)
-    pairs, counts = _near(thumbnails[compared].astype(np.float32), owners[compared])
+    pairs, counts = _near(thumbnails[compared], owners[compared])
     shared = np.ones(len(thumbnails), bool)
     shared[compared] = counts > SHARED
     every = compared[pairs[~(counts > SHARED)[pairs].any(1)]]
@@ -51,17 +51,17 @@ def _compared(thumbnails: np.ndarray, owners: np.ndarray) -> np.ndarray:
 
 
 def _near(pictures: np.ndarray, owners: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the near pairs i64[M, 2] of pictures f32[N, 768], and of how many others each is near, i64[N]; of those that are near more
+    """Returns the near pairs i64[M, 2] of pictures uint8[N, 768], and of how many others each is near, i64[N]; of those that are near more
     than SHARED not all pairs, and not all of the number.
 
     No two pictures are nearer than they are along some axes. So they are sorted along the first, compared with those that follow within
     reach along AXES of them, and what is near there is looked at.
     """
-    coordinates = _projected(pictures)
+    coordinates, deviations = _projected(pictures)
     order = np.argsort(coordinates[:, 0], kind="stable")
-    pictures, owners, coordinates = pictures[order], owners[order], coordinates[order]
-    squares, size = (coordinates**2).sum(1, keepdims=True), pictures.shape[1]
-    limits = size * np.minimum(DISTANCE, CONTRAST * pictures.std(1)) ** 2 + 1e-2 * size  # rounding of float32
+    pictures, owners, coordinates, size = pictures[order], owners[order], coordinates[order], pictures.shape[1]
+    squares = (coordinates**2).sum(1, keepdims=True)
+    limits = size * np.minimum(DISTANCE, CONTRAST * deviations[order]) ** 2 + 1e-2 * size  # rounding of float32
     slack = 1e-5 * squares.max(initial=0) + 1e-3 * limits  # the same, of what is projected
     ends = np.searchsorted(coordinates[:, 0], coordinates[:, 0] + np.sqrt(limits + slack), "right")
     left = np.hstack([-2 * coordinates, np.ones_like(squares), squares])  # left @ right.T = squared distances
@@ -82,11 +82,14 @@ def _near(pictures: np.ndarray, owners: np.ndarray) -> tuple[np.ndarray, np.ndar
     return np.sort(order[np.concatenate(pairs)], 1), by_place
 
 
-def _projected(pictures: np.ndarray) -> np.ndarray:
-    """Returns the pictures along the AXES in which they differ most, f32[N, A]."""
-    sample = pictures[:: max(1, len(pictures) // SAMPLE)]
+def _projected(pictures: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the pictures along the AXES in which they differ most, f32[N, A], and the deviation of each one's pixels, f32[N]."""
+    sample = pictures[:: max(1, len(pictures) // SAMPLE)].astype(np.float32)
     mean = sample.mean(0)
-    return (pictures - mean) @ np.linalg.svd(sample - mean, full_matrices=False)[2][:AXES].T
+    axes = np.linalg.svd(sample - mean, full_matrices=False)[2][:AXES].T
+    blocks = (pictures[start : start + COLUMNS].astype(np.float32) for start in range(0, len(pictures), COLUMNS))
+    coordinates, deviations = zip(*(((block - mean) @ axes, block.std(1)) for block in blocks))
+    return np.concatenate(coordinates), np.concatenate(deviations)
 
 
 def _close(pictures: np.ndarray, limits: np.ndarray, pairs: np.ndarray) -> np.ndarray:
@@ -94,7 +97,7 @@ def _close(pictures: np.ndarray, limits: np.ndarray, pairs: np.ndarray) -> np.nd
     near = [np.zeros(0, bool)]
     for start in range(0, len(pairs), COLUMNS):
         i, j = pairs[start : start + COLUMNS].T
-        apart = pictures[i] - pictures[j]
+        apart = pictures[i].astype(np.float32) - pictures[j]
         near.append(np.einsum("ij,ij->i", apart, apart) <= np.minimum(limits[i], limits[j]))
     return pairs[np.concatenate(near)]
 

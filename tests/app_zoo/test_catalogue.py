@@ -329,10 +329,16 @@ def test_what_is_left_follows_from_what_the_others_took(tmp_path, monkeypatch, c
         step.folder.mkdir(exist_ok=True)
         step.done.touch()
         step.log.touch()
-        return SimpleNamespace(poll=lambda: clock.append(clock.pop() + 2.5 * step.seconds), returncode=0, wait=lambda: 0, pid=0)
+        ends = iter([clock[0] + 2.5 * step.seconds])
+
+        def poll() -> int:
+            clock[0] = next(ends)
+            return 0
+
+        return SimpleNamespace(poll=poll, returncode=0, wait=lambda: 0, pid=0)
 
     monkeypatch.setattr(processes, "start", start)
-    monkeypatch.setattr(processes, "time", SimpleNamespace(sleep=lambda seconds: None, monotonic=lambda: clock[-1]))
+    monkeypatch.setattr(processes, "time", SimpleNamespace(sleep=lambda seconds: None, monotonic=lambda: clock[0]))
     if continued:
         steps[1].folder.mkdir()
         (steps[1].folder / "last.npz").touch()  # what is there of it takes no time any more

@@ -85,24 +85,23 @@ KINDS = {  # thumbnails of so many different ones, how far copies are from them,
     "one that many nearly have": (60, 6, 0.4), "greys": (40, 3, 0.2)}
 
 
-@pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_result_is_that_of_comparing_all_with_all(kind, seed, monkeypatch):
+def test_the_result_is_that_of_comparing_all_with_all(kind, monkeypatch):
     monkeypatch.setattr(near, "ROWS", 16)
     monkeypatch.setattr(near, "COLUMNS", 64)
     count, noise, common = KINDS[kind]
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(7)
     base = rng.integers(110, 146, (count, 768)) if kind == "greys" else rng.integers(0, 256, (count, 768))
     which = np.where(rng.random(160) < common, 0, rng.integers(0, count, 160))
     thumbnails = np.clip(base[which] + rng.integers(-noise, noise + 1, (160, 768)) * rng.integers(0, 2, (160, 1)), 0, 255)
     owners = rng.integers(0, 120, 160)
-    joined, shared = near.alike(thumbnails.astype(np.float32), owners)
+    joined, shared = near.alike(thumbnails.astype(np.uint8), owners)
     assert (joined.tolist(), shared.tolist()) == plain(thumbnails.astype(np.float32), owners)
     assert joined.tolist() or kind == "apart"
 
 
 def test_one_picture_is_near_none():
-    joined, shared = near.alike(np.zeros((1, 768), np.float32), np.zeros(1, np.int64))
+    joined, shared = near.alike(np.zeros((1, 768), np.uint8), np.zeros(1, np.int64))
     assert joined.shape == (0, 2) and shared.shape == (0,)
 
 
