@@ -14,7 +14,7 @@ from PIL import Image
 SIDE = 16  # of a thumbnail in pixels
 DISTANCE = 6.0  # of 255, root mean square: a picture that was scaled or compressed again lies within 2, another colour of a thing within 6
 CONTRAST = 0.1  # and this fraction of the thumbnails' own deviation: white things on white ground are near to all others
-AXES, SAMPLE = 32, 500  # directions along which most pictures are told apart, and pictures of which they are taken
+WAVES = ((1, 1, 1), 6), ((1, 0, -1), 3), ((1, -2, 1), 3)  # colours, and how many frequencies of each tell most pictures apart
 ROWS, COLUMNS = 256, 4096  # pictures that are compared with others at a time
 SHARED = 30  # pictures of others: one that more are like stands for none of them, such as "no picture yet"
 COMMON = 8  # products with one text from which on it says what a product is, not which
@@ -54,16 +54,17 @@ def _near(pictures: np.ndarray, owners: np.ndarray) -> tuple[np.ndarray, np.ndar
     """Returns the near pairs i64[M, 2] of pictures uint8[N, 768], and of how many others each is near, i64[N]; of those that are near more
     than SHARED not all pairs, and not all of the number.
 
-    No two pictures are nearer than they are along some axes. So they are sorted along the first, compared with those that follow within
-    reach along AXES of them, and what is near there is looked at.
+    No two pictures are nearer than they are along some axes. So they are sorted along the one in which they differ most, compared with
+    those that follow within reach along the others, and what is near there is looked at.
     """
     coordinates, deviations = _projected(pictures)
-    order = np.argsort(coordinates[:, 0], kind="stable")
+    longest = int(coordinates.var(0).argmax())
+    order = np.argsort(coordinates[:, longest], kind="stable")
     pictures, owners, coordinates, size = pictures[order], owners[order], coordinates[order], pictures.shape[1]
     squares = (coordinates**2).sum(1, keepdims=True)
     limits = size * np.minimum(DISTANCE, CONTRAST * deviations[order]) ** 2 + 1e-2 * size  # rounding of float32
     slack = 1e-5 * squares.max(initial=0) + 1e-3 * limits  # the same, of what is projected
-    ends = np.searchsorted(coordinates[:, 0], coordinates[:, 0] + np.sqrt(limits + slack), "right")
+    ends = np.searchsorted(coordinates[:, longest], coordinates[:, longest] + np.sqrt(limits + slack), "right")
     left = np.hstack([-2 * coordinates, np.ones_like(squares), squares])  # left @ right.T = squared distances
     right = np.hstack([coordinates, squares, np.ones_like(squares)])
     counts, pairs = np.zeros(len(pictures), np.int64), [np.zeros((0, 2), np.int64)]
@@ -83,13 +84,19 @@ def _near(pictures: np.ndarray, owners: np.ndarray) -> tuple[np.ndarray, np.ndar
 
 
 def _projected(pictures: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the pictures along the AXES in which they differ most, f32[N, A], and the deviation of each one's pixels, f32[N]."""
-    sample = pictures[:: max(1, len(pictures) // SAMPLE)].astype(np.float32)
-    mean = sample.mean(0)
-    axes = np.linalg.svd(sample - mean, full_matrices=False)[2][:AXES].T
+    """Returns the pictures along A axes around their mean, f32[N, A], and the deviation of each one's pixels, f32[N]."""
+    axes = _axes()
     blocks = (pictures[start : start + COLUMNS].astype(np.float32) for start in range(0, len(pictures), COLUMNS))
-    coordinates, deviations = zip(*(((block - mean) @ axes, block.std(1)) for block in blocks))
-    return np.concatenate(coordinates), np.concatenate(deviations)
+    coordinates, deviations = map(np.concatenate, zip(*((block @ axes, block.std(1)) for block in blocks)))
+    return coordinates - coordinates.mean(0), deviations
+
+
+def _axes() -> np.ndarray:
+    """Returns orthogonal directions of length 1, f32[768, A]: the slowest waves of a cosine transform, most of them of grey."""
+    places, frequencies = np.arange(SIDE) + 0.5, np.arange(SIDE)[:, None]
+    waves = np.cos(np.pi / SIDE * places * frequencies) * np.where(frequencies, np.sqrt(2 / SIDE), np.sqrt(1 / SIDE))
+    return np.stack([np.einsum("i,j,c->ijc", waves[u], waves[v], np.array(colour) / np.linalg.norm(colour)).ravel()
+                     for colour, count in WAVES for u in range(count) for v in range(count - u)], 1).astype(np.float32)
 
 
 def _close(pictures: np.ndarray, limits: np.ndarray, pairs: np.ndarray) -> np.ndarray:
