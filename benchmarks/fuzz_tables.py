@@ -3,9 +3,9 @@
     python -m benchmarks.fuzz_tables --seconds 600 --seed 0
 
 Python's csv, json and xml writers, pyarrow and openpyxl write the tables, so what is right is known. Of a whole table every row comes back
-as it was written. Of a damaged one every row that the damage does not touch does, or the table is refused with a message; no cell stands in
-another row, and no row is lost without a reason. Anything else, any error but a UserError included, is a finding: it is printed with seed,
-case and table, and the exit status is 1.
+as it was written, with the picture that its cell holds. Of a damaged one every row that the damage does not touch does, or the table is
+refused with a message; no cell stands in another row, and no row is lost without a reason. Anything else, any error but a UserError
+included, is a finding: it is printed with seed, case and table, and the exit status is 1.
 """
 
 import argparse
@@ -17,6 +17,7 @@ import random
 import re
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 from xml.sax.saxutils import escape, quoteattr
@@ -28,6 +29,8 @@ import pyarrow.parquet as pq
 from benchmarks import fuzzing, report
 from kaleidobert.app_zoo.catalogue import examination
 from kaleidobert.configs import Columns
+from kaleidobert.datasets import arrow_tables
+from kaleidobert.datasets.products import Product
 from kaleidobert.datasets.sources import reading
 from kaleidobert.datasets.sources.table import TableSource
 from kaleidobert.errors import UserError
@@ -179,13 +182,24 @@ def _binary(rng: random.Random, rows: list[Row], names: list[str], format_: str)
                 cell.data_type = "s" if cell.data_type == "f" else cell.data_type  # =1+2 is a text
         book.save(out)
         return out.getvalue()
-    table = pa.table({name: [row[name] or rng.choice(["", None]) for row in rows] for name in names})
+    columns: dict[str, list[Any]] = {name: [row[name] or rng.choice(["", None]) for row in rows] for name in names}
+    how = rng.choice(["names", "names", "bytes", "bytes and paths"])
+    if how != "names":  # the pictures themselves
+        columns["image"] = [picture(row["id"]) for row in rows]
+    if how == "bytes and paths":
+        columns["image"] = [{"bytes": cell, "path": rng.choice([None, row["image"]])} for cell, row in zip(columns["image"], rows)]
+    table = pa.table(columns)
     if format_ == "parquet":
         pq.write_table(table, out, compression=rng.choice(["none", "snappy", "zstd"]), row_group_size=rng.choice([1, 3, 100]))
     else:
         with rng.choice([pa.ipc.new_file, pa.ipc.new_stream])(out, table.schema) as writer:
             writer.write_table(table, rng.choice([1, 100]))
     return out.getvalue()
+
+
+def picture(name: str) -> bytes:
+    """Returns bytes that are no text, such as those of a picture, and say whose."""
+    return b"\xff\xd8" + name.encode() * 20
 
 
 # --- Damage
@@ -268,6 +282,19 @@ def check(table: Table, touched: tuple[int, int], how: str, result: reading.Read
         raise Difference(f"{lost} rows are lost, and nothing is skipped")
 
 
+def check_pictures(products: Sequence[Product], how: str) -> None:
+    """Raises Difference where the cell of a whole table does not give the picture of its row; a damaged one may be refused."""
+    for product in products:
+        try:
+            data = arrow_tables.picture(product.image_path)
+        except UserError as error:
+            if how == "none":
+                raise Difference(f"{product.product_id}: {error}") from error
+        else:
+            if how == "none" and data not in (None, picture(product.product_id)):
+                raise Difference(f"{product.product_id} has the picture {data!r}")
+
+
 def _is_one_row(table: Table, touched: tuple[int, int], marks: dict[str, set[str]]) -> bool:
     """Whether damage has made one row of several, as what stood between them is gone, or has changed one mark."""
     begin, behind = touched[0] - WIDEST, touched[1] + WIDEST
@@ -323,6 +350,7 @@ class Fuzz:
             self.counts[f"{name}: {'read, with skipped rows' if result.skipped else 'read'}"] += 1
             if how != "packed" and how != "wrong encoding":
                 check(table, touched, how, result)
+            check_pictures(result.products, how)
         if rng.random() < 0.1:  # the columns guessed
             try:
                 examination.with_columns(TableSource(path, **table.options))

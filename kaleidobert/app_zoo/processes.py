@@ -68,6 +68,11 @@ class Step:
         """Of which state it was made, beside the folder; not there while it runs."""
         return self.folder.with_name(f"{self.folder.name}.made_of")
 
+    @property
+    def took(self) -> Path:
+        """How many seconds it took, beside the folder; not there of one that was interrupted and continued."""
+        return self.folder.with_name(f"{self.folder.name}.took.json")
+
     def is_done(self) -> bool:
         """Whether its result is there, made of the present state."""
         return self.has_result() and (not self.made_of or self.mark.is_file() and self.mark.read_bytes() == self.made_of.encode())
@@ -83,12 +88,13 @@ class Step:
 
 @dataclass
 class Running:
-    """A step under way. slot: which of the parallel ones it is; since: when it began."""
+    """A step under way. slot: which of the parallel ones it is; since: when it began; continues: whether a part of it was there before."""
 
     step: Step
     process: subprocess.Popen
     slot: int
     since: float
+    continues: bool = False
 
 
 def run_all(steps: Sequence[Step], parallel: int) -> None:
@@ -102,7 +108,7 @@ def run_all(steps: Sequence[Step], parallel: int) -> None:
     print(f"{runs}, {finished} of them finished before" if finished else runs)
     gpus = builder.gpus() if parallel > 1 and waiting else []
     running: list[Running] = []
-    clock = _Clock(sum(step.seconds for step in waiting))
+    clock = _Clock(steps)
     try:
         with heeded_signals():
             while waiting or running:
@@ -112,7 +118,8 @@ def run_all(steps: Sequence[Step], parallel: int) -> None:
                     slot = min(set(range(parallel)) - {one.slot for one in running})
                     if parallel == 1:
                         print(f"{_count(finished + 1, total)} {step.title} ...", end="", flush=True)
-                    running.append(Running(step, start(step, variables(slot, parallel, gpus)), slot, time.monotonic()))
+                    continues = bool(io.contents(step.folder))
+                    running.append(Running(step, start(step, variables(slot, parallel, gpus)), slot, time.monotonic(), continues))
                 if not running:
                     raise _no_way(waiting[0])
                 time.sleep(PAUSE)
@@ -184,9 +191,10 @@ def check_unchanged(steps: Sequence[Step]) -> None:
 
 
 def claim(step: Step) -> None:
-    """Writes the configuration beside the folder of a step that begins, and takes the mark of what was made before away."""
-    if step.made_of:
-        with io.explained(step.mark):
+    """Writes the configuration beside the folder of a step that begins, and takes away what is noted of the one before."""
+    with io.explained(step.folder):
+        step.took.unlink(missing_ok=True)
+        if step.made_of:
             step.mark.unlink(missing_ok=True)
     if step.config is not None:
         io.write_text(step.file, f"# kaleidobert {step.words[1]} {step.file}\n\n{configs.dump(step.config)}")
@@ -200,20 +208,28 @@ def _changes(step: Step) -> list[str]:
     return [line for name, line in lines.items() if name.rpartition(".")[2] not in FREE and name != INSTALLED]
 
 
-@dataclass
+def pace(steps: Sequence[Step]) -> float:
+    """Returns how long the steps took that have ended, also in an earlier call, relative to their estimates; 1 where none has.
+
+    The estimates of the others times this depend no more on how busy the machine was when its speed was measured.
+    """
+    ended = {step: float(io.read_json(step.took)["seconds"]) for step in steps if step.seconds and step.is_done() and step.took.is_file()}
+    return sum(ended.values()) / sum(step.seconds for step in ended) if ended else 1.0
+
+
 class _Clock:
-    """How long the steps that are missing still take. left, estimated: seconds by the estimates, of these and of those that ended here;
-    taken: what the last took in truth."""
+    """How long the steps that are missing still take."""
 
-    left: float
-    estimated: float = 0.0
-    taken: float = 0.0
+    def __init__(self, steps: Sequence[Step]):
+        self._steps, self._left = steps, {step for step in steps if not step.is_done()}
 
-    def end(self, step: Step, seconds: float) -> str:
+    def end(self, one: Running, seconds: float) -> str:
         """Notes the end of a step; returns words that say how long the others take, "" where nothing was estimated."""
-        self.left -= step.seconds
-        self.estimated, self.taken = self.estimated + step.seconds, self.taken + seconds
-        return f"; about {duration(self.left * self.taken / self.estimated)} left" if self.left > 1 and self.estimated else ""
+        self._left.discard(one.step)
+        if one.step.seconds and not one.continues:
+            io.write_json(one.step.took, {"seconds": round(seconds, 1)})
+        left = sum(step.seconds for step in self._left)
+        return f"; about {duration(left * pace(self._steps))} left" if left > 1 else ""
 
 
 def _finish(one: Running, finished: int, total: int, parallel: int, clock: _Clock) -> None:
@@ -226,7 +242,7 @@ def _finish(one: Running, finished: int, total: int, parallel: int, clock: _Cloc
         io.write_text(step.mark, step.made_of)
     head = "" if parallel == 1 else f"{_count(finished, total)} {step.title} ..."
     seconds = time.monotonic() - one.since
-    print(f"{head} {seconds:.0f} s{clock.end(step, seconds)}" + (f"; {said}" if status == Incomplete.status else ""), flush=True)
+    print(f"{head} {seconds:.0f} s{clock.end(one, seconds)}" + (f"; {said}" if status == Incomplete.status else ""), flush=True)
 
 
 def _no_way(step: Step) -> UserError:

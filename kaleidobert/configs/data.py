@@ -31,6 +31,7 @@ class Columns:
     mask: str = key("", "column of the path of a foreground mask, for foreground.method=masks")
     parts: str = key("", "column of known part boxes: a list of {word, box}")
     more_images: tuple[str, ...] = key((), "columns of further pictures of the product, which become its views")
+    variants: tuple[str, ...] = key((), "columns of the ids of the product's variants, by themselves or as sku=..., which join its group")
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,10 @@ class Source:
         datasets.sources.reading.Unreadable. Raises UserError where the source cannot be read.
         """
         raise NotImplementedError
+
+    def hint(self, header: Sequence[str]) -> str:
+        """Returns how columns that are not in a header may be found all the same, "" where nothing is known."""
+        return ""
 
     def write_pictures(self, products: Sequence[Any]) -> Iterator[int]:
         """Writes the pictures of products that no file holds yet; yields how many are done."""

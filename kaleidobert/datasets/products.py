@@ -1,6 +1,7 @@
 """The Product contract: what every source of products yields; how a picture is read, and which classes the labels of products have."""
 
 import hashlib
+import io
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -13,7 +14,7 @@ import h5py
 import numpy as np
 from PIL import Image, ImageOps
 
-from kaleidobert.datasets import addresses
+from kaleidobert.datasets import addresses, arrow_tables
 from kaleidobert.errors import UserError
 from kaleidobert.io import sha256
 from kaleidobert.specs import Part
@@ -51,17 +52,18 @@ def read_image(path: str | Path) -> np.ndarray:
     """Decodes a picture to uint8[h, w, 3] sRGB, upright; transparency becomes white.
 
     Reads whatever Pillow reads, CMYK, grey, palette and 16-bit pictures included, and one row of an HDF5 array of pictures,
-    named like pictures.h5#input_image/17; of an address its copy in the cache. Raises UserError for a missing, empty, truncated, corrupt
-    or absurdly large file.
+    named like pictures.h5#input_image/17; one cell of a table, as arrow_tables names it; of an address its copy in the cache. Raises
+    UserError for a missing, empty, truncated, corrupt or absurdly large file.
     """
     name, is_address, path = str(path), addresses.is_one(path), addresses.local(path)
     where = name.partition("?")[0] if is_address else name
     try:
         if h5_row := H5_ROW.fullmatch(where):
             return _h5_picture(Path(h5_row[1]), h5_row[2], int(h5_row[3]))
-        if path.stat().st_size == 0:
+        data = arrow_tables.picture(where)
+        if data == b"" or data is None and path.stat().st_size == 0:
             raise UserError("the picture file is empty (0 bytes)", where)
-        with Image.open(path) as image:
+        with Image.open(path if data is None else io.BytesIO(data)) as image:
             return decode(image, where)
     except UserError:
         raise
@@ -96,23 +98,25 @@ def _undecodable(error: Exception, where: str) -> UserError:
 def stamp(path: str | Path) -> list[int] | None:
     """Returns what says cheaply that a picture is still the same: size, times of change and number of its file; None where there is none.
 
-    Of a row of an HDF5 file that of the file.
+    Of a row of an HDF5 file, and of a cell of a table, that of the file.
     """
     h5_row = H5_ROW.fullmatch(str(path))
     try:
-        state = os.stat(h5_row[1] if h5_row else addresses.local(path))
+        state = os.stat(h5_row[1] if h5_row else arrow_tables.table_of(str(path)) or addresses.local(path))
     except (OSError, ValueError):
         return None
     return [state.st_size, state.st_mtime_ns, state.st_ctime_ns, state.st_ino]
 
 
 def digest(path: str | Path) -> str:
-    """Returns the SHA-256 of a picture's content: of the file, or of the pixels of a row of an HDF5 file; "" where it cannot be read."""
+    """Returns the SHA-256 of a picture's content: of the file, of the bytes in a cell of a table, or of the pixels of a row of an
+    HDF5 file; "" where it cannot be read."""
     try:
         if h5_row := H5_ROW.fullmatch(str(path)):
             image = _h5_picture(Path(h5_row[1]), h5_row[2], int(h5_row[3]))
             return hashlib.sha256(f"{image.shape}".encode() + image.tobytes()).hexdigest()
-        return sha256(addresses.local(path))
+        data = arrow_tables.picture(str(path))
+        return sha256(addresses.local(path)) if data is None else hashlib.sha256(data).hexdigest()
     except (UserError, OSError, ValueError):
         return ""
 

@@ -315,6 +315,45 @@ def test_a_size_whose_times_were_never_measured_names_none(no_gpu, tmp_path):
         assert words in run.describe(planned, run.steps(config, planned)).splitlines()[0]
 
 
+@pytest.mark.parametrize("continued", [False, True])
+def test_what_is_left_follows_from_what_the_others_took(tmp_path, monkeypatch, capsys, continued):
+    """The estimates are off by a factor: 100, 200 and 300 seconds are 250, 500 and 750."""
+    clock = [0.0]
+    steps = [processes.Step(name, name, tmp_path / name, tmp_path / name / "done", (), ("none",), seconds=seconds)
+             for name, seconds in (("one", 100.0), ("two", 200.0), ("three", 300.0))]
+
+    def start(step, environment):
+        processes.claim(step)
+        if step.name == "three" and not continued:
+            raise KeyboardInterrupt
+        step.folder.mkdir(exist_ok=True)
+        step.done.touch()
+        step.log.touch()
+        ends = iter([clock[0] + 2.5 * step.seconds])
+
+        def poll() -> int:
+            clock[0] = next(ends)
+            return 0
+
+        return SimpleNamespace(poll=poll, returncode=0, wait=lambda: 0, pid=0)
+
+    monkeypatch.setattr(processes, "start", start)
+    monkeypatch.setattr(processes, "time", SimpleNamespace(sleep=lambda seconds: None, monotonic=lambda: clock[0]))
+    if continued:
+        steps[1].folder.mkdir()
+        (steps[1].folder / "last.npz").touch()  # what is there of it takes no time any more
+        processes.run_all(steps, 1)
+        assert json.loads(steps[0].took.read_text()) == {"seconds": 250.0} and not steps[1].took.exists()
+    else:
+        with pytest.raises(KeyboardInterrupt):
+            processes.run_all(steps, 1)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1:3] == ["[1/3] one ... 250 s; about 21 min left", "[2/3] two ... 500 s; about 12 min left"]
+    assert processes.pace(steps) == 2.5  # of a later call, too
+    planned = sizing.Sizing("small", "as set", (), {})
+    assert ("about 12 min, by what the others took:" in run.describe(planned, steps)) != continued
+
+
 def test_docstrings():
     for module in (sizing, processes):
         assert doctest.testmod(module).attempted and not doctest.testmod(module).failed

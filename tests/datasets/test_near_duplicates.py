@@ -55,18 +55,54 @@ def test_white_things_on_white_ground_are_not_alike():
 
 def test_the_search_goes_over_its_blocks(drawn, monkeypatch):
     whole = pairs([*drawn, *drawn])
-    monkeypatch.setattr(near, "BLOCK", 7)
+    monkeypatch.setattr(near, "ROWS", 7)
+    monkeypatch.setattr(near, "COLUMNS", 5)
     assert pairs([*drawn, *drawn]) == whole == [(number, 30 + number) for number in range(30)]
 
 
 def test_a_picture_that_very_many_have_stands_for_none(drawn, monkeypatch):
     """"No picture yet" would join half a shop to one group, by a number of pairs that grows with the square."""
-    monkeypatch.setattr(near, "BLOCK", 11)
+    monkeypatch.setattr(near, "ROWS", 11)
     several = [drawn[0]] * (near.SHARED + 2)
     joined, shared = alike([*drawn[1:4], *several, drawn[2]], np.arange(len(several) + 4))
     assert joined.tolist() == [[1, len(several) + 3]] and shared.tolist() == list(range(3, len(several) + 3))
     joined, shared = alike(several[:-1], np.arange(len(several) - 1))
     assert len(joined) == (near.SHARED + 1) * near.SHARED // 2 and not len(shared)
+
+
+def plain(thumbnails: np.ndarray, owners: np.ndarray) -> tuple[list, list]:
+    """The same of all pairs."""
+    deviations = thumbnails.std(1)
+    least = np.minimum(deviations[:, None], deviations)
+    distances = np.array([((thumbnails - one) ** 2).mean(1) for one in thumbnails])
+    near_ = (distances <= np.minimum(near.DISTANCE, near.CONTRAST * least) ** 2 + 1e-2) & (owners[:, None] != owners)
+    shared = near_.sum(1) > near.SHARED
+    return np.argwhere(np.triu(near_ & ~shared & ~shared[:, None], 1)).tolist(), np.flatnonzero(shared).tolist()
+
+
+KINDS = {  # thumbnails of so many different ones, how far copies are from them, and which part is one that everybody has
+    "apart": (2000, 0, 0.0), "copies": (60, 0, 0.0), "nearly copies": (60, 9, 0.0), "one that many have": (60, 0, 0.3),
+    "one that many nearly have": (60, 6, 0.4), "greys": (40, 3, 0.2)}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_result_is_that_of_comparing_all_with_all(kind, monkeypatch):
+    monkeypatch.setattr(near, "ROWS", 16)
+    monkeypatch.setattr(near, "COLUMNS", 64)
+    count, noise, common = KINDS[kind]
+    rng = np.random.default_rng(7)
+    base = rng.integers(110, 146, (count, 768)) if kind == "greys" else rng.integers(0, 256, (count, 768))
+    which = np.where(rng.random(160) < common, 0, rng.integers(0, count, 160))
+    thumbnails = np.clip(base[which] + rng.integers(-noise, noise + 1, (160, 768)) * rng.integers(0, 2, (160, 1)), 0, 255)
+    owners = rng.integers(0, 120, 160)
+    joined, shared = near.alike(thumbnails.astype(np.uint8), owners)
+    assert (joined.tolist(), shared.tolist()) == plain(thumbnails.astype(np.float32), owners)
+    assert joined.tolist() or kind == "apart"
+
+
+def test_one_picture_is_near_none():
+    joined, shared = near.alike(np.zeros((1, 768), np.uint8), np.zeros(1, np.int64))
+    assert joined.shape == (0, 2) and shared.shape == (0,)
 
 
 def test_pictures_of_one_owner_are_no_pair(drawn):

@@ -202,8 +202,6 @@ CELLS = {  # column, value, what becomes of it: its text, or the reason why the 
     "an object": ("title", {"en": "Tie", "de": "Schlips"}, "column 'title' holds an object and no text"),
     "a list of objects": ("kind", [{"a": 1}], "column 'kind' holds a list and no text"),
     "a list of ids": ("id", ["1", "2"], "column 'id' holds a list and no text"),
-    "a picture itself": ("image", {"bytes": b"\xff\xd8", "path": None}, "column 'image' holds pictures, and they are read from files"),
-    "the bytes of a picture": ("image", b"\xff\xd8", "column 'image' holds pictures, and they are read from files"),
 }
 
 

@@ -12,11 +12,10 @@ import yaml
 from PIL import Image, ImageDraw
 
 from kaleidobert import configs, io
-from kaleidobert.app_zoo.catalogue.examination import MEANINGS, Examination, Finding, digest, examine, identity
+from kaleidobert.app_zoo.catalogue.examination import MEANINGS, Examination, Finding, digest, examine, identity, state
 from kaleidobert.app_zoo.inspect import pages
 from kaleidobert.configs.catalogue import CatalogueCheckConfig
 from kaleidobert.configs.data import Columns, Foreground
-from kaleidobert.datasets import addresses
 from kaleidobert.datasets.bank import builder
 from kaleidobert.datasets.products import Product, read_image, stamp
 from kaleidobert.datasets.sources import reading
@@ -43,10 +42,10 @@ def run(config: CatalogueCheckConfig) -> None:
     """Opens the pictures, prints what was found, and writes the page, the configuration and the groups into the folder ``check``."""
     folder = config.folder / "check"
     io.check_folder(folder, "choose another folder with run=...")
-    state = stamp(config.source.table)  # before the table is read: what changes while it is counts as a change
+    before = state(config.source)  # before the table is read: what changes while it is counts as a change
     own = examine(config.source, config.pictures)
     sheet = contact_sheet(own, config.sheet)
-    write(folder, own, sheet, {"config": identity(config), "table": state})
+    write(folder, own, sheet, {"config": identity(config), "table": before})
     print(columns(own))
     print()
     print(findings(own.findings))
@@ -146,7 +145,7 @@ def _all_groups(own: Examination) -> dict[str, str]:
 
 def contact_sheet(own: Examination, count: int) -> list[pages.Figure]:
     """Returns pictures from all over the catalogue, each with the box in which the product was found."""
-    there = [product for product in own.products if addresses.local(product.image_path).is_file()]
+    there = [product for product in own.products if stamp(product.image_path) is not None]
     chosen = there[:: max(1, len(there) // count)][:count] if count else []
     if not chosen:
         return []

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from itertools import chain, islice
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from tqdm import tqdm
@@ -17,8 +17,9 @@ from tqdm import tqdm
 from kaleidobert import configs
 from kaleidobert.configs import Source
 from kaleidobert.configs.catalogue import CatalogueCheckConfig
-from kaleidobert.datasets import addresses, near_duplicates
-from kaleidobert.datasets.products import Product, read_image, tabulate_classes
+from kaleidobert.datasets import addresses, arrow_tables, near_duplicates
+from kaleidobert.datasets.products import Product, read_image, stamp, tabulate_classes
+from kaleidobert.datasets.products import digest as digest_of
 from kaleidobert.datasets.sources import formats, guessing, presets, reading
 from kaleidobert.datasets.sources.reading import Reading
 from kaleidobert.datasets.sources.table import TableSource
@@ -67,7 +68,7 @@ class LabelFacts:
 @dataclass
 class Examination:
     """columns: (what it holds, column, why it is taken, first cells); groups, words: of all texts; opened: pictures that were opened;
-    blank: ids of those of one colour."""
+    blank: ids of those of one colour; contents: {id: SHA-256} of those that the table itself holds."""
 
     source: Source
     found: list[str]
@@ -77,6 +78,7 @@ class Examination:
     faults: dict[str, str] = field(default_factory=dict)
     sides: list[int] = field(default_factory=list)
     blank: list[str] = field(default_factory=list)
+    contents: dict[str, str] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
     labels: dict[str, LabelFacts] = field(default_factory=dict)
     joined: dict[str, str] = field(default_factory=dict)
@@ -128,9 +130,17 @@ def identity(config: CatalogueCheckConfig) -> dict[str, Any]:
 
 
 def digest(own: Examination) -> str:
-    """Returns the SHA-256 of the products: ids, texts, labels, groups, splits and pictures' names, not the pictures."""
+    """Returns the SHA-256 of the products: ids, texts, labels, groups, splits and pictures' names; of the pictures those in the table."""
     products = [[p.image_id, p.product_id, p.group, p.view, p.split, p.text, dict(p.labels), p.image_path] for p in own.reading.products]
-    return hashlib.sha256(json.dumps([products, own.joined], sort_keys=True).encode()).hexdigest()
+    parts = [products, own.joined, *([own.contents] if own.contents else [])]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def state(source: Source) -> list[Any] | None:
+    """Returns what says cheaply that a table is still the same: the stamps of its files; None where there is no such table."""
+    if isinstance(source, TableSource) and source.is_data_set():
+        return [stamp(path) for path in formats.files(source.table)]
+    return stamp(source.table)
 
 
 def _val_fraction(result: Reading) -> float:
@@ -148,7 +158,9 @@ def with_columns(source: Source, needs_text: bool = True) -> tuple[Source, guess
     needs_text: False where the table may have no texts. Raises UserError where no column looks like one that is needed.
     """
     none = guessing.Guess(source.columns)
-    if not isinstance(source, TableSource) or not source.table.is_file() or source.preset not in ("", presets.NO_PRESET):
+    if not isinstance(source, TableSource) or source.preset not in ("", presets.NO_PRESET):
+        return source, none
+    if not source.table.is_file() and not source.is_data_set():
         return source, none
     if source.columns.id and source.columns.image and source.columns.text:
         return source, none
@@ -216,9 +228,10 @@ def _open(own: Examination, count: int) -> None:
             if isinstance(seen, str):
                 own.faults[product.image_id] = seen
             else:
-                own.sides.append(seen[0])
-                thumbnails[number] = seen[1]
-                if np.ptp(seen[1].reshape(-1, 3), axis=0).max() <= 2:
+                own.sides.append(seen.side)
+                thumbnails[number] = seen.thumbnail
+                own.contents.update({product.image_id: seen.content} if seen.content else {})
+                if np.ptp(seen.thumbnail.reshape(-1, 3), axis=0).max() <= 2:
                     own.blank.append(product.image_id)
     own.opened = len(chosen)
     own.faults |= {row["image_id"]: row["reason"] for row in own.reading.absent}
@@ -236,12 +249,21 @@ def _open(own: Examination, count: int) -> None:
     _join(own, chosen, pairs, [(i, j) for i, j in texts if chosen[i].product_id != chosen[j].product_id])
 
 
-def _look(product: Product) -> str | tuple[int, np.ndarray]:
+class _Seen(NamedTuple):
+    """Of a picture its shorter side, its thumbnail and, where the table itself holds it, its SHA-256."""
+
+    side: int
+    thumbnail: np.ndarray
+    content: str
+
+
+def _look(product: Product) -> str | _Seen:
     try:
         image = read_image(product.image_path)
     except UserError as error:
         return error.what
-    return min(image.shape[:2]), near_duplicates.thumbnail(image)
+    content = digest_of(product.image_path) if arrow_tables.table_of(product.image_path) else ""
+    return _Seen(min(image.shape[:2]), near_duplicates.thumbnail(image), content)
 
 
 def _join(own: Examination, products: Sequence[Product], pictures: list[tuple[int, int]], texts: list[tuple[int, int]]) -> None:

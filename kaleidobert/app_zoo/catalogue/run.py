@@ -15,13 +15,12 @@ from pathlib import Path
 from kaleidobert import configs, io
 from kaleidobert.app_zoo import commands, processes, tables
 from kaleidobert.app_zoo.catalogue import sizing
-from kaleidobert.app_zoo.catalogue.examination import identity
+from kaleidobert.app_zoo.catalogue.examination import identity, state
 from kaleidobert.app_zoo.catalogue.sizing import Sizing, Stage
 from kaleidobert.app_zoo.processes import Step, duration
 from kaleidobert.app_zoo.report import report
 from kaleidobert.configs.catalogue import CatalogueCheckConfig, CatalogueRunConfig
 from kaleidobert.configs.section import check_name
-from kaleidobert.datasets.products import stamp
 from kaleidobert.datasets.sources.table import TableSource
 from kaleidobert.errors import UserError
 
@@ -69,11 +68,11 @@ def steps(config: CatalogueRunConfig, planned: Sizing) -> list[Step]:
 def describe(planned: Sizing, stages: Sequence[Step]) -> str:
     """Returns the plan in words: size, stages with their times, and what is left out and why."""
     missing = [step for step in stages if not step.is_done()]
-    known = all(step.seconds for step in missing)
-    length = f"about {duration(sum(step.seconds for step in missing))}" if known else "how long it takes was never measured"
-    lines = [f"size {planned.size} ({planned.why}); {length}:"]
+    known, pace = all(step.seconds for step in missing), processes.pace(stages)
+    length = f"about {duration(pace * sum(step.seconds for step in missing))}" if known else "how long it takes was never measured"
+    lines = [f"size {planned.size} ({planned.why}); {length}{', by what the others took' if known and pace != 1 else ''}:"]
     for step in stages:
-        how_long = f"about {duration(step.seconds)}" if step.seconds else "of unknown length"
+        how_long = f"about {duration(pace * step.seconds)}" if step.seconds else "of unknown length"
         lines.append(f"  {step.name:24s} {'done' if step.is_done() else how_long}")
     lines += [f"  {name:24s} left out: {why}" for name, why in planned.skipped.items()]
     return "\n".join(lines)
@@ -90,7 +89,7 @@ def _forget_other(check: Step, config: CatalogueRunConfig) -> None:
     """Has the check made again where the table has changed since, or where it was another check."""
     if check.is_done():
         made = io.read_json(check.done)
-        now = stamp(config.source.table)
+        now = state(config.source)
         if now is not None and made.get("table") != now or made.get("config") != identity(check.config):
             check.done.unlink()
 

@@ -4,7 +4,8 @@
     jsonl    one JSON object per line
     json     one JSON list of objects, or objects one after the other over several lines
     xml      a feed, RSS or Atom: an element item, entry or product each
-    parquet, arrow    of pyarrow: Parquet, Feather, Arrow files and streams; or a folder of them, as Hugging Face's save_to_disk writes
+    parquet, arrow    of pyarrow: Parquet, Feather, Arrow files and streams; or a folder of them, as Hugging Face's save_to_disk writes;
+                      where files or folders are called after splits, these are the column "split"
     excel    a workbook: its sheet whose header has most of the wanted columns, then most columns (openpyxl, the extra ``excel``)
 
 Each of the text formats may be compressed with gzip. Positions in messages are lines of a text, rows of a table that has none.
@@ -25,10 +26,10 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from kaleidobert import table_text
 from kaleidobert.configs.section import check_name
+from kaleidobert.datasets import arrow_tables
 from kaleidobert.datasets.sources import feeds
 from kaleidobert.errors import UserError
 
@@ -54,6 +55,8 @@ BINARY = (  # first bytes, format; or what it is, where no table is read of it, 
     (b"\x89HDF", "an HDF5 file", "export the products as CSV; the raw release of Fashion-Gen is source.kind=fashion_gen"),
 )
 DECLARED = re.compile(rb"\s*<\?xml[^>]*\sencoding\s*=\s*[\"']([A-Za-z0-9._-]+)")
+SPLITS_LIST, SPLIT_COLUMN = "dataset_dict.json", "split"  # of Hugging Face; a column that a folder has by the names of its files
+SPLIT = re.compile(r"(train|training|val|valid|validation|dev|eval|test)(?![a-z])", re.IGNORECASE)
 FIRST_LINE = re.compile(r"[^\r\n]*")
 PAGE = re.compile(r"(?:<!--.*?-->|\s)*<(?:!doctype\s+html|html|head|body)\b", re.IGNORECASE | re.DOTALL)
 DAMAGED = (OSError, EOFError, zlib.error, ValueError, KeyError, pa.ArrowException)
@@ -115,10 +118,12 @@ def find(table: Path, wanted: Sequence[str] = (), given: Layout | None = None) -
 def files(table: Path) -> list[Path]:
     """Returns the files of which a table consists: itself, or of a folder the Parquet or Arrow files in it, in order; [] where it has none.
 
-    Of a data set of Hugging Face those that its state names: beside them may lie what was computed of it.
+    Of a data set of Hugging Face those that its state names: beside them may lie what was computed of it; of several, its splits, all.
     """
     if not table.is_dir():
         return [table]
+    if (table / SPLITS_LIST).is_file():
+        return [path for folder in sorted(table.glob("*/")) for path in files(folder)]
     state = table / "state.json"
     if state.is_file():
         try:
@@ -127,6 +132,15 @@ def files(table: Path) -> list[Path]:
             raise UserError(f"the list of the files of a data set cannot be read ({error})", str(state), fix="write the data set again"
                             ) from None
     return sorted(table.glob("*.parquet")) or sorted(table.glob("*.arrow"))
+
+
+def splits(table: Path) -> list[str]:
+    """Returns the split of every file of a folder by its name, such as train-00000-of-00002.parquet, or that of its own folder; [] where
+    they are not of several splits. A data set that is tested and not validated is judged by the test."""
+    matches = [SPLIT.match(path.name if path.parent == table else path.parent.name) for path in files(table)] if table.is_dir() else []
+    names = {match[1].lower() for match in matches if match}
+    read_as = {name: "train" if name.startswith("train") else "test" if name == "test" and len(names) > 2 else "val" for name in names}
+    return [read_as[match[1].lower()] for match in matches if match] if all(matches) and len(set(read_as.values())) > 1 else []
 
 
 def header(table: Path, layout: Layout) -> list[str]:
@@ -382,32 +396,18 @@ def _columns(table: Path, layout: Layout) -> list[str]:
     with _explained(table, layout):
         if layout.format == "excel":
             return next(_sheet(table, layout.sheet), (0, []))[1]
-        first = files(table)[0]
-        return _arrow_file(first).schema.names if layout.format == "arrow" else pq.read_schema(first).names
-
-
-def _arrow_file(table: Path) -> Any:
-    try:
-        return pa.ipc.open_file(pa.memory_map(str(table)))
-    except pa.ArrowInvalid:
-        return pa.ipc.open_stream(pa.memory_map(str(table)))
+        names = arrow_tables.schema(files(table)[0]).names
+        return [*names, *([SPLIT_COLUMN] if SPLIT_COLUMN not in names and splits(table) else [])]
 
 
 def _arrow(table: Path, wanted: Sequence[str], _: Layout) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    """Yields (number from 1 on, row) of a Parquet or Arrow file, or of all of a folder, a batch in memory at a time."""
-    numbers = count(1)
-    for batch in (batch for path in files(table) for batch in _batches(path, list(wanted))):
-        batch.validate(full=True)  # what is damaged is read from anywhere in the memory otherwise
-        yield from ((number, row) for row, number in zip(batch.to_pylist(), numbers))  # rows first: the last takes no number
-
-
-def _batches(path: Path, wanted: list[str]) -> Iterator[pa.RecordBatch]:
-    if _head(path)[0].startswith(b"PAR1"):
-        yield from pq.ParquetFile(path).iter_batches(1024, columns=wanted)
-        return
-    file = _arrow_file(path)
-    parts = (file.get_batch(i) for i in range(file.num_record_batches)) if hasattr(file, "get_batch") else iter(file)
-    yield from (part.select(wanted).slice(start, 1024) for part in parts for start in range(0, part.num_rows, 1024))
+    """Yields (number from 1 on, row) of a Parquet or Arrow file, or of all of a folder, which may say the split."""
+    paths, numbers = files(table), count(1)
+    for path, split in zip(paths, splits(table) or [""] * len(paths)):
+        names = arrow_tables.schema(path).names
+        added = {SPLIT_COLUMN: split} if SPLIT_COLUMN in wanted and SPLIT_COLUMN not in names else {}
+        for row in arrow_tables.rows(path, [name for name in wanted if name not in added]):
+            yield next(numbers), row | added
 
 
 def _workbook(table: Path, wanted: Sequence[str], layout: Layout) -> Iterator[tuple[int, Mapping[str, Any]]]:

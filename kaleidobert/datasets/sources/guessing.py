@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from statistics import fmean
 
 from kaleidobert.configs import Columns
-from kaleidobert.datasets.sources.pictures import ADDRESS, ENDING
+from kaleidobert.datasets import arrow_tables
+from kaleidobert.datasets.sources.pictures import ADDRESS, ENDING, split
 from kaleidobert.datasets.sources.reading import SPELLINGS
 
 NAMES = {  # words of a column's name that say what it holds, the likeliest first; a name is split at case, blanks and signs
@@ -134,8 +135,14 @@ def _look(name: str, rows: Sequence[Mapping[str, object]]) -> Column:
 
     return Column(name, len(filled) / max(1, len(cells)), len(set(filled)) / max(1, len(filled)), len(set(filled)),
                   fmean(len(cell.split()) for cell in filled) if filled else 0.0, fmean(map(len, filled)) if filled else 0.0,
-                  part(lambda cell: ENDING.search(cell) or ADDRESS.match(cell)), part(NUMBER.fullmatch),
+                  part(_names_pictures), part(NUMBER.fullmatch),
                   part(lambda cell: cell.casefold() in FLAGS))
+
+
+def _names_pictures(cell: str) -> bool:
+    """Whether a cell is the name of a picture, or a list of such names."""
+    names = split(cell) if cell.startswith("[") else [cell]
+    return bool(names) and all(ENDING.search(name) or ADDRESS.match(name) or arrow_tables.table_of(name) for name in names)
 
 
 def _rank(name: str, key: str) -> int:

@@ -1,5 +1,6 @@
 """The pictures that a row of a table names: several in a cell, and files whose names are spelled otherwise than in the table."""
 
+import json
 import os
 import re
 import unicodedata
@@ -10,11 +11,14 @@ from typing import Any, NamedTuple
 from urllib.parse import unquote
 
 from kaleidobert.datasets import addresses
+from kaleidobert.datasets.arrow_tables import Embedded
 from kaleidobert.datasets.products import H5_ROW
 
 ENDING = re.compile(r"\.(?:jpe?g|jfif|png|webp|gif|bmp|tiff?|avif)(?:[?#]\S*)?$", re.IGNORECASE)
 ADDRESS = re.compile(r"(?:[a-z][a-z0-9+.-]+:)?//[^/]", re.IGNORECASE)
 ABSOLUTE = re.compile(r"[\\/]|[a-zA-Z]:[\\/]|file:")  # a path of another machine: its folders say nothing here
+ANOTHER = re.compile(r"(?:\s*[|;,]\s*|\s+)(?=(?:https?|s3|ftp)://|//[^/])", re.IGNORECASE)  # what stands between two addresses
+QUOTED = re.compile(r"'([^']*)'|\"([^\"]*)\"")
 SEPARATORS = ("\n", "|", ";", ",")  # of the pictures of a cell, in the order in which they are tried
 NAME_KEYS = ("path", "file_name", "src", "url", "link", "image")  # of an object that stands for a picture
 SHOWN = 3
@@ -25,27 +29,41 @@ NAMES_ALONE = 2  # tables of the index from here on know no folders
 
 
 def split(value: Any, separator: str = "") -> list[str]:
-    """Returns the pictures of a cell. Without a given separator a cell is split where every piece ends like the name of a picture, or,
-    where the first is an address, is one.
+    """Returns the pictures of a cell. Without a given separator a cell is split where every piece ends like the name of a picture;
+    addresses are split where another one begins, and a list as JSON or Python writes it is one.
 
     >>> split("a.jpg| b.jpg"), split("red, blue.jpg"), split(["a.png", "b.png"])
     (['a.jpg', 'b.jpg'], ['red, blue.jpg'], ['a.png', 'b.png'])
-    >>> split("https://h/w_1,h_1/a.jpg"), split("https://h/p?id=1, https://h/p?id=2")
-    (['https://h/w_1,h_1/a.jpg'], ['https://h/p?id=1', 'https://h/p?id=2'])
+    >>> split("https://h/w_1,h_1/a.jpg"), split("https://h/p?id=1, https://h/p?id=2"), split('["a.jpg", "b.jpg"]')
+    (['https://h/w_1,h_1/a.jpg'], ['https://h/p?id=1', 'https://h/p?id=2'], ['a.jpg', 'b.jpg'])
     """
     if value is None or isinstance(value, bytes):
         return []
-    if isinstance(value, dict):  # a picture of Hugging Face, its bytes and its path; of the interfaces of shops
+    if isinstance(value, Embedded):
+        return [value]
+    if isinstance(value, dict):  # of the interfaces of shops
         return split(next((value[key] for key in NAME_KEYS if value.get(key)), None))
     if isinstance(value, (list, tuple)):
         return [name for item in value for name in split(item, separator)]
     text = str(value).strip()
+    if not separator and text.startswith("[") and text.endswith("]") and (items := _items(text)) is not None:
+        return split(items)
+    if not separator and ADDRESS.match(text):
+        return ANOTHER.split(text.rstrip("|;, \n"))
     for mark in (separator.replace("\\n", "\n"),) if separator else SEPARATORS:
         pieces = [piece.strip() for piece in text.split(mark) if piece.strip()]
-        looks = ADDRESS.match if ADDRESS.match(text) else ENDING.search
-        if separator or mark in text and all(map(looks, pieces)):
+        if separator or mark in text and all(map(ENDING.search, pieces)):
             return pieces
     return [text] if text else []
+
+
+def _items(text: str) -> list[Any] | None:
+    """Returns what a list in a text holds, as JSON or as programs in Python write it; None where it is none."""
+    try:
+        return list(json.loads(text))
+    except (ValueError, RecursionError):
+        names = [one or other for one, other in QUOTED.findall(text)]
+        return names if names and "{" not in text else None
 
 
 class Match(NamedTuple):
@@ -73,6 +91,8 @@ class PictureFolder:
     def find(self, name: str) -> Match:
         """Returns the file that a cell names. A name without a folder, from the root or an address may also be that of a file in a folder
         below."""
+        if isinstance(name, Embedded):
+            return Match(str(name))
         verbatim = str(self.folder / name)
         if H5_ROW.fullmatch(verbatim) or os.path.isfile(verbatim):
             return Match(verbatim)

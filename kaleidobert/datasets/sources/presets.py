@@ -19,13 +19,15 @@ OWN_SOURCES = {"fashion-gen": "fashion_gen"}  # layouts that are no tables, and 
 
 class Preset(NamedTuple):
     """title: what the layout is, for people; signs: columns by which it is recognised, all of them; columns: {key of Columns: names};
-    substitute: what stands for an empty id, made of other columns; patterns: {label: what of its cell it is, as source.label_patterns}."""
+    substitute: what stands for an empty id, made of other columns; patterns: {label: what of its cell it is, as source.label_patterns};
+    is_carried: whether a row without id and text goes on with the product above."""
 
     title: str
     signs: tuple[Name, ...]
     columns: Mapping[str, Name | list[Name] | dict[str, Name]]
     substitute: str = ""
     patterns: Mapping[str, str] = {}
+    is_carried: bool = False
 
 
 NAME, PATH = r"(?:\\.|[^,>\\])", r"(?:\\.|[^,\\])"  # characters of a category, and of a path A > B, in which commas are \\,
@@ -44,10 +46,13 @@ PRESETS = {
         "id": "id", "image": "image_link", "more_images": ["additional_image_link"], "group": "item_group_id",
         "text": ["title", "description"], "labels": {"category": "google_product_category", "subcategory": "product_type"}}),
     "magento": Preset("a Magento product export", ("sku", "name", ("base_image", "_media_image"), ("categories", "_category")), {
-        "id": "sku", "image": ("base_image", "image", "_media_image"), "more_images": [("additional_images",)],
+        "id": "sku", "image": ("base_image", "image", "_media_image"), "more_images": [("additional_images", "_media_image")],
+        "group": ("parent_sku", "configurable_sku"),
+        "variants": [("configurable_variations",), ("_super_products_sku",), ("additional_attributes",)],
         "text": ["name", ("description", "short_description")],
         "labels": {"category": ("attribute_set_code", "_attribute_set"), "subcategory": ("categories", "_category")}},
-        patterns={"subcategory": "([^,]+)$"}),  # those above stand before it
+        patterns={"subcategory": "([^,]+)$"},  # those above stand before it
+        is_carried=True),
     "kaggle-fashion": Preset("styles.csv of Kaggle's fashion products", ("id", "articleType", "productDisplayName"), {
         "id": "id", "image": "images/{id}.jpg", "text": ["productDisplayName"],
         "labels": {"category": "masterCategory", "subcategory": "articleType"}}),
@@ -73,7 +78,7 @@ def columns_of(preset: str, header: Sequence[str]) -> Columns:
 
     >>> columns_of("kaggle-fashion", ["id", "articleType", "productDisplayName"])
     Columns(id='id', image='images/{id}.jpg', text=('productDisplayName',), group='', view=(), split='', \
-labels={'subcategory': 'articleType'}, mask='', parts='', more_images=())
+labels={'subcategory': 'articleType'}, mask='', parts='', more_images=(), variants=())
     """
     values: dict[str, Any] = {"id": "", "image": "", "text": ()}
     for key, names in PRESETS[preset].columns.items():
@@ -122,4 +127,4 @@ def _several(name: Name) -> Iterable[str]:
 
 
 def _normal(column: str) -> str:
-    return " ".join(column.replace("_", " ").casefold().split())
+    return " ".join(column.replace("_", " ").casefold().removeprefix("g:").split())  # g: of feeds

@@ -19,6 +19,8 @@ import numpy as np
 
 from kaleidobert import io, table_text
 from kaleidobert.configs import Columns, Source
+from kaleidobert.datasets import arrow_tables, near_duplicates
+from kaleidobert.datasets.arrow_tables import Embedded
 from kaleidobert.datasets.products import Product, read_image
 from kaleidobert.datasets.sources import markup, pictures
 from kaleidobert.datasets.sources.pictures import PictureFolder
@@ -34,6 +36,8 @@ SHOWN = 5  # positions, and words, that one line names
 REPEATED, BY_SPREADSHEET = "the id was used before", "a spreadsheet rounded it"
 LONG = 80  # characters of a picture's name that a line has
 QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"")
+VARIANT = re.compile(r"(?:^|[=,|;])\s*sku=\s*\"?([^\",|;]+)")  # Magento's sku=A-red,color=red|sku=A-blue,color=blue
+PARENT = re.compile(r"(?:^|[,|;])\s*(?:parent|configurable)_sku=\s*\"?([^\",|;]+)")
 ADVICE = re.compile(r"; | \(|, in | is \0|, (?=[^\0 ]+$)")  # what follows the reason in a row's reason
 
 
@@ -49,7 +53,8 @@ class Reading:
     of cells} with a word that stands for an empty cell; markup: {column: cells} with HTML; rounded: of every row whose id or group looks
     like a number that a spreadsheet rounded, the first such text. spellings: {(split, as which it is read): rows}. views: {what: number of
     rows} of rows that name several pictures or none. absent: pictures that no file holds. searched: where they were looked for, a line for
-    people. shortened: {label: {cell: what of it is the label}}. spelled, ambiguous, addresses: as of pictures.PictureFolder.
+    people. shortened: {label: {cell: what of it is the label}}. embedded: pictures that the table itself holds. spelled, ambiguous,
+    addresses: as of pictures.PictureFolder.
     """
 
     source: Source
@@ -66,6 +71,7 @@ class Reading:
     absent: list[SkippedRow] = field(default_factory=list)
     searched: str = ""
     shortened: dict[str, dict[str, str]] = field(default_factory=dict)
+    embedded: int = 0
     spelled: Counter[str] = field(default_factory=Counter)
     ambiguous: list[str] = field(default_factory=list)
     addresses: dict[str, Path] = field(default_factory=dict)
@@ -79,6 +85,7 @@ class Reading:
         """Returns lines to print: views, names of pictures, markup, the cells that count as empty, and ids that look rounded."""
         lines = [f"{what}: {count:,}" for what, count in self.views.items()]
         lines += [f"the split {name!r} is read as {split!r}: {count:,}" for (name, split), count in self.spellings.items()]
+        lines += [f"pictures that the table itself holds: {self.embedded:,}"] if self.embedded else []
         lines += [f"pictures whose file is named otherwise {how}: {count:,}" for how, count in self.spelled.items()]
         if self.ambiguous:
             more = ", ..." if len(self.ambiguous) > SHOWN else ""
@@ -142,7 +149,7 @@ def survey(source: Source, needs_text: bool = True) -> Reading:
     taker.finish()
     _check_readable(unreadable, len(reading.products) + len(reading.skipped), source)
     if there:
-        require(list(absent), list(there), str(source.table))
+        require(list(absent), list(there), str(source.table), source.hint(list(there)))
     reading.spelled, reading.ambiguous, reading.addresses = taker.folder.spelled, taker.folder.ambiguous, taker.folder.addresses
     reading.searched = _searched(reading.absent, taker.folder)
     _fill_splits(reading)
@@ -236,7 +243,7 @@ def joined_groups(path: Path) -> dict[str, str]:
     return result
 
 
-def read_mask(path: Path) -> np.ndarray:
+def read_mask(path: str | Path) -> np.ndarray:
     """Returns a foreground mask, bool[h, w]: True where the picture file is brighter than half."""
     return read_image(path)[..., 0] > 127
 
@@ -268,15 +275,18 @@ class _Taker:
         self.folder = PictureFolder(self.source.picture_folder)
         self._words = {word.strip().casefold() for word in self.source.empty_words}
         self._cells = [column for column in mapped(self.columns) if column != self.columns.parts]
+        self._names: Counter[str] = Counter()  # of pictures in cells that are ids
         self._patterns = {label: _pattern(label, pattern) for label, pattern in self.source.patterns.items()}
         self._named = {self.columns.image, *self.columns.more_images}
-        self._listed = {*self.columns.text, *self.columns.labels.values()}
+        self._listed = {*self.columns.text, *self.columns.labels.values(), *self.columns.variants}
         self._prose = {*self.columns.text, *self.columns.labels.values()} if self.source.strips_markup else set()
         self.seen: dict[str, str] = {}  # {image_id: where it stands}
         self._views: dict[str, Product] = {}  # the first view of every product, where all have to agree
         self._firsts: dict[str, _First] = {}
         self._joined = joined_groups(self.source.groups) if self.source.groups else {}
-        self._bare: list[tuple[str, SkippedRow]] = []  # (group, its entry) of every product without a picture that may be a variant
+        self._parents: dict[str, str] = {}  # {id: the id of the product, or name of the group, of which it is a variant}
+        self._variants: list[tuple[str, str]] = []  # (parent, variant) as the columns of variants have them
+        self._bare: list[tuple[str, SkippedRow]] = []  # (id, its entry) of every product without a picture, which may be a variant
 
     def take(self, row: Mapping[str, Any], where: str) -> None:
         """Adds the products of a row, or the reason why there are none, to the reading."""
@@ -287,6 +297,7 @@ class _Taker:
         except UserError as error:
             self._skip("", where, str(error).removeprefix(f"{where}: "))
             return
+        self._note_family(texts)
         base = "-".join(filter(None, (texts.get(column, "") for column in self.columns.view)))
         first = self._firsts.get(texts.get(self.columns.id, "")) if self.source.is_export else None
         continues = first is not None and self._inherit(texts, first)
@@ -306,21 +317,53 @@ class _Taker:
         self._remember(texts, names, first if continues else None)
 
     def finish(self) -> None:
-        """Gives variants, whose group is the id of another product, the labels that they lack; their parent may stand below. Variants
-        without a picture, which shops show with that of the parent, are no fault."""
+        """Joins the groups of products and their variants; gives variants the labels that they lack of their parent, which may stand below.
+        Variants without a picture, which shops show with that of the parent, are no fault."""
         if not self.source.is_export:
             return
+        self._join_families()
         parents = {product.product_id: self._firsts.get(product.product_id) for product in self.reading.products}
         for number, product in enumerate(self.reading.products):
-            parent = parents.get(product.group) if product.group != product.product_id else None
+            parent = parents.get(self._parents.get(product.product_id, ""))
             if parent is not None and not all(product.labels.values()):
                 labels = {name: value or self._label(name, parent.texts[column])
                           for (name, column), value in zip(self.columns.labels.items(), product.labels.values())}
                 self.reading.products[number] = replace(product, labels=labels)
-        harmless = {id(row) for group, row in self._bare if group in parents}
-        if harmless:
-            self.reading.views["variants without a picture, of a product that has one"] = len(harmless)
-            self.reading.skipped[:] = [row for row in self.reading.skipped if id(row) not in harmless]
+        harmless = {}
+        for product_id, row in self._bare:
+            if product_id in parents:  # the first picture of a product stands in a row that goes on with it
+                harmless[id(row)] = "rows without a picture, of a product that has one below"
+            elif self._parents.get(product_id) in parents:
+                harmless[id(row)] = "variants without a picture, of a product that has one"
+        self.reading.views.update(harmless.values())
+        self.reading.skipped[:] = [row for row in self.reading.skipped if id(row) not in harmless]
+
+    def _note_family(self, texts: Mapping[str, str]) -> None:
+        """Notes of which product a row is a variant, and which are variants of it."""
+        own, parent = texts.get(self.columns.id, ""), texts.get(self.columns.group, "")
+        for text in (texts[column] for column in self.columns.variants if texts[column]):
+            if "=" in text:  # attributes, among which there are ids
+                variants, above = VARIANT.findall(text), PARENT.search(text)
+                self._variants += [(above[1].strip(), own)] if above and own else []
+                parent = parent or (above[1].strip() if above else "")
+            else:
+                variants = re.split(r"[,|;]", text)
+            for name in filter(None, map(str.strip, variants)):
+                if own and name != own:
+                    self._variants.append((own, name))
+                    self._parents.setdefault(name, own)
+        if own and parent and parent != own:
+            self._parents.setdefault(own, parent)
+
+    def _join_families(self) -> None:
+        """Puts a product and its variants, those of several products, too, into one group."""
+        group_of = {product.product_id: product.group for product in self.reading.products} if self._variants else {}
+        names = [group_of.get(name) or self._joined.get(name, name) for pair in self._variants for name in pair]
+        joined = near_duplicates.joined(names, ((number, number + 1) for number in range(0, len(names), 2)))
+        for number, product in enumerate(self.reading.products if joined else ()):
+            if group := joined.get(product.group):
+                split = product.split if self.columns.split else split_of(group, self.source.val_fraction)
+                self.reading.products[number] = replace(product, group=group, split=split)
 
     def _add(self, product: Product, where: str) -> None:
         reason = _fault(product, self.seen, self.columns, self._needs_text)
@@ -328,12 +371,13 @@ class _Taker:
             reason = _contradiction(product, self._views.setdefault(product.product_id, product))
         if reason:
             self._skip(product.image_id, where, reason)
-            if product.product_id and not product.image_path and product.group != product.product_id:
-                self._bare.append((product.group, self.reading.skipped[-1]))
+            if product.product_id and not product.image_path:
+                self._bare.append((product.product_id, self.reading.skipped[-1]))
             return
         self.seen[product.image_id] = where
         if self.source.is_export:
             match = self.folder.find(product.image_path)
+            self.reading.embedded += isinstance(product.image_path, Embedded)
             product = replace(product, image_path=match.path, load_image=partial(read_image, match.path))
             if match.fault:
                 self.reading.absent.append({"image_id": product.image_id, "where": where, "reason": match.fault})
@@ -359,6 +403,8 @@ class _Taker:
 
     def _cell(self, value: Any, column: str) -> str:
         """Returns a cell as a text; texts and labels may be lists, as the tags of a product are. Raises UserError where it is no text."""
+        if isinstance(value, Embedded):
+            return self._name_of(value, column)
         if not isinstance(value, (list, tuple, dict, bytes)):
             return _text(value)
         if column in self._named and column != self.columns.id:
@@ -372,16 +418,25 @@ class _Taker:
             raise UserError(f"column {column!r} holds {'an object' if isinstance(value, dict) else 'a list'} and no text")
         return ", ".join(filter(None, map(_text, value)))
 
+    def _name_of(self, picture: Embedded, column: str) -> str:
+        """Returns the name of a picture in a cell; as an id one that no picture above has: names repeat where they were in folders."""
+        if column == self.columns.mask:
+            return str(picture)
+        if column not in self._named:
+            raise UserError(f"column {column!r} holds bytes and no text")
+        if column != self.columns.id:
+            return picture.name
+        self._names[picture.name] += 1
+        return picture.name if self._names[picture.name] == 1 else f"{picture.name}-{self._names[picture.name]}"
+
     def _pictures(self, row: Mapping[str, Any], texts: Mapping[str, str]) -> list[str]:
-        """Returns the names of a row's pictures, each once. Raises UserError where the table holds the picture and no name."""
+        """Returns the names of a row's pictures, each once."""
         if picture_columns(self.columns):
             result = list(filter(None, [filled(self.columns.image, texts)]))
         elif not self.source.is_export:
             return [texts[self.columns.image]] if texts.get(self.columns.image) else []
         else:
             result = pictures.split(row[self.columns.image], self.source.picture_separator) if texts.get(self.columns.image) else []
-            if not result and isinstance(row.get(self.columns.image), (dict, bytes)):
-                raise UserError(f"column {self.columns.image!r} holds pictures, and they are read from files", fix="write them to files")
         for column in self.columns.more_images:
             result += pictures.split(row[column], self.source.picture_separator) if texts.get(column) else []
         return list(dict.fromkeys(result))
@@ -418,7 +473,8 @@ class _Taker:
 
     def _product(self, texts: Mapping[str, str], picture: str, view: str, parts: tuple[Part, ...]) -> Product:
         columns, folder, product_id = self.columns, self.source.picture_folder, texts.get(self.columns.id, "")
-        group, mask = texts.get(columns.group) or product_id, texts.get(columns.mask)
+        group, mask = texts.get(columns.group) or product_id, texts.get(columns.mask, "")
+        mask = mask if not mask or arrow_tables.table_of(mask) else str(folder / mask)
         group = self._joined.get(group, group)
         pieces = [piece for piece in (texts.get(column, "") for column in columns.text) if piece]
         return Product(
@@ -431,8 +487,8 @@ class _Taker:
             text=self.source.text_separator.join([piece.rstrip(". ") for piece in pieces[:-1]] + pieces[-1:]),
             labels={name: self._label(name, texts.get(column, "")) for name, column in columns.labels.items()},
             load_image=partial(read_image, folder / picture),
-            load_mask=partial(read_mask, folder / mask) if mask else None,
-            mask_path=str(folder / mask) if mask else "",
+            load_mask=partial(read_mask, mask) if mask else None,
+            mask_path=mask,
             parts=parts,
         )
 
@@ -509,7 +565,7 @@ def _contradiction(product: Product, first: Product) -> str:
 def mapped(columns: Columns) -> dict[str, None]:
     """Returns the mapped columns, each once."""
     names = (columns.id, *(picture_columns(columns) or [columns.image]), *columns.text, columns.group, *columns.view, columns.split,
-             columns.mask, columns.parts, *columns.labels.values(), *columns.more_images)
+             columns.mask, columns.parts, *columns.labels.values(), *columns.more_images, *columns.variants)
     return dict.fromkeys(name for name in names if name)
 
 

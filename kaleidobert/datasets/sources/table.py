@@ -48,7 +48,7 @@ class TableSource(Source):
                             f"set source.kind={kind}, as configs/{kind}.yaml does")
         if self.preset not in ("", presets.NO_PRESET):
             check_name(self.preset, presets.PRESETS, "source.preset")
-        if self.table.is_dir() and not self._is_data_set():
+        if self.table.is_dir() and not self.is_data_set():
             return self._of_folder()
         if not self.table.exists():
             raise UserError("there is no such table", str(self.table), "a table of products (.csv, .txt, .json, .parquet, .xlsx, ...), or "
@@ -71,9 +71,10 @@ class TableSource(Source):
         return replace(self, columns=columns, label_patterns=patterns | self.label_patterns, preset=preset or presets.NO_PRESET,
                        format=layout.format, separator=layout.separator, encoding=layout.encoding, sheet=layout.sheet), found
 
-    def _is_data_set(self) -> bool:
+    def is_data_set(self) -> bool:
         """Whether the table is a folder of Parquet or Arrow files, and no ImageFolder that has its metadata so."""
-        return self.preset != presets.FOLDERS and any(path.stem != "metadata" for path in formats.files(self.table))
+        return (self.table.is_dir() and self.preset != presets.FOLDERS
+                and any(path.stem != "metadata" for path in formats.files(self.table)))
 
     def _of_folder(self) -> tuple[Source, list[str]]:
         """Returns the same of a table that is a folder: of the metadata of its pictures, of a data set, or of a folder per class."""
@@ -152,10 +153,16 @@ class TableSource(Source):
             check(header)
         substitute = presets.substitute_of(self.preset, header)
         needed = [*wanted, *presets.TEMPLATE.findall(substitute)]
+        is_carried = self.preset in presets.PRESETS and presets.PRESETS[self.preset].is_carried
+        above = ""
         for position, row in formats.rows(self.table, layout, keys, needed, check):
             fault = row if isinstance(row, str) else self._torn(row, keys) if layout.format == "csv" else ""
             if substitute and isinstance(row, Mapping) and not str(row.get(self.columns.id) or "").strip():
                 row = {**row, self.columns.id: presets.filled(substitute, row)}
+            if is_carried and isinstance(row, Mapping):
+                goes_on = not any(map(row.get, (self.columns.id, *self.columns.text)))
+                row = {**row, self.columns.id: above} if goes_on else row
+                above = row.get(self.columns.id, "")
             yield f"{self.table.name}, {position}", row if isinstance(row, Mapping) and not fault else Unreadable(fault)
 
     def _torn(self, row: Mapping[str, Any], keys: Sequence[str]) -> str:
@@ -177,14 +184,20 @@ class TableSource(Source):
         hint = "" if set(wanted) <= set(header) else formats.hint(self.table, self._layout(), wanted)
         if any(map(pictures.ENDING.search, header)) and not set(wanted) & set(header):
             hint = "the first line seems to be a product: put a line with the names of the columns above it"
-        if not hint and columns.image not in header and columns.id in header and not picture_columns(columns):
-            template = self.template(columns.id) or f"images/{{{columns.id}}}.jpg"
-            raise UserError(f"there is no column {columns.image!r}", str(self.table), f"one of {', '.join(header)}",
-                            f"where the picture is named after other columns, say so: image: {template!r}")
+        if not hint and (named := self.hint(header)):
+            raise UserError(f"there is no column {columns.image!r}", str(self.table), f"one of {', '.join(header)}", named)
         preset = presets.recognise(header)
         if not hint and preset and preset != self.preset:
             hint = f"this looks like {presets.PRESETS[preset].title}: set source.preset={preset}"
         require(wanted, header, str(self.table), hint)
+
+    def hint(self, header: Sequence[str]) -> str:
+        """Returns how the name of a picture follows from others, where no column holds it."""
+        columns = self.columns
+        if columns.image in header or columns.id not in header or picture_columns(columns):
+            return ""
+        template = self.template(columns.id) or f"images/{{{columns.id}}}.jpg"
+        return f"where the picture is named after other columns, say so: image: {template!r}"
 
     def template(self, column: str) -> str:
         """Returns how the names of pictures follow from a column of ids, by the files that are there; "" where none do."""
