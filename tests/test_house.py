@@ -18,6 +18,7 @@ MAY_IMPORT = {
     **dict.fromkeys(SIBLINGS, CONFIGURED), "configs": BASE,
     "datasets": CONFIGURED | {"preprocessors", "drawing"},
     "model_zoo": MODELS,
+    "exported": set(),  # goes out of the house: nothing of ours
     "engines": MODELS | {"losses", "evaluators"},
     "released": MODELS | {"engines", "evaluators", "datasets", "preprocessors", "remote"},
     "app_zoo": {*CONFIGURED, *SIBLINGS, "datasets", "model_zoo", "engines", "released"},
