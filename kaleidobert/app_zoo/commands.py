@@ -14,6 +14,7 @@ from typing import Any
 from kaleidobert import configs
 from kaleidobert.configs.catalogue import CatalogueCheckConfig, CatalogueRunConfig
 from kaleidobert.configs.demo import DemoConfig
+from kaleidobert.configs.export import ExportConfig
 from kaleidobert.configs.predict import PredictConfig
 from kaleidobert.configs.search import IndexConfig, SearchConfig
 from kaleidobert.configs.sharing import PullConfig, PushConfig
@@ -80,6 +81,8 @@ COMMANDS = {
                     needs_backend=False, leading=("source", "target")),
     "demo": Command("a web page that searches, shows and asks what a folder of runs has learnt", DemoConfig, "runs/quickstart",
                     leading=("run",)),
+    "export": Command("a trained model as files that PyTorch and transformers load, without this package", ExportConfig,
+                      "runs/quickstart/cat out=my/cat", leading=("run",)),
     "report": Command("one page of one or several runs: report card, tables, curves, pictures, lineage", configs.ReportConfig,
                       "runs/quickstart", needs_backend=False, takes_folders=True),
     "ablate": Command("the paper's Table 4: pre-train and judge every row with several seeds", configs.AblateConfig,

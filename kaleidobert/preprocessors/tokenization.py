@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import numpy as np
-from tokenizers import Encoding, decoders, models, normalizers, pre_tokenizers
+from tokenizers import Encoding, decoders, models, normalizers, pre_tokenizers, processors
 from tokenizers import Tokenizer as FastTokenizer
 
 from kaleidobert.errors import UserError
@@ -93,6 +93,13 @@ class WordPiece:
     def pieces(self, ids: Iterable[int]) -> list[str]:
         """Returns the pieces as text, "##" where a piece continues a word."""
         return [self._pieces[i] for i in ids]
+
+    def to_json(self, length: int) -> str:
+        """Returns the content of a tokenizer.json of the package tokenizers, which encodes as ``encode`` does, without padding."""
+        fast, special = FastTokenizer.from_str(self._fast.to_str()), self.vocabulary
+        fast.post_processor = processors.BertProcessing(("[SEP]", special.end), ("[CLS]", special.start))
+        fast.enable_truncation(length)
+        return fast.to_str(pretty=True)
 
     def save(self, folder: Path) -> Path:
         """Writes vocab.txt into the folder."""
@@ -256,6 +263,14 @@ class Spacing:
         """Returns the words with spaces as the same two mostly had them, else two of their kinds; a pair never seen gets one."""
         text = "".join(word if number == 0 or self._touch(words[number - 1], word) else f" {word}" for number, word in enumerate(words))
         return text.strip()
+
+    def table(self) -> dict[str, bool]:
+        """Returns {two neighbours, a space between them: whether they stand without one}, as a file can hold it.
+
+        >>> Spacing(["a t-shirt"]).table()["t -"]
+        True
+        """
+        return {" ".join(pair): 2 * self._joined[pair] > count for pair, count in sorted(self._seen.items())}
 
     def _touch(self, left: str, right: str) -> bool:
         pair = next((pair for pair in _views(left, right) if self._seen[pair]), None)

@@ -13,6 +13,7 @@ import pytest
 from kaleidobert import cli, configs
 from kaleidobert.app_zoo import commands
 from kaleidobert.configs.catalogue import CatalogueCheckConfig
+from kaleidobert.configs.export import ExportConfig
 from kaleidobert.configs.search import IndexConfig, IndexData
 from kaleidobert.datasets.bank.bank import Bank
 from kaleidobert.datasets.sources.table import TableSource
@@ -37,7 +38,7 @@ class Done:
 
 def call(name: str, config, *words: str) -> Done:
     """A command line in this process, its configuration as a YAML file beside the folder that it writes."""
-    names = ("run", "bank", "into", "target", "catalogue", "index")
+    names = ("out", "run", "bank", "into", "target", "catalogue", "index")
     target = next(Path(getattr(config, name)) for name in names if getattr(config, name, None))
     path = target.with_name(f"{name}-{target.name}.yaml")
     path.write_text(configs.dump(config), encoding="utf-8")
@@ -120,6 +121,9 @@ class World:
     def fetch(self, into: str = "fetched", **changes) -> configs.FetchConfig:
         manifest = Path(__file__).resolve().parents[2] / "dataset/manifest.json"
         return configs.FetchConfig(manifest, self.folder / into, **changes)
+
+    def export(self, out: str = "exported") -> ExportConfig:
+        return ExportConfig(run=self.best.parent, out=self.folder / out)
 
     def convert(self, target: str = "converted") -> configs.ConvertConfig:
         source = self.folder.with_name(f"{self.folder.name}-released") / "model.ckpt-0"  # beside: some tests look at all of the folder

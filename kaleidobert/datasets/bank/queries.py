@@ -30,7 +30,7 @@ BY_NETWORK = ("the bank's foregrounds are masks of its catalogue, and a picture 
 
 class QueryReader:
     """Reads raw pictures and texts as ``kaleidobert records`` reads those of a catalogue: with the bank's foreground, levels, encoder,
-    storage and tokenizer.
+    storage and tokenizer. config: how a picture is read, as far as it decides about it.
 
     build_encoder: encoder configuration -> PictureEncoder; build_network: path of weights -> foreground.Predictor, which a bank with
     foreground.method network or masks needs. Both are called when the first picture is read, once in every process. note: "", or how
@@ -42,7 +42,7 @@ class QueryReader:
                  build_network: Callable[[Path], foreground.Predictor] | None = None):
         self.bank = bank
         self._build_encoder, self._build_network = build_encoder, build_network
-        self._config, self.note = _config(bank)
+        self.config, self.note = _config(bank)
         self._strips_markup = bool(bank.index["config"]["source"].get("strip_html"))
         self._tokenizer = bank.tokenizer()
         positions = kaleido.subset(bank.made_with, bank.levels)
@@ -64,17 +64,17 @@ class QueryReader:
         names = [_name(item, number, len(items)) for number, item in enumerate(items)]
         products = [_product(name, partial(_load, item, name)) for name, item in zip(names, items)]
         boxes: list[np.ndarray] = []
-        segment = builder.segmenter(self._config.foreground, self._build_network)
-        encoder = builder.make_encoder(self._config.encoder, self._build_encoder)
+        segment = builder.segmenter(self.config.foreground, self._build_network)
+        encoder = builder.make_encoder(self.config.encoder, self._build_encoder)
 
         def cuts() -> Iterator[Cut]:
-            for name, cut in zip(names, builder.cut_ahead(products, self._config, segment)):
+            for name, cut in zip(names, builder.cut_ahead(products, self.config, segment)):
                 if isinstance(cut, UserError):
                     raise UserError(cut.what, name, cut.expected, cut.fix) from cut
                 boxes.append(cut.boxes[self._patches])
                 yield replace(cut, views=[cut.views[number] for number in self._clean], keys=[cut.keys[number] for number in self._clean])
 
-        threads = max(1, self._config.threads) if encoder.parallel else 1
+        threads = max(1, self.config.threads) if encoder.parallel else 1
         vectors, faults = features.encode(cuts(), encoder.encode, encoder.batch, threads)
         for name, fault in zip(names, faults):
             if fault:

@@ -41,13 +41,15 @@ OF_ALL = [
 
 @dataclass(frozen=True)
 class Weights:
-    """file: the name of the checkpoint; kind, config: of its meta; parameters: their number; how_to_load: lines of Markdown."""
+    """file: the name of the checkpoint; kind, config: of its meta; parameters: their number; how_to_load: lines of Markdown; library: by
+    the Hub's name, which loads it."""
 
     file: str
     kind: str = ""
     config: Mapping[str, Any] | None = None
     parameters: int | None = None
     how_to_load: Sequence[str] = ()
+    library: str = "kaleidobert"
 
 
 def model_card(result: Result, weights: Weights) -> str:
@@ -57,7 +59,8 @@ def model_card(result: Result, weights: Weights) -> str:
                 "Figures": _figures(known, result), "Controls": _controls(known, result), "What it must not be used for": _limits(result),
                 "How to load it": weights.how_to_load}
     what = TASKS.get(str(result.find("task")), (str(result.find("task") or "vision-language model of products"), ""))[0]
-    lines = ["---", yaml.safe_dump(metadata(result, known), sort_keys=False, allow_unicode=True, width=1000).rstrip(), "---", "",
+    head = yaml.safe_dump(metadata(result, known, weights.library), sort_keys=False, allow_unicode=True, width=1000)
+    lines = ["---", head.rstrip(), "---", "",
              f"# {plain(result.name)}: {what}", "",
              "A Kaleido-BERT (vision-language pre-training for fashion, CVPR 2021), trained by an independent implementation in TensorFlow "
              "and Keras. This card is written by the program, of what the run knows."]
@@ -83,14 +86,14 @@ def load_released(prefix: str) -> list[str]:
             "too."]
 
 
-def metadata(result: Result, known: Sequence[Figure]) -> dict[str, Any]:
-    """Returns the header of the card, ready for YAML."""
+def metadata(result: Result, known: Sequence[Figure], library: str = "kaleidobert") -> dict[str, Any]:
+    """Returns the header of the card, ready for YAML. library: that loads the model."""
     task = str(result.find("task") or "")
     what, tag = TASKS.get(task, (task or NOT_KNOWN, "feature-extraction"))
     source = result.source or NOT_KNOWN
     drawn, language = source.startswith(DRAWN), "en" if source.startswith((DRAWN, FASHION_GEN)) else "und"
     licence = {"license": "mit"} if drawn else {"license": "other", "license_name": "not-chosen-yet"}
-    made: dict[str, Any] = {"language": language, **licence, "library_name": "kaleidobert", "pipeline_tag": tag,
+    made: dict[str, Any] = {"language": language, **licence, "library_name": library, "pipeline_tag": tag,
                             "tags": ["kaleido-bert", "vision-language", "fashion", *([task] if task else [])]}
     if result.source:
         made["datasets"] = [slug(source)]

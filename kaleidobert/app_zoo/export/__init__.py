@@ -1,0 +1,2 @@
+"""``kaleidobert export``: what is exported (subject), its files for transformers (transformers_folder, weights), and whether both answer
+alike (parity)."""
