@@ -38,7 +38,7 @@ def main(folder: str, inputs_path: str, outputs_path: str) -> int:
         print(f"{type(error).__name__}: {' '.join(str(error).split())[:500]}", file=sys.stderr)
         return 3
     model.eval()
-    outputs = {}
+    outputs: dict[str, np.ndarray] = {}
     with torch.no_grad():
         if given:
             outputs |= answers(model, "features", {name: torch.from_numpy(array) for name, array in given.items()}, processor)
@@ -48,13 +48,13 @@ def main(folder: str, inputs_path: str, outputs_path: str) -> int:
             if "pixel_values" in inputs:
                 outputs["pictures/patch_features"] = numpy_of(model.kaleido_bert.encode_pixels(inputs["pixel_values"]))
                 outputs["pictures/patch_boxes"] = numpy_of(inputs["patch_boxes"])
-    np.savez(outputs_path, pillow=np.array(PIL.__version__), **outputs)
+    np.savez(outputs_path, **{"pillow": np.array(PIL.__version__), **outputs})  # type: ignore[arg-type]  # names with "/" are no keywords
     return 0
 
 
 def answers(model: Any, name: str, inputs: dict[str, Any], processor: Any) -> dict[str, np.ndarray]:
     """Returns {name/OUTPUT: array} of the model's outputs, and of what it writes."""
-    result = {}
+    result: dict[str, np.ndarray] = {}
     for key, value in model(**inputs).items():
         result |= {f"{name}/{part}": numpy_of(tensor) for part, tensor in (value.items() if isinstance(value, dict) else [(key, value)])}
     pictures = {key: inputs[key] for key in ("pixel_values", "patch_features", "patch_boxes") if key in inputs}

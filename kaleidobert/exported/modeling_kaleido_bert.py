@@ -306,13 +306,14 @@ class KaleidoBertModel(KaleidoBertPreTrainedModel):
     def forward(self, input_ids: Tensor | None = None, attention_mask: Tensor | None = None, token_type_ids: Tensor | None = None,
                 pixel_values: Tensor | None = None, patch_features: Tensor | None = None, patch_boxes: Tensor | None = None
                 ) -> KaleidoBertOutput:
-        return self.encode(self.complete(input_ids, attention_mask, token_type_ids, pixel_values, patch_features, patch_boxes))
+        inputs = self.complete(input_ids, attention_mask, token_type_ids, pixel_values, patch_features, patch_boxes)
+        return KaleidoBertOutput(*self.encode(inputs))
 
-    def encode(self, inputs: Inputs) -> KaleidoBertOutput:
-        """Encodes text and patches together."""
+    def encode(self, inputs: Inputs) -> tuple[Tensor, Tensor]:
+        """Encodes text and patches together: hidden states [B, S, H], and the pooled one of [CLS], [B, H]."""
         hidden = torch.cat([self.embeddings.text(inputs.input_ids, inputs.token_type_ids), self.patches(inputs)], 1)
         hidden = self.run(hidden, padding_bias(inputs.attention_mask, hidden, self.config.num_patches))
-        return KaleidoBertOutput(hidden, torch.tanh(self.pooler(hidden[:, 0])))
+        return hidden, torch.tanh(self.pooler(hidden[:, 0]))
 
     def patches(self, inputs: Inputs) -> Tensor:
         """Embeds the patches: [B, P, H]."""
@@ -525,11 +526,11 @@ class KaleidoBertForPreTraining(KaleidoBertPreTrainedModel):
                 masked_tokens: Tensor | None = None, masked_patches: Tensor | None = None) -> KaleidoBertForPreTrainingOutput:
         bert = self.kaleido_bert
         inputs = bert.complete(input_ids, attention_mask, token_type_ids, pixel_values, patch_features, patch_boxes)
-        encoded = bert.encode(inputs)
-        text, patches = encoded.last_hidden_state.split([inputs.input_ids.shape[1], self.config.num_patches], 1)
+        sequence, pooled = bert.encode(inputs)
+        text, patches = sequence.split([inputs.input_ids.shape[1], self.config.num_patches], 1)
         words = text if masked_tokens is None else at_positions(text, masked_tokens)
         mlm = self.mlm_head(words, bert.embeddings.text.word_embeddings)
-        own, levels = self.itm_head(encoded.pooler_output), self.level_logits(patches, masked_patches)
+        own, levels = self.itm_head(pooled), self.level_logits(patches, masked_patches)
         if self.contrast is None:
             return KaleidoBertForPreTrainingOutput(mlm, own, levels)
         sides = self.contrast.text_side(bert.encode_text_alone(inputs)), self.contrast.picture_side(bert.encode_patches_alone(inputs))
@@ -582,7 +583,7 @@ class KaleidoBertForClassification(KaleidoBertPreTrainedModel):
                 labels: Tensor | None = None) -> KaleidoBertForClassificationOutput:
         bert = self.kaleido_bert
         inputs = bert.complete(input_ids, attention_mask, token_type_ids, pixel_values, patch_features, patch_boxes)
-        logits = self.label_head(self.dropout(bert.encode(inputs).pooler_output))
+        logits = self.label_head(self.dropout(bert.encode(inputs)[1]))
         if self.feature_head is not None and self.word_head is not None:
             seen = (inputs.features != 0).any(-1)  # a hidden patch, all zeros, would bias the mean of its level
             logits = logits + self.feature_head(bert.embeddings.scaled(inputs.features), seen)
@@ -623,14 +624,12 @@ class KaleidoBertForMatching(KaleidoBertPreTrainedModel):
                 labels: Tensor | None = None) -> KaleidoBertForMatchingOutput:
         bert, own = self.kaleido_bert, None
         inputs = bert.complete(input_ids, attention_mask, token_type_ids, pixel_values, patch_features, patch_boxes)
-        encoded = bert.encode(inputs)
+        sequence, pooled = bert.encode(inputs)
         if self.product_dense is not None:
-            text, patches = encoded.last_hidden_state.split([inputs.input_ids.shape[1], self.config.num_patches], 1)
+            text, patches = sequence.split([inputs.input_ids.shape[1], self.config.num_patches], 1)
             product = mean_of_tokens(text, inputs.attention_mask) * patches.mean(1)
-            joined = F.gelu(self.product_dense(torch.cat([product, encoded.pooler_output], -1)), approximate="tanh")
-        else:
-            joined = encoded.pooler_output
-        logits = self.itm_head(joined)
+            pooled = F.gelu(self.product_dense(torch.cat([product, pooled], -1)), approximate="tanh")
+        logits = self.itm_head(pooled)
         if self.contrast is not None:
             own = logits
             sides = self.contrast.text_side(bert.encode_text_alone(inputs)), self.contrast.picture_side(bert.encode_patches_alone(inputs))
@@ -648,10 +647,12 @@ class KaleidoBertForMatching(KaleidoBertPreTrainedModel):
     def get_text_features(self, input_ids: Tensor, attention_mask: Tensor | None = None, token_type_ids: Tensor | None = None) -> Tensor:
         """Makes [B, W] of length 1, to be multiplied with those of pictures: heads "contrastive" and "dual_encoder"."""
         inputs = self.kaleido_bert.complete(input_ids, attention_mask, token_type_ids, None, None, None)
-        sides = {"contrast": lambda: self.contrast.text_side(self.kaleido_bert.encode_text_alone(inputs)),
-                 "towers": lambda: self.towers.text_side(inputs)}
-        roots = self.roots_of_sides()
-        return torch.cat([sides[name]() * root.abs() for name, root in roots.items()], -1)
+        roots, sides = self.roots_of_sides(), []
+        if self.towers is not None and "towers" in roots:
+            sides.append(self.towers.text_side(inputs) * roots["towers"].abs())
+        if self.contrast is not None and "contrast" in roots:
+            sides.append(self.contrast.text_side(self.kaleido_bert.encode_text_alone(inputs)) * roots["contrast"].abs())
+        return torch.cat(sides, -1)
 
     @torch.no_grad()
     def get_image_features(self, pixel_values: Tensor | None = None, patch_features: Tensor | None = None,
@@ -659,9 +660,12 @@ class KaleidoBertForMatching(KaleidoBertPreTrainedModel):
         """Makes [B, W] of length 1 of pictures."""
         bert = self.kaleido_bert
         inputs = bert.complete(None, None, None, pixel_values, patch_features, patch_boxes)
-        sides = {"contrast": lambda: self.contrast.picture_side(bert.encode_patches_alone(inputs)),
-                 "towers": lambda: self.towers.picture_side(bert.embeddings.scaled(inputs.features))}
-        return torch.cat([F.normalize(sides[name](), dim=-1) * root for name, root in self.roots_of_sides().items()], -1)
+        roots, sides = self.roots_of_sides(), []
+        if self.towers is not None and "towers" in roots:
+            sides.append(F.normalize(self.towers.picture_side(bert.embeddings.scaled(inputs.features)), dim=-1) * roots["towers"])
+        if self.contrast is not None and "contrast" in roots:
+            sides.append(F.normalize(self.contrast.picture_side(bert.encode_patches_alone(inputs)), dim=-1) * roots["contrast"])
+        return torch.cat(sides, -1)
 
     def roots_of_sides(self) -> dict[str, Tensor]:
         """Returns by how much each pair of sides counts in the logit: the root of its fraction, with its sign."""
@@ -707,12 +711,11 @@ class KaleidoBertForCaptioning(KaleidoBertPreTrainedModel):
         """predict_positions int[B, N]: None = all positions of the text."""
         bert = self.kaleido_bert
         inputs = bert.complete(input_ids, attention_mask, token_type_ids, pixel_values, patch_features, patch_boxes)
-        if self.is_causal:
+        if self.length_head is None:
             text, length = self.read_on(inputs.input_ids, self.memory(inputs)), None
         else:
-            encoded = bert.encode(inputs)
-            text = encoded.last_hidden_state[:, : inputs.input_ids.shape[1]]
-            length = self.length_head(encoded.pooler_output)
+            sequence, pooled = bert.encode(inputs)
+            text, length = sequence[:, : inputs.input_ids.shape[1]], self.length_head(pooled)
         text = text if predict_positions is None else at_positions(text, predict_positions)
         return KaleidoBertForCaptioningOutput(self.mlm_head(text, bert.embeddings.text.word_embeddings), length)
 
@@ -803,7 +806,7 @@ class KaleidoBertForCaptioning(KaleidoBertPreTrainedModel):
     def likeliest_lengths(self, inputs: Inputs, candidates: int) -> Tensor:
         """Predicts int[B, candidates], the likeliest lengths of captions, from an empty text, which does not reveal it."""
         assert self.length_head is not None
-        logits = self.length_head(self.kaleido_bert.encode(inputs).pooler_output)
+        logits = self.length_head(self.kaleido_bert.encode(inputs)[1])
         return logits.argsort(dim=1, descending=True, stable=True)[:, :candidates] + 1
 
     def mask_predict(self, inputs: Inputs, lengths: Tensor, iterations: int) -> Tensor:

@@ -217,7 +217,7 @@ def _their_name(subject: Subject, name: str) -> str:
     return "itm_logits" if isinstance(subject.model, Pretrainer) and name == "itm" else THEIRS.get(name, name)
 
 
-def _same(what: str, name: str, subject: Subject, ours: Sequence[Any], answered: Mapping[str, np.ndarray]) -> str:
+def _same(what: str, name: str, subject: Subject, ours: Sequence[Any], answered: Arrays) -> str:
     """Returns that captions are the same, in words. Raises UserError where they are not."""
     theirs = answered[f"{what}/{name}"]
     pad = subject.tokenizer.vocabulary.pad if subject.tokenizer is not None else 0

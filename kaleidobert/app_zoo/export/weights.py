@@ -96,7 +96,7 @@ def _oriented(path: str, weight: Any) -> np.ndarray:
 
 def of_patch_encoder(network: Any) -> dict[str, np.ndarray]:
     """Returns {name of theirs: f32 array} of an EfficientNet-lite0 without batch normalisation (preprocessors.encoders.folded)."""
-    result = {}
+    result: dict[str, np.ndarray] = {}
     for name, arrays in _layers(network).items():
         block, _, part = name.removesuffix("_conv").rpartition("_")
         place = f"blocks.{block.removeprefix('block')}.{part}" if block else part
@@ -106,7 +106,7 @@ def of_patch_encoder(network: Any) -> dict[str, np.ndarray]:
 
 def of_foreground_net(network: Any) -> dict[str, np.ndarray]:
     """Returns {name of theirs: f32 array} of a foreground network without batch normalisation."""
-    result = {}
+    result: dict[str, np.ndarray] = {}
     for name, arrays in _layers(network).items():
         plain = name.removesuffix("_conv")
         depth = plain.lstrip("abcdefghijklmnopqrstuvwxyz_")
@@ -119,7 +119,7 @@ def _layers(network: Any) -> dict[str, Mapping[str, np.ndarray]]:
     """Returns {layer: {"weight", "bias"}} of the layers that have weights, oriented as PyTorch has them."""
     import keras
 
-    result = {}
+    result: dict[str, Mapping[str, np.ndarray]] = {}
     for layer in network.layers:
         if not layer.weights:
             continue
