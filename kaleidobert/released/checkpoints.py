@@ -305,7 +305,8 @@ def num_classes(stored: Mapping[str, LazyArray], task: str) -> int:
     return (kernel.shape[-1] or 2) if kernel is not None and kernel.shape else 2
 
 
-def import_checkpoint(prefix: str | Path, config: str | Path | Mapping[str, Any], task: str = "") -> TaskModel:
+def import_checkpoint(prefix: str | Path, config: str | Path | Mapping[str, Any], task: str = "",
+                      precision: str | None = None) -> TaskModel:
     """Loads a released checkpoint as a Pretrainer, or as a Classifier where it holds a fine-tuning head.
 
     config: its config.json. task: one of TASKS; "" = that of the checkpoint. A Classifier ignores the heads of pre-training and a
@@ -316,7 +317,7 @@ def import_checkpoint(prefix: str | Path, config: str | Path | Mapping[str, Any]
         raise UserError(f"unknown task {task!r}", "import", f"pretraining, {' or '.join(LABELS)}")
     stored = open_weights(prefix)
     task = task or task_of(stored)
-    backbone = Backbone.from_config(backbone_config(config, type_rows(stored)))
+    backbone = Backbone.from_config(backbone_config(config, type_rows(stored)) | {"precision": precision})
     model = Pretrainer(backbone) if task == "pretraining" else Classifier(backbone, num_classes(stored, task))
     names = names_of(model, task)
     heads = {name.bare for path, name in name_map(backbone.num_layers).items() if path.startswith(checkpoints.HEAD)}
