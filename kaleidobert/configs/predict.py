@@ -17,8 +17,8 @@ class PredictConfig(Checked):
     source: Source = required("the pictures: a table as `records` reads it, or a folder of pictures; the second word", table="sources")
     out: Path = required("file of the answers, .jsonl or .parquet")
     answers: tuple[Answer, ...] = key(
-        (), "labels, caption, match (the probability that picture and text belong together), picture_vector, text_vector; empty = labels, "
-        "caption and match, as far as the runs have them")
+        (), "labels, caption, match (the probability that text and picture fit), picture_vector, text_vector; empty = the first "
+        "three, as runs have them")
     labels: tuple[str, ...] = key((), "labels to classify; empty = all that the runs have learnt")
     top: int = key(5, "likeliest classes of each label that are written")
     bank: Path | None = key(None, "folder of the bank, where it lies elsewhere now; empty = that of the runs")
