@@ -83,6 +83,7 @@ def test_pictures_are_read_from_their_cells(tmp_path, format_):
     for number, product in [*enumerate(result.products), *((n, result.products[n]) for n in order)]:
         np.testing.assert_array_equal(read_image(product.image_path), pixels(number))
         np.testing.assert_array_equal(product.load_image(), pixels(number))
+        np.testing.assert_array_equal(read_image(Path(product.image_path)), pixels(number))
         assert digest(product.image_path) == hashlib.sha256(png(number)).hexdigest() and stamp(product.image_path)
     with ThreadPoolExecutor(8) as pool:
         for number, image in enumerate(pool.map(read_image, [product.image_path for product in result.products])):
@@ -228,7 +229,8 @@ def test_a_check_needs_no_names_by_hand(tmp_path):
         assert {row[0]: row[1] for row in own.columns} == {"id": "image", "image": "image", "text": "text", "split": "drawn by the group",
                                                            "label label": "label"}
         assert own.opened == 40 and own.faults.keys() == {"7.png"} and "cannot be decoded" in own.faults["7.png"]
-        assert len(check.contact_sheet(own, 4)) == 4 and own.source.table == path
+        assert own.source.table == path
+    assert len(check.contact_sheet(own, 2)) == 2
 
 
 def large(number: int) -> bytes:
@@ -256,11 +258,11 @@ def test_splits_are_the_names_of_files_or_folders(tmp_path, names, expected, lay
     for number, name in enumerate(names):
         path = folder / name / "data-00000-of-00001.arrow" if layout == "folders" else folder / f"{name}-00000-of-00001-ab12.parquet"
         path.parent.mkdir(parents=True, exist_ok=True)
-        write(path, "stream" if layout == "folders" else "parquet", table(20, lambda n, k=number: {"bytes": png(100 * k + n), "path": ""}))
+        write(path, "stream" if layout == "folders" else "parquet", table(8, lambda n, k=number: {"bytes": png(100 * k + n), "path": ""}))
     if layout == "folders":
         (folder / "dataset_dict.json").write_text(json.dumps({"splits": list(names)}))
     own = examine(TableSource(folder))
-    assert own.source.columns.split == "split" and len(own.products) == 20 * len(names) and not own.faults
+    assert own.source.columns.split == "split" and len(own.products) == 8 * len(names) and not own.faults
     assert {p.split: p.image_path for p in own.products}.keys() == set(expected.values())
     assert all(p.split == expected[next(name for name in names if name in p.image_path.removeprefix(str(folder)))] for p in own.products)
 
