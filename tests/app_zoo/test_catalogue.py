@@ -248,6 +248,11 @@ def test_more_pictures_take_longer_and_fewer_epochs(no_gpu):
     assert seconds == sorted(seconds) and epochs == sorted(epochs, reverse=True) and epochs[-1] >= 2
 
 
+def test_longer_texts_take_longer(no_gpu):
+    short, long = (sizing.plan(facts(1000, words=words), "small", ()).seconds for words in (20.0, 60.0))
+    assert long > 1.1 * short
+
+
 @pytest.mark.parametrize("given, names, skipped", [
     (facts(500), ["records", "align", "pretrain", "label-l0", "label-l1", "i2t", "t2i", "caption", "inspect", "index"], set()),
     (facts(500, labels=0), ["records", "align", "pretrain", "i2t", "t2i", "caption", "inspect", "index"], {"labels"}),

@@ -23,25 +23,27 @@ REFERENCE = 200.0  # GFLOP/s in float32, as ``rate`` measures it, of the machine
 @dataclass(frozen=True)
 class Size:
     """A row of SIZES. folder: of configs, "" = the paper's own; from_pictures: training pictures from which on "auto" takes it, on a
-    machine with a GPU where gpu is set. seconds: {stage: (at its start, per picture or step)} on the reference machine, roughly: of small
-    from the steps of the quickstart, of medium from one alignment and one pre-training, its other stages by their sizes; of an index from
-    one of 1,000 pictures beside other programs; empty = not known.
+    machine with a GPU where gpu is set. length: of texts, in pieces, to which the seconds of a pre-training step belong. seconds:
+    {stage: (at its start, per picture or step)} on the reference machine, roughly: of small from the steps of the quickstart, of medium
+    from one alignment and one pre-training, its other stages by their sizes; of an index from one of 1,000 pictures beside other
+    programs; empty = not known.
     """
 
     folder: str
     from_pictures: int
     gpu: bool
+    length: int
     seconds: Mapping[str, tuple[float, float]]
 
 
 SIZES = {
-    "small": Size("quickstart", 0, False, {
+    "small": Size("quickstart", 0, False, 32, {
         "records": (15, 0.055), "align": (20, 0.035), "pretrain": (22, 0.20), "classify": (15, 0.06), "i2t": (20, 0.10), "t2i": (20, 0.0),
         "caption": (20, 0.06), "inspect": (10, 0.0), "index": (12, 0.006)}),
-    "medium": Size("catalogue_small", 2000, False, {
+    "medium": Size("catalogue_small", 2000, False, 64, {
         "records": (15, 0.055), "align": (25, 0.33), "pretrain": (25, 0.80), "classify": (20, 0.12), "i2t": (25, 0.35), "t2i": (60, 0.0),
         "caption": (30, 0.20), "inspect": (10, 0.0), "index": (12, 0.006)}),
-    "base": Size("", 20_000, True, {}),
+    "base": Size("", 20_000, True, 64, {}),
 }
 
 
@@ -131,7 +133,9 @@ class _Planner:
             self._add("align", "align", self._align(), self._steps("align"))
         else:
             self._skipped["align"] = f"{self._train} training pictures: no word stands in enough texts to learn where it is seen"
-        self._add("pretrain", "pretrain", self._pretrain(terms), self._steps("pretrain"), links=terms)
+        # a step takes about as long as its batch has examples, and these tokens
+        examples = self._batch / 64 * self._text_length / self._size.length
+        self._add("pretrain", "pretrain", self._pretrain(terms), self._steps("pretrain") * examples, links=terms)
         for name in labels or self._usable:
             epochs = 12 if self._usable.get(name, 0) > MANY_CLASSES else 8
             self._add(stage_of(name, [stage.name for stage in self._stages]), "classify",
@@ -150,6 +154,11 @@ class _Planner:
         self._add("index", "index", [], self._train + self._val, "quickstart/index")
         return Sizing(self._name, why, tuple(self._stages), self._skipped)
 
+    @property
+    def _text_length(self) -> int:
+        """Pieces of a text: 1.4 for a word, of the 95th percentile."""
+        return min(128 if self._name == "base" else 64, max(16, 8 * round((1.4 * self._facts["words"]["p95"] + 2) / 8 + 0.5)))
+
     def _add(self, name: str, command: str, words: Sequence[str], units: float, file: str = "", links: bool = False) -> None:
         start, each = self._size.seconds.get(name, self._size.seconds.get(command, (0.0, 0.0)))
         file = file or name
@@ -157,11 +166,9 @@ class _Planner:
         self._stages.append(Stage(name, command, path, tuple(words), (start + each * units) * self._slowness, links))
 
     def _records(self) -> list[str]:
-        words = self._facts["words"]
-        length = min(128 if self._name == "base" else 64, max(16, 8 * round((1.4 * words["p95"] + 2) / 8 + 0.5)))
         vocabulary = min(8000, max(200, int(12 * self._facts["different_texts"] ** 0.8)))
         encoder = [] if self._name == "base" else ["encoder={name: efficientnet_lite0, size: 64, precision: auto, batch_size: 64}"]
-        return [*encoder, f"text={{vocabulary: , vocabulary_size: {vocabulary}, length: {length}}}", "max_skipped=1"]
+        return [*encoder, f"text={{vocabulary: , vocabulary_size: {vocabulary}, length: {self._text_length}}}", "max_skipped=1"]
 
     def _align(self) -> list[str]:
         batch = min(32, self._train)
