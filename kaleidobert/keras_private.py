@@ -37,6 +37,14 @@ def weights_cast_in_calls(model: Any) -> list[tuple[Any, str]]:
             if layer.autocast and layer.compute_dtype != layer.variable_dtype and variable._autocast and len(variable.shape) > 1]
 
 
+def autocast(layer: Any) -> Any:
+    """Opens the scope of a layer's call, in which its variables are read in the compute dtype: for a second computation of its parts in the
+    backward pass, which is behind that call."""
+    from keras.src.backend import AutocastScope
+
+    return AutocastScope(layer.compute_dtype if layer.autocast and layer.compute_dtype != layer.variable_dtype else None)
+
+
 def producer(tensor: Any) -> Any:
     """Returns the layer that made a symbolic tensor. A functional model has no public way from a layer to the one before it."""
     return tensor._keras_history.operation

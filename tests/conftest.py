@@ -72,8 +72,11 @@ def pytest_collection_modifyitems(items):
 
 def pytest_collection_finish():
     """TensorFlow's graph optimiser is off in this process: a third of the time of every small training. Most processes of their own, and
-    the reduced quickstart, run with it."""
+    the reduced quickstart, run with it. PyTorch notes nothing for gradients, so that outputs are read as those of other backends; where
+    gradients are asked for, they are."""
     turn_graph_optimiser_off()
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_grad_enabled(False)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -10,7 +10,7 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "kaleidobert"
 FILES = sorted(PACKAGE.rglob("*.py"))
-BASE = {"levels", "errors", "io", "specs", "table_text", "keras_private"}
+BASE = {"levels", "errors", "io", "specs", "table_text", "keras_private", "devices"}
 CONFIGURED = BASE | {"configs"}
 SIBLINGS = ("preprocessors", "layers", "losses", "evaluators", "drawing", "remote")  # never import each other
 MODELS = CONFIGURED | {"layers", "model_zoo"}

@@ -13,8 +13,8 @@ from typing import Any
 from kaleidobert.errors import UserError
 
 VARIABLE = "KERAS_BACKEND"
-SUPPORTED = ("tensorflow", "jax")
-UNSUPPORTED = ("torch", "numpy", "openvino")  # Keras has them; training here is written for the others
+SUPPORTED = ("tensorflow", "jax", "torch")
+UNSUPPORTED = ("numpy", "openvino")  # Keras has them; training here is written for the others
 SETTINGS = {"floatx": "float32", "image_data_format": "channels_last"}  # what the networks are made for; train.precision says the rest
 
 
@@ -28,7 +28,7 @@ def check() -> None:
     if name not in SUPPORTED:
         near = difflib.get_close_matches(str(name).strip().lower(), SUPPORTED, 1)
         what = f"the backend {name!r} is not supported yet" if name in UNSUPPORTED else f"there is no backend {name!r}"
-        fix = f"did you mean {near[0]!r}?" if near else fix or "install tensorflow or jax"
+        fix = f"did you mean {near[0]!r}?" if near else fix or f"install {' or '.join(SUPPORTED)}"
         raise UserError(what, where, " or ".join(SUPPORTED), fix)
     for library in (name, "keras"):
         if not _is_installed(library):

@@ -20,6 +20,7 @@ from typing import Any
 import yaml
 
 from kaleidobert import configs, io
+from kaleidobert.app_zoo import backends
 from kaleidobert.datasets.bank import builder
 from kaleidobert.engines.run_folder import FREE
 from kaleidobert.errors import Incomplete, UserError
@@ -145,7 +146,8 @@ def variables(slot: int, parallel: int, gpus: Sequence[str]) -> dict[str, str]:
     """
     if parallel == 1:
         return {}
-    made = {"TF_NUM_INTRAOP_THREADS": str(max(1, (os.cpu_count() or 1) // parallel))}
+    threads = "OMP_NUM_THREADS" if backends.chosen()[0] == "torch" else "TF_NUM_INTRAOP_THREADS"
+    made = {threads: str(max(1, (os.cpu_count() or 1) // parallel))}
     if gpus and parallel > len(gpus):
         made |= {"TF_FORCE_GPU_ALLOW_GROWTH": "true", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
     made = {name: value for name, value in made.items() if name not in os.environ}

@@ -17,6 +17,7 @@ import keras
 from kaleidobert import configs
 from kaleidobert.app_zoo import models
 from kaleidobert.configs.training import MIN_CONTRAST_BATCH
+from kaleidobert.devices import accelerated
 from kaleidobert.engines.distributed import cluster
 from kaleidobert.layers import cpu_fusion
 
@@ -128,7 +129,5 @@ def _sees_gpu() -> bool:
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
-        return bool(tf.config.list_physical_devices("GPU"))
-    import jax
-
-    return any(device.platform != "cpu" for device in jax.local_devices())
+        return bool(tf.config.list_physical_devices("GPU"))  # which takes hold of none
+    return accelerated()

@@ -18,11 +18,11 @@ from time import monotonic
 from typing import Any
 
 import kaleidobert
-from kaleidobert import io
+from kaleidobert import devices, io
 from kaleidobert.errors import UserError
 
 FILE = "environment.json"
-PACKAGES = ("keras", "tensorflow", "jax", "numpy")
+PACKAGES = ("keras", "tensorflow", "jax", "torch", "numpy")
 ROOT = Path(__file__).resolve().parents[2]  # of a checkout; where the package is installed from a wheel it is none
 
 
@@ -55,7 +55,7 @@ def describe() -> dict[str, Any]:
     """Returns {"versions", "code", "machine"} of this process."""
     keras = sys.modules.get("keras")  # not loaded for this
     return {"versions": _versions() | ({"backend": keras.backend.backend()} if keras is not None else {}), "code": _code(),
-            "machine": _machine() | ({"devices": keras.distribution.list_devices()} if keras is not None else {})}
+            "machine": _machine() | ({"devices": devices.names()} if keras is not None else {})}
 
 
 @cache

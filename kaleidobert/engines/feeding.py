@@ -9,6 +9,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from time import perf_counter
 from typing import Any, Generic, TypeVar
 
+import numpy as np
+
 from kaleidobert.specs import SCALE
 
 T = TypeVar("T")
@@ -80,7 +82,7 @@ def to_device() -> Callable[[Batch], Batch]:
     """
     import keras  # here: prefetch needs no network library
 
-    put = {"tensorflow": _tensorflow_put, "jax": _jax_put}[keras.backend.backend()]()
+    put = {"tensorflow": _tensorflow_put, "jax": _jax_put, "torch": torch_put}[keras.backend.backend()]()
     return lambda batch: tuple({name: put(array) for name, array in arrays.items()} for arrays in batch)
 
 
@@ -100,6 +102,27 @@ def _jax_put():
     import jax
 
     return jax.device_put
+
+
+def torch_put(device: Any = None) -> Callable[[np.ndarray], Any]:
+    """Makes a function that puts an array on a torch.device, None = that of Keras: on GPUs beside what is being computed."""
+    import torch
+    from keras import ops
+
+    device = ops.convert_to_tensor(0).device if device is None else device
+    if device.type != "cuda":
+        return lambda array: torch.tensor(array, device=device)  # a copy: products round by where an array begins in memory
+    beside, computing = torch.cuda.Stream(device), torch.cuda.default_stream(device)
+
+    def put(array):
+        pinned = torch.from_numpy(np.require(array, requirements=("C", "W"))).pin_memory()
+        with torch.cuda.stream(beside):
+            tensor = pinned.to(device, non_blocking=True)
+        computing.wait_stream(beside)
+        tensor.record_stream(computing)  # its memory stays until what reads it is done
+        return tensor
+
+    return put
 
 
 # --- Features on their way from the bank to the compiled step: float16, or bytes with a scale for each vector, half as many

@@ -81,7 +81,9 @@ def adam(learning_rate: float | keras.optimizers.schedules.LearningRateSchedule,
 
     The optimizer does not clip: gradients are clipped after they are summed over replicas (clip_by_global_norm).
     """
-    optimizer = FusedAdam(learning_rate, beta_1, beta_2, epsilon, weight_decay=weight_decay or None, name="adam")
+    # under PyTorch Keras has one of its own, with few operations for all variables together, in the place of Adam itself alone
+    kind = keras.optimizers.Adam if keras.backend.backend() == "torch" else FusedAdam
+    optimizer = kind(learning_rate, beta_1, beta_2, epsilon, weight_decay=weight_decay or None, name="adam")
     optimizer.exclude_from_weight_decay(var_names=NO_DECAY)
     return optimizer
 

@@ -1,4 +1,4 @@
-"""One training step and one forward pass, compiled for the backend at hand (TensorFlow, or JAX)."""
+"""One training step and one forward pass, as the backend at hand computes it (TensorFlow, JAX or PyTorch)."""
 
 from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -27,7 +27,8 @@ def train_step(model: keras.Model, loss: LossFunction, optimizer: keras.optimize
     and the loss is no DecomposableLoss.
     """
     process = current_process()
-    if (gradient_accumulation_steps > 1 or process.strategy is not None) and not isinstance(loss, DecomposableLoss):
+    divided = gradient_accumulation_steps > 1 or process.strategy is not None or process.group is not None
+    if divided and not isinstance(loss, DecomposableLoss):
         raise UserError(
             "the loss of this training compares all examples of a batch with each other, so that a batch cannot be split",
             "the training step",

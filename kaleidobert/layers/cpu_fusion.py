@@ -1,15 +1,17 @@
-"""GELU, dropout and LayerNorm in one pass over memory each, for TensorFlow on CPUs. layers/core.py alone uses these functions.
+"""GELU, dropout and LayerNorm in one pass over memory each, for TensorFlow on CPUs and PyTorch. layers/core.py alone uses these functions.
 
 TensorFlow's graphs write every intermediate result to memory, and in bfloat16 convert it there and back. XLA computes such a chain of
 small operations while the numbers are in the cache, so it compiles these; matrix products stay with oneDNN, which is faster at them.
 Plain Keras instead makes a training step 23 % longer (benchmarks/README.md has the table). Where a whole step is compiled by XLA, as on
-GPUs and by JAX, nothing of this is needed, and the same formulas run as they stand.
+GPUs and by JAX, nothing of this is needed, and the same formulas run as they stand. PyTorch computes operation by operation: GELU and
+LayerNorm are one each, and on GPUs its compiler joins them with what stands around them.
 
 Each function is defined once in keras.ops, float32 inside whatever its dtype, with its gradient written beside it.
 """
 
 from collections.abc import Callable, Sequence
 from functools import cache, partial
+from typing import Any
 
 import keras
 import numpy as np
@@ -71,7 +73,23 @@ def _on_cpu() -> bool:
 
 def _function(name: str, inputs: Tensor, *constants: float, width: int | None = None) -> Callable:
     rank, width = len(inputs.shape), inputs.shape[-1] if width is None else width
-    return _fused(name, rank, width, *constants) if is_fused(width) else partial(FUNCTIONS[name][0], *constants)
+    if is_fused(width):
+        return _fused(name, rank, width, *constants)
+    if _on_torch() and str(getattr(inputs, "device", "")).startswith("cuda"):
+        return _joined(name, *constants)
+    return partial(FUNCTIONS[name][0], *constants)
+
+
+def _on_torch() -> bool:
+    return keras.backend.backend() == "torch"
+
+
+@cache
+def _joined(name: str, *constants: float) -> Callable:
+    """Makes few kernels of a row of FUNCTIONS and of the gradient that PyTorch derives, for tensors of any size."""
+    import torch
+
+    return torch.compile(lambda *arrays: FUNCTIONS[name][0](*constants, *arrays), dynamic=True)
 
 
 @cache
@@ -105,6 +123,8 @@ def _float(x):
 
 def _gelu(inputs):
     x = _float(inputs)
+    if _on_torch():
+        return ops.cast(ops.gelu(x, approximate=True), inputs.dtype)
     return ops.cast(x * ops.sigmoid(x * (GELU_SLOPE + GELU_SLOPE * GELU_CUBE * ops.square(x))), inputs.dtype)
 
 
@@ -137,51 +157,65 @@ def _dropout_gradient(rate: float, upstream: Tensor, inputs: Tensor, state: Tens
 
 
 def _drop(x: Tensor, state: Tensor, rate: float) -> Tensor:
-    return ops.where(random_bits(state, ops.shape(x)) >= np.uint32(rate * WORD), x * (1 / (1 - rate)), 0.0)
+    bits, limit = random_bits(state, ops.shape(x)), int(rate * WORD)
+    # numbers with a sign compare as those without one do where the first bit of both is the other way round
+    kept = (bits ^ _word(WORD // 2)) >= limit - WORD // 2 if _on_torch() else bits >= np.uint32(limit)
+    return ops.where(kept, x * (1 / (1 - rate)), 0.0)
 
 
 def random_bits(state, shape):
-    """Draws uint32 of a shape, a function of the two numbers of ``state`` and of the position.
+    """Draws 32 bits for each position of a shape, a function of the two numbers of ``state`` and of the position: uint32, on PyTorch int32.
 
     It is the finaliser of a hash in two rounds, with a key of the state before each.
     """
     size = 1
     for length in shape:
         size = size * length
-    state = ops.cast(state, "uint32")
-    first = _scramble(state[0] ^ _scramble(state[1] + np.uint32(0x9E3779B9)))
-    second = _scramble(first + state[1] * np.uint32(0x85EBCA6B))
-    x = ops.cast(ops.reshape(ops.arange(size, dtype="int32"), shape), "uint32") ^ first
+    kind = "int32" if _on_torch() else "uint32"
+    state = ops.cast(state, kind)
+    first = _scramble(state[0] ^ _scramble(state[1] + _word(0x9E3779B9)))
+    second = _scramble(first + state[1] * _word(0x85EBCA6B))
+    x = ops.cast(ops.reshape(ops.arange(size, dtype="int32"), shape), kind) ^ first
     x = _round(x, 16, 0x7FEB352D) + second
     x = _round(x, 15, 0x846CA68B)
-    return x ^ ops.right_shift(x, np.uint32(16))
+    return x ^ _shifted(x, 16)
 
 
 def _scramble(x):
     x = _round(_round(x, 16, 0x7FEB352D), 15, 0x846CA68B)
-    return x ^ ops.right_shift(x, np.uint32(16))
+    return x ^ _shifted(x, 16)
 
 
 def _round(x: Tensor, shift: int, factor: int) -> Tensor:
-    return (x ^ ops.right_shift(x, np.uint32(shift))) * np.uint32(factor)
+    return (x ^ _shifted(x, shift)) * _word(factor)
+
+
+def _word(number: int) -> Any:
+    """Makes a constant of 32 bits. PyTorch computes with signed numbers alone: the same bits, of which the first is a sign."""
+    return (number + WORD // 2) % WORD - WORD // 2 if _on_torch() else np.uint32(number)
+
+
+def _shifted(x: Tensor, count: int) -> Tensor:
+    """Shifts the bits to the right, zeros behind them; PyTorch's own shift repeats the sign."""
+    return (x >> count) & (WORD // 2**count - 1) if _on_torch() else ops.right_shift(x, np.uint32(count))
 
 
 # --- LayerNorm
 
 
 def _layer_norm(epsilon: float, inputs: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
-    return ops.cast(_standardise(_float(inputs), epsilon)[0] * gamma + beta, inputs.dtype)
+    return ops.cast(_normalise(_float(inputs), gamma, beta, epsilon), inputs.dtype)
 
 
 def _add_norm(epsilon: float, inputs: Tensor, residual: Tensor, bias: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
     total = _float(residual) + (_float(inputs) + _float(bias))
-    return ops.cast(_standardise(total, epsilon)[0] * gamma + beta, inputs.dtype)
+    return ops.cast(_normalise(total, gamma, beta, epsilon), inputs.dtype)
 
 
 def _drop_add_norm(epsilon: float, rate: float, inputs: Tensor, residual: Tensor, bias: Tensor, gamma: Tensor, beta: Tensor,
                    state: Tensor) -> Tensor:
     total = _float(residual) + _drop(_float(inputs) + _float(bias), state, rate)
-    return ops.cast(_standardise(total, epsilon)[0] * gamma + beta, inputs.dtype)
+    return ops.cast(_normalise(total, gamma, beta, epsilon), inputs.dtype)
 
 
 def _layer_norm_gradient(epsilon: float, upstream: Tensor, inputs: Tensor, gamma: Tensor, beta: Tensor) -> list[Tensor]:
@@ -215,6 +249,12 @@ def _norm_gradients(epsilon: float, upstream: Tensor, total: Tensor, gamma: Tens
 def _column_sums(x):
     """Sums over all axes but the last."""
     return ops.sum(x, tuple(range(len(x.shape) - 1)))
+
+
+def _normalise(x: Tensor, gamma: Tensor, beta: Tensor, epsilon: float) -> Tensor:
+    if _on_torch():
+        return ops.layer_normalization(x, gamma, beta, epsilon=epsilon)
+    return _standardise(x, epsilon)[0] * gamma + beta
 
 
 def _standardise(x: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from kaleidobert import keras_private
 from kaleidobert.layers.core import Dropout, LayerNorm, dense, flatten_tokens, gelu, seed_for, truncated_normal
 from kaleidobert.specs import Tensor
 
@@ -145,7 +146,8 @@ class EncoderBlock(keras.layers.Layer):
         def compute(inputs, score_bias, *drawn):
             remaining = iter(drawn)
             own = [None if state is None else next(remaining) for state in states]
-            return self.feed_forward(inputs, self.attention(inputs, score_bias, own[0]), own[1:], training)
+            with keras_private.autocast(self):
+                return self.feed_forward(inputs, self.attention(inputs, score_bias, own[0]), own[1:], training)
 
         return (keras.remat(compute) if self.checkpointed and training else compute)(inputs, score_bias, *drawn)
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import keras
 from keras import ops
 
 from kaleidobert import levels as kaleido
@@ -20,6 +21,10 @@ def cross_entropy(logits, labels):
     A label outside 0..C-1 gives 0, as released: there it still counts in the mean.
     """
     logits = ops.cast(logits, "float32")
+    if keras.backend.backend() == "torch":  # its one_hot takes no label outside, and is int64
+        inside = ops.logical_and(labels >= 0, labels < logits.shape[-1])
+        chosen = ops.expand_dims(ops.where(inside, labels, 0), -1)
+        return -ops.where(inside, ops.take_along_axis(ops.log_softmax(logits, axis=-1), chosen, -1)[..., 0], 0.0)
     chosen = ops.one_hot(labels, logits.shape[-1], dtype="float32")
     return -ops.sum(chosen * ops.log_softmax(logits, axis=-1), axis=-1)
 

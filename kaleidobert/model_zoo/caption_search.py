@@ -57,7 +57,7 @@ class MaskFiller(keras.Model):
 
     def call(self, inputs, training=False):
         outputs = self.captioner(inputs)
-        chances = ops.log_softmax(ops.cast(outputs["pieces"], "float32") + self.special_bias)
+        chances = ops.log_softmax(ops.add(ops.cast(outputs["pieces"], "float32"), self.special_bias))
         return {"pieces": ops.argmax(chances, -1), "log_probability": ops.max(chances, -1), "length": ops.log_softmax(outputs["length"])}
 
 
@@ -104,13 +104,14 @@ class BeamWriter(keras.Model):
         special, no_end = self.special, special_token_bias(self.captioner, self.special)
         only_end, may_end = np.full_like(no_end, NEVER), no_end.copy()
         only_end[special.end] = may_end[special.end] = 0
-        first = np.array([0.0] + [NEVER] * (self.num_beams - 1), np.float32)
+        first = ops.convert_to_tensor(np.array([0.0] + [NEVER] * (self.num_beams - 1), np.float32))
         none = ops.cast(ops.repeat(ops.zeros_like(inputs["patch_boxes"][:, :1, 0]), self.num_beams, 1), "int32")  # [B, K]
         # all beams start equal: only the first is extended, or they would stay equal
         scores = ops.cast(none, "float32") + first
         pieces = ops.repeat(none[..., None] + special.pad, self.max_length + 1, 2)
         seen = ops.repeat(ops.repeat(ops.cast(none, "float32")[..., None, None], self.max_length + 1, 2), self.num_beams, 3)
-        positions, own = np.arange(self.max_length + 1), np.eye(self.num_beams, dtype=np.float32)[:, None]  # [K, 1, K]
+        positions = ops.convert_to_tensor(np.arange(self.max_length + 1, dtype=np.int32))
+        own = ops.convert_to_tensor(np.eye(self.num_beams, dtype=np.float32)[:, None])  # [K, 1, K]
 
         def unfinished(position, last, *_):
             return ops.logical_and(position <= self.max_length, ops.any(ops.logical_and(last != special.end, last != special.pad)))

@@ -254,7 +254,7 @@ class Writer(keras.Model):
             h, c, scores, last, lengths, _, _ = state
             embedded = self.captioner.embedding(last)  # [B, K, E]
             h, c, context, alpha = self.captioner.step(memory, (h, c), self.captioner.step_inputs(embedded, last))
-            log_probabilities = ops.log_softmax(self.captioner.logits(embedded, h, context)) + special_bias  # [B, K, V]
+            log_probabilities = ops.add(ops.log_softmax(self.captioner.logits(embedded, h, context)), special_bias)  # [B, K, V]
             ended = ops.logical_or(last == END, last == PAD)
             totals = scores[..., None] + ops.where(ended[..., None], only_pad, log_probabilities)
             scores, positions = ops.top_k(ops.reshape(totals, (-1, self.num_beams * size)), self.num_beams)

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from kaleidobert import configs, io, keras_private
+from kaleidobert import configs, devices, io, keras_private
 from kaleidobert.configs.section import check_name
 from kaleidobert.errors import UserError
 from kaleidobert.preprocessors import efficientnet_lite0
@@ -128,7 +128,7 @@ def resolved(config: configs.Encoder, accelerated: bool | None = None) -> config
     if fast:
         import keras
 
-        fast = keras.backend.backend() == "tensorflow" and not (_accelerated() if accelerated is None else accelerated)
+        fast = keras.backend.backend() == "tensorflow" and not (devices.accelerated() if accelerated is None else accelerated)
     return replace(config, folded=True, precision="mixed_bfloat16" if fast else "float32")
 
 
@@ -136,12 +136,6 @@ def _has_amx() -> bool:
     with suppress(OSError):  # not Linux
         return AMX in CPU_INFO.read_text(encoding="utf-8").split()
     return False
-
-
-def _accelerated() -> bool:
-    import keras
-
-    return any("cpu" not in device.lower() for device in keras.distribution.list_devices())
 
 
 def _check_weights(architecture: Architecture, weights: Path | None, key: str) -> None:
@@ -208,7 +202,7 @@ def _network(architecture: Architecture, config: configs.Encoder) -> PictureEnco
             result = resized(inputs, training=False)
         runs[size] = keras.Model(inputs, result)
         runs[size].compile(jit_compile=False)  # XLA convolutions are several times slower on CPUs
-    batch = GPU_BATCH if _accelerated() else CPU_SMALL_BATCH if config.size <= SMALL else CPU_BATCH
+    batch = GPU_BATCH if devices.accelerated() else CPU_SMALL_BATCH if config.size <= SMALL else CPU_BATCH
 
     def outputs(full: np.ndarray) -> np.ndarray:
         given = full if prepare_on_device else made.prepare(full.astype(np.float32))
@@ -226,7 +220,7 @@ def _network(architecture: Architecture, config: configs.Encoder) -> PictureEnco
             features.append(outputs(full)[own[: len(chunk)]])
         return np.concatenate(features)
 
-    return PictureEncoder(int(runs[config.size].output_shape[-1]), encode, min(map(len, positions.values())), not _accelerated())
+    return PictureEncoder(int(runs[config.size].output_shape[-1]), encode, min(map(len, positions.values())), not devices.accelerated())
 
 
 def alike_positions(outputs: Callable[[np.ndarray], np.ndarray], batch: int, size: int) -> np.ndarray:

@@ -33,7 +33,7 @@ def installed(monkeypatch):
     def only(*names: str) -> None:
         monkeypatch.setattr(importlib.util, "find_spec", lambda name: True if name in names else None)
 
-    only("keras", "tensorflow", "jax")
+    only("keras", "tensorflow", "jax", "torch")
     return only
 
 
@@ -76,21 +76,26 @@ def test_words_that_name_no_backend(home, installed, monkeypatch):
     for word, fix in (("jaxx", "did you mean 'jax'?"), ("TensorFlow", "did you mean 'tensorflow'?"), ("jax ", "did you mean 'jax'?"),
                       ("three", "set KERAS_BACKEND=tensorflow"), ("a\nb", "there is no backend 'a\\nb'")):
         monkeypatch.setenv("KERAS_BACKEND", word)
-        refused("KERAS_BACKEND: there is no backend", "expected: tensorflow or jax", fix)
-    for word in ("torch", "numpy", "openvino"):
+        refused("KERAS_BACKEND: there is no backend", "expected: tensorflow or jax or torch", fix)
+    for word in ("numpy", "openvino"):
         monkeypatch.setenv("KERAS_BACKEND", word)
-        refused(f"KERAS_BACKEND: the backend '{word}' is not supported yet; expected: tensorflow or jax; to fix: set "
+        refused(f"KERAS_BACKEND: the backend '{word}' is not supported yet; expected: tensorflow or jax or torch; to fix: set "
                 "KERAS_BACKEND=tensorflow")
     monkeypatch.delenv("KERAS_BACKEND")
-    for value in ("torch", None, 3, ["jax"]):
+    for value in ("numpy", None, 3, ["jax"]):
         path = settings(home, json.dumps({"backend": value}))
-        refused(f"{path}: ", repr(value), "tensorflow or jax")
+        refused(f"{path}: ", repr(value), "tensorflow or jax or torch")
 
 
 def test_backends_that_are_not_installed(home, installed, monkeypatch):
     installed("keras", "tensorflow")
     monkeypatch.setenv("KERAS_BACKEND", "jax")
     refused("KERAS_BACKEND: jax is not installed; to fix: pip install jax, or set KERAS_BACKEND=tensorflow")
+    monkeypatch.setenv("KERAS_BACKEND", "torch")
+    refused("KERAS_BACKEND: torch is not installed; to fix: pip install torch, or set KERAS_BACKEND=tensorflow")
+    installed("keras", "torch")
+    backends.check()
+    monkeypatch.setenv("KERAS_BACKEND", "jax")
     installed("keras", "jax")
     backends.check()
     monkeypatch.delenv("KERAS_BACKEND")
@@ -100,7 +105,7 @@ def test_backends_that_are_not_installed(home, installed, monkeypatch):
     installed("keras")
     refused("to fix: pip install tensorflow")
     settings(home, '{"backend": "three"}')
-    refused("to fix: install tensorflow or jax")
+    refused("to fix: install tensorflow or jax or torch")
     settings(home, "{}")
     installed("tensorflow")
     refused("this Python: keras is not installed; to fix: pip install keras")
@@ -156,10 +161,10 @@ def test_commands_that_need_none_work_whatever_it_says(tmp_path):
 
 
 @pytest.mark.parametrize(("backend", "text", "message"), [
-    ("torch", "", "KERAS_BACKEND: the backend 'torch' is not supported yet"),
+    ("openvino", "", "KERAS_BACKEND: the backend 'openvino' is not supported yet"),
     ("nonsense", "", "KERAS_BACKEND: there is no backend 'nonsense'"),
     ("", '{"backend": "numpy"}', ".keras/keras.json: the backend 'numpy' is not supported yet"),
-    ("", "{", ".keras/keras.json: the settings of Keras are not JSON")], ids=["torch", "nonsense", "file", "no JSON"])
+    ("", "{", ".keras/keras.json: the settings of Keras are not JSON")], ids=["openvino", "nonsense", "file", "no JSON"])
 def test_commands_that_need_one_say_it_in_a_line(tmp_path, backend, text, message):
     settings(tmp_path / ".keras", text)
     for words in (["pretrain", "data.bank=none", "run=run"], ["records", str(ROOT / "configs/quickstart/records.yaml"), "--dry-run"]):

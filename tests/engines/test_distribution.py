@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from kaleidobert.engines.distributed import cluster
 from tests.support.quick import kept
 
 pytestmark = pytest.mark.slow
@@ -29,18 +30,21 @@ CASES = {
     "too many": {"devices": 5},
     "whole": {"whole": True, "gradient_accumulation_steps": 2},
 }
-BACKENDS = ["tensorflow", "jax"]
+BACKENDS = ["tensorflow", "jax", "torch"]
+PYTHONS = {"jax": "KALEIDO_JAX_PYTHON", "torch": "KALEIDO_TORCH_PYTHON"}  # variables that name an interpreter
 QUICK_JAX = {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}  # of a process: compiling takes nearly all of the time of a few steps
+OF_PROCESSES = ("two", "both", "half, both", "dropout", "dropout, resumed", "masks")  # on PyTorch, which has one device in each
 
 
 def python(backend: str, asked: bool = False) -> str:
-    """An interpreter that has the backend: this one, or for JAX that of KALEIDO_JAX_PYTHON; asked: only the latter, as it takes minutes."""
-    if asked and backend == "jax" and "KALEIDO_JAX_PYTHON" not in os.environ:
+    """An interpreter that has the backend: this one, or for JAX and PyTorch that of PYTHONS; asked: JAX's only so, as it takes minutes."""
+    variable = PYTHONS.get(backend, "")
+    if asked and backend == "jax" and variable not in os.environ:
         pytest.skip("takes minutes: set KALEIDO_JAX_PYTHON to an interpreter that has JAX")
-    found = os.environ.get("KALEIDO_JAX_PYTHON", sys.executable) if backend == "jax" else sys.executable
-    code = f"import importlib.util, sys; sys.exit(importlib.util.find_spec({backend!r}) is None)"
+    found = os.environ.get(variable, sys.executable)
+    code = f"import sys; from importlib.util import find_spec; sys.exit(not all(map(find_spec, ({backend!r}, 'keras'))))"
     if subprocess.run([found, "-c", code]).returncode:
-        pytest.skip(f"{backend} is not installed (KALEIDO_JAX_PYTHON names another interpreter)")
+        pytest.skip(f"{backend} is not installed ({variable} names another interpreter)")
     return found
 
 
@@ -49,15 +53,26 @@ def cases(request, tmp_path_factory) -> dict:
     """What tests.support.parallel_steps found, by the name of the case; JAX compiles what it has not compiled in an earlier run."""
     compiled = {"JAX_COMPILATION_CACHE_DIR": str(kept(request.config, "jax", tmp_path_factory.mktemp("jax"))),
                 "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0", "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1"}
-    run = subprocess.run(
-        [python(request.param), "-m", "tests.support.parallel_steps", json.dumps(list(CASES.values()))],
-        cwd=ROOT,
-        text=True,
-        capture_output=True,
-        env=os.environ | {"KERAS_BACKEND": request.param, "CUDA_VISIBLE_DEVICES": "-1", **QUICK_JAX, **compiled},
-    )
-    assert run.returncode == 0, run.stderr[-3000:]
-    return {"backend": request.param} | dict(zip(CASES, json.loads(run.stdout.splitlines()[-1])))
+    backend = request.param
+    found = {"backend": backend}
+    if backend != "torch":
+        return found | steps(backend, CASES, {**QUICK_JAX, **compiled})
+    alone = {name: case for name, case in CASES.items() if name not in OF_PROCESSES}
+    alone["uneven"] = {"gradient_accumulation_steps": 3}
+    return found | steps(backend, alone, {}) | steps(backend, {name: CASES[name] for name in OF_PROCESSES}, {}, 2)
+
+
+def steps(backend: str, chosen: dict[str, dict], variables: dict[str, str], size: int = 1) -> dict:
+    """What the program found of some cases, in ``size`` processes."""
+    common = os.environ | {"KERAS_BACKEND": backend, "CUDA_VISIBLE_DEVICES": "-1", **variables}
+    if size > 1:
+        common |= {"KALEIDO_SIZE": str(size), "KALEIDO_ADDRESS": f"localhost:{cluster.free_port()}"}
+    words = [python(backend), "-m", "tests.support.parallel_steps", json.dumps(list(chosen.values()))]
+    runs = [subprocess.Popen(words, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                             env=common | ({"KALEIDO_RANK": str(rank)} if size > 1 else {})) for rank in range(size)]
+    (out, err), *_ = [run.communicate() for run in runs]
+    assert not any(run.returncode for run in runs), err[-3000:]
+    return dict(zip(chosen, json.loads(out.splitlines()[-1])))
 
 
 @pytest.mark.parametrize("name", ["accumulated", "two", "both"])
@@ -102,6 +117,8 @@ def test_devices_draw_masks_of_their_own(cases):
 
 
 def test_refusals(cases):
-    assert "8 rows, which cannot be split over 2 devices and 3 micro-batches" in cases["uneven"]["error"]
-    assert "train.devices is 5" in cases["too many"]["error"] and "with 4 CPU device(s)" in cases["too many"]["error"]
+    count = 1 if cases["backend"] == "torch" else 2
+    assert f"8 rows, which cannot be split over {count} devices and 3 micro-batches" in cases["uneven"]["error"]
+    assert "train.devices is 5" in cases["too many"]["error"]
+    assert ("torchrun --nproc-per-node=5" if count == 1 else "with 4 CPU device(s)") in cases["too many"]["error"]
     assert "compares all examples of a batch" in cases["whole"]["error"]

@@ -21,7 +21,7 @@ def numbers(*shape: int, seed: int = 0) -> np.ndarray:
 
 
 def state(*values: int):
-    return ops.cast(ops.convert_to_tensor(np.array(values, np.int32)), "uint32" if keras.backend.backend() == "jax" else "int64")
+    return ops.cast(ops.convert_to_tensor(np.array(values, np.int32)), {"jax": "uint32", "torch": "int32"}.get(keras.backend.backend(), "int64"))
 
 
 def gradients(function, arrays, upstream):
@@ -31,6 +31,13 @@ def gradients(function, arrays, upstream):
 
         value, back = jax.vjp(function, *arrays)
         return [value, *back(jax.numpy.asarray(upstream, value.dtype))]
+    if keras.backend.backend() == "torch":
+        import torch
+
+        given = [ops.convert_to_tensor(array).detach().requires_grad_() for array in arrays]
+        with torch.enable_grad():
+            value = function(*given)
+        return [value.detach(), *torch.autograd.grad(value, given, ops.cast(upstream, value.dtype))]
     import tensorflow as tf
 
     given = [tf.convert_to_tensor(array) for array in arrays]
@@ -129,7 +136,8 @@ def hashed(seed: int, counter: int, size: int) -> np.ndarray:
 @pytest.mark.parametrize("seed, counter", [(0, 0), (5, 7), (2**31 - 1, 123456)])
 def test_bits_are_those_of_the_hash_on_every_backend(seed, counter):
     found = np.asarray(cpu_fusion.random_bits(state(seed, counter), (3, 4, 50)))
-    assert found.dtype == np.uint32
+    assert found.dtype == (np.int32 if keras.backend.backend() == "torch" else np.uint32)
+    found = found.view(np.uint32)
     np.testing.assert_array_equal(found.ravel(), hashed(seed, counter, 600))
 
 
@@ -179,6 +187,8 @@ def compiled(function):
         import jax
 
         return jax.jit(function)
+    if keras.backend.backend() == "torch":
+        return function
     import tensorflow as tf
 
     return tf.function(function, autograph=False)

@@ -22,7 +22,7 @@ def test_auto_is_what_the_processor_is_fast_in(flags, precision, tmp_path, monke
     monkeypatch.setattr(encoders, "CPU_INFO", tmp_path / "cpuinfo")
     fast = precision if keras.backend.backend() == "tensorflow" else "float32"
     assert encoders.resolved(LITE0) == replace(LITE0, folded=True, precision=fast)
-    monkeypatch.setattr(encoders, "_accelerated", lambda: True)
+    monkeypatch.setattr(encoders.devices, "accelerated", lambda: True)
     assert encoders.resolved(LITE0) == replace(LITE0, folded=True, precision="float32")
 
 

@@ -1,4 +1,4 @@
-"""Shared by the parity tests: what the released code computed, as our models take it, and gradients on either backend."""
+"""Shared by the parity tests: what the released code computed, as our models take it, and gradients on every backend."""
 
 import os
 from pathlib import Path
@@ -66,6 +66,15 @@ def gradients(model: keras.Model, objective, often: bool = False):
             return value, tape.gradient(value, variables)
 
         return tf.function(run) if often else run
+    if keras.backend.backend() == "torch":
+        import torch
+
+        def by_autograd():
+            with torch.enable_grad():
+                value = objective()
+                return value.detach(), torch.autograd.grad(value, [variable.value for variable in variables], allow_unused=True)
+
+        return by_autograd
     import jax
 
     @jax.jit

@@ -35,6 +35,8 @@ def split_the_cpu() -> None:
 
         jax.config.update("jax_num_cpu_devices", DEVICES)
         return
+    if keras.backend.backend() == "torch":  # a process has one
+        return
     import tensorflow as tf
 
     cpu, = tf.config.list_physical_devices("CPU")
@@ -86,7 +88,7 @@ def train(
     """The steps of a case. blow_up: the step whose loss scale is set so that gradients overflow. halt: before this step everything is
     saved and loaded into a new model. whole: the loss is one that has no parts."""
     found, states = [], []
-    with distribution.scope(configs.Train(devices=devices)), tempfile.TemporaryDirectory() as folder:
+    with distribution.scope(configs.Train(devices=of_a_process(devices))) as process, tempfile.TemporaryDirectory() as folder:
         def begin():
             model, optimizer = network(dropout, precision), optimizers.adam(1e-2, weight_decay=0.01)
             optimizer = optimizers.with_loss_scale(optimizer) if precision == "mixed_float16" else optimizer
@@ -103,8 +105,10 @@ def train(
         update, feed = step_of(model, optimizer), distribution.feed(data, gradient_accumulation_steps)
         for step in range(count):
             if step == halt:
-                path = Path(folder) / "last.npz"
-                checkpoints.save(path, model, optimizer, {})
+                path = Path(process.agree(folder)) / "last.npz"
+                if process.first:
+                    checkpoints.save(path, model, optimizer, {})
+                process.agree()
                 model, optimizer = begin()
                 checkpoints.restore(path, model, optimizer)
                 update = step_of(model, optimizer)
@@ -118,12 +122,23 @@ def train(
     return {"losses": found, "states": states, "names": [v.path for v in (*model.variables, *optimizer.variables)]}
 
 
+def of_a_process(devices: int) -> int:
+    """What train.devices says: on PyTorch several devices are as many processes, where the program is started in these."""
+    return 1 if keras.backend.backend() == "torch" and "KALEIDO_SIZE" in os.environ else devices
+
+
 def masks(devices: int) -> list:
     """What dropout leaves of ones on every device, rows of a batch in order."""
-    with distribution.scope(configs.Train(devices=devices)) as place:
+    with distribution.scope(configs.Train(devices=of_a_process(devices))) as place:
         layer = Dropout(0.5, 1, name="dropout")
         inputs = keras.Input((64,), name="x")
         model = keras.Model({"x": inputs}, {"y": layer(inputs)})
+        if place.group is not None:
+            from kaleidobert.engines import backend_torch
+
+            backend_torch.seed_process(model, place.cluster.rank)
+            own = model({"x": np.ones((1, 64), np.float32)}, training=True)["y"]
+            return sum(place.channel.gather(np.asarray(own).tolist()), [])
         if place.strategy is None:
             return np.asarray(model({"x": np.ones((devices, 64), np.float32)}, training=True)["y"]).tolist()
         from kaleidobert.engines import backend_tensorflow

@@ -1,4 +1,4 @@
-"""A program for a test: every command that trains or predicts from a bank, where importing TensorFlow fails.
+"""A program for a test: every command that trains or predicts from a bank, where the libraries of other backends are not there.
 
     KERAS_BACKEND=jax python -m tests.support.without_tensorflow FOLDER
 
@@ -7,20 +7,48 @@ Writes a tiny catalogue and its bank into FOLDER, then runs the commands; prints
 
 import importlib.abc
 import json
+import os
 import sys
 from dataclasses import replace
 from pathlib import Path
 
-GONE = ("tensorflow", "tensorflow_datasets", "tf_keras")
+LIBRARIES = {"tensorflow": ("tensorflow", "tensorflow_datasets", "tf_keras"), "jax": ("jax", "jaxlib"), "torch": ("torch",)}
+# a module that Python imports at its start: processes of a process have no other libraries either
+AT_START = """import sys
+sys.path.insert(0, {root!r})
+from tests.support.without_tensorflow import forbid
+forbid({backend!r})
+sys.path.remove({root!r})
+"""
 
 
 class Missing(importlib.abc.MetaPathFinder):
-    """Nobody has TensorFlow here."""
+    """Nobody has these libraries here."""
+
+    def __init__(self, names: tuple[str, ...]):
+        self.names = names
 
     def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in GONE:
+        if name.split(".")[0] in self.names:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
         return None
+
+
+def others(backend: str) -> tuple[str, ...]:
+    """The libraries that only other backends need."""
+    return tuple(name for library, names in LIBRARIES.items() if library != backend for name in names)
+
+
+def forbid(backend: str) -> None:
+    """From now on no library of another backend can be imported."""
+    sys.meta_path.insert(0, Missing(others(backend)))
+
+
+def at_start(folder: Path, backend: str) -> dict[str, str]:
+    """Writes a module into ``folder``; returns the variables with which Python, and what it starts, is without other backends."""
+    root = str(Path(__file__).resolve().parents[2])
+    (folder / "sitecustomize.py").write_text(AT_START.format(root=root, backend=backend))
+    return {"KERAS_BACKEND": backend, "PYTHONPATH": f"{folder}:{os.environ.get('PYTHONPATH', '')}"}
 
 
 def main(folder: Path) -> dict[str, int]:
@@ -46,7 +74,8 @@ def main(folder: Path) -> dict[str, int]:
 
 
 if __name__ == "__main__":
-    sys.meta_path.insert(0, Missing())
+    gone = others(os.environ["KERAS_BACKEND"])
+    forbid(os.environ["KERAS_BACKEND"])
     statuses = main(Path(sys.argv[1]))
-    assert not [name for name in sys.modules if name.split(".")[0] in GONE]
+    assert not [name for name in sys.modules if name.split(".")[0] in gone]
     print(json.dumps(statuses))

@@ -3,8 +3,9 @@
     with distribution.scope(config.train):      # before the first variable is made
         ...                                    # a model, Trainer.fit, and, in process 0 alone, what follows it
 
-TensorFlow: MirroredStrategy, or MultiWorkerMirroredStrategy over processes. JAX: one program on a mesh of all devices. Every
-process computes its rows of each batch; process 0 alone writes, evaluates and prints. All must see one run folder.
+TensorFlow: MirroredStrategy, or MultiWorkerMirroredStrategy over processes. JAX: one program on a mesh of all devices. PyTorch: a group of
+processes with one device each. Every process computes its rows of each batch; process 0 alone writes, evaluates and prints. All must see
+one run folder.
 """
 
 import os
@@ -40,12 +41,13 @@ class WorkerDone(BaseException):
 
 @dataclass(frozen=True)
 class Process:
-    """This process among all of the run: its own ``devices``, and TensorFlow's strategy or JAX's mesh over the devices of all."""
+    """This process among all of the run: its own ``devices``, and TensorFlow's strategy, JAX's mesh or PyTorch's group over all."""
 
     cluster: Cluster = Cluster()
     devices: tuple = ()
     strategy: Any = None
     mesh: Any = None
+    group: Any = None
     channel: Channel | None = None
 
     @property
@@ -183,13 +185,17 @@ def _farewell(channel: Channel | None) -> Iterator[None]:
 
 
 def backend() -> ModuleType:
-    """Returns engines.backend_jax or engines.backend_tensorflow, whichever Keras runs on."""
+    """Returns engines.backend_jax, engines.backend_torch or engines.backend_tensorflow, whichever Keras runs on."""
     import keras  # here: a run folder needs no network library
 
     if keras.backend.backend() == "jax":
         from kaleidobert.engines import backend_jax
 
         return backend_jax
+    if keras.backend.backend() == "torch":
+        from kaleidobert.engines import backend_torch
+
+        return backend_torch
     from kaleidobert.engines import backend_tensorflow
 
     return backend_tensorflow
