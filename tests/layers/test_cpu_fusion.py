@@ -50,7 +50,7 @@ def gradients(function, arrays, upstream):
 def cases(width: int):
     """{name: (function of float arrays, its arrays, the same in plain keras.ops)}."""
     x, residual, (bias, gamma, beta) = numbers(7, width), numbers(7, width, seed=1), numbers(3, width, seed=2)
-    mask = np.asarray(cpu_fusion.dropout(np.ones_like(x), state(3, 4), RATE))
+    mask = ops.convert_to_tensor(np.asarray(cpu_fusion.dropout(np.ones_like(x), state(3, 4), RATE)))
 
     def norm(x, gamma, beta):
         centred = x - ops.mean(x, -1, keepdims=True)
@@ -83,7 +83,7 @@ def test_values_and_gradients(name, width):
 def test_attention(width, dtype):
     scores, upstream = numbers(2, 3, 5, 7), ops.cast(numbers(2, 3, 5, 7, seed=1), dtype)
     score_bias = ops.convert_to_tensor(np.float32([0, 0, 0, 0, 0, -10000, -10000]) * np.ones((2, 1, 1, 1), np.float32))
-    mask = np.asarray(cpu_fusion.dropout(np.ones_like(scores), state(3, 4), RATE, width))
+    mask = ops.convert_to_tensor(np.asarray(cpu_fusion.dropout(np.ones_like(scores), state(3, 4), RATE, width)))
     layer = SelfAttention(3, RATE, 0.02, 0, dtype=dtype)
 
     def ours(scores):
@@ -98,7 +98,7 @@ def test_attention(width, dtype):
     for value, other in zip(found, expected):
         close(np.asarray(ops.cast(value, "float32")), np.asarray(ops.cast(other, "float32")), tolerance)
     whole = layer.softmax(ops.convert_to_tensor(scores), score_bias)
-    close(np.asarray(ops.cast(whole, "float32")), np.asarray(ops.softmax(scores + score_bias)), tolerance)
+    close(np.asarray(ops.cast(whole, "float32")), np.asarray(ops.softmax(ops.add(scores, score_bias))), tolerance)
     assert not np.asarray(ops.cast(whole, "float32"))[..., 5:].any()
 
 

@@ -15,7 +15,7 @@ def test_hidden_patches_do_not_bend_the_mean_of_their_level(levels):
     features = rng.normal(size=(2, count, 6)).astype(np.float32)
     seen = np.ones((2, count), bool)
     seen[0, levels[1].start] = seen[1, levels[0]] = False
-    means = np.array(LevelMeans(levels, 3, 0.0, seed=1, rescale=False).means(features, seen)).reshape(2, len(levels), 6)
+    means = np.asarray(LevelMeans(levels, 3, 0.0, seed=1, rescale=False).means(features, seen)).reshape(2, len(levels), 6)
     for row in range(2):
         for number, level in enumerate(levels):
             kept = features[row, level][seen[row, level]]
@@ -25,7 +25,7 @@ def test_hidden_patches_do_not_bend_the_mean_of_their_level(levels):
 def test_all_patches_seen_is_the_plain_mean():
     features = np.random.Generator(np.random.Philox(4)).normal(size=(3, 5, 4)).astype(np.float32)
     layer = LevelMeans(TABLES[0], 2, 0.0, seed=1, rescale=False)
-    np.testing.assert_allclose(np.array(layer(features, np.ones((3, 5)))), np.array(layer(features)), atol=1e-6)
+    np.testing.assert_allclose(np.asarray(layer(features, np.ones((3, 5)))), np.asarray(layer(features)), atol=1e-6)
 
 
 def test_without_a_scale_there_is_nothing_to_measure():
