@@ -21,7 +21,8 @@ def numbers(*shape: int, seed: int = 0) -> np.ndarray:
 
 
 def state(*values: int):
-    return ops.cast(ops.convert_to_tensor(np.array(values, np.int32)), {"jax": "uint32", "torch": "int32"}.get(keras.backend.backend(), "int64"))
+    kind = {"jax": "uint32", "torch": "int32"}.get(keras.backend.backend(), "int64")
+    return ops.cast(ops.convert_to_tensor(np.array(values, np.int32)), kind)
 
 
 def gradients(function, arrays, upstream):

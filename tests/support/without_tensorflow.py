@@ -5,12 +5,12 @@
 Writes a tiny catalogue and its bank into FOLDER, then runs the commands; prints JSON: {command: exit status}.
 """
 
-import importlib.abc
 import json
 import os
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 LIBRARIES = {"tensorflow": ("tensorflow", "tensorflow_datasets", "tf_keras"), "jax": ("jax", "jaxlib"), "torch": ("torch",)}
 # a module that Python imports at its start: processes of a process have no other libraries either
@@ -22,16 +22,17 @@ sys.path.remove({root!r})
 """
 
 
-class Missing(importlib.abc.MetaPathFinder):
-    """Nobody has these libraries here."""
+class Without:
+    """A finder of modules, for which nobody has these libraries here."""
 
-    def __init__(self, names: tuple[str, ...]):
-        self.names = names
+    def __init__(self, finder: Any, names: tuple[str, ...]):
+        self.finder, self.names = finder, names
 
     def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in self.names:
-            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
-        return None
+        return None if name.split(".")[0] in self.names else self.finder.find_spec(name, path, target)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.finder, name)
 
 
 def others(backend: str) -> tuple[str, ...]:
@@ -40,8 +41,8 @@ def others(backend: str) -> tuple[str, ...]:
 
 
 def forbid(backend: str) -> None:
-    """From now on no library of another backend can be imported."""
-    sys.meta_path.insert(0, Missing(others(backend)))
+    """From now on no library of another backend can be found."""
+    sys.meta_path[:] = [Without(finder, others(backend)) for finder in sys.meta_path]
 
 
 def at_start(folder: Path, backend: str) -> dict[str, str]:
