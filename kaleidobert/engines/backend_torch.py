@@ -61,7 +61,8 @@ class _Forward:
     """The forward pass. In half precision every call casts every weight; inside of ``hold`` it uses cast copies."""
 
     def __init__(self, model: keras.Model):
-        self._model, self._scope = model, None
+        self._model = model
+        self._scope: Any = None
 
     def __call__(self, inputs):
         with torch.no_grad(), self._scope or nullcontext():
@@ -87,7 +88,7 @@ def _backward(model: keras.Model, loss: Callable[..., dict[str, Any]], optimizer
 
     batch: inputs, targets, weights and, of several processes, the weights of the whole batch.
     """
-    *parts, whole = batch if len(batch) == 4 else (*batch, None)
+    parts, whole = batch[:3], batch[3] if len(batch) == 4 else None
     over = None
     if count > 1 or whole is not None:
         assert isinstance(loss, DecomposableLoss)  # steps.train_step refuses others where a batch is split
