@@ -197,8 +197,7 @@ def _weights(matcher: Matcher) -> dict[str, float]:
     if matcher.head == "dual_encoder":
         weights["tower"] = matcher.get_layer(DUAL_ENCODER).learnt_scale()
     if matcher.head in ("dual_encoder", "contrastive"):
-        gain = ops.convert_to_numpy(matcher.get_layer(CONTRASTIVE_MATCH).gain)
-        weights["contrast"] = matcher.get_layer(CONTRASTIVE).learnt_scale() * gain
+        weights["contrast"] = matcher.get_layer(CONTRASTIVE).learnt_scale() * matcher.get_layer(CONTRASTIVE_MATCH).gain
     return {name: float(ops.convert_to_numpy(value)) for name, value in weights.items()}
 
 
