@@ -206,6 +206,7 @@ def stepper(made, variables, compiled: bool):
     return lambda gradients: graph([tf.convert_to_tensor(gradient) for gradient in gradients])
 
 
+@pytest.mark.skipif(keras.backend.backend() == "torch", reason="Keras's own joins all variables there, and rounds otherwise")
 def test_amsgrad_is_left_to_keras():
     found = []
     for kind in (keras.optimizers.Adam, FusedAdam):

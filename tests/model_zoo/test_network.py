@@ -26,7 +26,8 @@ def test_outputs_losses_and_gradients(table):
     levels, data = TABLES[table], batch(table)
     model = Pretrainer(backbone(table, initializer_range=0.2))
     outputs = model(data["inputs"])
-    assert list(outputs) == ["mlm", "itm", *(level.name for level in levels)]
+    names = ["mlm", "itm", *(level.name for level in levels)]
+    assert list(outputs) == (sorted(names) if keras.backend.backend() == "torch" else names)
     assert tuple(outputs["mlm"].shape) == (3, 2, 50) and tuple(outputs["itm"].shape) == (3, 2)
     for level in levels:
         expected = (3, level.num_classes) if level.answer == "class" else (3, level.num_masked, 12)
