@@ -20,7 +20,7 @@ from kaleidobert.devices import accelerated
 from kaleidobert.engines.distributed import cluster
 from kaleidobert.layers import cpu_fusion
 
-FUSED, PLAIN, JAX = (11, 2, 2), (20, 6, 6), (11, 4, 4)  # [S, H], [S, I], [A, S, S] of a block; see cpu_fusion.is_fused
+FUSED, PLAIN, JAX, TORCH = (11, 2, 2), (20, 6, 6), (11, 4, 4), (17, 2, 2)  # [S, H], [S, I], [A, S, S] of a block; see cpu_fusion.is_fused
 EMBEDDINGS, FEATURES, LOGITS = 10, 2, 6  # [S, H]; features of the patches, float32; float32 scores of all word pieces for a masked one
 WEIGHTS = 16  # bytes of a weight: itself, its gradient, two of Adam
 PROGRAM = 1e9  # bytes of Python and the backend, on a machine without a GPU
@@ -33,7 +33,8 @@ def activations(arguments: dict[str, Any], masked: int, contrastive: bool = Fals
     a, patches = arguments, sum(level["grid"] ** 2 for level in arguments["levels"])
     size, length = 4 if a["precision"] == "float32" else 2, a["text_length"] + patches
     one = length * a["hidden_size"]
-    kept = JAX if keras.backend.backend() == "jax" else FUSED if cpu_fusion.is_fused(a["hidden_size"]) else PLAIN
+    others = {"jax": JAX, "torch": TORCH}
+    kept = others.get(keras.backend.backend()) or (FUSED if cpu_fusion.is_fused(a["hidden_size"]) else PLAIN)
     block = kept[0] * one + kept[1] * length * a["intermediate_size"] + kept[2] * a["num_heads"] * length**2
     blocks = a["num_layers"] * one + 2 * block if a["gradient_checkpointing"] else (a["num_layers"] + 1) * block
     blocks *= 1 + contrastive
