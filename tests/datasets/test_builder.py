@@ -214,6 +214,12 @@ def shards(folder: Path) -> dict[str, int]:
     return {path.name: path.stat().st_mtime_ns for path in folder.rglob("*0000*")}
 
 
+def test_a_bank_is_not_continued_by_a_pillow_that_resizes_otherwise(fresh, monkeypatch):
+    assert call("records", fresh.records(shard_size=6)).status == 0
+    monkeypatch.setattr(builder.PIL, "__version__", "99.0.0")
+    refused(call("records", fresh.records(shard_size=6)), "another Pillow than 99.0.0, which resizes otherwise.*delete this one")
+
+
 def test_an_interrupted_bank_is_continued_byte_for_byte(fresh, whole, monkeypatch):
     make, done_shards = builder.build_shard, []
 

@@ -50,6 +50,13 @@ def test_pictures_are_those_of_the_bank(bank, reader, form):
     equal(reader.pictures([form(path) for path in paths(bank)]), bank)
 
 
+def test_another_pillow_is_said(bank, reader, monkeypatch):
+    assert "Pillow" not in reader.note
+    monkeypatch.setattr(queries.PIL, "__version__", "99.1.0")
+    note = QueryReader(bank, encoders.build).note
+    assert "made with Pillow" in note and "this is Pillow 99.1.0" in note
+
+
 def test_a_bank_of_bytes_and_one_with_fewer_levels(bank, tmp_path):
     for _ in builder.copy_bank(bank, tmp_path / "bytes", "uint8"):
         pass

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import PIL
 
 from kaleidobert import configs, io
 from kaleidobert import levels as kaleido
@@ -46,10 +47,20 @@ FIX = "wait until it has ended, or choose another folder with bank=..."
 
 
 def identity(config: RecordsConfig) -> dict[str, Any]:
-    """Returns what decides the vectors of a picture and how they are held: foreground, encoder, levels; not paths, workers or texts."""
+    """Returns what decides the vectors of a picture and how they are held: foreground, encoder, levels and what resizes patches; not paths,
+    workers or texts."""
     encoder = {"name": encoder_name(config.encoder), "weights": encoders.weights_identity(config.encoder)}
     return {"foreground": foreground_identity(config.foreground), "encoder": encoder, "shard_size": config.shard_size,
-            "levels": configs.to_dict(config.levels), **storage_entries(config.storage, ())}
+            "levels": configs.to_dict(config.levels), "pillow": pillow(PIL.__version__), **storage_entries(config.storage, ())}
+
+
+def pillow(version: str) -> int:
+    """Returns what of Pillow's version counts: 12 and 13 resize some patches otherwise, those that grow one way and shrink the other.
+
+    >>> pillow("12.3.0")
+    12
+    """
+    return int(version.partition(".")[0])
 
 
 def fingerprint(config: RecordsConfig, products: Sequence[Product]) -> str:
@@ -93,7 +104,8 @@ def _check_work(config: RecordsConfig) -> dict[str, Any]:
             raise UserError(f"an earlier version made this bank, with notes of format {work.get('format', 1)}", str(folder),
                             f"format {WORK}", "delete it and make it again; bank=... chooses another folder")
         if work["identity"] != _digest_of(identity(config)):
-            raise UserError("the folder holds another bank (another encoder, foreground, storage, shard_size or other levels)", str(folder),
+            raise UserError("the folder holds another bank (another encoder, foreground, storage, shard_size, other levels, or another "
+                            f"Pillow than {PIL.__version__}, which resizes otherwise)", str(folder),
                             fix="choose another folder with bank=..., or delete this one")
         return work
     if folder.exists() and not folder.is_dir():
@@ -314,7 +326,7 @@ def finish(config: RecordsConfig, products: Sequence[Product], skipped: list[dic
         "format": FORMAT, "size": len(rows), "skipped": len(skipped), "levels": configs.to_dict(config.levels),
         "patches": kaleido.num_patches(config.levels), "vectors": kaleido.num_vectors(config.levels),
         "encoder": {"name": encoder_name(config.encoder), "weights": encoders.weights_identity(config.encoder),
-                    "feature_size": feature_size, "turned": config.encoder.turned},
+                    "feature_size": feature_size, "turned": config.encoder.turned, "pillow": PIL.__version__},
         "text": {"length": config.text.length, "file": text_file, "vocabulary": asdict(tokenizer.vocabulary),
                  **tokenization.truncation(words, config.text.length)},
         "config": configs.to_dict(config),

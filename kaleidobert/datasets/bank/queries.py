@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import PIL
 from PIL import Image
 
 from kaleidobert import configs
@@ -34,8 +35,8 @@ class QueryReader:
 
     build_encoder: encoder configuration -> PictureEncoder; build_network: path of weights -> foreground.Predictor, which a bank with
     foreground.method network or masks needs. Both are called when the first picture is read, once in every process. note: "", or how
-    pictures are read otherwise than those of the bank were: ``BY_NETWORK``. Raises UserError where the encoder that made the bank cannot
-    be had, or has other weights now.
+    pictures are read otherwise than those of the bank were: ``BY_NETWORK``, or by another Pillow. Raises UserError where the encoder that
+    made the bank cannot be had, or has other weights now.
     """
 
     def __init__(self, bank: Bank, build_encoder: Callable[[configs.Encoder], encoders.PictureEncoder],
@@ -126,6 +127,11 @@ def _config(bank: Bank) -> tuple[RecordsConfig, str]:
     elif not found.weights.is_file() and found.weights.name == FOREGROUND_WEIGHTS.name:  # made where the package lies elsewhere
         found = replace(found, weights=FOREGROUND_WEIGHTS)
     builder.foreground_identity(found)  # refuses a network whose weights are not there
+    made_by = index["encoder"].get("pillow", PIL.__version__)
+    if builder.pillow(made_by) != builder.pillow(PIL.__version__):
+        other = (f"the bank was made with Pillow {made_by}, and this is Pillow {PIL.__version__}, which resizes some patches otherwise: "
+                 "answers about new pictures may differ from those about the bank's own")
+        note = f"{note}; {other}" if note else other
     source = Source(Path(index["source"]), Columns("", "", ()))
     return RecordsConfig(bank.folder, source, found, encoder, levels=bank.made_with, threads=os.cpu_count() or 1), note
 
