@@ -31,7 +31,7 @@ from kaleidobert.app_zoo.catalogue import examination
 from kaleidobert.configs import Columns
 from kaleidobert.datasets import arrow_tables
 from kaleidobert.datasets.products import Product
-from kaleidobert.datasets.sources import reading
+from kaleidobert.datasets.sources import feeds, reading
 from kaleidobert.datasets.sources.table import TableSource
 from kaleidobert.errors import UserError
 
@@ -274,7 +274,8 @@ def check(table: Table, touched: tuple[int, int], how: str, result: reading.Read
     elif table.spans and how != "wrong encoding":
         for cells, (first, end) in zip(right, table.spans):
             whole = end + WIDEST < touched[0] or first > touched[1] + WIDEST  # a line break that is hit is that of the next row, too
-            repeated = any(row["reason"].startswith(reading.REPEATED) for row in result.skipped)  # an id that is another's now
+            # an id that is another's now; a section of XML that runs into the next product
+            repeated = any(row["reason"].startswith((reading.REPEATED, feeds.UNCLOSED)) for row in result.skipped)
             if whole and got.get(cells[0]) != cells and not _has_break(table) and not repeated:
                 raise Difference(f"not touched, and read as {got.get(cells[0])}: {cells}; skipped {result.skipped}")
     lost = len(table.rows) - len(result.products)

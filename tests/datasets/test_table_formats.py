@@ -321,6 +321,16 @@ def test_positions_in_xml_are_lines(tmp_path):
     assert survey(tmp_path, ATOM.replace("Warm", "Tom&nbsp;&eacute; &amp; Co"), "feed.xml", None).products[0].text == "Hat. Tom \u00e9 & Co"
 
 
+def test_a_section_of_xml_that_is_not_closed_gives_no_cell_to_another_product(tmp_path):
+    """It ends where that of the next product does, and the feed is well-formed."""
+    lines = [f"<item><id>{n}</id><title>Tie</title><image>a.jpg</image><kind><![CDATA[k{n}]]></kind></item>" for n in range(1, 6)]
+    lines[1] = lines[1].replace("]]>", "]>")
+    result = survey(tmp_path, "\n".join(["<rss>", *lines, "</rss>"]), "t.xml")
+    assert [(p.product_id, p.labels["category"]) for p in result.products] == [("1", "k1"), ("4", "k4"), ("5", "k5")]
+    assert [(row["where"], row["reason"]) for row in result.skipped] == [
+        ("t.xml, line 3", "a CDATA section is not closed, and runs into what follows")]
+
+
 BOMB = "<!DOCTYPE x [<!ENTITY a 'ha'>" + "".join(f"<!ENTITY {b} '{f'&{a};' * 10}'>" for a, b in zip("abcdefgh", "bcdefghi")) + "]>"
 
 

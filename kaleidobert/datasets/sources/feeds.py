@@ -9,14 +9,18 @@ from kaleidobert.errors import UserError
 
 PRODUCTS = ("item", "entry", "product")  # elements of RSS, of Atom, and of the feeds of other services
 DECLARATION = re.compile(r"[\ufeff\s]*<\?xml[^>]*\?>")
+SECTION = "<![CDATA["  # inside of another one it says that this was never closed: it holds the next product, too
+UNCLOSED = "a CDATA section is not closed, and runs into what follows"
 PIECE = 1 << 16  # characters that are parsed at a time
 
 Row = dict[str, str | list[str]]
 
 
-def products(text: str, where: str) -> Iterator[tuple[int, Row]]:
-    """Yields (line of its beginning, row) of every product. A row maps the names of elements, without their namespace, to what they hold;
-    to a list where several of one name hold different texts. Entities of HTML stay as they are.
+def products(text: str, where: str) -> Iterator[tuple[int, Row | str]]:
+    """Yields (line of its beginning, row) of every product; in place of one that is torn the reason.
+
+    A row maps the names of elements, without their namespace, to what they hold; to a list where several of one name hold different texts.
+    Entities of HTML stay as they are.
 
     Raises UserError where the XML is damaged or declares entities: a feed needs none, and a few of them fill any memory.
     """
@@ -41,7 +45,7 @@ class _Reader:
         self.at = 0  # depth of the product that is open; 0 = none
         self.line, self.words = 0, [""]
         self.row: dict[str, dict[str, None]] = {}
-        self.rows: list[tuple[int, Row]] = []
+        self.rows: list[tuple[int, Row | str]] = []
 
     def parse(self, text: str, is_end: bool) -> None:
         try:
@@ -50,7 +54,7 @@ class _Reader:
             raise UserError(f"the XML is damaged at line {error.lineno} ({expat.ErrorString(error.code)})", self.where,
                             "a feed of products", "export it again, or export the products as CSV") from None
 
-    def taken(self) -> list[tuple[int, Row]]:
+    def taken(self) -> list[tuple[int, Row | str]]:
         """Returns the products that are complete, each once."""
         rows, self.rows = self.rows, []
         return rows
@@ -70,7 +74,9 @@ class _Reader:
             self.row.setdefault(name.rpartition(" ")[2], {})[text] = None
         if self.depth == self.at:
             self.at = 0
-            self.rows.append((self.line, {key: texts[0] if len(texts := list(values)) == 1 else texts for key, values in self.row.items()}))
+            is_torn = any(SECTION in text for texts in self.row.values() for text in texts)
+            row: Row = {key: texts[0] if len(texts := list(values)) == 1 else texts for key, values in self.row.items()}
+            self.rows.append((self.line, UNCLOSED if is_torn else row))
         self.depth -= 1
 
     def _characters(self, text: str) -> None:

@@ -351,7 +351,7 @@ def _objects(table: Path, layout: Layout, wanted: Sequence[str]) -> Iterator[tup
         yield f"line {line}", fault or (f"the key {twice[0]!r} stands twice in the object" if twice else row)
 
 
-def _products(table: Path, layout: Layout) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def _products(table: Path, layout: Layout) -> Iterator[tuple[str, Mapping[str, Any] | str]]:
     line = 0
     for line, row in feeds.products(_decoded(table, layout), str(table)):
         yield f"line {line}", row
