@@ -5,6 +5,7 @@ right.
 """
 
 import shutil
+import tempfile
 from pathlib import Path
 
 from tqdm import tqdm
@@ -35,6 +36,7 @@ def run(config: PullConfig) -> None:
     _check_target(config)
     found, begun = _listing(config), config.target.with_name(f".{config.target.name}.pull")
     with io.locked(begun, fix="wait until it has ended, or choose another folder"):
+        _check_target(config)  # another process may have been faster
         for file in found.files:  # of an earlier manifest, or damaged
             if (begun / file.name).is_file() and sha256(begun / file.name) != file.sha256:
                 (begun / file.name).unlink()
@@ -50,8 +52,9 @@ def run(config: PullConfig) -> None:
             if path.is_file() and path.relative_to(begun).as_posix() not in kept and path.name != io.LOCK:
                 path.unlink()
         io.write_text(begun / MANIFEST, push.manifest(found.what, list(found.files)))
-    (begun / io.LOCK).unlink(missing_ok=True)
-    begun.rename(config.target)
+        _check_target(config)
+        begun.rename(config.target)
+    (config.target / io.LOCK).unlink(missing_ok=True)
     print(f"{found.what}: {len(found.files):,} files, {fetch.in_bytes(_size(found))}, each as its SHA-256 says, in {config.target}")
     if found.what == "run":
         print(f'  try: kaleidobert.load("{config.target}", bank=FOLDER), with the bank that it was trained on, pulled by its own address')
@@ -64,19 +67,26 @@ def _check_target(config: PullConfig) -> None:
 
 
 def _listing(config: PullConfig) -> Listing:
-    """Returns the manifest of the source."""
+    """Returns the manifest of the source. Raises UserError where a push to it has not ended."""
+    found = _read(config)
+    if found.unfinished:
+        raise UserError("a push to this place has not ended", redacted(config.source), "all files that belong together",
+                        "wait until it has ended; if it was interrupted, run the same `kaleidobert push` again")
+    return found
+
+
+def _read(config: PullConfig) -> Listing:
     if config.source.startswith(uploads.HUB):
         text = uploads.open_place(config.source).read(MANIFEST)
         if text is None:
             raise UserError("there is no manifest, no such repository, or no access to it", config.source, "a repository that "
                             f"`kaleidobert push` made, with {MANIFEST}", f"look at the address; for a private one {uploads.TOKEN}")
         return push.listing(text, config.source)
-    folder = config.target.with_name(f".{config.target.name}.manifest")
-    try:
+    with tempfile.TemporaryDirectory() as folder:
         downloads.fetch([File(MANIFEST)], folder, config.source.rstrip("/"), _options(config))
-        return push.listing((folder / MANIFEST).read_text(encoding="utf-8"), redacted(config.source))
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        with io.readable(config.source):
+            text = (Path(folder) / MANIFEST).read_text(encoding="utf-8")
+        return push.listing(text, redacted(config.source))
 
 
 def _of_hub(source: str, found: Listing, folder: Path) -> None:

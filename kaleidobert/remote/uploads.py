@@ -1,9 +1,10 @@
 """Places to which files are copied for others: a folder, a folder of S3, a model repository of Hugging Face. Downloads fetch them again.
 
     place = open_place("s3://bucket/models/mine")
-    place.put({"best.npz": Path("runs/mine/best.npz")}, texts={"manifest.json": "..."})
+    place.put({"best.npz": Path("runs/mine/best.npz")}, texts={"manifest.json": "..."}, begun={"manifest.json": "..."})
 
-Every place holds what is new of the files before it holds the texts, so that a manifest never names what is not there yet.
+Every place holds what is new of the files before it holds the texts, so that a manifest never names what is not there yet. Where files
+arrive one by one, the texts of ``begun`` stand there until then.
 """
 
 import importlib
@@ -32,11 +33,15 @@ class Place(Protocol):
 
     name: str
 
-    def put(self, files: Mapping[str, Path], texts: Mapping[str, str], copied: Copied) -> None:
-        """Copies files {name below the place: path}, then writes texts {name: content}. Raises UserError where it cannot."""
+    def put(self, files: Mapping[str, Path], texts: Mapping[str, str], begun: Mapping[str, str], copied: Copied) -> None:
+        """Writes the texts {name: content} of begun, copies files {name below the place: path}, then writes texts; as one step, without
+        begun, where the place can. Raises UserError where it cannot."""
 
     def read(self, name: str) -> str | None:
         """Returns the text of a file of the place, None where there is none."""
+
+    def sizes(self) -> dict[str, int]:
+        """Returns {name: bytes} of all files of the place."""
 
 
 def open_place(target: str, options: Options = DEFAULT, private: bool = True) -> Place:
@@ -55,7 +60,7 @@ class _Folder:
         self.name, self._folder, self._workers = str(folder), folder, options.workers
         io.check_folder(folder, "choose another folder")
 
-    def put(self, files: Mapping[str, Path], texts: Mapping[str, str], copied: Copied) -> None:
+    def put(self, files: Mapping[str, Path], texts: Mapping[str, str], begun: Mapping[str, str], copied: Copied) -> None:
         io.check_room(self._folder, sum(path.stat().st_size for path in files.values()), f"{len(files):,} files")
 
         def copy(name: str, path: Path) -> None:
@@ -64,6 +69,8 @@ class _Folder:
             with open(path, "rb") as source, io.atomic(target) as file:
                 shutil.copyfileobj(source, file)
 
+        for name, text in begun.items():
+            io.write_text(self._folder / name, text)
         _each(files, copy, copied, self._workers)
         for name, text in texts.items():
             io.write_text(self._folder / name, text)
@@ -71,6 +78,10 @@ class _Folder:
     def read(self, name: str) -> str | None:
         path = self._folder / name
         return path.read_text(encoding="utf-8") if path.is_file() else None
+
+    def sizes(self) -> dict[str, int]:
+        paths = [path for path in self._folder.rglob("*") if path.is_file()]
+        return {path.relative_to(self._folder).as_posix(): path.stat().st_size for path in paths}
 
 
 class _Bucket:
@@ -81,22 +92,26 @@ class _Bucket:
         if not self._bucket or not self._folder:
             raise UserError("names a bucket and no folder in it", self.name, "s3://bucket/folder")
 
-    def put(self, files: Mapping[str, Path], texts: Mapping[str, str], copied: Copied) -> None:
+    def put(self, files: Mapping[str, Path], texts: Mapping[str, str], begun: Mapping[str, str], copied: Copied) -> None:
         def copy(name: str, path: Path) -> None:
             self._try(lambda client: client.upload_file(str(path), self._bucket, f"{self._folder}/{name}"))
-
-        _each(files, copy, copied, self._options.workers)
 
         def write(name: str, text: str) -> None:
             self._try(lambda client: client.put_object(Bucket=self._bucket, Key=f"{self._folder}/{name}", Body=text.encode()))
 
+        for name, text in begun.items():
+            write(name, text)
+        _each(files, copy, copied, self._options.workers)
         for name, text in texts.items():
             write(name, text)
 
     def read(self, name: str) -> str | None:
-        if name not in self._try(lambda client: self._remote.list(self._url)):
+        if name not in self.sizes():
             return None
         return self._try(lambda client: client.get_object(Bucket=self._bucket, Key=f"{self._folder}/{name}")["Body"].read()).decode()
+
+    def sizes(self) -> dict[str, int]:
+        return {name: size for name, (size, _) in self._try(lambda client: self._remote.list(self._url)).items()}
 
     def _try(self, call: Callable[[Any], Any]) -> Any:
         """Returns what a call of the client gives; tries again where the connection breaks."""
@@ -121,7 +136,7 @@ class _Hub:
         self._repository, self._revision = repository_of(target)
         self._api, self._add = hub()
 
-    def put(self, files: Mapping[str, Path], texts: Mapping[str, str], copied: Copied) -> None:
+    def put(self, files: Mapping[str, Path], texts: Mapping[str, str], begun: Mapping[str, str], copied: Copied) -> None:
         operations = [self._add(path_in_repo=name, path_or_fileobj=str(path)) for name, path in files.items()]
         operations += [self._add(path_in_repo=name, path_or_fileobj=text.encode()) for name, text in texts.items()]
         with explained_hub(self.name):
@@ -135,6 +150,13 @@ class _Hub:
             if not self._api.repo_exists(self._repository) or not self._api.file_exists(self._repository, name, revision=self._revision):
                 return None
             return Path(self._api.hf_hub_download(self._repository, name, revision=self._revision)).read_text(encoding="utf-8")
+
+    def sizes(self) -> dict[str, int]:
+        with explained_hub(self.name):
+            if not self._api.repo_exists(self._repository):
+                return {}
+            entries = self._api.list_repo_tree(self._repository, recursive=True, revision=self._revision)
+            return {entry.path: entry.size for entry in entries if hasattr(entry, "size")}  # folders have none
 
 
 def repository_of(address: str) -> tuple[str, str | None]:

@@ -21,7 +21,8 @@ SENT = {"best.npz": b"weights" * 1000, "config.yaml": b"run: runs/a\n", "results
 @pytest.fixture
 def run(tmp_path) -> Path:
     """What a finished training leaves."""
-    for name, content in {**SENT, "last.npz": b"state", ".lock": b"", "tensorboard/events": b"curves"}.items():
+    for name, content in {**SENT, "last.npz": b"state", ".lock": b"", "tensorboard/events": b"curves",
+                          "dual_encoder/last.npz": b"state of the towers"}.items():
         path = tmp_path / "runs/a" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
@@ -105,12 +106,99 @@ def test_an_interrupted_push_names_nothing_that_is_not_there(run, tmp_path, monk
         return atomic(path)
 
     monkeypatch.setattr(io, "atomic", breaks)
-    assert told("push", run, tmp_path / "there").status == 130 and not (tmp_path / "there/manifest.json").exists()
+    assert told("push", run, tmp_path / "there").status == 130
     refused = told("pull", tmp_path / "there", tmp_path / "b")
-    assert refused.status == 2 and "manifest.json" in refused.err and not (tmp_path / "b").exists()
+    assert refused.status == 2 and "has not ended" in refused.err and not (tmp_path / "b").exists()
     monkeypatch.undo()
     assert told("push", run, tmp_path / "there").status == 0 and told("pull", tmp_path / "there", tmp_path / "b").status == 0
     check(tmp_path / "b")
+
+
+def test_an_interrupted_second_push_leaves_no_mixture(run, tmp_path, monkeypatch):
+    atomic = io.atomic
+    assert told("push", run, tmp_path / "there").status == 0
+    for name in ("best.npz", "results.json"):
+        (run / name).write_text("of another training")
+
+    def breaks(path):
+        if Path(path).name == "results.json":
+            raise KeyboardInterrupt
+        return atomic(path)
+
+    monkeypatch.setattr(io, "atomic", breaks)
+    assert told("push", run, tmp_path / "there", "workers=1").status == 130
+    monkeypatch.undo()
+    refused = told("pull", tmp_path / "there", tmp_path / "b")
+    assert refused.status == 2 and "has not ended" in refused.err and not (tmp_path / "b").exists()
+    for name in ("best.npz", "results.json"):
+        (run / name).write_bytes(SENT[name])
+    done = told("push", run, tmp_path / "there")  # what the first push sent is there no more
+    assert done.status == 0 and "of which 3 were there" in done.out and told("pull", tmp_path / "there", tmp_path / "b").status == 0
+    check(tmp_path / "b")
+
+
+def test_a_copy_overwrites_nothing_of_others(run, tmp_path):
+    other = tmp_path / "runs/b"
+    other.mkdir()
+    (other / "best.npz").write_text("weeks of training")
+    refused = told("push", run, other)
+    assert refused.status == 2 and "best.npz is there already" in refused.err and "delete" in refused.err
+    for target in (run, run / "copy"):
+        refused = told("push", run, target)
+        assert refused.status == 2 and "the copy would lie in what it is a copy of" in refused.err
+    assert content(other) == {"best.npz": b"weeks of training"} and not (run / "manifest.json").exists()
+
+
+def test_a_copy_of_which_a_file_was_deleted_is_mended(run, tmp_path):
+    assert told("push", run, tmp_path / "there").status == 0
+    (tmp_path / "there/best.npz").unlink()
+    assert "of which 4 were there" in told("push", run, tmp_path / "there").out
+    assert told("pull", tmp_path / "there", tmp_path / "b").status == 0
+    check(tmp_path / "b")
+
+
+def test_what_cannot_arrive_is_refused(run, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere/rows.npy").write_text("rows")
+    for name, leads_to, message in (("more", "elsewhere", "leads to a folder"), ("lost", "nowhere", "leads to nothing")):
+        (run / name).symlink_to(tmp_path / leads_to)
+        refused = told("push", run, tmp_path / "there")
+        assert refused.status == 2 and message in refused.err and not (tmp_path / "there").exists()
+        (run / name).unlink()
+    (run / "a\\b.txt").write_text("a name of Windows")
+    refused = told("push", run, tmp_path / "there")
+    assert refused.status == 2 and "cannot be pulled" in refused.err and "rename it" in refused.err
+
+
+def test_a_file_that_changes_on_the_way_is_told(run, tmp_path, monkeypatch):
+    hashed = push.sha256
+
+    def trains(path):
+        digest = hashed(path)
+        if path.name == "best.npz" and path.parent == run:
+            path.write_bytes(b"better weights")
+        return digest
+
+    monkeypatch.setattr(push, "sha256", trains)
+    refused = told("push", run, tmp_path / "there")
+    assert refused.status == 2 and "changed while it was copied" in refused.err
+    assert "has not ended" in told("pull", tmp_path / "there", tmp_path / "b").err
+
+
+def test_a_killed_pull_leaves_no_old_manifest_behind(run, tmp_path):
+    assert told("push", run, tmp_path / "there").status == 0
+    (tmp_path / ".b.manifest").mkdir()
+    (tmp_path / ".b.manifest/manifest.json").write_text(push.manifest("run", []))
+    assert "5 files" in told("pull", tmp_path / "there", tmp_path / "b").out
+
+
+@pytest.mark.parametrize("name", [".lock", "manifest.json", "a/.lock", "../a", "/a"])
+def test_names_that_would_be_written_elsewhere_are_refused(tmp_path, name):
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there/manifest.json").write_text(push.manifest("run", [push.File(name, size=1, sha256="0" * 64)]))
+    refused = told("pull", tmp_path / "there", tmp_path / "b")
+    assert refused.status == 2 and ("leads out" in refused.err or "none that" in refused.err), refused.err
+    assert [path.name for path in tmp_path.iterdir()] == ["there"]
 
 
 def test_a_bank_and_an_index(tmp_path):
