@@ -38,6 +38,7 @@ from kaleidobert.model_zoo.kaleidobert import Captioner, Classifier
 from kaleidobert.remote import pictures
 
 FORMATS = (".jsonl", ".parquet")
+TABLES = (".parquet",)  # of those: make a folder a table by lying in it
 REASONS = 8  # that are printed
 DIGITS = 7  # of a number in JSON lines, as many as float32 has
 FIX = "wait until it has ended, or name another file with out=..."
@@ -57,19 +58,20 @@ def run(config: PredictConfig) -> None:
     """
     task = _open(config)
     print(task.describe())
-    if _begun(task) == "finished":
-        print(f"the same pictures have been answered by the same runs before: {config.out}")
-        return
+    _begun(task)  # refuses before anything is written
     with io.locked(task.parts, fix=FIX):
-        io.write_json(task.parts / "made_of.json", task.identity)
-        started, made = time.monotonic(), _answer_all(task)
-        seconds = time.monotonic() - started
-        faults = _join(task, {"pictures": made, "seconds": round(seconds, 1)})
-    shutil.rmtree(task.parts)
-    if made:
-        print(f"{made:,} pictures in {seconds:.0f} s: {made / seconds:.1f} a second")
+        if _begun(task) == "finished":  # looked at again: another process may have been faster
+            print(f"the same pictures have been answered by the same runs before: {config.out}")
+        else:
+            io.write_json(task.parts / "made_of.json", task.identity)
+            started, made = time.monotonic(), _answer_all(task)
+            seconds = time.monotonic() - started
+            _join(task, {"pictures": made, "seconds": round(seconds, 1)})
+            if made:
+                print(f"{made:,} pictures in {seconds:.0f} s: {made / seconds:.1f} a second")
+        shutil.rmtree(task.parts)
     print(f"answers: {config.out}")
-    _account(config, len(task.products) + len(task.reading.skipped), faults)
+    _account(config, io.read_json(task.info))
 
 
 @dataclass(frozen=True)
@@ -150,6 +152,9 @@ def _open(config: PredictConfig) -> _Task:
         raise UserError(f"out ends in {config.out.suffix!r}", str(config.out), " or ".join(FORMATS), "set out=answers.jsonl")
     if config.out.is_dir():
         raise UserError("this is a folder", str(config.out), "a file", "name a file in it")
+    if config.source.table.is_dir() and config.out.parent == config.source.table and config.out.suffix in TABLES:
+        raise UserError("the answers would be read as the table of this folder by the next command", str(config.out),
+                        "a file outside of the folder of the pictures, or .jsonl", "choose another folder with out=...")
     io.check_folder(config.out.parent, "choose another folder with out=...")
     reading = _read(config.source)
     model = product_model.load(config.run, bank=config.bank)
@@ -332,40 +337,44 @@ def _write(task: _Task, path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
         pyarrow.parquet.write_table(pa.Table.from_pylist(list(rows), task.schema), file)
 
 
-def _join(task: _Task, taken: Mapping[str, Any]) -> list[str]:
-    """Writes the file of all answers; returns the faults in it. The rows of the table that are no picture stand at its end."""
+def _join(task: _Task, taken: Mapping[str, Any]) -> None:
+    """Writes the file of all answers, at the end of it the rows of the table that are no picture; before it is there, what it is made of:
+    killed in between, the same command joins the chunks again."""
     last = task.parts / f"skipped{task.config.out.suffix}"
     _write(task, last, [{"image_id": row["image_id"], "fault": f"{row['where']}: {row['reason'].removeprefix(row['where'] + ': ')}"}
                         for row in task.reading.skipped])
-    faults: list[str] = []
+    faults: Counter[str] = Counter()
     with io.atomic(task.config.out) as file:
         if task.config.out.suffix == ".jsonl":
             for path in (*task.chunks, last):
                 content = path.read_bytes()
                 file.write(content)
-                faults += _faults(map(json.loads, content.splitlines()))
+                faults.update(_faults(map(json.loads, content.splitlines())))
         else:
             with pyarrow.parquet.ParquetWriter(file, task.schema) as writer:
                 for path in (*task.chunks, last):
                     part = pyarrow.parquet.read_table(path, schema=task.schema)
                     writer.write_table(part)
-                    faults += _faults(part.select(["fault"]).to_pylist())
-    io.write_json(task.info, {"identity": task.identity, "answered": len(task.products) + len(task.reading.skipped) - len(faults),
-                              "left_out": len(faults), "runs": {head: str(run.folder) for head, run in task.model.runs.items()},
-                              "table": str(task.config.source.table), "this_time": taken})
-    return faults
+                    faults.update(_faults(part.select(["fault"]).to_pylist()))
+        answered = len(task.products) + len(task.reading.skipped) - faults.total()
+        io.write_json(task.info, {"identity": task.identity, "answered": answered, "left_out": faults.total(),
+                                  "reasons": dict(faults.most_common(REASONS)),
+                                  "runs": {head: str(run.folder) for head, run in task.model.runs.items()},
+                                  "table": str(task.config.source.table), "this_time": taken})
 
 
 def _faults(rows: Iterator[Mapping[str, Any]] | Sequence[Mapping[str, Any]]) -> list[str]:
     return [row["fault"] for row in rows if row.get("fault")]
 
 
-def _account(config: PredictConfig, rows: int, faults: Sequence[str]) -> None:
-    """Prints how many pictures were answered and left out. Raises Incomplete where too many were left out."""
-    print(f"{rows:,} pictures: {rows - len(faults):,} answered, {len(faults):,} left out, with the reason in column 'fault'")
-    for reason, count in Counter(faults).most_common(REASONS):
+def _account(config: PredictConfig, info: Mapping[str, Any]) -> None:
+    """Prints how many pictures were answered and left out, now or before. Raises Incomplete where too many were left out."""
+    left_out, reasons = info["left_out"], info["reasons"]
+    rows = info["answered"] + left_out
+    print(f"{rows:,} pictures: {info['answered']:,} answered, {left_out:,} left out, with the reason in column 'fault'")
+    for reason, count in reasons.items():
         print(f"  {reason}" + f" x {count:,}" * (count > 1))
-    if len(faults) > config.max_skipped * rows:
-        raise Incomplete(f"{len(faults):,} of {rows:,} pictures were left out ({100 * len(faults) / rows:.3g}%): {faults[0]}; the answers "
-                         "of the others are written", str(config.out), f"at most {100 * config.max_skipped:.3g}% (max_skipped)",
+    if left_out > config.max_skipped * rows:
+        raise Incomplete(f"{left_out:,} of {rows:,} pictures were left out ({100 * left_out / rows:.3g}%): {next(iter(reasons))}; the "
+                         "answers of the others are written", str(config.out), f"at most {100 * config.max_skipped:.3g}% (max_skipped)",
                          f"mend them, delete {config.out} and run the same command again, or go on with the others")

@@ -3,6 +3,7 @@
 import contextlib
 import io as streams
 import json
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -102,6 +103,40 @@ def test_parquet_holds_the_same(world, answered):
         np.testing.assert_allclose(row["picture_vector"], expected["picture_vector"], atol=1e-6)
 
 
+@pytest.mark.parametrize("after", ["out.jsonl", "out.jsonl.info.json"])
+def test_one_that_is_killed_at_its_last_files_ends_at_the_next_call(world, monkeypatch, tmp_path, after):
+    replaced, out = os.replace, tmp_path / "out.jsonl"
+
+    def killed(source, target):
+        replaced(source, target)
+        if Path(target).name == after:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "replace", killed)
+    assert asked(world, out, "answers=[labels]").status == 130 and out.with_name("out.jsonl.parts").is_dir()
+    monkeypatch.undo()
+    monkeypatch.setattr(predict, "_answer", pytest.fail)
+    done = asked(world, out, "answers=[labels]")
+    assert done.status == 0, done.err
+    assert len(lines(out)) == len(world.bank.table) and {path.name for path in tmp_path.iterdir()} == {"out.jsonl", "out.jsonl.info.json"}
+
+
+def test_of_two_at_once_neither_overwrites_the_other(world, monkeypatch, tmp_path):
+    out, locked = tmp_path / "out.jsonl", predict.io.locked
+
+    @contextlib.contextmanager
+    def faster(folder, **options):
+        if not out.exists():
+            out.write_text("of another question")
+            out.with_name("out.jsonl.info.json").write_text('{"identity": {}}')
+        with locked(folder, **options):
+            yield
+
+    monkeypatch.setattr(predict.io, "locked", faster)
+    refused = asked(world, out, "answers=[labels]")
+    assert refused.status == 2 and "there already" in refused.err and out.read_text() == "of another question"
+
+
 @pytest.mark.parametrize("name", ["again.jsonl", "again.parquet"])
 def test_an_interrupted_run_continues_without_loss_or_double(world, monkeypatch, name):
     whole, out, answer, seen = world.folder / f"whole-{name}", world.folder / name, predict._answer, []
@@ -152,7 +187,9 @@ def test_every_row_and_picture_that_cannot_be_used_has_its_reason(world, answere
     assert len(same) == len(rows) - 4
     assert all(row["match"] == pytest.approx(by_name[row["image_id"]]["match"], abs=1e-5) for row in same)
     out = folder / "again.jsonl"
-    assert told(*words, f"out={out}", "answers=[match]", "max_skipped=0.01").status == 3 and len(lines(out)) == len(rows)
+    for _ in range(2):  # what was left out is told again where nothing is left to do
+        done = told(*words, f"out={out}", "answers=[match]", "max_skipped=0.01")
+        assert done.status == 3 and "3 left out" in done.out and len(lines(out)) == len(rows)
 
 
 def test_a_folder_of_pictures_needs_no_table(world):
@@ -162,6 +199,8 @@ def test_a_folder_of_pictures_needs_no_table(world):
         shutil.copy(row["image_path"], folder / name)
     done = told(world.folder / "runs", folder, f"out={folder / 'out.jsonl'}")
     assert done.status == 0, done.err
+    refused = told(world.folder / "runs", folder, f"out={folder / 'out.parquet'}")
+    assert refused.status == 2 and "would be read as the table" in refused.err
     rows = lines(folder / "out.jsonl")
     assert [row["image_id"] for row in rows] == ["a.png", "more/b.png"] and "2 have no text" in done.out
     assert all(row["caption"] and row["labels"].keys() == {"category", "subcategory"} and row["match"] is None for row in rows)
