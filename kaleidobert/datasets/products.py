@@ -12,7 +12,7 @@ from typing import Any
 
 import h5py
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from kaleidobert.datasets import addresses, arrow_tables
 from kaleidobert.errors import UserError
@@ -92,7 +92,8 @@ def _undecodable(error: Exception, where: str) -> UserError:
     """Returns what is said of an error of Pillow's decoders, of many types: OSError, SyntaxError, struct.error, ValueError, ..."""
     if isinstance(error, Image.DecompressionBombError):
         return UserError("the picture has far too many pixels", where, f"at most {MAX_PIXELS:,} pixels", "scale it down")
-    return UserError(f"the picture cannot be decoded ({error})", where, "a complete picture file")
+    said = "of no known kind" if isinstance(error, UnidentifiedImageError) else error  # Pillow names a file, or a place in the memory
+    return UserError(f"the picture cannot be decoded ({said})", where, "a complete picture file")
 
 
 def stamp(path: str | Path) -> list[int] | None:
