@@ -10,7 +10,7 @@ from safetensors.numpy import load_file, save_file
 from tokenizers import Tokenizer
 
 from kaleidobert import configs
-from kaleidobert.app_zoo.export import parity, weights
+from kaleidobert.app_zoo.export import parity, transformers_folder, weights
 from kaleidobert.configs.export import ExportConfig
 from kaleidobert.datasets.bank.bank import Bank
 from kaleidobert.datasets.bank.queries import QueryReader
@@ -114,6 +114,18 @@ def test_files_are_the_same_every_time(world, exported, tmp_path):
     assert export(world.folder / "plain", tmp_path / "again").status == 0
     for path in exported("plain").iterdir():
         assert (tmp_path / "again" / path.name).read_bytes() == path.read_bytes(), path.name
+
+
+def test_what_a_killed_export_left_goes(world, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(transformers_folder.io, "atomic", lambda path: pytest.fail("killed"))
+        patch.setattr(shutil, "rmtree", lambda *words, **options: None)
+        with pytest.raises(pytest.fail.Exception):
+            export(world.folder / "plain", tmp_path / "out")
+    left = set(tmp_path.glob(".out*"))
+    assert left
+    done = export(world.folder / "plain", tmp_path / "out")
+    assert done.status == 0 and not set(tmp_path.glob(".out*")), done.err
 
 
 def test_a_dry_run_writes_nothing(world, tmp_path):

@@ -69,10 +69,12 @@ def _checked(config: ExportConfig, exported: Subject, folder: Path) -> list[str]
 
 @contextmanager
 def _appearing(out: Path) -> Iterator[Path]:
-    """Opens a folder that appears as ``out`` whole, or not at all."""
-    work = out.with_name(f".{out.name}.{os.getpid()}.tmp")
+    """Opens a folder that appears as ``out`` whole, or not at all; what a killed export left goes. The caller has the lock of ``out``."""
+    work = out.with_name(f".{out.name}.export")
     try:
         with io.explained(out):
+            if work.exists():
+                shutil.rmtree(work)
             work.mkdir(parents=True)
             yield work
             if out.is_dir():
