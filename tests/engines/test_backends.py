@@ -44,6 +44,7 @@ def ours(start) -> list[dict[str, float]]:
 @pytest.mark.parametrize("backend", [name for name in BACKENDS if name != keras.backend.backend()])
 def test_fifty_steps_from_one_start_are_those_of_another_backend(backend, start, ours):
     theirs = losses(backend, start)
-    assert len(ours) == len(theirs) == STEPS and ours[-1]["loss"] < 0.9 * ours[0]["loss"]
+    first, last = (sum(step["loss"] for step in part) for part in (ours[:10], ours[-10:]))  # ten batches, each once
+    assert len(ours) == len(theirs) == STEPS and last < first
     for mine, other in zip(ours, theirs):
         assert other == pytest.approx(mine, rel=2e-5)
