@@ -197,8 +197,9 @@ def _read(source: configs.Source) -> Reading:
         print(line)
     if guess.reasons:
         columns = source.columns
-        print(f"read as (guessed): id = {columns.id!r}, image = {columns.image!r}, text = {' + '.join(map(repr, columns.text)) or 'none'}; "
-              "source.columns says otherwise")
+        text, view = (" + ".join(map(repr, names)) for names in (columns.text, columns.view))
+        print(f"read as (guessed): id = {columns.id!r}, image = {columns.image!r}, text = {text or 'none'}"
+              f"{f', view = {view}' if view else ''}; source.columns says otherwise")
     reading = survey(source, needs_text=False)
     for line in (f"table: {reading.rows:,} rows, {'; '.join(reading.found)}" if reading.found else "", *reading.notes()):
         if line:
