@@ -111,8 +111,9 @@ class _Task:
         """What decides the answers: they are continued and kept only where all of it is the same."""
         rows = hashlib.sha256()
         for product in self.products:
-            facts = [product.image_id, product.image_path, product.text, products.stamp(product.image_path)]
-            rows.update(json.dumps(facts).encode())
+            # a picture at an address is fetched on the way, and stays as it is then
+            stamp = None if addresses.is_one(product.image_path) else products.stamp(product.image_path)
+            rows.update(json.dumps([product.image_id, product.image_path, product.text, stamp]).encode())
         rows.update(json.dumps(self.reading.skipped).encode())
         return {"checkpoints": {head: sha256(run.checkpoint) for head, run in self.model.runs.items()},
                 "pictures and texts": rows.hexdigest(), "answers": list(self.answers), "labels": list(self.labels),
@@ -249,18 +250,19 @@ def _answer_all(task: _Task) -> int:
 def _answer(task: _Task, chunk: Sequence[Product]) -> list[dict[str, Any]]:
     """Returns a row of each product of a chunk: its answers, or why its picture cannot be read."""
     _fetch(task.reading, chunk)
-    read = _pictures(task.model, [_located(product.image_path) for product in chunk])
     rows = [{"image_id": product.image_id, "product_id": product.product_id, "image": addresses.shown(product.image_path)}
             for product in chunk]
-    seen = [(row, product, picture) for row, product, picture in zip(rows, chunk, read) if not isinstance(picture, UserError)]
-    for row, picture in zip(rows, read):
-        if isinstance(picture, UserError):
-            row["fault"] = picture.what
-    if seen:
-        both = Pictures(*(np.concatenate([getattr(picture, name) for _, _, picture in seen]) for name in ("features", "boxes")))
-        for answer in task.answers:
-            for (row, _, _), value in zip(seen, _values(task, answer, both, [product.text for _, product, _ in seen])):
-                row[answer] = value
+    places = [_located(product.image_path) for product in chunk]
+    faults = {number: place for number, place in enumerate(places) if isinstance(place, UserError)}
+    there = [number for number in range(len(chunk)) if number not in faults]
+    read, unreadable = task.model.readable([place for place in places if not isinstance(place, UserError)])
+    faults |= {there[number]: fault for number, fault in unreadable.items()}
+    for number, fault in faults.items():
+        rows[number]["fault"] = fault.what
+    seen = [number for number in range(len(chunk)) if number not in faults]
+    for answer in task.answers if seen else ():
+        for number, value in zip(seen, _values(task, answer, read, [chunk[number].text for number in seen])):
+            rows[number][answer] = value
     return rows
 
 
@@ -303,21 +305,6 @@ def _located(path: str) -> Path | UserError:
     """Returns where a picture lies; of an address its copy, or why there is none."""
     local = addresses.local(path)
     return local if not addresses.is_one(path) or local.is_file() else UserError(addresses.fault(path), addresses.shown(path))
-
-
-def _pictures(model: ProductModel, paths: Sequence[Path | UserError]) -> list[Pictures | UserError]:
-    """Returns each picture, read, or why it cannot be: what holds one that cannot is halved until that one is alone."""
-    if not any(isinstance(path, UserError) for path in paths):
-        try:
-            read = model.read([path for path in paths if not isinstance(path, UserError)])
-            return [Pictures(features[None], boxes[None]) for features, boxes in zip(read.features, read.boxes)]
-        except UserError as error:
-            if len(paths) == 1:
-                return [error]
-    elif len(paths) == 1:
-        return [path for path in paths if isinstance(path, UserError)]
-    half = len(paths) // 2
-    return [*_pictures(model, paths[:half]), *_pictures(model, paths[half:])]
 
 
 def _fetch(reading: Reading, chunk: Sequence[Product]) -> None:

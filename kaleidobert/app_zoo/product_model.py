@@ -101,6 +101,12 @@ class ProductModel:
             arrays = self._reader.pictures(items)
         return Pictures(arrays["patch_features"], arrays["patch_boxes"])
 
+    def readable(self, pictures: Sequence[Picture]) -> tuple[Pictures, dict[int, UserError]]:
+        """Reads the pictures that can be read, in their order; of all others returns {number: why not}."""
+        with self._lock:
+            arrays, faults = self._reader.readable(pictures)
+        return Pictures(arrays["patch_features"], arrays["patch_boxes"]), faults
+
     def of_bank(self, rows: np.ndarray) -> Pictures:
         """Takes the pictures of rows i64[N] of the bank, which need not be read."""
         return Pictures(clean_features(self.bank, rows), self.bank.boxes[rows])

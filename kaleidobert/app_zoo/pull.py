@@ -77,11 +77,11 @@ def _listing(config: PullConfig) -> Listing:
 
 def _read(config: PullConfig) -> Listing:
     if config.source.startswith(uploads.HUB):
-        text = uploads.open_place(config.source).read(MANIFEST)
-        if text is None:
+        place = uploads.open_place(config.source)
+        if MANIFEST not in place.sizes():
             raise UserError("there is no manifest, no such repository, or no access to it", config.source, "a repository that "
                             f"`kaleidobert push` made, with {MANIFEST}", f"look at the address; for a private one {uploads.TOKEN}")
-        return push.listing(text, config.source)
+        return push.listing(place.read(MANIFEST), config.source)
     with tempfile.TemporaryDirectory() as folder:
         downloads.fetch([File(MANIFEST)], folder, config.source.rstrip("/"), _options(config))
         with io.readable(config.source):

@@ -15,6 +15,7 @@ from tqdm import tqdm
 from kaleidobert import io
 from kaleidobert.app_zoo import fetch
 from kaleidobert.configs.sharing import PushConfig
+from kaleidobert.datasets.products import stamp
 from kaleidobert.errors import UserError
 from kaleidobert.io import sha256
 from kaleidobert.remote import manifests, uploads
@@ -44,7 +45,7 @@ def run(config: PushConfig) -> None:
     _check_target(config)
     place = uploads.open_place(config.target, replace(DEFAULT, workers=config.workers, endpoint=config.endpoint), config.private)
     with tqdm(files.items(), desc="hashes", unit="file", leave=False) as bar:
-        stamps = {name: _stamp(path) for name, path in files.items()}
+        stamps = {name: stamp(path) for name, path in files.items()}
         listed = [File(name, size=path.stat().st_size, sha256=sha256(path)) for name, path in bar]
     there = _there(place, what, files)
     new = {file.name: files[file.name] for file in listed if there.get(file.name) != file.sha256}
@@ -56,7 +57,7 @@ def run(config: PushConfig) -> None:
     begun = {MANIFEST: manifest(what, kept, unfinished=True)} if new else {}
     with tqdm(total=len(new), desc="push", unit="file") as bar:
         def copied(name: str) -> None:
-            if _stamp(files[name]) != stamps[name]:
+            if stamp(files[name]) != stamps[name]:
                 raise UserError("this file changed while it was copied", str(files[name]), "a run, bank or index that nobody writes",
                                 "wait until it is finished and run the same command again")
             bar.update()
@@ -116,22 +117,16 @@ def _check_target(config: PushConfig) -> None:
                         "choose another target")
 
 
-def _stamp(path: Path) -> tuple[int, int]:
-    """Returns what changes where a file is written anew."""
-    state = path.stat()
-    return state.st_size, state.st_mtime_ns
-
-
 def _there(place: Place, what: str, files: dict[str, Path]) -> dict[str, str]:
     """Returns {name: SHA-256} of what the target has, and its manifest lists. Raises UserError where files there are of something else."""
-    text, sizes = place.read(MANIFEST), place.sizes()
-    if text is None:
+    sizes = place.sizes()
+    if MANIFEST not in sizes:
         foreign = next((name for name in files if name in sizes), "")
         if foreign:
             raise UserError(f"a file {foreign} is there already, and no {MANIFEST} says that `kaleidobert push` copied it", place.name,
                             "a new place, or one of an earlier push", "choose another target, or delete what is there")
         return {}
-    found = listing(text, f"{place.name}/{MANIFEST}")
+    found = listing(place.read(MANIFEST), f"{place.name}/{MANIFEST}")
     if found.what != what:
         raise UserError(f"{ARTICLES[found.what]} is there already", place.name, f"{ARTICLES[what]}, or nothing", "choose another target")
     return {file.name: file.sha256 for file in found.files if sizes.get(file.name) == file.size}  # some may have been deleted since

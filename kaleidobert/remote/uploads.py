@@ -37,8 +37,8 @@ class Place(Protocol):
         """Writes the texts {name: content} of begun, copies files {name below the place: path}, then writes texts; as one step, without
         begun, where the place can. Raises UserError where it cannot."""
 
-    def read(self, name: str) -> str | None:
-        """Returns the text of a file of the place, None where there is none."""
+    def read(self, name: str) -> str:
+        """Returns the text of a file of the place."""
 
     def sizes(self) -> dict[str, int]:
         """Returns {name: bytes} of all files of the place."""
@@ -75,9 +75,8 @@ class _Folder:
         for name, text in texts.items():
             io.write_text(self._folder / name, text)
 
-    def read(self, name: str) -> str | None:
-        path = self._folder / name
-        return path.read_text(encoding="utf-8") if path.is_file() else None
+    def read(self, name: str) -> str:
+        return (self._folder / name).read_text(encoding="utf-8")
 
     def sizes(self) -> dict[str, int]:
         paths = [path for path in self._folder.rglob("*") if path.is_file()]
@@ -105,9 +104,7 @@ class _Bucket:
         for name, text in texts.items():
             write(name, text)
 
-    def read(self, name: str) -> str | None:
-        if name not in self.sizes():
-            return None
+    def read(self, name: str) -> str:
         return self._try(lambda client: client.get_object(Bucket=self._bucket, Key=f"{self._folder}/{name}")["Body"].read()).decode()
 
     def sizes(self) -> dict[str, int]:
@@ -145,10 +142,8 @@ class _Hub:
         for name in files:
             copied(name)
 
-    def read(self, name: str) -> str | None:
+    def read(self, name: str) -> str:
         with explained_hub(self.name):
-            if not self._api.repo_exists(self._repository) or not self._api.file_exists(self._repository, name, revision=self._revision):
-                return None
             return Path(self._api.hf_hub_download(self._repository, name, revision=self._revision)).read_text(encoding="utf-8")
 
     def sizes(self) -> dict[str, int]:

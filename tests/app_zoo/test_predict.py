@@ -224,11 +224,23 @@ def test_pictures_at_addresses_are_fetched_chunk_by_chunk(world, monkeypatch, tm
             yield address, ""
 
     monkeypatch.setattr(predict.pictures, "fetch", fetch)
-    done = told(world.folder / "runs", table, f"out={tmp_path / 'o.jsonl'}", "answers=[match]", "chunk=2", "max_skipped=1")
+    words = [world.folder / "runs", table, f"out={tmp_path / 'o.jsonl'}", "answers=[match]", "chunk=2", "max_skipped=1"]
+    answer = predict._answer
+
+    def breaks(task, chunk):
+        if len(asked_for) == 1:
+            raise KeyboardInterrupt
+        return answer(task, chunk)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(predict, "_answer", breaks)
+        assert told(*words).status == 130
+    done = told(*words)  # what the first call has fetched is no other question
     assert done.status == 0, done.err
     assert "read as (guessed): id = 'id', image = 'image', text = 'text'" in done.out
     assert [len(part) for part in asked_for] == [2, 2]
     assert [row.get("fault") for row in lines(tmp_path / "o.jsonl")] == [None, None, "404 not found", None]
+    assert "answered by the same runs before" in told(*words).out
 
 
 @pytest.mark.parametrize("words, message", [
@@ -249,6 +261,6 @@ def test_what_no_run_gives_is_named(world, tmp_path):
 
 
 def test_a_dry_run_reads_no_picture_and_writes_nothing(world, tmp_path, monkeypatch):
-    monkeypatch.setattr(predict, "_pictures", pytest.fail)
+    monkeypatch.setattr(predict.ProductModel, "readable", pytest.fail)
     done = told(world.folder / "runs", world.folder / "catalogue", f"out={tmp_path / 'a.jsonl'}", "--dry-run")
     assert done.status == 0 and "label category" in done.out and not list(tmp_path.iterdir()), done.err

@@ -12,6 +12,7 @@ from kaleidobert import cli, io
 from kaleidobert.app_zoo import push
 from tests.support import hub
 from tests.support.apps_data import Done
+from tests.support.servers import serving
 
 CARD = "---\nlicense: mit\n---\n# a run\n"
 SENT = {"best.npz": b"weights" * 1000, "config.yaml": b"run: runs/a\n", "results.json": b"{}\n", "MODEL_CARD.md": CARD.encode(),
@@ -248,7 +249,7 @@ def repository(surroundings, tmp_path, monkeypatch):
     pytest.importorskip("huggingface_hub", reason="the extra `share` brings it")
     from huggingface_hub import constants
 
-    with hub.hub() as server:
+    with serving(hub.Hub) as server:
         monkeypatch.setenv("HF_TOKEN", hub.TOKEN)
         monkeypatch.setenv("HF_ENDPOINT", server.url)
         for name, value in {"HF_HUB_OFFLINE": False, "HF_HUB_DISABLE_XET": True, "HF_HUB_CACHE": str(tmp_path / "hub")}.items():

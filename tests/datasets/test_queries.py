@@ -50,6 +50,17 @@ def test_pictures_are_those_of_the_bank(bank, reader, form):
     equal(reader.pictures([form(path) for path in paths(bank)]), bank)
 
 
+def test_what_cannot_be_read_is_told_apart(bank, reader, tmp_path):
+    (tmp_path / "empty.png").write_bytes(b"")
+    first, second, *rest = paths(bank)
+    arrays, faults = reader.readable([tmp_path / "empty.png", first, tmp_path / "none.png", second, *rest])
+    equal(arrays, bank)
+    said = {number: fault.what for number, fault in faults.items()}
+    assert said == {0: "the picture file is empty (0 bytes)", 2: "there is no such picture"}
+    arrays, faults = reader.readable([tmp_path / "none.png"])
+    assert list(faults) == [0] and arrays["patch_features"].shape[0] == 0 and arrays["patch_boxes"].shape[0] == 0
+
+
 def test_another_pillow_is_said(bank, reader, monkeypatch):
     assert "Pillow" not in reader.note
     monkeypatch.setattr(queries.PIL, "__version__", "99.1.0")

@@ -108,9 +108,9 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def serving():
-    """A Server in a thread of its own."""
-    server = Server()
+def serving(kind=Server):
+    """A Server, or another kind of one, in a thread of its own."""
+    server = kind()
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
     thread.start()
     try:

@@ -42,7 +42,7 @@ from kaleidobert.preprocessors.features import quantise
 
 _ENCODERS: dict[str, Any] = {}  # one network per worker process, not one per shard
 TRAIN = "train"  # the split on which the vocabulary is trained
-WORK = 4  # format of work.json and of the notes
+WORK = 5  # format of work.json and of the notes
 FIX = "wait until it has ended, or choose another folder with bank=..."
 
 

@@ -62,30 +62,39 @@ class QueryReader:
         picture that was opened the one at which it stands. Raises one UserError that names the first picture that cannot be used, by its
         path or by its number.
         """
+        arrays, faults = self.readable(items)
+        if faults:
+            raise faults[min(faults)]
+        return arrays
+
+    def readable(self, items: Sequence[Picture]) -> tuple[Arrays, dict[int, UserError]]:
+        """Returns the arrays of ``pictures``, of those that can be used, in their order, and of all others {number: why not}."""
         names = [_name(item, number, len(items)) for number, item in enumerate(items)]
         products = [_product(name, partial(_load, item, name)) for name, item in zip(names, items)]
-        boxes: list[np.ndarray] = []
+        faults: dict[int, UserError] = {}
+        boxes: dict[int, np.ndarray] = {}
         segment = builder.segmenter(self.config.foreground, self._build_network)
         encoder = builder.make_encoder(self.config.encoder, self._build_encoder)
 
         def cuts() -> Iterator[Cut]:
-            for name, cut in zip(names, builder.cut_ahead(products, self.config, segment)):
+            for number, cut in enumerate(builder.cut_ahead(products, self.config, segment)):
                 if isinstance(cut, UserError):
-                    raise UserError(cut.what, name, cut.expected, cut.fix) from cut
-                boxes.append(cut.boxes[self._patches])
-                yield replace(cut, views=[cut.views[number] for number in self._clean], keys=[cut.keys[number] for number in self._clean])
+                    faults[number] = UserError(cut.what, names[number], cut.expected, cut.fix)
+                    continue
+                boxes[number] = cut.boxes[self._patches]
+                yield replace(cut, views=[cut.views[view] for view in self._clean], keys=[cut.keys[view] for view in self._clean])
 
         threads = max(1, self.config.threads) if encoder.parallel else 1
-        vectors, faults = features.encode(cuts(), encoder.encode, encoder.batch, threads)
-        for name, fault in zip(names, faults):
-            if fault:
-                raise UserError(fault, name)
-        if not boxes:
+        vectors, reasons = features.encode(cuts(), encoder.encode, encoder.batch, threads)
+        faults |= {number: UserError(reason, names[number]) for number, reason in zip(boxes, reasons) if reason}
+        vectors = vectors[[not reason for reason in reasons]] if any(reasons) else vectors
+        kept = [own for number, own in boxes.items() if number not in faults]
+        if not kept:
             shape = len(self._clean), self.bank.feature_size
-            return {"patch_features": np.empty((0, *shape), np.float16), "patch_boxes": np.empty((0, shape[0], 5), np.float32)}
+            return {"patch_features": np.empty((0, *shape), np.float16), "patch_boxes": np.empty((0, shape[0], 5), np.float32)}, faults
         if self.bank.storage == "uint8":
             vectors = features.dequantise(*features.quantise(vectors))
-        return {"patch_features": vectors, "patch_boxes": np.stack(boxes)}
+        return {"patch_features": vectors, "patch_boxes": np.stack(kept)}, faults
 
     def texts(self, items: Sequence[str]) -> Arrays:
         """Returns token_ids, segment_ids i32[N, T] and token_mask bool[N, T], cut to the bank's length: what

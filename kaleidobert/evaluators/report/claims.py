@@ -2,9 +2,10 @@
 
 A claim is supported ("yes") where the whole 95% interval lies on its side of the baseline, contradicted ("no") where the whole interval
 lies on the other, and "undecided" in between. Baselines are figures of the same examples; beside another model the interval is that of the
-paired difference, beside chance and oracles it is the model's own. Pictures count as independent: where products have several, intervals
-are a little narrow. Two settings that were trained with the same seeds are
-judged by the paired difference over the seeds (``over_seeds``); evaluators/report/ablation.py has the claims of the paper's Table 4.
+paired difference, beside chance and oracles it is the model's own. Matching is judged beside chance and the figures of its controls, as
+they stand: a control's own interval counts for nothing. Pictures count as independent: where products have several, intervals are a little
+narrow. Two settings that were trained with the same seeds are judged by the paired difference over the seeds (``over_seeds``);
+evaluators/report/ablation.py has the claims of the paper's Table 4.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
